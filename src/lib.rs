@@ -1,1 +1,33 @@
-//! Strongroom.
+//! Strongroom mounts an S3 bucket as a directory in which everything is sealed on this machine
+//! before it leaves: contents, names, sizes, the tree.
+//!
+//! The map of the house, top down; a module never names one above it:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`cli`] | one file a subcommand; the only place that prints and that picks exit codes |
+//! | [`fuse`] | translation between the kernel's protocol and [`fs`], nothing else |
+//! | [`fs`] | POSIX: handles, permissions the kernel leaves to us, orphans, the durability contract |
+//! | [`data`] | file contents: write-back, uploads, packs, readahead, frame cache, space reclaim |
+//! | [`meta`] | the namespace: typed operations, one atomic batch each, over SlateDB |
+//! | [`seal`] | keys, key slots, the sealed-object codec, the sealed object store under SlateDB |
+//! | [`store`] | S3: one client, one pool, ranged streams, multipart, conditional PUT, retries |
+//! | [`budget`] | the memory governor, beside everything |
+//! | [`telemetry`] | logs and counters, beside everything |
+//! | [`server`] | the embedded S3 server of the demo and the tests |
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
+)]
+
+pub mod budget;
+pub mod cli;
+pub mod data;
+pub mod fs;
+pub mod fuse;
+pub mod meta;
+pub mod seal;
+pub mod store;
+pub mod telemetry;

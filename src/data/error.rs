@@ -1,0 +1,23 @@
+//! Why contents cannot be read or made durable.
+
+use crate::{meta::MetaError, seal::SealError, store::StoreError};
+
+/// Each becomes EIO but for `NotFound` (ESTALE) and `TooLarge` (EFBIG); the text goes to the log.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The file was removed for good.
+    #[error("the file is gone")]
+    NotFound,
+    /// Beyond the largest file offset (2^63 - 1).
+    #[error("beyond the largest file offset")]
+    TooLarge,
+    /// Something did not authenticate.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The store refused for good.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The metadata failed.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+}

@@ -1,0 +1,1 @@
+//! One file with uncommitted contents.

@@ -1,0 +1,1 @@
+//! POSIX over [`crate::meta`] and [`crate::data`].

@@ -1,0 +1,1 @@
+//! Translation between the kernel and [`crate::fs`].

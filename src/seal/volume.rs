@@ -1,0 +1,1 @@
+//! `strongroom.json`: the volume header with its key slots; and unlocking it.

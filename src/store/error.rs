@@ -1,0 +1,42 @@
+//! What can go wrong with the store, in the terms of its callers.
+
+/// The kinds that callers tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// No such object (404).
+    NotFound,
+    /// No such bucket.
+    NoBucket,
+    /// A condition did not hold (412), or lost a race (409).
+    Precondition,
+    /// A range past the end (416).
+    Range,
+    /// No credentials found anywhere.
+    NoCredentials,
+    /// The store knows who asks and refuses (403).
+    Denied,
+    /// Wrong key id or secret (SignatureDoesNotMatch, InvalidAccessKeyId).
+    BadCredentials,
+    /// The endpoint does not answer: refused, no name, timed out.
+    Unreachable,
+    /// TLS: unknown certificate authority, wrong name.
+    Tls,
+    /// Throttled or failing inside (429, 5xx).
+    Unavailable,
+    /// Anything else, not worth trying again.
+    Other,
+}
+
+/// One failed operation on the store.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{operation} {key}: {message}")]
+pub struct StoreError {
+    /// The kind.
+    pub kind: StoreErrorKind,
+    /// The S3 operation, such as `GetObject`.
+    pub operation: &'static str,
+    /// The volume-relative key, or the bucket.
+    pub key: String,
+    /// What the store said, one line, without secrets.
+    pub message: String,
+}

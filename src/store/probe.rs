@@ -1,0 +1,1 @@
+//! Is a store fit for a volume? Tried before the first volume is made in it.

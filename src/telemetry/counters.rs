@@ -1,0 +1,96 @@
+//! The process's counters: one struct, shared by `Arc`, written with relaxed atomics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The present value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Takes `n` away.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// The present value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that `strongroom status` counts. Field names are the stable JSON keys.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// GET requests sent to the store.
+    pub get_requests: Counter,
+    /// PUT requests (single objects) sent to the store.
+    pub put_requests: Counter,
+    /// UploadPart requests sent to the store.
+    pub part_requests: Counter,
+    /// Multipart create, complete, abort and list requests.
+    pub multipart_requests: Counter,
+    /// HEAD requests.
+    pub head_requests: Counter,
+    /// LIST requests.
+    pub list_requests: Counter,
+    /// DELETE requests, single and batched.
+    pub delete_requests: Counter,
+    /// Requests sent again after a failure.
+    pub retries: Counter,
+    /// Requests that failed for good.
+    pub store_errors: Counter,
+    /// Body bytes received from the store.
+    pub received_bytes: Counter,
+    /// Body bytes sent to the store.
+    pub sent_bytes: Counter,
+    /// Requests waiting for the store's answer, or streaming a body, now.
+    pub requests_in_flight: Gauge,
+    /// Bodies being downloaded now.
+    pub downloads_in_flight: Gauge,
+    /// Parts and objects being uploaded now.
+    pub uploads_in_flight: Gauge,
+    /// Frames found in the cache.
+    pub cache_hits: Counter,
+    /// Frames that had to be fetched for a reader that waited.
+    pub cache_misses: Counter,
+    /// Frames fetched ahead of a reader.
+    pub readahead_frames: Counter,
+    /// Frames or headers that failed authentication.
+    pub authentication_failures: Counter,
+    /// Requests from the kernel.
+    pub fuse_requests: Counter,
+    /// Kernel requests answered with an error other than ENOENT, ENODATA and the like.
+    pub fuse_errors: Counter,
+    /// Open file and directory handles.
+    pub open_handles: Gauge,
+    /// Bytes written by applications and not yet in a committed object.
+    pub dirty_bytes: Gauge,
+    /// WAL flushes of the metadata store.
+    pub meta_flushes: Counter,
+}

@@ -1,0 +1,9 @@
+//! Logs and counters.
+//!
+//! Counters are plain atomics that live as long as the process; `strongroom status` reads them.
+//! Nothing here ever holds a secret, a name or a byte of content: labels are operation kinds.
+
+mod counters;
+pub mod log;
+
+pub use counters::{Counter, Gauge, Metrics};
