@@ -6,6 +6,11 @@
 //! that writers cannot starve readers, nor dirty data the uploads that would clean it.
 //! Never: blocks a thread, waits while holding a lock, grants part of what was asked.
 
+mod governor;
+mod reservation;
+
+pub use governor::{Governor, OwnerUsage, Reclaim, Shares};
+pub use reservation::Reservation;
 
 /// Who a reservation is for; each owner is one line in `strongroom status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +29,18 @@ pub enum Owner {
 
 impl Owner {
     /// All owners, in the order of the status table.
-    pub const ALL: [Owner; 5] = [Owner::Dirty, Owner::Upload, Owner::Read, Owner::Cache, Owner::Table];
+    pub const ALL: [Owner; 5] = [
+        Owner::Dirty,
+        Owner::Upload,
+        Owner::Read,
+        Owner::Cache,
+        Owner::Table,
+    ];
+
+    /// Position in tables indexed by owner.
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
 
     /// The stable name in `status --json`.
     pub fn name(self) -> &'static str {
@@ -35,47 +51,5 @@ impl Owner {
             Owner::Cache => "cache",
             Owner::Table => "table",
         }
-    }
-}
-
-/// The governor. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Governor {}
-
-/// Bytes of the budget, held until dropped.
-#[derive(Debug)]
-pub struct Reservation {}
-
-/// One owner's present and peak bytes, for `status`.
-#[derive(Clone, Copy, Debug)]
-pub struct OwnerUsage {
-    /// Who.
-    pub owner: Owner,
-    /// Bytes held now.
-    pub current_bytes: u64,
-    /// The most that was ever held.
-    pub peak_bytes: u64,
-}
-
-impl Governor {
-    /// A budget of `capacity_bytes` for everything that reserves.
-    pub fn new(capacity_bytes: u64) -> Governor {
-        todo!()
-    }
-    /// The capacity.
-    pub fn capacity_bytes(&self) -> u64 {
-        todo!()
-    }
-    /// Waits in line for `bytes`.
-    pub async fn acquire(&self, owner: Owner, bytes: u64) -> Reservation {
-        todo!()
-    }
-    /// Takes `bytes` if they are there now.
-    pub fn try_acquire(&self, owner: Owner, bytes: u64) -> Option<Reservation> {
-        todo!()
-    }
-    /// Present and peak use by owner.
-    pub fn usage(&self) -> Vec<OwnerUsage> {
-        todo!()
     }
 }

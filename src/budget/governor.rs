@@ -1,0 +1,513 @@
+//! The governor: counting, waiting in line, guaranteed minima, reclaim.
+//!
+//! A request of owner *o* fits when what is used, plus the request, plus what the *other* owners
+//! are still guaranteed, is within the capacity. Each guaranteed minimum is at least the largest
+//! single request of its owner, so the head of every line is served once its own owner's older
+//! reservations are gone, whatever the others do: nobody starves and no two owners can deadlock.
+//!
+//! A granted reservation travels through a oneshot channel. If the waiter was cancelled, before
+//! or after the grant, the channel drops the reservation and so gives it back: there is no path
+//! on which it is lost or returned twice.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, oneshot};
+
+use super::{Owner, Reservation};
+
+const OWNERS: usize = Owner::ALL.len();
+
+/// Something that can give memory back at once when a demand request needs it.
+pub trait Reclaim: Send + Sync {
+    /// Drops reservations worth at least `bytes` if it can; returns what it dropped.
+    /// Called without any lock of the governor held.
+    fn reclaim(&self, bytes: u64) -> u64;
+}
+
+/// How the budget is divided: the capacity and each owner's guaranteed minimum.
+#[derive(Clone, Copy, Debug)]
+pub struct Shares {
+    /// Bytes in all.
+    pub capacity_bytes: u64,
+    /// Guaranteed to dirty data; at least one write.
+    pub dirty_min_bytes: u64,
+    /// Guaranteed to uploads; at least one sealed part.
+    pub upload_min_bytes: u64,
+    /// Guaranteed to demand reads; at least the largest read.
+    pub read_min_bytes: u64,
+}
+
+/// One owner's present and peak bytes, for `status`.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnerUsage {
+    /// Who.
+    pub owner: Owner,
+    /// Bytes held now.
+    pub current_bytes: u64,
+    /// The most that was ever held.
+    pub peak_bytes: u64,
+    /// Requests waiting in line now.
+    pub waiting: usize,
+}
+
+/// The governor. Cheap to clone.
+#[derive(Clone)]
+pub struct Governor {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shares: Shares,
+    state: Mutex<State>,
+    reclaimers: RwLock<Vec<Weak<dyn Reclaim>>>,
+    pressure: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    used: [u64; OWNERS],
+    peak: [u64; OWNERS],
+    used_total: u64,
+    lines: [VecDeque<Waiter>; OWNERS],
+    reservations: u64,
+}
+
+struct Waiter {
+    bytes: u64,
+    grant: oneshot::Sender<Reservation>,
+}
+
+/// Lets the line move on when a waiter at its head is cancelled.
+struct PumpOnDrop<'a>(&'a Governor);
+
+impl Drop for PumpOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.pump();
+    }
+}
+
+impl Governor {
+    /// A budget divided by `shares`. The minima together must leave room within the capacity.
+    pub fn new(shares: Shares) -> Governor {
+        debug_assert!(
+            shares.dirty_min_bytes + shares.upload_min_bytes + shares.read_min_bytes
+                <= shares.capacity_bytes,
+            "guaranteed minima exceed the capacity"
+        );
+        Governor {
+            inner: Arc::new(Inner {
+                shares,
+                state: Mutex::default(),
+                reclaimers: RwLock::default(),
+                pressure: Notify::new(),
+            }),
+        }
+    }
+
+    /// The capacity.
+    pub fn capacity_bytes(&self) -> u64 {
+        self.inner.shares.capacity_bytes
+    }
+
+    /// The division.
+    pub fn shares(&self) -> Shares {
+        self.inner.shares
+    }
+
+    /// Registers something that gives way under pressure; asked in the order of registration.
+    pub fn register(&self, reclaim: Weak<dyn Reclaim>) {
+        let mut reclaimers = self.inner.reclaimers.write();
+        reclaimers.retain(|known| known.strong_count() > 0);
+        reclaimers.push(reclaim);
+    }
+
+    /// Waits in line for `bytes`. A request larger than could ever fit is served when everything
+    /// else of its owner is gone and counts in full, so the caller must not ask for that; debug
+    /// builds assert it.
+    pub async fn acquire(&self, owner: Owner, bytes: u64) -> Reservation {
+        match self.enqueue(owner, bytes) {
+            Ok(reservation) => reservation,
+            Err(granted) => {
+                let _pump = PumpOnDrop(self);
+                match granted.await {
+                    Ok(reservation) => reservation,
+                    // The sender lives in the line until it is used, and the line lives in `self`.
+                    Err(_) => unreachable!("a waiter left the line without a grant"),
+                }
+            }
+        }
+    }
+
+    /// As [`Governor::acquire`] for plain threads.
+    pub fn acquire_blocking(&self, owner: Owner, bytes: u64) -> Reservation {
+        match self.enqueue(owner, bytes) {
+            Ok(reservation) => reservation,
+            Err(granted) => match granted.blocking_recv() {
+                Ok(reservation) => reservation,
+                Err(_) => unreachable!("a waiter left the line without a grant"),
+            },
+        }
+    }
+
+    /// Takes `bytes` if they are there now and nobody who came earlier waits for them. For
+    /// [`Owner::Cache`] nothing is reclaimed and anybody's waiting is a refusal.
+    pub fn try_acquire(&self, owner: Owner, bytes: u64) -> Option<Reservation> {
+        if let Some(reservation) = self.take(owner, bytes) {
+            return Some(reservation);
+        }
+        if owner == Owner::Cache {
+            return None;
+        }
+        self.reclaim(bytes);
+        self.take(owner, bytes)
+    }
+
+    /// Returns when some request has had to wait since the last call: a sign to write dirty data out early.
+    pub async fn pressure(&self) {
+        self.inner.pressure.notified().await;
+    }
+
+    /// Is anybody of this owner waiting in line?
+    pub fn has_waiters(&self, owner: Owner) -> bool {
+        let state = self.inner.state.lock();
+        state
+            .lines
+            .get(owner.index())
+            .is_some_and(|line| !line.is_empty())
+    }
+
+    /// Bytes held by `owner` now.
+    pub fn used_bytes(&self, owner: Owner) -> u64 {
+        self.inner
+            .state
+            .lock()
+            .used
+            .get(owner.index())
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Live reservations, of any owner.
+    pub fn reservations(&self) -> u64 {
+        self.inner.state.lock().reservations
+    }
+
+    /// Present and peak use by owner.
+    pub fn usage(&self) -> Vec<OwnerUsage> {
+        let state = self.inner.state.lock();
+        Owner::ALL
+            .into_iter()
+            .zip(state.used.iter().zip(&state.peak).zip(&state.lines))
+            .map(|(owner, ((used, peak), line))| OwnerUsage {
+                owner,
+                current_bytes: *used,
+                peak_bytes: *peak,
+                waiting: line.len(),
+            })
+            .collect()
+    }
+
+    /// Grants now, or returns the place in line.
+    fn enqueue(
+        &self,
+        owner: Owner,
+        bytes: u64,
+    ) -> Result<Reservation, oneshot::Receiver<Reservation>> {
+        if let Some(reservation) = self.take(owner, bytes) {
+            return Ok(reservation);
+        }
+        self.reclaim(bytes);
+        let (grant, granted) = oneshot::channel();
+        {
+            let mut state = self.inner.state.lock();
+            if state.can_take(&self.inner.shares, owner, bytes) {
+                state.count(owner, bytes);
+                return Ok(Reservation::new(self.clone(), owner, bytes));
+            }
+            state.line(owner).push_back(Waiter { bytes, grant });
+        }
+        self.inner.pressure.notify_one();
+        // Frames that were cached between the first try and the entry in the line.
+        self.reclaim(bytes);
+        Err(granted)
+    }
+
+    fn take(&self, owner: Owner, bytes: u64) -> Option<Reservation> {
+        let mut state = self.inner.state.lock();
+        if !state.can_take(&self.inner.shares, owner, bytes) {
+            return None;
+        }
+        state.count(owner, bytes);
+        Some(Reservation::new(self.clone(), owner, bytes))
+    }
+
+    fn reclaim(&self, bytes: u64) {
+        let reclaimers: Vec<_> = self
+            .inner
+            .reclaimers
+            .read()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        let mut wanted = bytes;
+        for reclaimer in reclaimers {
+            wanted = wanted.saturating_sub(reclaimer.reclaim(wanted));
+            if wanted == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Serves the heads of all lines as far as they fit.
+    fn pump(&self) {
+        let mut undelivered = Vec::new();
+        {
+            let mut state = self.inner.state.lock();
+            for owner in Owner::ALL {
+                while let Some(head) = state.line(owner).front() {
+                    let bytes = head.bytes;
+                    let cancelled = head.grant.is_closed();
+                    if !cancelled && !state.fits(&self.inner.shares, owner, bytes) {
+                        break;
+                    }
+                    let Some(waiter) = state.line(owner).pop_front() else {
+                        break;
+                    };
+                    if cancelled {
+                        continue;
+                    }
+                    state.count(owner, bytes);
+                    let reservation = Reservation::new(self.clone(), owner, bytes);
+                    if let Err(reservation) = waiter.grant.send(reservation) {
+                        undelivered.push(reservation);
+                    }
+                }
+            }
+        }
+        // Dropped outside the lock: each gives itself back and pumps again.
+        drop(undelivered);
+    }
+
+    pub(super) fn release(&self, owner: Owner, bytes: u64) {
+        let somebody_waits = {
+            let mut state = self.inner.state.lock();
+            state.uncount(owner, bytes);
+            state.lines.iter().any(|line| !line.is_empty())
+        };
+        if somebody_waits {
+            self.pump();
+        }
+    }
+
+    pub(super) fn reassign(&self, from: Owner, to: Owner, bytes: u64) {
+        {
+            let mut state = self.inner.state.lock();
+            state.move_between(from, to, bytes);
+        }
+        // What left `from` may let a waiter of `from` use its guaranteed minimum.
+        self.pump();
+    }
+
+    pub(super) fn count_split(&self) {
+        self.inner.state.lock().reservations += 1;
+    }
+}
+
+impl State {
+    fn line(&mut self, owner: Owner) -> &mut VecDeque<Waiter> {
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "the index of an owner is below OWNERS"
+        )]
+        &mut self.lines[owner.index()]
+    }
+
+    fn can_take(&self, shares: &Shares, owner: Owner, bytes: u64) -> bool {
+        let nobody_earlier = match owner {
+            Owner::Cache => self.lines.iter().all(VecDeque::is_empty),
+            _ => self
+                .lines
+                .get(owner.index())
+                .is_some_and(VecDeque::is_empty),
+        };
+        nobody_earlier && self.fits(shares, owner, bytes)
+    }
+
+    fn fits(&self, shares: &Shares, owner: Owner, bytes: u64) -> bool {
+        let guaranteed_to_others: u64 = Owner::ALL
+            .into_iter()
+            .zip(self.used)
+            .filter(|(other, _)| *other != owner)
+            .map(|(other, used)| shares.min_bytes(other).saturating_sub(used))
+            .sum();
+        self.used_total + bytes + guaranteed_to_others <= shares.capacity_bytes
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index of an owner is below OWNERS"
+    )]
+    fn count(&mut self, owner: Owner, bytes: u64) {
+        let index = owner.index();
+        self.used[index] += bytes;
+        self.peak[index] = self.peak[index].max(self.used[index]);
+        self.used_total += bytes;
+        self.reservations += 1;
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index of an owner is below OWNERS"
+    )]
+    fn uncount(&mut self, owner: Owner, bytes: u64) {
+        self.used[owner.index()] -= bytes;
+        self.used_total -= bytes;
+        self.reservations -= 1;
+    }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index of an owner is below OWNERS"
+    )]
+    fn move_between(&mut self, from: Owner, to: Owner, bytes: u64) {
+        self.used[from.index()] -= bytes;
+        let index = to.index();
+        self.used[index] += bytes;
+        self.peak[index] = self.peak[index].max(self.used[index]);
+    }
+}
+
+impl Shares {
+    fn min_bytes(&self, owner: Owner) -> u64 {
+        match owner {
+            Owner::Dirty => self.dirty_min_bytes,
+            Owner::Upload => self.upload_min_bytes,
+            Owner::Read => self.read_min_bytes,
+            Owner::Cache | Owner::Table => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Governor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Governor")
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn governor() -> Governor {
+        Governor::new(Shares {
+            capacity_bytes: 16 * MIB,
+            dirty_min_bytes: MIB,
+            upload_min_bytes: 4 * MIB,
+            read_min_bytes: 2 * MIB,
+        })
+    }
+
+    #[tokio::test]
+    async fn writers_cannot_take_what_is_guaranteed_to_uploads_and_reads() {
+        let governor = governor();
+        let dirty = governor
+            .try_acquire(Owner::Dirty, 10 * MIB)
+            .expect("fits beside the minima");
+        assert!(governor.try_acquire(Owner::Dirty, 1).is_none());
+        let upload = governor
+            .try_acquire(Owner::Upload, 4 * MIB)
+            .expect("guaranteed");
+        let read = governor
+            .try_acquire(Owner::Read, 2 * MIB)
+            .expect("guaranteed");
+        drop((dirty, upload, read));
+        assert_eq!(governor.reservations(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_waiter_lets_those_behind_it_through() {
+        let governor = governor();
+        let held = governor.acquire(Owner::Read, 10 * MIB).await;
+        let mut large = Box::pin(governor.acquire(Owner::Read, 8 * MIB));
+        assert!(futures::poll!(large.as_mut()).is_pending());
+        let mut small = Box::pin(governor.acquire(Owner::Read, MIB / 2));
+        assert!(
+            futures::poll!(small.as_mut()).is_pending(),
+            "first in, first out"
+        );
+        drop(large);
+        let small = small.await;
+        drop((held, small));
+        assert_eq!(governor.used_bytes(Owner::Read), 0);
+        assert_eq!(governor.reservations(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_grant_that_nobody_picks_up_is_given_back() {
+        let governor = governor();
+        let held = governor.acquire(Owner::Read, 10 * MIB).await;
+        let mut waiting = Box::pin(governor.acquire(Owner::Read, 8 * MIB));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(held);
+        assert_eq!(
+            governor.used_bytes(Owner::Read),
+            8 * MIB,
+            "granted, not yet received"
+        );
+        drop(waiting);
+        assert_eq!(governor.used_bytes(Owner::Read), 0);
+        assert_eq!(governor.reservations(), 0);
+    }
+
+    #[tokio::test]
+    async fn cached_bytes_give_way_to_a_demand_request() {
+        struct Shelf(Mutex<Vec<Reservation>>);
+        impl Reclaim for Shelf {
+            fn reclaim(&self, bytes: u64) -> u64 {
+                let mut freed = 0;
+                while freed < bytes {
+                    let Some(one) = self.0.lock().pop() else {
+                        break;
+                    };
+                    freed += one.bytes();
+                }
+                freed
+            }
+        }
+        let governor = governor();
+        let shelf = Arc::new(Shelf(Mutex::default()));
+        let weak: Weak<dyn Reclaim> = Arc::downgrade(&(shelf.clone() as Arc<dyn Reclaim>));
+        governor.register(weak);
+        while let Some(one) = governor.try_acquire(Owner::Cache, MIB) {
+            shelf.0.lock().push(one);
+        }
+        assert_eq!(governor.used_bytes(Owner::Cache), 9 * MIB);
+        let read = governor.acquire(Owner::Read, 8 * MIB).await;
+        assert!(governor.used_bytes(Owner::Cache) <= 3 * MIB);
+        drop(read);
+        shelf.0.lock().clear();
+        assert_eq!(governor.reservations(), 0);
+    }
+
+    #[tokio::test]
+    async fn splitting_and_reassigning_keep_the_sum() {
+        let governor = governor();
+        let mut whole = governor.acquire(Owner::Read, 3 * MIB).await;
+        let part = whole.split(MIB).reassign(Owner::Cache);
+        assert_eq!(governor.used_bytes(Owner::Read), 2 * MIB);
+        assert_eq!(governor.used_bytes(Owner::Cache), MIB);
+        whole.shrink_to(MIB);
+        assert_eq!(governor.used_bytes(Owner::Read), MIB);
+        drop((whole, part));
+        assert_eq!(governor.reservations(), 0);
+    }
+}
