@@ -12,7 +12,10 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::{Mutex, RwLock};
@@ -66,6 +69,8 @@ struct Inner {
     state: Mutex<State>,
     reclaimers: RwLock<Vec<Weak<dyn Reclaim>>>,
     pressure: Notify,
+    /// Set while reclaim runs for those in line: what it drops comes back here, and must not start it again.
+    reclaiming: AtomicBool,
 }
 
 #[derive(Default)]
@@ -105,6 +110,7 @@ impl Governor {
                 state: Mutex::default(),
                 reclaimers: RwLock::default(),
                 pressure: Notify::new(),
+                reclaiming: AtomicBool::new(false),
             }),
         }
     }
@@ -294,23 +300,35 @@ impl Governor {
     }
 
     pub(super) fn release(&self, owner: Owner, bytes: u64) {
-        let somebody_waits = {
-            let mut state = self.inner.state.lock();
-            state.uncount(owner, bytes);
-            state.lines.iter().any(|line| !line.is_empty())
-        };
-        if somebody_waits {
-            self.pump();
-        }
+        self.inner.state.lock().uncount(owner, bytes);
+        self.serve();
     }
 
     pub(super) fn reassign(&self, from: Owner, to: Owner, bytes: u64) {
-        {
-            let mut state = self.inner.state.lock();
-            state.move_between(from, to, bytes);
+        self.inner.state.lock().move_between(from, to, bytes);
+        // What left `from` may let a waiter of `from` use its guaranteed minimum; what came to the cache may be given up for it.
+        self.serve();
+    }
+
+    /// Serves who waits, giving up cached memory for them if that helps.
+    fn serve(&self) {
+        if self.first_in_line().is_none() {
+            return;
         }
-        // What left `from` may let a waiter of `from` use its guaranteed minimum.
         self.pump();
+        let Some(wanted) = self.first_in_line() else { return };
+        if self.used_bytes(Owner::Cache) == 0 || self.inner.reclaiming.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.reclaim(wanted);
+        self.inner.reclaiming.store(false, Ordering::Release);
+        self.pump();
+    }
+
+    /// What the head of the first line that is not empty asks for.
+    fn first_in_line(&self) -> Option<u64> {
+        let state = self.inner.state.lock();
+        state.lines.iter().find_map(|line| line.front()).map(|waiter| waiter.bytes)
     }
 
     pub(super) fn count_split(&self) {

@@ -17,6 +17,9 @@ pub enum DataError {
     /// The store refused for good.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A background task ended in a way that it must not.
+    #[error("{0}")]
+    Internal(String),
     /// The metadata failed.
     #[error(transparent)]
     Meta(#[from] MetaError),

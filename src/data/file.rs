@@ -1,1 +1,191 @@
-//! One file with uncommitted contents.
+//! One file that is open or has uncommitted contents.
+//!
+//! The record in `meta` says what is durable; this says what is true now. Sequence numbers tie the two: each change takes the
+//! next `change`, and `committed` is the last one that the record covers.
+
+use std::{collections::VecDeque, ops::Range, sync::atomic::AtomicBool, time::Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OnceCell};
+
+use super::{DataError, LiveAttributes, overlay::Overlay, writer::ObjectWriter};
+use crate::meta::{Extent, FileKind, Ino, Meta, ObjectId, Timestamp};
+
+/// Extents kept per file between reads; 64 bytes each.
+pub(super) const EXTENT_WINDOW_MAX: usize = 128;
+
+/// See the module's head.
+pub(super) struct FileState {
+    pub(super) ino: Ino,
+    pub(super) content: Mutex<Content>,
+    /// Held while extents of this file change in `meta`, so that a truncation cannot pass a commit under way.
+    pub(super) commit: tokio::sync::Mutex<()>,
+    /// Held while pieces are taken from the overlay, so that one file's takes are in order. Holds the stream, if one is open.
+    pub(super) take: tokio::sync::Mutex<Option<ObjectWriter>>,
+    /// Told whenever `committed` moved.
+    pub(super) progress: Notify,
+    /// A task sends full parts of its stream.
+    pub(super) pumping: AtomicBool,
+    /// A task will take what is dirty, whole.
+    pub(super) queued: AtomicBool,
+    loaded: OnceCell<()>,
+}
+
+/// The part under the (short, never awaited under) lock.
+pub(super) struct Content {
+    pub(super) overlay: Overlay,
+    /// Present size.
+    pub(super) size: u64,
+    /// Size in the committed record: no committed extent lies beyond.
+    pub(super) base_size: u64,
+    pub(super) mtime: Option<Timestamp>,
+    pub(super) ctime: Option<Timestamp>,
+    /// Number of the last change.
+    pub(super) change: u64,
+    /// Changes up to this one are committed.
+    pub(super) committed: u64,
+    /// Takes under way, oldest first.
+    takes: VecDeque<Take>,
+    /// When the oldest uncommitted change was made.
+    pub(super) dirty_since: Option<Instant>,
+    /// Somebody waits for everything up to this change.
+    pub(super) wanted: u64,
+    /// The file was removed for good.
+    pub(super) discarded: bool,
+    /// Committed extents of a part of the file, as last read.
+    pub(super) extents: Option<ExtentWindow>,
+    /// Bumped when committed extents change, so that a window read before is not kept.
+    pub(super) extents_version: u64,
+}
+
+/// Committed extents that overlap `range`.
+#[derive(Clone)]
+pub(super) struct ExtentWindow {
+    pub(super) range: Range<u64>,
+    pub(super) extents: std::sync::Arc<Vec<Extent>>,
+}
+
+struct Take {
+    object: Option<ObjectId>,
+    /// All changes up to this one were taken; `None` if dirty bytes were left behind.
+    covers: Option<u64>,
+    done: bool,
+}
+
+impl FileState {
+    pub(super) fn new(ino: Ino) -> FileState {
+        FileState {
+            ino,
+            content: Mutex::new(Content {
+                overlay: Overlay::default(),
+                size: 0,
+                base_size: 0,
+                mtime: None,
+                ctime: None,
+                change: 0,
+                committed: 0,
+                takes: VecDeque::new(),
+                dirty_since: None,
+                wanted: 0,
+                discarded: false,
+                extents: None,
+                extents_version: 0,
+            }),
+            commit: tokio::sync::Mutex::new(()),
+            take: tokio::sync::Mutex::new(None),
+            progress: Notify::new(),
+            pumping: AtomicBool::new(false),
+            queued: AtomicBool::new(false),
+            loaded: OnceCell::new(),
+        }
+    }
+
+    /// Reads the committed size, once.
+    pub(super) async fn load(&self, meta: &Meta) -> Result<(), DataError> {
+        self.loaded
+            .get_or_try_init(|| async {
+                let inode = meta.inode(self.ino).await?.ok_or(DataError::NotFound)?;
+                if inode.kind != FileKind::File {
+                    return Err(DataError::NotFound);
+                }
+                let mut content = self.content.lock();
+                content.size = inode.size;
+                content.base_size = inode.size;
+                Ok(())
+            })
+            .await
+            .copied()
+    }
+
+    pub(super) fn is_loaded(&self) -> bool {
+        self.loaded.initialized()
+    }
+}
+
+impl Content {
+    /// Notes that something changed at `now`.
+    pub(super) fn touch(&mut self, now: Timestamp) {
+        self.change += 1;
+        self.mtime = Some(now);
+        self.ctime = Some(now);
+        self.dirty_since.get_or_insert_with(Instant::now);
+    }
+
+    pub(super) fn is_clean(&self) -> bool {
+        self.committed == self.change && self.overlay.is_empty() && self.takes.is_empty()
+    }
+
+    pub(super) fn live(&self) -> Option<LiveAttributes> {
+        (!self.is_clean()).then(|| LiveAttributes {
+            size: self.size,
+            mtime: self.mtime,
+            ctime: self.ctime,
+            dirty_bytes: self.overlay.total_bytes(),
+        })
+    }
+
+    /// Notes that pieces were taken into `object` (`None`: only attributes go out).
+    pub(super) fn begin_take(&mut self, object: Option<ObjectId>) {
+        let covers = (self.overlay.dirty_bytes() == 0).then_some(self.change);
+        if covers.is_some() {
+            self.dirty_since = None;
+        }
+        if let Some(last) = self.takes.back_mut()
+            && last.object == object
+            && !last.done
+        {
+            last.covers = covers;
+            return;
+        }
+        self.takes.push_back(Take { object, covers, done: false });
+    }
+
+    /// Notes that the takes into `object` are committed; moves `committed` as far as takes are done in order.
+    pub(super) fn end_take(&mut self, object: Option<ObjectId>) {
+        for take in self.takes.iter_mut().filter(|take| take.object == object) {
+            take.done = true;
+        }
+        while self.takes.front().is_some_and(|take| take.done) {
+            if let Some(Take { covers: Some(change), .. }) = self.takes.pop_front() {
+                self.committed = self.committed.max(change);
+            }
+        }
+    }
+
+    /// The file is gone: nothing of it will be committed.
+    pub(super) fn forget_takes(&mut self) {
+        self.takes.clear();
+    }
+
+    /// Everything that changed is on its way.
+    pub(super) fn everything_taken(&self) -> bool {
+        self.overlay.dirty_bytes() == 0
+            && (self.committed == self.change || self.takes.back().is_some_and(|take| take.covers == Some(self.change)))
+    }
+
+    /// Committed extents changed.
+    pub(super) fn invalidate_extents(&mut self) {
+        self.extents = None;
+        self.extents_version += 1;
+    }
+}

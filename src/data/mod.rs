@@ -5,60 +5,110 @@
 //! read-modify-write; contents are committed to [`crate::meta`] only after their object is in the store.
 //! Never: knows names or permissions, talks to the kernel, returns a byte that was not authenticated.
 
+mod cache;
+mod commit;
+mod config;
 mod error;
+mod fetch;
 mod file;
+mod health;
+mod object;
+mod overlay;
+mod paid;
+mod read;
+mod readahead;
+mod reclaim;
+mod space;
+mod write_back;
+mod writer;
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use config::{DataConfig, MEMORY_MIN_BYTES, MemoryPlan};
 pub use error::DataError;
 
+use self::{
+    cache::FrameCache,
+    fetch::{Fetch, FetchTable},
+    file::FileState,
+    health::Health,
+    object::Objects,
+    paid::{BUFFER_OVERHEAD, paid_bytes},
+    readahead::{Neighbours, Window, Windows},
+};
 use crate::{
-    budget::{Governor, Reservation},
-    meta::{Ino, Meta, Timestamp},
+    budget::{Governor, Owner, Reclaim, Reservation},
+    meta::{Ino, Meta, ObjectId, Timestamp},
     seal::keys::VolumeKeys,
     store::Store,
 };
 
-/// Sizes; made from `--memory` by [`DataConfig::for_memory`].
-#[derive(Clone, Copy, Debug)]
-pub struct DataConfig {
-    /// Bytes of a multipart part, and the most a pack holds.
-    pub part_bytes: u64,
-    /// Bytes after which a large file's object ends and the next begins.
-    pub object_bytes_max: u64,
-    /// The largest readahead window of one handle.
-    pub readahead_bytes_max: u64,
-    /// Dirty data older than this goes out by itself.
-    pub write_back_after: std::time::Duration,
-}
+/// The largest file offset.
+const OFFSET_MAX: u64 = i64::MAX as u64;
 
 /// The contents of a mounted volume. Cheap to clone.
 #[derive(Clone)]
 pub struct Data {
-    // private fields
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: DataConfig,
+    governor: Governor,
+    store: Store,
+    keys: Arc<VolumeKeys>,
+    meta: Meta,
+    objects: Objects,
+    cache: Arc<FrameCache>,
+    fetches: FetchTable,
+    windows: Arc<Windows>,
+    neighbours: Neighbours,
+    /// The last fetch that read around a small file: its frames are wanted next.
+    around: Mutex<Option<Arc<Fetch>>>,
+    /// Files that are open or have uncommitted contents.
+    files: Mutex<HashMap<Ino, Arc<FileState>>>,
+    /// Those of them with uncommitted contents.
+    dirty: Mutex<HashMap<Ino, Arc<FileState>>>,
+    next_object: AtomicU64,
+    packs: Arc<Semaphore>,
+    health: Health,
+    /// Why nothing can be made durable any more, once that is so.
+    failure: OnceLock<String>,
+    wake: Notify,
+    settled: Notify,
+    draining: AtomicBool,
+    stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 /// A file that somebody has open: its readahead window lives here. Dropping it lets go of everything in flight for it.
 pub struct OpenFile {
-    // private fields
+    inner: Weak<Inner>,
+    file: Arc<FileState>,
+    window: Arc<Mutex<Window>>,
 }
 
-/// Contents on their way to a reader; the reservation is released when this is dropped.
+/// Contents on their way to a reader; what pays for them is released when the last view of `bytes` is dropped.
 pub struct ReadReply {
-    /// The bytes, in order.
-    pub pieces: Vec<Bytes>,
-    /// What pays for them.
-    pub reservation: Option<Reservation>,
+    /// The bytes, in one piece.
+    pub bytes: Bytes,
 }
 
 /// Bytes of one write, paid for.
 pub struct WriteBuffer {
-    /// The bytes.
-    pub bytes: Bytes,
-    /// What pays for them.
-    pub reservation: Reservation,
+    bytes: Bytes,
 }
 
 /// Attributes of contents that are not committed yet; they override those of the inode record.
@@ -83,90 +133,371 @@ pub enum Seek {
     Hole,
 }
 
+/// What `status` shows of this module.
+#[derive(Clone, Copy, Debug)]
+pub struct DataStatus {
+    /// Bytes written and not yet committed.
+    pub uncommitted_bytes: u64,
+    /// Files with uncommitted contents.
+    pub uncommitted_files: usize,
+    /// Objects being written.
+    pub objects_in_flight: usize,
+    /// Frames in the cache.
+    pub cached_frames: usize,
+    /// Handles that read ahead now.
+    pub readahead_handles: usize,
+}
+
 impl Data {
     /// Starts the background write-back; must be called inside a tokio runtime.
     pub fn start(config: DataConfig, governor: Governor, store: Store, keys: Arc<VolumeKeys>, meta: Meta) -> Data {
-        todo!()
+        let cache = Arc::new(FrameCache::new());
+        let windows = Arc::new(Windows::default());
+        // In the order in which they give way: cached frames first.
+        let reclaimers: [Arc<dyn Reclaim>; 2] = [cache.clone(), windows.clone()];
+        for reclaimer in &reclaimers {
+            governor.register(Arc::downgrade(reclaimer));
+        }
+        let inner = Arc::new(Inner {
+            config,
+            governor,
+            store,
+            objects: Objects::new(keys.clone(), meta.clone()),
+            keys,
+            meta,
+            cache,
+            fetches: FetchTable::default(),
+            windows,
+            neighbours: Neighbours::new(),
+            around: Mutex::default(),
+            files: Mutex::default(),
+            dirty: Mutex::default(),
+            next_object: AtomicU64::new(0),
+            packs: Arc::new(Semaphore::new(write_back::PACKS_IN_FLIGHT_MAX)),
+            health: Health::new(),
+            failure: OnceLock::new(),
+            wake: Notify::new(),
+            settled: Notify::new(),
+            draining: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        });
+        inner.tasks.spawn(inner.clone().write_back_loop());
+        Data { inner }
+    }
+
+    /// Starts deleting what is garbage and what dead sessions left, in the background. For writable mounts.
+    pub fn start_reclaim(&self) {
+        self.inner.tasks.spawn(self.inner.clone().reclaim_loop());
     }
 
     /// A handle on a file. Costs no memory until it reads.
     pub fn open(&self, ino: Ino) -> OpenFile {
-        todo!()
+        let window = Arc::new(Mutex::new(Window::new()));
+        self.inner.windows.register(&window);
+        OpenFile {
+            inner: Arc::downgrade(&self.inner),
+            file: self.inner.file(ino),
+            window,
+        }
     }
 
     /// Reads; short only at the end of the file.
     pub async fn read(&self, file: &OpenFile, offset: u64, len: u32) -> Result<ReadReply, DataError> {
-        todo!()
+        self.inner.read(file, offset, len).await
     }
 
     /// Copies `data` into a paid-for buffer if there is room for it now.
     pub fn try_buffer(&self, data: &[u8]) -> Option<WriteBuffer> {
-        todo!()
+        let reservation = self.inner.governor.try_acquire(Owner::Dirty, buffer_cost(data))?;
+        Some(WriteBuffer::copy_of(data, reservation))
     }
 
-    /// As `try_buffer`, but blocks this *thread* until there is room: the back-pressure of last resort, for FUSE threads only.
-    /// Progress of uploads and reads never depends on a FUSE thread, so this always ends once the store answers.
+    /// As [`Data::try_buffer`], but blocks this *thread* until there is room: the back-pressure of last resort, for FUSE threads only.
+    /// Progress of uploads and reads never depends on a FUSE thread, so this ends once the store answers.
     pub fn buffer_blocking(&self, data: &[u8]) -> WriteBuffer {
-        todo!()
+        WriteBuffer::copy_of(data, self.inner.governor.acquire_blocking(Owner::Dirty, buffer_cost(data)))
     }
 
-    /// As `try_buffer`, waiting in line for room.
-    pub async fn buffer(&self, data: Bytes) -> WriteBuffer {
-        todo!()
+    /// As [`Data::try_buffer`], waiting in line for room.
+    pub async fn buffer(&self, data: &[u8]) -> WriteBuffer {
+        WriteBuffer::copy_of(data, self.inner.governor.acquire(Owner::Dirty, buffer_cost(data)).await)
     }
 
     /// Writes; sets the live mtime and ctime to `now`.
     pub async fn write(&self, ino: Ino, offset: u64, buffer: WriteBuffer, now: Timestamp) -> Result<(), DataError> {
-        todo!()
+        let len = buffer.bytes.len() as u64;
+        let end = offset.checked_add(len).filter(|end| *end <= OFFSET_MAX).ok_or(DataError::TooLarge)?;
+        self.inner.check()?;
+        let file = self.inner.file(ino);
+        file.load(&self.inner.meta).await?;
+        let dirty_bytes = {
+            let mut content = file.content.lock();
+            if content.discarded {
+                return Err(DataError::NotFound);
+            }
+            if len > 0 {
+                content.overlay.write(offset, buffer.bytes);
+                content.size = content.size.max(end);
+            }
+            content.touch(now);
+            content.overlay.dirty_bytes()
+        };
+        self.inner.mark_dirty(&file);
+        if dirty_bytes >= self.inner.config.part_bytes {
+            self.inner.spawn_pump(&file);
+        }
+        Ok(())
     }
 
     /// Sets the size.
     pub async fn truncate(&self, ino: Ino, size: u64, now: Timestamp) -> Result<(), DataError> {
-        todo!()
+        self.inner.truncate(ino, size, now).await
     }
 
     /// Makes a hole; the size stays (FALLOC_FL_PUNCH_HOLE | KEEP_SIZE, and the zeroing half of ZERO_RANGE).
     pub async fn punch_hole(&self, ino: Ino, range: Range<u64>, now: Timestamp) -> Result<(), DataError> {
-        todo!()
+        self.inner.punch_hole(ino, range, now).await
     }
 
     /// Present size and times if the contents differ from the committed record.
     pub fn live(&self, ino: Ino) -> Option<LiveAttributes> {
-        todo!()
+        let file = self.inner.dirty.lock().get(&ino).cloned()?;
+        let live = file.content.lock().live();
+        live
     }
 
     /// Times were set explicitly (`utimens`, or ctime by chmod): pending ones must not override them. Call before changing the record.
     pub fn forget_times(&self, ino: Ino, mtime: bool) {
-        todo!()
+        if let Some(file) = self.inner.known_file(ino) {
+            let mut content = file.content.lock();
+            content.ctime = None;
+            if mtime {
+                content.mtime = None;
+            }
+        }
     }
 
     /// SEEK_DATA / SEEK_HOLE; `None` is ENXIO.
     pub async fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<Option<u64>, DataError> {
-        todo!()
+        self.inner.seek(ino, offset, what).await
     }
 
-    /// Returns when everything written to this file before the call is durable, its metadata included.
+    /// Returns when everything written to this file before the call is durable, its metadata included. An upload that the store refuses for good
+    /// meanwhile is reported; its data is kept and tried again.
     pub async fn fsync(&self, ino: Ino) -> Result<(), DataError> {
-        todo!()
+        self.inner.committed(ino).await?;
+        self.inner.meta.flush().await?;
+        Ok(())
     }
 
-    /// The file is gone (reaped): drops its dirty data. Call after the last handle is closed, before [`Meta::reap`].
+    /// The file is gone: drops its dirty data. Call after the last handle is closed, before [`Meta::reap`].
     pub async fn discard(&self, ino: Ino) {
-        todo!()
+        self.inner.discard(ino).await;
     }
 
     /// Returns when everything is durable.
     pub async fn drain(&self) -> Result<(), DataError> {
-        todo!()
+        let inner = &self.inner;
+        inner.draining.store(true, Ordering::Release);
+        let outcome = inner.all_committed().await;
+        inner.draining.store(false, Ordering::Release);
+        outcome?;
+        inner.meta.flush().await?;
+        Ok(())
     }
 
-    /// Stops background work after a drain and deletes what may be deleted. Does not close `meta`.
+    /// Stops background work. What is not durable by then is lost: drain first. Does not close `meta`.
     pub async fn shutdown(&self) {
-        todo!()
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 
     /// Bytes written and not yet committed.
     pub fn dirty_bytes(&self) -> u64 {
-        todo!()
+        let files: Vec<_> = self.inner.dirty.lock().values().cloned().collect();
+        files.iter().map(|file| file.content.lock().overlay.total_bytes()).sum()
+    }
+
+    /// Why nothing can be made durable at present, if so.
+    pub fn trouble(&self) -> Option<String> {
+        let refusal = || self.inner.health.refusal().map(|error| error.to_string());
+        self.inner.failure.get().cloned().or_else(refusal)
+    }
+
+    /// For `status`.
+    pub fn status(&self) -> DataStatus {
+        DataStatus {
+            uncommitted_bytes: self.dirty_bytes(),
+            uncommitted_files: self.inner.dirty.lock().len(),
+            objects_in_flight: self.inner.objects.pending_count(),
+            cached_frames: self.inner.cache.len(),
+            readahead_handles: self.inner.windows.active(),
+        }
+    }
+}
+
+impl WriteBuffer {
+    fn copy_of(data: &[u8], reservation: Reservation) -> WriteBuffer {
+        WriteBuffer {
+            bytes: paid_bytes(data.to_vec(), reservation),
+        }
+    }
+}
+
+fn buffer_cost(data: &[u8]) -> u64 {
+    data.len() as u64 + BUFFER_OVERHEAD
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let Some(inner) = self.inner.upgrade() {
+            inner.forget_if_idle(&self.file);
+        }
+    }
+}
+
+impl Inner {
+    fn next_object(&self) -> ObjectId {
+        ObjectId {
+            session: self.meta.session(),
+            number: self.next_object.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// The state of a file, made if there is none.
+    fn file(&self, ino: Ino) -> Arc<FileState> {
+        let mut files = self.files.lock();
+        files.entry(ino).or_insert_with(|| Arc::new(FileState::new(ino))).clone()
+    }
+
+    fn known_file(&self, ino: Ino) -> Option<Arc<FileState>> {
+        self.files.lock().get(&ino).cloned()
+    }
+
+    fn mark_dirty(&self, file: &Arc<FileState>) {
+        let first = {
+            let mut dirty = self.dirty.lock();
+            let first = dirty.is_empty();
+            dirty.insert(file.ino, file.clone());
+            first
+        };
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// After a commit: a file with nothing left to commit leaves the table of the dirty.
+    fn settle(&self, file: &Arc<FileState>) {
+        let settled = {
+            let mut dirty = self.dirty.lock();
+            let clean = file.content.lock().is_clean();
+            if clean {
+                dirty.remove(&file.ino);
+            }
+            clean
+        };
+        if settled {
+            self.settled.notify_waiters();
+            self.forget_if_idle(file);
+        }
+    }
+
+    /// Removes a file from the table when the caller and the table are its only holders and nothing is uncommitted.
+    fn forget_if_idle(&self, file: &Arc<FileState>) {
+        const TABLE_AND_CALLER: usize = 2;
+        let mut files = self.files.lock();
+        if Arc::strong_count(file) <= TABLE_AND_CALLER
+            && files.get(&file.ino).is_some_and(|listed| Arc::ptr_eq(listed, file))
+            && file.content.lock().is_clean()
+        {
+            files.remove(&file.ino);
+        }
+    }
+
+    /// Nothing can be made durable any more: writes and fsyncs fail from now on.
+    fn fail(&self, why: &str) {
+        if self.failure.set(why.to_owned()).is_ok() {
+            tracing::error!("writing stops: {why}");
+        }
+        for file in self.dirty.lock().values() {
+            file.progress.notify_waiters();
+        }
+        self.settled.notify_waiters();
+    }
+
+    fn check(&self) -> Result<(), DataError> {
+        match self.failure.get() {
+            Some(why) => Err(DataError::Internal(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when all changes made to `ino` before the call are committed.
+    async fn committed(self: &Arc<Self>, ino: Ino) -> Result<(), DataError> {
+        let Some(file) = self.dirty.lock().get(&ino).cloned() else {
+            return self.check();
+        };
+        let target = {
+            let mut content = file.content.lock();
+            content.wanted = content.change;
+            content.change
+        };
+        let refusal = self.health.next_refusal();
+        tokio::pin!(refusal);
+        loop {
+            let progress = file.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            {
+                let content = file.content.lock();
+                if content.committed >= target || content.discarded {
+                    return self.check();
+                }
+            }
+            self.check()?;
+            self.wake.notify_one();
+            tokio::select! {
+                () = progress => {}
+                refusal = &mut refusal => return Err(refusal.into()),
+            }
+        }
+    }
+
+    async fn all_committed(self: &Arc<Self>) -> Result<(), DataError> {
+        let refusal = self.health.next_refusal();
+        tokio::pin!(refusal);
+        loop {
+            let settled = self.settled.notified();
+            tokio::pin!(settled);
+            settled.as_mut().enable();
+            self.check()?;
+            if self.dirty.lock().is_empty() {
+                return Ok(());
+            }
+            self.wake.notify_one();
+            tokio::select! {
+                () = settled => {}
+                refusal = &mut refusal => return Err(refusal.into()),
+            }
+        }
+    }
+
+    async fn discard(self: &Arc<Self>, ino: Ino) {
+        let Some(file) = self.known_file(ino) else { return };
+        let dropped = {
+            let mut content = file.content.lock();
+            content.discarded = true;
+            content.committed = content.change;
+            std::mem::take(&mut content.overlay)
+        };
+        drop(dropped);
+        if let Some(stream) = file.take.lock().await.take() {
+            stream.abandon().await;
+            file.content.lock().forget_takes();
+        }
+        file.progress.notify_waiters();
+        self.settle(&file);
     }
 }

@@ -1,0 +1,76 @@
+//! Sizes, made from `--memory`.
+
+use std::time::Duration;
+
+use crate::budget::Shares;
+
+const MIB: u64 = 1 << 20;
+
+/// The smallest `--memory`.
+pub const MEMORY_MIN_BYTES: u64 = 128 * MIB;
+
+/// What the process takes besides metadata and data: code, runtime, TLS, connections, FUSE request buffers, allocator slack.
+/// Measured as the RSS of an idle mount plus its growth under load that no reservation explains (docs/benchmarks.md).
+const FIXED_BYTES: u64 = 44 * MIB;
+
+/// Sizes of the data path.
+#[derive(Clone, Copy, Debug)]
+pub struct DataConfig {
+    /// Bytes of a multipart part, and about the most a pack holds. S3 wants at least 5 MiB.
+    pub part_bytes: u64,
+    /// Stored bytes after which a large file's object ends and the next begins; bounded by 10,000 parts.
+    pub object_bytes_max: u64,
+    /// The largest readahead window of one handle.
+    pub readahead_bytes_max: u64,
+    /// The largest single ranged GET of readahead.
+    pub fetch_bytes_max: u64,
+    /// Dirty data older than this goes out by itself.
+    pub write_back_after: Duration,
+    /// How long a dead object stays for read-only mounts that may still read it.
+    pub garbage_grace: Duration,
+}
+
+/// How `--memory` is divided.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryPlan {
+    /// For SlateDB and the caches above it.
+    pub meta_bytes: u64,
+    /// For the governor.
+    pub shares: Shares,
+    /// For the data path.
+    pub data: DataConfig,
+    /// Connections to the store at once.
+    pub connections_max: usize,
+    /// The largest FUSE write.
+    pub max_write_bytes: u32,
+}
+
+impl MemoryPlan {
+    /// Divides `memory_bytes`, at least [`MEMORY_MIN_BYTES`].
+    pub fn for_memory(memory_bytes: u64) -> MemoryPlan {
+        let memory = memory_bytes.max(MEMORY_MIN_BYTES);
+        let meta = (memory / 5).clamp(32 * MIB, 96 * MIB);
+        let capacity = memory - FIXED_BYTES - meta;
+        let part = if memory < 384 * MIB { 5 * MIB } else { 8 * MIB };
+        let parts_guaranteed = if memory < 256 * MIB { 2 } else { 3 };
+        MemoryPlan {
+            meta_bytes: meta,
+            shares: Shares {
+                capacity_bytes: capacity,
+                dirty_min_bytes: 2 * MIB,
+                upload_min_bytes: parts_guaranteed * (part + MIB / 2),
+                read_min_bytes: (capacity / 4).max(4 * MIB),
+            },
+            data: DataConfig {
+                part_bytes: part,
+                object_bytes_max: 256 * MIB,
+                readahead_bytes_max: (capacity / 8).clamp(2 * MIB, 32 * MIB),
+                fetch_bytes_max: (capacity / 64).clamp(MIB, 4 * MIB),
+                write_back_after: Duration::from_secs(1),
+                garbage_grace: Duration::from_secs(120),
+            },
+            connections_max: if memory < 256 * MIB { 16 } else { 32 },
+            max_write_bytes: if memory < 256 * MIB { 256 << 10 } else { 1 << 20 },
+        }
+    }
+}

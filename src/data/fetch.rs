@@ -1,0 +1,249 @@
+//! One ranged GET of whole frames, opened frame by frame as its body arrives.
+//!
+//! A fetch lives as long as somebody holds it: a reader that waits for one of its frames, or a readahead window. When the last holder lets go,
+//! its task is aborted, the body dropped and what was not delivered is back in the budget. Frames are delivered in order.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    sync::{Arc, Weak},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::{sync::watch, task::AbortHandle};
+use tracing::error;
+
+use super::{
+    DataError, Inner,
+    cache::FrameId,
+    object::ObjectHandle,
+    paid::paid_bytes,
+};
+use crate::{
+    budget::{Owner, Reservation},
+    seal::{SealError, codec::TAG_LEN},
+    store::StoreErrorKind,
+};
+
+/// See the module's head.
+pub(super) struct Fetch {
+    inner: Arc<Inner>,
+    object: Arc<ObjectHandle>,
+    frames: Range<u64>,
+    delivered: Mutex<Vec<Bytes>>,
+    state: watch::Sender<State>,
+    task: Mutex<Option<AbortHandle>>,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    delivered: u64,
+    failed: Option<Arc<DataError>>,
+}
+
+/// Fetches under way, by frame, so that nobody asks for a frame that is coming already. Bounded by the fetches alive.
+#[derive(Default)]
+pub(super) struct FetchTable {
+    frames: Mutex<HashMap<FrameId, Weak<Fetch>>>,
+}
+
+impl FetchTable {
+    pub(super) fn get(&self, frame: FrameId) -> Option<Arc<Fetch>> {
+        self.frames.lock().get(&frame).and_then(Weak::upgrade)
+    }
+}
+
+impl Fetch {
+    /// Starts a fetch of `frames` of `object`, paid for by `reservation` (at least the frames' plaintext). `keep` puts each frame into the
+    /// cache as it arrives.
+    pub(super) fn start(
+        inner: &Arc<Inner>,
+        object: Arc<ObjectHandle>,
+        frames: Range<u64>,
+        reservation: Reservation,
+        keep: bool,
+    ) -> Arc<Fetch> {
+        let fetch = Arc::new(Fetch {
+            inner: inner.clone(),
+            object,
+            frames: frames.clone(),
+            delivered: Mutex::new(Vec::with_capacity((frames.end - frames.start) as usize)),
+            state: watch::channel(State::default()).0,
+            task: Mutex::new(None),
+        });
+        {
+            let mut table = inner.fetches.frames.lock();
+            for frame in frames {
+                table.insert((fetch.object.id, frame), Arc::downgrade(&fetch));
+            }
+        }
+        let task = tokio::spawn(run(inner.clone(), Arc::downgrade(&fetch), fetch.object.clone(), fetch.frames.clone(), reservation, keep));
+        *fetch.task.lock() = Some(task.abort_handle());
+        fetch
+    }
+
+    pub(super) fn frames(&self) -> Range<u64> {
+        self.frames.clone()
+    }
+
+    /// Waits for one frame.
+    pub(super) async fn frame(&self, frame: u64) -> Result<Bytes, Arc<DataError>> {
+        let index = frame - self.frames.start;
+        let mut state = self.state.subscribe();
+        let seen = state
+            .wait_for(|state| state.delivered > index || state.failed.is_some())
+            .await
+            .map(|state| state.clone());
+        if let Some(bytes) = self.delivered.lock().get(index as usize) {
+            return Ok(bytes.clone());
+        }
+        match seen {
+            Ok(State { failed: Some(error), .. }) => Err(error),
+            _ => Err(Arc::new(DataError::Internal("a fetch ended early".into()))),
+        }
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().take() {
+            task.abort();
+        }
+        let mut table = self.inner.fetches.frames.lock();
+        for frame in self.frames.clone() {
+            let key = (self.object.id, frame);
+            // A later fetch of the same frame may have taken the entry over.
+            if table.get(&key).is_some_and(|listed| std::ptr::eq(listed.as_ptr(), self)) {
+                table.remove(&key);
+            }
+        }
+    }
+}
+
+async fn run(
+    inner: Arc<Inner>,
+    fetch: Weak<Fetch>,
+    object: Arc<ObjectHandle>,
+    frames: Range<u64>,
+    mut reservation: Reservation,
+    keep: bool,
+) {
+    let mut next = frames.start;
+    let failure = loop {
+        match deliver(&inner, &fetch, &object, &mut next, frames.end, &mut reservation, keep).await {
+            Ok(()) if next >= frames.end => return,
+            // The body ended early or the connection broke: go on after what was delivered.
+            Ok(()) => {}
+            Err(failure) => break failure,
+        }
+    };
+    if let DataError::Seal(cause) = &failure {
+        inner.store.metrics().authentication_failures.increment();
+        error!("read: {cause}");
+    }
+    if let Some(fetch) = fetch.upgrade() {
+        fetch.state.send_modify(|state| state.failed = Some(Arc::new(failure)));
+    }
+}
+
+/// One GET from frame `next` on; delivers what comes and moves `next`. Ends early without an error if the connection breaks.
+async fn deliver(
+    inner: &Arc<Inner>,
+    fetch: &Weak<Fetch>,
+    object: &ObjectHandle,
+    next: &mut u64,
+    end: u64,
+    reservation: &mut Reservation,
+    keep: bool,
+) -> Result<(), DataError> {
+    let stored = object.layout.stored_range(*next..end);
+    let mut body = match inner.store.get(&object.key, Some(stored.clone())).await {
+        Ok(body) => body,
+        Err(error) if error.kind == StoreErrorKind::NotFound => {
+            return Err(SealError::Missing { path: object.key.clone() }.into());
+        }
+        Err(error) if error.kind == StoreErrorKind::Range => {
+            return Err(SealError::Length {
+                path: object.key.clone(),
+                actual: 0,
+                expected: object.layout.stored_len(),
+            }
+            .into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if body.head.size != object.layout.stored_len() {
+        return Err(SealError::Length {
+            path: object.key.clone(),
+            actual: body.head.size,
+            expected: object.layout.stored_len(),
+        }
+        .into());
+    }
+    let mut arrived = BytesMut::new();
+    loop {
+        let mut chunk = match body.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind == StoreErrorKind::Unavailable => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        while !chunk.is_empty() && *next < end {
+            let plaintext_len = object.layout.frame_plaintext_len(*next);
+            let sealed_len = (plaintext_len + TAG_LEN) as usize;
+            let taken = chunk.len().min(sealed_len - arrived.len());
+            if arrived.is_empty() && taken == sealed_len {
+                // The whole frame lies in this chunk.
+                let frame = open(object, *next, &chunk[..taken], plaintext_len, reservation)?;
+                chunk.advance(taken);
+                hand_over(inner, fetch, object, next, frame, keep)?;
+                continue;
+            }
+            arrived.reserve(sealed_len - arrived.len());
+            arrived.extend_from_slice(&chunk[..taken]);
+            chunk.advance(taken);
+            if arrived.len() == sealed_len {
+                let frame = open(object, *next, &arrived, plaintext_len, reservation)?;
+                arrived.clear();
+                hand_over(inner, fetch, object, next, frame, keep)?;
+            }
+        }
+        if *next >= end {
+            // Reads the body to its end, so that the connection can be used again.
+            while let Ok(Some(_)) = body.chunk().await {}
+            return Ok(());
+        }
+    }
+}
+
+fn open(
+    object: &ObjectHandle,
+    index: u64,
+    sealed: &[u8],
+    plaintext_len: u64,
+    reservation: &mut Reservation,
+) -> Result<Bytes, DataError> {
+    let mut plaintext = vec![0; plaintext_len as usize];
+    object.opener.open_into(index, sealed, &mut plaintext)?;
+    let paid = reservation.split(plaintext_len).reassign(Owner::Cache);
+    Ok(paid_bytes(plaintext, paid))
+}
+
+fn hand_over(
+    inner: &Inner,
+    fetch: &Weak<Fetch>,
+    object: &ObjectHandle,
+    next: &mut u64,
+    frame: Bytes,
+    keep: bool,
+) -> Result<(), DataError> {
+    let fetch = fetch.upgrade().ok_or_else(|| DataError::Internal("nobody waits for this fetch any more".into()))?;
+    if keep {
+        inner.cache.put((object.id, *next), frame.clone());
+    }
+    fetch.delivered.lock().push(frame);
+    *next += 1;
+    fetch.state.send_modify(|state| state.delivered += 1);
+    Ok(())
+}

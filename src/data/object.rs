@@ -1,0 +1,155 @@
+//! Data objects: what it takes to open their frames, and those that are not yet readable.
+
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, OnceLock},
+};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::DataError;
+use crate::{
+    meta::{Ino, Meta, ObjectId},
+    seal::{
+        SealError,
+        codec::{Layout, Opener, SealParams},
+        keys::VolumeKeys,
+    },
+};
+
+/// Objects whose openers are kept; about 1 KiB each.
+const HANDLES_MAX: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
+
+/// The volume-relative key of a data object.
+pub(super) fn object_key(object: ObjectId) -> String {
+    let session = data_encoding::HEXLOWER.encode(&object.session.0);
+    format!("data/{session}/{:016x}", object.number)
+}
+
+/// The number in a key made by [`object_key`].
+pub(super) fn object_number(key: &str) -> Option<u64> {
+    let (_, number) = key.rsplit_once('/')?;
+    (number.len() == 16).then(|| u64::from_str_radix(number, 16).ok())?
+}
+
+/// A readable object.
+pub(super) struct ObjectHandle {
+    pub(super) id: ObjectId,
+    pub(super) key: String,
+    pub(super) opener: Opener,
+    pub(super) layout: Layout,
+}
+
+/// An object being written: readable once `finished` says so.
+pub(super) struct PendingObject {
+    /// The file whose stream it is; `None` for a pack, which is on its way already.
+    pub(super) stream_of: Option<Ino>,
+    params: SealParams,
+    handle: OnceLock<Arc<ObjectHandle>>,
+    finished: watch::Sender<bool>,
+}
+
+/// All objects that this mount has touched lately.
+pub(super) struct Objects {
+    keys: Arc<VolumeKeys>,
+    meta: Meta,
+    handles: Mutex<LruCache<ObjectId, Arc<ObjectHandle>>>,
+    /// Bounded by the uploads under way, which the governor bounds.
+    pending: Mutex<std::collections::HashMap<ObjectId, Arc<PendingObject>>>,
+}
+
+impl Objects {
+    pub(super) fn new(keys: Arc<VolumeKeys>, meta: Meta) -> Objects {
+        Objects {
+            keys,
+            meta,
+            handles: Mutex::new(LruCache::new(HANDLES_MAX)),
+            pending: Mutex::default(),
+        }
+    }
+
+    /// Announces an object that is being written.
+    pub(super) fn begin(&self, object: ObjectId, params: SealParams, stream_of: Option<Ino>) {
+        let pending = PendingObject {
+            stream_of,
+            params,
+            handle: OnceLock::new(),
+            finished: watch::channel(false).0,
+        };
+        self.pending.lock().insert(object, Arc::new(pending));
+    }
+
+    /// The object is in the store, whole: readers may go.
+    pub(super) fn finish(&self, object: ObjectId, layout: Layout) -> Result<(), SealError> {
+        let Some(pending) = self.pending.lock().get(&object).cloned() else {
+            return Ok(());
+        };
+        let handle = self.handle(object, pending.params, layout)?;
+        let _ = pending.handle.set(handle.clone());
+        self.handles.lock().put(object, handle);
+        pending.finished.send_replace(true);
+        Ok(())
+    }
+
+    /// The object is committed (or lost): metadata speaks for it now.
+    pub(super) fn end(&self, object: ObjectId) {
+        if let Some(pending) = self.pending.lock().remove(&object) {
+            pending.finished.send_replace(true);
+        }
+    }
+
+    pub(super) fn pending(&self, object: ObjectId) -> Option<Arc<PendingObject>> {
+        self.pending.lock().get(&object).cloned()
+    }
+
+    pub(super) fn pending_count(&self) -> usize {
+        self.pending.lock().len()
+    }
+
+    /// What it takes to read a committed or finished object.
+    pub(super) async fn get(&self, object: ObjectId) -> Result<Arc<ObjectHandle>, DataError> {
+        if let Some(handle) = self.handles.lock().get(&object) {
+            return Ok(handle.clone());
+        }
+        let record = self.meta.object(object).await?.ok_or_else(|| SealError::Missing {
+            path: object_key(object),
+        })?;
+        let layout = Layout {
+            frame_log2: record.params.frame_log2,
+            plaintext_len: record.plaintext_len,
+        };
+        let handle = self.handle(object, record.params, layout)?;
+        self.handles.lock().put(object, handle.clone());
+        Ok(handle)
+    }
+
+    fn handle(&self, object: ObjectId, params: SealParams, layout: Layout) -> Result<Arc<ObjectHandle>, SealError> {
+        let key = object_key(object);
+        let opener = Opener::from_params(&self.keys, &key, params, layout)?;
+        Ok(Arc::new(ObjectHandle {
+            id: object,
+            key,
+            opener,
+            layout,
+        }))
+    }
+}
+
+impl PendingObject {
+    /// Returns once the object is readable, or is no longer pending.
+    pub(super) async fn finished(&self) {
+        let mut finished = self.finished.subscribe();
+        // An error means that the sender is gone, and with it the upload: the caller looks again.
+        let _ = finished.wait_for(|finished| *finished).await;
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        *self.finished.borrow()
+    }
+
+    pub(super) fn handle(&self) -> Option<Arc<ObjectHandle>> {
+        self.handle.get().cloned()
+    }
+}

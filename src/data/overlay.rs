@@ -1,0 +1,353 @@
+//! The overlay: what was written to one file and is not yet committed, over its committed extents.
+//!
+//! A piece is born dirty (bytes in memory), becomes sealed (bytes in an object that is being uploaded), and leaves
+//! when its object is committed. Newer writes cut older pieces, whatever their state, so the overlay always says what
+//! the file holds now; a commit takes from it only what is still there.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use bytes::Bytes;
+
+use crate::meta::{Extent, ExtentSource, ObjectId};
+
+/// Where an uncommitted run of bytes is.
+#[derive(Clone, Debug)]
+pub(super) enum Piece {
+    /// In memory only.
+    Dirty(Bytes),
+    /// In an object, at this plaintext offset.
+    Sealed {
+        /// The object.
+        object: ObjectId,
+        /// Offset in it.
+        at: u64,
+    },
+}
+
+impl Piece {
+    /// The sub-run that starts `skip` bytes in and is `len` long.
+    fn slice(&self, skip: u64, len: u64) -> Piece {
+        match self {
+            Piece::Dirty(bytes) => Piece::Dirty(bytes.slice(skip as usize..(skip + len) as usize)),
+            Piece::Sealed { object, at } => Piece::Sealed {
+                object: *object,
+                at: at + skip,
+            },
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Segment {
+    len: u64,
+    piece: Piece,
+}
+
+/// A part of a file range as the overlay sees it: a piece, or nothing (ask the committed extents).
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) range: Range<u64>,
+    pub(super) piece: Option<Piece>,
+}
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    segments: BTreeMap<u64, Segment>,
+    dirty_bytes: u64,
+    total_bytes: u64,
+}
+
+impl Overlay {
+    pub(super) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Bytes in memory, not yet sealed.
+    pub(super) fn dirty_bytes(&self) -> u64 {
+        self.dirty_bytes
+    }
+
+    /// Bytes of all pieces.
+    pub(super) fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    fn add(&mut self, offset: u64, segment: Segment) {
+        if segment.len == 0 {
+            return;
+        }
+        if matches!(segment.piece, Piece::Dirty(_)) {
+            self.dirty_bytes += segment.len;
+        }
+        self.total_bytes += segment.len;
+        self.segments.insert(offset, segment);
+    }
+
+    fn remove(&mut self, offset: u64) -> Option<Segment> {
+        let segment = self.segments.remove(&offset)?;
+        if matches!(segment.piece, Piece::Dirty(_)) {
+            self.dirty_bytes -= segment.len;
+        }
+        self.total_bytes -= segment.len;
+        Some(segment)
+    }
+
+    /// Offsets of the segments that overlap `range`.
+    fn overlapping(&self, range: &Range<u64>) -> Vec<u64> {
+        let first = self
+            .segments
+            .range(..=range.start)
+            .next_back()
+            .filter(|(offset, segment)| **offset + segment.len > range.start)
+            .map_or(range.start, |(offset, _)| *offset);
+        self.segments.range(first..range.end.max(first)).map(|(offset, _)| *offset).collect()
+    }
+
+    /// Removes whatever lies in `range`, splitting pieces that reach over its ends.
+    pub(super) fn cut(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        for offset in self.overlapping(&range) {
+            let Some(segment) = self.remove(offset) else { continue };
+            let end = offset + segment.len;
+            if offset < range.start {
+                let len = range.start - offset;
+                self.add(offset, Segment { len, piece: segment.piece.slice(0, len) });
+            }
+            if end > range.end {
+                let skip = range.end - offset;
+                let len = end - range.end;
+                self.add(range.end, Segment { len, piece: segment.piece.slice(skip, len) });
+            }
+        }
+    }
+
+    /// Puts freshly written bytes over whatever is there.
+    pub(super) fn write(&mut self, offset: u64, bytes: Bytes) {
+        let len = bytes.len() as u64;
+        self.cut(offset..offset + len);
+        self.add(offset, Segment { len, piece: Piece::Dirty(bytes) });
+    }
+
+    /// Dirty pieces from the start of the file on, until they add up to `limit_bytes` or more.
+    pub(super) fn dirty_pieces(&self, limit_bytes: u64) -> Vec<(u64, Bytes)> {
+        let mut pieces = Vec::new();
+        let mut sum = 0;
+        if self.dirty_bytes == 0 {
+            return pieces;
+        }
+        for (offset, segment) in &self.segments {
+            if sum >= limit_bytes || sum == self.dirty_bytes {
+                break;
+            }
+            if let Piece::Dirty(bytes) = &segment.piece {
+                sum += segment.len;
+                pieces.push((*offset, bytes.clone()));
+            }
+        }
+        pieces
+    }
+
+    /// `bytes`, once written at `offset`, are now in `object` at `at`: what is left of them here becomes sealed. Bytes that a newer
+    /// write replaced meanwhile are recognised by their address and left alone (the caller's view keeps the old address taken).
+    pub(super) fn mark_sealed(&mut self, offset: u64, bytes: &Bytes, object: ObjectId, at: u64) {
+        let range = offset..offset + bytes.len() as u64;
+        for start in self.overlapping(&range) {
+            let Some(segment) = self.segments.get(&start) else { continue };
+            let Piece::Dirty(present) = &segment.piece else { continue };
+            let end = start + segment.len;
+            let (from, to) = (start.max(range.start), end.min(range.end));
+            let present_address = present.as_ptr() as usize + (from - start) as usize;
+            let sealed_address = bytes.as_ptr() as usize + (from - range.start) as usize;
+            if present_address != sealed_address {
+                continue;
+            }
+            self.cut(from..to);
+            self.add_sealed(from, to - from, object, at + (from - range.start));
+        }
+    }
+
+    /// Adds a sealed run, joined to one that it continues, so that a stream commits as one extent.
+    fn add_sealed(&mut self, offset: u64, len: u64, object: ObjectId, at: u64) {
+        let before = self.segments.range(..offset).next_back().map(|(start, segment)| (*start, segment.clone()));
+        if let Some((start, Segment { len: before_len, piece: Piece::Sealed { object: before_object, at: before_at } })) = before
+            && start + before_len == offset
+            && before_object == object
+            && before_at + before_len == at
+        {
+            self.remove(start);
+            self.add(start, Segment { len: before_len + len, piece: Piece::Sealed { object, at: before_at } });
+            return;
+        }
+        self.add(offset, Segment { len, piece: Piece::Sealed { object, at } });
+    }
+
+    /// The runs that are in `object`, as extents to commit.
+    pub(super) fn extents_in(&self, object: ObjectId) -> Vec<Extent> {
+        self.segments
+            .iter()
+            .filter_map(|(offset, segment)| match &segment.piece {
+                Piece::Sealed { object: there, at } if *there == object => Some(Extent {
+                    offset: *offset,
+                    len: segment.len,
+                    source: ExtentSource::Object { object, at: *at },
+                }),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Forgets the runs that are in `object`: they are committed now, or lost.
+    pub(super) fn forget_object(&mut self, object: ObjectId) {
+        let offsets: Vec<u64> = self
+            .segments
+            .iter()
+            .filter(|(_, segment)| matches!(&segment.piece, Piece::Sealed { object: there, .. } if *there == object))
+            .map(|(offset, _)| *offset)
+            .collect();
+        for offset in offsets {
+            self.remove(offset);
+        }
+    }
+
+    /// `range` in order, piece by piece and gap by gap.
+    pub(super) fn view(&self, range: Range<u64>) -> Vec<View> {
+        let mut views = Vec::new();
+        let mut at = range.start;
+        for offset in self.overlapping(&range) {
+            let Some(segment) = self.segments.get(&offset) else { continue };
+            let (from, to) = (offset.max(range.start), (offset + segment.len).min(range.end));
+            if at < from {
+                views.push(View { range: at..from, piece: None });
+            }
+            views.push(View { range: from..to, piece: Some(segment.piece.slice(from - offset, to - from)) });
+            at = to;
+        }
+        if at < range.end {
+            views.push(View { range: at..range.end, piece: None });
+        }
+        views
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::meta::SessionId;
+
+    const SIZE: u64 = 64;
+
+    fn object(number: u64) -> ObjectId {
+        ObjectId { session: SessionId([7; 16]), number }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Write(u64, u64),
+        Cut(u64, u64),
+        SealAll,
+        WriteWhileSealing(u64, u64),
+        Forget(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let run = (0..SIZE - 1, 1..16u64);
+        prop_oneof![
+            4 => run.clone().prop_map(|(a, n)| Step::Write(a, n.min(SIZE - a))),
+            1 => run.clone().prop_map(|(a, n)| Step::Cut(a, n.min(SIZE - a))),
+            2 => Just(Step::SealAll),
+            1 => run.prop_map(|(a, n)| Step::WriteWhileSealing(a, n.min(SIZE - a))),
+            1 => (0..6u64).prop_map(Step::Forget),
+        ]
+    }
+
+    proptest! {
+        /// The model keeps, for each byte of the file, where it is.
+        #[test]
+        fn the_overlay_agrees_with_a_byte_by_byte_model(steps in proptest::collection::vec(step(), 1..60)) {
+            #[derive(Clone, Copy, PartialEq, Debug)]
+            enum Cell { Gap, Dirty(u8), Sealed(u64, u8) }
+            let mut model = [Cell::Gap; SIZE as usize];
+            let mut overlay = Overlay::default();
+            let mut objects: Vec<Vec<u8>> = Vec::new();
+            let mut stamp = 0u8;
+            for step in steps {
+                let mut write = |overlay: &mut Overlay, model: &mut [Cell], a: u64, n: u64| {
+                    stamp = stamp.wrapping_add(1);
+                    overlay.write(a, Bytes::from(vec![stamp; n as usize]));
+                    model[a as usize..(a + n) as usize].fill(Cell::Dirty(stamp));
+                };
+                match step {
+                    Step::Write(a, n) => write(&mut overlay, &mut model, a, n),
+                    Step::Cut(a, n) => {
+                        overlay.cut(a..a + n);
+                        model[a as usize..(a + n) as usize].fill(Cell::Gap);
+                    }
+                    Step::SealAll | Step::WriteWhileSealing(..) => {
+                        let number = objects.len() as u64;
+                        let taken = overlay.dirty_pieces(u64::MAX);
+                        let before = model;
+                        if let Step::WriteWhileSealing(a, n) = step {
+                            write(&mut overlay, &mut model, a, n);
+                        }
+                        let mut contents = Vec::new();
+                        for (offset, bytes) in taken {
+                            overlay.mark_sealed(offset, &bytes, object(number), contents.len() as u64);
+                            contents.extend_from_slice(&bytes);
+                        }
+                        for (cell, old) in model.iter_mut().zip(before) {
+                            if let (Cell::Dirty(value), true) = (*cell, *cell == old) {
+                                *cell = Cell::Sealed(number, value);
+                            }
+                        }
+                        objects.push(contents);
+                    }
+                    Step::Forget(number) => {
+                        overlay.forget_object(object(number));
+                        for cell in &mut model {
+                            if matches!(cell, Cell::Sealed(there, _) if *there == number) {
+                                *cell = Cell::Gap;
+                            }
+                        }
+                    }
+                }
+                let mut seen = [Cell::Gap; SIZE as usize];
+                for view in overlay.view(0..SIZE) {
+                    for at in view.range.clone() {
+                        let skip = (at - view.range.start) as usize;
+                        seen[at as usize] = match &view.piece {
+                            None => Cell::Gap,
+                            Some(Piece::Dirty(bytes)) => Cell::Dirty(bytes[skip]),
+                            Some(Piece::Sealed { object, at: start }) => {
+                                Cell::Sealed(object.number, objects[object.number as usize][*start as usize + skip])
+                            }
+                        };
+                    }
+                }
+                prop_assert_eq!(seen, model);
+                let dirty = model.iter().filter(|cell| matches!(cell, Cell::Dirty(_))).count() as u64;
+                prop_assert_eq!(overlay.dirty_bytes(), dirty);
+                let total = model.iter().filter(|cell| !matches!(cell, Cell::Gap)).count() as u64;
+                prop_assert_eq!(overlay.total_bytes(), total);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_sealed_piece_by_piece_commits_as_one_extent() {
+        let mut overlay = Overlay::default();
+        for index in 0..8u64 {
+            overlay.write(index * 10, Bytes::from(vec![1; 10]));
+        }
+        let mut at = 0;
+        for (offset, bytes) in overlay.dirty_pieces(u64::MAX) {
+            overlay.mark_sealed(offset, &bytes, object(0), at);
+            at += bytes.len() as u64;
+        }
+        assert_eq!(overlay.extents_in(object(0)).len(), 1);
+    }
+}

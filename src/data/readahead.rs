@@ -1,0 +1,195 @@
+//! Readahead: what to fetch before it is asked for.
+//!
+//! Two detectors share [`Fetch`]. A handle that reads on gets a *window*: parallel fetches ahead of it, in file order, across objects; it starts
+//! small and doubles while reads keep hitting it, up to its share of the budget. Small files of a pack are read *around*: when the files read one
+//! after the other lie one after the other in the pack, the next miss fetches their neighbours too.
+//!
+//! Readahead only tries for memory, never waits, and gives way at once when a demand request needs room.
+
+use std::{
+    collections::VecDeque,
+    num::NonZeroUsize,
+    ops::Range,
+    sync::{Arc, Weak},
+    time::Instant,
+};
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use super::fetch::Fetch;
+use crate::{budget::Reclaim, meta::ObjectId};
+
+/// The first window, in bytes.
+const WINDOW_MIN: u64 = 256 << 10;
+
+/// Reads that come this far out of order still count as going on: the kernel keeps several requests in flight.
+const REORDER_BYTES: u64 = 2 << 20;
+
+/// Frames fetched around a small file at most.
+const NEIGHBOURS_MAX: u64 = 64;
+
+/// Packs whose reading order is remembered.
+const PACKS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(64).unwrap();
+
+/// A handle's window.
+pub(super) struct Window {
+    /// Where the next read is expected.
+    next: u64,
+    /// Reads in a row that went on.
+    streak: u32,
+    /// Bytes to keep ahead.
+    size: u64,
+    /// Fetches were started up to here.
+    pub(super) frontier: u64,
+    /// File ranges and their fetches, in order.
+    fetches: VecDeque<(Range<u64>, Arc<Fetch>)>,
+    last_read: Instant,
+}
+
+impl Window {
+    pub(super) fn new() -> Window {
+        Window {
+            next: 0,
+            streak: 0,
+            size: 0,
+            frontier: 0,
+            fetches: VecDeque::new(),
+            last_read: Instant::now(),
+        }
+    }
+
+    /// Notes a read; returns the range that should be fetched ahead now, if any. `size_max` is the handle's share. Fetches that are
+    /// no longer wanted are moved to `let_go`, to be dropped when the lock on this window is not held: dropping gives memory back,
+    /// and that may ask windows to give way.
+    pub(super) fn on_read(
+        &mut self,
+        range: Range<u64>,
+        size_max: u64,
+        let_go: &mut Vec<Arc<Fetch>>,
+    ) -> Option<Range<u64>> {
+        self.last_read = Instant::now();
+        let goes_on = range.start <= self.next + REORDER_BYTES && range.start + REORDER_BYTES >= self.next;
+        if !goes_on {
+            self.streak = 0;
+            self.size = 0;
+            self.next = range.end;
+            self.frontier = range.end;
+            let_go.extend(self.fetches.drain(..).map(|(_, fetch)| fetch));
+            return None;
+        }
+        if range.end > self.next {
+            self.next = range.end;
+            self.streak += 1;
+        }
+        self.frontier = self.frontier.max(self.next);
+        let behind = self.next.saturating_sub(REORDER_BYTES);
+        while self.fetches.front().is_some_and(|(fetched, _)| fetched.end <= behind) {
+            let_go.extend(self.fetches.pop_front().map(|(_, fetch)| fetch));
+        }
+        if self.streak < 2 {
+            return None;
+        }
+        let ahead = self.frontier - self.next;
+        if ahead * 2 <= self.size {
+            self.size = (self.size * 2).max(WINDOW_MIN);
+        }
+        self.size = self.size.min(size_max);
+        (ahead * 2 < self.size).then(|| self.frontier..self.next + self.size)
+    }
+
+    pub(super) fn push(&mut self, range: Range<u64>, fetch: Arc<Fetch>) {
+        self.frontier = self.frontier.max(range.end);
+        self.fetches.push_back((range, fetch));
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        !self.fetches.is_empty()
+    }
+
+    /// Lets the fetch go that is furthest ahead.
+    fn shrink(&mut self) -> Option<(u64, Arc<Fetch>)> {
+        let (range, fetch) = self.fetches.pop_back()?;
+        self.frontier = range.start.max(self.next);
+        self.size /= 2;
+        Some((range.end - range.start, fetch))
+    }
+}
+
+/// All windows, so that they can be asked to give way; bounded by the open handles.
+#[derive(Default)]
+pub(super) struct Windows {
+    all: Mutex<Vec<Weak<Mutex<Window>>>>,
+}
+
+impl Windows {
+    pub(super) fn register(&self, window: &Arc<Mutex<Window>>) {
+        let mut all = self.all.lock();
+        if all.len() == all.capacity() {
+            all.retain(|window| window.strong_count() > 0);
+        }
+        all.push(Arc::downgrade(window));
+    }
+
+    /// Handles that read ahead now.
+    pub(super) fn active(&self) -> usize {
+        self.all
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|window| window.lock().is_active())
+            .count()
+    }
+}
+
+impl Reclaim for Windows {
+    fn reclaim(&self, bytes: u64) -> u64 {
+        let mut windows: Vec<_> = self.all.lock().iter().filter_map(Weak::upgrade).collect();
+        // Idle handles first.
+        windows.sort_by_cached_key(|window| window.lock().last_read);
+        let mut freed = 0;
+        let mut dropped = Vec::new();
+        for window in windows {
+            while freed < bytes {
+                let Some((len, fetch)) = window.lock().shrink() else { break };
+                freed += len;
+                dropped.push(fetch);
+            }
+        }
+        drop(dropped);
+        freed
+    }
+}
+
+/// The reading order of packs.
+pub(super) struct Neighbours {
+    packs: Mutex<LruCache<ObjectId, Around>>,
+}
+
+struct Around {
+    next_frame: u64,
+    frames: u64,
+}
+
+impl Neighbours {
+    pub(super) fn new() -> Neighbours {
+        Neighbours {
+            packs: Mutex::new(LruCache::new(PACKS_REMEMBERED)),
+        }
+    }
+
+    /// A small file's `missing` frames are about to be fetched: how many after them should come along?
+    pub(super) fn on_miss(&self, object: ObjectId, missing: &Range<u64>) -> u64 {
+        let mut packs = self.packs.lock();
+        let around = packs.get_or_insert_mut(object, || Around { next_frame: u64::MAX, frames: 0 });
+        let goes_on = around.next_frame <= missing.start + 1 && missing.start <= around.next_frame.saturating_add(1);
+        // A pack read from its start is likely read on.
+        around.frames = match (goes_on, missing.start) {
+            (true, _) => (around.frames * 2).clamp(2, NEIGHBOURS_MAX),
+            (false, 0) => 4,
+            (false, _) => 0,
+        };
+        around.next_frame = missing.end + around.frames;
+        around.frames
+    }
+}

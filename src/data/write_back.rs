@@ -1,0 +1,295 @@
+//! Write-back: when dirty data goes out, and in what.
+//!
+//! - A file with a part's worth of dirty data has a *stream*: a multipart upload of its own, one part after the other.
+//! - Everything smaller goes out in *packs*: one object, one PUT, many files.
+//!
+//! What is due: data that somebody waits for (fsync, drain, a reader of a part not yet readable), data older than
+//! [`super::DataConfig::write_back_after`], and, when writers wait for memory, whatever is largest.
+//!
+//! No task here waits for memory while it holds memory, and none needs a FUSE thread to get on: uploads have a guaranteed share.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use tracing::error;
+
+use super::{
+    DataError, Inner,
+    file::FileState,
+    writer::{ObjectWriter, PART_SLACK, sealed_bound},
+};
+use crate::budget::Owner;
+
+/// How often dirty data is looked at while there is some.
+const ROUND_EVERY: Duration = Duration::from_millis(200);
+
+/// Once some data is due, younger data of at least this age goes along: fuller packs.
+const COMPANION_AGE: Duration = Duration::from_millis(300);
+
+/// Packs being uploaded at once.
+pub(super) const PACKS_IN_FLIGHT_MAX: usize = 4;
+
+/// Files in one pack at most: bounds the batch that commits it.
+const PACK_FILES_MAX: usize = 2000;
+
+impl Inner {
+    /// The loop that runs as long as the volume is mounted.
+    pub(super) async fn write_back_loop(self: Arc<Self>) {
+        loop {
+            let pause = if self.dirty.lock().is_empty() { Duration::from_secs(3600) } else { ROUND_EVERY };
+            let pressure = tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.wake.notified() => false,
+                () = tokio::time::sleep(pause) => false,
+                () = self.governor.pressure() => true,
+            };
+            self.write_back_round(pressure);
+        }
+    }
+
+    fn write_back_round(self: &Arc<Self>, pressure: bool) {
+        let draining = self.draining.load(Ordering::Acquire);
+        let writers_wait = (pressure || self.governor.has_waiters(Owner::Dirty))
+            && self.governor.used_bytes(Owner::Dirty) > self.governor.used_bytes(Owner::Upload);
+        let files: Vec<Arc<FileState>> = self.dirty.lock().values().cloned().collect();
+        let now = Instant::now();
+        let mut wanted = Vec::new();
+        let mut others = Vec::new();
+        let mut some_is_due = draining || writers_wait;
+        let mut small_bytes = 0;
+        for file in files {
+            if file.queued.load(Ordering::Acquire) {
+                continue;
+            }
+            let content = file.content.lock();
+            if content.everything_taken() {
+                continue;
+            }
+            let dirty_bytes = content.overlay.dirty_bytes();
+            let age = content.dirty_since.map_or(Duration::ZERO, |since| now - since);
+            let is_wanted = content.wanted > content.committed;
+            drop(content);
+            if is_wanted {
+                wanted.push((dirty_bytes, file));
+                continue;
+            }
+            if file.pumping.load(Ordering::Acquire) && !draining {
+                continue;
+            }
+            some_is_due |= age >= self.config.write_back_after;
+            small_bytes += dirty_bytes;
+            if age >= COMPANION_AGE || draining || writers_wait {
+                others.push((dirty_bytes, file));
+            }
+        }
+        if writers_wait && !draining {
+            others.sort_by_key(|(dirty_bytes, _)| std::cmp::Reverse(*dirty_bytes));
+        }
+        self.send_out(wanted);
+        if some_is_due || small_bytes >= self.config.part_bytes {
+            self.send_out(others);
+        }
+    }
+
+    /// Starts tasks that take all that is dirty in `files`, as far as tasks are free.
+    fn send_out(self: &Arc<Self>, files: Vec<(u64, Arc<FileState>)>) {
+        let mut pack: Vec<Arc<FileState>> = Vec::new();
+        let mut pack_bytes = 0;
+        for (dirty_bytes, file) in files {
+            let has_stream = file.take.try_lock().map_or(true, |stream| stream.is_some());
+            if has_stream || dirty_bytes >= self.config.part_bytes {
+                self.spawn_finish_stream(&file);
+                continue;
+            }
+            if pack_bytes + dirty_bytes > self.config.part_bytes || pack.len() >= PACK_FILES_MAX {
+                if !self.spawn_pack(std::mem::take(&mut pack)) {
+                    return;
+                }
+                pack_bytes = 0;
+            }
+            pack_bytes += dirty_bytes;
+            pack.push(file);
+        }
+        if !pack.is_empty() {
+            self.spawn_pack(pack);
+        }
+    }
+
+    /// Sends full parts of `file` while there are any. Called after a write made it large.
+    pub(super) fn spawn_pump(self: &Arc<Self>, file: &Arc<FileState>) {
+        if file.pumping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = self.clone();
+        let file = file.clone();
+        self.tasks.spawn(async move {
+            loop {
+                if let Err(error) = inner.pump(&file).await {
+                    error!("write-back of inode {}: {error}", file.ino.0);
+                    tokio::time::sleep(ROUND_EVERY).await;
+                }
+                file.pumping.store(false, Ordering::Release);
+                // A write that came between the last look and the store above saw the flag and left the work to us.
+                let more = inner.has_full_part(&file);
+                if !more || file.pumping.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+            }
+        });
+    }
+
+    fn has_full_part(&self, file: &FileState) -> bool {
+        file.content.lock().overlay.dirty_bytes() >= self.config.part_bytes + PART_SLACK
+    }
+
+    async fn pump(self: &Arc<Self>, file: &Arc<FileState>) -> Result<(), DataError> {
+        while self.has_full_part(file) {
+            let reservation = self.governor.acquire(Owner::Upload, self.config.part_bytes + PART_SLACK).await;
+            let mut stream = file.take.lock().await;
+            let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file.ino)));
+            writer.provide(reservation);
+            self.seal_dirty(file, writer);
+            let sent = writer.send_full_part(self.config.part_bytes).await;
+            if sent.is_err() || writer.plaintext_len() >= self.config.object_bytes_max {
+                if let Some(writer) = stream.take() {
+                    self.spawn_complete(writer, vec![file.clone()]);
+                }
+            }
+            sent?;
+        }
+        Ok(())
+    }
+
+    /// Moves dirty pieces of `file` into `writer`, as far as it has room.
+    fn seal_dirty(&self, file: &FileState, writer: &mut ObjectWriter) {
+        let pieces = file.content.lock().overlay.dirty_pieces(writer.room_bytes());
+        let placed = writer.seal(&pieces);
+        let mut content = file.content.lock();
+        for run in placed {
+            content.overlay.mark_sealed(run.offset, &run.bytes, writer.id, run.at);
+        }
+        content.begin_take(Some(writer.id));
+    }
+
+    /// Takes everything that is dirty in `file` into its stream and ends the stream's object.
+    pub(super) fn spawn_finish_stream(self: &Arc<Self>, file: &Arc<FileState>) {
+        if file.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = self.clone();
+        let file = file.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = inner.finish_stream(&file).await {
+                error!("write-back of inode {}: {error}", file.ino.0);
+            }
+            file.queued.store(false, Ordering::Release);
+            inner.wake.notify_one();
+        });
+    }
+
+    async fn finish_stream(self: &Arc<Self>, file: &Arc<FileState>) -> Result<(), DataError> {
+        let mut whole_part = false;
+        loop {
+            let dirty_bytes = file.content.lock().overlay.dirty_bytes();
+            let part_bytes = self.config.part_bytes;
+            let limit = if whole_part { part_bytes } else { sealed_bound(dirty_bytes).min(part_bytes) };
+            let reservation = self.governor.acquire(Owner::Upload, limit + PART_SLACK).await;
+            let mut stream = file.take.lock().await;
+            let dirty_bytes = file.content.lock().overlay.dirty_bytes();
+            if stream.is_none() && dirty_bytes == 0 {
+                drop((stream, reservation));
+                self.commit_attributes(file).await;
+                return Ok(());
+            }
+            let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file.ino)));
+            if dirty_bytes > 0 {
+                if limit <= writer.buffered_bytes() {
+                    whole_part = true;
+                    continue;
+                }
+                writer.provide(reservation);
+                self.seal_dirty(file, writer);
+            }
+            let sent = writer.send_full_part(part_bytes).await;
+            let all_taken = file.content.lock().overlay.dirty_bytes() == 0;
+            if (all_taken || sent.is_err())
+                && let Some(writer) = stream.take()
+            {
+                self.spawn_complete(writer, vec![file.clone()]);
+                return Ok(sent?);
+            }
+        }
+    }
+
+    async fn commit_attributes(self: &Arc<Self>, file: &Arc<FileState>) {
+        let pending = {
+            let mut content = file.content.lock();
+            let pending = !content.everything_taken();
+            if pending {
+                content.begin_take(None);
+            }
+            pending
+        };
+        if pending {
+            self.commit(None, vec![file.clone()]).await;
+        }
+    }
+
+    /// Packs what is dirty in `files` into one object, if a place for a pack is free.
+    fn spawn_pack(self: &Arc<Self>, files: Vec<Arc<FileState>>) -> bool {
+        let Ok(place) = self.packs.clone().try_acquire_owned() else { return false };
+        let files: Vec<_> = files
+            .into_iter()
+            .filter(|file| !file.queued.swap(true, Ordering::AcqRel))
+            .collect();
+        let inner = self.clone();
+        self.tasks.spawn(async move {
+            inner.pack(&files).await;
+            drop(place);
+            inner.wake.notify_one();
+        });
+        true
+    }
+
+    async fn pack(self: &Arc<Self>, files: &[Arc<FileState>]) {
+        let dirty_bytes: u64 = files.iter().map(|file| file.content.lock().overlay.dirty_bytes()).sum();
+        let mut writer = None;
+        if dirty_bytes > 0 {
+            let room = sealed_bound(dirty_bytes).min(self.config.part_bytes) + PART_SLACK;
+            let reservation = self.governor.acquire(Owner::Upload, room).await;
+            writer.insert(ObjectWriter::begin(self, None)).provide(reservation);
+        }
+        let mut taken = Vec::with_capacity(files.len());
+        for file in files {
+            let stream = file.take.lock().await;
+            if stream.is_none() {
+                match &mut writer {
+                    Some(writer) => self.seal_dirty(file, writer),
+                    None => file.content.lock().begin_take(None),
+                }
+                taken.push(file.clone());
+            }
+            file.queued.store(false, Ordering::Release);
+        }
+        match writer {
+            Some(writer) => self.complete(writer, taken).await,
+            None => self.commit(None, taken).await,
+        }
+    }
+
+    fn spawn_complete(self: &Arc<Self>, writer: ObjectWriter, files: Vec<Arc<FileState>>) {
+        let inner = self.clone();
+        self.tasks.spawn(async move { inner.complete(writer, files).await });
+    }
+
+    /// Finishes the object and commits it to the metadata.
+    async fn complete(self: &Arc<Self>, writer: ObjectWriter, files: Vec<Arc<FileState>>) {
+        let id = writer.id;
+        match writer.finish().await {
+            Ok(object) => self.commit(Some(object), files).await,
+            Err(error) => self.lost(id, &files, &error),
+        }
+    }
+}
