@@ -316,8 +316,11 @@ impl Governor {
             return;
         }
         self.pump();
-        let Some(wanted) = self.first_in_line() else { return };
-        if self.used_bytes(Owner::Cache) == 0 || self.inner.reclaiming.swap(true, Ordering::AcqRel) {
+        let Some(wanted) = self.first_in_line() else {
+            return;
+        };
+        if self.used_bytes(Owner::Cache) == 0 || self.inner.reclaiming.swap(true, Ordering::AcqRel)
+        {
             return;
         }
         self.reclaim(wanted);
@@ -328,7 +331,11 @@ impl Governor {
     /// What the head of the first line that is not empty asks for.
     fn first_in_line(&self) -> Option<u64> {
         let state = self.inner.state.lock();
-        state.lines.iter().find_map(|line| line.front()).map(|waiter| waiter.bytes)
+        state
+            .lines
+            .iter()
+            .find_map(|line| line.front())
+            .map(|waiter| waiter.bytes)
     }
 
     pub(super) fn count_split(&self) {

@@ -46,7 +46,9 @@ impl Reclaim for FrameCache {
         {
             let mut frames = self.frames.lock();
             while freed < bytes {
-                let Some((_, frame)) = frames.pop_lru() else { break };
+                let Some((_, frame)) = frames.pop_lru() else {
+                    break;
+                };
                 freed += frame.len() as u64;
                 given_up.push(frame);
             }

@@ -19,7 +19,11 @@ struct Gathered {
 
 impl Inner {
     /// Commits `object` (`None`: attributes only) with all runs of `files` that are still in it, in one batch.
-    pub(super) async fn commit(self: &Arc<Self>, object: Option<NewObject>, mut files: Vec<Arc<FileState>>) {
+    pub(super) async fn commit(
+        self: &Arc<Self>,
+        object: Option<NewObject>,
+        mut files: Vec<Arc<FileState>>,
+    ) {
         files.sort_by_key(|file| file.ino);
         files.dedup_by_key(|file| file.ino);
         let id = object.as_ref().map(|object| object.object);
@@ -30,7 +34,10 @@ impl Inner {
             locks.push(file.commit.lock().await);
         }
         let gathered: Vec<Gathered> = files.iter().map(|file| gather(file, id)).collect();
-        let commits: Vec<ContentCommit> = gathered.iter().map(|gathered| gathered.commit.clone()).collect();
+        let commits: Vec<ContentCommit> = gathered
+            .iter()
+            .map(|gathered| gathered.commit.clone())
+            .collect();
         loop {
             match self.meta.commit_content(&objects, &commits).await {
                 Ok(()) => break,
@@ -70,7 +77,12 @@ impl Inner {
     }
 
     /// An object cannot be finished: its runs are gone. Readers and fsync see an error; the rest of the file stands.
-    pub(super) fn lost(self: &Arc<Self>, object: ObjectId, files: &[Arc<FileState>], cause: &DataError) {
+    pub(super) fn lost(
+        self: &Arc<Self>,
+        object: ObjectId,
+        files: &[Arc<FileState>],
+        cause: &DataError,
+    ) {
         let message = format!("written data could not be stored: {cause}");
         error!("{message}");
         self.fail(&message);
@@ -94,7 +106,9 @@ fn gather(file: &FileState, object: Option<ObjectId>) -> Gathered {
     let size = if nothing_else {
         content.size
     } else {
-        let end = extents.last().map_or(0, |last: &Extent| last.offset + last.len);
+        let end = extents
+            .last()
+            .map_or(0, |last: &Extent| last.offset + last.len);
         content.base_size.max(end).min(content.size)
     };
     Gathered {

@@ -70,7 +70,11 @@ impl MemoryPlan {
                 garbage_grace: Duration::from_secs(120),
             },
             connections_max: if memory < 256 * MIB { 16 } else { 32 },
-            max_write_bytes: if memory < 256 * MIB { 256 << 10 } else { 1 << 20 },
+            max_write_bytes: if memory < 256 * MIB {
+                256 << 10
+            } else {
+                1 << 20
+            },
         }
     }
 }

@@ -14,12 +14,7 @@ use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
 use tracing::error;
 
-use super::{
-    DataError, Inner,
-    cache::FrameId,
-    object::ObjectHandle,
-    paid::paid_bytes,
-};
+use super::{DataError, Inner, cache::FrameId, object::ObjectHandle, paid::paid_bytes};
 use crate::{
     budget::{Owner, Reservation},
     seal::{SealError, codec::TAG_LEN},
@@ -78,7 +73,14 @@ impl Fetch {
                 table.insert((fetch.object.id, frame), Arc::downgrade(&fetch));
             }
         }
-        let task = tokio::spawn(run(inner.clone(), Arc::downgrade(&fetch), fetch.object.clone(), fetch.frames.clone(), reservation, keep));
+        let task = tokio::spawn(run(
+            inner.clone(),
+            Arc::downgrade(&fetch),
+            fetch.object.clone(),
+            fetch.frames.clone(),
+            reservation,
+            keep,
+        ));
         *fetch.task.lock() = Some(task.abort_handle());
         fetch
     }
@@ -99,7 +101,10 @@ impl Fetch {
             return Ok(bytes.clone());
         }
         match seen {
-            Ok(State { failed: Some(error), .. }) => Err(error),
+            Ok(State {
+                failed: Some(error),
+                ..
+            }) => Err(error),
             _ => Err(Arc::new(DataError::Internal("a fetch ended early".into()))),
         }
     }
@@ -114,7 +119,10 @@ impl Drop for Fetch {
         for frame in self.frames.clone() {
             let key = (self.object.id, frame);
             // A later fetch of the same frame may have taken the entry over.
-            if table.get(&key).is_some_and(|listed| std::ptr::eq(listed.as_ptr(), self)) {
+            if table
+                .get(&key)
+                .is_some_and(|listed| std::ptr::eq(listed.as_ptr(), self))
+            {
                 table.remove(&key);
             }
         }
@@ -131,7 +139,17 @@ async fn run(
 ) {
     let mut next = frames.start;
     let failure = loop {
-        match deliver(&inner, &fetch, &object, &mut next, frames.end, &mut reservation, keep).await {
+        match deliver(
+            &inner,
+            &fetch,
+            &object,
+            &mut next,
+            frames.end,
+            &mut reservation,
+            keep,
+        )
+        .await
+        {
             Ok(()) if next >= frames.end => return,
             // The body ended early or the connection broke: go on after what was delivered.
             Ok(()) => {}
@@ -143,7 +161,9 @@ async fn run(
         error!("read: {cause}");
     }
     if let Some(fetch) = fetch.upgrade() {
-        fetch.state.send_modify(|state| state.failed = Some(Arc::new(failure)));
+        fetch
+            .state
+            .send_modify(|state| state.failed = Some(Arc::new(failure)));
     }
 }
 
@@ -161,7 +181,10 @@ async fn deliver(
     let mut body = match inner.store.get(&object.key, Some(stored.clone())).await {
         Ok(body) => body,
         Err(error) if error.kind == StoreErrorKind::NotFound => {
-            return Err(SealError::Missing { path: object.key.clone() }.into());
+            return Err(SealError::Missing {
+                path: object.key.clone(),
+            }
+            .into());
         }
         Err(error) if error.kind == StoreErrorKind::Range => {
             return Err(SealError::Length {
@@ -238,7 +261,9 @@ fn hand_over(
     frame: Bytes,
     keep: bool,
 ) -> Result<(), DataError> {
-    let fetch = fetch.upgrade().ok_or_else(|| DataError::Internal("nobody waits for this fetch any more".into()))?;
+    let fetch = fetch
+        .upgrade()
+        .ok_or_else(|| DataError::Internal("nobody waits for this fetch any more".into()))?;
     if keep {
         inner.cache.put((object.id, *next), frame.clone());
     }

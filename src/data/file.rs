@@ -157,7 +157,11 @@ impl Content {
             last.covers = covers;
             return;
         }
-        self.takes.push_back(Take { object, covers, done: false });
+        self.takes.push_back(Take {
+            object,
+            covers,
+            done: false,
+        });
     }
 
     /// Notes that the takes into `object` are committed; moves `committed` as far as takes are done in order.
@@ -166,7 +170,11 @@ impl Content {
             take.done = true;
         }
         while self.takes.front().is_some_and(|take| take.done) {
-            if let Some(Take { covers: Some(change), .. }) = self.takes.pop_front() {
+            if let Some(Take {
+                covers: Some(change),
+                ..
+            }) = self.takes.pop_front()
+            {
                 self.committed = self.committed.max(change);
             }
         }
@@ -180,7 +188,11 @@ impl Content {
     /// Everything that changed is on its way.
     pub(super) fn everything_taken(&self) -> bool {
         self.overlay.dirty_bytes() == 0
-            && (self.committed == self.change || self.takes.back().is_some_and(|take| take.covers == Some(self.change)))
+            && (self.committed == self.change
+                || self
+                    .takes
+                    .back()
+                    .is_some_and(|take| take.covers == Some(self.change)))
     }
 
     /// Committed extents changed.

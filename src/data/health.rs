@@ -32,7 +32,8 @@ impl Health {
 
     /// An upload was accepted.
     pub(super) fn store_answered(&self) {
-        self.refusal.send_if_modified(|refusals| refusals.last.take().is_some());
+        self.refusal
+            .send_if_modified(|refusals| refusals.last.take().is_some());
     }
 
     /// Resolves with the first refusal from now on.

@@ -150,7 +150,13 @@ pub struct DataStatus {
 
 impl Data {
     /// Starts the background write-back; must be called inside a tokio runtime.
-    pub fn start(config: DataConfig, governor: Governor, store: Store, keys: Arc<VolumeKeys>, meta: Meta) -> Data {
+    pub fn start(
+        config: DataConfig,
+        governor: Governor,
+        store: Store,
+        keys: Arc<VolumeKeys>,
+        meta: Meta,
+    ) -> Data {
         let cache = Arc::new(FrameCache::new());
         let windows = Arc::new(Windows::default());
         // In the order in which they give way: cached frames first.
@@ -203,31 +209,59 @@ impl Data {
     }
 
     /// Reads; short only at the end of the file.
-    pub async fn read(&self, file: &OpenFile, offset: u64, len: u32) -> Result<ReadReply, DataError> {
+    pub async fn read(
+        &self,
+        file: &OpenFile,
+        offset: u64,
+        len: u32,
+    ) -> Result<ReadReply, DataError> {
         self.inner.read(file, offset, len).await
     }
 
     /// Copies `data` into a paid-for buffer if there is room for it now.
     pub fn try_buffer(&self, data: &[u8]) -> Option<WriteBuffer> {
-        let reservation = self.inner.governor.try_acquire(Owner::Dirty, buffer_cost(data))?;
+        let reservation = self
+            .inner
+            .governor
+            .try_acquire(Owner::Dirty, buffer_cost(data))?;
         Some(WriteBuffer::copy_of(data, reservation))
     }
 
     /// As [`Data::try_buffer`], but blocks this *thread* until there is room: the back-pressure of last resort, for FUSE threads only.
     /// Progress of uploads and reads never depends on a FUSE thread, so this ends once the store answers.
     pub fn buffer_blocking(&self, data: &[u8]) -> WriteBuffer {
-        WriteBuffer::copy_of(data, self.inner.governor.acquire_blocking(Owner::Dirty, buffer_cost(data)))
+        WriteBuffer::copy_of(
+            data,
+            self.inner
+                .governor
+                .acquire_blocking(Owner::Dirty, buffer_cost(data)),
+        )
     }
 
     /// As [`Data::try_buffer`], waiting in line for room.
     pub async fn buffer(&self, data: &[u8]) -> WriteBuffer {
-        WriteBuffer::copy_of(data, self.inner.governor.acquire(Owner::Dirty, buffer_cost(data)).await)
+        WriteBuffer::copy_of(
+            data,
+            self.inner
+                .governor
+                .acquire(Owner::Dirty, buffer_cost(data))
+                .await,
+        )
     }
 
     /// Writes; sets the live mtime and ctime to `now`.
-    pub async fn write(&self, ino: Ino, offset: u64, buffer: WriteBuffer, now: Timestamp) -> Result<(), DataError> {
+    pub async fn write(
+        &self,
+        ino: Ino,
+        offset: u64,
+        buffer: WriteBuffer,
+        now: Timestamp,
+    ) -> Result<(), DataError> {
         let len = buffer.bytes.len() as u64;
-        let end = offset.checked_add(len).filter(|end| *end <= OFFSET_MAX).ok_or(DataError::TooLarge)?;
+        let end = offset
+            .checked_add(len)
+            .filter(|end| *end <= OFFSET_MAX)
+            .ok_or(DataError::TooLarge)?;
         self.inner.check()?;
         let file = self.inner.file(ino);
         file.load(&self.inner.meta).await?;
@@ -256,7 +290,12 @@ impl Data {
     }
 
     /// Makes a hole; the size stays (FALLOC_FL_PUNCH_HOLE | KEEP_SIZE, and the zeroing half of ZERO_RANGE).
-    pub async fn punch_hole(&self, ino: Ino, range: Range<u64>, now: Timestamp) -> Result<(), DataError> {
+    pub async fn punch_hole(
+        &self,
+        ino: Ino,
+        range: Range<u64>,
+        now: Timestamp,
+    ) -> Result<(), DataError> {
         self.inner.punch_hole(ino, range, now).await
     }
 
@@ -317,7 +356,10 @@ impl Data {
     /// Bytes written and not yet committed.
     pub fn dirty_bytes(&self) -> u64 {
         let files: Vec<_> = self.inner.dirty.lock().values().cloned().collect();
-        files.iter().map(|file| file.content.lock().overlay.total_bytes()).sum()
+        files
+            .iter()
+            .map(|file| file.content.lock().overlay.total_bytes())
+            .sum()
     }
 
     /// Why nothing can be made durable at present, if so.
@@ -369,7 +411,10 @@ impl Inner {
     /// The state of a file, made if there is none.
     fn file(&self, ino: Ino) -> Arc<FileState> {
         let mut files = self.files.lock();
-        files.entry(ino).or_insert_with(|| Arc::new(FileState::new(ino))).clone()
+        files
+            .entry(ino)
+            .or_insert_with(|| Arc::new(FileState::new(ino)))
+            .clone()
     }
 
     fn known_file(&self, ino: Ino) -> Option<Arc<FileState>> {
@@ -409,7 +454,9 @@ impl Inner {
         const TABLE_AND_CALLER: usize = 2;
         let mut files = self.files.lock();
         if Arc::strong_count(file) <= TABLE_AND_CALLER
-            && files.get(&file.ino).is_some_and(|listed| Arc::ptr_eq(listed, file))
+            && files
+                .get(&file.ino)
+                .is_some_and(|listed| Arc::ptr_eq(listed, file))
             && file.content.lock().is_clean()
         {
             files.remove(&file.ino);
@@ -485,7 +532,9 @@ impl Inner {
     }
 
     async fn discard(self: &Arc<Self>, ino: Ino) {
-        let Some(file) = self.known_file(ino) else { return };
+        let Some(file) = self.known_file(ino) else {
+            return;
+        };
         let dropped = {
             let mut content = file.content.lock();
             content.discarded = true;

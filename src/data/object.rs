@@ -113,9 +113,13 @@ impl Objects {
         if let Some(handle) = self.handles.lock().get(&object) {
             return Ok(handle.clone());
         }
-        let record = self.meta.object(object).await?.ok_or_else(|| SealError::Missing {
-            path: object_key(object),
-        })?;
+        let record = self
+            .meta
+            .object(object)
+            .await?
+            .ok_or_else(|| SealError::Missing {
+                path: object_key(object),
+            })?;
         let layout = Layout {
             frame_log2: record.params.frame_log2,
             plaintext_len: record.plaintext_len,
@@ -125,7 +129,12 @@ impl Objects {
         Ok(handle)
     }
 
-    fn handle(&self, object: ObjectId, params: SealParams, layout: Layout) -> Result<Arc<ObjectHandle>, SealError> {
+    fn handle(
+        &self,
+        object: ObjectId,
+        params: SealParams,
+        layout: Layout,
+    ) -> Result<Arc<ObjectHandle>, SealError> {
         let key = object_key(object);
         let opener = Opener::from_params(&self.keys, &key, params, layout)?;
         Ok(Arc::new(ObjectHandle {

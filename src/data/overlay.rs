@@ -101,7 +101,10 @@ impl Overlay {
             .next_back()
             .filter(|(offset, segment)| **offset + segment.len > range.start)
             .map_or(range.start, |(offset, _)| *offset);
-        self.segments.range(first..range.end.max(first)).map(|(offset, _)| *offset).collect()
+        self.segments
+            .range(first..range.end.max(first))
+            .map(|(offset, _)| *offset)
+            .collect()
     }
 
     /// Removes whatever lies in `range`, splitting pieces that reach over its ends.
@@ -110,16 +113,30 @@ impl Overlay {
             return;
         }
         for offset in self.overlapping(&range) {
-            let Some(segment) = self.remove(offset) else { continue };
+            let Some(segment) = self.remove(offset) else {
+                continue;
+            };
             let end = offset + segment.len;
             if offset < range.start {
                 let len = range.start - offset;
-                self.add(offset, Segment { len, piece: segment.piece.slice(0, len) });
+                self.add(
+                    offset,
+                    Segment {
+                        len,
+                        piece: segment.piece.slice(0, len),
+                    },
+                );
             }
             if end > range.end {
                 let skip = range.end - offset;
                 let len = end - range.end;
-                self.add(range.end, Segment { len, piece: segment.piece.slice(skip, len) });
+                self.add(
+                    range.end,
+                    Segment {
+                        len,
+                        piece: segment.piece.slice(skip, len),
+                    },
+                );
             }
         }
     }
@@ -128,7 +145,13 @@ impl Overlay {
     pub(super) fn write(&mut self, offset: u64, bytes: Bytes) {
         let len = bytes.len() as u64;
         self.cut(offset..offset + len);
-        self.add(offset, Segment { len, piece: Piece::Dirty(bytes) });
+        self.add(
+            offset,
+            Segment {
+                len,
+                piece: Piece::Dirty(bytes),
+            },
+        );
     }
 
     /// Dirty pieces from the start of the file on, until they add up to `limit_bytes` or more.
@@ -155,8 +178,12 @@ impl Overlay {
     pub(super) fn mark_sealed(&mut self, offset: u64, bytes: &Bytes, object: ObjectId, at: u64) {
         let range = offset..offset + bytes.len() as u64;
         for start in self.overlapping(&range) {
-            let Some(segment) = self.segments.get(&start) else { continue };
-            let Piece::Dirty(present) = &segment.piece else { continue };
+            let Some(segment) = self.segments.get(&start) else {
+                continue;
+            };
+            let Piece::Dirty(present) = &segment.piece else {
+                continue;
+            };
             let end = start + segment.len;
             let (from, to) = (start.max(range.start), end.min(range.end));
             let present_address = present.as_ptr() as usize + (from - start) as usize;
@@ -171,17 +198,46 @@ impl Overlay {
 
     /// Adds a sealed run, joined to one that it continues, so that a stream commits as one extent.
     fn add_sealed(&mut self, offset: u64, len: u64, object: ObjectId, at: u64) {
-        let before = self.segments.range(..offset).next_back().map(|(start, segment)| (*start, segment.clone()));
-        if let Some((start, Segment { len: before_len, piece: Piece::Sealed { object: before_object, at: before_at } })) = before
+        let before = self
+            .segments
+            .range(..offset)
+            .next_back()
+            .map(|(start, segment)| (*start, segment.clone()));
+        if let Some((
+            start,
+            Segment {
+                len: before_len,
+                piece:
+                    Piece::Sealed {
+                        object: before_object,
+                        at: before_at,
+                    },
+            },
+        )) = before
             && start + before_len == offset
             && before_object == object
             && before_at + before_len == at
         {
             self.remove(start);
-            self.add(start, Segment { len: before_len + len, piece: Piece::Sealed { object, at: before_at } });
+            self.add(
+                start,
+                Segment {
+                    len: before_len + len,
+                    piece: Piece::Sealed {
+                        object,
+                        at: before_at,
+                    },
+                },
+            );
             return;
         }
-        self.add(offset, Segment { len, piece: Piece::Sealed { object, at } });
+        self.add(
+            offset,
+            Segment {
+                len,
+                piece: Piece::Sealed { object, at },
+            },
+        );
     }
 
     /// The runs that are in `object`, as extents to commit.
@@ -217,16 +273,30 @@ impl Overlay {
         let mut views = Vec::new();
         let mut at = range.start;
         for offset in self.overlapping(&range) {
-            let Some(segment) = self.segments.get(&offset) else { continue };
-            let (from, to) = (offset.max(range.start), (offset + segment.len).min(range.end));
+            let Some(segment) = self.segments.get(&offset) else {
+                continue;
+            };
+            let (from, to) = (
+                offset.max(range.start),
+                (offset + segment.len).min(range.end),
+            );
             if at < from {
-                views.push(View { range: at..from, piece: None });
+                views.push(View {
+                    range: at..from,
+                    piece: None,
+                });
             }
-            views.push(View { range: from..to, piece: Some(segment.piece.slice(from - offset, to - from)) });
+            views.push(View {
+                range: from..to,
+                piece: Some(segment.piece.slice(from - offset, to - from)),
+            });
             at = to;
         }
         if at < range.end {
-            views.push(View { range: at..range.end, piece: None });
+            views.push(View {
+                range: at..range.end,
+                piece: None,
+            });
         }
         views
     }
@@ -242,7 +312,10 @@ mod tests {
     const SIZE: u64 = 64;
 
     fn object(number: u64) -> ObjectId {
-        ObjectId { session: SessionId([7; 16]), number }
+        ObjectId {
+            session: SessionId([7; 16]),
+            number,
+        }
     }
 
     #[derive(Clone, Debug)]

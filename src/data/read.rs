@@ -31,14 +31,19 @@ const EXTENT_LOOKAHEAD: u64 = 64 << 20;
 enum Source {
     Memory(Bytes),
     Zeros(u64),
-    Object { object: Arc<ObjectHandle>, range: Range<u64> },
+    Object {
+        object: Arc<ObjectHandle>,
+        range: Range<u64>,
+    },
 }
 
 impl Source {
     /// Plaintext bytes of the frames that this source lies in.
     fn frame_bytes(&self) -> u64 {
         match self {
-            Source::Object { object, range } => frames_len(object, object.layout.frames_of(range.clone())),
+            Source::Object { object, range } => {
+                frames_len(object, object.layout.frames_of(range.clone()))
+            }
             Source::Memory(_) | Source::Zeros(_) => 0,
         }
     }
@@ -68,20 +73,30 @@ struct MissingRun {
 }
 
 impl Inner {
-    pub(super) async fn read(self: &Arc<Self>, open: &OpenFile, offset: u64, len: u32) -> Result<ReadReply, DataError> {
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        open: &OpenFile,
+        offset: u64,
+        len: u32,
+    ) -> Result<ReadReply, DataError> {
         let file = &open.file;
         file.load(&self.meta).await?;
         let size = file.content.lock().size;
         let end = offset.saturating_add(u64::from(len)).min(size);
         if offset >= end {
-            return Ok(ReadReply { bytes: Bytes::new() });
+            return Ok(ReadReply {
+                bytes: Bytes::new(),
+            });
         }
         let sources = self.locate(file, offset..end).await?;
         let reply_len = end - offset;
 
         // Frames and the reply are paid for in one go. Whoever has to wait in line for that holds nothing meanwhile.
         let mut plan = self.plan(&sources, size <= SMALL_FILE_MAX);
-        let mut reservation = match self.governor.try_acquire(Owner::Read, plan.missing_bytes + reply_len) {
+        let mut reservation = match self
+            .governor
+            .try_acquire(Owner::Read, plan.missing_bytes + reply_len)
+        {
             Some(reservation) => reservation,
             None => {
                 drop(plan);
@@ -98,20 +113,32 @@ impl Inner {
             match source {
                 Source::Memory(bytes) => pieces.push(bytes),
                 Source::Zeros(len) => push_zeros(len, &mut pieces),
-                Source::Object { object, range } => collect(&object, range, frames, &mut pieces).await?,
+                Source::Object { object, range } => {
+                    collect(&object, range, frames, &mut pieces).await?
+                }
             }
         }
         if pieces.len() == 1 {
-            return Ok(ReadReply { bytes: pieces.pop().unwrap_or_default() });
+            return Ok(ReadReply {
+                bytes: pieces.pop().unwrap_or_default(),
+            });
         }
         let mut whole = Vec::with_capacity(reply_len as usize);
-        pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+        pieces
+            .iter()
+            .for_each(|piece| whole.extend_from_slice(piece));
         reservation.shrink_to(reply_len);
-        Ok(ReadReply { bytes: paid_bytes(whole, reservation) })
+        Ok(ReadReply {
+            bytes: paid_bytes(whole, reservation),
+        })
     }
 
     /// Resolves a file range (within the size) to its sources, in order.
-    async fn locate(self: &Arc<Self>, file: &Arc<FileState>, range: Range<u64>) -> Result<Vec<Source>, DataError> {
+    async fn locate(
+        self: &Arc<Self>,
+        file: &Arc<FileState>,
+        range: Range<u64>,
+    ) -> Result<Vec<Source>, DataError> {
         let mut sources = Vec::new();
         let (views, base_size) = {
             let content = file.content.lock();
@@ -123,12 +150,16 @@ impl Inner {
                 Some(Piece::Sealed { object, at }) => {
                     let object = self.readable(object).await?;
                     let len = view.range.end - view.range.start;
-                    sources.push(Source::Object { object, range: at..at + len });
+                    sources.push(Source::Object {
+                        object,
+                        range: at..at + len,
+                    });
                 }
                 None => {
                     let committed = view.range.start.min(base_size)..view.range.end.min(base_size);
                     if !committed.is_empty() {
-                        self.locate_committed(file, committed.clone(), &mut sources).await?;
+                        self.locate_committed(file, committed.clone(), &mut sources)
+                            .await?;
                     }
                     let hole = view.range.end - view.range.start.max(committed.end);
                     if hole > 0 {
@@ -150,7 +181,10 @@ impl Inner {
         while at < range.end {
             let window = self.extents(file, at..range.end).await?;
             for extent in window.extents.iter() {
-                let (from, to) = (extent.offset.max(at), (extent.offset + extent.len).min(range.end));
+                let (from, to) = (
+                    extent.offset.max(at),
+                    (extent.offset + extent.len).min(range.end),
+                );
                 if from >= to {
                     continue;
                 }
@@ -173,7 +207,9 @@ impl Inner {
         let skip = range.start - extent.offset;
         let len = range.end - range.start;
         Ok(match &extent.source {
-            ExtentSource::Inline(bytes) => Source::Memory(bytes.slice(skip as usize..(skip + len) as usize)),
+            ExtentSource::Inline(bytes) => {
+                Source::Memory(bytes.slice(skip as usize..(skip + len) as usize))
+            }
             ExtentSource::Object { object, at } => Source::Object {
                 object: self.objects.get(*object).await?,
                 range: at + skip..at + skip + len,
@@ -182,7 +218,11 @@ impl Inner {
     }
 
     /// Committed extents from `range.start` on; how far they are known is in the answer.
-    pub(super) async fn extents(&self, file: &FileState, range: Range<u64>) -> Result<ExtentWindow, DataError> {
+    pub(super) async fn extents(
+        &self,
+        file: &FileState,
+        range: Range<u64>,
+    ) -> Result<ExtentWindow, DataError> {
         let version = {
             let content = file.content.lock();
             if let Some(window) = &content.extents
@@ -193,7 +233,10 @@ impl Inner {
             content.extents_version
         };
         let wide = range.start..range.end.saturating_add(EXTENT_LOOKAHEAD);
-        let extents = self.meta.extents(file.ino, wide.clone(), EXTENT_WINDOW_MAX).await?;
+        let extents = self
+            .meta
+            .extents(file.ino, wide.clone(), EXTENT_WINDOW_MAX)
+            .await?;
         let known_until = match extents.last() {
             Some(last) if extents.len() >= EXTENT_WINDOW_MAX => last.offset + last.len,
             _ => wide.end,
@@ -210,7 +253,10 @@ impl Inner {
     }
 
     /// A handle on an object that may still be on its way; ends its upload early if need be.
-    async fn readable(self: &Arc<Self>, object: crate::meta::ObjectId) -> Result<Arc<ObjectHandle>, DataError> {
+    async fn readable(
+        self: &Arc<Self>,
+        object: crate::meta::ObjectId,
+    ) -> Result<Arc<ObjectHandle>, DataError> {
         loop {
             let Some(pending) = self.objects.pending(object) else {
                 return self.objects.get(object).await;
@@ -222,28 +268,46 @@ impl Inner {
                 self.spawn_finish_stream(&file);
             }
             // Looks again now and then: the upload may have been taken over by another object's end.
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(200), pending.finished()).await;
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(200), pending.finished())
+                .await;
         }
     }
 
     /// Finds each frame of each source: in the cache, in a fetch under way, or in no place yet.
     fn plan(self: &Arc<Self>, sources: &[Source], read_around: bool) -> Plan {
-        let mut plan = Plan { frames: Vec::with_capacity(sources.len()), runs: Vec::new(), missing_bytes: 0 };
+        let mut plan = Plan {
+            frames: Vec::with_capacity(sources.len()),
+            runs: Vec::new(),
+            missing_bytes: 0,
+        };
         for (index, source) in sources.iter().enumerate() {
             let Source::Object { object, range } = source else {
                 plan.frames.push(Vec::new());
                 continue;
             };
             let wanted = object.layout.frames_of(range.clone());
-            let frames: Vec<Frame> = wanted.clone().map(|frame| self.find(object, frame)).collect();
+            let frames: Vec<Frame> = wanted
+                .clone()
+                .map(|frame| self.find(object, frame))
+                .collect();
             let mut at = 0;
             while at < frames.len() {
-                let missing = frames.iter().skip(at).take_while(|frame| matches!(frame, Frame::Missing)).count();
+                let missing = frames
+                    .iter()
+                    .skip(at)
+                    .take_while(|frame| matches!(frame, Frame::Missing))
+                    .count();
                 if missing > 0 {
                     let first = wanted.start + at as u64;
                     let run = self.widen(object, first..first + missing as u64, read_around);
                     plan.missing_bytes += frames_len(object, run.clone());
-                    plan.runs.push(MissingRun { source: index, first: at, count: missing, object: object.clone(), frames: run });
+                    plan.runs.push(MissingRun {
+                        source: index,
+                        first: at,
+                        count: missing,
+                        object: object.clone(),
+                        frames: run,
+                    });
                 }
                 at += missing.max(1);
             }
@@ -273,18 +337,34 @@ impl Inner {
         }
         let around = self.neighbours.on_miss(object.id, &missing);
         let end = (missing.end + around).min(object.layout.frame_count());
-        let end = (missing.end..end).find(|frame| self.is_here(object, *frame)).unwrap_or(end);
+        let end = (missing.end..end)
+            .find(|frame| self.is_here(object, *frame))
+            .unwrap_or(end);
         missing.start..end
     }
 
     /// Starts a fetch for each run of missing frames, paid out of `reservation`.
-    fn start_missing(self: &Arc<Self>, plan: Plan, reservation: &mut Reservation) -> Vec<Vec<Frame>> {
-        let Plan { mut frames, runs, .. } = plan;
+    fn start_missing(
+        self: &Arc<Self>,
+        plan: Plan,
+        reservation: &mut Reservation,
+    ) -> Vec<Vec<Frame>> {
+        let Plan {
+            mut frames, runs, ..
+        } = plan;
         let metrics = self.store.metrics();
-        metrics.cache_hits.add(frames.iter().flatten().filter(|frame| !matches!(frame, Frame::Missing)).count() as u64);
+        metrics.cache_hits.add(
+            frames
+                .iter()
+                .flatten()
+                .filter(|frame| !matches!(frame, Frame::Missing))
+                .count() as u64,
+        );
         for run in runs {
             metrics.cache_misses.add(run.count as u64);
-            metrics.readahead_frames.add(run.frames.end - run.frames.start - run.count as u64);
+            metrics
+                .readahead_frames
+                .add(run.frames.end - run.frames.start - run.count as u64);
             let paid = reservation.split(frames_len(&run.object, run.frames.clone()));
             let reads_around = run.frames.end - run.frames.start > run.count as u64;
             let fetch = Fetch::start(self, run.object, run.frames, paid, true);
@@ -293,7 +373,13 @@ impl Inner {
                 let before = self.around.lock().replace(fetch.clone());
                 drop(before);
             }
-            let places = frames.iter_mut().nth(run.source).into_iter().flatten().skip(run.first).take(run.count);
+            let places = frames
+                .iter_mut()
+                .nth(run.source)
+                .into_iter()
+                .flatten()
+                .skip(run.first)
+                .take(run.count);
             places.for_each(|place| *place = Frame::Coming(fetch.clone()));
         }
         frames
@@ -311,12 +397,18 @@ impl Inner {
         let end = wanted.end.min(size).min(file.content.lock().base_size);
         let mut at = wanted.start;
         while at < end {
-            let Ok(window) = self.extents(file, at..end).await else { return };
+            let Ok(window) = self.extents(file, at..end).await else {
+                return;
+            };
             let known = window.range.end.min(end);
             for extent in window.extents.iter() {
                 let (from, to) = (extent.offset.max(at), (extent.offset + extent.len).min(end));
-                if let (true, ExtentSource::Object { object, at: start }) = (from < to, &extent.source) {
-                    let Ok(object) = self.objects.get(*object).await else { return };
+                if let (true, ExtentSource::Object { object, at: start }) =
+                    (from < to, &extent.source)
+                {
+                    let Ok(object) = self.objects.get(*object).await else {
+                        return;
+                    };
                     let range = start + (from - extent.offset)..start + (to - extent.offset);
                     if !self.fetch_ahead(open, &object, from, range) {
                         return;
@@ -330,7 +422,13 @@ impl Inner {
     }
 
     /// Starts fetches for a run of an object; false when there is no room.
-    fn fetch_ahead(self: &Arc<Self>, open: &OpenFile, object: &Arc<ObjectHandle>, offset: u64, range: Range<u64>) -> bool {
+    fn fetch_ahead(
+        self: &Arc<Self>,
+        open: &OpenFile,
+        object: &Arc<ObjectHandle>,
+        offset: u64,
+        range: Range<u64>,
+    ) -> bool {
         let frame_len = object.layout.frame_len();
         let frames = object.layout.frames_of(range.clone());
         let step = (self.config.fetch_bytes_max / frame_len).max(1);
@@ -341,8 +439,15 @@ impl Inner {
                 continue;
             }
             let limit = frames.end.min(start + step);
-            let end = (start + 1..limit).find(|frame| self.is_here(object, *frame)).unwrap_or(limit);
-            let Some(reservation) = self.governor.try_acquire(Owner::Cache, frames_len(object, start..end)) else { return false };
+            let end = (start + 1..limit)
+                .find(|frame| self.is_here(object, *frame))
+                .unwrap_or(limit);
+            let Some(reservation) = self
+                .governor
+                .try_acquire(Owner::Cache, frames_len(object, start..end))
+            else {
+                return false;
+            };
             self.store.metrics().readahead_frames.add(end - start);
             let fetch = Fetch::start(self, object.clone(), start..end, reservation, false);
             let file_start = offset + (start * frame_len).saturating_sub(range.start);
@@ -355,13 +460,17 @@ impl Inner {
 }
 
 fn frames_len(object: &ObjectHandle, frames: Range<u64>) -> u64 {
-    frames.map(|frame| object.layout.frame_plaintext_len(frame)).sum()
+    frames
+        .map(|frame| object.layout.frame_plaintext_len(frame))
+        .sum()
 }
 
 fn push_zeros(mut len: u64, pieces: &mut Vec<Bytes>) {
     while len > 0 {
         let part = len.min(ZEROS.len() as u64);
-        pieces.push(Bytes::from_static(ZEROS.get(..part as usize).unwrap_or_default()));
+        pieces.push(Bytes::from_static(
+            ZEROS.get(..part as usize).unwrap_or_default(),
+        ));
         len -= part;
     }
 }
@@ -383,7 +492,10 @@ async fn collect(
         let start = range.start.max(index * frame_len) - index * frame_len;
         let end = range.end.min((index + 1) * frame_len) - index * frame_len;
         if end > bytes.len() as u64 {
-            return Err(DataError::Internal(format!("object {}: frame {index} is too short", object.key)));
+            return Err(DataError::Internal(format!(
+                "object {}: frame {index} is too short",
+                object.key
+            )));
         }
         pieces.push(bytes.slice(start as usize..end as usize));
     }

@@ -69,7 +69,8 @@ impl Window {
         let_go: &mut Vec<Arc<Fetch>>,
     ) -> Option<Range<u64>> {
         self.last_read = Instant::now();
-        let goes_on = range.start <= self.next + REORDER_BYTES && range.start + REORDER_BYTES >= self.next;
+        let goes_on =
+            range.start <= self.next + REORDER_BYTES && range.start + REORDER_BYTES >= self.next;
         if !goes_on {
             self.streak = 0;
             self.size = 0;
@@ -84,7 +85,11 @@ impl Window {
         }
         self.frontier = self.frontier.max(self.next);
         let behind = self.next.saturating_sub(REORDER_BYTES);
-        while self.fetches.front().is_some_and(|(fetched, _)| fetched.end <= behind) {
+        while self
+            .fetches
+            .front()
+            .is_some_and(|(fetched, _)| fetched.end <= behind)
+        {
             let_go.extend(self.fetches.pop_front().map(|(_, fetch)| fetch));
         }
         if self.streak < 2 {
@@ -151,7 +156,9 @@ impl Reclaim for Windows {
         let mut dropped = Vec::new();
         for window in windows {
             while freed < bytes {
-                let Some((len, fetch)) = window.lock().shrink() else { break };
+                let Some((len, fetch)) = window.lock().shrink() else {
+                    break;
+                };
                 freed += len;
                 dropped.push(fetch);
             }
@@ -181,8 +188,12 @@ impl Neighbours {
     /// A small file's `missing` frames are about to be fetched: how many after them should come along?
     pub(super) fn on_miss(&self, object: ObjectId, missing: &Range<u64>) -> u64 {
         let mut packs = self.packs.lock();
-        let around = packs.get_or_insert_mut(object, || Around { next_frame: u64::MAX, frames: 0 });
-        let goes_on = around.next_frame <= missing.start + 1 && missing.start <= around.next_frame.saturating_add(1);
+        let around = packs.get_or_insert_mut(object, || Around {
+            next_frame: u64::MAX,
+            frames: 0,
+        });
+        let goes_on = around.next_frame <= missing.start + 1
+            && missing.start <= around.next_frame.saturating_add(1);
         // A pack read from its start is likely read on.
         around.frames = match (goes_on, missing.start) {
             (true, _) => (around.frames * 2).clamp(2, NEIGHBOURS_MAX),

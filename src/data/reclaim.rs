@@ -10,7 +10,10 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{DataError, Inner, WriteBuffer, object::{object_key, object_number}};
+use super::{
+    DataError, Inner, WriteBuffer,
+    object::{object_key, object_number},
+};
 use crate::{
     budget::Owner,
     meta::{ExtentSource, Ino, ObjectId, SessionId},
@@ -52,7 +55,9 @@ impl Inner {
         for dead in self.meta.dead_sessions().await? {
             let prefix = session_prefix(dead.session);
             for pending in self.store.list_multipart(&prefix).await? {
-                self.store.abort_multipart(&pending.key, &pending.upload).await?;
+                self.store
+                    .abort_multipart(&pending.key, &pending.upload)
+                    .await?;
             }
             let mut after: Option<String> = None;
             let mut deleted = 0;
@@ -62,8 +67,13 @@ impl Inner {
                 after = Some(last.key.clone());
                 let mut orphaned = Vec::new();
                 for entry in &page {
-                    let Some(number) = object_number(&entry.key) else { continue };
-                    let object = ObjectId { session: dead.session, number };
+                    let Some(number) = object_number(&entry.key) else {
+                        continue;
+                    };
+                    let object = ObjectId {
+                        session: dead.session,
+                        number,
+                    };
                     if !self.meta.knows_object(object).await? {
                         orphaned.push(entry.key.clone());
                     }
@@ -74,13 +84,17 @@ impl Inner {
                 }
             }
             self.meta.end_session(dead.session).await?;
-            info!("cleared a session that did not end cleanly: {deleted} uncommitted objects deleted");
+            info!(
+                "cleared a session that did not end cleanly: {deleted} uncommitted objects deleted"
+            );
         }
         Ok(())
     }
 
     async fn reclaim_round(self: &Arc<Self>) -> Result<(), DataError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let before = now.saturating_sub(self.config.garbage_grace).as_secs() as i64;
         loop {
             let garbage = self.meta.garbage(before, DELETE_BATCH).await?;
@@ -116,7 +130,8 @@ impl Inner {
                 let Some(last) = extents.last() else { break };
                 at = last.offset + last.len;
                 for extent in &extents {
-                    if matches!(extent.source, ExtentSource::Object { object: there, .. } if there == object) {
+                    if matches!(extent.source, ExtentSource::Object { object: there, .. } if there == object)
+                    {
                         self.move_extent(&file, extent.offset, extent.len).await?;
                     }
                 }
@@ -127,9 +142,17 @@ impl Inner {
     }
 
     /// Reads a committed run and puts it into the overlay as if it had been written, unless something newer is there.
-    async fn move_extent(self: &Arc<Self>, file: &Arc<super::FileState>, offset: u64, len: u64) -> Result<(), DataError> {
+    async fn move_extent(
+        self: &Arc<Self>,
+        file: &Arc<super::FileState>,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), DataError> {
         const STEP: u64 = 1 << 20;
-        let open = super::Data { inner: self.clone() }.open(file.ino);
+        let open = super::Data {
+            inner: self.clone(),
+        }
+        .open(file.ino);
         let mut at = offset;
         while at < offset + len {
             let step = STEP.min(offset + len - at);
@@ -143,12 +166,18 @@ impl Inner {
             let _no_commit = file.commit.lock().await;
             let moved = {
                 let mut content = file.content.lock();
-                let untouched = content.overlay.view(at..at + step).iter().all(|view| view.piece.is_none());
+                let untouched = content
+                    .overlay
+                    .view(at..at + step)
+                    .iter()
+                    .all(|view| view.piece.is_none());
                 let still_there = content.extents_version == version && !content.discarded;
                 if untouched && still_there {
                     content.overlay.write(at, buffer.bytes);
                     content.change += 1;
-                    content.dirty_since.get_or_insert_with(std::time::Instant::now);
+                    content
+                        .dirty_since
+                        .get_or_insert_with(std::time::Instant::now);
                 }
                 untouched && still_there
             };

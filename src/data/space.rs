@@ -6,7 +6,12 @@ use super::{DataError, Inner, OFFSET_MAX, Seek, overlay::Piece};
 use crate::meta::{Ino, Timestamp};
 
 impl Inner {
-    pub(super) async fn truncate(self: &Arc<Self>, ino: Ino, size: u64, now: Timestamp) -> Result<(), DataError> {
+    pub(super) async fn truncate(
+        self: &Arc<Self>,
+        ino: Ino,
+        size: u64,
+        now: Timestamp,
+    ) -> Result<(), DataError> {
         if size > OFFSET_MAX {
             return Err(DataError::TooLarge);
         }
@@ -34,7 +39,12 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn punch_hole(self: &Arc<Self>, ino: Ino, range: Range<u64>, now: Timestamp) -> Result<(), DataError> {
+    pub(super) async fn punch_hole(
+        self: &Arc<Self>,
+        ino: Ino,
+        range: Range<u64>,
+        now: Timestamp,
+    ) -> Result<(), DataError> {
         self.check()?;
         let file = self.file(ino);
         file.load(&self.meta).await?;
@@ -60,7 +70,12 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) async fn seek(self: &Arc<Self>, ino: Ino, offset: u64, what: Seek) -> Result<Option<u64>, DataError> {
+    pub(super) async fn seek(
+        self: &Arc<Self>,
+        ino: Ino,
+        offset: u64,
+        what: Seek,
+    ) -> Result<Option<u64>, DataError> {
         let file = self.file(ino);
         file.load(&self.meta).await?;
         let (size, base_size) = {
@@ -72,7 +87,13 @@ impl Inner {
         }
         let mut at = offset;
         while at < size {
-            let view = file.content.lock().overlay.view(at..size).into_iter().next();
+            let view = file
+                .content
+                .lock()
+                .overlay
+                .view(at..size)
+                .into_iter()
+                .next();
             let Some(view) = view else { break };
             match view.piece {
                 Some(Piece::Dirty(_) | Piece::Sealed { .. }) => {
@@ -83,7 +104,9 @@ impl Inner {
                 }
                 None => {
                     let end = view.range.end;
-                    let (data, until) = self.committed_run(&file, at..end.min(base_size).max(at)).await?;
+                    let (data, until) = self
+                        .committed_run(&file, at..end.min(base_size).max(at))
+                        .await?;
                     let until = if until <= at { end } else { until };
                     if data == (what == Seek::Data) {
                         return Ok(Some(at));
@@ -99,7 +122,11 @@ impl Inner {
     }
 
     /// Is there committed data at the start of `range`, and how far does that hold?
-    async fn committed_run(&self, file: &super::FileState, range: Range<u64>) -> Result<(bool, u64), DataError> {
+    async fn committed_run(
+        &self,
+        file: &super::FileState,
+        range: Range<u64>,
+    ) -> Result<(bool, u64), DataError> {
         if range.is_empty() {
             return Ok((false, range.start));
         }

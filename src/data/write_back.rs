@@ -38,7 +38,11 @@ impl Inner {
     /// The loop that runs as long as the volume is mounted.
     pub(super) async fn write_back_loop(self: Arc<Self>) {
         loop {
-            let pause = if self.dirty.lock().is_empty() { Duration::from_secs(3600) } else { ROUND_EVERY };
+            let pause = if self.dirty.lock().is_empty() {
+                Duration::from_secs(3600)
+            } else {
+                ROUND_EVERY
+            };
             let pressure = tokio::select! {
                 () = self.stop.cancelled() => return,
                 () = self.wake.notified() => false,
@@ -68,7 +72,9 @@ impl Inner {
                 continue;
             }
             let dirty_bytes = content.overlay.dirty_bytes();
-            let age = content.dirty_since.map_or(Duration::ZERO, |since| now - since);
+            let age = content
+                .dirty_since
+                .map_or(Duration::ZERO, |since| now - since);
             let is_wanted = content.wanted > content.committed;
             drop(content);
             if is_wanted {
@@ -146,7 +152,10 @@ impl Inner {
 
     async fn pump(self: &Arc<Self>, file: &Arc<FileState>) -> Result<(), DataError> {
         while self.has_full_part(file) {
-            let reservation = self.governor.acquire(Owner::Upload, self.config.part_bytes + PART_SLACK).await;
+            let reservation = self
+                .governor
+                .acquire(Owner::Upload, self.config.part_bytes + PART_SLACK)
+                .await;
             let mut stream = file.take.lock().await;
             let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file.ino)));
             writer.provide(reservation);
@@ -164,11 +173,17 @@ impl Inner {
 
     /// Moves dirty pieces of `file` into `writer`, as far as it has room.
     fn seal_dirty(&self, file: &FileState, writer: &mut ObjectWriter) {
-        let pieces = file.content.lock().overlay.dirty_pieces(writer.room_bytes());
+        let pieces = file
+            .content
+            .lock()
+            .overlay
+            .dirty_pieces(writer.room_bytes());
         let placed = writer.seal(&pieces);
         let mut content = file.content.lock();
         for run in placed {
-            content.overlay.mark_sealed(run.offset, &run.bytes, writer.id, run.at);
+            content
+                .overlay
+                .mark_sealed(run.offset, &run.bytes, writer.id, run.at);
         }
         content.begin_take(Some(writer.id));
     }
@@ -194,8 +209,15 @@ impl Inner {
         loop {
             let dirty_bytes = file.content.lock().overlay.dirty_bytes();
             let part_bytes = self.config.part_bytes;
-            let limit = if whole_part { part_bytes } else { sealed_bound(dirty_bytes).min(part_bytes) };
-            let reservation = self.governor.acquire(Owner::Upload, limit + PART_SLACK).await;
+            let limit = if whole_part {
+                part_bytes
+            } else {
+                sealed_bound(dirty_bytes).min(part_bytes)
+            };
+            let reservation = self
+                .governor
+                .acquire(Owner::Upload, limit + PART_SLACK)
+                .await;
             let mut stream = file.take.lock().await;
             let dirty_bytes = file.content.lock().overlay.dirty_bytes();
             if stream.is_none() && dirty_bytes == 0 {
@@ -239,7 +261,9 @@ impl Inner {
 
     /// Packs what is dirty in `files` into one object, if a place for a pack is free.
     fn spawn_pack(self: &Arc<Self>, files: Vec<Arc<FileState>>) -> bool {
-        let Ok(place) = self.packs.clone().try_acquire_owned() else { return false };
+        let Ok(place) = self.packs.clone().try_acquire_owned() else {
+            return false;
+        };
         let files: Vec<_> = files
             .into_iter()
             .filter(|file| !file.queued.swap(true, Ordering::AcqRel))
@@ -254,12 +278,17 @@ impl Inner {
     }
 
     async fn pack(self: &Arc<Self>, files: &[Arc<FileState>]) {
-        let dirty_bytes: u64 = files.iter().map(|file| file.content.lock().overlay.dirty_bytes()).sum();
+        let dirty_bytes: u64 = files
+            .iter()
+            .map(|file| file.content.lock().overlay.dirty_bytes())
+            .sum();
         let mut writer = None;
         if dirty_bytes > 0 {
             let room = sealed_bound(dirty_bytes).min(self.config.part_bytes) + PART_SLACK;
             let reservation = self.governor.acquire(Owner::Upload, room).await;
-            writer.insert(ObjectWriter::begin(self, None)).provide(reservation);
+            writer
+                .insert(ObjectWriter::begin(self, None))
+                .provide(reservation);
         }
         let mut taken = Vec::with_capacity(files.len());
         for file in files {
@@ -281,7 +310,8 @@ impl Inner {
 
     fn spawn_complete(self: &Arc<Self>, writer: ObjectWriter, files: Vec<Arc<FileState>>) {
         let inner = self.clone();
-        self.tasks.spawn(async move { inner.complete(writer, files).await });
+        self.tasks
+            .spawn(async move { inner.complete(writer, files).await });
     }
 
     /// Finishes the object and commits it to the metadata.

@@ -138,11 +138,16 @@ impl ObjectWriter {
         Ok(())
     }
 
-    async fn send_part(&mut self, part: Vec<u8>, reservation: Reservation) -> Result<(), StoreError> {
+    async fn send_part(
+        &mut self,
+        part: Vec<u8>,
+        reservation: Reservation,
+    ) -> Result<(), StoreError> {
         let upload = match &self.upload {
             Some(upload) => upload.clone(),
             None => {
-                let upload = persist(&self.inner, || self.inner.store.create_multipart(&self.key)).await?;
+                let upload =
+                    persist(&self.inner, || self.inner.store.create_multipart(&self.key)).await?;
                 self.upload.insert(upload).clone()
             }
         };
@@ -153,7 +158,9 @@ impl ObjectWriter {
         let key = self.key.clone();
         self.parts.spawn(async move {
             persist(&inner, || {
-                inner.store.upload_part(&key, &upload, number, vec![part.clone()])
+                inner
+                    .store
+                    .upload_part(&key, &upload, number, vec![part.clone()])
             })
             .await
         });
@@ -164,7 +171,11 @@ impl ObjectWriter {
     pub(super) async fn finish(mut self) -> Result<NewObject, DataError> {
         let inner = self.inner.clone();
         let room = self.buffered_bytes() + FRAME_LEN + TAG_LEN + HEADER_LEN;
-        if self.reservation.as_ref().is_none_or(|held| held.bytes() < room) {
+        if self
+            .reservation
+            .as_ref()
+            .is_none_or(|held| held.bytes() < room)
+        {
             // Only a stream that ends right after a full part: nothing but a carry is held.
             self.reservation = None;
             let reservation = inner.governor.acquire(Owner::Upload, room).await;
@@ -176,12 +187,17 @@ impl ObjectWriter {
         let layout = sealer.finish(&mut self.buffer);
         let rest = std::mem::take(&mut self.buffer);
         let Some(reservation) = self.reservation.take() else {
-            return Err(DataError::Internal(format!("object {}: no room for its last part", self.key)));
+            return Err(DataError::Internal(format!(
+                "object {}: no room for its last part",
+                self.key
+            )));
         };
         if self.upload.is_none() {
             let body = paid_bytes(rest, reservation);
             persist(&inner, || {
-                inner.store.put(&self.key, vec![body.clone()], Condition::None, &[])
+                inner
+                    .store
+                    .put(&self.key, vec![body.clone()], Condition::None, &[])
             })
             .await?;
         } else {
@@ -199,13 +215,16 @@ impl ObjectWriter {
     async fn complete(&mut self) -> Result<(), DataError> {
         let mut tags = Vec::with_capacity(self.parts_sent as usize);
         while let Some(part) = self.parts.join_next().await {
-            let tag = part.map_err(|error| DataError::Internal(format!("upload of {}: {error}", self.key)))?;
+            let tag = part
+                .map_err(|error| DataError::Internal(format!("upload of {}: {error}", self.key)))?;
             tags.push(tag?);
         }
         tags.sort_by_key(|tag| tag.number);
         if let Some(upload) = self.upload.take() {
             persist(&self.inner, || {
-                self.inner.store.complete_multipart(&self.key, &upload, &tags, Condition::None)
+                self.inner
+                    .store
+                    .complete_multipart(&self.key, &upload, &tags, Condition::None)
             })
             .await?;
         }
@@ -246,7 +265,10 @@ where
                 return Err(refusal);
             }
             Err(refusal) => {
-                warn!("upload refused, will try again in {} s: {refusal}", REFUSED_PAUSE.as_secs());
+                warn!(
+                    "upload refused, will try again in {} s: {refusal}",
+                    REFUSED_PAUSE.as_secs()
+                );
                 inner.health.store_refused(&refusal);
                 tokio::time::sleep(REFUSED_PAUSE).await;
             }

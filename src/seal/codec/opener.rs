@@ -147,6 +147,33 @@ impl Opener {
         Ok(frame.split_at(plaintext_len).0)
     }
 
+    /// Opens frame `index` from `stored` (ciphertext and tag) straight into `plaintext`, which must have the frame's plaintext length. On
+    /// failure `plaintext` is wiped.
+    ///
+    /// # Errors
+    /// As [`Opener::open_in_place`].
+    pub fn open_into(&self, index: u64, stored: &[u8], plaintext: &mut [u8]) -> Result<(), SealError> {
+        let layout = self.layout();
+        let is_final = index.checked_add(1) == Some(layout.frame_count());
+        let fits = index < layout.frame_count()
+            && plaintext.len() as u64 == layout.frame_plaintext_len(index)
+            && stored.len() as u64 == plaintext.len() as u64 + TAG_LEN;
+        let opened = fits && {
+            let (ciphertext, tag) = stored.split_at(plaintext.len());
+            let nonce = frame_nonce(index, is_final);
+            let key = &self.inner.key;
+            key.open_separate_gather(nonce, aead::Aad::empty(), ciphertext, tag, plaintext).is_ok()
+        };
+        if !opened {
+            plaintext.zeroize();
+            return Err(SealError::Frame {
+                path: self.inner.path.clone(),
+                frame: index,
+            });
+        }
+        Ok(())
+    }
+
     /// Opens adjoining frames, `first` and those after it, in place: `stored` holds them as they lie in the store.
     /// Afterwards it holds their plaintext only, joined (truncated). On failure it is wiped.
     ///
