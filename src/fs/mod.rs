@@ -1,1 +1,134 @@
-//! POSIX over [`crate::meta`] and [`crate::data`].
+//! POSIX over [`crate::meta`] and [`crate::data`]: what a file, a directory, a link and a handle are.
+//!
+//! Everything that an application can see of the filesystem is decided here, so that it can be tested without a kernel;
+//! [`crate::fuse`] only translates.
+//!
+//! Promises:
+//! - an inode without a name lives until its last handle is closed *and* the kernel has forgotten it, then its contents and record go;
+//! - a handle that is released lets go of its readahead at once;
+//! - attributes are the committed record overlaid by what [`crate::data`] has not committed yet;
+//! - `fsync`, `fsyncdir` and, with [`Durability::Close`], `flush` return only when what they promise is in the store;
+//! - a failure carries one errno, chosen in one table (`error.rs`).
+//!
+//! Never: checks permissions (the kernel does, the mount has `default_permissions`), keeps access times, logs a name, a target
+//! or a byte of content.
+//!
+//! | file | what |
+//! |---|---|
+//! | `error.rs` | [`FsError`], [`Operation`], the errno table |
+//! | `attr.rs` | attributes: the overlay, `setattr` |
+//! | `acl.rs` | POSIX ACLs: the xattr form, mode and ACL, inheritance |
+//! | `create.rs` | what a new inode inherits |
+//! | `namespace.rs` | lookup, mknod, mkdir, symlink, link, unlink, rmdir, rename |
+//! | `dir.rs` | listings |
+//! | `file.rs` | open, read, write, flush, fsync, release |
+//! | `space.rs` | fallocate, lseek, statfs |
+//! | `xattr.rs` | extended attributes |
+//! | `table.rs` | open handles and nameless inodes |
+//! | `reaper.rs` | deletes nameless inodes in the background |
+
+mod acl;
+mod attr;
+mod caller;
+mod create;
+mod dir;
+mod error;
+mod file;
+mod namespace;
+mod reaper;
+mod space;
+mod table;
+mod xattr;
+
+use std::sync::Arc;
+
+pub use acl::{Acl, AclError};
+pub use attr::{Attributes, SetAttributes, SetTime};
+pub use caller::{Caller, now};
+pub use dir::Listed;
+pub use error::{FsError, Operation};
+pub use file::Opened;
+pub use space::Space;
+pub use xattr::CONTROL_XATTR;
+
+use crate::{data::Data, meta::Meta, telemetry::Metrics};
+
+use reaper::Reaper;
+use table::Table;
+
+/// The longest name of a directory entry, bytes (`NAME_MAX`).
+pub const NAME_LEN_MAX: usize = 255;
+
+/// The longest target of a symbolic link, bytes (`PATH_MAX` without its NUL).
+pub const TARGET_LEN_MAX: usize = 4095;
+
+/// When `close` returns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// At once, as on a local disk: only `fsync` waits.
+    #[default]
+    Fsync,
+    /// When the file is durable.
+    Close,
+}
+
+/// How a volume behaves.
+#[derive(Clone, Debug, Default)]
+pub struct FsConfig {
+    /// Refuse every change with EROFS.
+    pub read_only: bool,
+    /// When `close` returns.
+    pub durability: Durability,
+    /// What the xattr [`CONTROL_XATTR`] of the root says (the control socket's path); `None`: there is no such attribute.
+    pub control: Option<String>,
+}
+
+/// A volume as a POSIX filesystem. Cheap to clone.
+#[derive(Clone)]
+pub struct Fs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    meta: Meta,
+    data: Data,
+    config: FsConfig,
+    table: Arc<Table>,
+    reaper: Reaper,
+}
+
+impl Fs {
+    /// Begins to serve a volume, and to delete in the background what an earlier mount left without a name.
+    /// Must be called inside a tokio runtime.
+    pub fn new(meta: Meta, data: Data, metrics: Arc<Metrics>, config: FsConfig) -> Fs {
+        let table = Arc::new(Table::new(metrics));
+        let reaper = Reaper::start(meta.clone(), data.clone(), Arc::clone(&table), !config.read_only);
+        Fs { inner: Arc::new(Inner { meta, data, config, table, reaper }) }
+    }
+
+    /// Whether every change is refused.
+    pub fn read_only(&self) -> bool {
+        self.inner.config.read_only
+    }
+
+    /// Closes every handle, deletes every inode that is left without a name and waits for that. Contents are not drained: call
+    /// [`Data::drain`] next.
+    pub async fn shutdown(&self) {
+        for ino in self.inner.table.clear() {
+            self.inner.reaper.reap(ino);
+        }
+        self.inner.reaper.stop().await;
+    }
+
+    fn writable(&self) -> Result<(), FsError> {
+        if self.inner.config.read_only { Err(FsError::read_only()) } else { Ok(()) }
+    }
+
+    fn meta(&self) -> &Meta {
+        &self.inner.meta
+    }
+
+    fn data(&self) -> &Data {
+        &self.inner.data
+    }
+}

@@ -1,0 +1,223 @@
+//! Attributes: reading them as they are now, and changing them.
+
+use nix::errno::Errno;
+
+use super::{
+    Caller, Fs, FsError,
+    acl::ACCESS_XATTR,
+    create::parse_stored,
+    now,
+};
+use crate::{
+    data::LiveAttributes,
+    meta::{FileKind, Ino, Inode, Timestamp, XattrMode},
+};
+
+const S_ISUID: u32 = 0o4000;
+const S_ISGID: u32 = 0o2000;
+const S_IXGRP: u32 = 0o0010;
+/// The unit of `st_blocks`, bytes (POSIX leaves it open, every Linux tool takes it to be this).
+const BLOCK_LEN: u64 = 512;
+
+/// An inode as `stat` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Number.
+    pub ino: Ino,
+    /// Kind.
+    pub kind: FileKind,
+    /// Permission bits, 0o7777.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Links.
+    pub nlink: u32,
+    /// Device number.
+    pub rdev: u32,
+    /// Bytes.
+    pub size: u64,
+    /// Allocated blocks of 512 bytes.
+    pub blocks: u64,
+    /// Access time: as it was last set explicitly (reading does not change it).
+    pub atime: Timestamp,
+    /// Modification time.
+    pub mtime: Timestamp,
+    /// Change time.
+    pub ctime: Timestamp,
+    /// Birth time.
+    pub btime: Timestamp,
+    /// Contents are committed: nothing here changes unless somebody asks for it. Otherwise `blocks` may.
+    pub settled: bool,
+}
+
+impl Attributes {
+    /// A record overlaid by what is not committed yet.
+    pub fn overlay(inode: &Inode, live: Option<LiveAttributes>) -> Attributes {
+        let dirty_bytes = live.map_or(0, |live| live.dirty_bytes);
+        Attributes {
+            ino: inode.ino,
+            kind: inode.kind,
+            mode: inode.mode,
+            uid: inode.uid,
+            gid: inode.gid,
+            nlink: inode.nlink,
+            rdev: inode.rdev,
+            size: live.map_or(inode.size, |live| live.size),
+            blocks: inode.allocated.saturating_add(dirty_bytes).div_ceil(BLOCK_LEN),
+            atime: inode.atime,
+            mtime: live.and_then(|live| live.mtime).unwrap_or(inode.mtime),
+            ctime: live.and_then(|live| live.ctime).unwrap_or(inode.ctime),
+            btime: inode.btime,
+            settled: live.is_none(),
+        }
+    }
+}
+
+/// A time to set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetTime {
+    /// The present.
+    Now,
+    /// This one.
+    To(Timestamp),
+}
+
+impl SetTime {
+    fn resolve(self, now: Timestamp) -> Timestamp {
+        match self {
+            SetTime::Now => now,
+            SetTime::To(time) => time,
+        }
+    }
+}
+
+/// What to change; `None` leaves it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetAttributes {
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Size in bytes.
+    pub size: Option<u64>,
+    /// Access time.
+    pub atime: Option<SetTime>,
+    /// Modification time.
+    pub mtime: Option<SetTime>,
+    /// Change time; otherwise it becomes the present.
+    pub ctime: Option<Timestamp>,
+}
+
+/// The bits that are left once contents or owner change: set-user-id goes, set-group-id where it is not mandatory locking's mark.
+pub(super) fn without_set_id(mode: u32) -> u32 {
+    let mode = mode & !S_ISUID;
+    if mode & S_IXGRP != 0 { mode & !S_ISGID } else { mode }
+}
+
+impl Fs {
+    /// The committed record of an inode that somebody holds.
+    pub(super) async fn record(&self, ino: Ino) -> Result<Inode, FsError> {
+        self.meta().inode(ino).await?.ok_or_else(|| FsError::new(Errno::ESTALE, "finding the inode"))
+    }
+
+    /// Present attributes.
+    ///
+    /// # Errors
+    /// ESTALE if the inode is gone.
+    pub async fn getattr(&self, ino: Ino) -> Result<Attributes, FsError> {
+        // This order: what is committed between the two reads is then seen in the record.
+        let live = self.data().live(ino);
+        let record = self.record(ino).await?;
+        Ok(Attributes::overlay(&record, live))
+    }
+
+    /// Changes attributes. As Linux does, changing owner or group, or the size by somebody else than root, clears set-id bits.
+    ///
+    /// # Errors
+    /// EROFS; EISDIR or EINVAL for the size of what has no contents; EFBIG; ESTALE.
+    pub async fn setattr(&self, caller: Caller, ino: Ino, set: SetAttributes) -> Result<Attributes, FsError> {
+        self.writable()?;
+        let now = now();
+        let ctime = set.ctime.unwrap_or(now);
+        if let Some(size) = set.size {
+            self.truncate(caller, ino, size, now).await?;
+        }
+        // A truncation has set the modification time already.
+        let mtime = if set.size.is_some() && set.mtime == Some(SetTime::Now) { None } else { set.mtime };
+        if let Some(mode) = set.mode {
+            self.data().forget_times(ino, false);
+            self.chmod(ino, mode & 0o7777, ctime).await?;
+        }
+        if set.uid.is_some() || set.gid.is_some() || set.atime.is_some() || mtime.is_some() || (set.ctime.is_some() && set.mode.is_none()) {
+            self.data().forget_times(ino, mtime.is_some());
+            let changes_owner = set.uid.is_some() || set.gid.is_some();
+            let keeps_mode = set.mode.is_some();
+            self.meta()
+                .update_inode(ino, move |inode| {
+                    inode.uid = set.uid.unwrap_or(inode.uid);
+                    inode.gid = set.gid.unwrap_or(inode.gid);
+                    if changes_owner && !keeps_mode && inode.kind != FileKind::Directory {
+                        inode.mode = without_set_id(inode.mode);
+                    }
+                    inode.atime = set.atime.map_or(inode.atime, |time| time.resolve(now));
+                    inode.mtime = mtime.map_or(inode.mtime, |time| time.resolve(now));
+                    inode.ctime = ctime;
+                    Ok(())
+                })
+                .await?;
+        }
+        self.getattr(ino).await
+    }
+
+    async fn chmod(&self, ino: Ino, mode: u32, ctime: Timestamp) -> Result<(), FsError> {
+        let record = self.record(ino).await?;
+        let stored = if record.has_xattrs { self.meta().xattr(ino, ACCESS_XATTR).await? } else { None };
+        if let Some(stored) = stored
+            && let Some(mut acl) = parse_stored(&stored)?
+        {
+            acl.chmod(mode);
+            self.meta().set_xattr(ino, ACCESS_XATTR, &acl.encode(), XattrMode::Set, Some(mode), ctime).await?;
+            return Ok(());
+        }
+        self.meta()
+            .update_inode(ino, move |inode| {
+                inode.mode = mode;
+                inode.ctime = ctime;
+                Ok(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Sets the size, and clears set-id bits where `caller` does not keep them.
+    pub(super) async fn truncate(&self, caller: Caller, ino: Ino, size: u64, now: Timestamp) -> Result<(), FsError> {
+        match self.record(ino).await?.kind {
+            FileKind::File => {}
+            FileKind::Directory => return Err(FsError::new(Errno::EISDIR, "setting the size of a directory")),
+            _ => return Err(FsError::new(Errno::EINVAL, "setting the size of what has no contents")),
+        }
+        self.data().truncate(ino, size, now).await?;
+        if !caller.keeps_set_id() {
+            self.drop_set_id(ino).await?;
+        }
+        Ok(())
+    }
+
+    /// Clears set-id bits if there are any.
+    pub(super) async fn drop_set_id(&self, ino: Ino) -> Result<(), FsError> {
+        let mode = self.record(ino).await?.mode;
+        if without_set_id(mode) != mode {
+            self.meta()
+                .update_inode(ino, |inode| {
+                    inode.mode = without_set_id(inode.mode);
+                    Ok(())
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! Directory listings.
+//!
+//! Nothing is kept between two requests but the cookie: `.` has 1, `..` has 2, entries have those that [`crate::meta`] gave them for life. So
+//! an open directory costs nothing, and an entry that exists during the whole listing is listed exactly once.
+
+use bytes::Bytes;
+use nix::errno::Errno;
+
+use super::{Attributes, Fs, FsError};
+use crate::meta::{FileKind, Ino};
+
+const DOT: u64 = 1;
+const DOT_DOT: u64 = 2;
+
+/// Entries read at once: with attributes they fill about a third of the 32 KiB that the C library asks for.
+const BATCH: usize = 64;
+
+/// One line of a listing.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The listing goes on after this one with this cookie.
+    pub cookie: u64,
+    /// The name.
+    pub name: Bytes,
+    /// The inode.
+    pub ino: Ino,
+    /// Its kind.
+    pub kind: FileKind,
+    /// Its attributes, where they were asked for.
+    pub attributes: Option<Attributes>,
+}
+
+impl Fs {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// ENOTDIR, ESTALE, ENFILE.
+    pub async fn opendir(&self, ino: Ino) -> Result<u64, FsError> {
+        if self.record(ino).await?.kind != FileKind::Directory {
+            return Err(FsError::new(Errno::ENOTDIR, "listing what is no directory"));
+        }
+        self.inner.table.insert_dir(ino)
+    }
+
+    /// The next entries after `cookie` (0 from the start); none at the end. With `attributes`, each carries its own.
+    ///
+    /// # Errors
+    /// EBADF, ESTALE.
+    pub async fn read_dir(&self, fh: u64, cookie: u64, attributes: bool) -> Result<Vec<Listed>, FsError> {
+        let dir = self.inner.table.dir(fh)?;
+        let mut listed = Vec::with_capacity(BATCH);
+        if cookie < DOT_DOT {
+            let record = self.record(dir).await?;
+            if cookie < DOT {
+                listed.push(dot(DOT, b".", record.ino));
+            }
+            listed.push(dot(DOT_DOT, b"..", record.parent));
+        }
+        let after = if cookie <= DOT_DOT { 0 } else { cookie };
+        for entry in self.meta().read_dir(dir, after, BATCH - listed.len()).await? {
+            listed.push(Listed { cookie: entry.cookie, name: entry.name, ino: entry.ino, kind: entry.kind, attributes: None });
+        }
+        if attributes {
+            self.add_attributes(&mut listed).await?;
+        }
+        Ok(listed)
+    }
+
+    /// Entries that were removed meanwhile are dropped.
+    async fn add_attributes(&self, listed: &mut Vec<Listed>) -> Result<(), FsError> {
+        let inos: Vec<Ino> = listed.iter().map(|entry| entry.ino).collect();
+        // Before the records: see `getattr`.
+        let live: Vec<_> = inos.iter().map(|ino| self.data().live(*ino)).collect();
+        let records = self.meta().inodes(&inos).await?;
+        for ((entry, record), live) in listed.iter_mut().zip(records).zip(live) {
+            entry.attributes = record.map(|record| Attributes::overlay(&record, live));
+        }
+        listed.retain(|entry| entry.attributes.is_some() || entry.cookie <= DOT_DOT);
+        Ok(())
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, fh: u64) {
+        self.release(fh);
+    }
+
+    /// Returns when every change of names made before is durable.
+    ///
+    /// # Errors
+    /// EIO.
+    pub async fn fsyncdir(&self) -> Result<(), FsError> {
+        if !self.read_only() {
+            self.meta().flush().await?;
+        }
+        Ok(())
+    }
+}
+
+fn dot(cookie: u64, name: &'static [u8], ino: Ino) -> Listed {
+    Listed { cookie, name: Bytes::from_static(name), ino, kind: FileKind::Directory, attributes: None }
+}

@@ -1,0 +1,131 @@
+//! Open files: reading, writing, and when they are durable.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nix::errno::Errno;
+
+use super::{Attributes, Caller, Durability, Fs, FsError, namespace::valid_name, now, table::FileHandle};
+use crate::{
+    data::{ReadReply, WriteBuffer},
+    meta::{FileKind, Ino},
+};
+
+/// An opened file.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    /// The handle.
+    pub fh: u64,
+    /// The file, as it is now.
+    pub attributes: Attributes,
+}
+
+impl Fs {
+    /// Opens a file; O_TRUNC empties it.
+    ///
+    /// # Errors
+    /// EROFS, EISDIR, ESTALE, ENFILE.
+    pub async fn open(&self, caller: Caller, ino: Ino, flags: i32) -> Result<Opened, FsError> {
+        let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
+        let truncates = flags & libc::O_TRUNC != 0;
+        if writable || truncates {
+            self.writable()?;
+        }
+        if self.record(ino).await?.kind == FileKind::Directory {
+            return Err(FsError::new(Errno::EISDIR, "opening a directory as a file"));
+        }
+        if truncates {
+            self.truncate(caller, ino, 0, now()).await?;
+        }
+        let attributes = self.getattr(ino).await?;
+        let fh = self.insert_file(ino, writable)?;
+        Ok(Opened { fh, attributes })
+    }
+
+    /// Creates a file and opens it; an existing one is opened unless O_EXCL is set.
+    ///
+    /// # Errors
+    /// EEXIST, EROFS, ENAMETOOLONG, ENFILE.
+    pub async fn create(&self, caller: Caller, dir: Ino, name: &[u8], mode: u32, flags: i32) -> Result<Opened, FsError> {
+        self.writable()?;
+        valid_name(name)?;
+        match self.make(caller, dir, name, FileKind::File, mode, 0, Bytes::new()).await {
+            Ok(attributes) => {
+                let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
+                let fh = self.insert_file(attributes.ino, writable)?;
+                Ok(Opened { fh, attributes })
+            }
+            Err(error) if error.errno == Errno::EEXIST && flags & libc::O_EXCL == 0 => match self.lookup(dir, name).await? {
+                Some(found) if found.kind == FileKind::File => self.open(caller, found.ino, flags).await,
+                _ => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    fn insert_file(&self, ino: Ino, writable: bool) -> Result<u64, FsError> {
+        self.inner.table.insert_file(FileHandle { ino, file: self.data().open(ino), writable })
+    }
+
+    /// Reads; short only at the end of the file.
+    ///
+    /// # Errors
+    /// EBADF; EIO if the store fails or something did not authenticate; ESTALE.
+    pub async fn read(&self, fh: u64, offset: u64, len: u32) -> Result<ReadReply, FsError> {
+        let handle: Arc<FileHandle> = self.inner.table.file(fh)?;
+        Ok(self.data().read(&handle.file, offset, len).await?)
+    }
+
+    /// A paid-for copy of what is to be written, if there is room for it now.
+    pub fn try_buffer(&self, data: &[u8]) -> Option<WriteBuffer> {
+        self.data().try_buffer(data)
+    }
+
+    /// As [`Fs::try_buffer`], but blocks this thread until there is room.
+    pub fn buffer_blocking(&self, data: &[u8]) -> WriteBuffer {
+        self.data().buffer_blocking(data)
+    }
+
+    /// Writes. With `drops_set_id`, the writer is one whose writes clear set-id bits.
+    ///
+    /// # Errors
+    /// EROFS, EFBIG, EIO, ESTALE.
+    pub async fn write(&self, ino: Ino, offset: u64, buffer: WriteBuffer, drops_set_id: bool) -> Result<(), FsError> {
+        self.writable()?;
+        if drops_set_id {
+            self.drop_set_id(ino).await?;
+        }
+        Ok(self.data().write(ino, offset, buffer, now()).await?)
+    }
+
+    /// One of the handle's descriptors is closed. Waits for durability if that was asked for at mount.
+    ///
+    /// # Errors
+    /// EBADF; EIO if the contents cannot be made durable.
+    pub async fn flush(&self, fh: u64) -> Result<(), FsError> {
+        let handle = self.inner.table.file(fh)?;
+        // Any writable handle, whether or not it wrote: mapped pages are written through whichever the kernel finds.
+        if handle.writable && self.inner.config.durability == Durability::Close {
+            self.fsync(handle.ino).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns when the file's contents and attributes are durable.
+    ///
+    /// # Errors
+    /// EIO.
+    pub async fn fsync(&self, ino: Ino) -> Result<(), FsError> {
+        if self.read_only() {
+            return Ok(());
+        }
+        Ok(self.data().fsync(ino).await?)
+    }
+
+    /// The last descriptor of a handle is closed: what was in flight for it is dropped.
+    pub fn release(&self, fh: u64) {
+        if let Some(unused) = self.inner.table.remove(fh) {
+            self.inner.reaper.reap(unused);
+        }
+    }
+}

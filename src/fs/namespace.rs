@@ -1,0 +1,218 @@
+//! Names: lookup, creation, links, removal, rename.
+
+use bytes::Bytes;
+use nix::{errno::Errno, fcntl::RenameFlags};
+
+use super::{Attributes, Caller, Fs, FsError, NAME_LEN_MAX, TARGET_LEN_MAX, now};
+use crate::meta::{FileKind, Ino, Removal, RenameMode};
+
+const S_IFMT: u32 = libc::S_IFMT;
+
+impl Fs {
+    /// What a name points to; `None` if there is no such name.
+    ///
+    /// # Errors
+    /// ENAMETOOLONG; ENOTDIR.
+    pub async fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Attributes>, FsError> {
+        if name.len() > NAME_LEN_MAX {
+            return Err(FsError::new(Errno::ENAMETOOLONG, "looking a name up"));
+        }
+        let Some(dentry) = self.meta().lookup(dir, name).await? else {
+            return Ok(None);
+        };
+        match self.getattr(dentry.ino).await {
+            Ok(attributes) => Ok(Some(attributes)),
+            // It was removed between the two steps.
+            Err(error) if error.errno == Errno::ESTALE => match self.meta().lookup(dir, name).await? {
+                Some(again) if again == dentry => {
+                    Err(FsError::new(Errno::EIO, format!("finding inode {}, which a name points to,", dentry.ino.0)))
+                }
+                Some(again) => self.getattr(again.ino).await.map(Some),
+                None => Ok(None),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The kernel dropped an inode from its cache.
+    pub fn forget(&self, ino: Ino) {
+        if let Some(unused) = self.inner.table.forgotten(ino) {
+            self.inner.reaper.reap(unused);
+        }
+    }
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// EINVAL if it is none; ESTALE.
+    pub async fn readlink(&self, ino: Ino) -> Result<Bytes, FsError> {
+        let record = self.record(ino).await?;
+        if record.kind != FileKind::Symlink {
+            return Err(FsError::new(Errno::EINVAL, "reading the target of what is no symbolic link"));
+        }
+        Ok(record.target)
+    }
+
+    /// Makes a file, FIFO, socket or device node; `mode` carries the kind.
+    ///
+    /// # Errors
+    /// EEXIST, EROFS, ENAMETOOLONG; EINVAL for a directory or a symbolic link.
+    pub async fn mknod(&self, caller: Caller, dir: Ino, name: &[u8], mode: u32, rdev: u32) -> Result<Attributes, FsError> {
+        let kind = match mode & S_IFMT {
+            libc::S_IFREG | 0 => FileKind::File,
+            libc::S_IFIFO => FileKind::Fifo,
+            libc::S_IFSOCK => FileKind::Socket,
+            libc::S_IFCHR => FileKind::CharDevice,
+            libc::S_IFBLK => FileKind::BlockDevice,
+            _ => return Err(FsError::new(Errno::EINVAL, "making a node of this kind")),
+        };
+        let rdev = if matches!(kind, FileKind::CharDevice | FileKind::BlockDevice) { rdev } else { 0 };
+        self.make(caller, dir, name, kind, mode, rdev, Bytes::new()).await
+    }
+
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// EEXIST, EROFS, ENAMETOOLONG, EMLINK.
+    pub async fn mkdir(&self, caller: Caller, dir: Ino, name: &[u8], mode: u32) -> Result<Attributes, FsError> {
+        self.make(caller, dir, name, FileKind::Directory, mode, 0, Bytes::new()).await
+    }
+
+    /// Makes a symbolic link.
+    ///
+    /// # Errors
+    /// EEXIST, EROFS; ENAMETOOLONG beyond [`TARGET_LEN_MAX`]; ENOENT for an empty target.
+    pub async fn symlink(&self, caller: Caller, dir: Ino, name: &[u8], target: &[u8]) -> Result<Attributes, FsError> {
+        if target.len() > TARGET_LEN_MAX {
+            return Err(FsError::new(Errno::ENAMETOOLONG, "making a symbolic link"));
+        }
+        if target.is_empty() {
+            return Err(FsError::new(Errno::ENOENT, "making a symbolic link to nothing"));
+        }
+        self.make(caller, dir, name, FileKind::Symlink, 0o777, 0, Bytes::copy_from_slice(target)).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what the four kinds of creation have in common")]
+    pub(super) async fn make(
+        &self,
+        caller: Caller,
+        dir: Ino,
+        name: &[u8],
+        kind: FileKind,
+        mode: u32,
+        rdev: u32,
+        target: Bytes,
+    ) -> Result<Attributes, FsError> {
+        self.writable()?;
+        valid_name(name)?;
+        let mut new = self.new_inode(caller, dir, kind, mode).await?;
+        new.rdev = rdev;
+        new.target = target;
+        let inode = self.meta().create(dir, name, new).await?;
+        Ok(Attributes::overlay(&inode, None))
+    }
+
+    /// Makes a hard link.
+    ///
+    /// # Errors
+    /// EEXIST, EROFS, ENAMETOOLONG, EMLINK; EPERM for a directory.
+    pub async fn link(&self, ino: Ino, dir: Ino, name: &[u8]) -> Result<Attributes, FsError> {
+        self.writable()?;
+        valid_name(name)?;
+        if self.record(ino).await?.kind == FileKind::Directory {
+            return Err(FsError::new(Errno::EPERM, "linking to a directory"));
+        }
+        self.data().forget_times(ino, false);
+        self.meta().link(ino, dir, name, now()).await?;
+        self.inner.table.regained_name(ino);
+        self.getattr(ino).await
+    }
+
+    /// Removes a name of anything but a directory.
+    ///
+    /// # Errors
+    /// ENOENT, EROFS, EISDIR.
+    pub async fn unlink(&self, dir: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.writable()?;
+        let _naming = self.inner.reaper.naming().await;
+        let removal = self.meta().unlink(dir, name, now()).await?;
+        self.removed(&removal);
+        Ok(())
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// ENOENT, EROFS, ENOTDIR, ENOTEMPTY.
+    pub async fn rmdir(&self, dir: Ino, name: &[u8]) -> Result<(), FsError> {
+        self.writable()?;
+        let _naming = self.inner.reaper.naming().await;
+        let removal = self.meta().remove_dir(dir, name, now()).await?;
+        self.removed(&removal);
+        Ok(())
+    }
+
+    /// Renames, in one step whatever it moves. RENAME_NOREPLACE and RENAME_EXCHANGE are known, RENAME_WHITEOUT is not.
+    ///
+    /// # Errors
+    /// ENOENT, EEXIST, ENOTEMPTY, EISDIR, ENOTDIR, EROFS, ENAMETOOLONG; EINVAL for a directory below itself and for unknown flags.
+    pub async fn rename(
+        &self,
+        from_dir: Ino,
+        from_name: &[u8],
+        to_dir: Ino,
+        to_name: &[u8],
+        flags: RenameFlags,
+    ) -> Result<(), FsError> {
+        self.writable()?;
+        valid_name(to_name)?;
+        let mode = if flags.is_empty() {
+            RenameMode::Replace
+        } else if flags == RenameFlags::RENAME_NOREPLACE {
+            RenameMode::NoReplace
+        } else if flags == RenameFlags::RENAME_EXCHANGE {
+            RenameMode::Exchange
+        } else {
+            return Err(FsError::new(Errno::EINVAL, "renaming with these flags"));
+        };
+        let _naming = self.inner.reaper.naming().await;
+        if let Some(removal) = self.meta().rename(from_dir, from_name, to_dir, to_name, mode, now()).await? {
+            self.removed(&removal);
+        }
+        Ok(())
+    }
+
+    /// An inode lost a name: pending times must not hide the new change time, and without links it lives for its users only.
+    fn removed(&self, removal: &Removal) {
+        self.data().forget_times(removal.ino, false);
+        if removal.nlink == 0 {
+            self.inner.table.lost_name(removal.ino);
+        }
+    }
+}
+
+/// Names that a directory may hold.
+pub(super) fn valid_name(name: &[u8]) -> Result<(), FsError> {
+    if name.len() > NAME_LEN_MAX {
+        return Err(FsError::new(Errno::ENAMETOOLONG, "making a name"));
+    }
+    if name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+        return Err(FsError::new(Errno::EINVAL, "making such a name"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bytes_up_to_255_without_nul_and_slash() {
+        assert!(valid_name(&[b'x'; 255]).is_ok());
+        assert!(valid_name(b"\xff\xfe\n").is_ok());
+        assert_eq!(valid_name(&[b'x'; 256]).unwrap_err().errno, Errno::ENAMETOOLONG);
+        for name in [&b""[..], b".", b"..", b"a/b", b"a\0"] {
+            assert_eq!(valid_name(name).unwrap_err().errno, Errno::EINVAL);
+        }
+    }
+}
