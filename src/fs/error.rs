@@ -142,7 +142,7 @@ fn data_errno(error: &DataError) -> Errno {
     match error {
         DataError::NotFound => Errno::ESTALE,
         DataError::TooLarge => Errno::EFBIG,
-        DataError::Seal(_) | DataError::Store(_) => Errno::EIO,
+        DataError::Seal(_) | DataError::Store(_) | DataError::Internal(_) => Errno::EIO,
         // Contents belong to an inode, not to a name: a record that is gone is a stale inode.
         DataError::Meta(MetaError::NotFound) => Errno::ESTALE,
         DataError::Meta(error) => meta_errno(error),
