@@ -1,8 +1,25 @@
 //! The one client.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
-use super::{Retry, S3Url, StoreError};
+use aws_sdk_s3::{
+    Client,
+    types::{BucketLocationConstraint, CreateBucketConfiguration},
+};
+use tokio::sync::Semaphore;
+
+use super::{
+    Retry, S3Url, StoreError, StoreErrorKind,
+    attempt::{Direction, Progress, unless_stalled},
+    classify::Context,
+    connect::{Connected, connect},
+    retry::{Failure, Outage},
+};
 use crate::telemetry::Metrics;
 
 /// Where and how to reach the store; unset fields come from where AWS users have them
@@ -15,7 +32,7 @@ pub struct StoreConfig {
     pub endpoint_url: Option<String>,
     /// `--region`.
     pub region: Option<String>,
-    /// `--profile`.
+    /// `--profile`: then the only source of credentials.
     pub profile: Option<String>,
     /// `--ca-bundle`: PEM file of certificate authorities to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
@@ -23,7 +40,7 @@ pub struct StoreConfig {
     pub path_style: Option<bool>,
     /// The longest that one request may go without any progress.
     pub stall_timeout: Duration,
-    /// Connections kept or opened at once, at most.
+    /// Connections kept or opened at once, at most. A [`super::Body`] holds one until its end or its drop.
     pub connections_max: usize,
     /// What to do about failures that may pass.
     pub retry: Retry,
@@ -32,38 +49,149 @@ pub struct StoreConfig {
 /// The store, cheap to clone: all clones share one client.
 #[derive(Clone, Debug)]
 pub struct Store {
-    // private fields: inner: Arc<...>, retry: Retry
+    pub(super) inner: Arc<Inner>,
+    pub(super) retry: Retry,
+}
+
+/// What all clones share.
+pub(super) struct Inner {
+    pub(super) client: Client,
+    pub(super) url: S3Url,
+    pub(super) endpoint: String,
+    is_aws: bool,
+    region: String,
+    pub(super) stall_timeout: Duration,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) outage: Outage,
+    /// The store was found to lack DeleteObjects.
+    pub(super) deletes_singly: AtomicBool,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("url", &self.url).field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
 }
 
 impl Store {
-    /// Makes the client; sends nothing yet.
+    /// Makes the client; sends nothing to the store yet.
+    ///
+    /// # Errors
+    /// `Tls` for a CA bundle that cannot be used, `Other` for an endpoint that is no URL or for AWS without a region.
     pub async fn connect(config: StoreConfig, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
-        todo!()
+        let Connected { client, endpoint, is_aws, region } = connect(&config).await?;
+        let inner = Inner {
+            client,
+            url: config.url,
+            endpoint,
+            is_aws,
+            region,
+            stall_timeout: config.stall_timeout,
+            metrics,
+            permits: Arc::new(Semaphore::new(config.connections_max.clamp(1, Semaphore::MAX_PERMITS))),
+            outage: Outage::default(),
+            deletes_singly: AtomicBool::new(false),
+        };
+        Ok(Store { inner: Arc::new(inner), retry: config.retry })
     }
 
     /// The same client with another patience.
     #[must_use]
     pub fn with_retry(&self, retry: Retry) -> Store {
-        todo!()
+        Store { inner: Arc::clone(&self.inner), retry }
     }
 
     /// The counters that this store writes.
     pub fn metrics(&self) -> &Arc<Metrics> {
-        todo!()
+        &self.inner.metrics
     }
 
     /// Where it points.
     pub fn url(&self) -> &S3Url {
-        todo!()
+        &self.inner.url
     }
 
     /// HeadBucket: does the bucket exist and may we use it?
+    ///
+    /// # Errors
+    /// `NoBucket`, `NoCredentials`, `BadCredentials`, `Denied`, `Unreachable`, `Tls`.
     pub async fn check_bucket(&self) -> Result<(), StoreError> {
-        todo!()
+        let context = self.context("HeadBucket", &self.inner.url.bucket);
+        let checked = self.retrying(|_| async {
+            self.inner.metrics.head_requests.increment();
+            let request = self.inner.client.head_bucket().bucket(&self.inner.url.bucket);
+            self.plain(context, |error| context.classify(error), request.send()).await.map(drop)
+        });
+        match checked.await {
+            // An answer to HEAD has no body that would say why: ask again with a listing.
+            Err(error) if matches!(error.kind, StoreErrorKind::Denied | StoreErrorKind::Other) => match self.list_raw("", None, 1).await {
+                Err(reason) if reason.kind != StoreErrorKind::Other => Err(reason),
+                _ => Err(error),
+            },
+            result => result,
+        }
     }
 
-    /// CreateBucket (with the region's location constraint where that is needed).
+    /// CreateBucket (with the region's location constraint where that is needed). A bucket that is
+    /// ours already is no error.
+    ///
+    /// # Errors
+    /// As [`Store::check_bucket`]; `Other` if the name is taken by somebody else.
     pub async fn create_bucket(&self) -> Result<(), StoreError> {
-        todo!()
+        let context = self.context("CreateBucket", &self.inner.url.bucket);
+        let constraint = (self.inner.is_aws && self.inner.region != "us-east-1").then(|| {
+            let region = BucketLocationConstraint::from(self.inner.region.as_str());
+            CreateBucketConfiguration::builder().location_constraint(region).build()
+        });
+        self.retrying(|_| async {
+            let mut request = self.inner.client.create_bucket().bucket(&self.inner.url.bucket);
+            request = request.set_create_bucket_configuration(constraint.clone());
+            self.inner.metrics.put_requests.increment();
+            match self.plain(context, |error| context.classify(error), request.send()).await {
+                Ok(_) => Ok(()),
+                Err(failure) if failure.has_code("BucketAlreadyOwnedByYou") => Ok(()),
+                Err(failure) if failure.has_code("BucketAlreadyExists") => {
+                    Err(context.nonsense("a bucket of this name exists already and belongs to somebody else"))
+                }
+                Err(failure) => Err(failure),
+            }
+        })
+        .await
+    }
+
+    /// Names a request in errors.
+    pub(super) fn context<'a>(&'a self, operation: &'static str, key: &'a str) -> Context<'a> {
+        Context { operation, key, endpoint: &self.inner.endpoint }
+    }
+
+    /// One attempt of a request without a body of size: a permit, the stall bound, the error's meaning.
+    pub(super) async fn plain<T, E>(
+        &self,
+        context: Context<'_>,
+        classify: impl FnOnce(E) -> Failure,
+        request: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        self.attempt(context, Direction::Neither, self.inner.stall_timeout, &Progress::new(), classify, request).await
+    }
+
+    /// One attempt of any request whose answer has no body that outlives it.
+    pub(super) async fn attempt<T, E>(
+        &self,
+        context: Context<'_>,
+        direction: Direction,
+        stall: Duration,
+        progress: &Progress,
+        classify: impl FnOnce(E) -> Failure,
+        request: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        // The SDK's futures are some 10 KiB: boxed, so that the futures of callers stay small.
+        let request = Box::pin(request);
+        let _flight = self.admit(direction).await;
+        progress.touch();
+        match unless_stalled(stall, progress, request).await {
+            Some(result) => result.map_err(classify),
+            None => Err(context.stalled(stall)),
+        }
     }
 }

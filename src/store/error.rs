@@ -1,7 +1,7 @@
 //! What can go wrong with the store, in the terms of its callers.
 
 /// The kinds that callers tell apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
     /// No such object (404).
     NotFound,
@@ -27,6 +27,18 @@ pub enum StoreErrorKind {
     Other,
 }
 
+impl StoreErrorKind {
+    /// Whether the same request may succeed later without anybody doing anything.
+    pub fn may_pass(self) -> bool {
+        matches!(self, StoreErrorKind::Unreachable | StoreErrorKind::Unavailable)
+    }
+
+    /// Whether this is an answer that callers ask for on purpose, rather than a failure to be counted.
+    pub(super) fn is_an_answer(self) -> bool {
+        matches!(self, StoreErrorKind::NotFound | StoreErrorKind::Precondition | StoreErrorKind::Range)
+    }
+}
+
 /// One failed operation on the store.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{operation} {key}: {message}")]
@@ -39,4 +51,11 @@ pub struct StoreError {
     pub key: String,
     /// What the store said, one line, without secrets.
     pub message: String,
+}
+
+impl StoreError {
+    /// An error of `kind` with one line that says what happened.
+    pub fn new(kind: StoreErrorKind, operation: &'static str, key: &str, message: impl Into<String>) -> StoreError {
+        StoreError { kind, operation, key: key.to_owned(), message: message.into() }
+    }
 }

@@ -1,8 +1,18 @@
 //! Multipart uploads.
 
+use std::time::Duration;
+
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
-use super::{Condition, PutOutcome, Store, StoreError};
+use super::{
+    Condition, PutOutcome, Store, StoreError, StoreErrorKind,
+    attempt::{Direction, Progress},
+    upload::Pieces,
+};
+
+/// Completing may take the store minutes during which nothing moves (S3 API: "several minutes").
+const COMPLETE_TIMEOUT_MIN: Duration = Duration::from_secs(120);
 
 /// An upload that was begun and neither completed nor aborted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +25,7 @@ pub struct PartTag {
     pub number: u32,
     /// The part's ETag.
     pub etag: String,
-    /// The checksum that the part was sent with, when the store wants it back on completion.
+    /// The CRC-32 that the part was sent with, in base64: the store wants it back on completion.
     pub checksum: Option<String>,
 }
 
@@ -29,28 +39,141 @@ pub struct PendingUpload {
 }
 
 impl Store {
-    /// Begins an upload.
+    /// Begins an upload. After an ambiguous failure a second one may stand: [`Store::list_multipart`] finds it.
+    ///
+    /// # Errors
+    /// Whatever keeps a request from being answered.
     pub async fn create_multipart(&self, key: &str) -> Result<UploadId, StoreError> {
-        todo!()
+        let context = self.context("CreateMultipartUpload", key);
+        self.retrying(|_| async {
+            let request = self.inner.client.create_multipart_upload().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            let request = request.checksum_algorithm(ChecksumAlgorithm::Crc32);
+            self.inner.metrics.multipart_requests.increment();
+            let output = self.plain(context, |error| context.classify(error), request.send()).await?;
+            output.upload_id.map(UploadId).ok_or_else(|| context.nonsense("the answer names no upload"))
+        })
+        .await
     }
 
     /// Sends one part; a retry sends the identical bytes. `pieces` are not joined.
+    ///
+    /// # Errors
+    /// `NotFound` if the upload is not there.
     pub async fn upload_part(&self, key: &str, upload: &UploadId, number: u32, pieces: Vec<Bytes>) -> Result<PartTag, StoreError> {
-        todo!()
+        let context = self.context("UploadPart", key);
+        let pieces = &Pieces::new(pieces);
+        self.retrying(|_| async move {
+            let progress = Progress::new();
+            let request = self.inner.client.upload_part().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            let request = request
+                .upload_id(&upload.0)
+                .part_number(i32::try_from(number).unwrap_or(i32::MAX))
+                .content_length(pieces.content_length())
+                .checksum_crc32(&pieces.checksum)
+                .body(pieces.body(&progress, &self.inner.metrics));
+            self.inner.metrics.part_requests.increment();
+            let stall = self.inner.stall_timeout;
+            let sent = self.attempt(context, Direction::Upload, stall, &progress, |error| context.classify(error), request.send());
+            let output = sent.await?;
+            let etag = output.e_tag.ok_or_else(|| context.nonsense("the answer has no ETag"))?;
+            Ok(PartTag { number, etag, checksum: Some(pieces.checksum.clone()) })
+        })
+        .await
     }
 
     /// Completes. After an ambiguous failure a retry that finds the upload gone but the object there (HEAD) counts as done.
-    pub async fn complete_multipart(&self, key: &str, upload: &UploadId, parts: &[PartTag], condition: Condition) -> Result<PutOutcome, StoreError> {
-        todo!()
+    ///
+    /// # Errors
+    /// `Precondition` if the condition does not hold, `NotFound` if the upload is not there.
+    pub async fn complete_multipart(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        parts: &[PartTag],
+        condition: Condition,
+    ) -> Result<PutOutcome, StoreError> {
+        let context = self.context("CompleteMultipartUpload", key);
+        let completed = parts.iter().map(|part| {
+            CompletedPart::builder()
+                .part_number(i32::try_from(part.number).unwrap_or(i32::MAX))
+                .e_tag(&part.etag)
+                .set_checksum_crc32(part.checksum.clone())
+                .build()
+        });
+        let completed = &CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
+        let condition = &condition;
+        let stall = self.inner.stall_timeout.max(COMPLETE_TIMEOUT_MIN);
+        self.retrying(|attempt| async move {
+            let (if_none_match, if_match) = condition.headers();
+            let request = self.inner.client.complete_multipart_upload().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            let request = request
+                .upload_id(&upload.0)
+                .multipart_upload(completed.clone())
+                .set_if_none_match(if_none_match)
+                .set_if_match(if_match);
+            self.inner.metrics.multipart_requests.increment();
+            let progress = Progress::new();
+            let sent = self.attempt(context, Direction::Neither, stall, &progress, |error| context.classify(error), request.send());
+            match sent.await {
+                Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
+                Err(failure) if attempt.ambiguous_before && failure.has_code("NoSuchUpload") => match self.head_once(key).await {
+                    Ok(there) => Ok(PutOutcome { etag: there.e_tag }),
+                    Err(unknown) if unknown.error.kind == StoreErrorKind::NotFound => Err(failure),
+                    Err(unknown) => Err(unknown),
+                },
+                Err(failure) => Err(failure),
+            }
+        })
+        .await
     }
 
     /// Aborts; an upload that is not there is no error.
+    ///
+    /// # Errors
+    /// Whatever keeps a request from being answered.
     pub async fn abort_multipart(&self, key: &str, upload: &UploadId) -> Result<(), StoreError> {
-        todo!()
+        let context = self.context("AbortMultipartUpload", key);
+        self.retrying(|_| async {
+            let request = self.inner.client.abort_multipart_upload().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            self.inner.metrics.multipart_requests.increment();
+            match self.plain(context, |error| context.classify(error), request.upload_id(&upload.0).send()).await {
+                Ok(_) => Ok(()),
+                Err(failure) if failure.error.kind == StoreErrorKind::NotFound => Ok(()),
+                Err(failure) => Err(failure),
+            }
+        })
+        .await
     }
 
     /// All uploads under way for keys that start with `prefix`.
+    ///
+    /// # Errors
+    /// Whatever keeps a request from being answered.
     pub async fn list_multipart(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {
-        todo!()
+        let context = self.context("ListMultipartUploads", prefix);
+        let mut pending = Vec::new();
+        let mut marker: (Option<String>, Option<String>) = (None, None);
+        loop {
+            let from = &marker;
+            let page = self.retrying(|_| async move {
+                let request = self.inner.client.list_multipart_uploads().bucket(&self.inner.url.bucket);
+                let request = request.prefix(self.inner.url.full_key(prefix));
+                let request = request.set_key_marker(from.0.clone()).set_upload_id_marker(from.1.clone());
+                self.inner.metrics.multipart_requests.increment();
+                self.plain(context, |error| context.classify(error), request.send()).await
+            });
+            let page = page.await?;
+            for upload in page.uploads.unwrap_or_default() {
+                let (Some(full), Some(id)) = (upload.key, upload.upload_id) else { continue };
+                let Some(key) = self.inner.url.relative_key(&full) else { continue };
+                pending.push(PendingUpload { key: key.to_owned(), upload: UploadId(id) });
+            }
+            let next = (page.next_key_marker, page.next_upload_id_marker);
+            // A store that does not move on would be asked forever.
+            if page.is_truncated != Some(true) || next.0.is_none() || next == marker {
+                return Ok(pending);
+            }
+            marker = next;
+        }
     }
 }

@@ -1,10 +1,23 @@
-//! Single objects: get, put, head, delete, list.
+//! Single objects: get, put, head.
 
-use std::ops::Range;
+use std::{collections::HashMap, ops::Range};
 
+use aws_sdk_s3::{
+    operation::{get_object::GetObjectOutput, head_object::HeadObjectOutput},
+    primitives::DateTime,
+};
 use bytes::Bytes;
 
-use super::{Store, StoreError};
+use super::{
+    Body, Store, StoreError, StoreErrorKind,
+    attempt::{Direction, Progress, unless_stalled},
+    retry::Failure,
+    upload::Pieces,
+};
+
+/// User metadata that tells which PUT made an object: a conditional PUT whose answer was lost finds
+/// its own object by it. Random, of no other meaning.
+const TOKEN: &str = "strongroom-token";
 
 /// The condition of a PUT.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +28,17 @@ pub enum Condition {
     Absent,
     /// Only if the ETag is this one (`If-Match`).
     Matches(String),
+}
+
+impl Condition {
+    /// The `If-None-Match` and `If-Match` headers.
+    pub(super) fn headers(&self) -> (Option<String>, Option<String>) {
+        match self {
+            Condition::None => (None, None),
+            Condition::Absent => (Some("*".to_owned()), None),
+            Condition::Matches(etag) => (None, Some(etag.clone())),
+        }
+    }
 }
 
 /// What a PUT made.
@@ -33,75 +57,242 @@ pub struct ObjectHead {
     pub etag: Option<String>,
     /// Seconds since 1970.
     pub modified_unix_seconds: i64,
-    /// User metadata (`x-amz-meta-*`).
+    /// User metadata (`x-amz-meta-*`), without what the store client keeps there for itself.
     pub attributes: Vec<(String, String)>,
 }
 
-/// One line of a listing; the key is volume-relative.
-#[derive(Clone, Debug)]
-pub struct ListEntry {
-    /// The volume-relative key.
-    pub key: String,
-    /// Length of the stored bytes.
-    pub size: u64,
-    /// The ETag.
-    pub etag: Option<String>,
-    /// Seconds since 1970.
-    pub modified_unix_seconds: i64,
-}
+type Attributes = HashMap<String, String>;
 
-/// A body being streamed. Dropping it closes the connection unless the body was at its end.
-#[derive(Debug)]
-pub struct Body {
-    /// What HEAD would tell. `size` is the length of the whole object.
-    pub head: ObjectHead,
-    /// The absolute range that this body carries.
-    pub range: Range<u64>,
-    // private fields follow
-}
-
-impl Body {
-    /// The next piece as it came off the wire; `None` at the end. Fails with `Unavailable` if the connection
-    /// breaks: the caller asks again for the rest.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
-        todo!()
+impl ObjectHead {
+    fn new(size: u64, etag: Option<String>, modified: Option<DateTime>, attributes: Option<Attributes>) -> ObjectHead {
+        let mut attributes: Vec<_> = attributes.into_iter().flatten().filter(|(name, _)| name != TOKEN).collect();
+        attributes.sort();
+        ObjectHead { size, etag, modified_unix_seconds: modified.map_or(0, |time| time.secs()), attributes }
     }
 }
 
 impl Store {
     /// Starts a GET of the whole object or of a range (clamped to its end by the store).
+    ///
+    /// # Errors
+    /// `NotFound`; `Range` for a range that is empty or begins past the end; `Other` if the store ignores the range.
     pub async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Body, StoreError> {
-        todo!()
+        self.retrying(|_| self.get_once(key, range.clone(), None)).await
+    }
+
+    /// One attempt of a GET, of the version `etag` if one is given.
+    async fn get_once(&self, key: &str, range: Option<Range<u64>>, etag: Option<&str>) -> Result<Body, Failure> {
+        let context = self.context("GetObject", key);
+        if range.as_ref().is_some_and(|range| range.start >= range.end) {
+            return Err(Failure::local(StoreError::new(StoreErrorKind::Range, "GetObject", key, "the range is empty")));
+        }
+        let header = range.as_ref().map(|range| format!("bytes={}-{}", range.start, range.end - 1));
+        let request = self.inner.client.get_object().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+        let request = Box::pin(request.set_range(header).set_if_match(etag.map(str::to_owned)).send());
+        let flight = self.admit(Direction::Download).await;
+        self.inner.metrics.get_requests.increment();
+        let stall = self.inner.stall_timeout;
+        let mut output = match unless_stalled(stall, &Progress::new(), request).await {
+            Some(output) => output.map_err(|error| context.classify(error))?,
+            None => return Err(context.stalled(stall)),
+        };
+        let (carried, size) = extent(&output, range.as_ref()).map_err(|why| context.nonsense(why))?;
+        let body = std::mem::take(&mut output.body).into_inner();
+        let head = ObjectHead::new(size, output.e_tag, output.last_modified, output.metadata);
+        Ok(Body::new(self, key, head, carried, body, flight))
     }
 
     /// GET into memory, resuming after broken connections; fails if more than `max_bytes` would come.
+    ///
+    /// What comes is of one version of the object: if it is replaced meanwhile, reading begins again.
+    ///
+    /// # Errors
+    /// As [`Store::get`], and `Other` for an object beyond `max_bytes`.
     pub async fn get_bytes(&self, key: &str, range: Option<Range<u64>>, max_bytes: u64) -> Result<(ObjectHead, Bytes), StoreError> {
-        todo!()
+        let mut failures = 0;
+        let mut fetch = Fetch::default();
+        loop {
+            let before = fetch.received.len();
+            match self.fetch_rest(key, range.clone(), max_bytes, &mut fetch).await {
+                Ok(head) => return Ok((head, Bytes::from(fetch.received))),
+                Err(mut failure) => {
+                    if failure.error.kind == StoreErrorKind::Precondition && fetch.etag.is_some() {
+                        fetch = Fetch::default();
+                        failure.again = super::retry::Again::AfterConflict;
+                    }
+                    failures = if fetch.received.len() > before { 1 } else { failures + 1 };
+                    self.pause_or_give_up(failure, failures).await?;
+                }
+            }
+        }
+    }
+
+    async fn fetch_rest(&self, key: &str, range: Option<Range<u64>>, max_bytes: u64, fetch: &mut Fetch) -> Result<ObjectHead, Failure> {
+        let done = fetch.received.len() as u64;
+        let rest = match (&range, &fetch.whole) {
+            (_, Some(whole)) => Some(whole.start + done..whole.end),
+            (range, None) => range.clone(),
+        };
+        let mut body = self.get_once(key, rest, fetch.etag.as_deref()).await?;
+        if fetch.whole.is_none() {
+            let len = body.range.end - body.range.start;
+            let capacity = usize::try_from(len).ok().filter(|_| len <= max_bytes).ok_or_else(|| {
+                self.context("GetObject", key).nonsense(format!("{len} bytes, where at most {max_bytes} were expected"))
+            })?;
+            fetch.received.reserve_exact(capacity);
+            fetch.whole = Some(body.range.clone());
+            fetch.etag.clone_from(&body.head.etag);
+        }
+        while let Some(chunk) = body.chunk().await.map_err(Failure::local)? {
+            fetch.received.extend_from_slice(&chunk);
+        }
+        Ok(body.head)
     }
 
     /// PUT of one object; `pieces` are sent one after the other without being joined.
-    /// With a condition, an ambiguous failure (sent, answer lost) is resolved by the caller: it may find its own object there.
-    pub async fn put(&self, key: &str, pieces: Vec<Bytes>, condition: Condition, attributes: &[(String, String)]) -> Result<PutOutcome, StoreError> {
-        todo!()
+    ///
+    /// A conditional PUT whose answer was lost and whose repetition is refused looks whether the object that is there
+    /// is its own, and then has succeeded.
+    ///
+    /// # Errors
+    /// `Precondition` if the condition does not hold.
+    pub async fn put(
+        &self,
+        key: &str,
+        pieces: Vec<Bytes>,
+        condition: Condition,
+        attributes: &[(String, String)],
+    ) -> Result<PutOutcome, StoreError> {
+        let context = self.context("PutObject", key);
+        let pieces = Pieces::new(pieces);
+        let mut metadata: Attributes = attributes.iter().cloned().collect();
+        if condition != Condition::None {
+            let token = random_hex().map_err(|why| StoreError::new(StoreErrorKind::Other, "PutObject", key, why))?;
+            metadata.insert(TOKEN.to_owned(), token);
+        }
+        let metadata = &metadata;
+        let pieces = &pieces;
+        let condition = &condition;
+        self.retrying(|attempt| async move {
+            let progress = Progress::new();
+            let (if_none_match, if_match) = condition.headers();
+            let request = self.inner.client.put_object().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            let request = request
+                .set_if_none_match(if_none_match)
+                .set_if_match(if_match)
+                .set_metadata((!metadata.is_empty()).then(|| metadata.clone()))
+                .content_length(pieces.content_length())
+                .checksum_crc32(&pieces.checksum)
+                .body(pieces.body(&progress, &self.inner.metrics));
+            self.inner.metrics.put_requests.increment();
+            let stall = self.inner.stall_timeout;
+            let sent = self.attempt(context, Direction::Upload, stall, &progress, |error| context.classify(error), request.send());
+            match sent.await {
+                Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
+                Err(failure) if attempt.ambiguous_before && failure.error.kind == StoreErrorKind::Precondition => {
+                    match self.head_once(key).await {
+                        Ok(there) if token_of(&there.metadata) == token_of(&Some(metadata.clone())) => Ok(PutOutcome { etag: there.e_tag }),
+                        Ok(_) => Err(failure),
+                        Err(unknown) if unknown.error.kind == StoreErrorKind::NotFound => Err(failure),
+                        Err(unknown) => Err(unknown),
+                    }
+                }
+                Err(failure) => Err(failure),
+            }
+        })
+        .await
     }
 
     /// HEAD.
+    ///
+    /// # Errors
+    /// `NotFound`; an answer to HEAD has no body, so a missing bucket looks the same and wrong credentials are `Denied`.
     pub async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {
-        todo!()
+        let output = self.retrying(|_| self.head_once(key)).await?;
+        let size = output.content_length.and_then(|len| u64::try_from(len).ok()).unwrap_or(0);
+        Ok(ObjectHead::new(size, output.e_tag, output.last_modified, output.metadata))
     }
 
-    /// Deletes objects, up to 1,000 a request; one that is not there is no error.
-    pub async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
-        todo!()
+    /// One attempt of a HEAD.
+    pub(super) async fn head_once(&self, key: &str) -> Result<HeadObjectOutput, Failure> {
+        let context = self.context("HeadObject", key);
+        let request = self.inner.client.head_object().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+        self.inner.metrics.head_requests.increment();
+        self.plain(context, |error| context.classify(error), request.send()).await
+    }
+}
+
+/// A GET into memory, over as many connections as it takes.
+#[derive(Default)]
+struct Fetch {
+    /// All that is wanted, once the first answer told it.
+    whole: Option<Range<u64>>,
+    etag: Option<String>,
+    received: Vec<u8>,
+}
+
+fn token_of(attributes: &Option<Attributes>) -> Option<&str> {
+    attributes.as_ref()?.get(TOKEN).map(String::as_str)
+}
+
+/// 128 random bits.
+pub(super) fn random_hex() -> Result<String, String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| format!("no randomness: {error}"))?;
+    Ok(data_encoding::HEXLOWER.encode(&random))
+}
+
+/// The absolute range that an answer carries, and the length of the whole object.
+fn extent(output: &GetObjectOutput, asked: Option<&Range<u64>>) -> Result<(Range<u64>, u64), String> {
+    let len = output.content_length.and_then(|len| u64::try_from(len).ok()).ok_or("the answer has no length")?;
+    match (asked, output.content_range.as_deref()) {
+        (None, _) => Ok((0..len, len)),
+        (Some(asked), Some(header)) => {
+            let (carried, size) = content_range(header).ok_or_else(|| format!("the answer's range {header:?} makes no sense"))?;
+            if carried.start != asked.start || carried.end > asked.end || carried.end - carried.start != len {
+                return Err(format!("asked for bytes {asked:?} and was given {header:?}"));
+            }
+            Ok((carried, size))
+        }
+        // The whole object, as the range asked for all of it anyway.
+        (Some(asked), None) if asked.start == 0 && len <= asked.end => Ok((0..len, len)),
+        (Some(asked), None) => Err(format!("the store ignored the range {asked:?}")),
+    }
+}
+
+/// Parses `bytes 0-99/1000`.
+fn content_range(header: &str) -> Option<(Range<u64>, u64)> {
+    let (range, size) = header.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, size): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
+    (first <= last && last < size).then_some((first..last + 1, size))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    fn answer(len: i64, range: Option<&str>) -> GetObjectOutput {
+        GetObjectOutput::builder().content_length(len).set_content_range(range.map(str::to_owned)).body(SdkBody::empty().into()).build()
     }
 
-    /// One page (at most 1,000) of keys that start with `prefix` and come after `after`, in key order.
-    pub async fn list_page(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ListEntry>, StoreError> {
-        todo!()
-    }
-
-    /// The "directories" and objects directly under `prefix` (delimiter `/`), all pages.
-    pub async fn list_level(&self, prefix: &str) -> Result<(Vec<String>, Vec<ListEntry>), StoreError> {
-        todo!()
+    #[test]
+    fn an_answer_that_is_not_the_range_asked_for_is_refused() {
+        assert_eq!(extent(&answer(1000, None), None), Ok((0..1000, 1000)));
+        assert_eq!(extent(&answer(10, Some("bytes 5-14/1000")), Some(&(5..15))), Ok((5..15, 1000)));
+        assert_eq!(extent(&answer(5, Some("bytes 5-9/10")), Some(&(5..15))), Ok((5..10, 10)), "clamped");
+        assert_eq!(extent(&answer(10, None), Some(&(0..15))), Ok((0..10, 10)));
+        for (len, header) in [
+            (1000, None),
+            (10, Some("bytes 6-15/1000")),
+            (11, Some("bytes 5-15/1000")),
+            (9, Some("bytes 5-14/1000")),
+            (10, Some("bytes 5-14/*")),
+            (10, Some("bytes 5-14/9")),
+            (10, Some("lines 5-14/1000")),
+        ] {
+            assert!(extent(&answer(len, header), Some(&(5..15))).is_err(), "{len} {header:?}");
+        }
     }
 }

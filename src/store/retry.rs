@@ -1,4 +1,19 @@
 //! How long the store keeps trying.
+//!
+//! Promises: only failures that may pass are tried again; the pauses grow from 50 ms to 5 s with
+//! jitter, or follow the store's own Retry-After up to 10 s; an outage logs one warning per kind
+//! every 10 s and one line when it is over.
+//! Never: holds a connection's permit during a pause.
+
+use std::{
+    future::Future,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use super::{Store, StoreError, StoreErrorKind};
 
 /// What to do when a request fails for a reason that may pass (throttling, 5xx, timeouts, resets,
 /// name resolution, refused connections). Backoff is exponential with jitter, capped.
@@ -8,4 +23,172 @@ pub enum Retry {
     Attempts(u32),
     /// Never give up: a mounted volume. The caller bounds it by dropping the future.
     Forever,
+}
+
+/// The first pause is at most this.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+/// No pause of ours is longer: a store that is back is noticed within this.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// No pause that the store asks for is longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+/// One warning per kind in this time.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// AWS asks to repeat a conditional PUT that met another one in progress (409). Past this many
+/// repeats it counts as lost, whatever the patience.
+const CONFLICT_ATTEMPTS_MAX: u32 = 8;
+
+/// Whether a failed attempt is worth another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// The same request would fail the same way.
+    No,
+    /// As long as [`Retry`] says.
+    Yes,
+    /// A conflict of conditional requests: a few times, whatever [`Retry`] says.
+    AfterConflict,
+}
+
+/// One failed attempt.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What the caller is told if nobody tries again.
+    pub(super) error: StoreError,
+    /// Whether to try again.
+    pub(super) again: Again,
+    /// Whether the request may have taken effect all the same.
+    pub(super) ambiguous: bool,
+    /// The store's own code, such as `NoSuchUpload`.
+    pub(super) code: Option<String>,
+    /// The pause that the store asks for.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure that is found on this side; tried again if its kind may pass.
+    pub(super) fn local(error: StoreError) -> Failure {
+        let again = if error.kind.may_pass() { Again::Yes } else { Again::No };
+        Failure { error, again, ambiguous: true, code: None, retry_after: None }
+    }
+
+    /// Whether the store gave this code.
+    pub(super) fn has_code(&self, code: &str) -> bool {
+        self.code.as_deref() == Some(code)
+    }
+}
+
+/// What an attempt knows of the ones before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attempt {
+    /// Whether an earlier one may have taken effect without our hearing of it.
+    pub(super) ambiguous_before: bool,
+}
+
+impl Store {
+    /// Runs `attempt` until it succeeds, fails for good, or patience ends.
+    pub(super) async fn retrying<T, F, Fut>(&self, mut attempt: F) -> Result<T, StoreError>
+    where
+        F: FnMut(Attempt) -> Fut,
+        Fut: Future<Output = Result<T, Failure>>,
+    {
+        let mut failures = 0;
+        let mut ambiguous_before = false;
+        loop {
+            match attempt(Attempt { ambiguous_before }).await {
+                Ok(value) => {
+                    self.inner.outage.over();
+                    return Ok(value);
+                }
+                Err(failure) => {
+                    ambiguous_before |= failure.ambiguous;
+                    failures += 1;
+                    self.pause_or_give_up(failure, failures).await?;
+                }
+            }
+        }
+    }
+
+    /// Pauses before attempt number `failures + 1`, or returns the error if there is to be none.
+    pub(super) async fn pause_or_give_up(&self, failure: Failure, failures: u32) -> Result<(), StoreError> {
+        let metrics = &self.inner.metrics;
+        let goes_on = match (failure.again, self.retry) {
+            (Again::No, _) => false,
+            (Again::AfterConflict, _) => failures < CONFLICT_ATTEMPTS_MAX,
+            (Again::Yes, Retry::Attempts(attempts_max)) => failures < attempts_max,
+            (Again::Yes, Retry::Forever) => true,
+        };
+        if !goes_on {
+            if !failure.error.kind.is_an_answer() {
+                metrics.store_errors.increment();
+            }
+            return Err(failure.error);
+        }
+        metrics.retries.increment();
+        if failure.again == Again::Yes {
+            self.inner.outage.seen(&failure.error);
+        }
+        tokio::time::sleep(pause(failures, failure.retry_after)).await;
+        Ok(())
+    }
+}
+
+/// The pause after failure number `failures` (from 1): half of it fixed, half of it jitter, so that
+/// many waiting requests do not come back as one wave.
+fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
+    let full = PAUSE_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE_MAX);
+    // Without randomness the pauses are merely in step.
+    let jitter = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
+    let own = full.mul_f64(0.5 + jitter / 2.0);
+    own.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
+}
+
+/// Remembers what was logged, so that an outage is a few lines and not one a request.
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    /// Whether a warning stands that no success has answered yet.
+    standing: AtomicBool,
+    /// When each kind was warned of last; one entry a kind.
+    warned: Mutex<Vec<(StoreErrorKind, Instant)>>,
+}
+
+impl Outage {
+    fn seen(&self, error: &StoreError) {
+        let now = Instant::now();
+        {
+            let mut warned = self.warned.lock();
+            match warned.iter_mut().find(|(kind, _)| *kind == error.kind) {
+                Some((_, at)) if now.duration_since(*at) < WARNING_INTERVAL => return,
+                Some((_, at)) => *at = now,
+                None => warned.push((error.kind, now)),
+            }
+        }
+        self.standing.store(true, Ordering::Relaxed);
+        tracing::warn!("trying again: {error}");
+    }
+
+    fn over(&self) {
+        if self.standing.load(Ordering::Relaxed) && self.standing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the store answers again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_from_50_ms_to_5_s_and_never_beyond() {
+        for (failures, full_ms) in [(1, 50), (2, 100), (5, 800), (8, 5000), (20, 5000), (u32::MAX, 5000)] {
+            for _ in 0..100 {
+                let pause = pause(failures, None).as_millis();
+                assert!((full_ms / 2..=full_ms).contains(&pause), "{failures}: {pause}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_stores_own_pause_is_followed_within_reason() {
+        assert_eq!(pause(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(pause(1, Some(Duration::from_secs(3600))), RETRY_AFTER_MAX);
+    }
 }

@@ -1,0 +1,246 @@
+//! From the SDK's errors to ours: which kind, whether to try again, one line for people.
+//!
+//! Promises: the line names the cause and no secret; whatever may have taken effect is marked
+//! ambiguous. Never: calls a failure passing that needs somebody to act.
+
+use std::{error::Error, fmt::Write as _, time::Duration};
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use super::{
+    StoreError,
+    StoreErrorKind::{self, *},
+    retry::{Again, Failure},
+};
+
+/// Longer texts of a store are cut.
+const MESSAGE_LEN_MAX: usize = 300;
+
+/// Which request failed, and where it went.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context<'a> {
+    /// The S3 operation.
+    pub(super) operation: &'static str,
+    /// The volume-relative key, or the bucket.
+    pub(super) key: &'a str,
+    /// The endpoint, for messages.
+    pub(super) endpoint: &'a str,
+}
+
+impl Context<'_> {
+    fn failure(&self, kind: StoreErrorKind, message: impl Into<String>) -> Failure {
+        Failure::local(StoreError::new(kind, self.operation, self.key, one_line(&message.into())))
+    }
+
+    /// The attempt stood still for `stall`.
+    pub(super) fn stalled(&self, stall: Duration) -> Failure {
+        self.failure(Unreachable, format!("{}: nothing moved for {} s", self.endpoint, stall.as_secs_f32()))
+    }
+
+    /// The body of an answer broke off.
+    pub(super) fn broken(&self, why: &str) -> Failure {
+        self.failure(Unavailable, format!("{}: the connection broke: {why}", self.endpoint))
+    }
+
+    /// The store's answer makes no sense.
+    pub(super) fn nonsense(&self, what: impl Into<String>) -> Failure {
+        self.failure(Other, what)
+    }
+
+    /// Classifies what the SDK says.
+    pub(super) fn classify<E>(&self, error: SdkError<E, HttpResponse>) -> Failure
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        match &error {
+            SdkError::ServiceError(_) => self.answered(&error),
+            SdkError::ResponseError(_) => {
+                self.failure(Unavailable, format!("{}: the answer broke off: {}", self.endpoint, innermost(&error)))
+            }
+            SdkError::TimeoutError(_) => self.failure(Unreachable, format!("{} timed out", self.endpoint)),
+            SdkError::ConstructionFailure(_) => self.not_sent(&error).unwrap_or_else(|| self.failure(Other, innermost(&error))),
+            _ => self.not_sent(&error).unwrap_or_else(|| {
+                self.failure(Unreachable, format!("{} does not answer: {}", self.endpoint, innermost(&error)))
+            }),
+        }
+    }
+
+    /// The store answered with an error.
+    fn answered<E>(&self, error: &SdkError<E, HttpResponse>) -> Failure
+    where
+        E: ProvideErrorMetadata,
+    {
+        let response = error.raw_response();
+        let status = response.map_or(0, |response| response.status().as_u16());
+        let header = |name: &str| response.and_then(|response| response.headers().get(name));
+        let code = error.code().unwrap_or_default();
+        let (kind, again) = kind_of_answer(self.operation, status, code);
+        let mut message = match (code, error.message()) {
+            ("", _) => format!("HTTP {status}"),
+            (code, None | Some("")) => code.to_owned(),
+            (code, Some(text)) => format!("{code}: {text}"),
+        };
+        match (code, header("x-amz-bucket-region")) {
+            ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", Some(region)) => {
+                let _ = write!(message, " (the bucket is in {region}: set --region)");
+            }
+            ("", Some(region)) if status == 301 => {
+                let _ = write!(message, ": the bucket is in {region}: set --region");
+            }
+            ("RequestTimeTooSkewed", _) => message.push_str(" (set this machine's clock)"),
+            _ => {}
+        }
+        Failure {
+            error: StoreError::new(kind, self.operation, self.key, one_line(&message)),
+            again,
+            // A 5xx may come after the fact; any other answer says that nothing was done.
+            ambiguous: status >= 500,
+            code: (!code.is_empty()).then(|| code.to_owned()),
+            retry_after: header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs),
+        }
+    }
+
+    /// No answer came; `None` if nothing in the chain of causes is known.
+    fn not_sent(&self, error: &(dyn Error + 'static)) -> Option<Failure> {
+        if let Some(credentials) = find::<CredentialsError>(error) {
+            return Some(self.failure(NoCredentials, no_credentials(credentials)));
+        }
+        if let Some(tls) = find::<rustls::Error>(error) {
+            return Some(self.failure(Tls, format!("{}: TLS: {}", self.endpoint, tls_message(tls))));
+        }
+        let io = find::<std::io::Error>(error)?;
+        let mut failure = self.failure(Unreachable, format!("{} does not answer: {}", self.endpoint, io_message(io)));
+        failure.ambiguous = io.kind() != std::io::ErrorKind::ConnectionRefused;
+        Some(failure)
+    }
+}
+
+/// What an HTTP status with S3's code means.
+fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, Again) {
+    let passing = (Unavailable, Again::Yes);
+    match code {
+        "NoSuchBucket" => return (NoBucket, Again::No),
+        "NoSuchKey" | "NoSuchUpload" | "NotFound" if operation != "HeadBucket" => return (NotFound, Again::No),
+        "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken" | "ExpiredToken" | "TokenRefreshRequired" => {
+            return (BadCredentials, Again::No);
+        }
+        "AccessDenied" | "AccountProblem" | "AllAccessDisabled" | "RequestTimeTooSkewed" => return (Denied, Again::No),
+        "ConditionalRequestConflict" => return (Precondition, Again::AfterConflict),
+        "PreconditionFailed" => return (Precondition, Again::No),
+        "InvalidRange" => return (Range, Again::No),
+        "NotImplemented" => return (Other, Again::No),
+        // Some come as 400: what arrived was not what was sent, or it took too long to arrive.
+        "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" | "Throttling" | "ThrottlingException"
+        | "RequestLimitExceeded" | "BandwidthLimitExceeded" | "OperationAborted" | "IncompleteBody" | "BadDigest"
+        | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" => return passing,
+        _ => {}
+    }
+    match status {
+        404 if operation == "HeadBucket" => (NoBucket, Again::No),
+        404 => (NotFound, Again::No),
+        401 | 403 => (Denied, Again::No),
+        412 => (Precondition, Again::No),
+        409 => (Precondition, Again::AfterConflict),
+        416 => (Range, Again::No),
+        408 | 429 | 500 | 502..=504 | 506..=599 => passing,
+        _ => (Other, Again::No),
+    }
+}
+
+fn no_credentials(error: &CredentialsError) -> String {
+    let advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile";
+    match error {
+        CredentialsError::CredentialsNotLoaded(_) => format!("no AWS credentials found: {advice}"),
+        CredentialsError::ProviderTimedOut(_) => format!("no AWS credentials found in time: {advice}"),
+        other => format!("AWS credentials cannot be loaded: {}", innermost(other)),
+    }
+}
+
+fn tls_message(error: &rustls::Error) -> String {
+    use rustls::CertificateError as Certificate;
+    match error {
+        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+            "the server's certificate is from an unknown authority (give --ca-bundle)".to_owned()
+        }
+        rustls::Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
+            "the server's certificate is for another name".to_owned()
+        }
+        rustls::Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
+            "the server's certificate has expired".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+fn io_message(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        std::io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
+        std::io::ErrorKind::TimedOut => "timed out".to_owned(),
+        std::io::ErrorKind::UnexpectedEof => "connection closed".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// The errors from `error` down. An `io::Error` goes on with its payload, which `source` would skip.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| match error.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|payload| payload as &(dyn Error + 'static)),
+        None => error.source(),
+    })
+}
+
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    chain(error).find_map(|error| error.downcast_ref())
+}
+
+/// The text of the last error of the chain: the cause.
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+    chain(error).last().map_or_else(String::new, |error| error.to_string())
+}
+
+/// One line of printable characters, cut to a length that fits a terminal.
+fn one_line(text: &str) -> String {
+    let printable: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_LEN_MAX).collect();
+    printable.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_decide_before_statuses_do() {
+        for (status, code, kind, again) in [
+            (404, "NoSuchBucket", NoBucket, Again::No),
+            (404, "NoSuchKey", NotFound, Again::No),
+            (404, "", NotFound, Again::No),
+            (403, "SignatureDoesNotMatch", BadCredentials, Again::No),
+            (403, "InvalidAccessKeyId", BadCredentials, Again::No),
+            (403, "AccessDenied", Denied, Again::No),
+            (403, "", Denied, Again::No),
+            (409, "ConditionalRequestConflict", Precondition, Again::AfterConflict),
+            (409, "OperationAborted", Unavailable, Again::Yes),
+            (412, "PreconditionFailed", Precondition, Again::No),
+            (416, "InvalidRange", Range, Again::No),
+            (400, "RequestTimeout", Unavailable, Again::Yes),
+            (400, "BadDigest", Unavailable, Again::Yes),
+            (400, "InvalidArgument", Other, Again::No),
+            (429, "", Unavailable, Again::Yes),
+            (503, "SlowDown", Unavailable, Again::Yes),
+            (500, "", Unavailable, Again::Yes),
+            (501, "NotImplemented", Other, Again::No),
+        ] {
+            assert_eq!(kind_of_answer("PutObject", status, code), (kind, again), "{status} {code}");
+        }
+        assert_eq!(kind_of_answer("HeadBucket", 404, "NotFound"), (NoBucket, Again::No));
+    }
+
+    #[test]
+    fn a_message_is_one_line_and_not_endless() {
+        assert_eq!(one_line("a\nb\tc\u{1b}[0m\n"), "a b c [0m");
+        assert_eq!(one_line(&"x".repeat(10_000)).len(), MESSAGE_LEN_MAX);
+    }
+}

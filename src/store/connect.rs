@@ -1,0 +1,237 @@
+//! How the client is made: endpoint, region, credentials, TLS, the connection pool.
+//!
+//! Promises: one HTTP client, one pool and one TLS configuration, which the credential providers
+//! share; the number of open connections to the store is bounded by the pool itself; nothing is
+//! sent to the store. Where the endpoint is not AWS, looking for an instance role is cut short.
+//! Never: retries (the SDK's own retries are off; `retry.rs` does it).
+
+use std::{path::PathBuf, time::Duration};
+
+use aws_config::{
+    BehaviorVersion, SdkConfig,
+    default_provider::credentials::DefaultCredentialsChain,
+    environment::EnvironmentVariableRegionProvider,
+    imds,
+    meta::region::RegionProviderChain,
+    profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider},
+    provider_config::ProviderConfig,
+    timeout::TimeoutConfig,
+};
+use aws_sdk_s3::{
+    Client,
+    config::{
+        AppName, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
+        SharedHttpClient, StalledStreamProtectionConfig, retry::RetryConfig,
+    },
+};
+use aws_smithy_http_client::{pool, tls};
+use aws_types::service_config::ServiceConfigKey;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+use super::{StoreConfig, StoreError, StoreErrorKind};
+
+/// A TCP connection, with its TLS handshake, takes no longer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Idle connections are closed after this; S3 itself closes them not much later.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// An instance's metadata service is a link-local address: it answers at once or not at all.
+const INSTANCE_METADATA_TIMEOUT: Duration = Duration::from_secs(1);
+/// All credential providers together take no longer.
+const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
+/// The region of every store that has none.
+const REGION_DEFAULT: &str = "us-east-1";
+const OPERATION: &str = "connect";
+
+/// The client and what messages and bucket creation need to know of it.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) client: Client,
+    /// For messages: the URL of the endpoint, or AWS and the region.
+    pub(super) endpoint: String,
+    pub(super) is_aws: bool,
+    pub(super) region: String,
+}
+
+/// Finds all settings and makes the client.
+pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreError> {
+    let fail = |kind, message: String| StoreError::new(kind, OPERATION, &config.url.bucket, message);
+    let settings = shared_settings(config).await;
+    let endpoint_url = config.endpoint_url.clone().or_else(|| service_setting(&settings, "AWS_ENDPOINT_URL", "endpoint_url"));
+    let endpoint_url = endpoint_url.or_else(|| settings.endpoint_url().map(str::to_owned));
+    let endpoint = endpoint_url.as_deref().map(Endpoint::parse).transpose().map_err(|why| fail(StoreErrorKind::Other, why))?;
+    let is_aws = endpoint.as_ref().is_none_or(|endpoint| is_aws(&endpoint.host));
+
+    let ca_bundle = match &config.ca_bundle {
+        Some(path) => Some(path.clone()),
+        None => service_setting(&settings, "AWS_CA_BUNDLE", "ca_bundle").map(PathBuf::from),
+    };
+    let trust = trust_store(ca_bundle).await.map_err(|why| fail(StoreErrorKind::Tls, why))?;
+    let http = http_client(trust, config.connections_max).map_err(|why| fail(StoreErrorKind::Other, why))?;
+
+    let region = match settings.region() {
+        Some(region) => region.clone(),
+        None if !is_aws => Region::new(REGION_DEFAULT),
+        None => instance_region(&http).await.ok_or_else(|| {
+            fail(StoreErrorKind::Other, "no region is set: give --region, or set AWS_REGION".to_owned())
+        })?,
+    };
+    let credentials = credentials(config, &http, &region, is_aws).await;
+
+    let mut builder = aws_sdk_s3::config::Builder::from(&settings)
+        .http_client(http)
+        .region(region.clone())
+        .credentials_provider(credentials)
+        .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS_TIMEOUT).build())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .force_path_style(config.path_style.unwrap_or(!is_aws));
+    if let Ok(name) = AppName::new("strongroom") {
+        builder = builder.app_name(name);
+    }
+    let described = match endpoint {
+        Some(endpoint) => {
+            builder = builder.endpoint_url(endpoint.url.clone());
+            endpoint.url
+        }
+        None => format!("AWS S3 in {region}"),
+    };
+    Ok(Connected { client: Client::from_conf(builder.build()), endpoint: described, is_aws, region: region.to_string() })
+}
+
+/// Everything but credentials, the HTTP client and what an instance's metadata service could tell:
+/// reads the environment and the profile files, sends nothing.
+async fn shared_settings(config: &StoreConfig) -> SdkConfig {
+    let mut profile_region = ProfileFileRegionProvider::builder();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).no_credentials();
+    if let Some(profile) = &config.profile {
+        profile_region = profile_region.profile_name(profile);
+        loader = loader.profile_name(profile);
+    }
+    let region = RegionProviderChain::first_try(config.region.clone().map(Region::new))
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(profile_region.build());
+    loader.region(region).load().await
+}
+
+/// A setting for S3 alone or for all services: `<ENV>_S3`, `<ENV>`, then the profile's `services` section and the profile.
+fn service_setting(settings: &SdkConfig, env: &str, profile: &str) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id("s3").env(env).profile(profile).build().ok()?;
+    settings.service_config()?.load_config(key).filter(|value| !value.is_empty())
+}
+
+fn timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build()
+}
+
+/// An endpoint as given, checked.
+struct Endpoint {
+    url: String,
+    host: String,
+}
+
+impl Endpoint {
+    fn parse(text: &str) -> Result<Endpoint, String> {
+        // The text is not repeated before it is known to hold no password.
+        let uri: hyper::Uri = text.parse().map_err(|_| "the endpoint is not a URL: write https://host:port".to_owned())?;
+        let host = uri.host().unwrap_or_default();
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err("the endpoint's URL must not hold a user or a password".to_owned());
+        }
+        if !matches!(uri.scheme_str(), Some("http" | "https")) || host.is_empty() || uri.query().is_some() {
+            return Err(format!("the endpoint {text} is not a URL of a store: write https://host:port"));
+        }
+        Ok(Endpoint { url: text.trim_end_matches('/').to_owned(), host: host.to_ascii_lowercase() })
+    }
+}
+
+fn is_aws(host: &str) -> bool {
+    [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|suffix| host.ends_with(suffix))
+}
+
+/// The authorities to trust: those of `bundle` instead of the system's. Everything in it must parse
+/// here, because the TLS layer would panic on it.
+async fn trust_store(bundle: Option<PathBuf>) -> Result<tls::TrustStore, String> {
+    let Some(path) = bundle else { return Ok(tls::TrustStore::default()) };
+    let pem = tokio::fs::read(&path).await.map_err(|error| format!("the CA bundle {} cannot be read: {error}", path.display()))?;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(&pem) {
+        let certificate = certificate.map_err(|error| format!("the CA bundle {} is not PEM: {error}", path.display()))?;
+        roots.add(certificate).map_err(|error| format!("the CA bundle {} holds a bad certificate: {error}", path.display()))?;
+    }
+    if roots.is_empty() {
+        return Err(format!("the CA bundle {} holds no certificate", path.display()));
+    }
+    Ok(tls::TrustStore::empty().with_pem_certificate(pem))
+}
+
+/// The only pool of the process. It bounds the connections to each host, those being made included.
+fn http_client(trust: tls::TrustStore, connections_max: usize) -> Result<SharedHttpClient, String> {
+    let context = tls::TlsContext::builder().with_trust_store(trust).build().map_err(|error| error.to_string())?;
+    let pool = pool::ConnectionPool::builder()
+        .idle_timeout(IDLE_TIMEOUT)
+        .max_connections_per_host(connections_max.max(1))
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+        .tls_context(context)
+        .build_https()
+        .map_err(|error| error.to_string())?;
+    Ok(SharedHttpClient::new(pool::Client::new(&pool).map_err(|error| error.to_string())?))
+}
+
+/// One short question to the instance's metadata service.
+fn instance_metadata(conf: &ProviderConfig) -> imds::Client {
+    imds::Client::builder()
+        .configure(conf)
+        .max_attempts(1)
+        .connect_timeout(INSTANCE_METADATA_TIMEOUT)
+        .read_timeout(INSTANCE_METADATA_TIMEOUT)
+        .operation_timeout(INSTANCE_METADATA_TIMEOUT)
+        .build()
+}
+
+async fn instance_region(http: &SharedHttpClient) -> Option<Region> {
+    let conf = ProviderConfig::without_region().with_http_client(http.clone());
+    let client = instance_metadata(&conf);
+    imds::region::ImdsRegionProvider::builder().configure(&conf).imds_client(client).build().region().await
+}
+
+/// A profile that was asked for by name is the only source; otherwise the chain that AWS users know.
+async fn credentials(config: &StoreConfig, http: &SharedHttpClient, region: &Region, is_aws: bool) -> SharedCredentialsProvider {
+    let conf = ProviderConfig::without_region().with_http_client(http.clone()).with_region(Some(region.clone()));
+    if let Some(profile) = &config.profile {
+        let provider = ProfileFileCredentialsProvider::builder().configure(&conf).profile_name(profile).build();
+        return SharedCredentialsProvider::new(provider);
+    }
+    let mut chain = DefaultCredentialsChain::builder().configure(conf.clone()).region(region.clone());
+    if !is_aws {
+        chain = chain.imds_client(instance_metadata(&conf));
+    }
+    SharedCredentialsProvider::new(chain.build().await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_of_aws_are_told_from_others() {
+        for host in ["s3.eu-central-1.amazonaws.com", "bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com", "s3.cn-north-1.amazonaws.com.cn"] {
+            assert!(is_aws(host), "{host}");
+        }
+        for host in ["localhost", "127.0.0.1", "minio.example.com", "amazonaws.com.example.org"] {
+            assert!(!is_aws(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_is_checked_and_a_password_in_it_is_not_repeated() {
+        assert_eq!(Endpoint::parse("http://127.0.0.1:9000/").map(|e| (e.url, e.host)), Ok(("http://127.0.0.1:9000".into(), "127.0.0.1".into())));
+        for text in ["127.0.0.1:9000", "ftp://host", "https://", "https://host/?x=1"] {
+            assert!(Endpoint::parse(text).is_err(), "{text}");
+        }
+        let error = Endpoint::parse("https://user:hunter2@host").map(|e| e.url).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! Listings and deletes.
+
+use std::sync::atomic::Ordering;
+
+use aws_sdk_s3::{
+    operation::list_objects_v2::{ListObjectsV2Output, builders::ListObjectsV2FluentBuilder},
+    types::{Delete, ObjectIdentifier},
+};
+use futures::{StreamExt, TryStreamExt};
+
+use super::{
+    Store, StoreError, StoreErrorKind,
+    retry::Failure,
+};
+
+/// What one LIST gives and one DeleteObjects takes at most (S3 API).
+const KEYS_PER_REQUEST: usize = 1000;
+/// Single DELETEs at once, where the store lacks DeleteObjects.
+const SINGLE_DELETES_IN_FLIGHT: usize = 8;
+
+/// One line of a listing; the key is volume-relative.
+#[derive(Clone, Debug)]
+pub struct ListEntry {
+    /// The volume-relative key.
+    pub key: String,
+    /// Length of the stored bytes.
+    pub size: u64,
+    /// The ETag.
+    pub etag: Option<String>,
+    /// Seconds since 1970.
+    pub modified_unix_seconds: i64,
+}
+
+impl Store {
+    /// One page (at most 1,000) of keys that start with `prefix` and come after `after`, in key order.
+    ///
+    /// # Errors
+    /// `NoBucket`, and whatever keeps a request from being answered.
+    pub async fn list_page(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ListEntry>, StoreError> {
+        self.list_raw(prefix, after, KEYS_PER_REQUEST).await
+    }
+
+    /// A page of at most `keys_max` keys.
+    pub(super) async fn list_raw(&self, prefix: &str, after: Option<&str>, keys_max: usize) -> Result<Vec<ListEntry>, StoreError> {
+        let after = after.map(|after| self.inner.url.full_key(after));
+        let output = self
+            .list(prefix, |request| request.set_start_after(after.clone()).max_keys(i32::try_from(keys_max).unwrap_or(i32::MAX)))
+            .await?;
+        Ok(self.entries(output))
+    }
+
+    /// The "directories" (without their trailing slash) and objects directly under `prefix` (delimiter `/`), all pages.
+    ///
+    /// # Errors
+    /// As [`Store::list_page`].
+    pub async fn list_level(&self, prefix: &str) -> Result<(Vec<String>, Vec<ListEntry>), StoreError> {
+        let mut directories = Vec::new();
+        let mut entries = Vec::new();
+        let mut token = None;
+        loop {
+            let mut page = self.list(prefix, |request| request.delimiter("/").set_continuation_token(token.clone())).await?;
+            token = page.next_continuation_token.take().filter(|_| page.is_truncated == Some(true));
+            for common in page.common_prefixes.take().unwrap_or_default() {
+                let full = common.prefix.unwrap_or_default();
+                directories.extend(self.inner.url.relative_key(&full).map(|key| key.trim_end_matches('/').to_owned()));
+            }
+            entries.extend(self.entries(page));
+            if token.is_none() {
+                return Ok((directories, entries));
+            }
+        }
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        page: impl Fn(ListObjectsV2FluentBuilder) -> ListObjectsV2FluentBuilder,
+    ) -> Result<ListObjectsV2Output, StoreError> {
+        let context = self.context("ListObjectsV2", prefix);
+        let page = &page;
+        self.retrying(|_| async move {
+            let request = self.inner.client.list_objects_v2().bucket(&self.inner.url.bucket);
+            // Even where the volume's prefix is empty: an absent one and an empty one are the same.
+            let request = page(request.prefix(self.inner.url.full_key(prefix)));
+            self.inner.metrics.list_requests.increment();
+            self.plain(context, |error| context.classify(error), request.send()).await
+        })
+        .await
+    }
+
+    fn entries(&self, page: ListObjectsV2Output) -> Vec<ListEntry> {
+        let lines = page.contents.unwrap_or_default().into_iter();
+        let entry = |object: aws_sdk_s3::types::Object| {
+            Some(ListEntry {
+                key: self.inner.url.relative_key(object.key.as_deref()?)?.to_owned(),
+                size: object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                etag: object.e_tag,
+                modified_unix_seconds: object.last_modified.map_or(0, |time| time.secs()),
+            })
+        };
+        lines.filter_map(entry).collect()
+    }
+
+    /// Deletes objects, up to 1,000 a request; one that is not there is no error.
+    ///
+    /// # Errors
+    /// `Denied` and the like; some of the objects may be gone then.
+    pub async fn delete(&self, keys: &[String]) -> Result<(), StoreError> {
+        for batch in keys.chunks(KEYS_PER_REQUEST) {
+            match batch {
+                [key] => self.delete_one(key).await?,
+                _ if self.inner.deletes_singly.load(Ordering::Relaxed) => self.delete_singly(batch).await?,
+                _ => self.delete_batch(batch).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_one(&self, key: &str) -> Result<(), StoreError> {
+        let context = self.context("DeleteObject", key);
+        self.retrying(|_| async {
+            let request = self.inner.client.delete_object().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            self.inner.metrics.delete_requests.increment();
+            match self.plain(context, |error| context.classify(error), request.send()).await {
+                Ok(_) => Ok(()),
+                Err(failure) if failure.error.kind == StoreErrorKind::NotFound => Ok(()),
+                Err(failure) => Err(failure),
+            }
+        })
+        .await
+    }
+
+    async fn delete_singly(&self, keys: &[String]) -> Result<(), StoreError> {
+        let deletes = futures::stream::iter(keys.to_vec()).map(|key| async move { self.delete_one(&key).await });
+        deletes.buffer_unordered(SINGLE_DELETES_IN_FLIGHT).try_collect().await
+    }
+
+    async fn delete_batch(&self, keys: &[String]) -> Result<(), StoreError> {
+        let label = format!("{} objects", keys.len());
+        let context = self.context("DeleteObjects", &label);
+        let mut objects = Vec::with_capacity(keys.len());
+        for key in keys {
+            let object = ObjectIdentifier::builder().key(self.inner.url.full_key(key)).build();
+            objects.push(object.map_err(|error| context.nonsense(error.to_string()).error)?);
+        }
+        let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build();
+        let delete = &delete.map_err(|error| context.nonsense(error.to_string()).error)?;
+        let deleted = self.retrying(|_| async move {
+            let request = self.inner.client.delete_objects().bucket(&self.inner.url.bucket).delete(delete.clone());
+            self.inner.metrics.delete_requests.increment();
+            let output = self.plain(context, |error| context.classify(error), request.send()).await?;
+            output.errors.unwrap_or_default().iter().find_map(not_deleted).map_or(Ok(()), |(kind, key, message)| {
+                let key = self.inner.url.relative_key(key).unwrap_or_default();
+                Err(Failure::local(StoreError::new(kind, "DeleteObjects", key, message)))
+            })
+        });
+        match deleted.await {
+            // Stores that lack DeleteObjects, or want a digest in it that current SDKs no longer send.
+            Err(error) if error.kind == StoreErrorKind::Other => {
+                tracing::info!("deleting objects one by one from now on: {error}");
+                self.inner.deletes_singly.store(true, Ordering::Relaxed);
+                self.delete_singly(keys).await
+            }
+            result => result,
+        }
+    }
+}
+
+/// What a line of DeleteObjects' answer means; `None` if the object is gone.
+fn not_deleted(line: &aws_sdk_s3::types::Error) -> Option<(StoreErrorKind, &str, String)> {
+    let code = line.code.as_deref().unwrap_or_default();
+    let kind = match code {
+        "NoSuchKey" => return None,
+        "AccessDenied" => StoreErrorKind::Denied,
+        "InternalError" | "SlowDown" | "ServiceUnavailable" => StoreErrorKind::Unavailable,
+        _ => StoreErrorKind::Other,
+    };
+    let message = format!("{code}: {}", line.message.as_deref().unwrap_or_default());
+    Some((kind, line.key.as_deref().unwrap_or_default(), message))
+}
+
