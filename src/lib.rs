@@ -29,5 +29,6 @@ pub mod fs;
 pub mod fuse;
 pub mod meta;
 pub mod seal;
+pub mod server;
 pub mod store;
 pub mod telemetry;
