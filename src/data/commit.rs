@@ -15,6 +15,7 @@ struct Gathered {
     commit: ContentCommit,
     mtime: Option<Timestamp>,
     ctime: Option<Timestamp>,
+    takes_begun: u64,
 }
 
 impl Inner {
@@ -64,7 +65,7 @@ impl Inner {
             content.mtime = content.mtime.filter(|now| Some(*now) != gathered.mtime);
             content.ctime = content.ctime.filter(|now| Some(*now) != gathered.ctime);
             content.invalidate_extents();
-            content.end_take(id);
+            content.end_take(id, gathered.takes_begun);
         }
         drop(locks);
         if let Some(id) = id {
@@ -121,5 +122,6 @@ fn gather(file: &FileState, object: Option<ObjectId>) -> Gathered {
         },
         mtime: content.mtime,
         ctime: content.ctime,
+        takes_begun: content.takes_begun(),
     }
 }

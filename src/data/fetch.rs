@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
 use tracing::error;
@@ -83,10 +83,6 @@ impl Fetch {
         ));
         *fetch.task.lock() = Some(task.abort_handle());
         fetch
-    }
-
-    pub(super) fn frames(&self) -> Range<u64> {
-        self.frames.clone()
     }
 
     /// Waits for one frame.
@@ -215,17 +211,15 @@ async fn deliver(
         while !chunk.is_empty() && *next < end {
             let plaintext_len = object.layout.frame_plaintext_len(*next);
             let sealed_len = (plaintext_len + TAG_LEN) as usize;
-            let taken = chunk.len().min(sealed_len - arrived.len());
-            if arrived.is_empty() && taken == sealed_len {
+            let piece = chunk.split_to(chunk.len().min(sealed_len - arrived.len()));
+            if piece.len() == sealed_len {
                 // The whole frame lies in this chunk.
-                let frame = open(object, *next, &chunk[..taken], plaintext_len, reservation)?;
-                chunk.advance(taken);
+                let frame = open(object, *next, &piece, plaintext_len, reservation)?;
                 hand_over(inner, fetch, object, next, frame, keep)?;
                 continue;
             }
             arrived.reserve(sealed_len - arrived.len());
-            arrived.extend_from_slice(&chunk[..taken]);
-            chunk.advance(taken);
+            arrived.extend_from_slice(&piece);
             if arrived.len() == sealed_len {
                 let frame = open(object, *next, &arrived, plaintext_len, reservation)?;
                 arrived.clear();

@@ -3,7 +3,12 @@
 //! The record in `meta` says what is durable; this says what is true now. Sequence numbers tie the two: each change takes the
 //! next `change`, and `committed` is the last one that the record covers.
 
-use std::{collections::VecDeque, ops::Range, sync::atomic::AtomicBool, time::Instant};
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
@@ -19,7 +24,7 @@ pub(super) struct FileState {
     pub(super) ino: Ino,
     pub(super) content: Mutex<Content>,
     /// Held while extents of this file change in `meta`, so that a truncation cannot pass a commit under way.
-    pub(super) commit: tokio::sync::Mutex<()>,
+    pub(super) commit: Arc<tokio::sync::Mutex<()>>,
     /// Held while pieces are taken from the overlay, so that one file's takes are in order. Holds the stream, if one is open.
     pub(super) take: tokio::sync::Mutex<Option<ObjectWriter>>,
     /// Told whenever `committed` moved.
@@ -46,6 +51,7 @@ pub(super) struct Content {
     pub(super) committed: u64,
     /// Takes under way, oldest first.
     takes: VecDeque<Take>,
+    next_take: u64,
     /// When the oldest uncommitted change was made.
     pub(super) dirty_since: Option<Instant>,
     /// Somebody waits for everything up to this change.
@@ -62,10 +68,11 @@ pub(super) struct Content {
 #[derive(Clone)]
 pub(super) struct ExtentWindow {
     pub(super) range: Range<u64>,
-    pub(super) extents: std::sync::Arc<Vec<Extent>>,
+    pub(super) extents: Arc<Vec<Extent>>,
 }
 
 struct Take {
+    number: u64,
     object: Option<ObjectId>,
     /// All changes up to this one were taken; `None` if dirty bytes were left behind.
     covers: Option<u64>,
@@ -85,13 +92,14 @@ impl FileState {
                 change: 0,
                 committed: 0,
                 takes: VecDeque::new(),
+                next_take: 0,
                 dirty_since: None,
                 wanted: 0,
                 discarded: false,
                 extents: None,
                 extents_version: 0,
             }),
-            commit: tokio::sync::Mutex::new(()),
+            commit: Arc::default(),
             take: tokio::sync::Mutex::new(None),
             progress: Notify::new(),
             pumping: AtomicBool::new(false),
@@ -115,10 +123,6 @@ impl FileState {
             })
             .await
             .copied()
-    }
-
-    pub(super) fn is_loaded(&self) -> bool {
-        self.loaded.initialized()
     }
 }
 
@@ -150,24 +154,30 @@ impl Content {
         if covers.is_some() {
             self.dirty_since = None;
         }
-        if let Some(last) = self.takes.back_mut()
+        if let (Some(last), Some(_)) = (self.takes.back_mut(), object)
             && last.object == object
-            && !last.done
         {
             last.covers = covers;
             return;
         }
         self.takes.push_back(Take {
+            number: self.next_take,
             object,
             covers,
             done: false,
         });
+        self.next_take += 1;
     }
 
-    /// Notes that the takes into `object` are committed; moves `committed` as far as takes are done in order.
-    pub(super) fn end_take(&mut self, object: Option<ObjectId>) {
-        for take in self.takes.iter_mut().filter(|take| take.object == object) {
-            take.done = true;
+    /// Takes with a number below this one have begun.
+    pub(super) fn takes_begun(&self) -> u64 {
+        self.next_take
+    }
+
+    /// Notes that the takes into `object` that began before `begun` are committed; moves `committed` as far as takes are done in order.
+    pub(super) fn end_take(&mut self, object: Option<ObjectId>, begun: u64) {
+        for take in &mut self.takes {
+            take.done |= take.object == object && take.number < begun;
         }
         while self.takes.front().is_some_and(|take| take.done) {
             if let Some(Take {

@@ -124,6 +124,12 @@ pub struct LiveAttributes {
     pub dirty_bytes: u64,
 }
 
+/// Keeps commits of a file's contents out while its record is changed.
+#[must_use]
+pub struct AttributeChange {
+    _no_commit: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
 /// SEEK_DATA or SEEK_HOLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seek {
@@ -263,8 +269,7 @@ impl Data {
             .filter(|end| *end <= OFFSET_MAX)
             .ok_or(DataError::TooLarge)?;
         self.inner.check()?;
-        let file = self.inner.file(ino);
-        file.load(&self.inner.meta).await?;
+        let file = self.inner.loaded(ino).await?;
         let dirty_bytes = {
             let mut content = file.content.lock();
             if content.discarded {
@@ -302,18 +307,23 @@ impl Data {
     /// Present size and times if the contents differ from the committed record.
     pub fn live(&self, ino: Ino) -> Option<LiveAttributes> {
         let file = self.inner.dirty.lock().get(&ino).cloned()?;
-        let live = file.content.lock().live();
-        live
+        file.content.lock().live()
     }
 
-    /// Times were set explicitly (`utimens`, or ctime by chmod): pending ones must not override them. Call before changing the record.
-    pub fn forget_times(&self, ino: Ino, mtime: bool) {
-        if let Some(file) = self.inner.known_file(ino) {
-            let mut content = file.content.lock();
-            content.ctime = None;
-            if mtime {
-                content.mtime = None;
-            }
+    /// Attributes are about to be set explicitly (`utimens`, chmod, chown): pending times must not override them, nor a commit that is under way.
+    /// Hold what this returns until the record is changed. `mtime`: the modification time is among them.
+    pub async fn begin_attribute_change(&self, ino: Ino, mtime: bool) -> AttributeChange {
+        let Some(file) = self.inner.known_file(ino) else {
+            return AttributeChange { _no_commit: None };
+        };
+        let no_commit = file.commit.clone().lock_owned().await;
+        let mut content = file.content.lock();
+        content.ctime = None;
+        if mtime {
+            content.mtime = None;
+        }
+        AttributeChange {
+            _no_commit: Some(no_commit),
         }
     }
 
@@ -415,6 +425,16 @@ impl Inner {
             .entry(ino)
             .or_insert_with(|| Arc::new(FileState::new(ino)))
             .clone()
+    }
+
+    /// The state of a file, with its committed size known.
+    async fn loaded(&self, ino: Ino) -> Result<Arc<FileState>, DataError> {
+        let file = self.file(ino);
+        if let Err(error) = file.load(&self.meta).await {
+            self.forget_if_idle(&file);
+            return Err(error);
+        }
+        Ok(file)
     }
 
     fn known_file(&self, ino: Ino) -> Option<Arc<FileState>> {

@@ -154,10 +154,6 @@ impl PendingObject {
         let _ = finished.wait_for(|finished| *finished).await;
     }
 
-    pub(super) fn is_finished(&self) -> bool {
-        *self.finished.borrow()
-    }
-
     pub(super) fn handle(&self) -> Option<Arc<ObjectHandle>> {
         self.handle.get().cloned()
     }

@@ -374,8 +374,7 @@ impl Inner {
                 drop(before);
             }
             let places = frames
-                .iter_mut()
-                .nth(run.source)
+                .get_mut(run.source)
                 .into_iter()
                 .flatten()
                 .skip(run.first)

@@ -115,15 +115,11 @@ impl Inner {
     /// Makes the live bytes of `object` dirty again: write-back moves them into a new pack, and the object dies by itself.
     async fn repack(self: &Arc<Self>, object: ObjectId, inos: &[Ino]) -> Result<(), DataError> {
         for ino in inos {
-            let file = self.file(*ino);
-            match file.load(&self.meta).await {
-                Ok(()) => {}
-                Err(DataError::NotFound) => {
-                    self.forget_if_idle(&file);
-                    continue;
-                }
+            let file = match self.loaded(*ino).await {
+                Ok(file) => file,
+                Err(DataError::NotFound) => continue,
                 Err(error) => return Err(error),
-            }
+            };
             let mut at = 0;
             loop {
                 let extents = self.meta.extents(*ino, at..u64::MAX, MOVE_BATCH).await?;

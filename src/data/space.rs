@@ -16,8 +16,7 @@ impl Inner {
             return Err(DataError::TooLarge);
         }
         self.check()?;
-        let file = self.file(ino);
-        file.load(&self.meta).await?;
+        let file = self.loaded(ino).await?;
         let _no_commit = file.commit.lock().await;
         let cut_committed = {
             let mut content = file.content.lock();
@@ -46,8 +45,7 @@ impl Inner {
         now: Timestamp,
     ) -> Result<(), DataError> {
         self.check()?;
-        let file = self.file(ino);
-        file.load(&self.meta).await?;
+        let file = self.loaded(ino).await?;
         let _no_commit = file.commit.lock().await;
         let committed = {
             let mut content = file.content.lock();
@@ -76,8 +74,7 @@ impl Inner {
         offset: u64,
         what: Seek,
     ) -> Result<Option<u64>, DataError> {
-        let file = self.file(ino);
-        file.load(&self.meta).await?;
+        let file = self.loaded(ino).await?;
         let (size, base_size) = {
             let content = file.content.lock();
             (content.size, content.base_size)

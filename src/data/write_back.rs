@@ -140,6 +140,7 @@ impl Inner {
                 // A write that came between the last look and the store above saw the flag and left the work to us.
                 let more = inner.has_full_part(&file);
                 if !more || file.pumping.swap(true, Ordering::AcqRel) {
+                    inner.forget_if_idle(&file);
                     return;
                 }
             }
@@ -161,10 +162,10 @@ impl Inner {
             writer.provide(reservation);
             self.seal_dirty(file, writer);
             let sent = writer.send_full_part(self.config.part_bytes).await;
-            if sent.is_err() || writer.plaintext_len() >= self.config.object_bytes_max {
-                if let Some(writer) = stream.take() {
-                    self.spawn_complete(writer, vec![file.clone()]);
-                }
+            if (sent.is_err() || writer.plaintext_len() >= self.config.object_bytes_max)
+                && let Some(writer) = stream.take()
+            {
+                self.spawn_complete(writer, vec![file.clone()]);
             }
             sent?;
         }
@@ -200,6 +201,7 @@ impl Inner {
                 error!("write-back of inode {}: {error}", file.ino.0);
             }
             file.queued.store(false, Ordering::Release);
+            inner.forget_if_idle(&file);
             inner.wake.notify_one();
         });
     }
