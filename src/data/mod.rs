@@ -327,6 +327,13 @@ impl Data {
         }
     }
 
+    /// The record was given a newer change time: a pending one must not hide it.
+    pub fn forget_change_time(&self, ino: Ino) {
+        if let Some(file) = self.inner.known_file(ino) {
+            file.content.lock().ctime = None;
+        }
+    }
+
     /// SEEK_DATA / SEEK_HOLE; `None` is ENXIO.
     pub async fn seek(&self, ino: Ino, offset: u64, what: Seek) -> Result<Option<u64>, DataError> {
         self.inner.seek(ino, offset, what).await

@@ -149,11 +149,11 @@ impl Fs {
         // A truncation has set the modification time already.
         let mtime = if set.size.is_some() && set.mtime == Some(SetTime::Now) { None } else { set.mtime };
         if let Some(mode) = set.mode {
-            self.data().forget_times(ino, false);
+            let _change = self.data().begin_attribute_change(ino, false).await;
             self.chmod(ino, mode & 0o7777, ctime).await?;
         }
         if set.uid.is_some() || set.gid.is_some() || set.atime.is_some() || mtime.is_some() || (set.ctime.is_some() && set.mode.is_none()) {
-            self.data().forget_times(ino, mtime.is_some());
+            let _change = self.data().begin_attribute_change(ino, mtime.is_some()).await;
             let changes_owner = set.uid.is_some() || set.gid.is_some();
             let keeps_mode = set.mode.is_some();
             self.meta()

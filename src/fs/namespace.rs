@@ -122,7 +122,7 @@ impl Fs {
         if self.record(ino).await?.kind == FileKind::Directory {
             return Err(FsError::new(Errno::EPERM, "linking to a directory"));
         }
-        self.data().forget_times(ino, false);
+        let _change = self.data().begin_attribute_change(ino, false).await;
         self.meta().link(ino, dir, name, now()).await?;
         self.inner.table.regained_name(ino);
         self.getattr(ino).await
@@ -184,7 +184,7 @@ impl Fs {
 
     /// An inode lost a name: pending times must not hide the new change time, and without links it lives for its users only.
     fn removed(&self, removal: &Removal) {
-        self.data().forget_times(removal.ino, false);
+        self.data().forget_change_time(removal.ino);
         if removal.nlink == 0 {
             self.inner.table.lost_name(removal.ino);
         }

@@ -76,7 +76,7 @@ impl Fs {
         if name == ACCESS_XATTR || name == DEFAULT_XATTR {
             return self.set_acl(caller, ino, name, value, mode).await;
         }
-        self.data().forget_times(ino, false);
+        let _change = self.data().begin_attribute_change(ino, false).await;
         Ok(self.meta().set_xattr(ino, name, value, mode, None, now()).await?)
     }
 
@@ -87,7 +87,7 @@ impl Fs {
     pub async fn removexattr(&self, ino: Ino, name: &[u8]) -> Result<(), FsError> {
         self.changeable(ino, name)?;
         known_namespace(name)?;
-        self.data().forget_times(ino, false);
+        let _change = self.data().begin_attribute_change(ino, false).await;
         let removed = self.meta().remove_xattr(ino, name, now()).await;
         match removed {
             // As on local filesystems, removing a list that is not there succeeds.
@@ -127,7 +127,7 @@ impl Fs {
         if bits & S_ISGID != 0 && !caller.in_group_or_capable(record.gid) {
             bits &= !S_ISGID;
         }
-        self.data().forget_times(ino, false);
+        let _change = self.data().begin_attribute_change(ino, false).await;
         if !exact {
             return Ok(self.meta().set_xattr(ino, name, value, mode, Some(bits), now()).await?);
         }
