@@ -110,11 +110,8 @@ pub(crate) fn derive(ikm: &[u8], salt: &[u8], info: &[u8]) -> KeyBytes {
 }
 
 /// Wraps a key with AES-256-GCM: a random nonce, the sealed key, the tag.
-#[expect(
-    clippy::expect_used,
-    reason = "AES-GCM refuses only messages beyond 64 GiB"
-)]
-pub(crate) fn wrap(with: &KeyBytes, aad: &[u8], key: &KeyBytes) -> Vec<u8> {
+#[expect(clippy::expect_used, reason = "AES-GCM refuses only messages beyond 64 GiB")]
+pub(crate) fn wrap(with: &KeyBytes, aad: &[u8], key: &KeyBytes) -> [u8; WRAPPED_LEN] {
     let nonce = random::<WRAP_NONCE_LEN>();
     let cipher = Aes256Gcm::new(with.expose().into());
     let payload = Payload {
@@ -124,9 +121,10 @@ pub(crate) fn wrap(with: &KeyBytes, aad: &[u8], key: &KeyBytes) -> Vec<u8> {
     let sealed = cipher
         .encrypt(&nonce.into(), payload)
         .expect("32 bytes are not too many");
-    let mut wrapped = Vec::with_capacity(WRAPPED_LEN);
-    wrapped.extend_from_slice(&nonce);
-    wrapped.extend_from_slice(&sealed);
+    let mut wrapped = [0; WRAPPED_LEN];
+    let (nonce_part, sealed_part) = wrapped.split_at_mut(WRAP_NONCE_LEN);
+    nonce_part.copy_from_slice(&nonce);
+    sealed_part.copy_from_slice(&sealed);
     wrapped
 }
 
@@ -275,7 +273,7 @@ mod tests {
         assert!(unwrap(&with, b"there", &wrapped).is_none());
         assert!(unwrap(&KeyBytes::generate(), b"here", &wrapped).is_none());
         for at in 0..wrapped.len() {
-            let mut flipped = wrapped.clone();
+            let mut flipped = wrapped;
             flipped[at] ^= 1;
             assert!(unwrap(&with, b"here", &flipped).is_none());
             assert!(unwrap(&with, b"here", &wrapped[..at]).is_none());

@@ -1,1 +1,0 @@
-//! `strongroom.json`: the volume header with its key slots; and unlocking it.

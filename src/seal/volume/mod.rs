@@ -1,0 +1,350 @@
+//! `strongroom.json`: the volume header with its key slots; and unlocking it (`docs/format.md`).
+//!
+//! Promises: a header always has a slot; whatever is unlocked was authenticated as a whole, by a MAC under the master key; derivation parameters
+//! out of bounds are refused before anything is derived; damage is told apart from a wrong secret.
+//! Never: asks for a secret, keeps one longer than a call, prints one.
+
+mod json;
+mod persist;
+mod recovery;
+mod secret;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+pub use persist::{COPY_KEY, HeaderSource, LoadError, LoadedHeader, PRIMARY_KEY, SaveError};
+pub use recovery::RecoveryKey;
+pub use secret::{
+    KEY_FILE_LEN_MAX, KEY_FILE_LEN_MIN, PASSPHRASE_LEN_MAX, Secret, SecretError, read_secret_file,
+};
+pub use slot::{Argon2Params, SlotId, SlotKind};
+
+use super::keys::{Epoch, MasterKey, Purpose, VolumeId, VolumeKeys, WRAPPED_LEN, unwrap, wrap};
+use slot::Slot;
+
+/// The one format there is.
+pub const FORMAT: u64 = 1;
+/// Bytes of `strongroom.json`, at most: 32 slots and 256 epochs take less than 60,000.
+pub const HEADER_FILE_LEN_MAX: u64 = 64 * 1024;
+/// Slots of a header, at most: each one of the kind that is tried costs a derivation.
+pub const SLOTS_MAX: usize = 32;
+/// Epochs of a header, at most.
+pub const EPOCHS_MAX: usize = 256;
+
+/// The volume header: who can unlock the volume, and its wrapped keys. Holds nothing secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct VolumeHeader {
+    volume: VolumeId,
+    revision: u64,
+    epochs: Vec<WrappedEpoch>,
+    slots: Vec<Slot>,
+    mac: [u8; 32],
+}
+
+/// One epoch key, wrapped under a key derived from the master key.
+#[derive(Clone, PartialEq, Eq)]
+struct WrappedEpoch {
+    epoch: Epoch,
+    wrapped: [u8; WRAPPED_LEN],
+}
+
+/// What unlocking gives.
+#[derive(Clone, Debug)]
+pub struct Unlocked {
+    /// Needed to change slots. Drop it when that is not wanted.
+    pub master: MasterKey,
+    /// What objects are sealed and opened with.
+    pub keys: Arc<VolumeKeys>,
+    /// The slot that the secret opened.
+    pub slot: SlotId,
+}
+
+/// What may be shown of a slot without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotInfo {
+    /// Its number.
+    pub id: SlotId,
+    /// What opens it.
+    pub kind: SlotKind,
+    /// Passphrase slots: the cost of a guess.
+    pub argon2: Option<Argon2Params>,
+}
+
+/// Why bytes are not a volume header.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// Not a header, or not as it was written.
+    #[error("the volume header is damaged: {0}")]
+    Damaged(String),
+    /// Written by a later program.
+    #[error(
+        "the volume has format {0}, this program knows format {FORMAT}: use a newer strongroom"
+    )]
+    NewerFormat(u64),
+}
+
+/// Why a header does not unlock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnlockError {
+    /// No slot of that kind.
+    #[error("the volume has no {0} slot: unlock it with another kind of secret")]
+    NoSlot(SlotKind),
+    /// No slot of that kind opens.
+    #[error("wrong {0}")]
+    WrongSecret(SlotKind),
+    /// The secret is right, the header is not what was written with it.
+    #[error("the volume header was changed by somebody without the key: refusing it")]
+    Tampered,
+}
+
+/// Why a slot cannot be added, changed or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SlotError {
+    /// There is no such slot.
+    #[error("there is no key slot {0}")]
+    NoSuchSlot(SlotId),
+    /// It would leave nobody able to unlock the volume.
+    #[error("slot {0} is the last one: add another before removing it")]
+    LastSlot(SlotId),
+    /// There are as many as there may be.
+    #[error(
+        "the volume has {SLOTS_MAX} key slots, which is as many as there can be: remove one first"
+    )]
+    TooManySlots,
+    /// Argon2 parameters out of bounds.
+    #[error("Argon2id parameters out of bounds: {0}")]
+    Parameters(&'static str),
+}
+
+impl VolumeHeader {
+    /// A new volume with one slot, for `secret`.
+    ///
+    /// # Errors
+    /// [`SlotError::Parameters`].
+    pub fn create(
+        secret: &Secret,
+        argon2: Argon2Params,
+    ) -> Result<(VolumeHeader, Unlocked), SlotError> {
+        let volume = VolumeId::generate();
+        let master = MasterKey::generate();
+        let keys = VolumeKeys::generate(volume);
+        let slot = SlotId(1);
+        let wrapping = master.derive(volume, Purpose::EpochWrap);
+        let epochs = keys
+            .epochs()
+            .map(|(epoch, key)| WrappedEpoch {
+                epoch,
+                wrapped: wrap(&wrapping, &epoch_context(volume, epoch), key),
+            })
+            .collect();
+        let slots = vec![Slot::seal(volume, slot, secret, argon2, &master)?];
+        let mut header = VolumeHeader {
+            volume,
+            revision: 0,
+            epochs,
+            slots,
+            mac: [0; 32],
+        };
+        header.commit(&master);
+        Ok((header, Unlocked { master, keys, slot }))
+    }
+
+    /// Reads a header; nothing in it is authenticated before [`VolumeHeader::unlock`].
+    ///
+    /// # Errors
+    /// Damage is told apart from a format that is newer than this program.
+    pub fn parse(bytes: &[u8]) -> Result<VolumeHeader, HeaderError> {
+        json::parse(bytes)
+    }
+
+    /// The bytes of `strongroom.json`.
+    pub fn encode(&self) -> Vec<u8> {
+        json::encode(self)
+    }
+
+    /// The volume.
+    pub fn volume(&self) -> VolumeId {
+        self.volume
+    }
+
+    /// Grows by one with every change of the header. Clients refuse one lower than they have seen.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The slots, by number.
+    pub fn slots(&self) -> impl Iterator<Item = SlotInfo> {
+        self.slots.iter().map(Slot::info)
+    }
+
+    /// The slots, by number; what `key list` shows.
+    pub fn list(&self) -> Vec<SlotInfo> {
+        self.slots().collect()
+    }
+
+    /// The epochs that the volume has keys of, ascending.
+    pub fn epochs(&self) -> impl Iterator<Item = Epoch> {
+        self.epochs.iter().map(|epoch| epoch.epoch)
+    }
+
+    /// Tries the secret on all slots of its kind and authenticates the whole header. Takes a good part of a second for each
+    /// passphrase slot and the memory that the slot names: not for a thread that others wait for.
+    ///
+    /// # Errors
+    /// See [`UnlockError`].
+    pub fn unlock(&self, secret: &Secret) -> Result<Unlocked, UnlockError> {
+        let kind = secret.kind();
+        let mut slots = self
+            .slots
+            .iter()
+            .filter(|slot| slot.kind() == kind)
+            .peekable();
+        if slots.peek().is_none() {
+            return Err(UnlockError::NoSlot(kind));
+        }
+        let (slot, master) = slots
+            .find_map(|slot| Some((slot.id, slot.open(self.volume, secret)?)))
+            .ok_or(UnlockError::WrongSecret(kind))?;
+        self.mac_state(&master)
+            .verify_slice(&self.mac)
+            .map_err(|_| UnlockError::Tampered)?;
+        let wrapping = master.derive(self.volume, Purpose::EpochWrap);
+        let mut epochs = Vec::with_capacity(self.epochs.len());
+        for WrappedEpoch { epoch, wrapped } in &self.epochs {
+            let key = unwrap(&wrapping, &epoch_context(self.volume, *epoch), wrapped)
+                .ok_or(UnlockError::Tampered)?;
+            epochs.push((*epoch, key));
+        }
+        let keys = VolumeKeys::from_epochs(self.volume, epochs).ok_or(UnlockError::Tampered)?;
+        Ok(Unlocked { master, keys, slot })
+    }
+
+    /// Adds a slot. `master` must be what this header was unlocked with.
+    ///
+    /// # Errors
+    /// [`SlotError::TooManySlots`], [`SlotError::Parameters`].
+    pub fn add_slot(
+        &mut self,
+        master: &MasterKey,
+        secret: &Secret,
+        argon2: Argon2Params,
+    ) -> Result<SlotId, SlotError> {
+        if self.slots.len() >= SLOTS_MAX {
+            return Err(SlotError::TooManySlots);
+        }
+        let used: BTreeSet<SlotId> = self.slots.iter().map(|slot| slot.id).collect();
+        let id = (1..)
+            .map(SlotId)
+            .find(|id| !used.contains(id))
+            .ok_or(SlotError::TooManySlots)?;
+        self.slots
+            .push(Slot::seal(self.volume, id, secret, argon2, master)?);
+        self.slots.sort_by_key(|slot| slot.id);
+        self.commit(master);
+        Ok(id)
+    }
+
+    /// Removes a slot. Who has its secret *and* an old copy of the header can still unlock with both.
+    ///
+    /// # Errors
+    /// [`SlotError::NoSuchSlot`], [`SlotError::LastSlot`].
+    pub fn remove_slot(&mut self, master: &MasterKey, id: SlotId) -> Result<(), SlotError> {
+        let at = self
+            .slots
+            .iter()
+            .position(|slot| slot.id == id)
+            .ok_or(SlotError::NoSuchSlot(id))?;
+        if self.slots.len() == 1 {
+            return Err(SlotError::LastSlot(id));
+        }
+        self.slots.remove(at);
+        self.commit(master);
+        Ok(())
+    }
+
+    /// Gives a slot another secret, which may be of another kind.
+    ///
+    /// # Errors
+    /// [`SlotError::NoSuchSlot`], [`SlotError::Parameters`].
+    pub fn change_slot(
+        &mut self,
+        master: &MasterKey,
+        id: SlotId,
+        secret: &Secret,
+        argon2: Argon2Params,
+    ) -> Result<(), SlotError> {
+        let slot = self
+            .slots
+            .iter_mut()
+            .find(|slot| slot.id == id)
+            .ok_or(SlotError::NoSuchSlot(id))?;
+        *slot = Slot::seal(self.volume, id, secret, argon2, master)?;
+        self.commit(master);
+        Ok(())
+    }
+
+    /// Counts the revision up and authenticates the present content.
+    fn commit(&mut self, master: &MasterKey) {
+        self.revision += 1;
+        self.mac = self.mac_state(master).finalize().into_bytes().into();
+    }
+
+    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+    fn mac_state(&self, master: &MasterKey) -> Hmac<Sha256> {
+        let key = master.derive(self.volume, Purpose::HeaderMac);
+        let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("a key of any length");
+        mac.update(&self.canonical());
+        mac
+    }
+
+    /// Everything but the MAC, in one encoding only. Each field has a fixed length or is preceded by a count.
+    fn canonical(&self) -> Vec<u8> {
+        let mut bytes = b"strongroom/1/header".to_vec();
+        bytes.extend_from_slice(&FORMAT.to_be_bytes());
+        bytes.extend_from_slice(&self.volume.0);
+        bytes.extend_from_slice(&self.revision.to_be_bytes());
+        bytes.extend_from_slice(&(self.epochs.len() as u64).to_be_bytes());
+        for WrappedEpoch { epoch, wrapped } in &self.epochs {
+            bytes.extend_from_slice(&epoch.0.to_be_bytes());
+            bytes.extend_from_slice(wrapped);
+        }
+        bytes.extend_from_slice(&(self.slots.len() as u64).to_be_bytes());
+        for slot in &self.slots {
+            bytes.extend_from_slice(&slot.context(self.volume));
+            bytes.extend_from_slice(&slot.wrapped);
+        }
+        bytes
+    }
+
+    /// Tells accidents apart from wrong secrets, without a key. Says nothing about intent: whoever changes the header can compute it too.
+    fn checksum(&self) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(self.canonical())
+            .chain_update(self.mac)
+            .finalize()
+            .into()
+    }
+}
+
+impl fmt::Debug for VolumeHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VolumeHeader")
+            .field("volume", &self.volume)
+            .field("revision", &self.revision)
+            .field("slots", &self.list())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a wrapped epoch key is bound to.
+fn epoch_context(volume: VolumeId, epoch: Epoch) -> Vec<u8> {
+    let mut context = b"strongroom/1/epoch".to_vec();
+    context.extend_from_slice(&volume.0);
+    context.extend_from_slice(&epoch.0.to_be_bytes());
+    context
+}

@@ -1,0 +1,238 @@
+//! The header in the store, twice: so that neither a lost object nor a crash between two writes loses the volume.
+
+use bytes::Bytes;
+
+use super::{HEADER_FILE_LEN_MAX, HeaderError, Unlocked, VolumeHeader};
+use crate::store::{Condition, Store, StoreError, StoreErrorKind};
+
+/// Where the header is; who wins the conditional write of this one decides.
+pub const PRIMARY_KEY: &str = "strongroom.json";
+/// The same again.
+pub const COPY_KEY: &str = "strongroom.copy.json";
+
+/// A header as it was found.
+#[derive(Clone, Debug)]
+pub struct LoadedHeader {
+    /// The header.
+    pub header: VolumeHeader,
+    /// What `strongroom.json` must still be when it is replaced.
+    pub expected: Condition,
+    /// Which of the two it came from.
+    pub source: HeaderSource,
+}
+
+/// Where a header came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderSource {
+    /// `strongroom.json`.
+    Primary,
+    /// `strongroom.copy.json`, for this reason.
+    Copy {
+        /// What is wrong with `strongroom.json`.
+        why: String,
+    },
+}
+
+/// Why there is no header to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The bucket does not exist.
+    #[error("there is no bucket {0}")]
+    NoBucket(String),
+    /// Nothing at this place.
+    #[error("there is no volume at {0}: make one with `strongroom init`")]
+    NoVolume(String),
+    /// Both copies are bad.
+    #[error("the volume header is damaged in both copies: {primary}; copy: {copy}")]
+    Damaged {
+        /// What is wrong with `strongroom.json`.
+        primary: String,
+        /// What is wrong with `strongroom.copy.json`.
+        copy: String,
+    },
+    /// Written by a later program.
+    #[error("the volume has format {0}, this program knows format {known}: use a newer strongroom", known = super::FORMAT)]
+    NewerFormat(u64),
+    /// The store failed.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+/// Why a header could not be stored.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// Somebody else replaced or made it meanwhile.
+    #[error("the volume header was changed by somebody else at the same time: try again")]
+    Conflict,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<StoreError> for LoadError {
+    fn from(error: StoreError) -> LoadError {
+        match error.kind {
+            StoreErrorKind::NoBucket => LoadError::NoBucket(error.key),
+            _ => LoadError::Store(error),
+        }
+    }
+}
+
+/// One of the two objects as it was found.
+struct Found {
+    header: Result<VolumeHeader, String>,
+    condition: Condition,
+}
+
+/// Reads one of the two. Errors are those of the store and of a format that must not be passed over.
+async fn read(store: &Store, key: &str) -> Result<Found, LoadError> {
+    // The range bounds what is read of an object that somebody made huge.
+    let range = 0..HEADER_FILE_LEN_MAX + 1;
+    let found = |header: Result<VolumeHeader, String>, condition| Ok(Found { header, condition });
+    let (head, bytes) = match store
+        .get_bytes(key, Some(range), HEADER_FILE_LEN_MAX + 1)
+        .await
+    {
+        Ok(object) => object,
+        Err(error) if error.kind == StoreErrorKind::NotFound => {
+            return found(Err("missing".to_owned()), Condition::Absent);
+        }
+        // A range of an empty object.
+        Err(error) if error.kind == StoreErrorKind::Range => (store.head(key).await?, Bytes::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let condition = head.etag.map_or(Condition::None, Condition::Matches);
+    match VolumeHeader::parse(&bytes) {
+        Ok(header) => found(Ok(header), condition),
+        Err(HeaderError::NewerFormat(format)) => Err(LoadError::NewerFormat(format)),
+        Err(HeaderError::Damaged(why)) => found(Err(why), condition),
+    }
+}
+
+impl VolumeHeader {
+    /// Reads `strongroom.json`; if that is missing or damaged, `strongroom.copy.json`, which
+    /// [`LoadedHeader::source`] tells. Nothing of it is authenticated before [`VolumeHeader::unlock`].
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub async fn load(store: &Store) -> Result<LoadedHeader, LoadError> {
+        let primary = read(store, PRIMARY_KEY).await?;
+        let why = match primary.header {
+            Ok(header) => {
+                return Ok(LoadedHeader {
+                    header,
+                    expected: primary.condition,
+                    source: HeaderSource::Primary,
+                });
+            }
+            Err(why) => why,
+        };
+        let copy = read(store, COPY_KEY).await?;
+        match copy.header {
+            Ok(header) => {
+                tracing::warn!("{PRIMARY_KEY} is unusable ({why}), using {COPY_KEY}");
+                Ok(LoadedHeader {
+                    header,
+                    expected: primary.condition,
+                    source: HeaderSource::Copy { why },
+                })
+            }
+            Err(_)
+                if primary.condition == Condition::Absent
+                    && copy.condition == Condition::Absent =>
+            {
+                Err(LoadError::NoVolume(display_url(store)))
+            }
+            Err(copy) => Err(LoadError::Damaged { primary: why, copy }),
+        }
+    }
+
+    /// Stores the header: `strongroom.json` on the condition `expected` (of [`LoadedHeader::expected`]; [`Condition::Absent`] for a new volume),
+    /// then the copy. A crash between the two leaves the new header and an old copy, which the next [`LoadedHeader::repair`] replaces.
+    ///
+    /// # Errors
+    /// [`SaveError::Conflict`]: nothing of this header was stored.
+    pub async fn save(&self, store: &Store, expected: Condition) -> Result<(), SaveError> {
+        let bytes = Bytes::from(self.encode());
+        put_primary(store, &bytes, expected).await?;
+        store
+            .put(COPY_KEY, vec![bytes], Condition::None, &[])
+            .await?;
+        Ok(())
+    }
+}
+
+/// Stores `strongroom.json`. A condition that fails because an earlier try of ours succeeded is a success.
+async fn put_primary(store: &Store, bytes: &Bytes, expected: Condition) -> Result<(), SaveError> {
+    match store
+        .put(PRIMARY_KEY, vec![bytes.clone()], expected, &[])
+        .await
+    {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == StoreErrorKind::Precondition => {
+            let range = 0..HEADER_FILE_LEN_MAX + 1;
+            let (_, there) = store
+                .get_bytes(PRIMARY_KEY, Some(range), HEADER_FILE_LEN_MAX + 1)
+                .await?;
+            if there == bytes {
+                Ok(())
+            } else {
+                Err(SaveError::Conflict)
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl LoadedHeader {
+    /// Makes both objects this header, whichever of them was missing, damaged or old. To be called at a writable mount; takes what
+    /// unlocking gave as a proof that the header is authentic. Returns whether something was written.
+    ///
+    /// # Errors
+    /// The store's. Somebody else's simultaneous repair is none.
+    pub async fn repair(&self, store: &Store, _authentic: &Unlocked) -> Result<bool, StoreError> {
+        let bytes = Bytes::from(self.header.encode());
+        if let HeaderSource::Copy { .. } = self.source {
+            return match put_primary(store, &bytes, self.expected.clone()).await {
+                Ok(()) => {
+                    tracing::warn!("{PRIMARY_KEY} is written anew from {COPY_KEY}");
+                    Ok(true)
+                }
+                Err(SaveError::Conflict) => Ok(false),
+                Err(SaveError::Store(error)) => Err(error),
+            };
+        }
+        let copy = match read(store, COPY_KEY).await {
+            Ok(copy) => copy,
+            Err(LoadError::Store(error)) => return Err(error),
+            // A copy in a newer format beside a header in ours: somebody is at work there.
+            Err(_) => return Ok(false),
+        };
+        if copy.header.as_ref() == Ok(&self.header) {
+            return Ok(false);
+        }
+        // A copy that is newer than what was loaded belongs to a change made meanwhile.
+        if copy
+            .header
+            .is_ok_and(|copy| copy.revision > self.header.revision)
+        {
+            return Ok(false);
+        }
+        match store.put(COPY_KEY, vec![bytes], copy.condition, &[]).await {
+            Ok(_) => {
+                tracing::warn!("{COPY_KEY} was missing, damaged or old, and is written anew");
+                Ok(true)
+            }
+            Err(error) if error.kind == StoreErrorKind::Precondition => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn display_url(store: &Store) -> String {
+    let url = store.url();
+    match url.prefix.as_str() {
+        "" => format!("s3://{}", url.bucket),
+        prefix => format!("s3://{}/{prefix}", url.bucket),
+    }
+}

@@ -1,0 +1,592 @@
+//! The header without a store: slots, authentication, damage, the recovery key, reading secrets.
+
+use std::{collections::HashSet, io::Write as _, os::unix::fs::PermissionsExt};
+
+use proptest::prelude::*;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::seal::keys::KeyBytes;
+
+/// As cheap as is accepted.
+const CHEAP: Argon2Params = Argon2Params::FLOOR;
+
+fn passphrase(text: &str) -> Secret {
+    Secret::passphrase(Zeroizing::new(text.into())).unwrap()
+}
+
+fn key_file(byte: u8) -> Secret {
+    Secret::key_file(Zeroizing::new((0..64).map(|i| byte ^ i).collect())).unwrap()
+}
+
+fn created() -> (VolumeHeader, Unlocked) {
+    VolumeHeader::create(&key_file(1), CHEAP).unwrap()
+}
+
+/// The header as JSON, changed, with the checksum that belongs to it unless it is to stay wrong.
+fn tampered(header: &VolumeHeader, change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let mut json: serde_json::Value = serde_json::from_slice(&header.encode()).unwrap();
+    change(&mut json);
+    serde_json::to_vec(&json).unwrap()
+}
+
+/// Parses, trying the checksum that the parser would compute: what an attacker does.
+fn parse_with_fresh_checksum(
+    header: &VolumeHeader,
+    change: impl FnOnce(&mut VolumeHeader),
+) -> Result<VolumeHeader, HeaderError> {
+    let mut changed = header.clone();
+    change(&mut changed);
+    VolumeHeader::parse(&changed.encode())
+}
+
+#[test]
+fn every_kind_of_slot_opens_with_its_secret_and_no_other() {
+    let (mut header, made) = created();
+    let recovery = RecoveryKey::generate();
+    header
+        .add_slot(&made.master, &passphrase("correct horse"), CHEAP)
+        .unwrap();
+    header
+        .add_slot(&made.master, &recovery.clone().into(), CHEAP)
+        .unwrap();
+    let header = VolumeHeader::parse(&header.encode()).unwrap();
+    assert_eq!(header.revision(), 3);
+    assert_eq!(
+        header
+            .list()
+            .iter()
+            .map(|slot| (slot.id.0, slot.kind))
+            .collect::<Vec<_>>(),
+        [
+            (1, SlotKind::KeyFile),
+            (2, SlotKind::Passphrase),
+            (3, SlotKind::RecoveryKey)
+        ]
+    );
+    assert_eq!(header.list()[1].argon2, Some(CHEAP));
+
+    for (secret, slot) in [
+        (key_file(1), 1),
+        (passphrase("correct horse"), 2),
+        (recovery.into(), 3),
+    ] {
+        let unlocked = header.unlock(&secret).unwrap();
+        assert_eq!(unlocked.slot, SlotId(slot));
+        assert_eq!(unlocked.master.0.expose(), made.master.0.expose());
+        assert_eq!(
+            unlocked.keys.current_key().expose(),
+            made.keys.current_key().expose()
+        );
+        assert_eq!(unlocked.keys.volume(), header.volume());
+    }
+    for secret in [
+        key_file(2),
+        passphrase("correct horse "),
+        RecoveryKey::generate().into(),
+    ] {
+        let kind = secret.kind();
+        assert_eq!(
+            header.unlock(&secret).unwrap_err(),
+            UnlockError::WrongSecret(kind)
+        );
+    }
+}
+
+#[test]
+fn a_secret_of_a_kind_without_a_slot_is_told_apart_from_a_wrong_one() {
+    let (header, _) = created();
+    let error = header.unlock(&passphrase("x")).unwrap_err();
+    assert_eq!(error, UnlockError::NoSlot(SlotKind::Passphrase));
+    assert_eq!(
+        error.to_string(),
+        "the volume has no passphrase slot: unlock it with another kind of secret"
+    );
+    assert_eq!(
+        header.unlock(&key_file(9)).unwrap_err().to_string(),
+        "wrong key file"
+    );
+}
+
+#[test]
+fn the_default_cost_is_the_documented_one_and_works() {
+    assert_eq!(
+        Argon2Params::default(),
+        Argon2Params {
+            passes: 3,
+            memory_kib: 65536,
+            lanes: 4
+        }
+    );
+    let (header, _) = VolumeHeader::create(&passphrase("p"), Argon2Params::default()).unwrap();
+    assert!(header.unlock(&passphrase("p")).is_ok());
+}
+
+#[test]
+fn the_last_slot_cannot_be_removed() {
+    let (mut header, made) = created();
+    assert_eq!(
+        header.remove_slot(&made.master, SlotId(1)),
+        Err(SlotError::LastSlot(SlotId(1)))
+    );
+    assert_eq!(
+        header.remove_slot(&made.master, SlotId(7)),
+        Err(SlotError::NoSuchSlot(SlotId(7)))
+    );
+    let second = header.add_slot(&made.master, &key_file(2), CHEAP).unwrap();
+    header.remove_slot(&made.master, SlotId(1)).unwrap();
+    assert_eq!(
+        header.unlock(&key_file(1)).unwrap_err(),
+        UnlockError::WrongSecret(SlotKind::KeyFile)
+    );
+    assert_eq!(header.unlock(&key_file(2)).unwrap().slot, second);
+    assert_eq!(header.revision(), 3);
+}
+
+#[test]
+fn a_changed_slot_opens_with_the_new_secret_only() {
+    let (mut header, made) = created();
+    header
+        .change_slot(&made.master, SlotId(1), &passphrase("new"), CHEAP)
+        .unwrap();
+    assert!(header.unlock(&passphrase("new")).is_ok());
+    assert_eq!(
+        header.unlock(&key_file(1)).unwrap_err(),
+        UnlockError::NoSlot(SlotKind::KeyFile)
+    );
+    assert_eq!(
+        header.change_slot(&made.master, SlotId(2), &passphrase("new"), CHEAP),
+        Err(SlotError::NoSuchSlot(SlotId(2)))
+    );
+}
+
+#[test]
+fn slots_are_bounded_and_a_full_header_fits_its_file() {
+    let (mut header, made) = created();
+    for i in 1..SLOTS_MAX {
+        header
+            .add_slot(&made.master, &key_file(i as u8), CHEAP)
+            .unwrap();
+    }
+    assert_eq!(
+        header.add_slot(&made.master, &key_file(0), CHEAP),
+        Err(SlotError::TooManySlots)
+    );
+    header.epochs = (0..EPOCHS_MAX as u32)
+        .map(|n| WrappedEpoch {
+            epoch: Epoch(u32::MAX - 1000 + n),
+            wrapped: [0xff; WRAPPED_LEN],
+        })
+        .collect();
+    let bytes = header.encode();
+    assert!(
+        (bytes.len() as u64) < HEADER_FILE_LEN_MAX,
+        "{}",
+        bytes.len()
+    );
+    assert!(VolumeHeader::parse(&bytes).is_ok());
+}
+
+#[test]
+fn parameters_out_of_bounds_are_refused_before_anything_is_derived() {
+    let (mut header, made) = created();
+    let slot = header
+        .add_slot(&made.master, &passphrase("p"), CHEAP)
+        .unwrap();
+    for (field, value) in [
+        ("passes", 1),
+        ("passes", 65),
+        ("memory_kib", 19 * 1024 - 1),
+        ("memory_kib", 1024 * 1024 + 1),
+        ("memory_kib", u32::MAX),
+        ("lanes", 0),
+        ("lanes", 65),
+    ] {
+        let bytes = tampered(&header, |json| {
+            json["slots"][1]["argon2id"][field] = value.into()
+        });
+        let error = VolumeHeader::parse(&bytes).unwrap_err().to_string();
+        assert!(
+            error.contains("Argon2id parameters out of bounds"),
+            "{field} {value}: {error}"
+        );
+    }
+    let weak = Argon2Params { passes: 1, ..CHEAP };
+    assert!(matches!(
+        header.add_slot(&made.master, &passphrase("p"), weak),
+        Err(SlotError::Parameters(_))
+    ));
+    assert!(matches!(
+        header.change_slot(&made.master, slot, &passphrase("p"), weak),
+        Err(SlotError::Parameters(_))
+    ));
+    assert!(matches!(
+        VolumeHeader::create(&passphrase("p"), weak),
+        Err(SlotError::Parameters(_))
+    ));
+}
+
+#[test]
+fn a_header_changed_without_the_key_does_not_unlock() {
+    let (mut header, made) = created();
+    let second = header.add_slot(&made.master, &key_file(2), CHEAP).unwrap();
+    let old = header.clone();
+    header
+        .add_slot(&made.master, &passphrase("p"), CHEAP)
+        .unwrap();
+    let (other, _) = created();
+
+    let cases: Vec<(&str, Box<dyn FnOnce(&mut VolumeHeader)>)> = vec![
+        ("a higher revision", Box::new(|h| h.revision += 1)),
+        ("a lower revision", Box::new(|h| h.revision -= 1)),
+        (
+            "a slot taken away",
+            Box::new(|h| h.slots.retain(|slot| slot.id != SlotId(3))),
+        ),
+        ("slots renumbered", Box::new(|h| h.slots[2].id = SlotId(4))),
+        (
+            "a slot of an old header put back",
+            Box::new(move |h| h.slots = old.slots),
+        ),
+        (
+            "an epoch key changed",
+            Box::new(|h| h.epochs[0].wrapped[20] ^= 1),
+        ),
+        (
+            "an epoch renumbered",
+            Box::new(|h| h.epochs[0].epoch = Epoch(2)),
+        ),
+        (
+            "another volume's epoch",
+            Box::new(move |h| h.epochs = other.epochs),
+        ),
+        ("a MAC changed", Box::new(|h| h.mac[0] ^= 1)),
+    ];
+    for (what, change) in cases {
+        let changed = parse_with_fresh_checksum(&header, change).unwrap();
+        assert_eq!(
+            changed.unlock(&key_file(1)).unwrap_err(),
+            UnlockError::Tampered,
+            "{what}"
+        );
+    }
+
+    // What a slot itself is bound to: the secret stops opening it at all.
+    let wrong = UnlockError::WrongSecret(SlotKind::KeyFile);
+    let changed = parse_with_fresh_checksum(&header, |h| h.volume.0[0] ^= 1).unwrap();
+    assert_eq!(changed.unlock(&key_file(1)).unwrap_err(), wrong);
+    let changed = parse_with_fresh_checksum(&header, |h| {
+        h.slots.retain(|slot| slot.id == second);
+        h.slots[0].id = SlotId(9);
+    })
+    .unwrap();
+    assert_eq!(changed.unlock(&key_file(2)).unwrap_err(), wrong);
+}
+
+#[test]
+fn weaker_derivation_parameters_put_into_a_header_make_it_useless_not_weak() {
+    let strong = Argon2Params { passes: 3, ..CHEAP };
+    let (header, _) = VolumeHeader::create(&passphrase("p"), strong).unwrap();
+    let changed = parse_with_fresh_checksum(&header, |h| {
+        let slot = &h.slots[0];
+        h.slots[0] = Slot::assemble(
+            slot.id,
+            slot.kind(),
+            Some(CHEAP),
+            slot.salt().to_vec(),
+            slot.wrapped,
+        )
+        .unwrap();
+    })
+    .unwrap();
+    assert_eq!(
+        changed.unlock(&passphrase("p")).unwrap_err(),
+        UnlockError::WrongSecret(SlotKind::Passphrase)
+    );
+}
+
+#[test]
+fn damage_is_told_apart_from_a_wrong_secret_without_a_key() {
+    let (header, _) = created();
+    let bytes = header.encode();
+    for at in 0..bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x04;
+        match VolumeHeader::parse(&flipped) {
+            Err(HeaderError::Damaged(_)) => {}
+            // "format": 1 read as another number.
+            Err(HeaderError::NewerFormat(found)) => assert_eq!(found, 5),
+            // White space between the fields may change.
+            Ok(parsed) => assert!(parsed == header, "byte {at}"),
+        }
+    }
+    for len in 0..bytes.len() - 1 {
+        assert!(
+            matches!(
+                VolumeHeader::parse(&bytes[..len]),
+                Err(HeaderError::Damaged(_))
+            ),
+            "{len}"
+        );
+    }
+}
+
+#[test]
+fn what_is_not_in_the_format_is_refused() {
+    let (header, _) = created();
+    let refused = |change: &dyn Fn(&mut serde_json::Value)| {
+        matches!(
+            VolumeHeader::parse(&tampered(&header, change)),
+            Err(HeaderError::Damaged(_))
+        )
+    };
+    assert!(!refused(&|_| {}));
+    assert!(refused(&|json| json["extra"] = 1.into()));
+    assert!(refused(&|json| json["slots"][0]["extra"] = 1.into()));
+    assert!(refused(&|json| json["epochs"][0]["extra"] = 1.into()));
+    assert!(refused(&|json| json["slots"][0]["kind"] = "keyfile".into()));
+    assert!(refused(&|json| json["slots"] = serde_json::json!([])));
+    assert!(refused(&|json| json["epochs"] = serde_json::json!([])));
+    assert!(refused(
+        &|json| json["slots"][0]["argon2id"] =
+            serde_json::json!({"passes": 3, "memory_kib": 65536, "lanes": 4})
+    ));
+    assert!(refused(&|json| json["volume"] = json["volume"]
+        .as_str()
+        .unwrap()
+        .to_uppercase()
+        .replace('0', "A")
+        .into()));
+    assert!(refused(&|json| json["format"] = 0.into()));
+    assert!(refused(&|json| json["format"] = "1".into()));
+    let duplicated = String::from_utf8(header.encode()).unwrap().replacen(
+        "\"revision\": 1,",
+        "\"revision\": 1, \"revision\": 1,",
+        1,
+    );
+    assert!(matches!(
+        VolumeHeader::parse(duplicated.as_bytes()),
+        Err(HeaderError::Damaged(_))
+    ));
+    assert!(matches!(
+        VolumeHeader::parse(&vec![b' '; 65537]),
+        Err(HeaderError::Damaged(_))
+    ));
+}
+
+#[test]
+fn a_newer_format_is_named_whatever_else_it_holds() {
+    let error = VolumeHeader::parse(br#"{"format": 2, "something": ["new"]}"#).unwrap_err();
+    assert_eq!(error, HeaderError::NewerFormat(2));
+    assert_eq!(
+        error.to_string(),
+        "the volume has format 2, this program knows format 1: use a newer strongroom"
+    );
+}
+
+#[test]
+fn debug_output_of_secrets_shows_their_kind_only() {
+    let (_, unlocked) = created();
+    let recovery = RecoveryKey::generate();
+    assert_eq!(format!("{:?}", passphrase("hunter2")), "Secret(passphrase)");
+    assert_eq!(format!("{:?}", key_file(3)), "Secret(key-file)");
+    assert_eq!(format!("{recovery:?}"), "RecoveryKey(..)");
+    let shown = format!("{unlocked:?}");
+    assert!(
+        shown.contains("KeyBytes(..)") && !shown.contains("epochs"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_recovery_key_survives_how_people_write_it_down() {
+    let key = RecoveryKey::generate();
+    let text = key.to_text();
+    assert_eq!(text.len(), 71);
+    assert!(text.split('-').all(|group| group.len() == 8));
+    let confused = text
+        .replace('0', "O")
+        .replace('1', "l")
+        .replace('V', "u")
+        .to_lowercase()
+        .replace('-', " \n ");
+    for variant in [
+        text.to_string(),
+        confused,
+        text.replace('-', ""),
+        format!("# a comment\n\t{}\r\n", text.replace('-', "\u{2013}")),
+    ] {
+        assert_eq!(
+            RecoveryKey::parse(&variant).unwrap().expose(),
+            key.expose(),
+            "{variant}"
+        );
+    }
+}
+
+#[test]
+fn a_typing_error_in_a_recovery_key_is_named_by_its_group() {
+    let key = RecoveryKey(KeyBytes::from_slice(&[0x5a; 32]).unwrap());
+    let text = key.to_text();
+    let mut noticed = 0;
+    for at in 0..text.len() {
+        if text.as_bytes()[at] == b'-' {
+            continue;
+        }
+        let mut typed = text.as_bytes().to_vec();
+        typed[at] = if typed[at] == b'7' { b'8' } else { b'7' };
+        match RecoveryKey::parse(std::str::from_utf8(&typed).unwrap()) {
+            Err(SecretError::RecoveryGroup { group }) => {
+                assert_eq!(group, at / 9 + 1);
+                noticed += 1;
+            }
+            Err(error) => panic!("{error}"),
+            Ok(_) => {}
+        }
+    }
+    assert!(noticed >= 62, "{noticed} of 64");
+    // Groups that changed places, although all are of the same bytes.
+    let groups: Vec<&str> = text.split('-').collect();
+    assert_eq!(groups.iter().collect::<HashSet<_>>().len(), 8);
+    let mut swapped = groups.clone();
+    swapped.swap(1, 2);
+    assert!(matches!(
+        RecoveryKey::parse(&swapped.join("-")),
+        Err(SecretError::RecoveryGroup { group: 2 })
+    ));
+    assert!(matches!(
+        RecoveryKey::parse(&groups[..7].join("-")),
+        Err(SecretError::RecoveryLength { found: 56 })
+    ));
+    assert!(matches!(
+        RecoveryKey::parse(&format!("{}-7", &*text)),
+        Err(SecretError::RecoveryLength { found: 65 })
+    ));
+    assert!(matches!(
+        RecoveryKey::parse("passw*rd"),
+        Err(SecretError::RecoveryCharacter)
+    ));
+}
+
+#[test]
+fn a_recovery_key_file_is_for_its_owner_and_never_overwrites() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("recovery");
+    let key = RecoveryKey::generate();
+    key.write_file(&path, "Strongroom recovery key\nfor s3://bucket/laptop")
+        .unwrap();
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(
+        RecoveryKey::read_file(&path).unwrap().expose(),
+        key.expose()
+    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 4);
+    assert_eq!(
+        key.write_file(&path, "").unwrap_err().kind(),
+        std::io::ErrorKind::AlreadyExists
+    );
+}
+
+#[test]
+fn exactly_one_newline_is_not_part_of_a_passphrase() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pass");
+    for (content, expected) in [
+        ("a b\n", "a b"),
+        ("a\n\n", "a\n"),
+        ("a", "a"),
+        ("a\r\n", "a\r"),
+        (" a", " a"),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        match Secret::passphrase_from_file(&path).unwrap() {
+            Secret::Passphrase(bytes) => assert_eq!(*bytes, expected.as_bytes()),
+            other => panic!("{other:?}"),
+        }
+    }
+    for content in ["", "\n"] {
+        std::fs::write(&path, content).unwrap();
+        assert!(matches!(
+            Secret::passphrase_from_file(&path),
+            Err(SecretError::EmptyPassphrase)
+        ));
+    }
+    std::fs::write(&path, vec![b'x'; PASSPHRASE_LEN_MAX]).unwrap();
+    assert!(Secret::passphrase_from_file(&path).is_ok());
+    std::fs::write(&path, vec![b'x'; PASSPHRASE_LEN_MAX + 1]).unwrap();
+    assert!(matches!(
+        Secret::passphrase_from_file(&path),
+        Err(SecretError::LongPassphrase)
+    ));
+}
+
+#[test]
+fn a_huge_file_is_not_read_as_a_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("disk.img");
+    std::fs::File::create(&path)
+        .unwrap()
+        .set_len(10 << 30)
+        .unwrap();
+    let started = std::time::Instant::now();
+    let error = Secret::key_file_from(&path).unwrap_err();
+    assert!(matches!(
+        error,
+        SecretError::FileTooLarge {
+            max: KEY_FILE_LEN_MAX,
+            ..
+        }
+    ));
+    assert!(error.to_string().contains("disk.img"));
+    assert!(started.elapsed().as_secs() < 2);
+    assert!(matches!(
+        Secret::passphrase_from_file(dir.path()),
+        Err(SecretError::Io { .. })
+    ));
+    assert!(matches!(
+        Secret::passphrase_from_file(&dir.path().join("absent")),
+        Err(SecretError::Io { .. })
+    ));
+}
+
+#[test]
+fn a_key_file_is_taken_as_it_is_and_must_look_random() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let mut content = vec![b'k'; 40];
+    content[3] = 0;
+    content[39] = b'\n';
+    file.write_all(&content).unwrap();
+    match Secret::key_file_from(file.path()).unwrap() {
+        Secret::KeyFile(bytes) => assert_eq!(*bytes, content),
+        other => panic!("{other:?}"),
+    }
+    for bad in [
+        vec![],
+        (0..31).collect(),
+        vec![0; 64],
+        vec![7; KEY_FILE_LEN_MAX + 1],
+    ] {
+        assert!(matches!(
+            Secret::key_file(Zeroizing::new(bad)),
+            Err(SecretError::KeyFile)
+        ));
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_recovery_key_reads_back(bytes: [u8; 32]) {
+        let key = RecoveryKey(KeyBytes::from_slice(&bytes).unwrap());
+        let read = RecoveryKey::parse(&key.to_text()).unwrap();
+        prop_assert_eq!(read.expose(), &bytes);
+    }
+
+    #[test]
+    fn arbitrary_text_is_no_header_and_no_recovery_key(text in "\\PC{0,300}") {
+        prop_assert!(VolumeHeader::parse(text.as_bytes()).is_err());
+        prop_assert!(RecoveryKey::parse(&text).is_err());
+    }
+}
