@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -25,6 +26,9 @@ pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is read of an upload that was refused, before its connection is given up.
 const DRAIN_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long a refused upload may pause.
+const DRAIN_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What belongs to one request; rides along in its extensions.
 pub(super) struct RequestContext {
@@ -110,15 +114,15 @@ pub(super) async fn handle(
     Ok(answer.map(|body| AnswerBody::new(body, context, is_head)))
 }
 
-/// Reads what is left of a refused upload, up to a limit.
+/// Reads what is left of a refused upload, up to a limit and for as long as it keeps coming.
 async fn drain(context: &RequestContext) {
     let unread = context.unread.lock().take();
     let Some(mut body) = unread else { return };
     let mut drained = 0;
     while drained < DRAIN_LIMIT_BYTES {
-        match body.frame().await {
-            Some(Ok(frame)) => drained += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Some(Err(_)) | None => return,
+        match tokio::time::timeout(DRAIN_IDLE_TIMEOUT, body.frame()).await {
+            Ok(Some(Ok(frame))) => drained += frame.data_ref().map_or(0, |data| data.len() as u64),
+            _ => return,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -27,6 +28,9 @@ const BATCH_BYTES: usize = 512 * 1024;
 const BATCH_PIECES: usize = 1024;
 /// The largest object of one PUT, and the largest part, as S3 has it.
 const MAX_BODY_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+
+/// How long a body may pause before its upload is given up; S3 waits some 20 s.
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What the request announced about its body.
 pub(super) struct Announced {
@@ -136,7 +140,10 @@ pub(super) async fn receive(
     let mut writer = Writer { idle: Some(sink), busy: None };
     let (mut batch, mut batch_bytes, mut total) = (Vec::new(), 0, 0u64);
     if let Some(mut body) = body {
-        while let Some(piece) = body.next().await {
+        loop {
+            let next = tokio::time::timeout(BODY_IDLE_TIMEOUT, body.next()).await;
+            let next = next.map_err(|_| s3_error!(RequestTimeout, "The body stopped coming."))?;
+            let Some(piece) = next else { break };
             let piece = piece.map_err(|error| body_error(&*error))?;
             total += piece.len() as u64;
             if total > announced.length.unwrap_or(MAX_BODY_BYTES) {

@@ -1,0 +1,11 @@
+//! The embedded S3 server, asked over real sockets by the AWS SDK.
+
+mod auth;
+mod bodies;
+mod conditions;
+mod crash;
+mod faults;
+mod listing;
+mod multipart;
+mod speed;
+mod support;
