@@ -1,0 +1,125 @@
+//! `kill -9` at random points: what was fsynced is there, and the tree is consistent.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::FileExt,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    harness::{Site, Transport, tool},
+    tree::{mixed, noise, snapshot},
+};
+
+const ROUNDS: u64 = 25;
+
+/// What an application was promised: (file, length, seed), noted only after fsync of the file and its directory returned.
+type Promises = Arc<Mutex<Vec<(String, usize, u64)>>>;
+
+/// Writes files and fsyncs them until told to stop or until the mount dies.
+fn keep_promising(dir: &Path, round: u64, promises: &Promises, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+    let dir = dir.to_owned();
+    let promises = promises.clone();
+    let stop = stop.clone();
+    std::thread::spawn(move || {
+        let _ = fs::create_dir(dir.join("promised"));
+        for index in 0u64.. {
+            if stop.load(Ordering::Acquire) {
+                return;
+            }
+            let seed = round * 100_000 + index;
+            let len = [17, 4096, 70_000, 300_001, 6 << 20][(seed % 5) as usize];
+            let name = format!("promised/{round}-{index}");
+            let path = dir.join(&name);
+            let step = || -> std::io::Result<()> {
+                let mut file = fs::File::create(&path)?;
+                file.write_all(&noise(seed, len))?;
+                // A second write in the middle: overlay over what may be on its way.
+                file.write_all_at(&noise(seed, len)[..len / 2], 0)?;
+                file.sync_all()?;
+                fs::File::open(dir.join("promised"))?.sync_all()
+            };
+            match step() {
+                Ok(()) => promises.lock().unwrap().push((name, len, seed)),
+                Err(_) => return,
+            }
+        }
+    })
+}
+
+fn check(mnt: &Path, promises: &Promises) {
+    for (name, len, seed) in promises.lock().unwrap().iter() {
+        let found = fs::read(mnt.join(name)).unwrap_or_else(|error| panic!("{name} was fsynced and is gone: {error}"));
+        assert!(found == noise(*seed, *len), "{name} was fsynced and differs ({} of {len} bytes)", found.len());
+    }
+    // Walks and reads everything: an inconsistent tree shows as an error.
+    snapshot(mnt);
+}
+
+fn killed_at_random_points(start: impl Fn(&Site, &Path, u64) -> Command, settle: impl Fn(&Site, &Path)) {
+    let site = Site::start(Transport::Plain);
+    mixed(&site.scratch("source"), 40);
+    let promises = Promises::default();
+    for round in 0..ROUNDS {
+        let mount = site.mount();
+        settle(&site, &mount.dir);
+        let stop = Arc::new(AtomicBool::new(false));
+        let promising = keep_promising(&mount.dir, round, &promises, &stop);
+        let mut client = start(&site, &mount.dir, round).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("client");
+        std::thread::sleep(Duration::from_millis(60 + noise(round + 1, 8)[0] as u64 * 5));
+        mount.kill();
+        stop.store(true, Ordering::Release);
+        promising.join().expect("promising thread");
+        let _ = client.kill();
+        let _ = client.wait();
+        let mount = site.mount();
+        check(&mount.dir, &promises);
+        mount.unmount();
+    }
+    let kept = promises.lock().unwrap().len();
+    eprintln!("{ROUNDS} kills, {kept} fsynced files checked");
+    assert!(kept as u64 > ROUNDS, "too few promises to mean anything: {kept}");
+}
+
+#[test]
+fn fsynced_files_survive_kill_under_rsync() {
+    killed_at_random_points(
+        |site, mnt, round| {
+            let mut command = Command::new("rsync");
+            command.args(["-a", "--fsync"]).arg(site.path().join("source/")).arg(mnt.join(format!("copy-{}", round % 3)));
+            command
+        },
+        |_, _| {},
+    );
+}
+
+#[test]
+fn fsynced_files_survive_kill_under_restic() {
+    let restic = |site: &Site, mnt: &Path, args: &[&str]| {
+        let mut command = Command::new("restic");
+        command.arg("-r").arg(mnt.join("repo")).args(["--no-cache", "--quiet", "--password-file"]).arg(site.path().join("pass")).args(args);
+        command.current_dir(site.path());
+        command
+    };
+    killed_at_random_points(
+        |site, mnt, _| restic(site, mnt, &["backup", "source"]),
+        |site, mnt| {
+            let pass = site.path().join("pass");
+            let repo = mnt.join("repo");
+            let base = ["-r", repo.to_str().unwrap(), "--no-cache", "--quiet", "--password-file", pass.to_str().unwrap()];
+            if repo.join("config").exists() {
+                tool(site.path(), "restic", &[&base[..], &["unlock"]].concat(), &[]);
+                tool(site.path(), "restic", &[&base[..], &["check"]].concat(), &[]);
+            } else {
+                tool(site.path(), "restic", &[&base[..], &["init"]].concat(), &[]);
+            }
+        },
+    );
+}
