@@ -23,7 +23,14 @@ fn restic(site: &Site, mnt: &Path) {
     let pass = site.path().join("pass");
     let repo = mnt.join("restic");
     let run = |args: &[&str]| {
-        let mut all = vec!["-r", repo.to_str().unwrap(), "--no-cache", "--quiet", "--password-file", pass.to_str().unwrap()];
+        let mut all = vec![
+            "-r",
+            repo.to_str().unwrap(),
+            "--no-cache",
+            "--quiet",
+            "--password-file",
+            pass.to_str().unwrap(),
+        ];
         all.extend(args);
         tool(site.path(), "restic", &all, &[])
     };
@@ -32,7 +39,12 @@ fn restic(site: &Site, mnt: &Path) {
     run(&["check", "--read-data"]);
     let out = site.scratch("restic-restore");
     run(&["restore", "latest", "--target", out.to_str().unwrap()]);
-    tool(site.path(), "diff", &["-r", "restic-source", "restic-restore/restic-source"], &[]);
+    tool(
+        site.path(),
+        "diff",
+        &["-r", "restic-source", "restic-restore/restic-source"],
+        &[],
+    );
     fs::write(source.join("second"), noise(99, 5 << 20)).unwrap();
     fs::remove_dir_all(source.join("docs/07")).unwrap();
     run(&["backup", "restic-source"]);
@@ -43,16 +55,35 @@ fn restic(site: &Site, mnt: &Path) {
 
 fn borg(site: &Site, mnt: &Path) {
     let home = site.scratch("borg-home");
-    let env = [("BORG_PASSPHRASE", "borg"), ("BORG_BASE_DIR", home.to_str().unwrap()), ("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes")];
+    let env = [
+        ("BORG_PASSPHRASE", "borg"),
+        ("BORG_BASE_DIR", home.to_str().unwrap()),
+        ("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes"),
+    ];
     let repo = mnt.join("borg");
     let repo = repo.to_str().unwrap();
     let archive = format!("{repo}::first");
-    tool(site.path(), "borg", &["init", "--encryption=repokey", repo], &env);
-    tool(site.path(), "borg", &["create", &archive, "restic-source"], &env);
+    tool(
+        site.path(),
+        "borg",
+        &["init", "--encryption=repokey", repo],
+        &env,
+    );
+    tool(
+        site.path(),
+        "borg",
+        &["create", &archive, "restic-source"],
+        &env,
+    );
     tool(site.path(), "borg", &["check", "--verify-data", repo], &env);
     let out = site.scratch("borg-restore");
     tool(&out, "borg", &["extract", &archive], &env);
-    tool(site.path(), "diff", &["-r", "restic-source", "borg-restore/restic-source"], &[]);
+    tool(
+        site.path(),
+        "diff",
+        &["-r", "restic-source", "borg-restore/restic-source"],
+        &[],
+    );
     fs::remove_dir_all(&out).unwrap();
 }
 
@@ -61,20 +92,60 @@ fn rsync(site: &Site, mnt: &Path) {
     odd(&source);
     let to = mnt.join("rsync");
     fs::create_dir(&to).unwrap();
-    tool(&source, "rsync", &["-aHAX", "-S", "./", to.to_str().unwrap()], &[]);
-    let differences = tool(&source, "rsync", &["-aHAXn", "--itemize-changes", "./", to.to_str().unwrap()], &[]);
+    tool(
+        &source,
+        "rsync",
+        &["-aHAX", "-S", "./", to.to_str().unwrap()],
+        &[],
+    );
+    let differences = tool(
+        &source,
+        "rsync",
+        &["-aHAXn", "--itemize-changes", "./", to.to_str().unwrap()],
+        &[],
+    );
     assert_eq!(differences, "", "the second rsync finds differences");
     let used = shell(&to, "du -k sparse | cut -f1");
-    assert!(used.trim().parse::<u64>().unwrap() < 1024, "the sparse file takes {used} KiB");
+    assert!(
+        used.trim().parse::<u64>().unwrap() < 1024,
+        "the sparse file takes {used} KiB"
+    );
 }
 
 fn tar(site: &Site, mnt: &Path) {
     let archive = mnt.join("archive.tar");
     let archive = archive.to_str().unwrap();
-    tool(site.path(), "tar", &["--xattrs", "--acls", "--sparse", "-cf", archive, "-C", "odd", "--exclude=./hole-only", "."], &[]);
+    tool(
+        site.path(),
+        "tar",
+        &[
+            "--xattrs",
+            "--acls",
+            "--sparse",
+            "-cf",
+            archive,
+            "-C",
+            "odd",
+            "--exclude=./hole-only",
+            ".",
+        ],
+        &[],
+    );
     let out = mnt.join("untar");
     fs::create_dir(&out).unwrap();
-    tool(&out, "tar", &["--xattrs", "--xattrs-include=*", "--acls", "--same-owner", "-xpf", archive], &[]);
+    tool(
+        &out,
+        "tar",
+        &[
+            "--xattrs",
+            "--xattrs-include=*",
+            "--acls",
+            "--same-owner",
+            "-xpf",
+            archive,
+        ],
+        &[],
+    );
     let differences = tool(&out, "tar", &["-df", archive], &[]);
     assert_eq!(differences, "", "tar d finds differences");
 }
@@ -87,7 +158,18 @@ fn git(site: &Site, mnt: &Path) {
          for i in $(seq 1 60); do mkdir -p d$((i % 7)); seq $i $((i + 400)) > d$((i % 7))/f$i; git add -A; git commit -qm \"c$i\"; done",
     );
     let clone = mnt.join("clone");
-    tool(site.path(), "git", &["clone", "-q", "--no-local", origin.to_str().unwrap(), clone.to_str().unwrap()], &[]);
+    tool(
+        site.path(),
+        "git",
+        &[
+            "clone",
+            "-q",
+            "--no-local",
+            origin.to_str().unwrap(),
+            clone.to_str().unwrap(),
+        ],
+        &[],
+    );
     tool(&clone, "git", &["fsck", "--full", "--strict"], &[]);
     shell(
         &clone,
@@ -106,7 +188,15 @@ fn sqlite(site: &Site, mnt: &Path) {
              UPDATE t SET v=randomblob(900) WHERE id%7=0; DELETE FROM t WHERE id%11=0; BEGIN; INSERT INTO t(v) VALUES(zeroblob(2000000)); ROLLBACK; VACUUM;"
         );
         tool(&dir, "sqlite3", &[&format!("{mode}.db"), &script], &[]);
-        let check = tool(&dir, "sqlite3", &[&format!("{mode}.db"), "PRAGMA integrity_check; SELECT count(*) FROM t;"], &[]);
+        let check = tool(
+            &dir,
+            "sqlite3",
+            &[
+                &format!("{mode}.db"),
+                "PRAGMA integrity_check; SELECT count(*) FROM t;",
+            ],
+            &[],
+        );
         assert_eq!(check, "ok\n2728\n", "{mode}");
     }
     let _ = site;

@@ -24,7 +24,12 @@ const ROUNDS: u64 = 25;
 type Promises = Arc<Mutex<Vec<(String, usize, u64)>>>;
 
 /// Writes files and fsyncs them until told to stop or until the mount dies.
-fn keep_promising(dir: &Path, round: u64, promises: &Promises, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+fn keep_promising(
+    dir: &Path,
+    round: u64,
+    promises: &Promises,
+    stop: &Arc<AtomicBool>,
+) -> std::thread::JoinHandle<()> {
     let dir = dir.to_owned();
     let promises = promises.clone();
     let stop = stop.clone();
@@ -56,14 +61,22 @@ fn keep_promising(dir: &Path, round: u64, promises: &Promises, stop: &Arc<Atomic
 
 fn check(mnt: &Path, promises: &Promises) {
     for (name, len, seed) in promises.lock().unwrap().iter() {
-        let found = fs::read(mnt.join(name)).unwrap_or_else(|error| panic!("{name} was fsynced and is gone: {error}"));
-        assert!(found == noise(*seed, *len), "{name} was fsynced and differs ({} of {len} bytes)", found.len());
+        let found = fs::read(mnt.join(name))
+            .unwrap_or_else(|error| panic!("{name} was fsynced and is gone: {error}"));
+        assert!(
+            found == noise(*seed, *len),
+            "{name} was fsynced and differs ({} of {len} bytes)",
+            found.len()
+        );
     }
     // Walks and reads everything: an inconsistent tree shows as an error.
     snapshot(mnt);
 }
 
-fn killed_at_random_points(start: impl Fn(&Site, &Path, u64) -> Command, settle: impl Fn(&Site, &Path)) {
+fn killed_at_random_points(
+    start: impl Fn(&Site, &Path, u64) -> Command,
+    settle: impl Fn(&Site, &Path),
+) {
     let site = Site::start(Transport::Plain);
     mixed(&site.scratch("source"), 40);
     let promises = Promises::default();
@@ -72,8 +85,15 @@ fn killed_at_random_points(start: impl Fn(&Site, &Path, u64) -> Command, settle:
         settle(&site, &mount.dir);
         let stop = Arc::new(AtomicBool::new(false));
         let promising = keep_promising(&mount.dir, round, &promises, &stop);
-        let mut client = start(&site, &mount.dir, round).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("client");
-        std::thread::sleep(Duration::from_millis(60 + noise(round + 1, 8)[0] as u64 * 5));
+        let mut client = start(&site, &mount.dir, round)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("client");
+        std::thread::sleep(Duration::from_millis(
+            60 + noise(round + 1, 8)[0] as u64 * 5,
+        ));
         mount.kill();
         stop.store(true, Ordering::Release);
         promising.join().expect("promising thread");
@@ -85,7 +105,10 @@ fn killed_at_random_points(start: impl Fn(&Site, &Path, u64) -> Command, settle:
     }
     let kept = promises.lock().unwrap().len();
     eprintln!("{ROUNDS} kills, {kept} fsynced files checked");
-    assert!(kept as u64 > ROUNDS, "too few promises to mean anything: {kept}");
+    assert!(
+        kept as u64 > ROUNDS,
+        "too few promises to mean anything: {kept}"
+    );
 }
 
 #[test]
@@ -93,7 +116,10 @@ fn fsynced_files_survive_kill_under_rsync() {
     killed_at_random_points(
         |site, mnt, round| {
             let mut command = Command::new("rsync");
-            command.args(["-a", "--fsync"]).arg(site.path().join("source/")).arg(mnt.join(format!("copy-{}", round % 3)));
+            command
+                .args(["-a", "--fsync"])
+                .arg(site.path().join("source/"))
+                .arg(mnt.join(format!("copy-{}", round % 3)));
             command
         },
         |_, _| {},
@@ -104,7 +130,12 @@ fn fsynced_files_survive_kill_under_rsync() {
 fn fsynced_files_survive_kill_under_restic() {
     let restic = |site: &Site, mnt: &Path, args: &[&str]| {
         let mut command = Command::new("restic");
-        command.arg("-r").arg(mnt.join("repo")).args(["--no-cache", "--quiet", "--password-file"]).arg(site.path().join("pass")).args(args);
+        command
+            .arg("-r")
+            .arg(mnt.join("repo"))
+            .args(["--no-cache", "--quiet", "--password-file"])
+            .arg(site.path().join("pass"))
+            .args(args);
         command.current_dir(site.path());
         command
     };
@@ -113,10 +144,27 @@ fn fsynced_files_survive_kill_under_restic() {
         |site, mnt| {
             let pass = site.path().join("pass");
             let repo = mnt.join("repo");
-            let base = ["-r", repo.to_str().unwrap(), "--no-cache", "--quiet", "--password-file", pass.to_str().unwrap()];
+            let base = [
+                "-r",
+                repo.to_str().unwrap(),
+                "--no-cache",
+                "--quiet",
+                "--password-file",
+                pass.to_str().unwrap(),
+            ];
             if repo.join("config").exists() {
-                tool(site.path(), "restic", &[&base[..], &["unlock"]].concat(), &[]);
-                tool(site.path(), "restic", &[&base[..], &["check"]].concat(), &[]);
+                tool(
+                    site.path(),
+                    "restic",
+                    &[&base[..], &["unlock"]].concat(),
+                    &[],
+                );
+                tool(
+                    site.path(),
+                    "restic",
+                    &[&base[..], &["check"]].concat(),
+                    &[],
+                );
             } else {
                 tool(site.path(), "restic", &[&base[..], &["init"]].concat(), &[]);
             }

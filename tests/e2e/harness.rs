@@ -44,22 +44,38 @@ impl Site {
     /// Starts a server and makes a volume.
     pub fn start(transport: Transport) -> Site {
         let site = Site::without_volume(transport);
-        let made = site.strongroom(&["init", &site.url(), "--create-bucket"]).with_passphrase(&site).output();
-        assert!(made.status.success(), "init: {}", String::from_utf8_lossy(&made.stderr));
+        let made = site
+            .strongroom(&["init", &site.url(), "--create-bucket"])
+            .with_passphrase(&site)
+            .output();
+        assert!(
+            made.status.success(),
+            "init: {}",
+            String::from_utf8_lossy(&made.stderr)
+        );
         site
     }
 
     pub fn without_volume(transport: Transport) -> Site {
         let dir = TempDir::with_prefix("strongroom-e2e-").expect("a temporary directory");
         fs::write(dir.path().join("pass"), PASSPHRASE).expect("passphrase file");
-        fs::set_permissions(dir.path().join("pass"), fs::Permissions::from_mode(0o600)).expect("chmod");
-        let mut config = ServerConfig::new(dir.path().join("server"), ACCESS_KEY, SecretString::new(SECRET_KEY.to_owned()));
+        fs::set_permissions(dir.path().join("pass"), fs::Permissions::from_mode(0o600))
+            .expect("chmod");
+        let mut config = ServerConfig::new(
+            dir.path().join("server"),
+            ACCESS_KEY,
+            SecretString::new(SECRET_KEY.to_owned()),
+        );
         // The tests kill the client, never the machine: fsync would only measure this disk.
         config.sync = SyncPolicy::Never;
         if transport == Transport::Tls {
             config.tls = Some(certificates(dir.path()));
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("runtime");
         let server = runtime.block_on(Server::start(config)).expect("server");
         Site {
             dir,
@@ -112,7 +128,9 @@ impl Site {
             _ => Command::new(BINARY),
         };
         command.args(args);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("STRONGROOM_")) {
+        for (name, _) in std::env::vars()
+            .filter(|(name, _)| name.starts_with("AWS_") || name.starts_with("STRONGROOM_"))
+        {
             command.env_remove(name);
         }
         command
@@ -151,7 +169,12 @@ impl Site {
         let state = self.scratch(&format!("state{number}"));
         let log = self.path().join(format!("mount{number}.log"));
         let log_file = fs::File::create(&log).expect("log file");
-        let mut run = self.strongroom(&["mount", &self.url(), dir.to_str().expect("path"), "--foreground"]);
+        let mut run = self.strongroom(&[
+            "mount",
+            &self.url(),
+            dir.to_str().expect("path"),
+            "--foreground",
+        ]);
         run.command
             .args(["--memory", self.memory, "--log-level", self.log_level])
             .args(options)
@@ -162,7 +185,13 @@ impl Site {
         }
         let mut command = run.with_passphrase(self).command;
         let child = command.spawn().expect("strongroom mount");
-        Mount { site: self, dir, state, log, child: Some(child) }
+        Mount {
+            site: self,
+            dir,
+            state,
+            log,
+            child: Some(child),
+        }
     }
 }
 
@@ -181,7 +210,9 @@ pub struct Run {
 
 impl Run {
     pub fn with_passphrase(mut self, site: &Site) -> Run {
-        self.command.arg("--passphrase-file").arg(site.path().join("pass"));
+        self.command
+            .arg("--passphrase-file")
+            .arg(site.path().join("pass"));
         self
     }
 
@@ -205,7 +236,9 @@ impl Mount<'_> {
     }
 
     pub fn is_mounted(&self) -> bool {
-        let parent = fs::metadata(self.dir.parent().expect("parent")).expect("parent").dev();
+        let parent = fs::metadata(self.dir.parent().expect("parent"))
+            .expect("parent")
+            .dev();
         fs::metadata(&self.dir).is_ok_and(|here| here.dev() != parent)
     }
 
@@ -214,7 +247,11 @@ impl Mount<'_> {
         while !self.is_mounted() {
             let gone = !Path::new(&format!("/proc/{}/fd", self.pid())).exists();
             assert!(!gone, "the mount ended: {}", self.log_text());
-            assert!(started.elapsed() < Duration::from_secs(120), "no mount: {}", self.log_text());
+            assert!(
+                started.elapsed() < Duration::from_secs(120),
+                "no mount: {}",
+                self.log_text()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -227,13 +264,20 @@ impl Mount<'_> {
     pub fn let_go(&self) {
         let started = Instant::now();
         loop {
-            let out = Command::new("fusermount3").arg("-u").arg(&self.dir).output().expect("fusermount3");
+            let out = Command::new("fusermount3")
+                .arg("-u")
+                .arg(&self.dir)
+                .output()
+                .expect("fusermount3");
             if out.status.success() {
                 return;
             }
             let text = String::from_utf8_lossy(&out.stderr).into_owned();
             let busy = text.contains("busy");
-            assert!(busy && started.elapsed() < Duration::from_secs(10), "fusermount3 -u: {text}");
+            assert!(
+                busy && started.elapsed() < Duration::from_secs(10),
+                "fusermount3 -u: {text}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -273,8 +317,16 @@ impl Mount<'_> {
     /// A field of `/proc/PID/status`, in bytes.
     pub fn memory_bytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("status");
-        let line = status.lines().find(|line| line.starts_with(field)).expect("field");
-        let kib: u64 = line.split_whitespace().nth(1).expect("value").parse().expect("number");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(field))
+            .expect("field");
+        let kib: u64 = line
+            .split_whitespace()
+            .nth(1)
+            .expect("value")
+            .parse()
+            .expect("number");
         kib * 1024
     }
 }
@@ -289,7 +341,11 @@ impl Drop for Mount<'_> {
         if std::thread::panicking() {
             let text = self.log_text();
             let tail: Vec<&str> = text.lines().rev().take(40).collect();
-            eprintln!("--- log of {} (newest first):\n{}", self.dir.display(), tail.join("\n"));
+            eprintln!(
+                "--- log of {} (newest first):\n{}",
+                self.dir.display(),
+                tail.join("\n")
+            );
         }
     }
 }
@@ -297,7 +353,10 @@ impl Drop for Mount<'_> {
 fn clear_mount(dir: &Path) {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let path = dir.to_str().expect("path");
-    if mounts.lines().any(|line| line.split(' ').nth(1) == Some(path)) {
+    if mounts
+        .lines()
+        .any(|line| line.split(' ').nth(1) == Some(path))
+    {
         let _ = Command::new("umount").arg("-l").arg(dir).status();
     }
 }
@@ -325,9 +384,18 @@ impl Bucket<'_> {
         let client = self.client();
         self.site.runtime.block_on(async {
             let mut keys = Vec::new();
-            let mut pages = client.list_objects_v2().bucket(BUCKET).into_paginator().send();
+            let mut pages = client
+                .list_objects_v2()
+                .bucket(BUCKET)
+                .into_paginator()
+                .send();
             while let Some(page) = pages.next().await {
-                keys.extend(page.expect("page").contents().iter().filter_map(|object| object.key().map(str::to_owned)));
+                keys.extend(
+                    page.expect("page")
+                        .contents()
+                        .iter()
+                        .filter_map(|object| object.key().map(str::to_owned)),
+                );
             }
             keys
         })
@@ -336,22 +404,47 @@ impl Bucket<'_> {
     pub fn get(&self, key: &str) -> Vec<u8> {
         let client = self.client();
         self.site.runtime.block_on(async {
-            let object = client.get_object().bucket(BUCKET).key(key).send().await.expect("object");
-            object.body.collect().await.expect("body").into_bytes().to_vec()
+            let object = client
+                .get_object()
+                .bucket(BUCKET)
+                .key(key)
+                .send()
+                .await
+                .expect("object");
+            object
+                .body
+                .collect()
+                .await
+                .expect("body")
+                .into_bytes()
+                .to_vec()
         })
     }
 
     pub fn put(&self, key: &str, bytes: Vec<u8>) {
         let client = self.client();
         self.site.runtime.block_on(async {
-            client.put_object().bucket(BUCKET).key(key).body(bytes.into()).send().await.expect("put");
+            client
+                .put_object()
+                .bucket(BUCKET)
+                .key(key)
+                .body(bytes.into())
+                .send()
+                .await
+                .expect("put");
         });
     }
 
     pub fn delete(&self, key: &str) {
         let client = self.client();
         self.site.runtime.block_on(async {
-            client.delete_object().bucket(BUCKET).key(key).send().await.expect("delete");
+            client
+                .delete_object()
+                .bucket(BUCKET)
+                .key(key)
+                .send()
+                .await
+                .expect("delete");
         });
     }
 }
@@ -365,8 +458,14 @@ fn certificates(dir: &Path) -> TlsFiles {
     let issuer = Issuer::new(authority, authority_key);
     let key = KeyPair::generate().expect("key");
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let certificate = CertificateParams::new(names).expect("parameters").signed_by(&key, &issuer).expect("certificate");
-    let files = TlsFiles { cert: dir.join("server.pem"), key: dir.join("server.key") };
+    let certificate = CertificateParams::new(names)
+        .expect("parameters")
+        .signed_by(&key, &issuer)
+        .expect("certificate");
+    let files = TlsFiles {
+        cert: dir.join("server.pem"),
+        key: dir.join("server.key"),
+    };
     fs::write(dir.join("ca.pem"), authority_certificate.pem()).expect("ca");
     fs::write(&files.cert, certificate.pem()).expect("certificate");
     fs::write(&files.key, key.serialize_pem()).expect("key");
@@ -382,7 +481,9 @@ pub fn tool(dir: &Path, program: &str, args: &[&str], env: &[(&str, &str)]) -> S
         .current_dir(dir)
         .stdin(Stdio::null())
         .output()
-        .unwrap_or_else(|error| panic!("{program}: {error} (mount-scripts/test.sh installs what the tests need)"));
+        .unwrap_or_else(|error| {
+            panic!("{program}: {error} (mount-scripts/test.sh installs what the tests need)")
+        });
     let printed = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(
         out.status.success(),
@@ -391,7 +492,11 @@ pub fn tool(dir: &Path, program: &str, args: &[&str], env: &[(&str, &str)]) -> S
         out.status,
         String::from_utf8_lossy(&out.stderr)
     );
-    eprintln!("{:>8.2} s  {program} {}", started.elapsed().as_secs_f64(), args.join(" ").chars().take(100).collect::<String>());
+    eprintln!(
+        "{:>8.2} s  {program} {}",
+        started.elapsed().as_secs_f64(),
+        args.join(" ").chars().take(100).collect::<String>()
+    );
     printed
 }
 

@@ -7,11 +7,26 @@ use super::{
     tree::noise,
 };
 
-const CANARIES: [&str; 6] = ["canary-name", "canary-content", "canary-xattr-key", "canary-xattr-value", "canary-target", PASSPHRASE];
+const CANARIES: [&str; 6] = [
+    "canary-name",
+    "canary-content",
+    "canary-xattr-key",
+    "canary-xattr-value",
+    "canary-target",
+    PASSPHRASE,
+];
 
 fn assert_clean(bytes: &[u8], place: &str) {
     for canary in CANARIES {
-        for form in [canary.as_bytes().to_vec(), data_encoding::HEXLOWER.encode(canary.as_bytes()).into_bytes(), data_encoding::BASE64_NOPAD.encode(&canary.as_bytes()[..9]).into_bytes()] {
+        for form in [
+            canary.as_bytes().to_vec(),
+            data_encoding::HEXLOWER
+                .encode(canary.as_bytes())
+                .into_bytes(),
+            data_encoding::BASE64_NOPAD
+                .encode(&canary.as_bytes()[..9])
+                .into_bytes(),
+        ] {
             let found = bytes.windows(form.len()).any(|window| window == form);
             assert!(!found, "{canary} shows in {place}");
         }
@@ -19,13 +34,19 @@ fn assert_clean(bytes: &[u8], place: &str) {
 }
 
 fn assert_directory_clean(dir: &Path, skip: &[&Path]) {
-    for entry in walkdir::WalkDir::new(dir).into_iter().filter_map(Result::ok) {
+    for entry in walkdir::WalkDir::new(dir)
+        .into_iter()
+        .filter_map(Result::ok)
+    {
         if skip.iter().any(|skipped| entry.path().starts_with(skipped)) {
             continue;
         }
         assert_clean(entry.path().to_string_lossy().as_bytes(), "a file name");
         if entry.file_type().is_file() {
-            assert_clean(&fs::read(entry.path()).unwrap_or_default(), &entry.path().display().to_string());
+            assert_clean(
+                &fs::read(entry.path()).unwrap_or_default(),
+                &entry.path().display().to_string(),
+            );
         }
     }
 }
@@ -42,20 +63,38 @@ fn no_name_content_or_secret_shows_anywhere_outside_the_mount() {
     shell(&mount.dir, script);
 
     let pid = mount.pid();
-    assert_clean(&fs::read(format!("/proc/{pid}/cmdline")).unwrap(), "the command line");
-    assert_clean(&fs::read(format!("/proc/{pid}/environ")).unwrap(), "the environment");
+    assert_clean(
+        &fs::read(format!("/proc/{pid}/cmdline")).unwrap(),
+        "the command line",
+    );
+    assert_clean(
+        &fs::read(format!("/proc/{pid}/environ")).unwrap(),
+        "the environment",
+    );
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert!(core.split_whitespace().filter(|word| *word == "0").count() == 2, "core dumps are not off: {core}");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    assert!(
+        core.split_whitespace().filter(|word| *word == "0").count() == 2,
+        "core dumps are not off: {core}"
+    );
     // A process that is not dumpable belongs to root in /proc even for its own user, and leaves no core.
     let cores = site.scratch("cores");
     let _ = &cores;
     mount.unmount();
 
     let again = site.mount();
-    shell(&again.dir, "cat canary-name-large canary-name-moved/* > /dev/null; getfattr -d canary-name-large > /dev/null");
+    shell(
+        &again.dir,
+        "cat canary-name-large canary-name-moved/* > /dev/null; getfattr -d canary-name-large > /dev/null",
+    );
     let pid = again.pid();
-    let status = Command::new("kill").args(["-ABRT", &pid.to_string()]).status().unwrap();
+    let status = Command::new("kill")
+        .args(["-ABRT", &pid.to_string()])
+        .status()
+        .unwrap();
     assert!(status.success());
     again.kill();
 
@@ -77,13 +116,22 @@ fn the_bucket_holds_only_objects_that_the_format_describes() {
     fs::write(mount.dir.join("large"), noise(1, 40 << 20)).unwrap();
     mount.unmount();
     for key in site.bucket().keys() {
-        let key = key.strip_prefix("laptop/").expect("everything is below the prefix");
+        let key = key
+            .strip_prefix("laptop/")
+            .expect("everything is below the prefix");
         let header = matches!(key, "strongroom.json" | "strongroom.copy.json");
         let data = key.strip_prefix("data/").is_some_and(|rest| {
             let (session, number) = rest.split_once('/').expect("session and number");
-            session.len() == 32 && number.len() == 16 && rest.bytes().all(|byte| byte == b'/' || byte.is_ascii_hexdigit())
+            session.len() == 32
+                && number.len() == 16
+                && rest
+                    .bytes()
+                    .all(|byte| byte == b'/' || byte.is_ascii_hexdigit())
         });
-        assert!(header || data || key == "lease" || key.starts_with("meta/"), "{key} is not in docs/format.md");
+        assert!(
+            header || data || key == "lease" || key.starts_with("meta/"),
+            "{key} is not in docs/format.md"
+        );
         if !header {
             let object = site.bucket().get(&format!("laptop/{key}"));
             assert_eq!(&object[..8], b"STRONGRM", "{key} is not sealed");

@@ -13,11 +13,22 @@ use super::{
 };
 
 fn puts(stats: &StatsSnapshot) -> u64 {
-    ["PutObject", "UploadPart", "CreateMultipartUpload", "CompleteMultipartUpload"].iter().map(|operation| stats.count(operation)).sum()
+    [
+        "PutObject",
+        "UploadPart",
+        "CreateMultipartUpload",
+        "CompleteMultipartUpload",
+    ]
+    .iter()
+    .map(|operation| stats.count(operation))
+    .sum()
 }
 
 fn gets(stats: &StatsSnapshot) -> u64 {
-    ["GetObject", "HeadObject", "ListObjectsV2"].iter().map(|operation| stats.count(operation)).sum()
+    ["GetObject", "HeadObject", "ListObjectsV2"]
+        .iter()
+        .map(|operation| stats.count(operation))
+        .sum()
 }
 
 #[test]
@@ -47,11 +58,17 @@ fn five_thousand_small_files_cost_few_requests() {
     let listing = gets(&after) - gets(&before);
     eprintln!("find -ls: {listing} GETs");
     let before = site.stats();
-    shell(&mount.dir, "find . -type f | sort | xargs cat | sha256sum > ../read.sum");
+    shell(
+        &mount.dir,
+        "find . -type f | sort | xargs cat | sha256sum > ../read.sum",
+    );
     let after = site.stats();
     let reading = gets(&after) - gets(&before);
     eprintln!("reading all in order: {reading} GETs");
-    shell(&source, "find . -type f | sort | xargs cat | sha256sum | cmp - ../read.sum");
+    shell(
+        &source,
+        "find . -type f | sort | xargs cat | sha256sum | cmp - ../read.sum",
+    );
     mount.unmount();
 
     assert!(unpacking <= 60, "unpacking took {unpacking} PUTs");
@@ -63,7 +80,10 @@ fn five_thousand_small_files_cost_few_requests() {
 fn renaming_a_directory_costs_the_same_whatever_it_holds() {
     let site = Site::start(Transport::Plain);
     let mount = site.mount();
-    shell(&mount.dir, "mkdir many; for i in $(seq 1 2000); do echo $i > many/f$i; done; sync many");
+    shell(
+        &mount.dir,
+        "mkdir many; for i in $(seq 1 2000); do echo $i > many/f$i; done; sync many",
+    );
     // Everything dirty is out, and the write-back's timers have passed.
     let mut last = site.stats().total_requests();
     loop {
@@ -79,7 +99,12 @@ fn renaming_a_directory_costs_the_same_whatever_it_holds() {
     fs::File::open(&mount.dir).unwrap().sync_all().unwrap();
     let after = site.stats();
     let requests = after.total_requests() - before.total_requests();
-    assert!(requests <= 3, "rename took {requests} requests: {:?} -> {:?}", before.requests, after.requests);
+    assert!(
+        requests <= 3,
+        "rename took {requests} requests: {:?} -> {:?}",
+        before.requests,
+        after.requests
+    );
     assert_eq!(fs::read_dir(mount.dir.join("moved")).unwrap().count(), 2000);
     mount.unmount();
 }
@@ -88,7 +113,10 @@ fn renaming_a_directory_costs_the_same_whatever_it_holds() {
 fn ten_bytes_of_a_large_file_move_less_than_a_mebibyte() {
     let site = Site::start(Transport::Plain);
     let mount = site.mount();
-    shell(&mount.dir, "openssl enc -aes-128-ctr -nosalt -K 00112233445566778899aabbccddeeff -iv 0 -in /dev/zero 2>/dev/null | head -c 1073741824 > large");
+    shell(
+        &mount.dir,
+        "openssl enc -aes-128-ctr -nosalt -K 00112233445566778899aabbccddeeff -iv 0 -in /dev/zero 2>/dev/null | head -c 1073741824 > large",
+    );
     mount.unmount();
     let mount = site.mount();
     for offset in [0, 700_000_000] {

@@ -21,7 +21,11 @@ impl Cgroup {
         let second = PathBuf::from("/sys/fs/cgroup").join(&name);
         if PathBuf::from("/sys/fs/cgroup/memory").is_dir() {
             fs::create_dir(&first).expect("a memory cgroup (needs root)");
-            fs::write(first.join("memory.limit_in_bytes"), CGROUP_LIMIT.to_string()).expect("limit");
+            fs::write(
+                first.join("memory.limit_in_bytes"),
+                CGROUP_LIMIT.to_string(),
+            )
+            .expect("limit");
             return Cgroup { dir: first };
         }
         let _ = fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
@@ -34,7 +38,10 @@ impl Cgroup {
     fn oom_kills(&self) -> u64 {
         let read = |file: &str| fs::read_to_string(self.dir.join(file)).unwrap_or_default();
         let text = read("memory.oom_control") + &read("memory.events");
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill ")).expect("a count of OOM kills");
+        let count = text
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))
+            .expect("a count of OOM kills");
         count.trim().parse().expect("number")
     }
 }

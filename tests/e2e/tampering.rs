@@ -20,7 +20,11 @@ fn volume_with_files() -> (Site, Vec<(String, Vec<u8>, Vec<String>)>) {
         fs::write(mount.dir.join(format!("file{index}")), &contents).unwrap();
         mount.unmount();
         let keys = site.bucket().keys();
-        let new: Vec<String> = keys.iter().filter(|key| key.contains("/data/") && !known.contains(key)).cloned().collect();
+        let new: Vec<String> = keys
+            .iter()
+            .filter(|key| key.contains("/data/") && !known.contains(key))
+            .cloned()
+            .collect();
         known = keys;
         assert!(!new.is_empty());
         files.push((format!("file{index}"), contents, new));
@@ -40,7 +44,10 @@ fn read_until_error(path: &std::path::Path, contents: &[u8]) -> (usize, Option<i
             Err(error) => break error.raw_os_error(),
         }
     };
-    assert!(contents.starts_with(&got), "a byte of a bad frame reached the reader");
+    assert!(
+        contents.starts_with(&got),
+        "a byte of a bad frame reached the reader"
+    );
     (got.len(), error)
 }
 
@@ -53,9 +60,15 @@ fn expect_eio(change: impl Fn(&Site, &[(String, Vec<u8>, Vec<String>)]), names_f
     let log = mount.log_text();
     let key = files[0].2[0].strip_prefix("laptop/").unwrap();
     assert!(log.contains(key), "the log does not name {key}:\n{log}");
-    assert!(!names_frame || log.contains("frame"), "the log does not name the frame:\n{log}");
+    assert!(
+        !names_frame || log.contains("frame"),
+        "the log does not name the frame:\n{log}"
+    );
     // The last file was never touched.
-    assert_eq!(read_until_error(&mount.dir.join("file2"), &files[2].1), (files[2].1.len(), None));
+    assert_eq!(
+        read_until_error(&mount.dir.join("file2"), &files[2].1),
+        (files[2].1.len(), None)
+    );
     mount.unmount();
 }
 
@@ -107,7 +120,12 @@ fn a_missing_data_object_is_eio() {
 #[test]
 fn a_flipped_bit_in_a_metadata_object_is_an_error_and_never_a_wrong_answer() {
     let (site, files) = volume_with_files();
-    let good: BTreeMap<String, Vec<u8>> = site.bucket().keys().into_iter().map(|key| (key.clone(), site.bucket().get(&key))).collect();
+    let good: BTreeMap<String, Vec<u8>> = site
+        .bucket()
+        .keys()
+        .into_iter()
+        .map(|key| (key.clone(), site.bucket().get(&key)))
+        .collect();
     let mut refused = 0;
     for (key, object) in good.iter().filter(|(key, _)| key.contains("/meta/")) {
         let mut bad = object.clone();
@@ -123,7 +141,10 @@ fn a_flipped_bit_in_a_metadata_object_is_an_error_and_never_a_wrong_answer() {
             if !std::path::Path::new(&format!("/proc/{}/fd", mount.pid())).exists() {
                 break false;
             }
-            assert!(started.elapsed().as_secs() < 60, "{key}: the mount neither works nor ends");
+            assert!(
+                started.elapsed().as_secs() < 60,
+                "{key}: the mount neither works nor ends"
+            );
             std::thread::sleep(std::time::Duration::from_millis(20));
         };
         if mounted {
@@ -143,7 +164,10 @@ fn a_flipped_bit_in_a_metadata_object_is_an_error_and_never_a_wrong_answer() {
         mount.wait_gone();
         site.bucket().put(key, object.clone());
     }
-    assert!(refused > 0, "no flipped bit in the metadata was ever noticed");
+    assert!(
+        refused > 0,
+        "no flipped bit in the metadata was ever noticed"
+    );
     let mount = site.mount();
     for (name, contents, _) in &files {
         assert!(fs::read(mount.dir.join(name)).unwrap() == *contents);
@@ -157,7 +181,12 @@ fn an_old_header_put_back_is_refused_by_a_machine_that_knew_the_new_one() {
     let mount = site.mount();
     let state = mount.state.clone();
     mount.unmount();
-    let old: BTreeMap<String, Vec<u8>> = site.bucket().keys().into_iter().map(|key| (key.clone(), site.bucket().get(&key))).collect();
+    let old: BTreeMap<String, Vec<u8>> = site
+        .bucket()
+        .keys()
+        .into_iter()
+        .map(|key| (key.clone(), site.bucket().get(&key)))
+        .collect();
     let state_option = ["--state-dir", state.to_str().unwrap()];
     let mount = site.mount_with(&state_option);
     fs::write(mount.dir.join("new"), b"new").unwrap();
@@ -171,7 +200,11 @@ fn an_old_header_put_back_is_refused_by_a_machine_that_knew_the_new_one() {
     let mut refused = site.begin_mount(&state_option);
     let code = refused.wait_gone();
     assert_ne!(code, 0, "a volume that went back in time was mounted");
-    assert!(refused.log_text().contains("--allow-rollback"), "{}", refused.log_text());
+    assert!(
+        refused.log_text().contains("--allow-rollback"),
+        "{}",
+        refused.log_text()
+    );
     let allowed = site.mount_with(&["--state-dir", state.to_str().unwrap(), "--allow-rollback"]);
     allowed.unmount();
 }

@@ -36,7 +36,11 @@ pub fn mixed(dir: &Path, mib: u64) {
     for index in 0..1200usize {
         let sub = dir.join(format!("docs/{:02}", index % 40));
         fs::create_dir_all(&sub).expect("directory");
-        fs::write(sub.join(format!("note-{index}.txt")), next(200 + (index * 37) % 15_000)).expect("small file");
+        fs::write(
+            sub.join(format!("note-{index}.txt")),
+            next(200 + (index * 37) % 15_000),
+        )
+        .expect("small file");
     }
     fs::create_dir_all(dir.join("photos")).expect("directory");
     let large = mib.saturating_sub(10) << 20;
@@ -53,7 +57,11 @@ pub fn mixed(dir: &Path, mib: u64) {
         written += len as u64;
         index += 1;
     }
-    fs::write(dir.join("log.txt"), "the same line again and again\n".repeat(200_000)).expect("log");
+    fs::write(
+        dir.join("log.txt"),
+        "the same line again and again\n".repeat(200_000),
+    )
+    .expect("log");
     fs::write(dir.join("empty"), b"").expect("empty file");
 }
 
@@ -81,7 +89,15 @@ pub fn odd(dir: &Path) {
     super::harness::shell(dir, script);
     let long = OsStr::from_bytes(&[b'n'; 255]);
     fs::write(dir.join(long), b"long name").expect("255-byte name");
-    for name in [&b"not-utf8-\xff\xfe\x80"[..], b"new\nline", b" lead and trail ", b"-dash", b"\"quotes'$`\\", "ünï-日本".as_bytes(), b"\x01\x7f"] {
+    for name in [
+        &b"not-utf8-\xff\xfe\x80"[..],
+        b"new\nline",
+        b" lead and trail ",
+        b"-dash",
+        b"\"quotes'$`\\",
+        "ünï-日本".as_bytes(),
+        b"\x01\x7f",
+    ] {
         fs::write(dir.join(OsStr::from_bytes(name)), name).expect("odd name");
     }
 }
@@ -111,10 +127,18 @@ pub fn snapshot(root: &Path) -> Snapshot {
     for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
         let entry = entry.expect("walk");
         let path = entry.path();
-        let relative = path.strip_prefix(root).expect("below the root").as_os_str().to_owned();
+        let relative = path
+            .strip_prefix(root)
+            .expect("below the root")
+            .as_os_str()
+            .to_owned();
         let meta = fs::symlink_metadata(path).expect("lstat");
         let content = if meta.is_symlink() {
-            fs::read_link(path).expect("readlink").into_os_string().as_bytes().to_vec()
+            fs::read_link(path)
+                .expect("readlink")
+                .into_os_string()
+                .as_bytes()
+                .to_vec()
         } else if meta.is_file() {
             hash(path, meta.size())
         } else {
@@ -123,7 +147,10 @@ pub fn snapshot(root: &Path) -> Snapshot {
         let same_as = if meta.is_dir() {
             relative.clone()
         } else {
-            first_of.entry(meta.ino()).or_insert_with(|| relative.clone()).clone()
+            first_of
+                .entry(meta.ino())
+                .or_insert_with(|| relative.clone())
+                .clone()
         };
         entries.insert(
             relative,
@@ -136,7 +163,11 @@ pub fn snapshot(root: &Path) -> Snapshot {
                 links: if meta.is_dir() { 0 } else { meta.nlink() },
                 device: meta.rdev(),
                 content,
-                xattrs: if meta.is_symlink() { BTreeMap::new() } else { xattrs(path) },
+                xattrs: if meta.is_symlink() {
+                    BTreeMap::new()
+                } else {
+                    xattrs(path)
+                },
                 same_as,
             },
         );
@@ -176,9 +207,16 @@ fn xattrs(path: &Path) -> BTreeMap<OsString, Vec<u8>> {
         .output()
         .expect("getfattr");
     let mut found = BTreeMap::new();
-    for line in out.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b'#') {
+    for line in out
+        .stdout
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty() && line[0] != b'#')
+    {
         if let Some(at) = line.iter().position(|byte| *byte == b'=') {
-            found.insert(OsStr::from_bytes(&line[..at]).to_owned(), line[at + 1..].to_vec());
+            found.insert(
+                OsStr::from_bytes(&line[..at]).to_owned(),
+                line[at + 1..].to_vec(),
+            );
         }
     }
     found
@@ -190,16 +228,28 @@ pub fn assert_same(before: &Snapshot, after: &Snapshot, what: &str) {
     for (path, entry) in before {
         match after.get(path) {
             None => differences.push(format!("{path:?} is missing")),
-            Some(other) if other != entry => differences.push(format!("{path:?} differs:\n  {entry:?}\n  {other:?}")),
+            Some(other) if other != entry => {
+                differences.push(format!("{path:?} differs:\n  {entry:?}\n  {other:?}"))
+            }
             Some(_) => {}
         }
     }
-    differences.extend(after.keys().filter(|path| !before.contains_key(*path)).map(|path| format!("{path:?} is new")));
+    differences.extend(
+        after
+            .keys()
+            .filter(|path| !before.contains_key(*path))
+            .map(|path| format!("{path:?} is new")),
+    );
     let _ = std::io::stderr().flush();
     assert!(
         differences.is_empty(),
         "{what}: {} differences\n{}",
         differences.len(),
-        differences.iter().take(5).cloned().collect::<Vec<_>>().join("\n")
+        differences
+            .iter()
+            .take(5)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n")
     );
 }
