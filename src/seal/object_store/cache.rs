@@ -1,0 +1,161 @@
+//! Opened chunks of tables, bounded by bytes, and what is known of the tables themselves, bounded by number.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hash},
+    num::NonZeroUsize,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use lru::LruCache;
+use object_store::{Attributes, ObjectMeta};
+use parking_lot::Mutex;
+
+use super::read::CHUNK_BYTES;
+use crate::seal::codec::Opener;
+
+/// Tables whose opener is kept: about 1 KiB each. More than SlateDB has of them in a volume of a million files.
+const TABLES_MAX: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+/// What an entry costs beside its bytes: key, list links, the allocation.
+const ENTRY_BYTES: u64 = 256;
+/// Locks that order fetches of the same thing. Two different things may share one and then wait for each other, which is harmless.
+const STRIPES: usize = 64;
+
+/// What is known of a table once its header and its final frame have opened.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// Opens its frames.
+    pub opener: Opener,
+    /// Path, plaintext length, time, ETag.
+    pub meta: ObjectMeta,
+    /// SlateDB's put id.
+    pub attributes: Attributes,
+}
+
+impl Table {
+    /// What one of its chunks is kept by.
+    pub fn chunk_key(&self, index: u64) -> ChunkKey {
+        ChunkKey {
+            salt: self.opener.params().salt,
+            index,
+        }
+    }
+
+    /// Number of its chunks, at least 1.
+    pub fn chunk_count(&self) -> u64 {
+        self.meta.size.div_ceil(CHUNK_BYTES).max(1)
+    }
+}
+
+/// Objects are told apart by their salt: one that replaced another at its path is never mixed with it.
+#[derive(PartialEq, Eq, Hash, Clone, Copy)]
+pub(super) struct ChunkKey {
+    salt: [u8; 32],
+    index: u64,
+}
+
+struct Chunks {
+    lru: LruCache<ChunkKey, Bytes>,
+    bytes: u64,
+}
+
+pub(super) struct Cache {
+    bytes_max: u64,
+    chunks: Mutex<Chunks>,
+    tables: Mutex<LruCache<String, Arc<Table>>>,
+    stripes: Vec<tokio::sync::Mutex<()>>,
+    hasher: RandomState,
+}
+
+impl Cache {
+    pub fn new(bytes_max: u64) -> Cache {
+        Cache {
+            bytes_max,
+            // Bounded by `bytes_max`: each entry counts for `ENTRY_BYTES` at least.
+            chunks: Mutex::new(Chunks {
+                lru: LruCache::unbounded(),
+                bytes: 0,
+            }),
+            tables: Mutex::new(LruCache::new(TABLES_MAX)),
+            stripes: (0..STRIPES).map(|_| tokio::sync::Mutex::new(())).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    pub fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.chunks.lock().bytes
+    }
+
+    /// Whoever holds this fetches; who waited looks into the cache again. `None` stands for the table itself.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a remainder of the number of stripes"
+    )]
+    pub async fn turn(&self, object: &str, chunk: Option<u64>) -> tokio::sync::MutexGuard<'_, ()> {
+        let stripe = self.hasher.hash_one((object, chunk)) % STRIPES as u64;
+        self.stripes[stripe as usize].lock().await
+    }
+
+    pub fn table(&self, object: &str) -> Option<Arc<Table>> {
+        self.tables.lock().get(object).cloned()
+    }
+
+    pub fn keep_table(&self, object: &str, table: &Arc<Table>) {
+        let pushed_out = self
+            .tables
+            .lock()
+            .push(object.to_owned(), Arc::clone(table));
+        if let Some((_, old)) = pushed_out.filter(|(_, old)| !Arc::ptr_eq(old, table)) {
+            self.forget_chunks(&old);
+        }
+    }
+
+    pub fn chunk(&self, key: &ChunkKey) -> Option<Bytes> {
+        self.chunks.lock().lru.get(key).cloned()
+    }
+
+    /// Whether it is there, without making it recent.
+    pub fn has_chunk(&self, key: &ChunkKey) -> bool {
+        self.chunks.lock().lru.contains(key)
+    }
+
+    pub fn keep_chunk(&self, key: ChunkKey, plaintext: Bytes) {
+        let cost = |bytes: &Bytes| bytes.len() as u64 + ENTRY_BYTES;
+        if cost(&plaintext) > self.bytes_max {
+            return;
+        }
+        let chunks = &mut *self.chunks.lock();
+        chunks.bytes += cost(&plaintext);
+        if let Some(old) = chunks.lru.put(key, plaintext) {
+            chunks.bytes -= cost(&old);
+        }
+        while chunks.bytes > self.bytes_max {
+            match chunks.lru.pop_lru() {
+                Some((_, old)) => chunks.bytes -= cost(&old),
+                None => break,
+            }
+        }
+    }
+
+    /// Everything about an object: it is gone, or another one now.
+    pub fn forget(&self, object: &str) {
+        let table = self.tables.lock().pop(object);
+        if let Some(table) = table {
+            self.forget_chunks(&table);
+        }
+    }
+
+    fn forget_chunks(&self, table: &Table) {
+        let chunks = &mut *self.chunks.lock();
+        for index in 0..table.chunk_count() {
+            if let Some(old) = chunks.lru.pop(&table.chunk_key(index)) {
+                chunks.bytes -= old.len() as u64 + ENTRY_BYTES;
+            }
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! The object store that SlateDB sees: seals what is written, opens what is read.
+//!
+//! Promises: nothing goes out unsealed but SlateDB's own put id; nothing comes back that did not authenticate at the path that was asked
+//! for, its length included; sizes are those of the plaintext; what fails authentication is logged, counted, and not tried again.
+//! Never: tells SlateDB that an outage is final; keeps more plaintext than it was allowed to.
+//!
+//! SlateDB reads its tables in blocks of a few KiB, and each would be a request. Tables (`*.sst`) are never changed once written, so
+//! what is read of one is read in chunks of 256 KiB, kept in a bounded cache, and asked for once however many want it at the same time.
+//! The first read of a table fetches its header with its first chunk, and its last chunk unless that was all of it: only when the final frame
+//! has opened is the length believed. Everything else (manifests, boundaries) is read whole, anew each time.
+
+mod cache;
+mod errors;
+mod read;
+mod upload;
+mod write;
+
+use std::{fmt, ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
+use object_store::{
+    CopyMode, CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    path::Path,
+};
+use slatedb::object_store_tag::ObjectStoreCallTag;
+
+use super::{
+    codec::{Layout, META_FRAME_LOG2},
+    keys::VolumeKeys,
+};
+use crate::store::{ListEntry, Store};
+use cache::Cache;
+use errors::{from_store, permanent};
+
+/// What SlateDB's paths are below of, in the volume.
+const ROOT: &str = "meta/";
+/// Locations that one batch of deletes takes at most (S3's limit).
+const DELETE_BATCH_MAX: usize = 1000;
+
+/// An `object_store::ObjectStore` whose paths are below `meta/` and whose objects are all sealed. The location `manifest/1.manifest` is the
+/// volume's key `meta/manifest/1.manifest`, and that key is what the object is bound to. Cheap to clone.
+#[derive(Clone)]
+pub struct SealedObjectStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    keys: Arc<VolumeKeys>,
+    cache: Cache,
+}
+
+impl SealedObjectStore {
+    /// `cache_bytes_max` bounds the plaintext chunks kept for read-around (see the module's head).
+    pub fn new(store: Store, keys: Arc<VolumeKeys>, cache_bytes_max: u64) -> SealedObjectStore {
+        SealedObjectStore {
+            inner: Arc::new(Inner {
+                store,
+                keys,
+                cache: Cache::new(cache_bytes_max),
+            }),
+        }
+    }
+
+    /// Bytes of plaintext chunks kept now.
+    pub fn cached_bytes(&self) -> u64 {
+        self.inner.cache.bytes()
+    }
+}
+
+/// The volume-relative key of a location.
+fn key_of(location: &Path) -> String {
+    format!("{ROOT}{location}")
+}
+
+/// A table: written once, never changed.
+fn is_immutable(location: &Path) -> bool {
+    location.extension() == Some("sst")
+}
+
+/// What a listing tells of an object. The length is arithmetic on what the store says, and not authenticated.
+fn listed(entry: ListEntry) -> Option<ObjectMeta> {
+    let location = match Path::parse(entry.key.strip_prefix(ROOT)?) {
+        Ok(location) => location,
+        Err(_) => {
+            tracing::warn!("an object that is none of ours is in the bucket and is passed over");
+            return None;
+        }
+    };
+    let size = Layout::from_stored_len(META_FRAME_LOG2, entry.size)
+        .map_or(0, |layout| layout.plaintext_len);
+    Some(read::object_meta(
+        location,
+        size,
+        entry.modified_unix_seconds,
+        entry.etag,
+    ))
+}
+
+impl Inner {
+    /// All objects whose key starts with `prefix` and comes after `after`.
+    fn list(
+        self: Arc<Self>,
+        prefix: String,
+        after: Option<String>,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        let pages = futures::stream::try_unfold(Some(after), move |position| {
+            let (inner, prefix) = (Arc::clone(&self), prefix.clone());
+            async move {
+                let Some(after) = position else {
+                    return Ok::<_, object_store::Error>(None);
+                };
+                let page = inner
+                    .store
+                    .list_page(&prefix, after.as_deref())
+                    .await
+                    .map_err(|error| from_store(error, &prefix))?;
+                let next = page.last().map(|last| Some(last.key.clone()));
+                let entries = page
+                    .into_iter()
+                    .filter_map(listed)
+                    .map(Ok::<_, object_store::Error>);
+                Ok(Some((futures::stream::iter(entries), next)))
+            }
+        });
+        pages.try_flatten().boxed()
+    }
+}
+
+/// The key prefix of everything in a "directory".
+fn directory_prefix(prefix: Option<&Path>) -> String {
+    match prefix.filter(|prefix| !prefix.as_ref().is_empty()) {
+        Some(prefix) => format!("{}/", key_of(prefix)),
+        None => ROOT.to_owned(),
+    }
+}
+
+#[async_trait]
+impl ObjectStore for SealedObjectStore {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        write::put(&self.inner, location, &payload, &opts).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        upload::begin(Arc::clone(&self.inner), location, &opts).await
+    }
+
+    async fn get_opts(
+        &self,
+        location: &Path,
+        options: GetOptions,
+    ) -> object_store::Result<GetResult> {
+        if options.version.is_some() {
+            return Err(object_store::Error::NotSupported {
+                source: "versions of objects".into(),
+            });
+        }
+        // SlateDB found what it got to be damaged, so it is not to get the same again.
+        if ObjectStoreCallTag::from_extensions(&options.extensions)
+            .is_some_and(|tag| tag.retry.is_some())
+        {
+            self.inner.cache.forget(&key_of(location));
+        }
+        read::get(&self.inner, location, &options).await
+    }
+
+    async fn get_ranges(
+        &self,
+        location: &Path,
+        ranges: &[Range<u64>],
+    ) -> object_store::Result<Vec<Bytes>> {
+        // Neighbouring ranges are in the same chunk, and that is fetched once.
+        futures::stream::iter(ranges)
+            .then(|range| async move {
+                let options = GetOptions {
+                    range: Some(range.clone().into()),
+                    ..GetOptions::default()
+                };
+                read::get(&self.inner, location, &options)
+                    .await?
+                    .bytes()
+                    .await
+            })
+            .try_collect()
+            .await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        let inner = Arc::clone(&self.inner);
+        let delete = move |batch: Vec<object_store::Result<Path>>| {
+            let inner = Arc::clone(&inner);
+            async move {
+                let keys: Vec<String> = batch
+                    .iter()
+                    .filter_map(|location| location.as_ref().ok())
+                    .map(key_of)
+                    .collect();
+                let deleted = inner.store.delete(&keys).await;
+                for key in &keys {
+                    inner.cache.forget(key);
+                }
+                let result = move |location: object_store::Result<Path>| {
+                    let location = location?;
+                    match &deleted {
+                        Ok(()) => Ok(location),
+                        Err(error) => Err(from_store(error.clone(), location.as_ref())),
+                    }
+                };
+                futures::stream::iter(batch.into_iter().map(result))
+            }
+        };
+        locations
+            .ready_chunks(DELETE_BATCH_MAX)
+            .then(delete)
+            .flatten()
+            .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        Arc::clone(&self.inner).list(directory_prefix(prefix), None)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        Arc::clone(&self.inner).list(directory_prefix(prefix), Some(key_of(offset)))
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        let prefix = directory_prefix(prefix);
+        let (directories, entries) = self
+            .inner
+            .store
+            .list_level(&prefix)
+            .await
+            .map_err(|error| from_store(error, &prefix))?;
+        let common_prefixes = directories
+            .iter()
+            .filter_map(|key| Path::parse(key.strip_prefix(ROOT)?).ok())
+            .collect();
+        let objects = entries.into_iter().filter_map(listed).collect();
+        Ok(ListResult {
+            common_prefixes,
+            objects,
+            extensions: object_store::Extensions::new(),
+        })
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        // A sealed object is bound to its path, so a copy is sealed anew.
+        let whole = read::get(&self.inner, from, &GetOptions::default())
+            .await?
+            .bytes()
+            .await?;
+        let mode = match options.mode {
+            CopyMode::Overwrite => PutMode::Overwrite,
+            CopyMode::Create => PutMode::Create,
+        };
+        write::put(&self.inner, to, &whole.into(), &PutOptions::from(mode)).await?;
+        Ok(())
+    }
+}
+
+impl fmt::Debug for SealedObjectStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedObjectStore")
+            .field("volume", &self.inner.keys.volume())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for SealedObjectStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealedObjectStore")
+    }
+}
+
+/// A payload of pieces that are opened and owned already.
+fn payload(pieces: Vec<Bytes>) -> GetResultPayload {
+    GetResultPayload::Stream(futures::stream::iter(pieces.into_iter().map(Ok)).boxed())
+}
+
+/// A request that can never succeed.
+fn unusable(why: impl Into<String>) -> object_store::Error {
+    permanent(why.into().into())
+}
