@@ -12,8 +12,8 @@ use crate::meta::{FileKind, Ino};
 const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
 
-/// Entries read at once: with attributes they fill about a third of the 32 KiB that the C library asks for.
-const BATCH: usize = 64;
+/// Entries read at once: about what fits, with attributes, the 32 KiB that the C library asks for.
+const BATCH: usize = 160;
 
 /// One line of a listing.
 #[derive(Clone, Debug)]

@@ -1,1 +1,75 @@
-//! Translation between the kernel and [`crate::fs`].
+//! The kernel's protocol, translated to [`crate::fs`] and back.
+//!
+//! Every handler copies what it needs and returns. An operation that can be answered from caches is answered on the FUSE thread itself: its
+//! future is polled once there, and only what is still pending moves to the runtime (see `run.rs`).
+//!
+//! Promises:
+//! - FUSE threads never wait for memory or the store, with one exception of last resort: a write for which there is no room yet;
+//! - each request has a deadline, after which it is answered with ETIMEDOUT and what was in flight for it is dropped;
+//! - a panic is one EIO and a log line, never a dead thread;
+//! - only the mount that was made here is ever unmounted, and only while it is still there.
+//!
+//! Never: decides what an operation means, uses fuser's own mounting (`docs/architecture.md` lists why).
+//!
+//! | file | what |
+//! |---|---|
+//! | `kernel.rs` | the handlers |
+//! | `capabilities.rs` | what is asked of the kernel at INIT |
+//! | `run.rs` | poll once, then spawn; deadlines; panics |
+//! | `convert.rs` | attributes and times |
+//! | `mount.rs` | [`mount`], [`Mounted`] |
+//! | `attach.rs` | mount(2), fusermount3, unmounting |
+//! | `mountinfo.rs` | what is mounted where |
+//! | `error.rs` | [`MountError`] |
+//! | `sys.rs` | the one place with `unsafe` |
+
+mod attach;
+mod capabilities;
+mod convert;
+mod error;
+mod kernel;
+mod mount;
+mod mountinfo;
+mod run;
+mod sys;
+
+use std::time::Duration;
+
+pub use error::MountError;
+pub use mount::{Mounted, mount};
+
+/// The longest request in bytes, both ways: 256 pages, the kernel's own default limit (`fs.fuse.max_pages_limit`).
+pub const REQUEST_LEN_MAX: u32 = 1 << 20;
+
+/// How to mount.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// Shown as the source in `/proc/mounts`. No secrets.
+    pub source: String,
+    /// Other users may enter.
+    pub allow_other: bool,
+    /// Set-id bits of programs take effect (only root may ask for it).
+    pub suid: bool,
+    /// Device nodes work as such (only root may ask for it).
+    pub dev: bool,
+    /// Programs may be run.
+    pub exec: bool,
+    /// The longest that a request waits for the store; zero: for ever.
+    pub timeout: Duration,
+    /// How much the kernel reads ahead of a sequential reader, KiB. Takes effect when run as root; otherwise it is 128.
+    pub read_ahead_kib: u32,
+}
+
+impl Default for MountOptions {
+    fn default() -> MountOptions {
+        MountOptions {
+            source: "strongroom".to_owned(),
+            allow_other: false,
+            suid: false,
+            dev: false,
+            exec: true,
+            timeout: Duration::from_secs(15 * 60),
+            read_ahead_kib: 1024,
+        }
+    }
+}

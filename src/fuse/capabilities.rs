@@ -1,0 +1,46 @@
+//! What is asked of the kernel at INIT.
+
+use fuser::{InitFlags, KernelConfig};
+
+use super::REQUEST_LEN_MAX;
+
+/// Requests in the background (readahead, write-back of mapped pages) at once: with 1 MiB each this is beyond any memory budget's window, the governor is what limits.
+const BACKGROUND_MAX: u16 = 64;
+
+/// Each asked for alone, because fuser refuses a whole set for one bit that the kernel lacks.
+///
+/// Left out on purpose: write-back caching (times and sizes would be the kernel's, and a crash would lose more), splice (fuser does not use it), remote locks (one writer:
+/// the kernel's own are enough), SETXATTR_EXT (fuser panics).
+const ALWAYS: &[InitFlags] = &[
+    InitFlags::FUSE_ASYNC_READ,
+    InitFlags::FUSE_BIG_WRITES,
+    InitFlags::FUSE_MAX_PAGES,
+    InitFlags::FUSE_ATOMIC_O_TRUNC,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_READDIRPLUS_AUTO,
+    InitFlags::FUSE_ASYNC_DIO,
+    InitFlags::FUSE_CACHE_SYMLINKS,
+    InitFlags::FUSE_DONT_MASK,
+    InitFlags::FUSE_POSIX_ACL,
+];
+
+/// For the only writer. HANDLE_KILLPRIV_V2 lets the kernel skip a lookup of `security.capability` before every single write. fuser does
+/// not pass on the bits that say for whom truncate and open clear set-id bits: `fs` goes by the caller's uid instead.
+const WRITABLE: &[InitFlags] = &[InitFlags::FUSE_HANDLE_KILLPRIV_V2];
+
+/// For followers: contents change behind the kernel's back.
+const READ_ONLY: &[InitFlags] = &[InitFlags::FUSE_AUTO_INVAL_DATA];
+
+/// Asks for all of it.
+pub fn negotiate(config: &mut KernelConfig, read_only: bool) {
+    let special = if read_only { READ_ONLY } else { WRITABLE };
+    for capability in ALWAYS.iter().chain(special) {
+        if let Err(missing) = config.add_capabilities(*capability) {
+            tracing::warn!("this kernel's FUSE lacks {missing:?}");
+        }
+    }
+    // Both are within fuser's limits; it would answer with the nearest value otherwise.
+    let _ = config.set_max_write(REQUEST_LEN_MAX);
+    let _ = config.set_max_background(BACKGROUND_MAX);
+}

@@ -1,0 +1,154 @@
+//! Making a mount, watching it, ending it.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use fuser::{Config, Session, SessionACL};
+use tokio::sync::watch;
+
+use super::{
+    MountError, MountOptions,
+    attach::{attach, check, detach},
+    kernel::Kernel,
+    mountinfo::{self, MountEntry},
+    run::Runner,
+};
+use crate::{fs::Fs, meta::Ino, telemetry::Metrics};
+
+/// Threads that take requests from the kernel. More than one, so that a writer waiting for room does not keep others from being served; few, because each owns a
+/// request buffer (1 MiB touched) and may own a reply's.
+const THREADS: usize = 4;
+
+/// How long a fresh mount may take to answer its first request.
+const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// A mount that was made by this process. Dropping it while it is there detaches it lazily.
+pub struct Mounted {
+    entry: MountEntry,
+    ended: watch::Receiver<bool>,
+    runner: Runner,
+}
+
+/// Mounts `fs` at `mountpoint`. Returns once the mount has answered its first requests.
+///
+/// # Errors
+/// [`MountError`], each with what to do about it. Nothing stays mounted then.
+pub async fn mount(fs: Fs, metrics: Arc<Metrics>, options: MountOptions, mountpoint: &Path) -> Result<Mounted, MountError> {
+    // What the first request needs is read before the kernel can ask, where a failure has a better place to go.
+    fs.getattr(Ino::ROOT).await.map_err(|error| MountError::io("reading the root directory", std::io::Error::other(error)))?;
+    let runner = Runner::new(tokio::runtime::Handle::current(), options.timeout, metrics);
+    let read_only = fs.read_only();
+    let kernel = Kernel::new(fs, runner.clone());
+    let requested = mountpoint.to_owned();
+    let read_ahead_kib = options.read_ahead_kib;
+    let (entry, session) = blocking(move || start(kernel, &options, read_only, &requested)).await?;
+    let (ending, ended) = watch::channel(false);
+    // From here on dropping it undoes the mount.
+    let mounted = Mounted { entry, ended, runner };
+    std::thread::Builder::new()
+        .name("strongroom-fuse".to_owned())
+        .spawn(move || {
+            if let Err(error) = session.run() {
+                tracing::error!("the session with the kernel ended: {error}");
+            }
+            // Whoever waited may be gone.
+            let _ = ending.send(true);
+        })
+        .map_err(|error| MountError::io("starting the FUSE threads", error))?;
+    let path = mounted.entry.path.clone();
+    let answer = blocking(move || first_answer(&path));
+    match tokio::time::timeout(FIRST_ANSWER_WITHIN, answer).await {
+        Ok(answer) => answer?,
+        Err(_) => return Err(MountError::NoAnswer(mounted.entry.path.clone())),
+    }
+    set_read_ahead(&mounted.entry, read_ahead_kib);
+    Ok(mounted)
+}
+
+fn start(kernel: Kernel, options: &MountOptions, read_only: bool, mountpoint: &Path) -> Result<(MountEntry, Session<Kernel>), MountError> {
+    let path = check(mountpoint)?;
+    let device = attach(&path, options, read_only)?;
+    let found = mountinfo::find(&path).map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?;
+    let entry = found.ok_or_else(|| MountError::NoAnswer(path.clone()))?;
+    let mut config = Config::default();
+    config.n_threads = Some(THREADS);
+    config.clone_fd = true;
+    // Who may enter is the kernel's decision, by the mount's own options.
+    match Session::from_fd(kernel, device, SessionACL::All, config) {
+        Ok(session) => Ok((entry, session)),
+        Err(error) => {
+            // The descriptor is closed by now: what is left there is dead.
+            let _ = detach(&entry, true);
+            Err(MountError::io("the handshake with the kernel", error))
+        }
+    }
+}
+
+fn first_answer(path: &PathBuf) -> Result<(), MountError> {
+    nix::sys::statvfs::statvfs(path.as_path()).map_err(|errno| MountError::io("asking the mount for its size", errno))?;
+    // Without allow_other, root may not enter what it did not mount; here it is the mounting user itself that asks.
+    std::fs::metadata(path).map_err(|error| MountError::io("asking the mount for its root", error))?;
+    Ok(())
+}
+
+/// The kernel takes the protocol's readahead as an upper limit of 128 KiB; its own knob is root's.
+fn set_read_ahead(entry: &MountEntry, kib: u32) {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let knob = format!("/sys/class/bdi/{}/read_ahead_kb", entry.device);
+    if let Err(error) = std::fs::write(&knob, kib.to_string()) {
+        tracing::info!("the kernel's readahead stays as it is: {error}");
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, MountError> + Send + 'static) -> Result<T, MountError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(MountError::io("mounting", std::io::Error::other(error))),
+    }
+}
+
+impl Mounted {
+    /// Where it is, by its real path.
+    pub fn path(&self) -> &Path {
+        &self.entry.path
+    }
+
+    /// Whether it is still to be seen there.
+    pub fn is_there(&self) -> bool {
+        mountinfo::is_there(&self.entry).unwrap_or(true)
+    }
+
+    /// Returns when the kernel has let go (by [`Mounted::unmount`], `fusermount3 -u` or `umount`) and every request under way is answered. Next:
+    /// [`Fs::shutdown`], then the drain.
+    pub async fn wait_unmounted(&self) {
+        let mut ended = self.ended.clone();
+        // The sender is dropped without a word only if its thread died: that is an end as well.
+        let _ = ended.wait_for(|ended| *ended).await;
+        self.runner.idle().await;
+    }
+
+    /// Unmounts what was mounted here, if it is still there. With `lazy` it leaves the tree at once, while whoever has files open in
+    /// it goes on until they are closed.
+    ///
+    /// # Errors
+    /// [`MountError::Busy`] and others; the mount is still there then.
+    pub async fn unmount(&self, lazy: bool) -> Result<(), MountError> {
+        let entry = self.entry.clone();
+        blocking(move || detach(&entry, lazy)).await
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if !*self.ended.borrow()
+            && let Err(error) = detach(&self.entry, true)
+        {
+            tracing::error!("leaving a mount behind: {error}");
+        }
+    }
+}

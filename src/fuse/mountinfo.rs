@@ -1,0 +1,105 @@
+//! What is mounted where, from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::ffi::OsStringExt,
+    path::{Path, PathBuf},
+};
+
+/// One mount. Equal only to itself for as long as it exists: the kernel may give its numbers out again, but not to a mount at the same place while it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountEntry {
+    /// The mount's number.
+    pub id: u64,
+    /// `major:minor` of its device.
+    pub device: String,
+    /// Where.
+    pub path: PathBuf,
+    /// `fuse.strongroom` and the like.
+    pub kind: String,
+}
+
+/// What is mounted at `path`, uppermost if there are several.
+pub fn find(path: &Path) -> io::Result<Option<MountEntry>> {
+    // Bytes: mount points need not be UTF-8.
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    Ok(parse(&table).filter(|entry| entry.path == path).last())
+}
+
+/// Whether exactly this mount is still there.
+pub fn is_there(entry: &MountEntry) -> io::Result<bool> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    Ok(parse(&table).any(|other| other == *entry))
+}
+
+fn parse(table: &[u8]) -> impl Iterator<Item = MountEntry> {
+    table.split(|byte| *byte == b'\n').filter_map(parse_line)
+}
+
+fn parse_line(line: &[u8]) -> Option<MountEntry> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let device = String::from_utf8(fields.nth(1)?.to_vec()).ok()?;
+    let path = unescape(fields.nth(1)?);
+    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+    Some(MountEntry { id, device, path, kind: String::from_utf8_lossy(kind).into_owned() })
+}
+
+/// Undoes the kernel's `\ooo`.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte == b'\\'
+            && let Some((digits, after)) = rest.split_at_checked(3)
+            && let Some(value) = octal(digits)
+        {
+            bytes.push(value);
+            rest = after;
+        } else {
+            bytes.push(byte);
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
+}
+
+/// A value for the option string of fusermount3, which splits at commas.
+pub fn escape_option(value: &str) -> String {
+    value.replace('\\', "\\\\").replace(',', "\\,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"\
+22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw\n\
+40 22 0:35 / /mnt/a\\040b rw,nosuid,nodev shared:7 master:1 - fuse.strongroom s3://x rw,user_id=0\n\
+41 22 0:36 / /mnt/a\\040b rw - tmpfs none rw\n";
+
+    #[test]
+    fn a_line_gives_device_place_and_kind_whatever_optional_fields_stand_between() {
+        let entries: Vec<_> = parse(TABLE).collect();
+        assert_eq!(
+            entries[1],
+            MountEntry { id: 40, device: "0:35".into(), path: "/mnt/a b".into(), kind: "fuse.strongroom".into() }
+        );
+        assert_eq!(entries.len(), 3);
+    }
+
+    #[test]
+    fn an_option_value_cannot_smuggle_an_option_in() {
+        assert_eq!(escape_option("s3://b/a,allow_other\\x"), "s3://b/a\\,allow_other\\\\x");
+    }
+
+    #[test]
+    fn this_machine_has_a_root() {
+        assert!(find(Path::new("/")).unwrap().is_some());
+    }
+}
