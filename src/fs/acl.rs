@@ -156,9 +156,7 @@ impl Acl {
 }
 
 fn bits(mode: u32) -> u16 {
-    #[expect(clippy::cast_possible_truncation, reason = "three bits")]
-    let perm = (mode & 0o7) as u16;
-    perm
+    (mode & 0o7) as u16
 }
 
 fn parse_entry(bytes: &[u8]) -> Result<Entry, AclError> {

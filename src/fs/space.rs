@@ -92,7 +92,6 @@ impl Fs {
             blocks_free: blocks - used,
             inodes: CAPACITY_INODES,
             inodes_free: CAPACITY_INODES.saturating_sub(totals.inodes),
-            #[expect(clippy::cast_possible_truncation, reason = "255")]
             name_len_max: NAME_LEN_MAX as u32,
         }
     }

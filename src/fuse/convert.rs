@@ -38,7 +38,6 @@ pub fn file_attr(attributes: &Attributes) -> FileAttr {
         ctime: encode_time(attributes.ctime),
         crtime: encode_time(attributes.btime),
         kind: file_type(attributes.kind),
-        #[expect(clippy::cast_possible_truncation, reason = "twelve bits")]
         perm: (attributes.mode & 0o7777) as u16,
         nlink: attributes.nlink,
         uid: attributes.uid,
