@@ -1,5 +1,7 @@
 //! Why an operation on the namespace fails.
 
+use slatedb::{CloseReason, ErrorKind};
+
 use super::Ino;
 
 /// Each maps to one errno in `fs`.
@@ -41,4 +43,28 @@ pub enum MetaError {
     /// EIO: the metadata store failed, or something in it did not authenticate or decode.
     #[error("metadata: {0}")]
     Store(String),
+}
+
+impl From<slatedb::Error> for MetaError {
+    fn from(error: slatedb::Error) -> MetaError {
+        match error.kind() {
+            ErrorKind::Closed(CloseReason::Fenced) => MetaError::Fenced,
+            _ => MetaError::Store(chain(&error)),
+        }
+    }
+}
+
+/// The error with its causes: SlateDB's own text names neither the object nor what is wrong with it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
 }

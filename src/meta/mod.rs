@@ -5,23 +5,41 @@
 //! names data that is not in the store, because callers commit content only after its object is there.
 //! Never: touches file contents, talks to the kernel, knows about handles. The only writer: its own keyed locks make
 //! operations atomic against each other.
+//!
+//! How an operation goes: it locks the inodes it touches (`locks`), reads what it needs through the caches (`cache`), builds its batch
+//! (`change`), settles what it did to objects (`ledger`), and commits; the commit is a task of its own, so a caller that is cancelled in the
+//! middle leaves nothing half done. `durability` decides when batches go to the store, `upkeep` when the database is compacted and swept.
 
+mod backing;
+mod cache;
+mod change;
 mod content;
+mod durability;
 mod error;
+mod extents;
+mod ids;
 mod inode;
+mod ledger;
+mod locks;
 mod namespace;
 mod reclaim;
+mod rename;
 mod schema;
+mod sessions;
+mod settings;
 mod types;
+mod upkeep;
+mod varint;
 mod volume;
 mod xattr;
 
 pub use content::{ContentCommit, NewObject};
 pub use error::MetaError;
-pub use namespace::{NewInode, Removal, RenameMode};
+pub use namespace::{NewInode, Removal};
 pub use reclaim::{DeadSession, Garbage};
+pub use rename::RenameMode;
 pub use types::{
-    DirEntry, Extent, ExtentSource, FileKind, Inode, Ino, ObjectId, ObjectRecord, SessionId, Timestamp, Totals, Dentry,
+    Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, ObjectId, ObjectRecord, SessionId, Timestamp, Totals,
 };
 pub use volume::{Meta, MetaConfig};
 pub use xattr::XattrMode;

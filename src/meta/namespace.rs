@@ -1,8 +1,23 @@
-//! Names: lookup, listing, create, link, unlink, rename. Each change is one batch and keeps parents' mtime, ctime and nlink.
+//! Names: lookup, listing, create, link, unlink. Each change is one batch and keeps parents' mtime, ctime, nlink and entries.
+//! (Rename is in `rename.rs`.)
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Dentry, DirEntry, FileKind, Ino, Inode, Meta, MetaError, Timestamp};
+use super::{
+    Dentry, DirEntry, FileKind, Ino, Inode, Meta, MetaError, Timestamp,
+    backing::Scan,
+    cache::Name,
+    change::Change,
+    locks::Held,
+    schema::{self, NAME_LEN_MAX},
+};
+
+/// Links of one inode, and subdirectories of one directory.
+const LINKS_MAX: u32 = u32::MAX - 1;
+/// A symlink's target (Linux `PATH_MAX`).
+const TARGET_LEN_MAX: usize = 4096;
 
 /// A new inode's attributes.
 #[derive(Clone, Debug)]
@@ -34,63 +49,225 @@ pub struct Removal {
     pub nlink: u32,
 }
 
-/// How rename treats an existing target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RenameMode {
-    /// Replaces it.
-    Replace,
-    /// RENAME_NOREPLACE.
-    NoReplace,
-    /// RENAME_EXCHANGE.
-    Exchange,
+pub(super) fn check_name(name: &[u8]) -> Result<(), MetaError> {
+    if name.len() > NAME_LEN_MAX {
+        return Err(MetaError::Limit("names are at most 255 bytes long"));
+    }
+    if name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+        return Err(MetaError::Limit("not a name: empty, '.', '..', or with NUL or '/' in it"));
+    }
+    Ok(())
+}
+
+/// One link more.
+pub(super) fn add_link(inode: &mut Inode) -> Result<(), MetaError> {
+    if inode.nlink >= LINKS_MAX {
+        return Err(MetaError::TooManyLinks(inode.ino));
+    }
+    inode.nlink += 1;
+    Ok(())
+}
+
+/// The parent after a name was added (+1), removed (-1) or replaced (0) in it.
+pub(super) fn touched_parent(parent: &Inode, entries: i64, subdirectories: i64, now: Timestamp) -> Result<Inode, MetaError> {
+    let mut parent = parent.clone();
+    parent.entries = parent.entries.saturating_add_signed(entries);
+    if subdirectories > 0 {
+        add_link(&mut parent)?;
+    } else if subdirectories < 0 {
+        parent.nlink = parent.nlink.saturating_sub(1);
+    }
+    (parent.mtime, parent.ctime) = (now, now);
+    Ok(parent)
 }
 
 impl Meta {
     /// What a name points to.
     pub async fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Dentry>, MetaError> {
-        todo!()
+        self.inner.check()?;
+        if name.len() > NAME_LEN_MAX {
+            return Ok(None);
+        }
+        let stamp = match self.inner.caches.name(dir, name) {
+            Name::Is(dentry) => return Ok(dentry),
+            Name::Unknown(stamp) => stamp,
+        };
+        let value = self.inner.get(&schema::dentry_key(dir, name)).await?;
+        let dentry = value.map(|value| schema::decode_dentry(&value)).transpose()?;
+        self.inner.caches.fill_name(stamp, dir, name, dentry);
+        Ok(dentry)
+    }
+
+    pub(super) async fn existing_name(&self, dir: Ino, name: &[u8]) -> Result<Dentry, MetaError> {
+        self.lookup(dir, name).await?.ok_or(MetaError::NotFound)
     }
 
     /// Up to `limit` entries after `cookie` (0 from the start), in cookie order. An entry that exists during the whole listing is listed exactly once.
     pub async fn read_dir(&self, dir: Ino, after_cookie: u64, limit: usize) -> Result<Vec<DirEntry>, MetaError> {
-        todo!()
+        match self.find_inode(dir).await? {
+            None => return Err(MetaError::NotFound),
+            Some(inode) if inode.kind != FileKind::Directory => return Err(MetaError::NotADirectory),
+            Some(inode) if inode.entries == 0 => return Ok(Vec::new()),
+            Some(_) => {}
+        }
+        let stamps = self.inner.caches.listing_stamps();
+        let mut rows = self.inner.scan(schema::listing_range(dir, after_cookie), Scan::Forward).await?;
+        let mut entries = Vec::new();
+        while entries.len() < limit {
+            let Some((key, value)) = rows.next().await.map_err(|error| self.inner.noted(error))? else { break };
+            entries.push(schema::decode_listing(schema::second_of_key(&key)?, &value)?);
+        }
+        let listed = entries
+            .iter()
+            .map(|entry| (entry.name.as_ref().into(), Dentry { ino: entry.ino, kind: entry.kind, cookie: entry.cookie }));
+        self.inner.caches.fill_listed(&stamps, dir, listed);
+        Ok(entries)
     }
 
     /// Makes a file, directory, symlink or node. `Exists` if the name is taken; `NotFound` if the directory was removed.
     pub async fn create(&self, dir: Ino, name: &[u8], new: NewInode) -> Result<Inode, MetaError> {
-        todo!()
+        check_name(name)?;
+        let ino = self.new_id().await?;
+        let held = self.inner.locks.inodes([dir]).await;
+        let parent = self.live_directory(dir).await?;
+        if self.lookup(dir, name).await?.is_some() {
+            return Err(MetaError::Exists);
+        }
+        let is_directory = new.kind == FileKind::Directory;
+        let mut change = Change::default();
+        let inode = new.record(ino, if is_directory { dir } else { Ino(0) }, if is_directory { 2 } else { 1 }, &mut change)?;
+        change.add_inode(&inode);
+        change.put_name(dir, name, Dentry { ino, kind: inode.kind, cookie: ino.0 });
+        let parent = touched_parent(&parent, 1, i64::from(is_directory), inode.btime)?;
+        change.put_inode(&Arc::new(parent));
+        self.commit(change, held).await?;
+        Ok(inode.as_ref().clone())
     }
 
     /// An unnamed file (O_TMPFILE, or `create` that will be linked later): an orphan from birth.
     pub async fn create_orphan(&self, new: NewInode) -> Result<Inode, MetaError> {
-        todo!()
+        let ino = self.new_id().await?;
+        let mut change = Change::default();
+        let inode = new.record(ino, Ino(0), 0, &mut change)?;
+        change.add_inode(&inode);
+        change.put_orphan(ino, self.inner.session_number);
+        self.commit(change, Held::default()).await?;
+        Ok(inode.as_ref().clone())
     }
 
     /// A hard link; also gives an orphan its name back.
     pub async fn link(&self, ino: Ino, dir: Ino, name: &[u8], now: Timestamp) -> Result<Inode, MetaError> {
-        todo!()
+        check_name(name)?;
+        let cookie = self.new_id().await?.0;
+        let held = self.inner.locks.inodes([ino, dir]).await;
+        let parent = self.live_directory(dir).await?;
+        let mut inode = self.existing_inode(ino).await?.as_ref().clone();
+        if inode.kind == FileKind::Directory {
+            return Err(MetaError::IsADirectory);
+        }
+        if self.lookup(dir, name).await?.is_some() {
+            return Err(MetaError::Exists);
+        }
+        let mut change = Change::default();
+        if inode.nlink == 0 {
+            change.delete(schema::orphan_key(ino));
+        }
+        add_link(&mut inode)?;
+        inode.ctime = now;
+        change.put_inode(&Arc::new(inode.clone()));
+        change.put_name(dir, name, Dentry { ino, kind: inode.kind, cookie });
+        change.put_inode(&Arc::new(touched_parent(&parent, 1, 0, now)?));
+        self.commit(change, held).await?;
+        Ok(inode)
     }
 
     /// Removes a name of anything but a directory.
     pub async fn unlink(&self, dir: Ino, name: &[u8], now: Timestamp) -> Result<Removal, MetaError> {
-        todo!()
+        let (held, dentry) = self.lock_name(dir, name).await?;
+        if dentry.kind == FileKind::Directory {
+            return Err(MetaError::IsADirectory);
+        }
+        self.remove(held, dir, name, dentry, now).await
     }
 
     /// Removes an empty directory (its inode becomes an orphan too).
     pub async fn remove_dir(&self, dir: Ino, name: &[u8], now: Timestamp) -> Result<Removal, MetaError> {
-        todo!()
+        let (held, dentry) = self.lock_name(dir, name).await?;
+        if dentry.kind != FileKind::Directory {
+            return Err(MetaError::NotADirectory);
+        }
+        if self.existing_inode(dentry.ino).await?.entries > 0 {
+            return Err(MetaError::NotEmpty);
+        }
+        self.remove(held, dir, name, dentry, now).await
     }
 
-    /// Rename in one batch, whatever it moves. Returns the removal of a replaced target.
-    pub async fn rename(
-        &self,
-        from_dir: Ino,
-        from_name: &[u8],
-        to_dir: Ino,
-        to_name: &[u8],
-        mode: RenameMode,
-        now: Timestamp,
-    ) -> Result<Option<Removal>, MetaError> {
-        todo!()
+    async fn remove(&self, held: Held, dir: Ino, name: &[u8], dentry: Dentry, now: Timestamp) -> Result<Removal, MetaError> {
+        let parent = self.live_directory(dir).await?;
+        let mut change = Change::default();
+        change.delete_name(dir, name, dentry.cookie);
+        let removal = self.drop_link(dentry.ino, now, &mut change).await?;
+        let subdirectories = if dentry.kind == FileKind::Directory { -1 } else { 0 };
+        change.put_inode(&Arc::new(touched_parent(&parent, -1, subdirectories, now)?));
+        self.commit(change, held).await?;
+        Ok(removal)
+    }
+
+    /// An inode loses a name; without any it becomes an orphan. Call under its lock.
+    pub(super) async fn drop_link(&self, ino: Ino, now: Timestamp, change: &mut Change) -> Result<Removal, MetaError> {
+        let mut inode = self.existing_inode(ino).await?.as_ref().clone();
+        inode.nlink = if inode.kind == FileKind::Directory { 0 } else { inode.nlink.saturating_sub(1) };
+        inode.ctime = now;
+        if inode.nlink == 0 {
+            change.put_orphan(ino, self.inner.session_number);
+        }
+        let removal = Removal { ino, nlink: inode.nlink };
+        change.put_inode(&Arc::new(inode));
+        Ok(removal)
+    }
+
+    /// Locks a directory and what a name in it points to.
+    async fn lock_name(&self, dir: Ino, name: &[u8]) -> Result<(Held, Dentry), MetaError> {
+        loop {
+            // Locks are taken all at once, so the name is looked up before and again under them.
+            let seen = self.existing_name(dir, name).await?;
+            let held = self.inner.locks.inodes([dir, seen.ino]).await;
+            let dentry = self.existing_name(dir, name).await?;
+            if dentry.ino == seen.ino {
+                return Ok((held, dentry));
+            }
+        }
+    }
+}
+
+impl NewInode {
+    fn record(self, ino: Ino, parent: Ino, nlink: u32, change: &mut Change) -> Result<Arc<Inode>, MetaError> {
+        if self.target.len() > TARGET_LEN_MAX {
+            return Err(MetaError::Limit("a symlink's target is at most 4096 bytes long"));
+        }
+        for (name, value) in &self.xattrs {
+            super::xattr::check(name, value)?;
+            change.put(schema::xattr_key(ino, name), super::xattr::encode(value));
+        }
+        let is_symlink = self.kind == FileKind::Symlink;
+        Ok(Arc::new(Inode {
+            ino,
+            kind: self.kind,
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            nlink,
+            rdev: if matches!(self.kind, FileKind::CharDevice | FileKind::BlockDevice) { self.rdev } else { 0 },
+            size: if is_symlink { self.target.len() as u64 } else { 0 },
+            allocated: 0,
+            atime: self.now,
+            mtime: self.now,
+            ctime: self.now,
+            btime: self.now,
+            parent,
+            entries: 0,
+            has_xattrs: !self.xattrs.is_empty(),
+            target: if is_symlink { Bytes::copy_from_slice(&self.target) } else { Bytes::new() },
+        }))
     }
 }

@@ -1,6 +1,12 @@
-//! What crashes and deletions leave behind: dead sessions, orphans, garbage objects.
+//! What crashes and deletions leave behind: orphans, garbage objects, objects worth repacking.
 
-use super::{Ino, Meta, MetaError, ObjectId, SessionId};
+use super::{
+    Ino, Meta, MetaError, ObjectId, SessionId,
+    backing::Scan,
+    change::Change,
+    locks::Held,
+    schema::{self, Table},
+};
 
 /// A session that was not closed cleanly.
 #[derive(Clone, Copy, Debug)]
@@ -22,41 +28,88 @@ impl Meta {
     /// Deletes an orphan for good: its inode, xattrs and extents, counted off their objects. Bounded batches; safe to repeat after a crash.
     /// No effect on an inode that has links.
     pub async fn reap(&self, ino: Ino) -> Result<(), MetaError> {
-        todo!()
+        let held = self.inner.locks.inodes([ino]).await;
+        let Some(inode) = self.find_inode(ino).await? else { return Ok(()) };
+        if inode.nlink > 0 {
+            return Ok(());
+        }
+        let xattrs = self.xattr_names(ino).await?;
+        let (mut change, held) = self.drop_contents(&held, inode.as_ref().clone()).await?;
+        for name in xattrs {
+            change.delete(schema::xattr_key(ino, &name));
+        }
+        change.delete(schema::orphan_key(ino));
+        change.delete_inode(ino);
+        self.commit(change, held).await
     }
 
     /// Orphans that an earlier mount left.
     pub async fn orphans(&self, limit: usize) -> Result<Vec<Ino>, MetaError> {
-        todo!()
-    }
-
-    /// Sessions other than this one whose objects were not checked since they ended without `end_session`.
-    pub async fn dead_sessions(&self) -> Result<Vec<DeadSession>, MetaError> {
-        todo!()
+        let mut rows = self.inner.scan(Table::Orphan.all(), Scan::Forward).await?;
+        let mut orphans = Vec::new();
+        while orphans.len() < limit {
+            let Some((key, value)) = rows.next().await.map_err(|error| self.inner.noted(error))? else { break };
+            if schema::decode_orphan(&value)? != self.inner.session_number {
+                orphans.push(schema::ino_of_key(&key)?);
+            }
+        }
+        Ok(orphans)
     }
 
     /// Does the metadata name this object (record or garbage list)?
     pub async fn knows_object(&self, object: ObjectId) -> Result<bool, MetaError> {
-        todo!()
-    }
-
-    /// Forgets a session whose leftovers are gone (or this one, at a clean unmount).
-    pub async fn end_session(&self, session: SessionId) -> Result<(), MetaError> {
-        todo!()
+        match self.object_key(object).await? {
+            Some(key) => Ok(self.stored_object(key).await?.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// Garbage that died at or before `before_unix_seconds` and whose death is durable, oldest first.
     pub async fn garbage(&self, before_unix_seconds: i64, limit: usize) -> Result<Vec<Garbage>, MetaError> {
-        todo!()
+        let mut rows = self.inner.scan(schema::garbage_range(before_unix_seconds), Scan::Durable).await?;
+        let mut garbage = Vec::new();
+        while garbage.len() < limit {
+            let Some((key, _)) = rows.next().await.map_err(|error| self.inner.noted(error))? else { break };
+            let (died_unix_seconds, object) = schema::garbage_of_key(&key)?;
+            // Forgotten, which is not durable yet: the durable state still lists it.
+            if self.stored_object(object).await?.is_none() {
+                continue;
+            }
+            garbage.push(Garbage { object: self.object_id(object).await?, died_unix_seconds });
+        }
+        Ok(garbage)
     }
 
     /// Forgets garbage whose objects were deleted from the store.
     pub async fn forget_garbage(&self, objects: &[ObjectId]) -> Result<(), MetaError> {
-        todo!()
+        let held = self.inner.locks.reclaim().await;
+        let mut change = Change::default();
+        for object in objects {
+            let Some(key) = self.object_key(*object).await? else { continue };
+            let Some(stored) = self.stored_object(key).await? else { continue };
+            // Only what is dead can be forgotten.
+            let Some(died) = stored.died_unix_seconds else { continue };
+            change.delete_object(key);
+            change.delete(schema::members_key(key));
+            change.delete(schema::garbage_key(died, key));
+            self.inner.sessions.count_objects(key.session, -1, &mut change);
+            if change.is_full() {
+                self.commit(std::mem::take(&mut change), held.clone()).await?;
+            }
+        }
+        self.commit(change, Held::default().and(held)).await
     }
 
-    /// Objects below half live, at most `limit`: candidates for repacking, with the inodes whose extents name them.
+    /// Objects below half live, at most `limit`: candidates for repacking, with the inodes whose extents name them (some of which
+    /// may not any more).
     pub async fn repack_candidates(&self, limit: usize) -> Result<Vec<(ObjectId, Vec<Ino>)>, MetaError> {
-        todo!()
+        let mut rows = self.inner.scan(Table::Sparse.all(), Scan::Forward).await?;
+        let mut candidates = Vec::new();
+        while candidates.len() < limit {
+            let Some((key, _)) = rows.next().await.map_err(|error| self.inner.noted(error))? else { break };
+            let object = schema::object_of_key(&key)?;
+            candidates.push((self.object_id(object).await?, self.members(object).await?));
+        }
+        Ok(candidates)
     }
 }

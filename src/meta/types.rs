@@ -54,6 +54,14 @@ pub struct Timestamp {
     pub nanos: u32,
 }
 
+impl Timestamp {
+    /// This machine's clock.
+    pub fn now() -> Timestamp {
+        let now = time::OffsetDateTime::now_utc();
+        Timestamp { seconds: now.unix_timestamp(), nanos: now.nanosecond() }
+    }
+}
+
 /// An inode record as committed. Contents that are not yet committed show in `data`, not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inode {
@@ -85,6 +93,8 @@ pub struct Inode {
     pub btime: Timestamp,
     /// Directories: the parent (root: itself). Others: 0.
     pub parent: Ino,
+    /// Directories: names in it. Others: 0.
+    pub entries: u64,
     /// Symlinks: the target.
     pub target: Bytes,
     /// Whether any xattr is set (lets `getxattr` of a file without any be answered from the inode).

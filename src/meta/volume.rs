@@ -1,8 +1,27 @@
-//! Opening, flushing and closing the metadata of one volume.
+//! Opening and closing the metadata of one volume.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use super::{MetaError, SessionId, Totals};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use slatedb::{Db, DbReader, DbReaderMode, DbStatus, object_store::ObjectStore};
+use tokio::{sync::watch, task::AbortHandle};
+
+use super::{
+    FileKind, Ino, Inode, MetaError, SessionId, Timestamp, Totals,
+    backing::Backing,
+    cache::Caches,
+    durability::{self, SharedDurability},
+    ids::{self, FIRST_ID, Ids},
+    locks::{Held, Locks},
+    schema::{self, Counters, SCHEMA_VERSION, SessionRow, Table},
+    sessions::Sessions,
+    settings::{self, DB_PATH, Sizes},
+    upkeep::{self, Upkeep},
+};
 use crate::seal::object_store::SealedObjectStore;
 
 /// How the metadata store is set up.
@@ -14,10 +33,73 @@ pub struct MetaConfig {
     pub memory_bytes: u64,
 }
 
+/// What formatting needs; it writes two dozen rows.
+const FORMAT_MEMORY_BYTES: u64 = 20 * 1024 * 1024;
+
 /// The metadata of a mounted volume. Cheap to clone.
 #[derive(Clone)]
 pub struct Meta {
-    // private fields: Arc<...>
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub backing: Backing,
+    pub caches: Caches,
+    pub locks: Locks,
+    pub durability: SharedDurability,
+    pub ids: Ids,
+    pub sessions: Sessions,
+    /// What batches count on; locked while one that changes them is written.
+    pub totals: tokio::sync::Mutex<Totals>,
+    /// The same for those who only look.
+    pub totals_shown: Mutex<Totals>,
+    pub session: SessionId,
+    pub session_number: u32,
+    fenced: AtomicBool,
+    status: watch::Receiver<DbStatus>,
+    upkeep: Option<Upkeep>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for task in self.tasks.lock().drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Inner {
+    /// Fails when another mount has taken over.
+    pub fn check(&self) -> Result<(), MetaError> {
+        if self.fenced.load(Ordering::Relaxed) { Err(MetaError::Fenced) } else { Ok(()) }
+    }
+
+    /// Remembers that this mount was fenced off.
+    pub fn noted(&self, error: MetaError) -> MetaError {
+        if matches!(error, MetaError::Fenced) && !self.fenced.swap(true, Ordering::Relaxed) {
+            tracing::error!("another mount has taken this volume over; this one can no longer read or write");
+        }
+        error
+    }
+
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
+        self.check()?;
+        self.backing.get(key).await.map_err(|error| self.noted(error))
+    }
+
+    pub async fn scan(&self, range: std::ops::Range<Vec<u8>>, scan: super::backing::Scan) -> Result<super::backing::Rows, MetaError> {
+        self.check()?;
+        self.backing.scan(range, scan).await.map_err(|error| self.noted(error))
+    }
+
+    pub fn upkeep(&self) -> Option<&Upkeep> {
+        self.upkeep.as_ref()
+    }
+
+    pub fn durable_sequence(&self) -> u64 {
+        self.durability.durable().max(self.status.borrow().durable_seq)
+    }
 }
 
 impl Meta {
@@ -31,33 +113,210 @@ impl Meta {
         todo!()
     }
 
+    /// As [`Meta::format`], on any object store. What is written is not sealed: for tests.
+    pub async fn format_on(store: Arc<dyn ObjectStore>, uid: u32, gid: u32) -> Result<(), MetaError> {
+        let sizes = Sizes::for_memory(FORMAT_MEMORY_BYTES);
+        let db = open_db(store, &sizes).await?;
+        let result = async {
+            if db.get(Table::Schema.single()).await?.is_some() {
+                return Err(MetaError::Store("the volume has metadata already".into()));
+            }
+            db.write(first_batch(uid, gid)).await?;
+            Ok(())
+        }
+        .await;
+        db.close().await?;
+        result
+    }
+
+    /// As [`Meta::open`], on any object store. What is written is not sealed: for tests.
+    pub async fn open_on(store: Arc<dyn ObjectStore>, config: MetaConfig) -> Result<Meta, MetaError> {
+        let sizes = Sizes::for_memory(config.memory_bytes);
+        if config.read_only { Meta::follow(store, sizes).await } else { Meta::open_writer(store, sizes).await }
+    }
+
+    async fn open_writer(store: Arc<dyn ObjectStore>, sizes: Sizes) -> Result<Meta, MetaError> {
+        let db = open_db(store.clone(), &sizes).await?;
+        let status = db.subscribe();
+        let opened = Opened::read(Backing::Writer(db)).await?;
+        let mut session = SessionId([0; 16]);
+        getrandom::fill(&mut session.0).map_err(|error| MetaError::Store(format!("no randomness: {error}")))?;
+        let row = SessionRow { session, ended: false, objects: 0 };
+        let (change, reserved) = ids::opening_change(opened.counters, &row);
+        let session_number = opened.counters.next_session;
+        opened.sessions.insert(session_number, row);
+        let durability = SharedDurability::default();
+        durability.opened_at(status.borrow().durable_seq);
+        let inner = Inner {
+            backing: opened.backing,
+            caches: Caches::new(sizes.records),
+            locks: Locks::new(),
+            durability,
+            ids: Ids::new(opened.counters.ids_end..reserved.ids_end, reserved.next_session),
+            sessions: opened.sessions,
+            totals: tokio::sync::Mutex::new(opened.totals),
+            totals_shown: Mutex::new(opened.totals),
+            session,
+            session_number,
+            fenced: AtomicBool::new(false),
+            status,
+            upkeep: Some(Upkeep::new(store, sizes)),
+            tasks: Mutex::default(),
+        };
+        let meta = Meta { inner: Arc::new(inner) };
+        meta.commit(change, Held::default()).await?;
+        meta.inner.flush().await?;
+        let weak = Arc::downgrade(&meta.inner);
+        let tasks = [
+            tokio::spawn(durability::flush_when_due(weak.clone())).abort_handle(),
+            tokio::spawn(upkeep::run(weak.clone())).abort_handle(),
+            tokio::spawn(watch_for_fencing(weak, meta.inner.status.clone())).abort_handle(),
+        ];
+        meta.inner.tasks.lock().extend(tasks);
+        Ok(meta)
+    }
+
+    async fn follow(store: Arc<dyn ObjectStore>, sizes: Sizes) -> Result<Meta, MetaError> {
+        let reader = DbReader::builder(DB_PATH, store)
+            .with_reader_mode(DbReaderMode::FollowLatest)
+            .with_options(sizes.follower())
+            .with_db_cache(sizes.cache(), 0)
+            .build()
+            .await?;
+        let status = reader.subscribe();
+        let opened = Opened::read(Backing::Follower(reader)).await?;
+        let inner = Inner {
+            backing: opened.backing,
+            // The writer's changes arrive under it, so nothing is kept above SlateDB's own cache.
+            caches: Caches::none(),
+            locks: Locks::new(),
+            durability: SharedDurability::default(),
+            ids: Ids::new(0..0, 0),
+            sessions: opened.sessions,
+            totals: tokio::sync::Mutex::new(opened.totals),
+            totals_shown: Mutex::new(opened.totals),
+            session: SessionId([0; 16]),
+            session_number: 0,
+            fenced: AtomicBool::new(false),
+            status,
+            upkeep: None,
+            tasks: Mutex::default(),
+        };
+        let meta = Meta { inner: Arc::new(inner) };
+        let task = tokio::spawn(follow_totals(Arc::downgrade(&meta.inner), meta.inner.status.clone())).abort_handle();
+        meta.inner.tasks.lock().push(task);
+        Ok(meta)
+    }
+
     /// The session of this mount (writable mounts only; all zero otherwise).
     pub fn session(&self) -> SessionId {
-        todo!()
-    }
-
-    /// Returns when everything done before the call is durable in the store. Coalesces. Free when nothing is pending.
-    pub async fn flush(&self) -> Result<(), MetaError> {
-        todo!()
-    }
-
-    /// Milliseconds since the oldest change that is not yet durable; 0 if there is none.
-    pub fn durability_lag_ms(&self) -> u64 {
-        todo!()
-    }
-
-    /// A number that grows with every flush that made something durable; kept by clients to notice a rollback.
-    pub fn generation(&self) -> u64 {
-        todo!()
+        self.inner.session
     }
 
     /// For statfs.
     pub fn totals(&self) -> Totals {
-        todo!()
+        *self.inner.totals_shown.lock()
     }
 
     /// Flushes everything including the memtable, so that the next open is quick, and closes.
     pub async fn close(&self) -> Result<(), MetaError> {
-        todo!()
+        if let Some(upkeep) = &self.inner.upkeep {
+            upkeep.stop().await;
+        }
+        for task in self.inner.tasks.lock().drain(..) {
+            task.abort();
+        }
+        let flushed = match &self.inner.backing {
+            Backing::Writer(_) => self.inner.check().and(self.inner.flush().await),
+            Backing::Follower(_) => Ok(()),
+        };
+        let closed = match &self.inner.backing {
+            Backing::Writer(db) => db.close().await,
+            Backing::Follower(reader) => reader.close().await,
+        };
+        flushed.and(closed.map_err(|error| self.inner.noted(error.into())))
+    }
+}
+
+async fn open_db(store: Arc<dyn ObjectStore>, sizes: &Sizes) -> Result<Db, MetaError> {
+    let builder = Db::builder(DB_PATH, store)
+        .with_settings(sizes.writer())
+        .with_sst_block_size(settings::BLOCK_SIZE)
+        .with_db_cache(sizes.cache(), 0);
+    Ok(builder.build().await?)
+}
+
+/// What is read at open.
+struct Opened {
+    backing: Backing,
+    counters: Counters,
+    totals: Totals,
+    sessions: Sessions,
+}
+
+impl Opened {
+    async fn read(backing: Backing) -> Result<Opened, MetaError> {
+        let missing = || MetaError::Store("there is no volume here: its metadata is missing".into());
+        match backing.get(&Table::Schema.single()).await?.as_deref() {
+            Some([SCHEMA_VERSION]) => {}
+            Some(_) => return Err(MetaError::Store("the metadata was written by a newer version".into())),
+            None => return Err(missing()),
+        }
+        let counters = backing.get(&Table::Counters.single()).await?.ok_or_else(missing)?;
+        let totals = backing.get(&Table::Totals.single()).await?.ok_or_else(missing)?;
+        let sessions = Sessions::read(&backing).await?;
+        let (counters, totals) = (schema::decode_counters(&counters)?, schema::decode_totals(&totals)?);
+        Ok(Opened { backing, counters, totals, sessions })
+    }
+}
+
+fn first_batch(uid: u32, gid: u32) -> slatedb::WriteBatch {
+    let now = Timestamp::now();
+    let root = Inode {
+        ino: Ino::ROOT,
+        kind: FileKind::Directory,
+        mode: 0o755,
+        uid,
+        gid,
+        nlink: 2,
+        rdev: 0,
+        size: 0,
+        allocated: 0,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        btime: now,
+        parent: Ino::ROOT,
+        entries: 0,
+        target: Bytes::new(),
+        has_xattrs: false,
+    };
+    let mut batch = slatedb::WriteBatch::new();
+    batch.put(Table::Schema.single(), schema::encode_schema());
+    batch.put(Table::Counters.single(), schema::encode_counters(&Counters { ids_end: FIRST_ID, next_session: 1 }));
+    batch.put(Table::Totals.single(), schema::encode_totals(&Totals { inodes: 1, bytes: 0 }));
+    batch.put(schema::inode_key(root.ino), schema::encode_inode(&root));
+    batch
+}
+
+/// Notices that another mount took over even if nothing is being done here.
+async fn watch_for_fencing(inner: std::sync::Weak<Inner>, mut status: watch::Receiver<DbStatus>) {
+    let fenced = |status: &DbStatus| status.close_reason == Some(slatedb::CloseReason::Fenced);
+    if status.wait_for(fenced).await.is_ok()
+        && let Some(inner) = inner.upgrade()
+    {
+        inner.noted(MetaError::Fenced);
+    }
+}
+
+/// Keeps a follower's totals with what it has seen.
+async fn follow_totals(inner: std::sync::Weak<Inner>, mut status: watch::Receiver<DbStatus>) {
+    while status.changed().await.is_ok() {
+        let Some(inner) = inner.upgrade() else { return };
+        if let Ok(Some(value)) = inner.backing.get(&Table::Totals.single()).await
+            && let Ok(totals) = schema::decode_totals(&value)
+        {
+            *inner.totals_shown.lock() = totals;
+        }
     }
 }

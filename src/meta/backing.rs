@@ -1,0 +1,86 @@
+//! The database underneath: the one writer, or a follower of another mount's. Reads work on both.
+//!
+//! Never: interprets keys or values.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use slatedb::{
+    Db, DbIterator, DbReader, IterationOrder, WriteBatch,
+    config::{DurabilityLevel, ReadOptions, ScanOptions, WriteOptions},
+};
+
+use super::MetaError;
+
+/// Bytes that a scan asks for at once, and how many such requests run ahead. Measured with a store 20 ms away: listing 10 directories of
+/// 1,000 entries takes 0.24 s so, and 9.3 s with SlateDB's defaults.
+const SCAN_READ_AHEAD_BYTES: usize = 256 * 1024;
+const SCAN_FETCH_TASKS: usize = 4;
+
+/// Which rows a scan shows and in which order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scan {
+    /// All, ascending.
+    Forward,
+    /// All, descending.
+    Backward,
+    /// Only what is durable, ascending.
+    Durable,
+}
+
+/// A database that is open.
+pub(super) enum Backing {
+    Writer(Db),
+    Follower(DbReader),
+}
+
+impl Backing {
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
+        let options = ReadOptions::default();
+        Ok(match self {
+            Backing::Writer(db) => db.get_with_options(key, &options).await?,
+            Backing::Follower(reader) => reader.get_with_options(key, &options).await?,
+        })
+    }
+
+    pub async fn scan(&self, range: Range<Vec<u8>>, scan: Scan) -> Result<Rows, MetaError> {
+        if range.start >= range.end {
+            return Ok(Rows(None));
+        }
+        let options = ScanOptions::default()
+            .with_read_ahead_bytes(SCAN_READ_AHEAD_BYTES)
+            .with_max_fetch_tasks(SCAN_FETCH_TASKS)
+            .with_cache_blocks(true)
+            .with_order(if scan == Scan::Backward { IterationOrder::Descending } else { IterationOrder::Ascending })
+            .with_durability_filter(if scan == Scan::Durable { DurabilityLevel::Remote } else { DurabilityLevel::Memory });
+        let iterator = match self {
+            Backing::Writer(db) => db.scan_with_options(range, &options).await?,
+            Backing::Follower(reader) => reader.scan_with_options(range, &options).await?,
+        };
+        Ok(Rows(Some(iterator)))
+    }
+
+    /// Applies a batch; it is visible when this returns, and durable after a later flush. Returns its sequence number.
+    pub async fn write(&self, batch: WriteBatch) -> Result<u64, MetaError> {
+        Ok(self.writer()?.write_with_options(batch, &WriteOptions::default()).await?.seqnum())
+    }
+
+    pub fn writer(&self) -> Result<&Db, MetaError> {
+        match self {
+            Backing::Writer(db) => Ok(db),
+            Backing::Follower(_) => Err(MetaError::Store("this mount is read-only".into())),
+        }
+    }
+}
+
+/// The rows of a scan.
+pub(super) struct Rows(Option<DbIterator>);
+
+impl Rows {
+    pub async fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, MetaError> {
+        match &mut self.0 {
+            Some(iterator) => Ok(iterator.next().await?.map(|row| (row.key, row.value))),
+            None => Ok(None),
+        }
+    }
+}

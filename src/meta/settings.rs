@@ -1,0 +1,141 @@
+//! What SlateDB is told, from the memory it may take.
+//!
+//! The figures were measured (`docs/architecture.md`): at the floor of 40 MiB SlateDB peaks at 33 to 43 MiB whatever the size of the volume.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use slatedb::{
+    SstBlockSize,
+    config::{
+        CompactionWorkerOptions, CompactorOptions, DbReaderOptions, GarbageCollectorDirectoryOptions, GarbageCollectorOptions,
+        Settings,
+    },
+    db_cache::{
+        DbCache,
+        moka::{MokaCache, MokaCacheOptions},
+    },
+};
+
+const MIB: u64 = 1024 * 1024;
+
+/// Where the database is inside the object store it is given.
+pub(super) const DB_PATH: &str = "";
+/// Blocks of 8 KiB: half the index of SlateDB's 4 KiB, still less than one sealed frame.
+pub(super) const BLOCK_SIZE: SstBlockSize = SstBlockSize::Block8Kib;
+/// Bloom filters from this many keys on: small tables too, since a lookup of a name that is not there asks all of them.
+const FILTER_KEYS_MIN: u32 = 64;
+/// How often an idle writer looks whether another mount has taken over: the only requests of an idle mount.
+const MANIFEST_POLL: Duration = Duration::from_secs(60);
+/// How often a follower looks for what the writer made durable.
+const FOLLOWER_POLL: Duration = Duration::from_secs(5);
+/// How often a running compaction looks at its own state. It runs only while there is work.
+const COMPACTION_POLL: Duration = Duration::from_millis(500);
+/// SlateDB's own bound on WALs before the memtable goes out; ours (`upkeep`) is lower.
+const WAL_FLUSHES_MAX: u64 = 4096;
+/// Nothing younger is collected: followers may still be reading it.
+const COLLECT_AGE_MIN: Duration = Duration::from_secs(15 * 60);
+/// L0 tables that one compaction takes at least.
+pub(super) const COMPACT_L0_MIN: usize = 4;
+/// L0 tables at which writes have to wait for compaction.
+pub(super) const L0_MAX: usize = 16;
+
+/// The sizes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// A memtable's, and a WAL object's.
+    pub l0: u64,
+    /// Written and not yet in an L0 table.
+    pub unflushed: u64,
+    /// SlateDB's block cache, indexes and filters included.
+    pub block_cache: u64,
+    /// A compacted table's; below the 10 MiB from which SlateDB uploads eight parts at once.
+    pub table: u64,
+    /// Our inodes, names and object records above it, each.
+    pub records: u64,
+}
+
+impl Sizes {
+    pub fn for_memory(memory_bytes: u64) -> Sizes {
+        let l0 = (memory_bytes / 20).clamp(MIB, 8 * MIB);
+        Sizes {
+            l0,
+            unflushed: l0 * 4,
+            block_cache: (memory_bytes / 10).clamp(2 * MIB, 128 * MIB),
+            table: (memory_bytes / 10).clamp(4 * MIB, 8 * MIB),
+            records: (memory_bytes / 20).clamp(MIB, 64 * MIB),
+        }
+    }
+
+    pub fn cache(&self) -> Arc<dyn DbCache> {
+        Arc::new(MokaCache::new_with_opts(MokaCacheOptions {
+            max_capacity: self.block_cache,
+            time_to_live: None,
+            time_to_idle: None,
+        }))
+    }
+
+    /// The writer's. Compaction and garbage collection are run by `upkeep`, only when there is something to do; the WAL goes out when
+    /// `durability` says so (or when it has grown to a memtable's size).
+    pub fn writer(&self) -> Settings {
+        Settings {
+            flush_interval: None,
+            manifest_poll_interval: MANIFEST_POLL,
+            min_filter_keys: FILTER_KEYS_MIN,
+            max_unflushed_bytes: self.unflushed as usize,
+            l0_sst_size_bytes: self.l0 as usize,
+            max_wal_flushes_before_l0_flush: WAL_FLUSHES_MAX,
+            l0_max_ssts: L0_MAX,
+            l0_max_ssts_per_key: L0_MAX,
+            l0_flush_parallelism: 2,
+            compactor_options: None,
+            garbage_collector_options: None,
+            // An outage pauses writes, and they recover by themselves. With a limit the database closes itself, reads too.
+            object_store_max_retries: None,
+            ..Settings::default()
+        }
+    }
+
+    pub fn follower(&self) -> DbReaderOptions {
+        DbReaderOptions {
+            manifest_poll_interval: FOLLOWER_POLL,
+            max_memtable_bytes: self.unflushed,
+            object_store_max_retries: None,
+            ..DbReaderOptions::default()
+        }
+    }
+
+    pub fn compactor(&self) -> CompactorOptions {
+        CompactorOptions {
+            poll_interval: COMPACTION_POLL,
+            commit_compacted_interval: COMPACTION_POLL,
+            max_concurrent_compactions: 1,
+            scheduler_options: HashMap::from([("min_compaction_sources".into(), COMPACT_L0_MIN.to_string())]),
+            object_store_max_retries: None,
+            worker: Some(CompactionWorkerOptions {
+                max_concurrent_compactions: 1,
+                compactions_poll_interval: COMPACTION_POLL,
+                max_sst_size: self.table as usize,
+                max_fetch_tasks: 1,
+                bytes_to_fetch: 64 * 1024,
+                max_subcompactions: 1,
+                min_filter_keys: FILTER_KEYS_MIN,
+                ..CompactionWorkerOptions::default()
+            }),
+            ..CompactorOptions::default()
+        }
+    }
+}
+
+/// What may be collected. WAL fences stay: a fence that is gone would let a writer that was fenced off write again.
+pub(super) fn collector() -> GarbageCollectorOptions {
+    let directory = Some(GarbageCollectorDirectoryOptions { interval: None, min_age: COLLECT_AGE_MIN, dry_run: false });
+    GarbageCollectorOptions {
+        manifest_options: directory,
+        wal_options: directory,
+        compacted_options: directory,
+        compactions_options: directory,
+        wal_fence_options: None,
+        detach_options: None,
+        ..GarbageCollectorOptions::default()
+    }
+}
