@@ -125,14 +125,6 @@ impl Caches {
         }
     }
 
-    /// A stamp for names that are about to be read by listing.
-    pub fn name_stamp(&self, dir: Ino, name: &[u8]) -> Stamp {
-        match &self.parts {
-            Some(parts) => parts.lock().stamp(self.name_hash(dir, name)),
-            None => Stamp(0),
-        }
-    }
-
     pub fn fill_name(&self, stamp: Stamp, dir: Ino, name: &[u8], dentry: Option<Dentry>) {
         let Some(parts) = &self.parts else { return };
         let hash = self.name_hash(dir, name);

@@ -106,13 +106,6 @@ impl<'a> Decoder<'a> {
         Ok(*first)
     }
 
-    pub fn take(&mut self, len: u64) -> Result<&'a [u8], MetaError> {
-        let split = usize::try_from(len).ok().and_then(|len| self.rest.split_at_checked(len));
-        let (first, rest) = split.ok_or_else(|| self.bad())?;
-        self.rest = rest;
-        Ok(first)
-    }
-
     /// Everything that is left.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
