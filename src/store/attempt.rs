@@ -74,40 +74,61 @@ impl Store {
     }
 }
 
-/// When a request last moved.
+/// When a request last moved, in milliseconds since it was made.
 #[derive(Debug)]
 pub(super) struct Progress {
-    start: Instant,
-    moved_after_ms: AtomicU64,
+    made: Instant,
+    began_ms: AtomicU64,
+    moved_ms: AtomicU64,
+    drain_ms: AtomicU64,
 }
 
 impl Progress {
-    /// Something moved just now.
+    /// A request that has not begun.
     pub(super) fn new() -> Arc<Progress> {
-        Arc::new(Progress { start: Instant::now(), moved_after_ms: AtomicU64::new(0) })
+        let zero = AtomicU64::default;
+        Arc::new(Progress { made: Instant::now(), began_ms: zero(), moved_ms: zero(), drain_ms: zero() })
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Its turn has come.
+    fn begin(&self) {
+        self.began_ms.store(self.now_ms(), Ordering::Relaxed);
+        self.touch();
     }
 
     /// Something moved.
     pub(super) fn touch(&self) {
-        let elapsed_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.moved_after_ms.store(elapsed_ms, Ordering::Relaxed);
+        self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    fn moved_at(&self) -> Instant {
-        self.start + Duration::from_millis(self.moved_after_ms.load(Ordering::Relaxed))
+    /// The last byte was handed to the kernel, whose buffers of several MiB empty unseen. What is in them
+    /// gets as long as all that went before.
+    pub(super) fn handed_over(&self) {
+        let took_ms = self.now_ms().saturating_sub(self.began_ms.load(Ordering::Relaxed));
+        self.drain_ms.store(took_ms, Ordering::Relaxed);
+    }
+
+    fn deadline(&self, stall: Duration) -> Instant {
+        let ms = self.moved_ms.load(Ordering::Relaxed) + self.drain_ms.load(Ordering::Relaxed);
+        self.made + Duration::from_millis(ms) + stall
     }
 }
 
-/// `work`, or `None` once nothing moved for `stall`.
+/// `work`, which begins now, or `None` once nothing moved for `stall`.
 pub(super) async fn unless_stalled<T>(stall: Duration, progress: &Progress, work: impl Future<Output = T>) -> Option<T> {
+    progress.begin();
     let mut work = pin!(work);
-    let mut alarm = pin!(sleep_until(progress.moved_at() + stall));
+    let mut alarm = pin!(sleep_until(progress.deadline(stall)));
     loop {
         tokio::select! {
             biased;
             output = &mut work => return Some(output),
             () = &mut alarm => {
-                let deadline = progress.moved_at() + stall;
+                let deadline = progress.deadline(stall);
                 if deadline <= Instant::now() {
                     return None;
                 }
@@ -133,7 +154,13 @@ mod tests {
         };
         assert_eq!(unless_stalled(Duration::from_secs(5), &progress, moving).await, Some(()));
         let stuck = tokio::time::sleep(Duration::from_secs(6));
-        progress.touch();
         assert_eq!(unless_stalled(Duration::from_secs(5), &progress, stuck).await, None);
+        let draining = async {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            progress.touch();
+            progress.handed_over();
+            tokio::time::sleep(Duration::from_secs(7)).await;
+        };
+        assert_eq!(unless_stalled(Duration::from_secs(5), &progress, draining).await, Some(()));
     }
 }

@@ -60,6 +60,9 @@ impl Context<'_> {
                 self.failure(Unavailable, format!("{}: the answer broke off: {}", self.endpoint, innermost(&error)))
             }
             SdkError::TimeoutError(_) => self.failure(Unreachable, format!("{} timed out", self.endpoint)),
+            SdkError::DispatchFailure(failure) if failure.is_user() => {
+                self.not_sent(&error).unwrap_or_else(|| self.failure(Other, innermost(&error)))
+            }
             SdkError::ConstructionFailure(_) => self.not_sent(&error).unwrap_or_else(|| self.failure(Other, innermost(&error))),
             _ => self.not_sent(&error).unwrap_or_else(|| {
                 self.failure(Unreachable, format!("{} does not answer: {}", self.endpoint, innermost(&error)))
@@ -150,18 +153,19 @@ fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, 
 }
 
 fn no_credentials(error: &CredentialsError) -> String {
-    let advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile";
-    match error {
-        CredentialsError::CredentialsNotLoaded(_) => format!("no AWS credentials found: {advice}"),
-        CredentialsError::ProviderTimedOut(_) => format!("no AWS credentials found in time: {advice}"),
-        other => format!("AWS credentials cannot be loaded: {}", innermost(other)),
-    }
+    let why = match error {
+        CredentialsError::CredentialsNotLoaded(_) => String::new(),
+        CredentialsError::ProviderTimedOut(_) => " in time".to_owned(),
+        other => format!(" ({})", innermost(other).trim_end_matches('.')),
+    };
+    format!("no AWS credentials found{why}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile")
 }
 
 fn tls_message(error: &rustls::Error) -> String {
     use rustls::CertificateError as Certificate;
     match error {
-        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+        // A bad signature is what an authority of the same name but another key leaves.
+        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
             "the server's certificate is from an unknown authority (give --ca-bundle)".to_owned()
         }
         rustls::Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {

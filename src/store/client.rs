@@ -188,7 +188,6 @@ impl Store {
         // The SDK's futures are some 10 KiB: boxed, so that the futures of callers stay small.
         let request = Box::pin(request);
         let _flight = self.admit(direction).await;
-        progress.touch();
         match unless_stalled(stall, progress, request).await {
             Some(result) => result.map_err(classify),
             None => Err(context.stalled(stall)),

@@ -170,14 +170,19 @@ async fn trust_store(bundle: Option<PathBuf>) -> Result<tls::TrustStore, String>
 /// The only pool of the process. It bounds the connections to each host, those being made included.
 fn http_client(trust: tls::TrustStore, connections_max: usize) -> Result<SharedHttpClient, String> {
     let context = tls::TlsContext::builder().with_trust_store(trust).build().map_err(|error| error.to_string())?;
+    // Connections live on the runtime that connected the store.
+    let runtime = tokio::runtime::Handle::current();
+    let spawner = pool::DriverSpawner::from_fn(move |driver| drop(runtime.spawn(driver)));
+    let everything = pool::PartitionId::from_index(0);
     let pool = pool::ConnectionPool::builder()
+        .partitions([pool::Partition::new(everything, spawner)])
         .idle_timeout(IDLE_TIMEOUT)
         .max_connections_per_host(connections_max.max(1))
         .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
         .tls_context(context)
         .build_https()
         .map_err(|error| error.to_string())?;
-    Ok(SharedHttpClient::new(pool::Client::new(&pool).map_err(|error| error.to_string())?))
+    Ok(SharedHttpClient::new(pool::Client::from_partition(&pool, everything).map_err(|error| error.to_string())?))
 }
 
 /// One short question to the instance's metadata service.

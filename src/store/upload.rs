@@ -83,6 +83,9 @@ impl http_body::Body for PiecesBody {
         let frame = self.current.split_to(len);
         self.remaining -= len as u64;
         self.progress.touch();
+        if self.remaining == 0 {
+            self.progress.handed_over();
+        }
         self.metrics.sent_bytes.add(len as u64);
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
