@@ -37,9 +37,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
-/// What the kernel buffers of an answer. Bounds what is read, counted and thrown away when a client goes
-/// away in the middle; more than this gained nothing on loopback.
-const SEND_BUFFER_BYTES: u32 = 512 * 1024;
+/// What the kernel buffers of an answer (it takes twice this). Bounds what is read, counted and thrown
+/// away when a client goes away in the middle: 0.4 MB, where the default came to 4 MB. Four times as
+/// much was no faster on loopback.
+const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Binds a listening socket.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -1,70 +1,19 @@
 //! `kill -9`: what was acknowledged is there, whole; what was not is there whole or not at all.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
 use parking_lot::Mutex;
-use strongroom::server::{Server, SyncPolicy};
+use strongroom::server::Server;
 
+use crate::process::spawn;
 use crate::support::{BUCKET, SECRET_KEY, client, completed, config, pattern};
 
 /// For each key: the last version acknowledged, and the one that may or may not have happened.
 type Known = Mutex<HashMap<String, (Option<u64>, Option<u64>)>>;
-
-/// Set for the process that is to be killed: the directory to serve.
-const CHILD_DIR: &str = "STRONGROOM_TEST_SERVE_DIR";
-
-/// Not a test of its own: the server that the test below kills, in a process of its own.
-#[tokio::test(flavor = "multi_thread")]
-async fn served_to_be_killed() {
-    let Some(root) = std::env::var_os(CHILD_DIR) else { return };
-    let mut config = config(root.as_ref());
-    config.sync = SyncPolicy::Always;
-    let server = Server::start(config).await.unwrap();
-    println!("\nlistening at {}", server.endpoint_url());
-    tokio::time::sleep(Duration::from_secs(60)).await;
-}
-
-/// A server process; killed with its owner.
-struct Victim(Child);
-
-impl Victim {
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        let _already_dead = self.0.kill();
-        let _already_reaped = self.0.wait();
-    }
-}
-
-fn spawn(root: &Path) -> (Victim, String) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "crash::served_to_be_killed", "--nocapture", "--test-threads=1"])
-        .env(CHILD_DIR, root)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(Victim)
-        .unwrap();
-    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
-    loop {
-        let line = lines.next().expect("the server says where it listens").unwrap();
-        if let Some(url) = line.strip_prefix("listening at ") {
-            return (child, url.to_owned());
-        }
-    }
-}
 
 /// Longer than a part need be, and of many sizes.
 fn body_of(version: u64) -> Vec<u8> {

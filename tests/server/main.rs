@@ -6,6 +6,8 @@ mod conditions;
 mod crash;
 mod faults;
 mod listing;
+mod memory;
 mod multipart;
+mod process;
 mod speed;
 mod support;
