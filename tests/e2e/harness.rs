@@ -367,7 +367,7 @@ pub struct Bucket<'a> {
 }
 
 impl Bucket<'_> {
-    fn client(&self) -> aws_sdk_s3::Client {
+    pub fn client(&self) -> aws_sdk_s3::Client {
         use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
         assert_eq!(self.site.transport, Transport::Plain);
         let config = aws_sdk_s3::Config::builder()
