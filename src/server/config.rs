@@ -15,6 +15,12 @@ use super::faults::Faults;
 pub struct SecretString(String);
 
 impl SecretString {
+    /// Takes the secret over.
+    #[must_use]
+    pub fn new(secret: String) -> Self {
+        Self(secret)
+    }
+
     /// The secret itself, for the signature check.
     #[must_use]
     pub fn expose(&self) -> &str {
