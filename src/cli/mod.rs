@@ -1,1 +1,220 @@
-//! The command line.
+//! The command line: one file a subcommand, the only place that prints and that picks exit codes.
+//!
+//! Promises: an error is one line, `strongroom: what: what to do`, with an exit code of its own
+//! ([`exit::Exit`]); secrets never stand in the arguments or the environment of a process.
+//! Never: moves file contents itself; everything below is reached through [`session`].
+
+pub mod args;
+pub mod control;
+pub mod daemon;
+mod demo;
+pub mod errors;
+pub mod exit;
+mod generate;
+mod info;
+mod init;
+mod key;
+pub mod lease;
+mod mount;
+mod mount_options;
+mod mountpoint;
+mod runtime;
+pub mod secret;
+mod serve;
+pub mod session;
+pub mod state;
+pub mod status;
+mod status_table;
+mod sys;
+mod umount;
+pub mod values;
+
+use std::{ffi::OsString, io::Write, process::ExitCode};
+
+use clap::{
+    CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use exit::{CliError, Exit};
+
+/// Mounts an S3 bucket as a directory in which everything is sealed before it leaves this machine
+#[derive(Parser, Debug)]
+#[command(
+    name = "strongroom",
+    version,
+    about,
+    long_about = "Mounts an S3 bucket as a directory. Everything in the bucket is sealed on this machine before it \
+                  leaves: contents, names, sizes of files, the shape of the tree.",
+    after_help = EXAMPLES,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  strongroom init   s3://bucket/laptop --passphrase-file pass
+  strongroom mount  s3://bucket/laptop /mnt/vault --passphrase-file pass
+  strongroom status /mnt/vault
+  strongroom umount /mnt/vault
+  strongroom demo";
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Make a new volume in an empty prefix of a bucket
+    Init(init::InitArgs),
+    /// Mount a volume on a directory
+    Mount(Box<mount::MountArgs>),
+    /// Unmount, and wait until everything is durable in the store
+    #[command(visible_alias = "unmount")]
+    Umount(umount::UmountArgs),
+    /// Show what a mount is doing: memory, requests, uploads, cache, lease
+    Status(status::StatusArgs),
+    /// Try it out: a store, a volume and a mount in one process, gone on Ctrl-C
+    Demo(demo::DemoArgs),
+    /// Run the embedded S3 server alone
+    Serve(serve::ServeArgs),
+    /// Add, remove, list and change key slots
+    Key(key::KeyArgs),
+    /// Show a volume's header; needs no key
+    Info(info::InfoArgs),
+    /// Write the manual pages into a directory
+    #[command(hide = true)]
+    Man(generate::ManArgs),
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completions(generate::CompletionsArgs),
+}
+
+/// Runs the program. Called by `main` before any thread exists, because `mount` may fork.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, &arguments),
+    };
+    let outcome = match cli.command {
+        Command::Init(args) => init::run(args),
+        Command::Mount(args) => mount::run(*args),
+        Command::Umount(args) => umount::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve::run(args),
+        Command::Key(args) => key::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Man(args) => generate::man(&args),
+        Command::Completions(args) => generate::completions(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::from(Exit::Ok.code()),
+        Err(error) => {
+            // Standard error may be closed; there is nobody left to tell then.
+            let _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::from(error.exit.code())
+        }
+    }
+}
+
+/// Help and version go to standard output with code 0; everything else is one line and code 2.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            ExitCode::from(Exit::Ok.code())
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(Exit::Usage.code())
+        }
+        _ => {
+            let _ = writeln!(std::io::stderr(), "{}", usage_error(error, arguments));
+            ExitCode::from(Exit::Usage.code())
+        }
+    }
+}
+
+/// Turns clap's several lines into one that says what and what to do.
+fn usage_error(error: &clap::Error, arguments: &[OsString]) -> CliError {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(texts)) => Some(texts.join(" and ")),
+        _ => None,
+    };
+    // Suggestions come with the best one last.
+    let best = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(format!("'{text}'")),
+        Some(ContextValue::Strings(texts)) => texts.last().map(|text| format!("'{text}'")),
+        _ => None,
+    };
+    let subject = context(ContextKind::InvalidArg)
+        .or_else(|| context(ContextKind::InvalidSubcommand))
+        .unwrap_or_default();
+    let value = context(ContextKind::InvalidValue).unwrap_or_default();
+    let what = match error.kind() {
+        ErrorKind::UnknownArgument if subject.starts_with('-') => {
+            format!("unknown option '{subject}'")
+        }
+        ErrorKind::UnknownArgument => format!("unexpected argument '{subject}'"),
+        ErrorKind::InvalidSubcommand => format!("unknown command '{subject}'"),
+        ErrorKind::MissingRequiredArgument => format!("missing: {subject}"),
+        ErrorKind::ArgumentConflict => match context(ContextKind::PriorArg) {
+            Some(prior) => format!("'{subject}' does not go together with '{prior}'"),
+            None => format!("'{subject}' was given more than once"),
+        },
+        ErrorKind::InvalidValue if value.is_empty() => format!("'{subject}' needs a value"),
+        ErrorKind::InvalidValue => format!("'{value}' is no value for '{subject}'"),
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            format!(
+                "{subject}: {}",
+                why.unwrap_or_else(|| format!("'{value}' is no value for it"))
+            )
+        }
+        _ => first_line(&error.to_string()),
+    };
+    let help = help_of(arguments);
+    let advice = match (
+        best(ContextKind::SuggestedArg).or_else(|| best(ContextKind::SuggestedSubcommand)),
+        context(ContextKind::ValidValue),
+    ) {
+        (Some(suggestion), _) => format!("did you mean {suggestion}? See {help}"),
+        (None, Some(values)) => format!("use {}", values.replace(" and ", " or ")),
+        (None, None) => format!("see {help}"),
+    };
+    CliError::usage(what, advice)
+}
+
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+/// The help that fits a command line that was refused: that of its subcommand, if it names one.
+fn help_of(arguments: &[OsString]) -> String {
+    let known = Cli::command();
+    let command = arguments
+        .iter()
+        .skip(1)
+        .filter_map(|argument| argument.to_str())
+        .find_map(|argument| known.find_subcommand(argument));
+    match command {
+        Some(command) => format!("'strongroom {} --help'", command.get_name()),
+        None => "'strongroom --help'".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+}

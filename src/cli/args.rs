@@ -1,0 +1,89 @@
+//! Options that several subcommands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Where the store is and how to speak to it. What is not given comes from where AWS users have
+/// it: the environment, profiles, `AWS_ENDPOINT_URL_S3`, instance roles.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Store")]
+pub struct StoreArgs {
+    /// The S3 endpoint; by default that of AWS, or AWS_ENDPOINT_URL_S3, or the profile's
+    #[arg(long, value_name = "URL")]
+    pub endpoint_url: Option<String>,
+
+    /// The region; by default AWS_REGION or the profile's
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+
+    /// The profile of the AWS configuration files to use
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+
+    /// A PEM file of certificate authorities to trust instead of the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_bundle: Option<PathBuf>,
+
+    /// Put the bucket's name into the path; by default so where the endpoint is not AWS
+    #[arg(long)]
+    pub path_style: bool,
+}
+
+/// How the volume is unlocked. Without any of these the passphrase comes from
+/// STRONGROOM_PASSPHRASE_FILE, from the systemd credential `strongroom.passphrase`, or is asked for on the terminal.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Key")]
+#[group(multiple = false)]
+pub struct SecretArgs {
+    /// Read the passphrase from this file (one line break at its end does not count)
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+
+    /// Take the passphrase from what this shell command prints
+    #[arg(long, value_name = "COMMAND")]
+    pub passphrase_command: Option<String>,
+
+    /// Unlock with a key file (at least 32 random bytes)
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// Unlock with the recovery key in this file
+    #[arg(long, value_name = "FILE")]
+    pub recovery_key_file: Option<PathBuf>,
+}
+
+/// The secret of a slot to be made. Without any of these a new passphrase is asked for on the terminal, twice.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "New slot")]
+#[group(multiple = false)]
+pub struct NewSecretArgs {
+    /// Read the new passphrase from this file
+    #[arg(long, value_name = "FILE")]
+    pub new_passphrase_file: Option<PathBuf>,
+
+    /// Take the new passphrase from what this shell command prints
+    #[arg(long, value_name = "COMMAND")]
+    pub new_passphrase_command: Option<String>,
+
+    /// Use this key file (at least 32 random bytes)
+    #[arg(long, value_name = "FILE")]
+    pub new_key_file: Option<PathBuf>,
+
+    /// Make a recovery key and write it to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub new_recovery_key_file: Option<PathBuf>,
+}
+
+/// Where the log goes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Log")]
+pub struct LogArgs {
+    /// How much is logged: error, warn, info, debug, trace, or a filter such as `info,strongroom::data=debug`
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+
+    /// Append the log to this file
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+}

@@ -1,0 +1,108 @@
+//! `strongroom info`: what the header tells without a key.
+
+use std::io::Write;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{
+    args::StoreArgs,
+    exit::CliError,
+    runtime,
+    session::{self, connect},
+};
+use crate::seal::volume::{FORMAT, HeaderSource, SlotInfo, VolumeHeader};
+
+/// `strongroom info URL`
+#[derive(Args, Debug)]
+pub struct InfoArgs {
+    /// The volume: s3://bucket/prefix
+    url: String,
+
+    /// Print JSON instead of lines
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Runs the command.
+pub fn run(args: InfoArgs) -> Result<(), CliError> {
+    let url = session::parse_url(&args.url)?;
+    let loaded = runtime::block_on(async {
+        let store = connect(&url, &args.store).await?;
+        session::load_header(&store).await
+    })?;
+    let source = match &loaded.source {
+        HeaderSource::Primary => "strongroom.json".to_owned(),
+        HeaderSource::Copy { why } => {
+            format!("strongroom.copy.json, because strongroom.json is unusable ({why})")
+        }
+    };
+    let text = if args.json {
+        as_json(&url.to_string(), &loaded.header, &source)
+    } else {
+        as_lines(&url.to_string(), &loaded.header, &source)
+    };
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    Ok(())
+}
+
+fn as_lines(url: &str, header: &VolumeHeader, source: &str) -> String {
+    let mut lines = vec![
+        format!("volume    {url}"),
+        format!("id        {}", header.volume()),
+        format!("format    {FORMAT}"),
+        format!("revision  {}", header.revision()),
+        format!("header    {source}"),
+        format!("epochs    {}", header.epochs().count()),
+    ];
+    lines.extend(header.slots().map(|slot| slot_line(&slot)));
+    lines.join("\n")
+}
+
+/// One slot for people.
+pub fn slot_line(slot: &SlotInfo) -> String {
+    let derivation = match slot.argon2 {
+        Some(argon2) => format!(
+            "Argon2id, {} passes, {} MiB, {} lanes",
+            argon2.passes,
+            argon2.memory_kib / 1024,
+            argon2.lanes
+        ),
+        None => "HKDF-SHA-256".to_owned(),
+    };
+    format!(
+        "slot {:<4} {:<13} {derivation}",
+        slot.id.0,
+        slot.kind.name()
+    )
+}
+
+/// One slot for programs.
+pub fn slot_json(slot: &SlotInfo) -> serde_json::Value {
+    let mut value = json!({ "slot": slot.id.0, "kind": slot.kind.name() });
+    if let (Some(argon2), Some(object)) = (slot.argon2, value.as_object_mut()) {
+        let parameters = json!({
+            "passes": argon2.passes,
+            "memory_kib": argon2.memory_kib,
+            "lanes": argon2.lanes,
+        });
+        object.insert("argon2id".to_owned(), parameters);
+    }
+    value
+}
+
+fn as_json(url: &str, header: &VolumeHeader, source: &str) -> String {
+    let value = json!({
+        "url": url,
+        "volume": header.volume().to_string(),
+        "format": FORMAT,
+        "revision": header.revision(),
+        "header": source,
+        "epochs": header.epochs().map(|epoch| epoch.0).collect::<Vec<_>>(),
+        "slots": header.slots().map(|slot| slot_json(&slot)).collect::<Vec<_>>(),
+    });
+    format!("{value:#}")
+}

@@ -1,0 +1,231 @@
+//! `strongroom key`: who can unlock a volume.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+
+use super::{
+    args::{NewSecretArgs, SecretArgs, StoreArgs},
+    errors,
+    exit::{CliError, Exit},
+    info, runtime, secret,
+    session::{self, Opened, connect},
+};
+use crate::{
+    seal::{
+        keys::make_process_undumpable,
+        volume::{Argon2Params, SaveError, SlotError, SlotId},
+    },
+    store::S3Url,
+};
+
+/// `strongroom key ...`
+#[derive(Args, Debug)]
+pub struct KeyArgs {
+    /// What to do
+    #[command(subcommand)]
+    command: KeyCommand,
+}
+
+#[derive(Subcommand, Debug)]
+enum KeyCommand {
+    /// Add a slot: a passphrase, a key file or a recovery key
+    Add(AddArgs),
+    /// Remove a slot; the last one stays
+    Remove(RemoveArgs),
+    /// List the slots; needs no key
+    List(ListArgs),
+    /// Give a slot another secret
+    Change(ChangeArgs),
+}
+
+/// `strongroom key add URL`
+#[derive(Args, Debug)]
+struct AddArgs {
+    /// The volume: s3://bucket/prefix
+    url: String,
+
+    #[command(flatten)]
+    secret: SecretArgs,
+
+    #[command(flatten)]
+    new: NewSecretArgs,
+
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// `strongroom key remove URL SLOT`
+#[derive(Args, Debug)]
+struct RemoveArgs {
+    /// The volume: s3://bucket/prefix
+    url: String,
+
+    /// The slot's number, from `key list`
+    slot: u32,
+
+    #[command(flatten)]
+    secret: SecretArgs,
+
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// `strongroom key list URL`
+#[derive(Args, Debug)]
+struct ListArgs {
+    /// The volume: s3://bucket/prefix
+    url: String,
+
+    /// Print JSON instead of lines
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// `strongroom key change URL`
+#[derive(Args, Debug)]
+struct ChangeArgs {
+    /// The volume: s3://bucket/prefix
+    url: String,
+
+    /// The slot's number; by default the one that the given secret opens
+    #[arg(long, value_name = "NUMBER")]
+    slot: Option<u32>,
+
+    #[command(flatten)]
+    secret: SecretArgs,
+
+    #[command(flatten)]
+    new: NewSecretArgs,
+
+    #[command(flatten)]
+    store: StoreArgs,
+}
+
+/// Runs the command.
+pub fn run(args: KeyArgs) -> Result<(), CliError> {
+    // Where the system refuses, the secrets are as safe as in any other program's memory.
+    let _ = make_process_undumpable();
+    match args.command {
+        KeyCommand::Add(args) => add(args),
+        KeyCommand::Remove(args) => remove(args),
+        KeyCommand::List(args) => list(args),
+        KeyCommand::Change(args) => change(args),
+    }
+}
+
+fn add(args: AddArgs) -> Result<(), CliError> {
+    let url = session::parse_url(&args.url)?;
+    let secret = secret::unlock_secret(&args.secret)?;
+    runtime::block_on(async {
+        let mut opened = Opened::open(&connect(&url, &args.store).await?, secret).await?;
+        let new = secret::new_secret(&args.new, &args.url)?;
+        let slot = opened
+            .loaded
+            .header
+            .add_slot(&opened.unlocked.master, &new, Argon2Params::default())
+            .map_err(slot_error)?;
+        save(&opened, &url).await?;
+        say(&format!("added slot {slot}, a {}", new.kind()));
+        Ok(())
+    })
+}
+
+fn remove(args: RemoveArgs) -> Result<(), CliError> {
+    let url = session::parse_url(&args.url)?;
+    let secret = secret::unlock_secret(&args.secret)?;
+    runtime::block_on(async {
+        let mut opened = Opened::open(&connect(&url, &args.store).await?, secret).await?;
+        let slot = SlotId(args.slot);
+        opened
+            .loaded
+            .header
+            .remove_slot(&opened.unlocked.master, slot)
+            .map_err(slot_error)?;
+        save(&opened, &url).await?;
+        say(&format!("removed slot {slot}"));
+        Ok(())
+    })
+}
+
+fn list(args: ListArgs) -> Result<(), CliError> {
+    let url = session::parse_url(&args.url)?;
+    runtime::block_on(async {
+        let store = connect(&url, &args.store).await?;
+        let loaded = session::load_header(&store).await?;
+        if args.json {
+            let slots: Vec<_> = loaded
+                .header
+                .slots()
+                .map(|slot| info::slot_json(&slot))
+                .collect();
+            say(&format!("{:#}", serde_json::Value::from(slots)));
+        } else {
+            for slot in loaded.header.slots() {
+                say(&info::slot_line(&slot));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn change(args: ChangeArgs) -> Result<(), CliError> {
+    let url = session::parse_url(&args.url)?;
+    let secret = secret::unlock_secret(&args.secret)?;
+    runtime::block_on(async {
+        let mut opened = Opened::open(&connect(&url, &args.store).await?, secret).await?;
+        let slot = args.slot.map_or(opened.unlocked.slot, SlotId);
+        let new = secret::new_secret(&args.new, &args.url)?;
+        opened
+            .loaded
+            .header
+            .change_slot(&opened.unlocked.master, slot, &new, Argon2Params::default())
+            .map_err(slot_error)?;
+        save(&opened, &url).await?;
+        say(&format!("slot {slot} is a {} now", new.kind()));
+        Ok(())
+    })
+}
+
+async fn save(opened: &Opened, url: &S3Url) -> Result<(), CliError> {
+    opened
+        .loaded
+        .header
+        .save(&opened.store, opened.loaded.expected.clone())
+        .await
+        .map_err(|error| match error {
+            SaveError::Conflict => CliError::new(
+                Exit::Unexpected,
+                "the key slots were changed by somebody else at the same time",
+                "look at 'strongroom key list' and try again",
+            ),
+            SaveError::Store(error) => errors::store(&error, url),
+        })
+}
+
+fn slot_error(error: SlotError) -> CliError {
+    match error {
+        SlotError::LastSlot(slot) => CliError::new(
+            Exit::LastSlot,
+            format!("slot {slot} is the last one"),
+            "add another before removing it",
+        ),
+        SlotError::NoSuchSlot(slot) => CliError::usage(
+            format!("there is no key slot {slot}"),
+            "see 'strongroom key list'",
+        ),
+        SlotError::TooManySlots => CliError::usage(
+            "there are as many key slots as there can be",
+            "remove one first",
+        ),
+        SlotError::Parameters(why) => CliError::unexpected(format!("Argon2id parameters: {why}")),
+    }
+}
+
+fn say(line: &str) {
+    // A reader that has gone is no error.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

@@ -1,0 +1,264 @@
+//! Taking the lease: from nobody, from one that is done, gone or silent; or waiting; or refusing.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+
+use super::{
+    EXPIRES_AFTER, LEASE_KEY, Lease, LeaseRecord, LeaseState, Machine, Process, RENEW_EVERY,
+    record::LEASE_BYTES_MAX,
+};
+use crate::{
+    cli::{
+        control, errors,
+        exit::{CliError, Exit},
+        status_table,
+    },
+    seal::{SealError, keys::VolumeKeys},
+    store::{Condition, Retry, Store, StoreErrorKind},
+};
+
+/// How long a mount from elsewhere is given to say that it drains, before this one gives up.
+const CHANGE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often a waiting mount looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Tries of each request: a person waits.
+const ATTEMPTS: u32 = 5;
+
+/// Who wants the lease.
+pub struct LeaseRequest<'a> {
+    /// The volume.
+    pub store: &'a Store,
+    /// Its keys.
+    pub keys: &'a Arc<VolumeKeys>,
+    /// The control socket that this mount will have.
+    pub socket: &'a Path,
+    /// Take it from whoever holds it.
+    pub takeover: bool,
+    /// Shows a line to the user.
+    pub tell: &'a (dyn Fn(&str) + Send + Sync),
+}
+
+/// The lease as found.
+struct Found {
+    etag: String,
+    modified_unix_seconds: i64,
+    record: Result<LeaseRecord, SealError>,
+}
+
+/// What has been seen of one lease while waiting.
+struct Watch {
+    etag: String,
+    unchanged_since: Instant,
+    began: Instant,
+    changes: u32,
+    told: bool,
+}
+
+enum Verdict {
+    /// Take it.
+    Take,
+    /// Look again; the text tells the user why, once.
+    Wait(String),
+    Refuse(CliError),
+}
+
+/// Takes the lease, waiting for a mount that drains.
+///
+/// # Errors
+/// [`Exit::Held`] if another mount serves the volume, [`Exit::Damaged`] if the lease does not authenticate, or the store fails.
+pub async fn acquire(request: LeaseRequest<'_>) -> Result<Lease, CliError> {
+    let store = request.store.with_retry(Retry::Attempts(ATTEMPTS));
+    let record = own_record(request.socket)?;
+    let mut watch: Option<Watch> = None;
+    loop {
+        let found = read(&store, request.keys).await?;
+        let condition = match &found {
+            None => Condition::Absent,
+            Some(found) => {
+                let watch = look(&mut watch, &found.etag);
+                match judge(found, watch, &record, request.takeover).await {
+                    Verdict::Take => Condition::Matches(found.etag.clone()),
+                    Verdict::Wait(why) => {
+                        if !std::mem::replace(&mut watch.told, true) {
+                            (request.tell)(&format!("strongroom: {why}"));
+                        }
+                        tokio::time::sleep(LOOK_EVERY).await;
+                        continue;
+                    }
+                    Verdict::Refuse(error) => return Err(error),
+                }
+            }
+        };
+        let sealed = record
+            .seal(request.keys)
+            .map_err(|error| CliError::unexpected(format!("cannot write the lease: {error}")))?;
+        match store
+            .put(LEASE_KEY, vec![Bytes::from(sealed)], condition, &[])
+            .await
+        {
+            Ok(outcome) => {
+                if let Some(Found {
+                    record: Ok(previous),
+                    ..
+                }) = &found
+                    && previous.state != LeaseState::Released
+                {
+                    tracing::warn!(
+                        "took the volume over from process {} on {}",
+                        previous.process.pid,
+                        previous.machine.host
+                    );
+                }
+                return Ok(Lease::keep(&store, request.keys, record, outcome.etag));
+            }
+            // Somebody was faster, or this very PUT succeeded and its answer was lost: the next look tells.
+            Err(error) if error.kind == StoreErrorKind::Precondition => {}
+            Err(error) => return Err(errors::store(&error, store.url())),
+        }
+    }
+}
+
+fn own_record(socket: &Path) -> Result<LeaseRecord, CliError> {
+    let process = Process::of(std::process::id())
+        .ok_or_else(|| CliError::unexpected("cannot read /proc/self/stat"))?;
+    let mut holder = [0_u8; 16];
+    getrandom::fill(&mut holder)
+        .map_err(|error| CliError::unexpected(format!("no randomness: {error}")))?;
+    Ok(LeaseRecord {
+        format: 1,
+        holder: data_encoding::HEXLOWER.encode(&holder),
+        machine: Machine::this(),
+        process,
+        socket: socket.to_string_lossy().into_owned(),
+        state: LeaseState::Mounted,
+        acquired_unix_seconds: unix_seconds_now(),
+        renewal: 0,
+    })
+}
+
+/// Seconds since 1970 by this machine's clock.
+fn unix_seconds_now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|age| i64::try_from(age.as_secs()).ok())
+        .unwrap_or_default()
+}
+
+async fn read(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, CliError> {
+    match store.get_bytes(LEASE_KEY, None, LEASE_BYTES_MAX).await {
+        Ok((head, stored)) => Ok(Some(Found {
+            etag: head.etag.unwrap_or_default(),
+            modified_unix_seconds: head.modified_unix_seconds,
+            record: LeaseRecord::open(keys, &stored),
+        })),
+        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+        Err(error) => Err(errors::store(&error, store.url())),
+    }
+}
+
+/// Notes what was found just now.
+fn look<'a>(watch: &'a mut Option<Watch>, etag: &str) -> &'a mut Watch {
+    let now = Instant::now();
+    let watch = watch.get_or_insert_with(|| Watch {
+        etag: etag.to_owned(),
+        unchanged_since: now,
+        began: now,
+        changes: 0,
+        told: false,
+    });
+    if watch.etag != etag {
+        watch.etag = etag.to_owned();
+        watch.unchanged_since = now;
+        watch.changes += 1;
+    }
+    watch
+}
+
+async fn judge(found: &Found, watch: &Watch, own: &LeaseRecord, takeover: bool) -> Verdict {
+    if takeover {
+        return Verdict::Take;
+    }
+    let record = match &found.record {
+        Ok(record) => record,
+        Err(error) => {
+            return Verdict::Refuse(CliError::new(
+                Exit::Damaged,
+                format!("the volume's lease cannot be trusted ({error})"),
+                "make sure that nobody has it mounted, then use --takeover",
+            ));
+        }
+    };
+    let here = own.machine.shares_processes_with(&record.machine);
+    if record.holder == own.holder
+        || record.state == LeaseState::Released
+        || watch.unchanged_since.elapsed() >= EXPIRES_AFTER
+        || (here && !record.process.is_alive())
+    {
+        return Verdict::Take;
+    }
+    if record.state == LeaseState::Draining {
+        return Verdict::Wait(format!("waiting until {} has drained", who(record)));
+    }
+    if here && let Some(state) = ask(record).await {
+        return match state.as_str() {
+            "mounted" => Verdict::Refuse(held(record)),
+            _ => Verdict::Wait(format!("waiting until {} has drained", who(record))),
+        };
+    }
+    judge_distant(found, watch, record)
+}
+
+/// A holder on another machine that says it is mounted.
+fn judge_distant(found: &Found, watch: &Watch, record: &LeaseRecord) -> Verdict {
+    if watch.changes > 0 {
+        return Verdict::Refuse(held(record));
+    }
+    if watch.began.elapsed() < CHANGE_WITHIN {
+        return Verdict::Wait(format!(
+            "asking {} whether it still has the volume",
+            who(record)
+        ));
+    }
+    // If the store's time of the last renewal is long past by our clock, the holder is probably dead: see it out. A wrong clock
+    // makes this wait in vain or give up early, never take a living mount's lease.
+    let age = unix_seconds_now().saturating_sub(found.modified_unix_seconds);
+    let overdue = i64::try_from(RENEW_EVERY.as_secs() * 3 / 2).unwrap_or(i64::MAX);
+    if age > overdue {
+        Verdict::Wait(String::new())
+    } else {
+        Verdict::Refuse(held(record))
+    }
+}
+
+/// Asks the holder's process on this machine whether it is mounted; `None` if it does not answer.
+async fn ask(record: &LeaseRecord) -> Option<String> {
+    let socket = PathBuf::from(&record.socket);
+    let asked =
+        tokio::task::spawn_blocking(move || control::ask_status(&socket, Duration::from_secs(5)))
+            .await;
+    asked.ok()?.ok().map(|status| status.mount.state)
+}
+
+fn who(record: &LeaseRecord) -> String {
+    format!("process {} on {}", record.process.pid, record.machine.host)
+}
+
+fn held(record: &LeaseRecord) -> CliError {
+    CliError::new(
+        Exit::Held,
+        format!(
+            "the volume is mounted by {} since {}",
+            who(record),
+            status_table::moment(record.acquired_unix_seconds)
+        ),
+        "unmount it there, mount with --read-only, or use --takeover if that machine is dead",
+    )
+}

@@ -1,0 +1,35 @@
+//! The lease: who may write to a volume.
+//!
+//! One sealed control object, `<prefix>/lease`, changed only by conditional PUT. It names host,
+//! process and time. The metadata store fences an old writer by itself; the lease is what lets a second
+//! mount know that there is a first one *before* it fences it off, wait for its drain, or tell the
+//! user whom to ask.
+//!
+//! 1. The holder writes it again every [`RENEW_EVERY`], so the object changes as long as it lives.
+//! 2. Clocks of machines are never compared. Who waits takes the lease over after the object has
+//!    not changed for [`EXPIRES_AFTER`] of its own clock; at once when the holder was a process of this very system and is
+//!    gone; or when told to.
+//! 3. A holder that drains says so; others wait. A holder that is done says `released`.
+//! 4. A holder whose conditional PUT fails because somebody else's lease stands there has lost it.
+//!
+//! Promises: at most one holder believes in its lease longer than [`RENEW_EVERY`] plus one request after another took it.
+//! Never: deletes the object (that could not be made conditional).
+
+mod acquire;
+mod keeper;
+mod record;
+
+use std::time::Duration;
+
+pub use acquire::{LeaseRequest, acquire};
+pub use keeper::Lease;
+pub use record::{LeaseRecord, LeaseState, Machine, Process};
+
+/// The object's volume-relative key.
+pub const LEASE_KEY: &str = "lease";
+
+/// How often the holder writes the lease again.
+pub const RENEW_EVERY: Duration = Duration::from_secs(30);
+
+/// A lease that has not changed for this long, three renewals, belongs to nobody.
+pub const EXPIRES_AFTER: Duration = Duration::from_secs(90);

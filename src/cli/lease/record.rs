@@ -1,0 +1,182 @@
+//! What the lease says, and which process it speaks of.
+
+use std::{fs, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::LEASE_KEY;
+use crate::seal::{
+    SealError,
+    codec::{META_FRAME_LOG2, ObjectKind, open_whole, seal_whole},
+    keys::VolumeKeys,
+};
+
+/// The longest lease that is read, sealed.
+pub const LEASE_BYTES_MAX: u64 = 64 << 10;
+
+/// What the holder is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LeaseState {
+    /// Serving.
+    Mounted,
+    /// Unmounted; what is dirty is on its way.
+    Draining,
+    /// Done: anybody may take it.
+    Released,
+}
+
+impl LeaseState {
+    /// The name in the object and in `status --json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            LeaseState::Mounted => "mounted",
+            LeaseState::Draining => "draining",
+            LeaseState::Released => "released",
+        }
+    }
+}
+
+/// The running system that a process belongs to: process numbers mean something only within one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The host's name.
+    pub host: String,
+    /// Random, made anew at each boot.
+    pub boot_id: String,
+    /// The process namespace; containers of one host have their own.
+    pub pid_namespace: String,
+}
+
+impl Machine {
+    /// This one.
+    pub fn this() -> Machine {
+        let host = nix::unistd::gethostname()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_else(|_| "unknown".to_owned());
+        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let pid_namespace = fs::read_link("/proc/self/ns/pid")
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        Machine {
+            host,
+            boot_id: boot_id.trim().to_owned(),
+            pid_namespace,
+        }
+    }
+
+    /// Whether process numbers of `other` mean the same processes here. False if anything is unknown.
+    pub fn shares_processes_with(&self, other: &Machine) -> bool {
+        self == other && !self.boot_id.is_empty() && !self.pid_namespace.is_empty()
+    }
+}
+
+/// A process, told apart from a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in clock ticks since boot (field 22 of `/proc/<pid>/stat`, proc(5)).
+    pub started_ticks: u64,
+}
+
+impl Process {
+    /// The running process with this number; `None` if there is none, or it is a zombie.
+    pub fn of(pid: u32) -> Option<Process> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Field 2, the name, may hold anything; it ends at the last parenthesis.
+        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+        let state = fields.next()?;
+        if state == "Z" || state == "X" {
+            return None;
+        }
+        // `state` was field 3; 18 fields on stands field 22.
+        let started_ticks = fields.nth(18)?.parse().ok()?;
+        Some(Process { pid, started_ticks })
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&self) -> bool {
+        Process::of(self.pid) == Some(*self)
+    }
+}
+
+/// The content of the lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// 1.
+    pub format: u32,
+    /// Random; of this mount and no other. Hexadecimal.
+    pub holder: String,
+    /// Where it runs.
+    pub machine: Machine,
+    /// The process.
+    pub process: Process,
+    /// Its control socket, so that a mount on the same machine can ask.
+    pub socket: String,
+    /// What it is doing.
+    pub state: LeaseState,
+    /// When it was taken, seconds since 1970, by the holder's clock. Shown, never compared.
+    pub acquired_unix_seconds: i64,
+    /// Counts the writes, so that each differs from the one before.
+    pub renewal: u64,
+}
+
+impl LeaseRecord {
+    /// The sealed object. A fresh salt each time, so each has another ETag.
+    pub fn seal(&self, keys: &Arc<VolumeKeys>) -> serde_json::Result<Vec<u8>> {
+        let text = serde_json::to_vec(self)?;
+        Ok(seal_whole(
+            keys,
+            ObjectKind::Control,
+            META_FRAME_LOG2,
+            LEASE_KEY,
+            &text,
+        ))
+    }
+
+    /// Opens what [`LeaseRecord::seal`] made.
+    pub fn open(keys: &Arc<VolumeKeys>, stored: &[u8]) -> Result<LeaseRecord, SealError> {
+        let text = open_whole(keys, LEASE_KEY, stored)?;
+        serde_json::from_slice(&text).map_err(|_| SealError::Header {
+            path: LEASE_KEY.to_owned(),
+            why: "not a lease that this version understands",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_ended_is_told_from_one_that_runs() {
+        let own = Process::of(std::process::id()).expect("this process runs");
+        assert!(own.is_alive());
+        let mut child = std::process::Command::new("true").spawn().expect("started");
+        let process = Process::of(child.id());
+        child.wait().expect("ended");
+        assert!(!process.is_some_and(|process| process.is_alive()));
+        let earlier = Process {
+            started_ticks: own.started_ticks - 1,
+            ..own
+        };
+        assert!(!earlier.is_alive());
+    }
+
+    #[test]
+    fn another_boot_is_another_machine() {
+        let here = Machine::this();
+        assert!(here.shares_processes_with(&Machine::this()));
+        let before = Machine {
+            boot_id: "0".to_owned(),
+            ..here.clone()
+        };
+        assert!(!here.shares_processes_with(&before));
+        let unknown = Machine {
+            boot_id: String::new(),
+            ..here
+        };
+        assert!(!unknown.shares_processes_with(&unknown));
+    }
+}

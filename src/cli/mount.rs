@@ -1,0 +1,195 @@
+//! `strongroom mount`: from the command line to a mount that answers, and from there to its end.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+
+use super::{
+    args::{LogArgs, SecretArgs, StoreArgs},
+    daemon::{self, Reporter, Side},
+    exit::{CliError, Exit},
+    mount_options::{self, KernelFlag},
+    mountpoint, runtime, secret,
+    session::{self, SessionConfig},
+    state,
+    values::{human_size, parse_duration, parse_size},
+};
+use crate::{
+    data::MEMORY_MIN_BYTES,
+    seal::{keys::make_process_undumpable, volume::Secret},
+};
+
+/// What `close` promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Durability {
+    /// As a local disk: `close` does not wait, `fsync` does
+    #[default]
+    Fsync,
+    /// `close` waits too until the file is in the store
+    Close,
+}
+
+impl Durability {
+    /// The name on the command line and in `status --json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Fsync => "fsync",
+            Durability::Close => "close",
+        }
+    }
+}
+
+/// `strongroom mount URL DIR`
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  strongroom mount s3://bucket/laptop /mnt/vault --passphrase-file pass
+  strongroom mount s3://bucket/laptop /mnt/vault --read-only --key-file key
+  strongroom mount s3://bucket/laptop /mnt/vault -o passphrase-file=/etc/pass,memory=256MiB,allow_other
+
+In /etc/fstab (with mount.strongroom in /sbin):
+  s3://bucket/laptop /mnt/vault strongroom passphrase-file=/etc/pass,_netdev,nofail 0 0")]
+pub struct MountArgs {
+    /// The volume: s3://bucket/prefix
+    #[arg(value_name = "URL")]
+    pub url: String,
+
+    /// The directory to mount it on
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// Stay in the foreground and log to standard error
+    #[arg(long, short)]
+    pub foreground: bool,
+
+    /// The memory that the whole process stays below; at least 128MiB
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size)]
+    pub memory: u64,
+
+    /// What closing a file waits for
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "fsync")]
+    pub durability: Durability,
+
+    /// Mount for reading only; needs no lease, follows the writer
+    #[arg(long)]
+    pub read_only: bool,
+
+    /// Let other users see the mount
+    #[arg(long)]
+    pub allow_other: bool,
+
+    /// Take the volume from a mount that is dead; a living one is fenced off
+    #[arg(long)]
+    pub takeover: bool,
+
+    /// Mount even if the volume is older than this machine has seen it
+    #[arg(long)]
+    pub allow_rollback: bool,
+
+    /// Fail an operation that has waited this long for the store; 0 waits for ever
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = parse_duration)]
+    pub timeout: Duration,
+
+    /// Where this machine keeps logs, control sockets and what it has seen of volumes
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// Mount options as mount(8) passes them
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub options: Vec<String>,
+
+    #[command(flatten)]
+    pub secret: SecretArgs,
+
+    #[command(flatten)]
+    pub store: StoreArgs,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+
+    /// Flags from `-o` that the kernel keeps.
+    #[arg(skip)]
+    pub kernel_flags: Vec<KernelFlag>,
+}
+
+/// Runs the command. No thread exists yet.
+pub fn run(mut args: MountArgs) -> Result<(), CliError> {
+    mount_options::apply(&mut args)?;
+    let url = session::parse_url(&args.url)?;
+    if args.memory < MEMORY_MIN_BYTES {
+        return Err(CliError::new(
+            Exit::MemoryTooSmall,
+            format!("--memory {} is below the floor", human_size(args.memory)),
+            format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
+        ));
+    }
+    let mount_point = mountpoint::check(&args.dir)?;
+    mountpoint::check_fuse()?;
+    // Where the system refuses, the mount is as safe as any other program's memory.
+    let _ = make_process_undumpable();
+    let secret = secret::unlock_secret(&args.secret)?;
+    absolute_paths(&mut args)?;
+    let config = SessionConfig {
+        url,
+        store: args.store,
+        mount_point,
+        memory_bytes: args.memory,
+        durability: args.durability,
+        read_only: args.read_only,
+        allow_other: args.allow_other,
+        takeover: args.takeover,
+        allow_rollback: args.allow_rollback,
+        timeout: args.timeout,
+        state_root: args.state_dir.unwrap_or_else(state::default_root),
+        kernel_flags: args.kernel_flags,
+    };
+    if args.foreground {
+        return work(config, secret, &args.log, &Reporter::terminal());
+    }
+    match daemon::detach()? {
+        Side::Parent(outcome) => outcome,
+        Side::Child(reporter) => {
+            let outcome = work(config, secret, &args.log, &reporter);
+            if let Err(error) = &outcome {
+                tracing::error!("{error}");
+                reporter.failed(error);
+            }
+            outcome
+        }
+    }
+}
+
+/// The process in the background leaves the directory that it was started in.
+fn absolute_paths(args: &mut MountArgs) -> Result<(), CliError> {
+    let paths = [
+        &mut args.state_dir,
+        &mut args.log.log_file,
+        &mut args.store.ca_bundle,
+    ];
+    for path in paths.into_iter().flatten() {
+        *path = absolute(path)?;
+    }
+    Ok(())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path).map_err(|error| {
+        CliError::usage(
+            format!("path {}: {error}", path.display()),
+            "give another path",
+        )
+    })
+}
+
+/// Everything after the fork.
+fn work(
+    config: SessionConfig,
+    secret: Secret,
+    log: &LogArgs,
+    reporter: &Reporter,
+) -> Result<(), CliError> {
+    runtime::block_on(session::mount_and_serve(config, secret, log, reporter))
+}

@@ -1,0 +1,228 @@
+//! `-o`: what `mount(8)` and an fstab line pass.
+//!
+//! Each option either means one of `mount`'s long options, or a flag of the kernel's, or is meant for `mount(8)` or
+//! systemd and has no meaning here. Anything else is refused by name.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+
+use super::{
+    exit::CliError,
+    mount::{Durability, MountArgs},
+    values::{parse_duration, parse_size},
+};
+
+/// Flags that the kernel keeps for the mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelFlag {
+    /// Nothing on it can be executed.
+    NoExec,
+    /// Set-user-id bits are ignored. The default.
+    NoSuid,
+    /// Set-user-id bits count.
+    Suid,
+    /// Device nodes do not work. The default.
+    NoDev,
+    /// Device nodes work.
+    Dev,
+}
+
+/// Applies all `-o` lists of `args` to its other fields.
+///
+/// # Errors
+/// An unknown option, a value that is missing, superfluous or cannot be; the option is named.
+pub fn apply(args: &mut MountArgs) -> Result<(), CliError> {
+    let lists = std::mem::take(&mut args.options);
+    for option in lists
+        .iter()
+        .flat_map(|list| list.split(','))
+        .filter(|option| !option.is_empty())
+    {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        if is_for_others(name) {
+            continue;
+        }
+        match value {
+            None => flag(args, name)?,
+            Some(value) => setting(args, name, value)?,
+        }
+    }
+    Ok(())
+}
+
+/// Options of mount(8) and systemd that stand in fstab and mean nothing to a filesystem.
+fn is_for_others(name: &str) -> bool {
+    matches!(
+        name,
+        "defaults"
+            | "auto"
+            | "noauto"
+            | "nofail"
+            | "_netdev"
+            | "user"
+            | "users"
+            | "nouser"
+            | "owner"
+            | "group"
+            | "async"
+            | "noatime"
+            | "nodiratime"
+            | "relatime"
+            | "lazytime"
+            | "exec"
+            | "rw"
+            | "comment"
+            | "default_permissions"
+    ) || name.starts_with("x-")
+        || name.starts_with("X-")
+}
+
+fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
+    match name {
+        "ro" | "read-only" => args.read_only = true,
+        "allow_other" | "allow-other" => args.allow_other = true,
+        "takeover" => args.takeover = true,
+        "allow-rollback" => args.allow_rollback = true,
+        "path-style" => args.store.path_style = true,
+        "noexec" => args.kernel_flags.push(KernelFlag::NoExec),
+        "nosuid" => args.kernel_flags.push(KernelFlag::NoSuid),
+        "suid" => args.kernel_flags.push(KernelFlag::Suid),
+        "nodev" => args.kernel_flags.push(KernelFlag::NoDev),
+        "dev" => args.kernel_flags.push(KernelFlag::Dev),
+        _ if SETTINGS.contains(&name) => {
+            return Err(CliError::usage(
+                format!("mount option '{name}' needs a value"),
+                format!("write {name}=..."),
+            ));
+        }
+        _ => return Err(unknown(name)),
+    }
+    Ok(())
+}
+
+/// The options that take a value.
+const SETTINGS: [&str; 14] = [
+    "passphrase-file",
+    "key-file",
+    "recovery-key-file",
+    "memory",
+    "durability",
+    "timeout",
+    "state-dir",
+    "log-file",
+    "log-level",
+    "endpoint-url",
+    "region",
+    "profile",
+    "ca-bundle",
+    "passphrase-command",
+];
+
+fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), CliError> {
+    let invalid = |why: String| {
+        CliError::usage(
+            format!("mount option '{name}': {why}"),
+            "see 'strongroom mount --help'",
+        )
+    };
+    if value.is_empty() && SETTINGS.contains(&name) {
+        return Err(invalid("the value is empty".to_owned()));
+    }
+    let (path, text) = (|| Some(PathBuf::from(value)), || Some(value.to_owned()));
+    match name {
+        "passphrase-file" => args.secret.passphrase_file = path(),
+        "passphrase-command" => args.secret.passphrase_command = text(),
+        "key-file" => args.secret.key_file = path(),
+        "recovery-key-file" => args.secret.recovery_key_file = path(),
+        "memory" => args.memory = parse_size(value).map_err(invalid)?,
+        "durability" => {
+            args.durability = Durability::from_str(value, false)
+                .map_err(|_| invalid("fsync or close".to_owned()))?
+        }
+        "timeout" => args.timeout = parse_duration(value).map_err(invalid)?,
+        "state-dir" => args.state_dir = path(),
+        "log-file" => args.log.log_file = path(),
+        "log-level" => args.log.log_level = text(),
+        "endpoint-url" => args.store.endpoint_url = text(),
+        "region" => args.store.region = text(),
+        "profile" => args.store.profile = text(),
+        "ca-bundle" => args.store.ca_bundle = path(),
+        _ => return Err(unknown(name)),
+    }
+    Ok(())
+}
+
+fn unknown(name: &str) -> CliError {
+    CliError::usage(
+        format!("unknown mount option '{name}'"),
+        "see 'strongroom mount --help' for those there are",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, time::Duration};
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::exit::Exit;
+
+    #[derive(Parser)]
+    struct Harness {
+        #[command(flatten)]
+        mount: MountArgs,
+    }
+
+    fn parse(options: &str) -> Result<MountArgs, CliError> {
+        let mut args = Harness::parse_from(["mount", "s3://bucket/x", "/mnt", "-o", options]).mount;
+        apply(&mut args).map(|()| args)
+    }
+
+    #[test]
+    fn an_fstab_line_is_understood() {
+        let args = parse("rw,passphrase-file=/etc/pass,memory=256MiB,allow_other,_netdev,nofail,x-systemd.automount,noexec,timeout=5m")
+            .expect("understood");
+        assert_eq!(
+            args.secret.passphrase_file.as_deref(),
+            Some(Path::new("/etc/pass"))
+        );
+        assert_eq!(args.memory, 256 << 20);
+        assert_eq!(args.timeout, Duration::from_secs(300));
+        assert!(args.allow_other && !args.read_only);
+        assert_eq!(args.kernel_flags, [KernelFlag::NoExec]);
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused_by_name() {
+        for (options, named) in [
+            ("ro,frobnicate", "'frobnicate'"),
+            ("frobnicate=7", "'frobnicate'"),
+            ("memory", "'memory' needs a value"),
+            ("memory=lots", "'memory'"),
+            ("key-file=", "'key-file'"),
+            ("durability=never", "'durability'"),
+        ] {
+            let error = parse(options).expect_err(options);
+            assert_eq!(error.exit, Exit::Usage);
+            assert!(error.what.contains(named), "{options}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_setting_in_the_list_is_known() {
+        for name in SETTINGS {
+            let value = match name {
+                "memory" => "1GiB",
+                "durability" => "close",
+                "timeout" => "3s",
+                _ => "value",
+            };
+            assert!(parse(&format!("{name}={value}")).is_ok(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Where passphrases and keys come from.
+//!
+//! Promises: a secret is never an argument or an environment variable, only the place of one is;
+//! errors name the place, never the content. What is read is wiped when dropped ([`Secret`]).
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, IsTerminal, Read},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use zeroize::Zeroizing;
+
+use super::{
+    args::{NewSecretArgs, SecretArgs},
+    exit::{CliError, Exit},
+};
+use crate::seal::volume::{PASSPHRASE_LEN_MAX, RecoveryKey, Secret, SecretError};
+
+/// Names the file that holds the passphrase, when no option does.
+const PASSPHRASE_FILE_VARIABLE: &str = "STRONGROOM_PASSPHRASE_FILE";
+
+/// The name of the systemd credential.
+const SYSTEMD_CREDENTIAL: &str = "strongroom.passphrase";
+
+/// Reads the secret that unlocks a volume, asking on the terminal when nothing else names one.
+///
+/// # Errors
+/// Nothing to read from, or what was named cannot be read or is no such secret.
+pub fn unlock_secret(args: &SecretArgs) -> Result<Secret, CliError> {
+    if let Some(file) = &args.key_file {
+        return key_file(file);
+    }
+    if let Some(file) = &args.recovery_key_file {
+        return Secret::recovery_key_from_file(file).map_err(|error| refused(&error));
+    }
+    match named_passphrase(
+        args.passphrase_file.as_deref(),
+        args.passphrase_command.as_deref(),
+    )? {
+        Some(passphrase) => Ok(passphrase),
+        None => prompt("Passphrase: ").and_then(passphrase),
+    }
+}
+
+/// The passphrase of a new volume; asked for twice when it is asked for.
+///
+/// # Errors
+/// As [`unlock_secret`].
+pub fn first_passphrase(file: Option<&Path>, command: Option<&str>) -> Result<Secret, CliError> {
+    match named_passphrase(file, command)? {
+        Some(passphrase) => Ok(passphrase),
+        None => prompt_twice(),
+    }
+}
+
+/// Reads a key file.
+///
+/// # Errors
+/// The file cannot be read or holds no key.
+pub fn key_file(file: &Path) -> Result<Secret, CliError> {
+    Secret::key_file_from(file).map_err(|error| refused(&error))
+}
+
+/// The secret of a slot to be added. A recovery key is made, and written to its file at once.
+///
+/// # Errors
+/// As [`unlock_secret`], or the recovery key cannot be written.
+pub fn new_secret(args: &NewSecretArgs, volume: &str) -> Result<Secret, CliError> {
+    if let Some(file) = &args.new_key_file {
+        return key_file(file);
+    }
+    if let Some(file) = &args.new_recovery_key_file {
+        return make_recovery_key(file, volume);
+    }
+    if let Some(file) = &args.new_passphrase_file {
+        return passphrase_file(file);
+    }
+    if let Some(command) = &args.new_passphrase_command {
+        return from_command(command).and_then(passphrase);
+    }
+    prompt_twice()
+}
+
+/// Makes a recovery key and writes it to a new file. `volume` is named in the file's comment.
+///
+/// # Errors
+/// The file exists or cannot be written.
+pub fn make_recovery_key(file: &Path, volume: &str) -> Result<Secret, CliError> {
+    let key = RecoveryKey::generate();
+    let comment = format!(
+        "Strongroom recovery key of {volume}\nWhoever has it can read everything. Print it, then delete this file."
+    );
+    key.write_file(file, &comment).map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::AlreadyExists => "name a file that does not exist yet",
+            _ => "name a file that you can write",
+        };
+        CliError::usage(
+            format!(
+                "cannot write the recovery key to {}: {error}",
+                file.display()
+            ),
+            advice,
+        )
+    })?;
+    Ok(Secret::RecoveryKey(key))
+}
+
+/// A passphrase from an option, the environment's file name, or systemd, in this order.
+fn named_passphrase(
+    file: Option<&Path>,
+    command: Option<&str>,
+) -> Result<Option<Secret>, CliError> {
+    if let Some(file) = file {
+        return passphrase_file(file).map(Some);
+    }
+    if let Some(command) = command {
+        return from_command(command).and_then(passphrase).map(Some);
+    }
+    if let Some(file) = variable(PASSPHRASE_FILE_VARIABLE) {
+        return passphrase_file(Path::new(&file)).map(Some);
+    }
+    let credential = variable("CREDENTIALS_DIRECTORY")
+        .map(|directory| PathBuf::from(directory).join(SYSTEMD_CREDENTIAL));
+    match credential.filter(|file| file.exists()) {
+        Some(file) => passphrase_file(&file).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn passphrase_file(file: &Path) -> Result<Secret, CliError> {
+    Secret::passphrase_from_file(file).map_err(|error| refused(&error))
+}
+
+fn passphrase(bytes: Zeroizing<Vec<u8>>) -> Result<Secret, CliError> {
+    Secret::passphrase(bytes).map_err(|error| refused(&error))
+}
+
+fn refused(error: &SecretError) -> CliError {
+    let what = error.to_string();
+    match error {
+        SecretError::Io { .. } => CliError::usage(what, "name a file that you can read"),
+        SecretError::FileTooLarge { .. } => {
+            CliError::usage(what, "name the file that holds the secret")
+        }
+        SecretError::EmptyPassphrase | SecretError::LongPassphrase => {
+            CliError::usage(what, "choose another one")
+        }
+        SecretError::KeyFile => CliError::usage(what, "name the key file of this volume"),
+        SecretError::RecoveryGroup { .. }
+        | SecretError::RecoveryLength { .. }
+        | SecretError::RecoveryCharacter => {
+            CliError::new(Exit::WrongKey, what, "compare it with what was printed")
+        }
+    }
+}
+
+/// What a shell command prints, one line break at its end left out. No copy of it stays in memory: the buffer has its full
+/// size from the start.
+fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let failed = |why: String| {
+        CliError::usage(
+            format!("the passphrase command failed: {why}"),
+            "run the command by hand and see",
+        )
+    };
+    let mut child = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(command)
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(error.to_string()))?;
+    let limit = PASSPHRASE_LEN_MAX + 2;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 64));
+    let read = match child.stdout.take() {
+        Some(output) => output.take(limit as u64).read_to_end(&mut bytes),
+        None => Ok(0),
+    };
+    let status = child.wait().map_err(|error| failed(error.to_string()))?;
+    read.map_err(|error| failed(error.to_string()))?;
+    if bytes.len() == limit {
+        return Err(failed("it printed too much".to_owned()));
+    }
+    if !status.success() {
+        return Err(failed(status.to_string()));
+    }
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    Ok(bytes)
+}
+
+fn prompt(question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let no_terminal = || {
+        CliError::usage(
+            "no passphrase was given and there is no terminal to ask on",
+            "use --passphrase-file, --passphrase-command, --key-file or a systemd credential",
+        )
+    };
+    let terminal = File::open("/dev/tty").map_err(|_| no_terminal())?;
+    if !terminal.is_terminal() {
+        return Err(no_terminal());
+    }
+    let text = rpassword::prompt_password(question).map_err(|_| no_terminal())?;
+    Ok(Zeroizing::new(text.into_bytes()))
+}
+
+fn prompt_twice() -> Result<Secret, CliError> {
+    let first = prompt("New passphrase: ")?;
+    let second = prompt("The same again: ")?;
+    if *first != *second {
+        return Err(CliError::usage("the two passphrases differ", "try again"));
+    }
+    passphrase(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_fails_or_prints_without_end_gives_no_passphrase() {
+        assert!(from_command("echo secret; exit 3").is_err());
+        assert!(from_command("yes").is_err());
+        let printed = from_command("printf 'open sesame\\n'").expect("the command works");
+        assert_eq!(*printed, b"open sesame");
+    }
+}

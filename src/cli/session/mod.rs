@@ -1,0 +1,199 @@
+//! From a URL and a secret to a volume that is served, and back: what `mount`, `demo` and the key commands share.
+//!
+//! | step | file |
+//! |---|---|
+//! | reach the store, read and unlock the header | here |
+//! | lease, metadata, contents, filesystem, kernel | `open.rs` |
+//! | serve until the kernel lets go; drain; give everything back | `serve.rs` |
+//! | what the control socket tells | `report.rs` |
+
+mod open;
+mod report;
+mod serve;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use super::{
+    args::StoreArgs,
+    errors,
+    exit::{CliError, Exit},
+    mount::Durability,
+    mount_options::KernelFlag,
+};
+use crate::{
+    seal::volume::{LoadError, LoadedHeader, Secret, UnlockError, Unlocked, VolumeHeader},
+    store::{Retry, S3Url, Store, StoreConfig},
+    telemetry::Metrics,
+};
+
+pub use open::VolumeSession;
+pub use serve::{mount_and_serve, serve, stop_signals};
+
+/// Tries of each request while a person waits: about 2 s of pauses in all.
+const ATTEMPTS: u32 = 5;
+
+/// A request without any progress for this long is tried again.
+const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Connections of a command that does not mount.
+const COMMAND_CONNECTIONS: usize = 8;
+
+/// What is mounted, where, and how.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// The volume.
+    pub url: S3Url,
+    /// How to reach the store.
+    pub store: StoreArgs,
+    /// The directory, absolute.
+    pub mount_point: PathBuf,
+    /// `--memory`.
+    pub memory_bytes: u64,
+    /// When `close` returns.
+    pub durability: Durability,
+    /// No lease, no writes.
+    pub read_only: bool,
+    /// Other users may see it.
+    pub allow_other: bool,
+    /// Take the lease from whoever holds it.
+    pub takeover: bool,
+    /// Accept a volume that is older than what was seen.
+    pub allow_rollback: bool,
+    /// The longest that an operation waits for the store; zero: for ever.
+    pub timeout: Duration,
+    /// The state directory of all volumes.
+    pub state_root: PathBuf,
+    /// Flags of the kernel's.
+    pub kernel_flags: Vec<KernelFlag>,
+}
+
+/// A volume's URL from the command line.
+///
+/// # Errors
+/// It is none.
+pub fn parse_url(text: &str) -> Result<S3Url, CliError> {
+    text.parse::<S3Url>()
+        .map_err(|error| CliError::usage(error.to_string(), "write s3://bucket/prefix"))
+}
+
+/// Reaches the store as a command that a person waits for, and makes sure that the bucket is there.
+///
+/// # Errors
+/// No credentials, wrong ones, no bucket, no answer.
+pub async fn connect(url: &S3Url, args: &StoreArgs) -> Result<Store, CliError> {
+    let store = client(url, args, COMMAND_CONNECTIONS, Arc::new(Metrics::default())).await?;
+    store
+        .check_bucket()
+        .await
+        .map_err(|error| errors::store(&error, url))?;
+    Ok(store)
+}
+
+/// The client alone; nothing is sent.
+///
+/// # Errors
+/// Settings that cannot be used.
+pub async fn client(
+    url: &S3Url,
+    args: &StoreArgs,
+    connections_max: usize,
+    metrics: Arc<Metrics>,
+) -> Result<Store, CliError> {
+    let config = StoreConfig {
+        url: url.clone(),
+        endpoint_url: args.endpoint_url.clone(),
+        region: args.region.clone(),
+        profile: args.profile.clone(),
+        ca_bundle: args.ca_bundle.clone(),
+        path_style: args.path_style.then_some(true),
+        stall_timeout: STALL_TIMEOUT,
+        connections_max,
+        retry: Retry::Attempts(ATTEMPTS),
+    };
+    Store::connect(config, metrics)
+        .await
+        .map_err(|error| errors::store(&error, url))
+}
+
+/// Reads the volume header.
+///
+/// # Errors
+/// There is none, it is damaged, it is newer than this program.
+pub async fn load_header(store: &Store) -> Result<LoadedHeader, CliError> {
+    VolumeHeader::load(store)
+        .await
+        .map_err(|error| match error {
+            LoadError::NoVolume(url) => CliError::new(
+                Exit::NoVolume,
+                format!("there is no volume at {url}"),
+                "check the URL, or make one with 'strongroom init'",
+            ),
+            LoadError::NoBucket(_) => CliError::new(
+                Exit::NoBucket,
+                format!("bucket {} does not exist", store.url().bucket),
+                "check the name and the endpoint, or make it: strongroom init --create-bucket",
+            ),
+            LoadError::NewerFormat(format) => CliError::new(
+                Exit::NewerFormat,
+                format!("the volume has format {format}, which is newer than this program"),
+                "use a newer strongroom",
+            ),
+            LoadError::Damaged { primary, copy } => CliError::new(
+                Exit::DamagedHeader,
+                format!("the volume header is damaged in both copies ({primary}; copy: {copy})"),
+                "restore strongroom.json from a copy of the bucket",
+            ),
+            LoadError::Store(error) => errors::store(&error, store.url()),
+        })
+}
+
+/// A volume whose header is unlocked.
+pub struct Opened {
+    /// The store, with the patience of a command.
+    pub store: Store,
+    /// The header.
+    pub loaded: LoadedHeader,
+    /// Its keys.
+    pub unlocked: Unlocked,
+}
+
+impl Opened {
+    /// Loads and unlocks.
+    ///
+    /// # Errors
+    /// Those of [`load_header`]; a wrong secret; a header that somebody without the key changed.
+    pub async fn open(store: &Store, secret: Secret) -> Result<Opened, CliError> {
+        let loaded = load_header(store).await?;
+        let unlocked = unlock(&loaded, secret).await?;
+        Ok(Opened {
+            store: store.clone(),
+            loaded,
+            unlocked,
+        })
+    }
+}
+
+/// Unlocks in a thread of its own: the derivation takes a good part of a second. The secret is wiped at its end.
+async fn unlock(loaded: &LoadedHeader, secret: Secret) -> Result<Unlocked, CliError> {
+    let header = loaded.header.clone();
+    tokio::task::spawn_blocking(move || header.unlock(&secret))
+        .await
+        .map_err(|error| CliError::unexpected(format!("unlocking failed: {error}")))?
+        .map_err(|error| match error {
+            UnlockError::WrongSecret(_) => CliError::new(
+                Exit::WrongKey,
+                error.to_string(),
+                "try again; 'strongroom key list' shows what unlocks this volume",
+            ),
+            UnlockError::NoSlot(kind) => CliError::new(
+                Exit::WrongKey,
+                format!("the volume has no {kind} slot"),
+                "'strongroom key list' shows what unlocks this volume",
+            ),
+            UnlockError::Tampered => CliError::new(
+                Exit::DamagedHeader,
+                "the volume header was changed by somebody without the key",
+                "restore strongroom.json from a copy of the bucket, and look who can write to it",
+            ),
+        })
+}

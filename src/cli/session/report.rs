@@ -1,0 +1,103 @@
+//! What the control socket tells of a session.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use parking_lot::Mutex;
+
+use super::SessionConfig;
+use crate::{
+    budget::Governor,
+    cli::{
+        control::{Progress, Source},
+        lease::Lease,
+        status::{self, DurabilityStatus, MountStatus, REPORT_FORMAT, StatusReport, VolumeStatus},
+    },
+    data::Data,
+    fuse::Mounted,
+    meta::Meta,
+    seal::keys::VolumeId,
+    telemetry::Metrics,
+};
+
+/// What both the session and its control socket hold.
+pub struct Shared {
+    pub(super) config: SessionConfig,
+    pub(super) volume: VolumeId,
+    pub(super) metadata_bytes: u64,
+    pub(super) since_unix_seconds: i64,
+    pub(super) meta: Meta,
+    pub(super) data: Data,
+    pub(super) governor: Governor,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) lease: Option<Arc<Lease>>,
+    /// Set once the mount answers.
+    pub(super) mounted: OnceLock<Arc<Mounted>>,
+    pub(super) draining: AtomicBool,
+    pub(super) trouble: Mutex<Option<String>>,
+}
+
+impl Shared {
+    /// Whether the kernel still has it: looked up when asked, because the kernel tells nobody at the moment it lets go.
+    fn state(&self) -> &'static str {
+        if self.draining.load(Ordering::Acquire) {
+            "draining"
+        } else if self.mounted.get().is_none_or(|mounted| mounted.is_there()) {
+            "mounted"
+        } else {
+            "detached"
+        }
+    }
+
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().clone().or_else(|| self.data.trouble())
+    }
+}
+
+impl Source for Shared {
+    fn status(&self) -> StatusReport {
+        let config = &self.config;
+        let totals = self.meta.totals();
+        StatusReport {
+            format: REPORT_FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mount: MountStatus {
+                url: config.url.to_string(),
+                volume: self.volume.to_string(),
+                mount_point: config.mount_point.display().to_string(),
+                state: self.state().to_owned(),
+                read_only: config.read_only,
+                durability: config.durability.name().to_owned(),
+                pid: std::process::id(),
+                since_unix_seconds: self.since_unix_seconds,
+            },
+            memory: status::memory(&self.governor, config.memory_bytes, self.metadata_bytes),
+            durability: DurabilityStatus {
+                dirty_bytes: self.data.dirty_bytes(),
+                lag_ms: self.meta.durability_lag_ms(),
+                uploads_in_flight: self.metrics.uploads_in_flight.get(),
+                downloads_in_flight: self.metrics.downloads_in_flight.get(),
+                trouble: self.trouble(),
+            },
+            lease: self.lease.as_ref().map(|lease| lease.status()),
+            volume: VolumeStatus {
+                inodes: totals.inodes,
+                bytes: totals.bytes,
+            },
+            counters: status::counters(&self.metrics),
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        if !self.draining.load(Ordering::Acquire) {
+            return Progress::Mounted;
+        }
+        Progress::Draining {
+            dirty_bytes: self.data.dirty_bytes(),
+            uploads_in_flight: self.metrics.uploads_in_flight.get(),
+            trouble: self.trouble(),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! `strongroom status`: what a mount reports of itself, and how it is asked.
+//!
+//! The field names of [`StatusReport`] are the keys of `--json`. They are stable: fields are added,
+//! never renamed or given another meaning (`docs/operations.md` lists them).
+
+use std::{collections::BTreeMap, fs, io::Write, path::PathBuf, time::Duration};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    control,
+    exit::{CliError, Exit},
+    mountpoint, status_table,
+};
+use crate::{
+    budget::{Governor, Owner},
+    telemetry::Metrics,
+};
+
+/// The version of the report's form.
+pub const REPORT_FORMAT: u32 = 1;
+
+/// How long a mount may take to answer; it answers from memory.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// `strongroom status DIR`
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// The directory that the volume is mounted on
+    dir: PathBuf,
+
+    /// Print JSON with stable keys instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything a mount tells of itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// [`REPORT_FORMAT`].
+    pub format: u32,
+    /// The program's version.
+    pub version: String,
+    /// What is mounted where.
+    pub mount: MountStatus,
+    /// Memory of the process.
+    pub memory: MemoryStatus,
+    /// What is not yet in the store.
+    pub durability: DurabilityStatus,
+    /// The right to write; absent for read-only mounts.
+    pub lease: Option<LeaseStatus>,
+    /// Size of the volume.
+    pub volume: VolumeStatus,
+    /// Counters since the mount began, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// What is mounted where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountStatus {
+    /// `s3://bucket/prefix`.
+    pub url: String,
+    /// The volume's id, hexadecimal.
+    pub volume: String,
+    /// The directory.
+    pub mount_point: String,
+    /// `mounted`, `detached` (lazily unmounted, still in use) or `draining`.
+    pub state: String,
+    /// Whether it was mounted read-only.
+    pub read_only: bool,
+    /// `fsync` or `close`.
+    pub durability: String,
+    /// The process that serves it.
+    pub pid: u32,
+    /// Since when, seconds since 1970.
+    pub since_unix_seconds: i64,
+}
+
+/// Memory of the process, bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// `--memory`.
+    pub limit_bytes: u64,
+    /// Resident now.
+    pub rss_bytes: u64,
+    /// The most that was ever resident.
+    pub rss_peak_bytes: u64,
+    /// What the allocator has handed out.
+    pub allocated_bytes: u64,
+    /// What the allocator keeps resident.
+    pub allocator_resident_bytes: u64,
+    /// The part of the limit that reservations are made from.
+    pub budget_bytes: u64,
+    /// The part of the limit that the metadata store may use.
+    pub metadata_bytes: u64,
+    /// Reservations by owner: `dirty`, `upload`, `read`, `cache`, `table`.
+    pub owners: BTreeMap<String, OwnerStatus>,
+}
+
+/// One owner's reservations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerStatus {
+    /// Reserved now.
+    pub current_bytes: u64,
+    /// The most that was ever reserved.
+    pub peak_bytes: u64,
+    /// Requests waiting for room.
+    pub waiting: u64,
+}
+
+/// What is not yet in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DurabilityStatus {
+    /// Contents written and not yet committed.
+    pub dirty_bytes: u64,
+    /// Age of the oldest change of metadata that is not yet durable.
+    pub lag_ms: u64,
+    /// Parts and objects being uploaded.
+    pub uploads_in_flight: u64,
+    /// Bodies being downloaded.
+    pub downloads_in_flight: u64,
+    /// Why nothing becomes durable at present, if so.
+    pub trouble: Option<String>,
+}
+
+/// The right to write.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    /// `mounted`, `draining`, `released` or `lost`.
+    pub state: String,
+    /// Since when it is held, seconds since 1970.
+    pub acquired_unix_seconds: i64,
+    /// How long ago the store confirmed it last.
+    pub confirmed_ms_ago: u64,
+}
+
+/// Size of the volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeStatus {
+    /// Inodes in use.
+    pub inodes: u64,
+    /// Bytes of file contents; holes do not count.
+    pub bytes: u64,
+}
+
+/// Runs the command.
+pub fn run(args: &StatusArgs) -> Result<(), CliError> {
+    let socket = mountpoint::control_socket(&args.dir)?;
+    let report = control::ask_status(&socket, ANSWER_WITHIN).map_err(|error| {
+        CliError::new(
+            Exit::Unexpected,
+            format!(
+                "the mount at {} does not answer: {error}",
+                args.dir.display()
+            ),
+            "only the user who mounted it and root may ask; see its log",
+        )
+    })?;
+    let text = if args.json {
+        serde_json::to_string_pretty(&report)
+            .map_err(|error| CliError::unexpected(format!("cannot print the report: {error}")))?
+    } else {
+        status_table::render(&report)
+    };
+    // A reader that has gone (`status | head`) is no error.
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
+    Ok(())
+}
+
+/// The memory section, measured now. `limit_bytes` and `metadata_bytes` are as configured.
+pub fn memory(governor: &Governor, limit_bytes: u64, metadata_bytes: u64) -> MemoryStatus {
+    let (rss_bytes, rss_peak_bytes) = resident();
+    // The allocator's figures stand still until its epoch is advanced.
+    let _ = tikv_jemalloc_ctl::epoch::advance();
+    let figure =
+        |read: Result<usize, tikv_jemalloc_ctl::Error>| read.map_or(0, |bytes| bytes as u64);
+    MemoryStatus {
+        limit_bytes,
+        rss_bytes,
+        rss_peak_bytes,
+        allocated_bytes: figure(tikv_jemalloc_ctl::stats::allocated::read()),
+        allocator_resident_bytes: figure(tikv_jemalloc_ctl::stats::resident::read()),
+        budget_bytes: governor.capacity_bytes(),
+        metadata_bytes,
+        owners: governor
+            .usage()
+            .into_iter()
+            .map(|usage| {
+                let status = OwnerStatus {
+                    current_bytes: usage.current_bytes,
+                    peak_bytes: usage.peak_bytes,
+                    waiting: usage.waiting as u64,
+                };
+                (Owner::name(usage.owner).to_owned(), status)
+            })
+            .collect(),
+    }
+}
+
+/// Present and peak resident memory of this process in bytes; 0 where the system does not say.
+pub fn resident() -> (u64, u64) {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+            .map_or(0, |kibibytes| kibibytes * 1024)
+    };
+    (field("VmRSS"), field("VmHWM"))
+}
+
+/// All counters by name.
+pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
+    macro_rules! table {
+        ($($name:ident),* $(,)?) => {
+            [$((stringify!($name), metrics.$name.get())),*]
+        };
+    }
+    table![
+        get_requests,
+        put_requests,
+        part_requests,
+        multipart_requests,
+        head_requests,
+        list_requests,
+        delete_requests,
+        retries,
+        store_errors,
+        received_bytes,
+        sent_bytes,
+        requests_in_flight,
+        downloads_in_flight,
+        uploads_in_flight,
+        cache_hits,
+        cache_misses,
+        readahead_frames,
+        authentication_failures,
+        fuse_requests,
+        fuse_errors,
+        open_handles,
+        dirty_bytes,
+        meta_flushes,
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_counter_is_reported() {
+        let shown = counters(&Metrics::default());
+        let debug = format!("{:?}", Metrics::default());
+        for name in shown.keys() {
+            assert!(debug.contains(&format!("{name}:")), "{name}");
+        }
+        assert_eq!(
+            debug.matches(": Counter(").count() + debug.matches(": Gauge(").count(),
+            shown.len()
+        );
+    }
+
+    #[test]
+    fn resident_memory_is_measured() {
+        let (now, peak) = resident();
+        assert!(now > 0 && peak >= now);
+    }
+}

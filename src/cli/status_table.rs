@@ -1,0 +1,239 @@
+//! The status report as an aligned table for people.
+
+use std::fmt::Write;
+
+use super::{status::StatusReport, values::human_size};
+
+/// Renders the report; lines are `section  label  value`.
+pub fn render(report: &StatusReport) -> String {
+    let mut table = Table::default();
+    mount(report, &mut table);
+    memory(report, &mut table);
+    durability(report, &mut table);
+    store(report, &mut table);
+    reading(report, &mut table);
+    table.out
+}
+
+#[derive(Default)]
+struct Table {
+    out: String,
+}
+
+impl Table {
+    fn heading(&mut self, text: &str) {
+        if !self.out.is_empty() {
+            self.out.push('\n');
+        }
+        self.out.push_str(text);
+        self.out.push('\n');
+    }
+
+    fn line(&mut self, label: &str, value: impl AsRef<str>) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.out, "  {label:<22} {}", value.as_ref());
+    }
+}
+
+fn mount(report: &StatusReport, table: &mut Table) {
+    let mount = &report.mount;
+    table.heading(&format!("{} on {}", mount.url, mount.mount_point));
+    let access = if mount.read_only {
+        "read-only"
+    } else {
+        "writable"
+    };
+    table.line(
+        "state",
+        format!("{}, {access}, durability {}", mount.state, mount.durability),
+    );
+    table.line("volume", &mount.volume);
+    table.line(
+        "process",
+        format!(
+            "{} (strongroom {}), since {}",
+            mount.pid,
+            report.version,
+            moment(mount.since_unix_seconds)
+        ),
+    );
+    table.line(
+        "contents",
+        format!(
+            "{} in {} inodes",
+            human_size(report.volume.bytes),
+            report.volume.inodes
+        ),
+    );
+    if let Some(lease) = &report.lease {
+        table.line(
+            "lease",
+            format!(
+                "{}, confirmed {} s ago",
+                lease.state,
+                lease.confirmed_ms_ago / 1000
+            ),
+        );
+    }
+}
+
+fn memory(report: &StatusReport, table: &mut Table) {
+    let memory = &report.memory;
+    table.heading("Memory");
+    table.line(
+        "resident",
+        format!(
+            "{} (peak {}) of {}",
+            human_size(memory.rss_bytes),
+            human_size(memory.rss_peak_bytes),
+            human_size(memory.limit_bytes)
+        ),
+    );
+    table.line(
+        "allocator",
+        format!(
+            "{} in use, {} kept",
+            human_size(memory.allocated_bytes),
+            human_size(memory.allocator_resident_bytes)
+        ),
+    );
+    let reserved: u64 = memory
+        .owners
+        .values()
+        .map(|owner| owner.current_bytes)
+        .sum();
+    table.line(
+        "reserved",
+        format!(
+            "{} of {}",
+            human_size(reserved),
+            human_size(memory.budget_bytes)
+        ),
+    );
+    for (name, owner) in &memory.owners {
+        let mut text = format!(
+            "{:>9}  peak {:>9}",
+            human_size(owner.current_bytes),
+            human_size(owner.peak_bytes)
+        );
+        if owner.waiting > 0 {
+            let _ = write!(text, "  {} waiting", owner.waiting);
+        }
+        table.line(&format!("  {name}"), text);
+    }
+}
+
+fn durability(report: &StatusReport, table: &mut Table) {
+    let durability = &report.durability;
+    table.heading("Not yet in the store");
+    table.line("contents", human_size(durability.dirty_bytes));
+    table.line(
+        "oldest metadata change",
+        format!("{} ms", durability.lag_ms),
+    );
+    table.line(
+        "uploads in flight",
+        durability.uploads_in_flight.to_string(),
+    );
+    if let Some(trouble) = &durability.trouble {
+        table.line("held up by", trouble);
+    }
+}
+
+fn store(report: &StatusReport, table: &mut Table) {
+    let counter = |name: &str| report.counters.get(name).copied().unwrap_or_default();
+    table.heading("Store");
+    table.line(
+        "requests",
+        format!(
+            "GET {}  PUT {}  part {}  multipart {}  HEAD {}  LIST {}  DELETE {}",
+            counter("get_requests"),
+            counter("put_requests"),
+            counter("part_requests"),
+            counter("multipart_requests"),
+            counter("head_requests"),
+            counter("list_requests"),
+            counter("delete_requests")
+        ),
+    );
+    table.line("received", human_size(counter("received_bytes")));
+    table.line("sent", human_size(counter("sent_bytes")));
+    table.line("in flight", counter("requests_in_flight").to_string());
+    table.line(
+        "retries, errors",
+        format!("{}, {}", counter("retries"), counter("store_errors")),
+    );
+    table.line(
+        "failed authentication",
+        counter("authentication_failures").to_string(),
+    );
+}
+
+fn reading(report: &StatusReport, table: &mut Table) {
+    let counter = |name: &str| report.counters.get(name).copied().unwrap_or_default();
+    let (hits, misses) = (counter("cache_hits"), counter("cache_misses"));
+    table.heading("Files");
+    table.line("open handles", counter("open_handles").to_string());
+    table.line(
+        "kernel requests",
+        format!(
+            "{}, {} failed",
+            counter("fuse_requests"),
+            counter("fuse_errors")
+        ),
+    );
+    table.line(
+        "downloads in flight",
+        report.durability.downloads_in_flight.to_string(),
+    );
+    let share = match (hits * 100).checked_div(hits + misses) {
+        Some(percent) => format!("{hits} hits, {misses} misses ({percent} %)"),
+        None => "not used yet".to_owned(),
+    };
+    table.line("frame cache", share);
+    table.line("frames read ahead", counter("readahead_frames").to_string());
+}
+
+/// A moment in UTC, such as `2026-01-31T12:00:00Z`.
+pub fn moment(unix_seconds: i64) -> String {
+    time::OffsetDateTime::from_unix_timestamp(unix_seconds)
+        .ok()
+        .and_then(|moment| {
+            moment
+                .format(&time::format_description::well_known::Rfc3339)
+                .ok()
+        })
+        .unwrap_or_else(|| format!("second {unix_seconds}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::status::OwnerStatus;
+
+    #[test]
+    fn the_table_shows_owners_and_shares() {
+        let mut report = StatusReport::default();
+        report.memory.owners.insert(
+            "cache".to_owned(),
+            OwnerStatus {
+                current_bytes: 1 << 20,
+                peak_bytes: 2 << 20,
+                waiting: 3,
+            },
+        );
+        report.counters.insert("cache_hits".to_owned(), 3);
+        report.counters.insert("cache_misses".to_owned(), 1);
+        let text = render(&report);
+        assert!(
+            text.contains("1.0 MiB  peak   2.0 MiB  3 waiting"),
+            "{text}"
+        );
+        assert!(text.contains("(75 %)"), "{text}");
+    }
+
+    #[test]
+    fn moments_are_written_in_utc() {
+        assert_eq!(moment(0), "1970-01-01T00:00:00Z");
+    }
+}

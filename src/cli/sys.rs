@@ -1,0 +1,76 @@
+//! The few system calls that have no safe wrapper among the dependencies.
+//!
+//! The only module of the command line with `unsafe` in it.
+#![allow(unsafe_code)]
+
+use std::{ffi::CString, io, os::unix::ffi::OsStrExt, path::Path};
+
+use nix::unistd::ForkResult;
+
+use super::exit::CliError;
+
+/// Forks. Refuses when the process has more than one thread, since a lock held by another thread would stay
+/// locked in the child for ever.
+///
+/// # Errors
+/// There are other threads, or the system has no room for a process.
+pub fn fork() -> io::Result<ForkResult> {
+    refuse_threads()?;
+    // SAFETY: this is the only thread, checked above, so the child may use everything that the parent could.
+    unsafe { nix::unistd::fork() }.map_err(io::Error::from)
+}
+
+fn refuse_threads() -> io::Result<()> {
+    match std::fs::read_dir("/proc/self/task")?.count() {
+        1 => Ok(()),
+        threads => Err(io::Error::other(format!("{threads} threads exist already"))),
+    }
+}
+
+/// Sets an environment variable of this process. `/proc/<pid>/environ` goes on showing what the process was started with.
+///
+/// # Errors
+/// There are other threads, which might read the environment at the same time.
+pub fn set_environment(name: &str, value: &str) -> Result<(), CliError> {
+    refuse_threads().map_err(environment_error)?;
+    // SAFETY: this is the only thread, checked above.
+    unsafe { std::env::set_var(name, value) };
+    Ok(())
+}
+
+/// Removes an environment variable of this process.
+///
+/// # Errors
+/// As [`set_environment`].
+pub fn remove_environment(name: &str) -> Result<(), CliError> {
+    refuse_threads().map_err(environment_error)?;
+    // SAFETY: this is the only thread, checked above.
+    unsafe { std::env::remove_var(name) };
+    Ok(())
+}
+
+fn environment_error(error: io::Error) -> CliError {
+    CliError::unexpected(format!("cannot change the environment: {error}"))
+}
+
+/// Reads an extended attribute of at most `max` bytes.
+///
+/// # Errors
+/// `ENODATA` or `ENOTSUP` where there is none; whatever `getxattr(2)` says.
+pub fn getxattr(path: &Path, name: &str, max: usize) -> io::Result<Vec<u8>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let name = CString::new(name)?;
+    let mut value = vec![0_u8; max];
+    // SAFETY: both strings end in NUL and live through the call, and `value` has `max` writable bytes.
+    let length = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast::<libc::c_void>(),
+            max,
+        )
+    };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    value.truncate(length);
+    Ok(value)
+}
