@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Checks the documentation against the code: links lead somewhere, files and tests that are named exist.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+failed=0
+complain() { printf 'docs: %s\n' "$*" >&2; failed=1; }
+
+shopt -s nullglob
+for page in README.md docs/*.md; do
+    # Relative links: ](path) or ](path#anchor)
+    while IFS= read -r link; do
+        target=${link%%#*}
+        [ -z "$target" ] || [ -e "$(dirname "$page")/$target" ] || complain "$page: the link $link leads nowhere"
+    done < <(grep -oE '\]\([^)]+\)' "$page" | sed -E 's/^\]\(//; s/\)$//' | grep -vE '^[a-z]+:' || true)
+    # Files of the repository, named in backticks
+    while IFS= read -r path; do
+        [ -e "$path" ] || complain "$page: there is no $path"
+    done < <(grep -oE '`(src|tests|mount-scripts|docs|benches)/[A-Za-z0-9_./@-]+`' "$page" | tr -d '`' || true)
+done
+
+# Each test that semantics.md names (three words or more, joined by underscores) exists.
+if [ -e docs/semantics.md ]; then
+    while IFS= read -r name; do
+        grep -rqE "fn $name\b" src tests || complain "docs/semantics.md: there is no test $name"
+    done < <(grep -oE '`[a-z0-9]+(_[a-z0-9]+){3,}`' docs/semantics.md | tr -d '`' | sort -u || true)
+fi
+exit $failed

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Runs everything that CI runs; installs what is missing (Debian). Prints a summary at the end and fails if anything did.
+#
+#   test.sh           format, lints, unit and integration tests, doc tests, the end-to-end suite, docs, scripts
+#   test.sh --quick   without the end-to-end suite
+#   test.sh --long    the long runs too: 50 crash points, the whole battery under 128 MiB in a cgroup, over TLS, against moto
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+mode=normal
+case ${1:-} in
+    '') ;;
+    --quick) mode=quick ;;
+    --long) mode=long ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    *) printf "test.sh: unknown option '%s': see test.sh --help\n" "$1" >&2; exit 2 ;;
+esac
+export STRONGROOM_TEST_MODE=$mode
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
+        printf 'test.sh: needs root for: %s\n' "$*" >&2
+        exit 1
+    fi
+}
+
+install_missing() {
+    local missing=() pair
+    # program:package
+    for pair in cc:gcc make:make cmake:cmake fusermount3:fuse3 restic:restic borg:borgbackup rsync:rsync getfattr:attr \
+        getfacl:acl sqlite3:sqlite3 git:git shellcheck:shellcheck man:man-db; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+    done
+    if [ ${#missing[@]} -gt 0 ]; then
+        printf 'installing: %s\n' "${missing[*]}"
+        as_root apt-get update -qq
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    fi
+    if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
+        PATH=$HOME/.cargo/bin:$PATH
+    fi
+    if ! command -v cargo >/dev/null; then
+        printf 'test.sh: Rust 1.95 or newer is missing; install it from https://rustup.rs and run this again\n' >&2
+        exit 1
+    fi
+    cargo nextest --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-nextest
+    [ -e /dev/fuse ] || as_root modprobe fuse 2>/dev/null || true
+}
+
+summary=()
+failed=0
+
+# step NAME COMMAND...
+step() {
+    local name=$1 began=$SECONDS outcome=ok
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" || { outcome=FAILED failed=1; }
+    summary+=("$(printf '%-8s %5d s  %s' "$outcome" $((SECONDS - began)) "$name")")
+}
+
+scripts() {
+    shellcheck -x mount-scripts/*.sh mount-scripts/mount.strongroom mount-scripts/examples/*.sh .ci/run
+}
+
+# Nothing may be left behind: no mount, no process of ours.
+leftovers() {
+    local left=0
+    if grep ' fuse\.strongroom ' /proc/mounts; then left=1; fi
+    if pgrep -a -x strongroom; then left=1; fi
+    return $left
+}
+
+install_missing
+step 'format' cargo fmt --check
+step 'lints' cargo clippy --all-targets --locked -- -D warnings
+step 'scripts' scripts
+step 'docs' mount-scripts/check-docs.sh
+if [ "$mode" = quick ]; then
+    step 'unit and integration tests' cargo nextest run --locked -E 'not binary(e2e)'
+else
+    step 'unit, integration and end-to-end tests' cargo nextest run --locked
+fi
+step 'doc tests' cargo test --locked --doc --quiet
+if [ "$mode" = long ]; then
+    step 'long runs' cargo nextest run --locked --run-ignored only
+fi
+step 'nothing left behind' leftovers
+
+printf '\n== summary\n'
+printf '%s\n' "${summary[@]}"
+if [ "$failed" -eq 0 ]; then printf 'all passed (%s)\n' "$mode"; else printf 'FAILED\n'; fi
+exit "$failed"
