@@ -105,12 +105,12 @@ impl Inner {
 impl Meta {
     /// Makes the metadata of a new volume: the root directory (mode 0755, owned by `uid`, `gid`). Leaves it closed and durable.
     pub async fn format(store: Arc<SealedObjectStore>, uid: u32, gid: u32) -> Result<(), MetaError> {
-        todo!()
+        Meta::format_on(store, uid, gid).await
     }
 
     /// Opens. A writable open fences every earlier writer and begins a new session, whose record is durable before this returns.
     pub async fn open(store: Arc<SealedObjectStore>, config: MetaConfig) -> Result<Meta, MetaError> {
-        todo!()
+        Meta::open_on(store, config).await
     }
 
     /// As [`Meta::format`], on any object store. What is written is not sealed: for tests.

@@ -64,7 +64,7 @@ impl Site {
         let mut config = ServerConfig::new(
             dir.path().join("server"),
             ACCESS_KEY,
-            SecretString::new(SECRET_KEY.to_owned()),
+            SecretString::from(SECRET_KEY),
         );
         // The tests kill the client, never the machine: fsync would only measure this disk.
         config.sync = SyncPolicy::Never;
