@@ -65,7 +65,11 @@ impl Store {
     pub(super) async fn admit(&self, direction: Direction) -> InFlight {
         // The semaphore is never closed, so this always is a permit.
         let permit = Arc::clone(&self.inner.permits).acquire_owned().await.ok();
-        let flight = InFlight { metrics: Arc::clone(&self.inner.metrics), direction, _permit: permit };
+        let flight = InFlight {
+            metrics: Arc::clone(&self.inner.metrics),
+            direction,
+            _permit: permit,
+        };
         flight.metrics.requests_in_flight.add(1);
         if let Some(gauge) = flight.gauge() {
             gauge.add(1);
@@ -87,7 +91,12 @@ impl Progress {
     /// A request that has not begun.
     pub(super) fn new() -> Arc<Progress> {
         let zero = AtomicU64::default;
-        Arc::new(Progress { made: Instant::now(), began_ms: zero(), moved_ms: zero(), drain_ms: zero() })
+        Arc::new(Progress {
+            made: Instant::now(),
+            began_ms: zero(),
+            moved_ms: zero(),
+            drain_ms: zero(),
+        })
     }
 
     fn now_ms(&self) -> u64 {
@@ -108,7 +117,9 @@ impl Progress {
     /// The last byte was handed to the kernel, whose buffers of several MiB empty unseen. What is in them
     /// gets as long as all that went before.
     pub(super) fn handed_over(&self) {
-        let took_ms = self.now_ms().saturating_sub(self.began_ms.load(Ordering::Relaxed));
+        let took_ms = self
+            .now_ms()
+            .saturating_sub(self.began_ms.load(Ordering::Relaxed));
         self.drain_ms.store(took_ms, Ordering::Relaxed);
     }
 
@@ -119,7 +130,11 @@ impl Progress {
 }
 
 /// `work`, which begins now, or `None` once nothing moved for `stall`.
-pub(super) async fn unless_stalled<T>(stall: Duration, progress: &Progress, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_stalled<T>(
+    stall: Duration,
+    progress: &Progress,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     progress.begin();
     let mut work = pin!(work);
     let mut alarm = pin!(sleep_until(progress.deadline(stall)));
@@ -152,15 +167,24 @@ mod tests {
             }
             tokio::time::sleep(Duration::from_secs(4)).await;
         };
-        assert_eq!(unless_stalled(Duration::from_secs(5), &progress, moving).await, Some(()));
+        assert_eq!(
+            unless_stalled(Duration::from_secs(5), &progress, moving).await,
+            Some(())
+        );
         let stuck = tokio::time::sleep(Duration::from_secs(6));
-        assert_eq!(unless_stalled(Duration::from_secs(5), &progress, stuck).await, None);
+        assert_eq!(
+            unless_stalled(Duration::from_secs(5), &progress, stuck).await,
+            None
+        );
         let draining = async {
             tokio::time::sleep(Duration::from_secs(3)).await;
             progress.touch();
             progress.handed_over();
             tokio::time::sleep(Duration::from_secs(7)).await;
         };
-        assert_eq!(unless_stalled(Duration::from_secs(5), &progress, draining).await, Some(()));
+        assert_eq!(
+            unless_stalled(Duration::from_secs(5), &progress, draining).await,
+            Some(())
+        );
     }
 }

@@ -43,13 +43,30 @@ struct Stream {
 
 impl Body {
     /// `body` carries `range` of `key`; `flight` is given up with it.
-    pub(super) fn new(store: &Store, key: &str, head: ObjectHead, range: Range<u64>, body: SdkBody, flight: InFlight) -> Body {
+    pub(super) fn new(
+        store: &Store,
+        key: &str,
+        head: ObjectHead,
+        range: Range<u64>,
+        body: SdkBody,
+        flight: InFlight,
+    ) -> Body {
         let remaining = range.end.saturating_sub(range.start);
         let state = match remaining {
             0 => State::AtEnd,
-            _ => State::Streaming(Stream { body, remaining, _flight: flight }),
+            _ => State::Streaming(Stream {
+                body,
+                remaining,
+                _flight: flight,
+            }),
         };
-        Body { head, range, state, key: key.to_owned(), store: store.clone() }
+        Body {
+            head,
+            range,
+            state,
+            key: key.to_owned(),
+            store: store.clone(),
+        }
     }
 
     /// The next piece as it came off the wire; `None` at the end. Fails with `Unavailable` if the connection
@@ -67,7 +84,11 @@ impl Body {
         };
         match stream.next(self.store.inner.stall_timeout).await {
             Ok(chunk) => {
-                self.store.inner.metrics.received_bytes.add(chunk.len() as u64);
+                self.store
+                    .inner
+                    .metrics
+                    .received_bytes
+                    .add(chunk.len() as u64);
                 if stream.remaining == 0 {
                     // The end is known to the HTTP stack already; only once it was read there does
                     // the connection go back to the pool.
@@ -77,7 +98,11 @@ impl Body {
                 Ok(Some(chunk))
             }
             Err(why) => {
-                let error = self.store.context("GetObject", &self.key).broken(&why).error;
+                let error = self
+                    .store
+                    .context("GetObject", &self.key)
+                    .broken(&why)
+                    .error;
                 self.state = State::Failed(error.clone());
                 Err(error)
             }
@@ -94,7 +119,9 @@ impl Stream {
                 Ok(None) => return Err(format!("{} bytes before the end", self.remaining)),
                 Err(_) => return Err(format!("nothing came for {} s", stall.as_secs_f32())),
             };
-            let Ok(data) = frame.into_data() else { continue };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
             if data.is_empty() {
                 continue;
             }

@@ -31,17 +31,32 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     fn failure(&self, kind: StoreErrorKind, message: impl Into<String>) -> Failure {
-        Failure::local(StoreError::new(kind, self.operation, self.key, one_line(&message.into())))
+        Failure::local(StoreError::new(
+            kind,
+            self.operation,
+            self.key,
+            one_line(&message.into()),
+        ))
     }
 
     /// The attempt stood still for `stall`.
     pub(super) fn stalled(&self, stall: Duration) -> Failure {
-        self.failure(Unreachable, format!("{}: nothing moved for {} s", self.endpoint, stall.as_secs_f32()))
+        self.failure(
+            Unreachable,
+            format!(
+                "{}: nothing moved for {} s",
+                self.endpoint,
+                stall.as_secs_f32()
+            ),
+        )
     }
 
     /// The body of an answer broke off.
     pub(super) fn broken(&self, why: &str) -> Failure {
-        self.failure(Unavailable, format!("{}: the connection broke: {why}", self.endpoint))
+        self.failure(
+            Unavailable,
+            format!("{}: the connection broke: {why}", self.endpoint),
+        )
     }
 
     /// The store's answer makes no sense.
@@ -56,16 +71,28 @@ impl Context<'_> {
     {
         match &error {
             SdkError::ServiceError(_) => self.answered(&error),
-            SdkError::ResponseError(_) => {
-                self.failure(Unavailable, format!("{}: the answer broke off: {}", self.endpoint, innermost(&error)))
+            SdkError::ResponseError(_) => self.failure(
+                Unavailable,
+                format!(
+                    "{}: the answer broke off: {}",
+                    self.endpoint,
+                    innermost(&error)
+                ),
+            ),
+            SdkError::TimeoutError(_) => {
+                self.failure(Unreachable, format!("{} timed out", self.endpoint))
             }
-            SdkError::TimeoutError(_) => self.failure(Unreachable, format!("{} timed out", self.endpoint)),
-            SdkError::DispatchFailure(failure) if failure.is_user() => {
-                self.not_sent(&error).unwrap_or_else(|| self.failure(Other, innermost(&error)))
-            }
-            SdkError::ConstructionFailure(_) => self.not_sent(&error).unwrap_or_else(|| self.failure(Other, innermost(&error))),
+            SdkError::DispatchFailure(failure) if failure.is_user() => self
+                .not_sent(&error)
+                .unwrap_or_else(|| self.failure(Other, innermost(&error))),
+            SdkError::ConstructionFailure(_) => self
+                .not_sent(&error)
+                .unwrap_or_else(|| self.failure(Other, innermost(&error))),
             _ => self.not_sent(&error).unwrap_or_else(|| {
-                self.failure(Unreachable, format!("{} does not answer: {}", self.endpoint, innermost(&error)))
+                self.failure(
+                    Unreachable,
+                    format!("{} does not answer: {}", self.endpoint, innermost(&error)),
+                )
             }),
         }
     }
@@ -81,12 +108,20 @@ impl Context<'_> {
         let code = error.code().unwrap_or_default();
         let (kind, again) = kind_of_answer(self.operation, status, code);
         let mut message = match (code, error.message()) {
+            // An answer to HEAD has no body, so the SDK makes up a code.
+            ("" | "NotFound", _) if kind == NoBucket => "there is no such bucket".to_owned(),
+            ("" | "NotFound", _) if kind == NotFound => "there is no such object".to_owned(),
             ("", _) => format!("HTTP {status}"),
             (code, None | Some("")) => code.to_owned(),
             (code, Some(text)) => format!("{code}: {text}"),
         };
         match (code, header("x-amz-bucket-region")) {
-            ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", Some(region)) => {
+            (
+                "PermanentRedirect"
+                | "AuthorizationHeaderMalformed"
+                | "IllegalLocationConstraintException",
+                Some(region),
+            ) => {
                 let _ = write!(message, " (the bucket is in {region}: set --region)");
             }
             ("", Some(region)) if status == 301 => {
@@ -101,7 +136,9 @@ impl Context<'_> {
             // A 5xx may come after the fact; any other answer says that nothing was done.
             ambiguous: status >= 500,
             code: (!code.is_empty()).then(|| code.to_owned()),
-            retry_after: header("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs),
+            retry_after: header("retry-after")
+                .and_then(|text| text.parse().ok())
+                .map(Duration::from_secs),
         }
     }
 
@@ -111,10 +148,15 @@ impl Context<'_> {
             return Some(self.failure(NoCredentials, no_credentials(credentials)));
         }
         if let Some(tls) = find::<rustls::Error>(error) {
-            return Some(self.failure(Tls, format!("{}: TLS: {}", self.endpoint, tls_message(tls))));
+            return Some(
+                self.failure(Tls, format!("{}: TLS: {}", self.endpoint, tls_message(tls))),
+            );
         }
         let io = find::<std::io::Error>(error)?;
-        let mut failure = self.failure(Unreachable, format!("{} does not answer: {}", self.endpoint, io_message(io)));
+        let mut failure = self.failure(
+            Unreachable,
+            format!("{} does not answer: {}", self.endpoint, io_message(io)),
+        );
         failure.ambiguous = io.kind() != std::io::ErrorKind::ConnectionRefused;
         Some(failure)
     }
@@ -125,19 +167,37 @@ fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, 
     let passing = (Unavailable, Again::Yes);
     match code {
         "NoSuchBucket" => return (NoBucket, Again::No),
-        "NoSuchKey" | "NoSuchUpload" | "NotFound" if operation != "HeadBucket" => return (NotFound, Again::No),
-        "SignatureDoesNotMatch" | "InvalidAccessKeyId" | "InvalidToken" | "ExpiredToken" | "TokenRefreshRequired" => {
+        "NoSuchKey" | "NoSuchUpload" | "NotFound" if operation != "HeadBucket" => {
+            return (NotFound, Again::No);
+        }
+        "SignatureDoesNotMatch"
+        | "InvalidAccessKeyId"
+        | "InvalidToken"
+        | "ExpiredToken"
+        | "TokenRefreshRequired" => {
             return (BadCredentials, Again::No);
         }
-        "AccessDenied" | "AccountProblem" | "AllAccessDisabled" | "RequestTimeTooSkewed" => return (Denied, Again::No),
+        "AccessDenied" | "AccountProblem" | "AllAccessDisabled" | "RequestTimeTooSkewed" => {
+            return (Denied, Again::No);
+        }
         "ConditionalRequestConflict" => return (Precondition, Again::AfterConflict),
         "PreconditionFailed" => return (Precondition, Again::No),
         "InvalidRange" => return (Range, Again::No),
         "NotImplemented" => return (Other, Again::No),
         // Some come as 400: what arrived was not what was sent, or it took too long to arrive.
-        "SlowDown" | "ServiceUnavailable" | "InternalError" | "RequestTimeout" | "Throttling" | "ThrottlingException"
-        | "RequestLimitExceeded" | "BandwidthLimitExceeded" | "OperationAborted" | "IncompleteBody" | "BadDigest"
-        | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch" => return passing,
+        "SlowDown"
+        | "ServiceUnavailable"
+        | "InternalError"
+        | "RequestTimeout"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "BandwidthLimitExceeded"
+        | "OperationAborted"
+        | "IncompleteBody"
+        | "BadDigest"
+        | "XAmzContentChecksumMismatch"
+        | "XAmzContentSHA256Mismatch" => return passing,
         _ => {}
     }
     match status {
@@ -158,22 +218,24 @@ fn no_credentials(error: &CredentialsError) -> String {
         CredentialsError::ProviderTimedOut(_) => " in time".to_owned(),
         other => format!(" ({})", innermost(other).trim_end_matches('.')),
     };
-    format!("no AWS credentials found{why}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile")
+    format!(
+        "no AWS credentials found{why}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile"
+    )
 }
 
 fn tls_message(error: &rustls::Error) -> String {
     use rustls::CertificateError as Certificate;
     match error {
         // A bad signature is what an authority of the same name but another key leaves.
-        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
-            "the server's certificate is from an unknown authority (give --ca-bundle)".to_owned()
-        }
-        rustls::Error::InvalidCertificate(Certificate::NotValidForName | Certificate::NotValidForNameContext { .. }) => {
-            "the server's certificate is for another name".to_owned()
-        }
-        rustls::Error::InvalidCertificate(Certificate::Expired | Certificate::ExpiredContext { .. }) => {
-            "the server's certificate has expired".to_owned()
-        }
+        rustls::Error::InvalidCertificate(
+            Certificate::UnknownIssuer | Certificate::BadSignature,
+        ) => "the server's certificate is from an unknown authority (give --ca-bundle)".to_owned(),
+        rustls::Error::InvalidCertificate(
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
+        ) => "the server's certificate is for another name".to_owned(),
+        rustls::Error::InvalidCertificate(
+            Certificate::Expired | Certificate::ExpiredContext { .. },
+        ) => "the server's certificate has expired".to_owned(),
         other => other.to_string(),
     }
 }
@@ -190,9 +252,13 @@ fn io_message(error: &std::io::Error) -> String {
 
 /// The errors from `error` down. An `io::Error` goes on with its payload, which `source` would skip.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| match error.downcast_ref::<std::io::Error>() {
-        Some(io) => io.get_ref().map(|payload| payload as &(dyn Error + 'static)),
-        None => error.source(),
+    std::iter::successors(Some(error), |&error| {
+        match error.downcast_ref::<std::io::Error>() {
+            Some(io) => io
+                .get_ref()
+                .map(|payload| payload as &(dyn Error + 'static)),
+            None => error.source(),
+        }
     })
 }
 
@@ -202,12 +268,18 @@ fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a 
 
 /// The text of the last error of the chain: the cause.
 pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
-    chain(error).last().map_or_else(String::new, |error| error.to_string())
+    chain(error)
+        .last()
+        .map_or_else(String::new, |error| error.to_string())
 }
 
 /// One line of printable characters, cut to a length that fits a terminal.
 fn one_line(text: &str) -> String {
-    let printable: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MESSAGE_LEN_MAX).collect();
+    let printable: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(MESSAGE_LEN_MAX)
+        .collect();
     printable.trim().to_owned()
 }
 
@@ -225,7 +297,12 @@ mod tests {
             (403, "InvalidAccessKeyId", BadCredentials, Again::No),
             (403, "AccessDenied", Denied, Again::No),
             (403, "", Denied, Again::No),
-            (409, "ConditionalRequestConflict", Precondition, Again::AfterConflict),
+            (
+                409,
+                "ConditionalRequestConflict",
+                Precondition,
+                Again::AfterConflict,
+            ),
             (409, "OperationAborted", Unavailable, Again::Yes),
             (412, "PreconditionFailed", Precondition, Again::No),
             (416, "InvalidRange", Range, Again::No),
@@ -237,9 +314,16 @@ mod tests {
             (500, "", Unavailable, Again::Yes),
             (501, "NotImplemented", Other, Again::No),
         ] {
-            assert_eq!(kind_of_answer("PutObject", status, code), (kind, again), "{status} {code}");
+            assert_eq!(
+                kind_of_answer("PutObject", status, code),
+                (kind, again),
+                "{status} {code}"
+            );
         }
-        assert_eq!(kind_of_answer("HeadBucket", 404, "NotFound"), (NoBucket, Again::No));
+        assert_eq!(
+            kind_of_answer("HeadBucket", 404, "NotFound"),
+            (NoBucket, Again::No)
+        );
     }
 
     #[test]

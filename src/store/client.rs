@@ -70,7 +70,10 @@ pub(super) struct Inner {
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("url", &self.url).field("endpoint", &self.endpoint).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("url", &self.url)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,7 +83,12 @@ impl Store {
     /// # Errors
     /// `Tls` for a CA bundle that cannot be used, `Other` for an endpoint that is no URL or for AWS without a region.
     pub async fn connect(config: StoreConfig, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
-        let Connected { client, endpoint, is_aws, region } = connect(&config).await?;
+        let Connected {
+            client,
+            endpoint,
+            is_aws,
+            region,
+        } = connect(&config).await?;
         let inner = Inner {
             client,
             url: config.url,
@@ -89,17 +97,25 @@ impl Store {
             region,
             stall_timeout: config.stall_timeout,
             metrics,
-            permits: Arc::new(Semaphore::new(config.connections_max.clamp(1, Semaphore::MAX_PERMITS))),
+            permits: Arc::new(Semaphore::new(
+                config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
+            )),
             outage: Outage::default(),
             deletes_singly: AtomicBool::new(false),
         };
-        Ok(Store { inner: Arc::new(inner), retry: config.retry })
+        Ok(Store {
+            inner: Arc::new(inner),
+            retry: config.retry,
+        })
     }
 
     /// The same client with another patience.
     #[must_use]
     pub fn with_retry(&self, retry: Retry) -> Store {
-        Store { inner: Arc::clone(&self.inner), retry }
+        Store {
+            inner: Arc::clone(&self.inner),
+            retry,
+        }
     }
 
     /// The counters that this store writes.
@@ -120,15 +136,23 @@ impl Store {
         let context = self.context("HeadBucket", &self.inner.url.bucket);
         let checked = self.retrying(|_| async {
             self.inner.metrics.head_requests.increment();
-            let request = self.inner.client.head_bucket().bucket(&self.inner.url.bucket);
-            self.plain(context, |error| context.classify(error), request.send()).await.map(drop)
+            let request = self
+                .inner
+                .client
+                .head_bucket()
+                .bucket(&self.inner.url.bucket);
+            self.plain(context, |error| context.classify(error), request.send())
+                .await
+                .map(drop)
         });
         match checked.await {
             // An answer to HEAD has no body that would say why: ask again with a listing.
-            Err(error) if matches!(error.kind, StoreErrorKind::Denied | StoreErrorKind::Other) => match self.list_raw("", None, 1).await {
-                Err(reason) if reason.kind != StoreErrorKind::Other => Err(reason),
-                _ => Err(error),
-            },
+            Err(error) if matches!(error.kind, StoreErrorKind::Denied | StoreErrorKind::Other) => {
+                match self.list_raw("", None, 1).await {
+                    Err(reason) if reason.kind != StoreErrorKind::Other => Err(reason),
+                    _ => Err(error),
+                }
+            }
             result => result,
         }
     }
@@ -142,18 +166,26 @@ impl Store {
         let context = self.context("CreateBucket", &self.inner.url.bucket);
         let constraint = (self.inner.is_aws && self.inner.region != "us-east-1").then(|| {
             let region = BucketLocationConstraint::from(self.inner.region.as_str());
-            CreateBucketConfiguration::builder().location_constraint(region).build()
+            CreateBucketConfiguration::builder()
+                .location_constraint(region)
+                .build()
         });
         self.retrying(|_| async {
-            let mut request = self.inner.client.create_bucket().bucket(&self.inner.url.bucket);
+            let mut request = self
+                .inner
+                .client
+                .create_bucket()
+                .bucket(&self.inner.url.bucket);
             request = request.set_create_bucket_configuration(constraint.clone());
             self.inner.metrics.put_requests.increment();
-            match self.plain(context, |error| context.classify(error), request.send()).await {
+            match self
+                .plain(context, |error| context.classify(error), request.send())
+                .await
+            {
                 Ok(_) => Ok(()),
                 Err(failure) if failure.has_code("BucketAlreadyOwnedByYou") => Ok(()),
-                Err(failure) if failure.has_code("BucketAlreadyExists") => {
-                    Err(context.nonsense("a bucket of this name exists already and belongs to somebody else"))
-                }
+                Err(failure) if failure.has_code("BucketAlreadyExists") => Err(context
+                    .nonsense("a bucket of this name exists already and belongs to somebody else")),
                 Err(failure) => Err(failure),
             }
         })
@@ -162,7 +194,11 @@ impl Store {
 
     /// Names a request in errors.
     pub(super) fn context<'a>(&'a self, operation: &'static str, key: &'a str) -> Context<'a> {
-        Context { operation, key, endpoint: &self.inner.endpoint }
+        Context {
+            operation,
+            key,
+            endpoint: &self.inner.endpoint,
+        }
     }
 
     /// One attempt of a request without a body of size: a permit, the stall bound, the error's meaning.
@@ -172,7 +208,15 @@ impl Store {
         classify: impl FnOnce(E) -> Failure,
         request: impl Future<Output = Result<T, E>>,
     ) -> Result<T, Failure> {
-        self.attempt(context, Direction::Neither, self.inner.stall_timeout, &Progress::new(), classify, request).await
+        self.attempt(
+            context,
+            Direction::Neither,
+            self.inner.stall_timeout,
+            &Progress::new(),
+            classify,
+            request,
+        )
+        .await
     }
 
     /// One attempt of any request whose answer has no body that outlives it.

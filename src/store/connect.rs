@@ -20,8 +20,9 @@ use aws_config::{
 use aws_sdk_s3::{
     Client,
     config::{
-        AppName, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
-        SharedHttpClient, StalledStreamProtectionConfig, retry::RetryConfig,
+        AppName, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+        SharedCredentialsProvider, SharedHttpClient, StalledStreamProtectionConfig,
+        retry::RetryConfig,
     },
 };
 use aws_smithy_http_client::{pool, tls};
@@ -54,25 +55,41 @@ pub(super) struct Connected {
 
 /// Finds all settings and makes the client.
 pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreError> {
-    let fail = |kind, message: String| StoreError::new(kind, OPERATION, &config.url.bucket, message);
+    let fail =
+        |kind, message: String| StoreError::new(kind, OPERATION, &config.url.bucket, message);
     let settings = shared_settings(config).await;
-    let endpoint_url = config.endpoint_url.clone().or_else(|| service_setting(&settings, "AWS_ENDPOINT_URL", "endpoint_url"));
+    let endpoint_url = config
+        .endpoint_url
+        .clone()
+        .or_else(|| service_setting(&settings, "AWS_ENDPOINT_URL", "endpoint_url"));
     let endpoint_url = endpoint_url.or_else(|| settings.endpoint_url().map(str::to_owned));
-    let endpoint = endpoint_url.as_deref().map(Endpoint::parse).transpose().map_err(|why| fail(StoreErrorKind::Other, why))?;
-    let is_aws = endpoint.as_ref().is_none_or(|endpoint| is_aws(&endpoint.host));
+    let endpoint = endpoint_url
+        .as_deref()
+        .map(Endpoint::parse)
+        .transpose()
+        .map_err(|why| fail(StoreErrorKind::Other, why))?;
+    let is_aws = endpoint
+        .as_ref()
+        .is_none_or(|endpoint| is_aws(&endpoint.host));
 
     let ca_bundle = match &config.ca_bundle {
         Some(path) => Some(path.clone()),
         None => service_setting(&settings, "AWS_CA_BUNDLE", "ca_bundle").map(PathBuf::from),
     };
-    let trust = trust_store(ca_bundle).await.map_err(|why| fail(StoreErrorKind::Tls, why))?;
-    let http = http_client(trust, config.connections_max).map_err(|why| fail(StoreErrorKind::Other, why))?;
+    let trust = trust_store(ca_bundle)
+        .await
+        .map_err(|why| fail(StoreErrorKind::Tls, why))?;
+    let http = http_client(trust, config.connections_max)
+        .map_err(|why| fail(StoreErrorKind::Other, why))?;
 
     let region = match settings.region() {
         Some(region) => region.clone(),
         None if !is_aws => Region::new(REGION_DEFAULT),
         None => instance_region(&http).await.ok_or_else(|| {
-            fail(StoreErrorKind::Other, "no region is set: give --region, or set AWS_REGION".to_owned())
+            fail(
+                StoreErrorKind::Other,
+                "no region is set: give --region, or set AWS_REGION".to_owned(),
+            )
         })?,
     };
     let credentials = credentials(config, &http, &region, is_aws).await;
@@ -81,7 +98,11 @@ pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreErro
         .http_client(http)
         .region(region.clone())
         .credentials_provider(credentials)
-        .identity_cache(IdentityCache::lazy().load_timeout(CREDENTIALS_TIMEOUT).build())
+        .identity_cache(
+            IdentityCache::lazy()
+                .load_timeout(CREDENTIALS_TIMEOUT)
+                .build(),
+        )
         .retry_config(RetryConfig::disabled())
         .timeout_config(timeouts())
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
@@ -98,7 +119,12 @@ pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreErro
         }
         None => format!("AWS S3 in {region}"),
     };
-    Ok(Connected { client: Client::from_conf(builder.build()), endpoint: described, is_aws, region: region.to_string() })
+    Ok(Connected {
+        client: Client::from_conf(builder.build()),
+        endpoint: described,
+        is_aws,
+        region: region.to_string(),
+    })
 }
 
 /// Everything but credentials, the HTTP client and what an instance's metadata service could tell:
@@ -118,12 +144,22 @@ async fn shared_settings(config: &StoreConfig) -> SdkConfig {
 
 /// A setting for S3 alone or for all services: `<ENV>_S3`, `<ENV>`, then the profile's `services` section and the profile.
 fn service_setting(settings: &SdkConfig, env: &str, profile: &str) -> Option<String> {
-    let key = ServiceConfigKey::builder().service_id("s3").env(env).profile(profile).build().ok()?;
-    settings.service_config()?.load_config(key).filter(|value| !value.is_empty())
+    let key = ServiceConfigKey::builder()
+        .service_id("s3")
+        .env(env)
+        .profile(profile)
+        .build()
+        .ok()?;
+    settings
+        .service_config()?
+        .load_config(key)
+        .filter(|value| !value.is_empty())
 }
 
 fn timeouts() -> TimeoutConfig {
-    TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build()
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .build()
 }
 
 /// An endpoint as given, checked.
@@ -135,41 +171,72 @@ struct Endpoint {
 impl Endpoint {
     fn parse(text: &str) -> Result<Endpoint, String> {
         // The text is not repeated before it is known to hold no password.
-        let uri: hyper::Uri = text.parse().map_err(|_| "the endpoint is not a URL: write https://host:port".to_owned())?;
+        let uri: hyper::Uri = text
+            .parse()
+            .map_err(|_| "the endpoint is not a URL: write https://host:port".to_owned())?;
         let host = uri.host().unwrap_or_default();
-        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        if uri
+            .authority()
+            .is_some_and(|authority| authority.as_str().contains('@'))
+        {
             return Err("the endpoint's URL must not hold a user or a password".to_owned());
         }
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || host.is_empty() || uri.query().is_some() {
-            return Err(format!("the endpoint {text} is not a URL of a store: write https://host:port"));
+        if !matches!(uri.scheme_str(), Some("http" | "https"))
+            || host.is_empty()
+            || uri.query().is_some()
+        {
+            return Err(format!(
+                "the endpoint {text} is not a URL of a store: write https://host:port"
+            ));
         }
-        Ok(Endpoint { url: text.trim_end_matches('/').to_owned(), host: host.to_ascii_lowercase() })
+        Ok(Endpoint {
+            url: text.trim_end_matches('/').to_owned(),
+            host: host.to_ascii_lowercase(),
+        })
     }
 }
 
 fn is_aws(host: &str) -> bool {
-    [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"].iter().any(|suffix| host.ends_with(suffix))
+    [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"]
+        .iter()
+        .any(|suffix| host.ends_with(suffix))
 }
 
 /// The authorities to trust: those of `bundle` instead of the system's. Everything in it must parse
 /// here, because the TLS layer would panic on it.
 async fn trust_store(bundle: Option<PathBuf>) -> Result<tls::TrustStore, String> {
-    let Some(path) = bundle else { return Ok(tls::TrustStore::default()) };
-    let pem = tokio::fs::read(&path).await.map_err(|error| format!("the CA bundle {} cannot be read: {error}", path.display()))?;
+    let Some(path) = bundle else {
+        return Ok(tls::TrustStore::default());
+    };
+    let pem = tokio::fs::read(&path)
+        .await
+        .map_err(|error| format!("the CA bundle {} cannot be read: {error}", path.display()))?;
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|error| format!("the CA bundle {} is not PEM: {error}", path.display()))?;
-        roots.add(certificate).map_err(|error| format!("the CA bundle {} holds a bad certificate: {error}", path.display()))?;
+        let certificate = certificate
+            .map_err(|error| format!("the CA bundle {} is not PEM: {error}", path.display()))?;
+        roots.add(certificate).map_err(|error| {
+            format!(
+                "the CA bundle {} holds a bad certificate: {error}",
+                path.display()
+            )
+        })?;
     }
     if roots.is_empty() {
-        return Err(format!("the CA bundle {} holds no certificate", path.display()));
+        return Err(format!(
+            "the CA bundle {} holds no certificate",
+            path.display()
+        ));
     }
     Ok(tls::TrustStore::empty().with_pem_certificate(pem))
 }
 
 /// The only pool of the process. It bounds the connections to each host, those being made included.
 fn http_client(trust: tls::TrustStore, connections_max: usize) -> Result<SharedHttpClient, String> {
-    let context = tls::TlsContext::builder().with_trust_store(trust).build().map_err(|error| error.to_string())?;
+    let context = tls::TlsContext::builder()
+        .with_trust_store(trust)
+        .build()
+        .map_err(|error| error.to_string())?;
     // Connections live on the runtime that connected the store.
     let runtime = tokio::runtime::Handle::current();
     let spawner = pool::DriverSpawner::from_fn(move |driver| drop(runtime.spawn(driver)));
@@ -178,11 +245,15 @@ fn http_client(trust: tls::TrustStore, connections_max: usize) -> Result<SharedH
         .partitions([pool::Partition::new(everything, spawner)])
         .idle_timeout(IDLE_TIMEOUT)
         .max_connections_per_host(connections_max.max(1))
-        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::AwsLc))
+        .tls_provider(tls::Provider::Rustls(
+            tls::rustls_provider::CryptoMode::AwsLc,
+        ))
         .tls_context(context)
         .build_https()
         .map_err(|error| error.to_string())?;
-    Ok(SharedHttpClient::new(pool::Client::from_partition(&pool, everything).map_err(|error| error.to_string())?))
+    Ok(SharedHttpClient::new(
+        pool::Client::from_partition(&pool, everything).map_err(|error| error.to_string())?,
+    ))
 }
 
 /// One short question to the instance's metadata service.
@@ -199,17 +270,34 @@ fn instance_metadata(conf: &ProviderConfig) -> imds::Client {
 async fn instance_region(http: &SharedHttpClient) -> Option<Region> {
     let conf = ProviderConfig::without_region().with_http_client(http.clone());
     let client = instance_metadata(&conf);
-    imds::region::ImdsRegionProvider::builder().configure(&conf).imds_client(client).build().region().await
+    imds::region::ImdsRegionProvider::builder()
+        .configure(&conf)
+        .imds_client(client)
+        .build()
+        .region()
+        .await
 }
 
 /// A profile that was asked for by name is the only source; otherwise the chain that AWS users know.
-async fn credentials(config: &StoreConfig, http: &SharedHttpClient, region: &Region, is_aws: bool) -> SharedCredentialsProvider {
-    let conf = ProviderConfig::without_region().with_http_client(http.clone()).with_region(Some(region.clone()));
+async fn credentials(
+    config: &StoreConfig,
+    http: &SharedHttpClient,
+    region: &Region,
+    is_aws: bool,
+) -> SharedCredentialsProvider {
+    let conf = ProviderConfig::without_region()
+        .with_http_client(http.clone())
+        .with_region(Some(region.clone()));
     if let Some(profile) = &config.profile {
-        let provider = ProfileFileCredentialsProvider::builder().configure(&conf).profile_name(profile).build();
+        let provider = ProfileFileCredentialsProvider::builder()
+            .configure(&conf)
+            .profile_name(profile)
+            .build();
         return SharedCredentialsProvider::new(provider);
     }
-    let mut chain = DefaultCredentialsChain::builder().configure(conf.clone()).region(region.clone());
+    let mut chain = DefaultCredentialsChain::builder()
+        .configure(conf.clone())
+        .region(region.clone());
     if !is_aws {
         chain = chain.imds_client(instance_metadata(&conf));
     }
@@ -222,21 +310,40 @@ mod tests {
 
     #[test]
     fn hosts_of_aws_are_told_from_others() {
-        for host in ["s3.eu-central-1.amazonaws.com", "bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com", "s3.cn-north-1.amazonaws.com.cn"] {
+        for host in [
+            "s3.eu-central-1.amazonaws.com",
+            "bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com",
+            "s3.cn-north-1.amazonaws.com.cn",
+        ] {
             assert!(is_aws(host), "{host}");
         }
-        for host in ["localhost", "127.0.0.1", "minio.example.com", "amazonaws.com.example.org"] {
+        for host in [
+            "localhost",
+            "127.0.0.1",
+            "minio.example.com",
+            "amazonaws.com.example.org",
+        ] {
             assert!(!is_aws(host), "{host}");
         }
     }
 
     #[test]
     fn an_endpoint_is_checked_and_a_password_in_it_is_not_repeated() {
-        assert_eq!(Endpoint::parse("http://127.0.0.1:9000/").map(|e| (e.url, e.host)), Ok(("http://127.0.0.1:9000".into(), "127.0.0.1".into())));
-        for text in ["127.0.0.1:9000", "ftp://host", "https://", "https://host/?x=1"] {
+        assert_eq!(
+            Endpoint::parse("http://127.0.0.1:9000/").map(|e| (e.url, e.host)),
+            Ok(("http://127.0.0.1:9000".into(), "127.0.0.1".into()))
+        );
+        for text in [
+            "127.0.0.1:9000",
+            "ftp://host",
+            "https://",
+            "https://host/?x=1",
+        ] {
             assert!(Endpoint::parse(text).is_err(), "{text}");
         }
-        let error = Endpoint::parse("https://user:hunter2@host").map(|e| e.url).unwrap_err();
+        let error = Endpoint::parse("https://user:hunter2@host")
+            .map(|e| e.url)
+            .unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
     }
 }

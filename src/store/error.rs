@@ -30,12 +30,18 @@ pub enum StoreErrorKind {
 impl StoreErrorKind {
     /// Whether the same request may succeed later without anybody doing anything.
     pub fn may_pass(self) -> bool {
-        matches!(self, StoreErrorKind::Unreachable | StoreErrorKind::Unavailable)
+        matches!(
+            self,
+            StoreErrorKind::Unreachable | StoreErrorKind::Unavailable
+        )
     }
 
     /// Whether this is an answer that callers ask for on purpose, rather than a failure to be counted.
     pub(super) fn is_an_answer(self) -> bool {
-        matches!(self, StoreErrorKind::NotFound | StoreErrorKind::Precondition | StoreErrorKind::Range)
+        matches!(
+            self,
+            StoreErrorKind::NotFound | StoreErrorKind::Precondition | StoreErrorKind::Range
+        )
     }
 }
 
@@ -55,7 +61,17 @@ pub struct StoreError {
 
 impl StoreError {
     /// An error of `kind` with one line that says what happened.
-    pub fn new(kind: StoreErrorKind, operation: &'static str, key: &str, message: impl Into<String>) -> StoreError {
-        StoreError { kind, operation, key: key.to_owned(), message: message.into() }
+    pub fn new(
+        kind: StoreErrorKind,
+        operation: &'static str,
+        key: &str,
+        message: impl Into<String>,
+    ) -> StoreError {
+        StoreError {
+            kind,
+            operation,
+            key: key.to_owned(),
+            message: message.into(),
+        }
     }
 }

@@ -8,10 +8,7 @@ use aws_sdk_s3::{
 };
 use futures::{StreamExt, TryStreamExt};
 
-use super::{
-    Store, StoreError, StoreErrorKind,
-    retry::Failure,
-};
+use super::{Store, StoreError, StoreErrorKind, retry::Failure};
 
 /// What one LIST gives and one DeleteObjects takes at most (S3 API).
 const KEYS_PER_REQUEST: usize = 1000;
@@ -36,15 +33,28 @@ impl Store {
     ///
     /// # Errors
     /// `NoBucket`, and whatever keeps a request from being answered.
-    pub async fn list_page(&self, prefix: &str, after: Option<&str>) -> Result<Vec<ListEntry>, StoreError> {
+    pub async fn list_page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<Vec<ListEntry>, StoreError> {
         self.list_raw(prefix, after, KEYS_PER_REQUEST).await
     }
 
     /// A page of at most `keys_max` keys.
-    pub(super) async fn list_raw(&self, prefix: &str, after: Option<&str>, keys_max: usize) -> Result<Vec<ListEntry>, StoreError> {
+    pub(super) async fn list_raw(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        keys_max: usize,
+    ) -> Result<Vec<ListEntry>, StoreError> {
         let after = after.map(|after| self.inner.url.full_key(after));
         let output = self
-            .list(prefix, |request| request.set_start_after(after.clone()).max_keys(i32::try_from(keys_max).unwrap_or(i32::MAX)))
+            .list(prefix, |request| {
+                request
+                    .set_start_after(after.clone())
+                    .max_keys(i32::try_from(keys_max).unwrap_or(i32::MAX))
+            })
             .await?;
         Ok(self.entries(output))
     }
@@ -53,16 +63,31 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::list_page`].
-    pub async fn list_level(&self, prefix: &str) -> Result<(Vec<String>, Vec<ListEntry>), StoreError> {
+    pub async fn list_level(
+        &self,
+        prefix: &str,
+    ) -> Result<(Vec<String>, Vec<ListEntry>), StoreError> {
         let mut directories = Vec::new();
         let mut entries = Vec::new();
         let mut token = None;
         loop {
-            let mut page = self.list(prefix, |request| request.delimiter("/").set_continuation_token(token.clone())).await?;
-            token = page.next_continuation_token.take().filter(|_| page.is_truncated == Some(true));
+            let mut page = self
+                .list(prefix, |request| {
+                    request.delimiter("/").set_continuation_token(token.clone())
+                })
+                .await?;
+            token = page
+                .next_continuation_token
+                .take()
+                .filter(|_| page.is_truncated == Some(true));
             for common in page.common_prefixes.take().unwrap_or_default() {
                 let full = common.prefix.unwrap_or_default();
-                directories.extend(self.inner.url.relative_key(&full).map(|key| key.trim_end_matches('/').to_owned()));
+                directories.extend(
+                    self.inner
+                        .url
+                        .relative_key(&full)
+                        .map(|key| key.trim_end_matches('/').to_owned()),
+                );
             }
             entries.extend(self.entries(page));
             if token.is_none() {
@@ -79,11 +104,16 @@ impl Store {
         let context = self.context("ListObjectsV2", prefix);
         let page = &page;
         self.retrying(|_| async move {
-            let request = self.inner.client.list_objects_v2().bucket(&self.inner.url.bucket);
+            let request = self
+                .inner
+                .client
+                .list_objects_v2()
+                .bucket(&self.inner.url.bucket);
             // Even where the volume's prefix is empty: an absent one and an empty one are the same.
             let request = page(request.prefix(self.inner.url.full_key(prefix)));
             self.inner.metrics.list_requests.increment();
-            self.plain(context, |error| context.classify(error), request.send()).await
+            self.plain(context, |error| context.classify(error), request.send())
+                .await
         })
         .await
     }
@@ -92,8 +122,15 @@ impl Store {
         let lines = page.contents.unwrap_or_default().into_iter();
         let entry = |object: aws_sdk_s3::types::Object| {
             Some(ListEntry {
-                key: self.inner.url.relative_key(object.key.as_deref()?)?.to_owned(),
-                size: object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                key: self
+                    .inner
+                    .url
+                    .relative_key(object.key.as_deref()?)?
+                    .to_owned(),
+                size: object
+                    .size
+                    .and_then(|size| u64::try_from(size).ok())
+                    .unwrap_or(0),
                 etag: object.e_tag,
                 modified_unix_seconds: object.last_modified.map_or(0, |time| time.secs()),
             })
@@ -109,7 +146,9 @@ impl Store {
         for batch in keys.chunks(KEYS_PER_REQUEST) {
             match batch {
                 [key] => self.delete_one(key).await?,
-                _ if self.inner.deletes_singly.load(Ordering::Relaxed) => self.delete_singly(batch).await?,
+                _ if self.inner.deletes_singly.load(Ordering::Relaxed) => {
+                    self.delete_singly(batch).await?
+                }
                 _ => self.delete_batch(batch).await?,
             }
         }
@@ -119,9 +158,17 @@ impl Store {
     async fn delete_one(&self, key: &str) -> Result<(), StoreError> {
         let context = self.context("DeleteObject", key);
         self.retrying(|_| async {
-            let request = self.inner.client.delete_object().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            let request = self
+                .inner
+                .client
+                .delete_object()
+                .bucket(&self.inner.url.bucket)
+                .key(self.inner.url.full_key(key));
             self.inner.metrics.delete_requests.increment();
-            match self.plain(context, |error| context.classify(error), request.send()).await {
+            match self
+                .plain(context, |error| context.classify(error), request.send())
+                .await
+            {
                 Ok(_) => Ok(()),
                 Err(failure) if failure.error.kind == StoreErrorKind::NotFound => Ok(()),
                 Err(failure) => Err(failure),
@@ -131,8 +178,12 @@ impl Store {
     }
 
     async fn delete_singly(&self, keys: &[String]) -> Result<(), StoreError> {
-        let deletes = futures::stream::iter(keys.to_vec()).map(|key| async move { self.delete_one(&key).await });
-        deletes.buffer_unordered(SINGLE_DELETES_IN_FLIGHT).try_collect().await
+        let deletes = futures::stream::iter(keys.to_vec())
+            .map(|key| async move { self.delete_one(&key).await });
+        deletes
+            .buffer_unordered(SINGLE_DELETES_IN_FLIGHT)
+            .try_collect()
+            .await
     }
 
     async fn delete_batch(&self, keys: &[String]) -> Result<(), StoreError> {
@@ -140,19 +191,41 @@ impl Store {
         let context = self.context("DeleteObjects", &label);
         let mut objects = Vec::with_capacity(keys.len());
         for key in keys {
-            let object = ObjectIdentifier::builder().key(self.inner.url.full_key(key)).build();
+            let object = ObjectIdentifier::builder()
+                .key(self.inner.url.full_key(key))
+                .build();
             objects.push(object.map_err(|error| context.nonsense(error.to_string()).error)?);
         }
-        let delete = Delete::builder().set_objects(Some(objects)).quiet(true).build();
+        let delete = Delete::builder()
+            .set_objects(Some(objects))
+            .quiet(true)
+            .build();
         let delete = &delete.map_err(|error| context.nonsense(error.to_string()).error)?;
         let deleted = self.retrying(|_| async move {
-            let request = self.inner.client.delete_objects().bucket(&self.inner.url.bucket).delete(delete.clone());
+            let request = self
+                .inner
+                .client
+                .delete_objects()
+                .bucket(&self.inner.url.bucket)
+                .delete(delete.clone());
             self.inner.metrics.delete_requests.increment();
-            let output = self.plain(context, |error| context.classify(error), request.send()).await?;
-            output.errors.unwrap_or_default().iter().find_map(not_deleted).map_or(Ok(()), |(kind, key, message)| {
-                let key = self.inner.url.relative_key(key).unwrap_or_default();
-                Err(Failure::local(StoreError::new(kind, "DeleteObjects", key, message)))
-            })
+            let output = self
+                .plain(context, |error| context.classify(error), request.send())
+                .await?;
+            output
+                .errors
+                .unwrap_or_default()
+                .iter()
+                .find_map(not_deleted)
+                .map_or(Ok(()), |(kind, key, message)| {
+                    let key = self.inner.url.relative_key(key).unwrap_or_default();
+                    Err(Failure::local(StoreError::new(
+                        kind,
+                        "DeleteObjects",
+                        key,
+                        message,
+                    )))
+                })
         });
         match deleted.await {
             // Stores that lack DeleteObjects, or want a digest in it that current SDKs no longer send.
@@ -178,4 +251,3 @@ fn not_deleted(line: &aws_sdk_s3::types::Error) -> Option<(StoreErrorKind, &str,
     let message = format!("{code}: {}", line.message.as_deref().unwrap_or_default());
     Some((kind, line.key.as_deref().unwrap_or_default(), message))
 }
-

@@ -46,11 +46,21 @@ impl Store {
     pub async fn create_multipart(&self, key: &str) -> Result<UploadId, StoreError> {
         let context = self.context("CreateMultipartUpload", key);
         self.retrying(|_| async {
-            let request = self.inner.client.create_multipart_upload().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            let request = self
+                .inner
+                .client
+                .create_multipart_upload()
+                .bucket(&self.inner.url.bucket)
+                .key(self.inner.url.full_key(key));
             let request = request.checksum_algorithm(ChecksumAlgorithm::Crc32);
             self.inner.metrics.multipart_requests.increment();
-            let output = self.plain(context, |error| context.classify(error), request.send()).await?;
-            output.upload_id.map(UploadId).ok_or_else(|| context.nonsense("the answer names no upload"))
+            let output = self
+                .plain(context, |error| context.classify(error), request.send())
+                .await?;
+            output
+                .upload_id
+                .map(UploadId)
+                .ok_or_else(|| context.nonsense("the answer names no upload"))
         })
         .await
     }
@@ -59,12 +69,23 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound` if the upload is not there.
-    pub async fn upload_part(&self, key: &str, upload: &UploadId, number: u32, pieces: Vec<Bytes>) -> Result<PartTag, StoreError> {
+    pub async fn upload_part(
+        &self,
+        key: &str,
+        upload: &UploadId,
+        number: u32,
+        pieces: Vec<Bytes>,
+    ) -> Result<PartTag, StoreError> {
         let context = self.context("UploadPart", key);
         let pieces = &Pieces::new(pieces);
         self.retrying(|_| async move {
             let progress = Progress::new();
-            let request = self.inner.client.upload_part().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            let request = self
+                .inner
+                .client
+                .upload_part()
+                .bucket(&self.inner.url.bucket)
+                .key(self.inner.url.full_key(key));
             let request = request
                 .upload_id(&upload.0)
                 .part_number(i32::try_from(number).unwrap_or(i32::MAX))
@@ -73,10 +94,23 @@ impl Store {
                 .body(pieces.body(&progress, &self.inner.metrics));
             self.inner.metrics.part_requests.increment();
             let stall = self.inner.stall_timeout;
-            let sent = self.attempt(context, Direction::Upload, stall, &progress, |error| context.classify(error), request.send());
+            let sent = self.attempt(
+                context,
+                Direction::Upload,
+                stall,
+                &progress,
+                |error| context.classify(error),
+                request.send(),
+            );
             let output = sent.await?;
-            let etag = output.e_tag.ok_or_else(|| context.nonsense("the answer has no ETag"))?;
-            Ok(PartTag { number, etag, checksum: Some(pieces.checksum.clone()) })
+            let etag = output
+                .e_tag
+                .ok_or_else(|| context.nonsense("the answer has no ETag"))?;
+            Ok(PartTag {
+                number,
+                etag,
+                checksum: Some(pieces.checksum.clone()),
+            })
         })
         .await
     }
@@ -100,12 +134,19 @@ impl Store {
                 .set_checksum_crc32(part.checksum.clone())
                 .build()
         });
-        let completed = &CompletedMultipartUpload::builder().set_parts(Some(completed.collect())).build();
+        let completed = &CompletedMultipartUpload::builder()
+            .set_parts(Some(completed.collect()))
+            .build();
         let condition = &condition;
         let stall = self.inner.stall_timeout.max(COMPLETE_TIMEOUT_MIN);
         self.retrying(|attempt| async move {
             let (if_none_match, if_match) = condition.headers();
-            let request = self.inner.client.complete_multipart_upload().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            let request = self
+                .inner
+                .client
+                .complete_multipart_upload()
+                .bucket(&self.inner.url.bucket)
+                .key(self.inner.url.full_key(key));
             let request = request
                 .upload_id(&upload.0)
                 .multipart_upload(completed.clone())
@@ -113,14 +154,25 @@ impl Store {
                 .set_if_match(if_match);
             self.inner.metrics.multipart_requests.increment();
             let progress = Progress::new();
-            let sent = self.attempt(context, Direction::Neither, stall, &progress, |error| context.classify(error), request.send());
+            let sent = self.attempt(
+                context,
+                Direction::Neither,
+                stall,
+                &progress,
+                |error| context.classify(error),
+                request.send(),
+            );
             match sent.await {
                 Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
-                Err(failure) if attempt.ambiguous_before && failure.has_code("NoSuchUpload") => match self.head_once(key).await {
-                    Ok(there) => Ok(PutOutcome { etag: there.e_tag }),
-                    Err(unknown) if unknown.error.kind == StoreErrorKind::NotFound => Err(failure),
-                    Err(unknown) => Err(unknown),
-                },
+                Err(failure) if attempt.ambiguous_before && failure.has_code("NoSuchUpload") => {
+                    match self.head_once(key).await {
+                        Ok(there) => Ok(PutOutcome { etag: there.e_tag }),
+                        Err(unknown) if unknown.error.kind == StoreErrorKind::NotFound => {
+                            Err(failure)
+                        }
+                        Err(unknown) => Err(unknown),
+                    }
+                }
                 Err(failure) => Err(failure),
             }
         })
@@ -134,9 +186,21 @@ impl Store {
     pub async fn abort_multipart(&self, key: &str, upload: &UploadId) -> Result<(), StoreError> {
         let context = self.context("AbortMultipartUpload", key);
         self.retrying(|_| async {
-            let request = self.inner.client.abort_multipart_upload().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            let request = self
+                .inner
+                .client
+                .abort_multipart_upload()
+                .bucket(&self.inner.url.bucket)
+                .key(self.inner.url.full_key(key));
             self.inner.metrics.multipart_requests.increment();
-            match self.plain(context, |error| context.classify(error), request.upload_id(&upload.0).send()).await {
+            match self
+                .plain(
+                    context,
+                    |error| context.classify(error),
+                    request.upload_id(&upload.0).send(),
+                )
+                .await
+            {
                 Ok(_) => Ok(()),
                 Err(failure) if failure.error.kind == StoreErrorKind::NotFound => Ok(()),
                 Err(failure) => Err(failure),
@@ -156,17 +220,31 @@ impl Store {
         loop {
             let from = &marker;
             let page = self.retrying(|_| async move {
-                let request = self.inner.client.list_multipart_uploads().bucket(&self.inner.url.bucket);
+                let request = self
+                    .inner
+                    .client
+                    .list_multipart_uploads()
+                    .bucket(&self.inner.url.bucket);
                 let request = request.prefix(self.inner.url.full_key(prefix));
-                let request = request.set_key_marker(from.0.clone()).set_upload_id_marker(from.1.clone());
+                let request = request
+                    .set_key_marker(from.0.clone())
+                    .set_upload_id_marker(from.1.clone());
                 self.inner.metrics.multipart_requests.increment();
-                self.plain(context, |error| context.classify(error), request.send()).await
+                self.plain(context, |error| context.classify(error), request.send())
+                    .await
             });
             let page = page.await?;
             for upload in page.uploads.unwrap_or_default() {
-                let (Some(full), Some(id)) = (upload.key, upload.upload_id) else { continue };
-                let Some(key) = self.inner.url.relative_key(&full) else { continue };
-                pending.push(PendingUpload { key: key.to_owned(), upload: UploadId(id) });
+                let (Some(full), Some(id)) = (upload.key, upload.upload_id) else {
+                    continue;
+                };
+                let Some(key) = self.inner.url.relative_key(&full) else {
+                    continue;
+                };
+                pending.push(PendingUpload {
+                    key: key.to_owned(),
+                    upload: UploadId(id),
+                });
             }
             let next = (page.next_key_marker, page.next_upload_id_marker);
             // A store that does not move on would be asked forever.

@@ -64,10 +64,24 @@ pub struct ObjectHead {
 type Attributes = HashMap<String, String>;
 
 impl ObjectHead {
-    fn new(size: u64, etag: Option<String>, modified: Option<DateTime>, attributes: Option<Attributes>) -> ObjectHead {
-        let mut attributes: Vec<_> = attributes.into_iter().flatten().filter(|(name, _)| name != TOKEN).collect();
+    fn new(
+        size: u64,
+        etag: Option<String>,
+        modified: Option<DateTime>,
+        attributes: Option<Attributes>,
+    ) -> ObjectHead {
+        let mut attributes: Vec<_> = attributes
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| name != TOKEN)
+            .collect();
         attributes.sort();
-        ObjectHead { size, etag, modified_unix_seconds: modified.map_or(0, |time| time.secs()), attributes }
+        ObjectHead {
+            size,
+            etag,
+            modified_unix_seconds: modified.map_or(0, |time| time.secs()),
+            attributes,
+        }
     }
 }
 
@@ -77,18 +91,41 @@ impl Store {
     /// # Errors
     /// `NotFound`; `Range` for a range that is empty or begins past the end; `Other` if the store ignores the range.
     pub async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Body, StoreError> {
-        self.retrying(|_| self.get_once(key, range.clone(), None)).await
+        self.retrying(|_| self.get_once(key, range.clone(), None))
+            .await
     }
 
     /// One attempt of a GET, of the version `etag` if one is given.
-    async fn get_once(&self, key: &str, range: Option<Range<u64>>, etag: Option<&str>) -> Result<Body, Failure> {
+    async fn get_once(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        etag: Option<&str>,
+    ) -> Result<Body, Failure> {
         let context = self.context("GetObject", key);
         if range.as_ref().is_some_and(|range| range.start >= range.end) {
-            return Err(Failure::local(StoreError::new(StoreErrorKind::Range, "GetObject", key, "the range is empty")));
+            return Err(Failure::local(StoreError::new(
+                StoreErrorKind::Range,
+                "GetObject",
+                key,
+                "the range is empty",
+            )));
         }
-        let header = range.as_ref().map(|range| format!("bytes={}-{}", range.start, range.end - 1));
-        let request = self.inner.client.get_object().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
-        let request = Box::pin(request.set_range(header).set_if_match(etag.map(str::to_owned)).send());
+        let header = range
+            .as_ref()
+            .map(|range| format!("bytes={}-{}", range.start, range.end - 1));
+        let request = self
+            .inner
+            .client
+            .get_object()
+            .bucket(&self.inner.url.bucket)
+            .key(self.inner.url.full_key(key));
+        let request = Box::pin(
+            request
+                .set_range(header)
+                .set_if_match(etag.map(str::to_owned))
+                .send(),
+        );
         let flight = self.admit(Direction::Download).await;
         self.inner.metrics.get_requests.increment();
         let stall = self.inner.stall_timeout;
@@ -96,7 +133,8 @@ impl Store {
             Some(output) => output.map_err(|error| context.classify(error))?,
             None => return Err(context.stalled(stall)),
         };
-        let (carried, size) = extent(&output, range.as_ref()).map_err(|why| context.nonsense(why))?;
+        let (carried, size) =
+            extent(&output, range.as_ref()).map_err(|why| context.nonsense(why))?;
         let body = std::mem::take(&mut output.body).into_inner();
         let head = ObjectHead::new(size, output.e_tag, output.last_modified, output.metadata);
         Ok(Body::new(self, key, head, carried, body, flight))
@@ -108,26 +146,44 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::get`], and `Other` for an object beyond `max_bytes`.
-    pub async fn get_bytes(&self, key: &str, range: Option<Range<u64>>, max_bytes: u64) -> Result<(ObjectHead, Bytes), StoreError> {
+    pub async fn get_bytes(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        max_bytes: u64,
+    ) -> Result<(ObjectHead, Bytes), StoreError> {
         let mut failures = 0;
         let mut fetch = Fetch::default();
         loop {
             let before = fetch.received.len();
-            match self.fetch_rest(key, range.clone(), max_bytes, &mut fetch).await {
+            match self
+                .fetch_rest(key, range.clone(), max_bytes, &mut fetch)
+                .await
+            {
                 Ok(head) => return Ok((head, Bytes::from(fetch.received))),
                 Err(mut failure) => {
                     if failure.error.kind == StoreErrorKind::Precondition && fetch.etag.is_some() {
                         fetch = Fetch::default();
                         failure.again = super::retry::Again::AfterConflict;
                     }
-                    failures = if fetch.received.len() > before { 1 } else { failures + 1 };
+                    failures = if fetch.received.len() > before {
+                        1
+                    } else {
+                        failures + 1
+                    };
                     self.pause_or_give_up(failure, failures).await?;
                 }
             }
         }
     }
 
-    async fn fetch_rest(&self, key: &str, range: Option<Range<u64>>, max_bytes: u64, fetch: &mut Fetch) -> Result<ObjectHead, Failure> {
+    async fn fetch_rest(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+        max_bytes: u64,
+        fetch: &mut Fetch,
+    ) -> Result<ObjectHead, Failure> {
         let done = fetch.received.len() as u64;
         let rest = match (&range, &fetch.whole) {
             (_, Some(whole)) => Some(whole.start + done..whole.end),
@@ -136,9 +192,14 @@ impl Store {
         let mut body = self.get_once(key, rest, fetch.etag.as_deref()).await?;
         if fetch.whole.is_none() {
             let len = body.range.end - body.range.start;
-            let capacity = usize::try_from(len).ok().filter(|_| len <= max_bytes).ok_or_else(|| {
-                self.context("GetObject", key).nonsense(format!("{len} bytes, where at most {max_bytes} were expected"))
-            })?;
+            let capacity = usize::try_from(len)
+                .ok()
+                .filter(|_| len <= max_bytes)
+                .ok_or_else(|| {
+                    self.context("GetObject", key).nonsense(format!(
+                        "{len} bytes, where at most {max_bytes} were expected"
+                    ))
+                })?;
             fetch.received.reserve_exact(capacity);
             fetch.whole = Some(body.range.clone());
             fetch.etag.clone_from(&body.head.etag);
@@ -167,7 +228,8 @@ impl Store {
         let pieces = Pieces::new(pieces);
         let mut metadata: Attributes = attributes.iter().cloned().collect();
         if condition != Condition::None {
-            let token = random_hex().map_err(|why| StoreError::new(StoreErrorKind::Other, "PutObject", key, why))?;
+            let token = random_hex()
+                .map_err(|why| StoreError::new(StoreErrorKind::Other, "PutObject", key, why))?;
             metadata.insert(TOKEN.to_owned(), token);
         }
         let metadata = &metadata;
@@ -176,7 +238,12 @@ impl Store {
         self.retrying(|attempt| async move {
             let progress = Progress::new();
             let (if_none_match, if_match) = condition.headers();
-            let request = self.inner.client.put_object().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+            let request = self
+                .inner
+                .client
+                .put_object()
+                .bucket(&self.inner.url.bucket)
+                .key(self.inner.url.full_key(key));
             let request = request
                 .set_if_none_match(if_none_match)
                 .set_if_match(if_match)
@@ -186,14 +253,30 @@ impl Store {
                 .body(pieces.body(&progress, &self.inner.metrics));
             self.inner.metrics.put_requests.increment();
             let stall = self.inner.stall_timeout;
-            let sent = self.attempt(context, Direction::Upload, stall, &progress, |error| context.classify(error), request.send());
+            let sent = self.attempt(
+                context,
+                Direction::Upload,
+                stall,
+                &progress,
+                |error| context.classify(error),
+                request.send(),
+            );
             match sent.await {
                 Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
-                Err(failure) if attempt.ambiguous_before && failure.error.kind == StoreErrorKind::Precondition => {
+                Err(failure)
+                    if attempt.ambiguous_before
+                        && failure.error.kind == StoreErrorKind::Precondition =>
+                {
                     match self.head_once(key).await {
-                        Ok(there) if token_of(&there.metadata) == token_of(&Some(metadata.clone())) => Ok(PutOutcome { etag: there.e_tag }),
+                        Ok(there)
+                            if token_of(&there.metadata) == token_of(&Some(metadata.clone())) =>
+                        {
+                            Ok(PutOutcome { etag: there.e_tag })
+                        }
                         Ok(_) => Err(failure),
-                        Err(unknown) if unknown.error.kind == StoreErrorKind::NotFound => Err(failure),
+                        Err(unknown) if unknown.error.kind == StoreErrorKind::NotFound => {
+                            Err(failure)
+                        }
                         Err(unknown) => Err(unknown),
                     }
                 }
@@ -209,16 +292,30 @@ impl Store {
     /// `NotFound`; an answer to HEAD has no body, so a missing bucket looks the same and wrong credentials are `Denied`.
     pub async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {
         let output = self.retrying(|_| self.head_once(key)).await?;
-        let size = output.content_length.and_then(|len| u64::try_from(len).ok()).unwrap_or(0);
-        Ok(ObjectHead::new(size, output.e_tag, output.last_modified, output.metadata))
+        let size = output
+            .content_length
+            .and_then(|len| u64::try_from(len).ok())
+            .unwrap_or(0);
+        Ok(ObjectHead::new(
+            size,
+            output.e_tag,
+            output.last_modified,
+            output.metadata,
+        ))
     }
 
     /// One attempt of a HEAD.
     pub(super) async fn head_once(&self, key: &str) -> Result<HeadObjectOutput, Failure> {
         let context = self.context("HeadObject", key);
-        let request = self.inner.client.head_object().bucket(&self.inner.url.bucket).key(self.inner.url.full_key(key));
+        let request = self
+            .inner
+            .client
+            .head_object()
+            .bucket(&self.inner.url.bucket)
+            .key(self.inner.url.full_key(key));
         self.inner.metrics.head_requests.increment();
-        self.plain(context, |error| context.classify(error), request.send()).await
+        self.plain(context, |error| context.classify(error), request.send())
+            .await
     }
 }
 
@@ -243,14 +340,26 @@ pub(super) fn random_hex() -> Result<String, String> {
 }
 
 /// The absolute range that an answer carries, and the length of the whole object.
-fn extent(output: &GetObjectOutput, asked: Option<&Range<u64>>) -> Result<(Range<u64>, u64), String> {
-    let len = output.content_length.and_then(|len| u64::try_from(len).ok()).ok_or("the answer has no length")?;
+fn extent(
+    output: &GetObjectOutput,
+    asked: Option<&Range<u64>>,
+) -> Result<(Range<u64>, u64), String> {
+    let len = output
+        .content_length
+        .and_then(|len| u64::try_from(len).ok())
+        .ok_or("the answer has no length")?;
     match (asked, output.content_range.as_deref()) {
         (None, _) => Ok((0..len, len)),
         (Some(asked), Some(header)) => {
-            let (carried, size) = content_range(header).ok_or_else(|| format!("the answer's range {header:?} makes no sense"))?;
-            if carried.start != asked.start || carried.end > asked.end || carried.end - carried.start != len {
-                return Err(format!("asked for bytes {asked:?} and was given {header:?}"));
+            let (carried, size) = content_range(header)
+                .ok_or_else(|| format!("the answer's range {header:?} makes no sense"))?;
+            if carried.start != asked.start
+                || carried.end > asked.end
+                || carried.end - carried.start != len
+            {
+                return Err(format!(
+                    "asked for bytes {asked:?} and was given {header:?}"
+                ));
             }
             Ok((carried, size))
         }
@@ -264,7 +373,8 @@ fn extent(output: &GetObjectOutput, asked: Option<&Range<u64>>) -> Result<(Range
 fn content_range(header: &str) -> Option<(Range<u64>, u64)> {
     let (range, size) = header.strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
-    let (first, last, size): (u64, u64, u64) = (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
+    let (first, last, size): (u64, u64, u64) =
+        (first.parse().ok()?, last.parse().ok()?, size.parse().ok()?);
     (first <= last && last < size).then_some((first..last + 1, size))
 }
 
@@ -274,14 +384,25 @@ mod tests {
     use aws_sdk_s3::primitives::SdkBody;
 
     fn answer(len: i64, range: Option<&str>) -> GetObjectOutput {
-        GetObjectOutput::builder().content_length(len).set_content_range(range.map(str::to_owned)).body(SdkBody::empty().into()).build()
+        GetObjectOutput::builder()
+            .content_length(len)
+            .set_content_range(range.map(str::to_owned))
+            .body(SdkBody::empty().into())
+            .build()
     }
 
     #[test]
     fn an_answer_that_is_not_the_range_asked_for_is_refused() {
         assert_eq!(extent(&answer(1000, None), None), Ok((0..1000, 1000)));
-        assert_eq!(extent(&answer(10, Some("bytes 5-14/1000")), Some(&(5..15))), Ok((5..15, 1000)));
-        assert_eq!(extent(&answer(5, Some("bytes 5-9/10")), Some(&(5..15))), Ok((5..10, 10)), "clamped");
+        assert_eq!(
+            extent(&answer(10, Some("bytes 5-14/1000")), Some(&(5..15))),
+            Ok((5..15, 1000))
+        );
+        assert_eq!(
+            extent(&answer(5, Some("bytes 5-9/10")), Some(&(5..15))),
+            Ok((5..10, 10)),
+            "clamped"
+        );
         assert_eq!(extent(&answer(10, None), Some(&(0..15))), Ok((0..10, 10)));
         for (len, header) in [
             (1000, None),
@@ -292,7 +413,10 @@ mod tests {
             (10, Some("bytes 5-14/9")),
             (10, Some("lines 5-14/1000")),
         ] {
-            assert!(extent(&answer(len, header), Some(&(5..15))).is_err(), "{len} {header:?}");
+            assert!(
+                extent(&answer(len, header), Some(&(5..15))).is_err(),
+                "{len} {header:?}"
+            );
         }
     }
 }

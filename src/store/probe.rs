@@ -36,8 +36,12 @@ pub enum ProbeFailure {
 /// # Errors
 /// [`ProbeFailure`]; the first thing that is missing.
 pub async fn probe(store: &Store) -> Result<(), ProbeFailure> {
-    let random = random_hex().map_err(|why| StoreError::new(StoreErrorKind::Other, "probe", "", why))?;
-    let probe = Probe { store, base: format!("probe-{random}") };
+    let random =
+        random_hex().map_err(|why| StoreError::new(StoreErrorKind::Other, "probe", "", why))?;
+    let probe = Probe {
+        store,
+        base: format!("probe-{random}"),
+    };
     let result = probe.run().await;
     let cleaned = probe.clean_up().await;
     match (&result, cleaned) {
@@ -57,15 +61,22 @@ pub async fn prefix_is_empty(store: &Store) -> Result<bool, StoreError> {
 /// Errors that say nothing of the store's abilities pass through as they are.
 fn lacks(capability: &'static str, error: StoreError) -> ProbeFailure {
     match error.kind {
-        StoreErrorKind::Other | StoreErrorKind::Precondition | StoreErrorKind::Range | StoreErrorKind::NotFound => {
-            ProbeFailure::Lacks { capability, detail: error.to_string() }
-        }
+        StoreErrorKind::Other
+        | StoreErrorKind::Precondition
+        | StoreErrorKind::Range
+        | StoreErrorKind::NotFound => ProbeFailure::Lacks {
+            capability,
+            detail: error.to_string(),
+        },
         _ => ProbeFailure::Store(error),
     }
 }
 
 fn refuse(capability: &'static str, detail: impl Into<String>) -> ProbeFailure {
-    ProbeFailure::Lacks { capability, detail: detail.into() }
+    ProbeFailure::Lacks {
+        capability,
+        detail: detail.into(),
+    }
 }
 
 const IF_NONE_MATCH: &str = "conditional PUT (If-None-Match)";
@@ -85,7 +96,10 @@ impl Probe<'_> {
     }
 
     fn keys(&self) -> Vec<String> {
-        ["multipart", "object", "race"].iter().map(|name| self.key(name)).collect()
+        ["multipart", "object", "race"]
+            .iter()
+            .map(|name| self.key(name))
+            .collect()
     }
 
     async fn run(&self) -> Result<(), ProbeFailure> {
@@ -97,22 +111,57 @@ impl Probe<'_> {
         self.delete().await
     }
 
-    async fn put(&self, name: &str, body: Bytes, condition: Condition) -> Result<Option<String>, StoreError> {
-        Ok(self.store.put(&self.key(name), vec![body], condition, &[]).await?.etag)
+    async fn put(
+        &self,
+        name: &str,
+        body: Bytes,
+        condition: Condition,
+    ) -> Result<Option<String>, StoreError> {
+        Ok(self
+            .store
+            .put(&self.key(name), vec![body], condition, &[])
+            .await?
+            .etag)
     }
 
     /// One after the other: the second one with the same condition is refused.
     async fn conditional(&self) -> Result<(), ProbeFailure> {
-        let first = self.put("object", Bytes::from_static(b"first"), Condition::Absent).await.map_err(|error| lacks(IF_NONE_MATCH, error))?;
+        let first = self
+            .put("object", Bytes::from_static(b"first"), Condition::Absent)
+            .await
+            .map_err(|error| lacks(IF_NONE_MATCH, error))?;
         let etag = first.ok_or_else(|| refuse("ETags", "a PUT was answered without one"))?;
-        self.must_refuse("object", Condition::Absent, IF_NONE_MATCH, "a second object was let replace the first").await?;
+        self.must_refuse(
+            "object",
+            Condition::Absent,
+            IF_NONE_MATCH,
+            "a second object was let replace the first",
+        )
+        .await?;
         let matches = Condition::Matches(etag);
-        self.put("object", Bytes::from_static(b"second"), matches.clone()).await.map_err(|error| lacks(IF_MATCH, error))?;
-        self.must_refuse("object", matches, IF_MATCH, "a stale ETag was let replace a newer object").await
+        self.put("object", Bytes::from_static(b"second"), matches.clone())
+            .await
+            .map_err(|error| lacks(IF_MATCH, error))?;
+        self.must_refuse(
+            "object",
+            matches,
+            IF_MATCH,
+            "a stale ETag was let replace a newer object",
+        )
+        .await
     }
 
-    async fn must_refuse(&self, name: &str, condition: Condition, capability: &'static str, detail: &str) -> Result<(), ProbeFailure> {
-        match self.put(name, Bytes::from_static(b"refused"), condition).await {
+    async fn must_refuse(
+        &self,
+        name: &str,
+        condition: Condition,
+        capability: &'static str,
+        detail: &str,
+    ) -> Result<(), ProbeFailure> {
+        match self
+            .put(name, Bytes::from_static(b"refused"), condition)
+            .await
+        {
             Ok(_) => Err(refuse(capability, detail)),
             Err(error) if error.kind == StoreErrorKind::Precondition => Ok(()),
             Err(error) => Err(lacks(capability, error)),
@@ -122,40 +171,73 @@ impl Probe<'_> {
     /// All at once: one wins, and the object is the winner's.
     async fn races(&self) -> Result<(), ProbeFailure> {
         let etag = self.race(Condition::Absent, IF_NONE_MATCH, 0).await?;
-        self.race(Condition::Matches(etag), IF_MATCH, RACERS).await.map(drop)
+        self.race(Condition::Matches(etag), IF_MATCH, RACERS)
+            .await
+            .map(drop)
     }
 
-    async fn race(&self, condition: Condition, capability: &'static str, first: u8) -> Result<String, ProbeFailure> {
+    async fn race(
+        &self,
+        condition: Condition,
+        capability: &'static str,
+        first: u8,
+    ) -> Result<String, ProbeFailure> {
         let racers = (first..first + RACERS).map(|racer| {
             let condition = condition.clone();
-            async move { (racer, self.put("race", Bytes::from(vec![racer; 64]), condition).await) }
+            async move {
+                (
+                    racer,
+                    self.put("race", Bytes::from(vec![racer; 64]), condition)
+                        .await,
+                )
+            }
         });
         let mut winner = None;
         for (racer, outcome) in join_all(racers).await {
             match outcome {
                 Ok(etag) if winner.is_none() => winner = Some((racer, etag)),
-                Ok(_) => return Err(refuse(capability, "several of the PUTs that raced for one key were let through")),
+                Ok(_) => {
+                    return Err(refuse(
+                        capability,
+                        "several of the PUTs that raced for one key were let through",
+                    ));
+                }
                 Err(error) if error.kind == StoreErrorKind::Precondition => {}
                 Err(error) => return Err(lacks(capability, error)),
             }
         }
-        let (winner, etag) = winner.ok_or_else(|| refuse(capability, "of the PUTs that raced for one key none was let through"))?;
+        let (winner, etag) = winner.ok_or_else(|| {
+            refuse(
+                capability,
+                "of the PUTs that raced for one key none was let through",
+            )
+        })?;
         let (head, body) = self.store.get_bytes(&self.key("race"), None, 64).await?;
         if body.iter().any(|byte| *byte != winner) {
-            return Err(refuse(capability, "the object is not that of the PUT that was let through"));
+            return Err(refuse(
+                capability,
+                "the object is not that of the PUT that was let through",
+            ));
         }
-        etag.or(head.etag).ok_or_else(|| refuse("ETags", "a GET was answered without one"))
+        etag.or(head.etag)
+            .ok_or_else(|| refuse("ETags", "a GET was answered without one"))
     }
 
     async fn ranged(&self) -> Result<(), ProbeFailure> {
         let body = pattern(100_000, 1);
         self.put("object", body.clone(), Condition::None).await?;
         for range in [0..1, 1000..5000, 99_990..100_010] {
-            let fetched = self.store.get_bytes(&self.key("object"), Some(range.clone()), 4000).await;
+            let fetched = self
+                .store
+                .get_bytes(&self.key("object"), Some(range.clone()), 4000)
+                .await;
             let (head, bytes) = fetched.map_err(|error| lacks(RANGED_GET, error))?;
             let wanted = body.slice(range.start as usize..(range.end as usize).min(body.len()));
             if bytes != wanted || head.size != body.len() as u64 {
-                return Err(refuse(RANGED_GET, format!("bytes {range:?} are not what was written there")));
+                return Err(refuse(
+                    RANGED_GET,
+                    format!("bytes {range:?} are not what was written there"),
+                ));
             }
         }
         Ok(())
@@ -168,17 +250,35 @@ impl Probe<'_> {
         let upload = self.store.create_multipart(&key).await.map_err(failed)?;
         let mut parts = Vec::new();
         for (number, content) in (1..).zip(&contents) {
-            parts.push(self.store.upload_part(&key, &upload, number, vec![content.clone()]).await.map_err(failed)?);
+            parts.push(
+                self.store
+                    .upload_part(&key, &upload, number, vec![content.clone()])
+                    .await
+                    .map_err(failed)?,
+            );
         }
-        self.store.complete_multipart(&key, &upload, &parts, Condition::None).await.map_err(failed)?;
+        self.store
+            .complete_multipart(&key, &upload, &parts, Condition::None)
+            .await
+            .map_err(failed)?;
         let mut body = self.store.get(&key, None).await.map_err(failed)?;
         let [mut first, mut last] = contents;
         if body.head.size != (PART_LEN + LAST_PART_LEN) as u64 {
-            return Err(refuse(MULTIPART, format!("the object has {} bytes after its parts were joined", body.head.size)));
+            return Err(refuse(
+                MULTIPART,
+                format!(
+                    "the object has {} bytes after its parts were joined",
+                    body.head.size
+                ),
+            ));
         }
         while let Some(mut chunk) = body.chunk().await? {
             while !chunk.is_empty() {
-                let wanted = if first.is_empty() { &mut last } else { &mut first };
+                let wanted = if first.is_empty() {
+                    &mut last
+                } else {
+                    &mut first
+                };
                 let len = chunk.len().min(wanted.len());
                 if chunk.split_to(len) != wanted.split_to(len) {
                     return Err(refuse(MULTIPART, "the object is not its parts joined"));
@@ -192,7 +292,10 @@ impl Probe<'_> {
         let keys = self.keys();
         let listed = self.listed(None).await?;
         if listed != keys {
-            return Err(refuse(LIST, format!("{keys:?} were written and {listed:?} are listed")));
+            return Err(refuse(
+                LIST,
+                format!("{keys:?} were written and {listed:?} are listed"),
+            ));
         }
         let after = self.listed(keys.first().map(String::as_str)).await?;
         if !keys.iter().skip(1).eq(&after) {
@@ -202,19 +305,29 @@ impl Probe<'_> {
     }
 
     async fn listed(&self, after: Option<&str>) -> Result<Vec<String>, ProbeFailure> {
-        let page = self.store.list_page(&self.base, after).await.map_err(|error| lacks(LIST, error))?;
+        let page = self
+            .store
+            .list_page(&self.base, after)
+            .await
+            .map_err(|error| lacks(LIST, error))?;
         Ok(page.into_iter().map(|entry| entry.key).collect())
     }
 
     async fn delete(&self) -> Result<(), ProbeFailure> {
-        self.store.delete(&self.keys()).await.map_err(|error| lacks("delete", error))?;
+        self.store
+            .delete(&self.keys())
+            .await
+            .map_err(|error| lacks("delete", error))?;
         match self.store.head(&self.key("object")).await {
             Ok(_) => return Err(refuse("delete", "a deleted object is still there")),
             Err(error) if error.kind == StoreErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
         match self.listed(None).await?.first() {
-            Some(key) => Err(refuse("delete", format!("{key} is still listed after it was deleted"))),
+            Some(key) => Err(refuse(
+                "delete",
+                format!("{key} is still listed after it was deleted"),
+            )),
             None => Ok(()),
         }
     }
@@ -224,7 +337,9 @@ impl Probe<'_> {
         match self.store.list_multipart(&self.base).await {
             Ok(uploads) => {
                 for pending in uploads {
-                    self.store.abort_multipart(&pending.key, &pending.upload).await?;
+                    self.store
+                        .abort_multipart(&pending.key, &pending.upload)
+                        .await?;
                 }
                 Ok(())
             }

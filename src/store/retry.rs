@@ -66,8 +66,18 @@ pub(super) struct Failure {
 impl Failure {
     /// A failure that is found on this side; tried again if its kind may pass.
     pub(super) fn local(error: StoreError) -> Failure {
-        let again = if error.kind.may_pass() { Again::Yes } else { Again::No };
-        Failure { error, again, ambiguous: true, code: None, retry_after: None }
+        let again = if error.kind.may_pass() {
+            Again::Yes
+        } else {
+            Again::No
+        };
+        Failure {
+            error,
+            again,
+            ambiguous: true,
+            code: None,
+            retry_after: None,
+        }
     }
 
     /// Whether the store gave this code.
@@ -108,7 +118,11 @@ impl Store {
     }
 
     /// Pauses before attempt number `failures + 1`, or returns the error if there is to be none.
-    pub(super) async fn pause_or_give_up(&self, failure: Failure, failures: u32) -> Result<(), StoreError> {
+    pub(super) async fn pause_or_give_up(
+        &self,
+        failure: Failure,
+        failures: u32,
+    ) -> Result<(), StoreError> {
         let metrics = &self.inner.metrics;
         let goes_on = match (failure.again, self.retry) {
             (Again::No, _) => false,
@@ -134,7 +148,9 @@ impl Store {
 /// The pause after failure number `failures` (from 1): half of it fixed, half of it jitter, so that
 /// many waiting requests do not come back as one wave.
 fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
-    let full = PAUSE_FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(PAUSE_MAX);
+    let full = PAUSE_FIRST
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(PAUSE_MAX);
     // Without randomness the pauses are merely in step.
     let jitter = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
     let own = full.mul_f64(0.5 + jitter / 2.0);
@@ -178,17 +194,30 @@ mod tests {
 
     #[test]
     fn pauses_grow_from_50_ms_to_5_s_and_never_beyond() {
-        for (failures, full_ms) in [(1, 50), (2, 100), (5, 800), (8, 5000), (20, 5000), (u32::MAX, 5000)] {
+        for (failures, full_ms) in [
+            (1, 50),
+            (2, 100),
+            (5, 800),
+            (8, 5000),
+            (20, 5000),
+            (u32::MAX, 5000),
+        ] {
             for _ in 0..100 {
                 let pause = pause(failures, None).as_millis();
-                assert!((full_ms / 2..=full_ms).contains(&pause), "{failures}: {pause}");
+                assert!(
+                    (full_ms / 2..=full_ms).contains(&pause),
+                    "{failures}: {pause}"
+                );
             }
         }
     }
 
     #[test]
     fn the_stores_own_pause_is_followed_within_reason() {
-        assert_eq!(pause(1, Some(Duration::from_secs(7))), Duration::from_secs(7));
+        assert_eq!(
+            pause(1, Some(Duration::from_secs(7))),
+            Duration::from_secs(7)
+        );
         assert_eq!(pause(1, Some(Duration::from_secs(3600))), RETRY_AFTER_MAX);
     }
 }

@@ -38,7 +38,11 @@ impl Pieces {
         }
         // The digest of a 32-bit algorithm is in the low half.
         let [_, _, _, _, crc @ ..] = digest.finalize().to_be_bytes();
-        Pieces { pieces: pieces.into(), len, checksum: BASE64_STANDARD.encode(crc) }
+        Pieces {
+            pieces: pieces.into(),
+            len,
+            checksum: BASE64_STANDARD.encode(crc),
+        }
     }
 
     /// Bytes in all pieces.
@@ -73,9 +77,14 @@ impl http_body::Body for PiecesBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         while self.current.is_empty() {
-            let Some(piece) = self.pieces.get(self.next) else { return Poll::Ready(None) };
+            let Some(piece) = self.pieces.get(self.next) else {
+                return Poll::Ready(None);
+            };
             self.current = piece.clone();
             self.next += 1;
         }
@@ -107,7 +116,12 @@ mod tests {
     #[tokio::test]
     async fn pieces_are_sent_in_order_unjoined_and_again_identically() {
         let large = Bytes::from(vec![7; FRAME_LEN_MAX + 10]);
-        let pieces = Pieces::new(vec![Bytes::from_static(b"head"), Bytes::new(), large.clone(), Bytes::from_static(b"tail")]);
+        let pieces = Pieces::new(vec![
+            Bytes::from_static(b"head"),
+            Bytes::new(),
+            large.clone(),
+            Bytes::from_static(b"tail"),
+        ]);
         let metrics = Arc::new(Metrics::default());
         for _ in 0..2 {
             let mut body = pieces.body(&Progress::new(), &metrics).into_inner();
@@ -116,7 +130,10 @@ mod tests {
             while let Some(frame) = body.frame().await {
                 frames.push(frame.unwrap().into_data().unwrap());
             }
-            assert_eq!(frames.iter().map(Bytes::len).collect::<Vec<_>>(), [4, FRAME_LEN_MAX, 10, 4]);
+            assert_eq!(
+                frames.iter().map(Bytes::len).collect::<Vec<_>>(),
+                [4, FRAME_LEN_MAX, 10, 4]
+            );
             assert_eq!(frames[1].as_ptr(), large.as_ptr(), "not copied");
         }
         assert_eq!(metrics.sent_bytes.get(), 2 * (large.len() as u64 + 8));
@@ -125,7 +142,10 @@ mod tests {
     #[test]
     fn the_checksum_is_that_of_the_joined_pieces() {
         // The check value of CRC-32/ISO-HDLC: cbf43926.
-        let pieces = Pieces::new(vec![Bytes::from_static(b"1234"), Bytes::from_static(b"56789")]);
+        let pieces = Pieces::new(vec![
+            Bytes::from_static(b"1234"),
+            Bytes::from_static(b"56789"),
+        ]);
         assert_eq!(pieces.checksum, "y/Q5Jg==");
         assert_eq!(Pieces::new(Vec::new()).checksum, "AAAAAA==");
     }

@@ -27,7 +27,9 @@ pub enum S3UrlError {
     #[error("the bucket name {0:?} must have 3 to 63 characters")]
     BucketLength(String),
     /// A character that no bucket's name has.
-    #[error("the bucket name {0:?} may hold only lower-case letters, digits, dots and hyphens, and begins and ends with a letter or digit")]
+    #[error(
+        "the bucket name {0:?} may hold only lower-case letters, digits, dots and hyphens, and begins and ends with a letter or digit"
+    )]
     BucketCharacter(String),
     /// `//`, `.` or `..` in the prefix.
     #[error("the prefix {0:?} has an empty, \".\" or \"..\" segment")]
@@ -43,7 +45,11 @@ pub enum S3UrlError {
 impl S3Url {
     /// The key in the bucket for a volume-relative key.
     pub(super) fn full_key(&self, key: &str) -> String {
-        if self.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) }
+        if self.prefix.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}/{key}", self.prefix)
+        }
     }
 
     /// The volume-relative key of a key in the bucket; `None` if it is not below the prefix.
@@ -60,7 +66,9 @@ impl FromStr for S3Url {
 
     /// Slashes around the prefix are dropped; nothing is percent-decoded.
     fn from_str(text: &str) -> Result<S3Url, S3UrlError> {
-        let rest = text.strip_prefix("s3://").ok_or_else(|| S3UrlError::Scheme(text.to_owned()))?;
+        let rest = text
+            .strip_prefix("s3://")
+            .ok_or_else(|| S3UrlError::Scheme(text.to_owned()))?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
             return Err(S3UrlError::NoBucket(text.to_owned()));
@@ -69,7 +77,9 @@ impl FromStr for S3Url {
             return Err(S3UrlError::BucketLength(bucket.to_owned()));
         }
         let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        if !bucket.chars().all(|c| alphanumeric(c) || c == '.' || c == '-')
+        if !bucket
+            .chars()
+            .all(|c| alphanumeric(c) || c == '.' || c == '-')
             || !bucket.starts_with(alphanumeric)
             || !bucket.ends_with(alphanumeric)
         {
@@ -82,10 +92,17 @@ impl FromStr for S3Url {
         if prefix.len() > PREFIX_LEN_MAX {
             return Err(S3UrlError::PrefixLength);
         }
-        if !prefix.is_empty() && prefix.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        if !prefix.is_empty()
+            && prefix
+                .split('/')
+                .any(|segment| matches!(segment, "" | "." | ".."))
+        {
             return Err(S3UrlError::PrefixSegment(prefix.to_owned()));
         }
-        Ok(S3Url { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+        Ok(S3Url {
+            bucket: bucket.to_owned(),
+            prefix: prefix.to_owned(),
+        })
     }
 }
 
@@ -114,9 +131,20 @@ mod tests {
             ("s3://bucket/", "bucket", ""),
             ("s3://my.bucket-1/laptop", "my.bucket-1", "laptop"),
             ("s3://bucket/laptop/2026//", "bucket", "laptop/2026"),
-            ("s3://bucket/with space/ümlaut", "bucket", "with space/ümlaut"),
+            (
+                "s3://bucket/with space/ümlaut",
+                "bucket",
+                "with space/ümlaut",
+            ),
         ] {
-            assert_eq!(parse(text), Ok(S3Url { bucket: bucket.into(), prefix: prefix.into() }), "{text}");
+            assert_eq!(
+                parse(text),
+                Ok(S3Url {
+                    bucket: bucket.into(),
+                    prefix: prefix.into()
+                }),
+                "{text}"
+            );
         }
     }
 
@@ -125,15 +153,30 @@ mod tests {
         let long = format!("s3://bucket/{}", "x".repeat(513));
         for (text, error) in [
             ("bucket/laptop", S3UrlError::Scheme("bucket/laptop".into())),
-            ("https://bucket/laptop", S3UrlError::Scheme("https://bucket/laptop".into())),
+            (
+                "https://bucket/laptop",
+                S3UrlError::Scheme("https://bucket/laptop".into()),
+            ),
             ("s3://", S3UrlError::NoBucket("s3://".into())),
             ("s3:///laptop", S3UrlError::NoBucket("s3:///laptop".into())),
             ("s3://ab/x", S3UrlError::BucketLength("ab".into())),
-            ("s3://Bucket/x", S3UrlError::BucketCharacter("Bucket".into())),
-            ("s3://-bucket/x", S3UrlError::BucketCharacter("-bucket".into())),
+            (
+                "s3://Bucket/x",
+                S3UrlError::BucketCharacter("Bucket".into()),
+            ),
+            (
+                "s3://-bucket/x",
+                S3UrlError::BucketCharacter("-bucket".into()),
+            ),
             ("s3://bucket/a//b", S3UrlError::PrefixSegment("a//b".into())),
-            ("s3://bucket/a/../b", S3UrlError::PrefixSegment("a/../b".into())),
-            ("s3://bucket/a\nb", S3UrlError::PrefixCharacter("a\nb".into())),
+            (
+                "s3://bucket/a/../b",
+                S3UrlError::PrefixSegment("a/../b".into()),
+            ),
+            (
+                "s3://bucket/a\nb",
+                S3UrlError::PrefixCharacter("a\nb".into()),
+            ),
             (long.as_str(), S3UrlError::PrefixLength),
         ] {
             assert_eq!(parse(text), Err(error), "{text}");
@@ -149,11 +192,17 @@ mod tests {
 
     #[test]
     fn keys_are_put_below_the_prefix_and_found_there_again() {
-        let url = S3Url { bucket: "bucket".into(), prefix: "a/b".into() };
+        let url = S3Url {
+            bucket: "bucket".into(),
+            prefix: "a/b".into(),
+        };
         assert_eq!(url.full_key("data/1"), "a/b/data/1");
         assert_eq!(url.relative_key("a/b/data/1"), Some("data/1"));
         assert_eq!(url.relative_key("a/bc/data/1"), None);
-        let whole = S3Url { bucket: "bucket".into(), prefix: String::new() };
+        let whole = S3Url {
+            bucket: "bucket".into(),
+            prefix: String::new(),
+        };
         assert_eq!(whole.full_key("data/1"), "data/1");
         assert_eq!(whole.relative_key("data/1"), Some("data/1"));
     }

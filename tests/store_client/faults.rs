@@ -13,8 +13,15 @@ use crate::support::{Fixture, eventually, pattern};
 #[tokio::test]
 async fn errors_and_cut_connections_are_survived_and_nothing_is_lost_or_doubled() {
     let fixture = Fixture::start().await;
-    let store = fixture.store_with(|config| config.retry = Retry::Forever).await;
-    fixture.set_faults(Faults { error_rate: 0.15, reset_rate: 0.15, seed: 7, ..Faults::default() });
+    let store = fixture
+        .store_with(|config| config.retry = Retry::Forever)
+        .await;
+    fixture.set_faults(Faults {
+        error_rate: 0.15,
+        reset_rate: 0.15,
+        seed: 7,
+        ..Faults::default()
+    });
     let whole = pattern(300_000);
     let tasks: Vec<_> = (0..60)
         .map(|i| {
@@ -23,11 +30,22 @@ async fn errors_and_cut_connections_are_survived_and_nothing_is_lost_or_doubled(
                 let key = format!("data/{i}");
                 let pieces = vec![whole.slice(..1000), whole.slice(1000..)];
                 // Also where the answer to a PUT that took effect is lost, it has won, not been refused.
-                let put = store.put(&key, pieces, Condition::Absent, &[]).await.unwrap();
+                let put = store
+                    .put(&key, pieces, Condition::Absent, &[])
+                    .await
+                    .unwrap();
                 let (head, bytes) = store.get_bytes(&key, None, 300_000).await.unwrap();
                 assert!(bytes == whole);
                 assert!(put.etag.is_some() && put.etag == head.etag);
-                let next = store.put(&key, vec![Bytes::from("next")], Condition::Matches(put.etag.unwrap()), &[]).await.unwrap();
+                let next = store
+                    .put(
+                        &key,
+                        vec![Bytes::from("next")],
+                        Condition::Matches(put.etag.unwrap()),
+                        &[],
+                    )
+                    .await
+                    .unwrap();
                 assert_eq!(store.head(&key).await.unwrap().etag, next.etag);
             })
         })
@@ -35,7 +53,11 @@ async fn errors_and_cut_connections_are_survived_and_nothing_is_lost_or_doubled(
     for task in tasks {
         task.await.unwrap();
     }
-    assert!(store.metrics().retries.get() > 40, "{}", store.metrics().retries.get());
+    assert!(
+        store.metrics().retries.get() > 40,
+        "{}",
+        store.metrics().retries.get()
+    );
     assert_eq!(store.metrics().store_errors.get(), 0);
     fixture.clear_faults();
     assert_eq!(store.list_page("data/", None).await.unwrap().len(), 60);
@@ -44,19 +66,41 @@ async fn errors_and_cut_connections_are_survived_and_nothing_is_lost_or_doubled(
 #[tokio::test]
 async fn multipart_uploads_survive_errors_and_cut_connections() {
     let fixture = Fixture::start().await;
-    let store = fixture.store_with(|config| config.retry = Retry::Forever).await;
-    fixture.set_faults(Faults { error_rate: 0.15, reset_rate: 0.2, seed: 3, ..Faults::default() });
+    let store = fixture
+        .store_with(|config| config.retry = Retry::Forever)
+        .await;
+    fixture.set_faults(Faults {
+        error_rate: 0.15,
+        reset_rate: 0.2,
+        seed: 3,
+        ..Faults::default()
+    });
     let whole = pattern(6 * 1024 * 1024);
     for i in 0..10 {
         let key = format!("data/{i}");
         let upload = store.create_multipart(&key).await.unwrap();
-        let (first, last) = (whole.slice(..5 * 1024 * 1024), whole.slice(5 * 1024 * 1024..));
+        let (first, last) = (
+            whole.slice(..5 * 1024 * 1024),
+            whole.slice(5 * 1024 * 1024..),
+        );
         let parts = [
-            store.upload_part(&key, &upload, 1, vec![first]).await.unwrap(),
-            store.upload_part(&key, &upload, 2, vec![last]).await.unwrap(),
+            store
+                .upload_part(&key, &upload, 1, vec![first])
+                .await
+                .unwrap(),
+            store
+                .upload_part(&key, &upload, 2, vec![last])
+                .await
+                .unwrap(),
         ];
-        let made = store.complete_multipart(&key, &upload, &parts, Condition::None).await.unwrap();
-        let (head, bytes) = store.get_bytes(&key, None, whole.len() as u64).await.unwrap();
+        let made = store
+            .complete_multipart(&key, &upload, &parts, Condition::None)
+            .await
+            .unwrap();
+        let (head, bytes) = store
+            .get_bytes(&key, None, whole.len() as u64)
+            .await
+            .unwrap();
         assert!(bytes == whole);
         assert_eq!(head.etag, made.etag);
     }
@@ -66,8 +110,13 @@ async fn multipart_uploads_survive_errors_and_cut_connections() {
 #[tokio::test]
 async fn attempts_are_as_many_as_were_asked_for() {
     let fixture = Fixture::start().await;
-    let store = fixture.store_with(|config| config.retry = Retry::Attempts(4)).await;
-    fixture.set_faults(Faults { error_rate: 1.0, ..Faults::default() });
+    let store = fixture
+        .store_with(|config| config.retry = Retry::Attempts(4))
+        .await;
+    fixture.set_faults(Faults {
+        error_rate: 1.0,
+        ..Faults::default()
+    });
     let error = store.get("x", None).await.unwrap_err();
     assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
     assert_eq!(store.metrics().get_requests.get(), 4);
@@ -88,11 +137,21 @@ async fn an_outage_is_a_pause() {
                 config.stall_timeout = Duration::from_millis(500);
             })
             .await;
-        store.put("before", vec![Bytes::from("before")], Condition::None, &[]).await.unwrap();
-        fixture.set_faults(Faults { outage, ..Faults::default() });
+        store
+            .put("before", vec![Bytes::from("before")], Condition::None, &[])
+            .await
+            .unwrap();
+        fixture.set_faults(Faults {
+            outage,
+            ..Faults::default()
+        });
         let put = tokio::spawn({
             let store = store.clone();
-            async move { store.put("during", vec![pattern(1_000_000)], Condition::Absent, &[]).await }
+            async move {
+                store
+                    .put("during", vec![pattern(1_000_000)], Condition::Absent, &[])
+                    .await
+            }
         });
         let get = tokio::spawn({
             let store = store.clone();
@@ -111,12 +170,20 @@ async fn an_outage_is_a_pause() {
 #[tokio::test]
 async fn a_body_that_breaks_off_is_an_error_and_not_an_end() {
     let fixture = Fixture::start().await;
-    let store = fixture.store_with(|config| config.stall_timeout = Duration::from_millis(500)).await;
-    store.put("object", vec![pattern(20_000_000)], Condition::None, &[]).await.unwrap();
+    let store = fixture
+        .store_with(|config| config.stall_timeout = Duration::from_millis(500))
+        .await;
+    store
+        .put("object", vec![pattern(20_000_000)], Condition::None, &[])
+        .await
+        .unwrap();
     for outage in [Outage::Refuse, Outage::Hang] {
         let mut body = store.get("object", None).await.unwrap();
         let mut received = body.chunk().await.unwrap().unwrap().len();
-        fixture.set_faults(Faults { outage, ..Faults::default() });
+        fixture.set_faults(Faults {
+            outage,
+            ..Faults::default()
+        });
         let error = loop {
             match body.chunk().await {
                 Ok(Some(chunk)) => received += chunk.len(),
@@ -126,8 +193,16 @@ async fn a_body_that_breaks_off_is_an_error_and_not_an_end() {
         };
         assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
         assert!(received < 20_000_000);
-        assert_eq!(body.chunk().await.unwrap_err().kind, StoreErrorKind::Unavailable, "and stays one");
-        assert_eq!(store.metrics().requests_in_flight.get(), 0, "its connection is given up");
+        assert_eq!(
+            body.chunk().await.unwrap_err().kind,
+            StoreErrorKind::Unavailable,
+            "and stays one"
+        );
+        assert_eq!(
+            store.metrics().requests_in_flight.get(),
+            0,
+            "its connection is given up"
+        );
         fixture.clear_faults();
     }
 }
@@ -141,29 +216,54 @@ async fn a_slow_link_is_not_a_stalled_one() {
             config.retry = Retry::Attempts(1);
         })
         .await;
-    fixture.set_faults(Faults { bandwidth: Some(6_000_000), ..Faults::default() });
+    fixture.set_faults(Faults {
+        bandwidth: Some(6_000_000),
+        ..Faults::default()
+    });
     let whole = pattern(24_000_000);
-    store.put("object", vec![whole.clone()], Condition::None, &[]).await.unwrap();
+    store
+        .put("object", vec![whole.clone()], Condition::None, &[])
+        .await
+        .unwrap();
     assert!(store.get_bytes("object", None, 24_000_000).await.unwrap().1 == whole);
 }
 
 #[tokio::test]
 async fn a_future_that_is_dropped_leaves_nothing_behind() {
     let fixture = Fixture::start().await;
-    let store = fixture.store_with(|config| config.connections_max = 2).await;
-    fixture.set_faults(Faults { outage: Outage::Hang, ..Faults::default() });
+    let store = fixture
+        .store_with(|config| config.connections_max = 2)
+        .await;
+    fixture.set_faults(Faults {
+        outage: Outage::Hang,
+        ..Faults::default()
+    });
     let metrics = store.metrics();
     for _ in 0..5 {
         let put = store.put("x", vec![pattern(1_000_000)], Condition::Absent, &[]);
         let get = store.get("x", None);
         let waits = store.head("x");
         let all = async { tokio::join!(put, get, waits) };
-        assert!(tokio::time::timeout(Duration::from_millis(100), all).await.is_err());
-        for gauge in [&metrics.requests_in_flight, &metrics.uploads_in_flight, &metrics.downloads_in_flight] {
+        assert!(
+            tokio::time::timeout(Duration::from_millis(100), all)
+                .await
+                .is_err()
+        );
+        for gauge in [
+            &metrics.requests_in_flight,
+            &metrics.uploads_in_flight,
+            &metrics.downloads_in_flight,
+        ] {
             assert_eq!(gauge.get(), 0);
         }
     }
     fixture.clear_faults();
-    assert_eq!(store.head("y").await.unwrap_err().kind, StoreErrorKind::NotFound);
-    eventually("connections closed", || fixture.server.stats().connections_open <= 2).await;
+    assert_eq!(
+        store.head("y").await.unwrap_err().kind,
+        StoreErrorKind::NotFound
+    );
+    eventually("connections closed", || {
+        fixture.server.stats().connections_open <= 2
+    })
+    .await;
 }

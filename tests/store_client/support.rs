@@ -18,7 +18,11 @@ pub fn set_environment() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
-        for name in names.iter().filter_map(|name| name.to_str()).filter(|name| name.starts_with("AWS_")) {
+        for name in names
+            .iter()
+            .filter_map(|name| name.to_str())
+            .filter(|name| name.starts_with("AWS_"))
+        {
             // SAFETY: before any other thread of this process reads the environment.
             unsafe { std::env::remove_var(name) };
         }
@@ -47,17 +51,27 @@ impl Fixture {
     pub async fn start_with(change: impl FnOnce(&mut ServerConfig, &Path)) -> Fixture {
         set_environment();
         let directory = TempDir::new().unwrap();
-        let mut config = ServerConfig::new(directory.path().join("s3"), ACCESS_KEY, SECRET_KEY.into());
+        let mut config =
+            ServerConfig::new(directory.path().join("s3"), ACCESS_KEY, SECRET_KEY.into());
         config.sync = SyncPolicy::Never;
         change(&mut config, directory.path());
-        Fixture { server: Server::start(config).await.unwrap(), directory }
+        Fixture {
+            server: Server::start(config).await.unwrap(),
+            directory,
+        }
     }
 
     pub fn config(&self) -> StoreConfig {
-        StoreConfig { endpoint_url: Some(self.server.endpoint_url()), ..unconnected() }
+        StoreConfig {
+            endpoint_url: Some(self.server.endpoint_url()),
+            ..unconnected()
+        }
     }
 
-    pub async fn connect(&self, change: impl FnOnce(&mut StoreConfig)) -> Result<Store, StoreError> {
+    pub async fn connect(
+        &self,
+        change: impl FnOnce(&mut StoreConfig),
+    ) -> Result<Store, StoreError> {
         let mut config = self.config();
         change(&mut config);
         Store::connect(config, Arc::new(Metrics::default())).await
@@ -107,8 +121,14 @@ pub fn certificates(directory: &Path) -> (TlsFiles, std::path::PathBuf) {
     let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
     let issuer = rcgen::Issuer::new(authority, authority_key);
     let key = rcgen::KeyPair::generate().unwrap();
-    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let files = TlsFiles { cert: directory.join("server.pem"), key: directory.join("server.key") };
+    let certificate = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    let files = TlsFiles {
+        cert: directory.join("server.pem"),
+        key: directory.join("server.key"),
+    };
     let authority_file = directory.join("authority.pem");
     std::fs::write(&files.cert, certificate.pem()).unwrap();
     std::fs::write(&files.key, key.serialize_pem()).unwrap();
@@ -118,7 +138,9 @@ pub fn certificates(directory: &Path) -> (TlsFiles, std::path::PathBuf) {
 
 /// Bytes that differ from place to place.
 pub fn pattern(len: usize) -> Bytes {
-    (0..len).map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect()
+    (0..len)
+        .map(|i| (i as u32).wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .collect()
 }
 
 /// Waits until `condition` holds, for 10 s at most.
