@@ -103,6 +103,9 @@ impl Meta {
     /// A commit of more than some thousands of rows is written in several batches, each consistent in itself: a file's old contents
     /// are replaced from front to back.
     pub async fn commit_content(&self, objects: &[NewObject], commits: &[ContentCommit]) -> Result<(), MetaError> {
+        for commit in commits {
+            commit.check()?;
+        }
         let held = self.inner.locks.inodes(commits.iter().map(|commit| commit.ino)).await;
         let mut commit = Commit { meta: self, held, change: Change::default(), ledger: Ledger::default(), new: BTreeMap::new() };
         for object in objects {
@@ -145,8 +148,7 @@ impl Meta {
         let mut loaded_to = 0;
         let mut last_key = None;
         for (index, extent) in part.extents.iter().enumerate() {
-            let end = extent.offset.checked_add(extent.len).filter(|end| *end <= part.size.min(SIZE_MAX));
-            let end = end.ok_or(MetaError::Limit("an extent reaches beyond the file's size"))?;
+            let end = extent.offset + extent.len;
             let source = match &extent.source {
                 ExtentSource::Inline(bytes) => RowSource::Inline(bytes.clone()),
                 ExtentSource::Object { object, at } => {
@@ -305,6 +307,25 @@ impl Meta {
         let (mut change, ledger) = (commit.change, commit.ledger);
         self.settle(ledger, &mut commit.new, true, &mut change).await?;
         Ok((change, held.clone().and(reclaim)))
+    }
+}
+
+impl ContentCommit {
+    /// Are the extents in order, whole, and within the size?
+    fn check(&self) -> Result<(), MetaError> {
+        let mut last_end = 0;
+        for extent in &self.extents {
+            let end = extent.offset.checked_add(extent.len).filter(|end| *end <= self.size.min(SIZE_MAX));
+            let whole = match &extent.source {
+                ExtentSource::Inline(bytes) => bytes.len() as u64 == extent.len,
+                ExtentSource::Object { at, .. } => at.checked_add(extent.len).is_some(),
+            };
+            last_end = match end {
+                Some(end) if extent.offset >= last_end && extent.len > 0 && whole => end,
+                _ => return Err(MetaError::Limit("extents of a commit must be in order, not empty, and within the file's size")),
+            };
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,12 @@
+//! The namespace through its public surface, over object stores that count and fail.
+
+mod content;
+mod durability;
+mod follower;
+mod model;
+mod names;
+mod reclaim;
+mod renames;
+mod requests;
+mod support;
+mod xattrs;
