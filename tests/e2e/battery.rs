@@ -205,7 +205,7 @@ fn sqlite(site: &Site, mnt: &Path) {
 fn large(site: &Site, mnt: &Path) {
     shell(
         mnt,
-        "openssl enc -aes-128-ctr -nosalt -K 00112233445566778899aabbccddeeff -iv 0 -in /dev/zero 2>/dev/null | head -c 1073741824 | tee >(sha256sum > ../sum1) | dd of=large bs=1M iflag=fullblock conv=fsync status=none
+        "head -c 1073741824 /dev/zero | openssl enc -aes-128-ctr -nosalt -K 00112233445566778899aabbccddeeff -iv 0 | tee >(sha256sum > ../sum1) | dd of=large bs=1M iflag=fullblock conv=fsync status=none
          dd if=large bs=1M status=none | sha256sum > ../sum2; cmp ../sum1 ../sum2",
     );
     let _ = site;

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    marker::PhantomData,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -186,7 +187,7 @@ impl Site {
         let mut command = run.with_passphrase(self).command;
         let child = command.spawn().expect("strongroom mount");
         Mount {
-            site: self,
+            _site: PhantomData,
             dir,
             state,
             log,
@@ -223,7 +224,7 @@ impl Run {
 
 /// A mounted volume.
 pub struct Mount<'a> {
-    pub site: &'a Site,
+    _site: PhantomData<&'a Site>,
     pub dir: PathBuf,
     pub state: PathBuf,
     pub log: PathBuf,

@@ -115,7 +115,7 @@ fn ten_bytes_of_a_large_file_move_less_than_a_mebibyte() {
     let mount = site.mount();
     shell(
         &mount.dir,
-        "openssl enc -aes-128-ctr -nosalt -K 00112233445566778899aabbccddeeff -iv 0 -in /dev/zero 2>/dev/null | head -c 1073741824 > large",
+        "head -c 1073741824 /dev/zero | openssl enc -aes-128-ctr -nosalt -K 00112233445566778899aabbccddeeff -iv 0 > large",
     );
     mount.unmount();
     let mount = site.mount();
