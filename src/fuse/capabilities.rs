@@ -2,8 +2,6 @@
 
 use fuser::{InitFlags, KernelConfig};
 
-use super::REQUEST_LEN_MAX;
-
 /// Requests in the background (readahead, write-back of mapped pages) at once: with 1 MiB each this is beyond any memory budget's window, the governor is what limits.
 const BACKGROUND_MAX: u16 = 64;
 
@@ -33,7 +31,7 @@ const WRITABLE: &[InitFlags] = &[InitFlags::FUSE_HANDLE_KILLPRIV_V2];
 const READ_ONLY: &[InitFlags] = &[InitFlags::FUSE_AUTO_INVAL_DATA];
 
 /// Asks for all of it.
-pub fn negotiate(config: &mut KernelConfig, read_only: bool) {
+pub fn negotiate(config: &mut KernelConfig, read_only: bool, max_write_bytes: u32) {
     let special = if read_only { READ_ONLY } else { WRITABLE };
     for capability in ALWAYS.iter().chain(special) {
         if let Err(missing) = config.add_capabilities(*capability) {
@@ -41,6 +39,6 @@ pub fn negotiate(config: &mut KernelConfig, read_only: bool) {
         }
     }
     // Both are within fuser's limits; it would answer with the nearest value otherwise.
-    let _ = config.set_max_write(REQUEST_LEN_MAX);
+    let _ = config.set_max_write(max_write_bytes);
     let _ = config.set_max_background(BACKGROUND_MAX);
 }

@@ -38,11 +38,12 @@ const GENERATION: Generation = Generation(0);
 pub struct Kernel {
     fs: Fs,
     runner: Runner,
+    max_write_bytes: u32,
 }
 
 impl Kernel {
-    pub fn new(fs: Fs, runner: Runner) -> Kernel {
-        Kernel { fs, runner }
+    pub fn new(fs: Fs, runner: Runner, max_write_bytes: u32) -> Kernel {
+        Kernel { fs, runner, max_write_bytes }
     }
 
     fn times(&self) -> CacheTimes {
@@ -142,7 +143,7 @@ fn send_xattr(reply: ReplyXattr, room: u32, result: Result<Bytes, Errno>) {
 
 impl Filesystem for Kernel {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        negotiate(config, self.fs.read_only());
+        negotiate(config, self.fs.read_only(), self.max_write_bytes);
         Ok(())
     }
 

@@ -56,6 +56,8 @@ pub struct MountOptions {
     pub exec: bool,
     /// The longest that a request waits for the store; zero: for ever.
     pub timeout: Duration,
+    /// The largest write request, bytes; at most [`REQUEST_LEN_MAX`]. Each FUSE thread keeps a buffer of this size.
+    pub max_write_bytes: u32,
     /// How much the kernel reads ahead of a sequential reader, KiB. Takes effect when run as root; otherwise it is 128.
     pub read_ahead_kib: u32,
 }
@@ -69,6 +71,7 @@ impl Default for MountOptions {
             dev: false,
             exec: true,
             timeout: Duration::from_secs(15 * 60),
+            max_write_bytes: REQUEST_LEN_MAX,
             read_ahead_kib: 1024,
         }
     }

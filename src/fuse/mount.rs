@@ -10,7 +10,7 @@ use fuser::{Config, Session, SessionACL};
 use tokio::sync::watch;
 
 use super::{
-    MountError, MountOptions,
+    MountError, MountOptions, REQUEST_LEN_MAX,
     attach::{attach, check, detach},
     kernel::Kernel,
     mountinfo::{self, MountEntry},
@@ -41,7 +41,7 @@ pub async fn mount(fs: Fs, metrics: Arc<Metrics>, options: MountOptions, mountpo
     fs.getattr(Ino::ROOT).await.map_err(|error| MountError::io("reading the root directory", std::io::Error::other(error)))?;
     let runner = Runner::new(tokio::runtime::Handle::current(), options.timeout, metrics);
     let read_only = fs.read_only();
-    let kernel = Kernel::new(fs, runner.clone());
+    let kernel = Kernel::new(fs, runner.clone(), options.max_write_bytes.min(REQUEST_LEN_MAX));
     let requested = mountpoint.to_owned();
     let read_ahead_kib = options.read_ahead_kib;
     let (entry, session) = blocking(move || start(kernel, &options, read_only, &requested)).await?;

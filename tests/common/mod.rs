@@ -1,0 +1,166 @@
+//! A volume in a fresh bucket of an embedded server, opened and mounted inside this process.
+#![allow(dead_code)]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Once},
+    time::Duration,
+};
+
+use strongroom::{
+    budget::Governor,
+    data::{Data, MEMORY_MIN_BYTES, MemoryPlan},
+    fs::{Caller, Fs, FsConfig},
+    fuse::{MountOptions, Mounted, mount},
+    meta::{Meta, MetaConfig},
+    seal::{
+        keys::{VolumeId, VolumeKeys},
+        object_store::SealedObjectStore,
+    },
+    server::{Server, ServerConfig, SyncPolicy},
+    store::{Retry, S3Url, Store, StoreConfig},
+    telemetry::Metrics,
+};
+use tempfile::TempDir;
+
+const ACCESS_KEY: &str = "test-access-key";
+const SECRET_KEY: &str = "test-secret-key";
+
+pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0o022 };
+pub const SOMEBODY: Caller = Caller { uid: 1000, gid: 1000, pid: u32::MAX, umask: 0o022 };
+
+/// A server with one volume. Its directory goes with it.
+pub struct World {
+    pub server: Server,
+    pub dir: TempDir,
+    pub keys: Arc<VolumeKeys>,
+}
+
+/// The volume, opened: as one mount sees it, without the kernel.
+pub struct Opened {
+    pub fs: Fs,
+    pub data: Data,
+    pub meta: Meta,
+    pub metrics: Arc<Metrics>,
+    pub store: Store,
+}
+
+/// The volume, mounted.
+pub struct AtMount {
+    pub mounted: Mounted,
+    pub opened: Opened,
+    dir: TempDir,
+}
+
+impl World {
+    pub async fn new() -> World {
+        give_credentials();
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = ServerConfig::new(dir.path().join("s3"), ACCESS_KEY, SECRET_KEY.into());
+        config.sync = SyncPolicy::Never;
+        let server = Server::start(config).await.unwrap();
+        let world = World { server, dir, keys: VolumeKeys::generate(VolumeId::generate()) };
+        let store = world.connect().await;
+        store.create_bucket().await.unwrap();
+        Meta::format(world.sealed(&store), 0, 0).await.unwrap();
+        world
+    }
+
+    async fn connect(&self) -> Store {
+        let config = StoreConfig {
+            url: "s3://bucket/volume".parse::<S3Url>().unwrap(),
+            endpoint_url: Some(self.server.endpoint_url()),
+            region: Some("us-east-1".to_owned()),
+            profile: None,
+            ca_bundle: None,
+            path_style: None,
+            stall_timeout: Duration::from_secs(30),
+            connections_max: 16,
+            retry: Retry::Forever,
+        };
+        Store::connect(config, Arc::default()).await.unwrap()
+    }
+
+    fn sealed(&self, store: &Store) -> Arc<SealedObjectStore> {
+        Arc::new(SealedObjectStore::new(store.clone(), Arc::clone(&self.keys), 4 << 20))
+    }
+
+    pub async fn open(&self) -> Opened {
+        self.open_with(FsConfig::default()).await
+    }
+
+    /// As a process of its own would: nothing is shared with others that have it open.
+    pub async fn open_with(&self, config: FsConfig) -> Opened {
+        let store = self.connect().await;
+        let plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
+        let meta_config = MetaConfig { read_only: config.read_only, memory_bytes: plan.meta_bytes };
+        let meta = Meta::open(self.sealed(&store), meta_config).await.unwrap();
+        let governor = Governor::new(plan.shares);
+        let data = Data::start(plan.data, governor, store.clone(), Arc::clone(&self.keys), meta.clone());
+        let metrics = Arc::clone(store.metrics());
+        let fs = Fs::new(meta.clone(), data.clone(), Arc::clone(&metrics), config);
+        Opened { fs, data, meta, metrics, store }
+    }
+
+    pub async fn mount(&self) -> AtMount {
+        self.mount_with(FsConfig::default(), MountOptions::default()).await
+    }
+
+    pub async fn mount_with(&self, config: FsConfig, options: MountOptions) -> AtMount {
+        let opened = self.open_with(config).await;
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = mount(opened.fs.clone(), Arc::clone(&opened.metrics), options, dir.path()).await.unwrap();
+        AtMount { mounted, opened, dir }
+    }
+}
+
+impl Opened {
+    /// Everything is durable and nothing runs on after this.
+    pub async fn close(self) {
+        self.fs.shutdown().await;
+        self.data.drain().await.unwrap();
+        self.data.shutdown().await;
+        self.meta.close().await.unwrap();
+    }
+}
+
+impl AtMount {
+    /// The mount's root.
+    pub fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path below the root.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    /// Unmounts, drains and closes.
+    pub async fn unmount(self) {
+        self.mounted.unmount(false).await.unwrap();
+        self.mounted.wait_unmounted().await;
+        self.opened.close().await;
+    }
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..200 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("within ten seconds: {what}");
+}
+
+fn give_credentials() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: before anything in this process looks at the environment: each test calls this first.
+        unsafe {
+            std::env::set_var("AWS_ACCESS_KEY_ID", ACCESS_KEY);
+            std::env::set_var("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        }
+    });
+}
