@@ -57,7 +57,9 @@ impl Inner {
         let draining = self.draining.load(Ordering::Acquire);
         let writers_wait = (pressure || self.governor.has_waiters(Owner::Dirty))
             && self.governor.used_bytes(Owner::Dirty) > self.governor.used_bytes(Owner::Upload);
-        let files: Vec<Arc<FileState>> = self.dirty.lock().values().cloned().collect();
+        let mut files: Vec<Arc<FileState>> = self.dirty.lock().values().cloned().collect();
+        // Inode order is the order of creation: files that were made together, and will likely be read together, lie together.
+        files.sort_unstable_by_key(|file| file.ino);
         let now = Instant::now();
         let mut wanted = Vec::new();
         let mut others = Vec::new();

@@ -243,11 +243,18 @@ impl Mount<'_> {
         fs::metadata(&self.dir).is_ok_and(|here| here.dev() != parent)
     }
 
+    /// Has the process ended (though nobody waited for it yet)?
+    pub fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
+        stat.rsplit(')')
+            .next()
+            .is_none_or(|rest| rest.trim_start().starts_with('Z'))
+    }
+
     pub fn wait_ready(&self) {
         let started = Instant::now();
         while !self.is_mounted() {
-            let gone = !Path::new(&format!("/proc/{}/fd", self.pid())).exists();
-            assert!(!gone, "the mount ended: {}", self.log_text());
+            assert!(!self.has_ended(), "the mount ended: {}", self.log_text());
             assert!(
                 started.elapsed() < Duration::from_secs(120),
                 "no mount: {}",

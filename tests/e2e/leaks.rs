@@ -57,7 +57,7 @@ fn no_name_content_or_secret_shows_anywhere_outside_the_mount() {
     site.log_level = "trace";
     let mount = site.mount();
     let script = "mkdir canary-name-dir; for i in $(seq 1 300); do echo canary-content-$i > canary-name-dir/canary-name-$i; done
-        yes canary-content | head -c 20000000 > canary-name-large; ln -s canary-target canary-name-link
+        (yes canary-content || true) | head -c 20000000 > canary-name-large; ln -s canary-target canary-name-link
         setfattr -n user.canary-xattr-key -v canary-xattr-value canary-name-large; mv canary-name-dir canary-name-moved
         cat canary-name-moved/* > /dev/null; cat canary-name-absent 2>/dev/null || true; rm canary-name-moved/canary-name-1; sync canary-name-large";
     shell(&mount.dir, script);
