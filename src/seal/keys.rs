@@ -110,7 +110,10 @@ pub(crate) fn derive(ikm: &[u8], salt: &[u8], info: &[u8]) -> KeyBytes {
 }
 
 /// Wraps a key with AES-256-GCM: a random nonce, the sealed key, the tag.
-#[expect(clippy::expect_used, reason = "AES-GCM refuses only messages beyond 64 GiB")]
+#[expect(
+    clippy::expect_used,
+    reason = "AES-GCM refuses only messages beyond 64 GiB"
+)]
 pub(crate) fn wrap(with: &KeyBytes, aad: &[u8], key: &KeyBytes) -> [u8; WRAPPED_LEN] {
     let nonce = random::<WRAP_NONCE_LEN>();
     let cipher = Aes256Gcm::new(with.expose().into());
@@ -317,5 +320,16 @@ mod tests {
         .unwrap();
         assert_eq!(keys.current_epoch(), Epoch(7));
         assert!(VolumeKeys::from_epochs(VolumeId([1; 16]), []).is_none());
+    }
+
+    #[test]
+    fn an_undumpable_process_leaves_no_core_behind() {
+        use nix::sys::{prctl, resource};
+        make_process_undumpable().unwrap();
+        assert!(!prctl::get_dumpable().unwrap());
+        assert_eq!(
+            resource::getrlimit(resource::Resource::RLIMIT_CORE).unwrap(),
+            (0, 0)
+        );
     }
 }

@@ -236,7 +236,8 @@ fn a_header_changed_without_the_key_does_not_unlock() {
         .unwrap();
     let (other, _) = created();
 
-    let cases: Vec<(&str, Box<dyn FnOnce(&mut VolumeHeader)>)> = vec![
+    type Change = Box<dyn FnOnce(&mut VolumeHeader)>;
+    let cases: Vec<(&str, Change)> = vec![
         ("a higher revision", Box::new(|h| h.revision += 1)),
         ("a lower revision", Box::new(|h| h.revision -= 1)),
         (
