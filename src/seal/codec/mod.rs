@@ -11,6 +11,8 @@ mod opener;
 mod sealer;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vector_tests;
 
 pub use layout::Layout;
 pub use opener::{Opener, open_whole};

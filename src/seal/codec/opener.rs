@@ -152,7 +152,12 @@ impl Opener {
     ///
     /// # Errors
     /// As [`Opener::open_in_place`].
-    pub fn open_into(&self, index: u64, stored: &[u8], plaintext: &mut [u8]) -> Result<(), SealError> {
+    pub fn open_into(
+        &self,
+        index: u64,
+        stored: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), SealError> {
         let layout = self.layout();
         let is_final = index.checked_add(1) == Some(layout.frame_count());
         let fits = index < layout.frame_count()
@@ -162,7 +167,8 @@ impl Opener {
             let (ciphertext, tag) = stored.split_at(plaintext.len());
             let nonce = frame_nonce(index, is_final);
             let key = &self.inner.key;
-            key.open_separate_gather(nonce, aead::Aad::empty(), ciphertext, tag, plaintext).is_ok()
+            key.open_separate_gather(nonce, aead::Aad::empty(), ciphertext, tag, plaintext)
+                .is_ok()
         };
         if !opened {
             plaintext.zeroize();

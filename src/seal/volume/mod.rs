@@ -8,6 +8,8 @@ mod json;
 mod persist;
 mod recovery;
 mod secret;
+#[cfg(test)]
+mod secret_tests;
 mod slot;
 #[cfg(test)]
 mod tests;
