@@ -93,7 +93,7 @@ struct Inner {
     meta: Meta,
     data: Data,
     config: FsConfig,
-    table: Arc<Table>,
+    table: Table,
     reaper: Reaper,
 }
 
@@ -101,8 +101,8 @@ impl Fs {
     /// Begins to serve a volume, and to delete in the background what an earlier mount left without a name.
     /// Must be called inside a tokio runtime.
     pub fn new(meta: Meta, data: Data, metrics: Arc<Metrics>, config: FsConfig) -> Fs {
-        let table = Arc::new(Table::new(metrics));
-        let reaper = Reaper::start(meta.clone(), data.clone(), Arc::clone(&table), !config.read_only);
+        let table = Table::new(metrics);
+        let reaper = Reaper::start(meta.clone(), data.clone(), !config.read_only);
         Fs { inner: Arc::new(Inner { meta, data, config, table, reaper }) }
     }
 

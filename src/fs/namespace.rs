@@ -134,7 +134,7 @@ impl Fs {
     /// ENOENT, EROFS, EISDIR.
     pub async fn unlink(&self, dir: Ino, name: &[u8]) -> Result<(), FsError> {
         self.writable()?;
-        let _naming = self.inner.reaper.naming().await;
+        self.inner.reaper.room().await;
         let removal = self.meta().unlink(dir, name, now()).await?;
         self.removed(&removal);
         Ok(())
@@ -146,7 +146,7 @@ impl Fs {
     /// ENOENT, EROFS, ENOTDIR, ENOTEMPTY.
     pub async fn rmdir(&self, dir: Ino, name: &[u8]) -> Result<(), FsError> {
         self.writable()?;
-        let _naming = self.inner.reaper.naming().await;
+        self.inner.reaper.room().await;
         let removal = self.meta().remove_dir(dir, name, now()).await?;
         self.removed(&removal);
         Ok(())
@@ -175,7 +175,7 @@ impl Fs {
         } else {
             return Err(FsError::new(Errno::EINVAL, "renaming with these flags"));
         };
-        let _naming = self.inner.reaper.naming().await;
+        self.inner.reaper.room().await;
         if let Some(removal) = self.meta().rename(from_dir, from_name, to_dir, to_name, mode, now()).await? {
             self.removed(&removal);
         }

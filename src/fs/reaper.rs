@@ -1,8 +1,8 @@
 //! Deletes inodes that have no name and no user: their dirty contents, then their records.
 //!
-//! One background task, a bounded queue in front of it. What does not fit the queue, and what an earlier mount left, is
-//! found again in the metadata, where every nameless inode is recorded.
-//! Never: touches an inode that [`Table`] still keeps.
+//! One background task, a bounded queue in front of it. Every nameless inode is recorded in the metadata: at the start the task goes through what
+//! earlier mounts left there. Removing names waits while the queue is more than half full; should it overflow all the same (a hundred thousand
+//! removed files closed at once), the rest is left to the next mount.
 
 use std::{
     collections::VecDeque,
@@ -13,12 +13,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::{Notify, RwLock, RwLockReadGuard},
-    task::JoinHandle,
-};
+use tokio::{sync::Notify, task::JoinHandle};
 
-use super::table::Table;
 use crate::{
     data::Data,
     meta::{Ino, Meta},
@@ -33,16 +29,13 @@ const SCAN_LIMIT: usize = 256;
 
 struct Shared {
     queue: Mutex<VecDeque<Ino>>,
+    /// Something was queued, or the end was asked for.
     wake: Notify,
-    /// The metadata may hold nameless inodes that are not in the queue.
-    rescan: AtomicBool,
+    /// The queue became shorter.
+    room: Notify,
     stopping: AtomicBool,
-    /// Held for reading while an inode loses its name and enters the table, for writing while the metadata is searched: so a search never finds
-    /// an inode whose user it does not know.
-    naming: RwLock<()>,
     meta: Meta,
     data: Data,
-    table: Arc<Table>,
 }
 
 /// See the module's head. Dropping it ends the task.
@@ -52,25 +45,18 @@ pub struct Reaper {
 }
 
 impl Reaper {
-    /// `scan` looks for what an earlier mount left.
-    pub fn start(meta: Meta, data: Data, table: Arc<Table>, scan: bool) -> Reaper {
+    /// With `leftovers`, deletes first what earlier mounts left.
+    pub fn start(meta: Meta, data: Data, leftovers: bool) -> Reaper {
         let shared = Arc::new(Shared {
             queue: Mutex::new(VecDeque::new()),
             wake: Notify::new(),
-            rescan: AtomicBool::new(scan),
+            room: Notify::new(),
             stopping: AtomicBool::new(false),
-            naming: RwLock::new(()),
             meta,
             data,
-            table,
         });
-        let task = tokio::spawn(Arc::clone(&shared).run());
+        let task = tokio::spawn(Arc::clone(&shared).run(leftovers));
         Reaper { shared, task: Mutex::new(Some(task)) }
-    }
-
-    /// Hold this while an inode loses its name.
-    pub async fn naming(&self) -> RwLockReadGuard<'_, ()> {
-        self.shared.naming.read().await
     }
 
     /// Deletes an inode soon.
@@ -79,11 +65,22 @@ impl Reaper {
             let mut queue = self.shared.queue.lock();
             if queue.len() < QUEUE_MAX {
                 queue.push_back(ino);
-            } else {
-                self.shared.rescan.store(true, Ordering::Relaxed);
             }
         }
         self.shared.wake.notify_one();
+    }
+
+    /// Waits while too many are queued.
+    pub async fn room(&self) {
+        loop {
+            let shorter = self.shared.room.notified();
+            tokio::pin!(shorter);
+            shorter.as_mut().enable();
+            if self.shared.queue.lock().len() <= QUEUE_MAX / 2 {
+                return;
+            }
+            shorter.await;
+        }
     }
 
     /// Finishes what is queued, then ends the task.
@@ -108,7 +105,10 @@ impl Drop for Reaper {
 }
 
 impl Shared {
-    async fn run(self: Arc<Shared>) {
+    async fn run(self: Arc<Shared>, leftovers: bool) {
+        if leftovers {
+            self.delete_leftovers().await;
+        }
         loop {
             let batch: Vec<Ino> = {
                 let mut queue = self.queue.lock();
@@ -116,9 +116,8 @@ impl Shared {
                 queue.drain(..count).collect()
             };
             if !batch.is_empty() {
+                self.room.notify_waiters();
                 self.delete_all(&batch).await;
-            } else if self.rescan.swap(false, Ordering::Relaxed) && !self.stopping.load(Ordering::Relaxed) {
-                self.scan().await;
             } else if self.stopping.load(Ordering::Relaxed) {
                 return;
             } else {
@@ -127,6 +126,7 @@ impl Shared {
         }
     }
 
+    /// Whether all went well.
     async fn delete_all(&self, batch: &[Ino]) -> bool {
         let done = futures::future::join_all(batch.iter().map(|ino| self.delete(*ino))).await;
         done.into_iter().all(|done| done)
@@ -144,23 +144,17 @@ impl Shared {
         }
     }
 
-    /// Deletes what the metadata records as nameless and nothing here uses.
-    async fn scan(&self) {
+    async fn delete_leftovers(&self) {
         loop {
-            let unused: Vec<Ino> = {
-                let _no_name_is_lost_meanwhile = self.naming.write().await;
-                match self.meta.orphans(SCAN_LIMIT).await {
-                    Ok(found) => found.into_iter().filter(|ino| !self.table.keeps(*ino)).collect(),
-                    Err(error) => {
-                        tracing::warn!("looking for removed files failed: {error}");
-                        return;
-                    }
+            let found = match self.meta.orphans(SCAN_LIMIT).await {
+                Ok(found) if found.is_empty() => return,
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!("looking for files that an earlier mount removed failed: {error}");
+                    return;
                 }
             };
-            if unused.is_empty() {
-                return;
-            }
-            for batch in unused.chunks(AT_ONCE) {
+            for batch in found.chunks(AT_ONCE) {
                 if self.stopping.load(Ordering::Relaxed) || !self.delete_all(batch).await {
                     return;
                 }

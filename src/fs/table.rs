@@ -149,11 +149,6 @@ impl Table {
         inner.take_if_unused(ino)
     }
 
-    /// Whether something may still use this nameless inode.
-    pub fn keeps(&self, ino: Ino) -> bool {
-        self.inner.lock().nameless.contains_key(&ino)
-    }
-
     /// Closes everything; returns the nameless inodes.
     pub fn clear(&self) -> Vec<Ino> {
         self.closed.store(true, std::sync::atomic::Ordering::Relaxed);
@@ -187,7 +182,6 @@ mod tests {
                 (table.remove(fh), table.forgotten(Ino(7)))
             };
             assert_eq!((first, second), (None, Some(Ino(7))));
-            assert!(!table.keeps(Ino(7)));
         }
     }
 
@@ -196,7 +190,8 @@ mod tests {
         let table = table();
         assert_eq!(table.forgotten(Ino(7)), None);
         table.lost_name(Ino(7));
-        assert!(table.keeps(Ino(7)));
+        table.regained_name(Ino(7));
+        assert_eq!(table.forgotten(Ino(7)), None);
     }
 
     #[test]

@@ -269,4 +269,17 @@ mod tests {
         let refused = helper_error(Path::new("/m"), "fusermount3: user has no write access to mountpoint /m");
         assert_eq!(refused.to_string(), "mounting at \"/m\" is not permitted: user has no write access to mountpoint /m");
     }
+
+    #[test]
+    fn the_mount_program_hands_over_a_device_and_takes_the_mount_away_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = check(dir.path()).unwrap();
+        let device = mount_with_helper(&path, &options(), false).unwrap();
+        let entry = mountinfo::find(&path).unwrap().unwrap();
+        assert_eq!(entry.kind, "fuse.strongroom");
+        drop(device);
+        assert!(matches!(check(&path), Err(MountError::DeadMount(_))));
+        detach_with_helper(&entry, false).unwrap();
+        assert_eq!(mountinfo::find(&path).unwrap(), None);
+    }
 }

@@ -50,8 +50,12 @@ impl Kernel {
         CacheTimes { read_only: self.fs.read_only() }
     }
 
-    fn file_flags(&self) -> FopenFlags {
-        if self.fs.read_only() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
+    /// How a file that was opened with these flags is treated. Closing what cannot write has nothing to report, so the kernel need not say so.
+    fn file_flags(&self, flags: i32) -> FopenFlags {
+        let mut treated = FopenFlags::empty();
+        treated.set(FopenFlags::FOPEN_KEEP_CACHE, !self.fs.read_only());
+        treated.set(FopenFlags::FOPEN_NOFLUSH, flags & libc::O_ACCMODE == libc::O_RDONLY);
+        treated
     }
 
     fn dir_flags(&self) -> FopenFlags {
@@ -275,7 +279,7 @@ impl Filesystem for Kernel {
     }
 
     fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (fs, caller, number, open_flags) = (self.fs.clone(), caller(request, 0), ino(number), self.file_flags());
+        let (fs, caller, number, open_flags) = (self.fs.clone(), caller(request, 0), ino(number), self.file_flags(flags.0));
         self.runner.run(Operation::on("open", number), async move { fs.open(caller, number, flags.0).await }, move |result| match result {
             Ok(opened) => reply.opened(FileHandle(opened.fh), open_flags),
             Err(errno) => reply.error(errno),
@@ -284,7 +288,7 @@ impl Filesystem for Kernel {
 
     fn create(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, flags: i32, reply: ReplyCreate) {
         let (fs, times, caller, dir, name) = (self.fs.clone(), self.times(), caller(request, umask), ino(parent), copied(name));
-        let open_flags = self.file_flags();
+        let open_flags = self.file_flags(flags);
         self.runner.run(
             Operation::on("create", dir),
             async move { fs.create(caller, dir, &name, mode, flags).await },

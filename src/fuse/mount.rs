@@ -48,11 +48,16 @@ pub async fn mount(fs: Fs, metrics: Arc<Metrics>, options: MountOptions, mountpo
     let (ending, ended) = watch::channel(false);
     // From here on dropping it undoes the mount.
     let mounted = Mounted { entry, ended, runner };
+    let ours = mounted.entry.clone();
     std::thread::Builder::new()
         .name("strongroom-fuse".to_owned())
         .spawn(move || {
             if let Err(error) = session.run() {
                 tracing::error!("the session with the kernel ended: {error}");
+            }
+            // Its threads have ended and it is still there: nobody answers any more, so nobody should come in.
+            if let Err(error) = detach(&ours, true) {
+                tracing::error!("leaving a mount behind: {error}");
             }
             // Whoever waited may be gone.
             let _ = ending.send(true);

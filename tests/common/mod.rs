@@ -66,6 +66,20 @@ impl World {
         world
     }
 
+    /// The server ends and comes back at the same address, with another secret key if one is given.
+    pub async fn restart_server(&mut self, secret: Option<&str>) {
+        let address = self.server.local_addr();
+        let config = || {
+            let mut config = ServerConfig::new(self.dir.path().join("s3"), ACCESS_KEY, secret.unwrap_or(SECRET_KEY).into());
+            config.sync = SyncPolicy::Never;
+            config
+        };
+        let between = Server::start(ServerConfig { root: self.dir.path().join("nothing"), ..config() }).await.unwrap();
+        std::mem::replace(&mut self.server, between).shutdown().await;
+        let again = Server::start(ServerConfig { listen: address, ..config() }).await.unwrap();
+        std::mem::replace(&mut self.server, again).shutdown().await;
+    }
+
     async fn connect(&self) -> Store {
         let config = StoreConfig {
             url: "s3://bucket/volume".parse::<S3Url>().unwrap(),
@@ -74,7 +88,7 @@ impl World {
             profile: None,
             ca_bundle: None,
             path_style: None,
-            stall_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(2),
             connections_max: 16,
             retry: Retry::Forever,
         };
