@@ -8,5 +8,6 @@ mod names;
 mod reclaim;
 mod renames;
 mod requests;
+mod stack;
 mod support;
 mod xattrs;

@@ -7,7 +7,7 @@ use strongroom::meta::{ContentCommit, Ino, Meta};
 use crate::support::{CountingStore, Verb, at, count, directory, extent, file, object, open, volume};
 
 /// Makes 5,000 files in 50 directories as an unpacking tar does, in packs of 500.
-async fn unpack(meta: &Meta) -> Vec<Ino> {
+pub async fn unpack(meta: &Meta) -> Vec<Ino> {
     let mut dirs = Vec::new();
     for dir in 0..50 {
         let dir_ino = directory(meta, Ino::ROOT, &format!("directory-{dir}")).await.ino;
@@ -43,7 +43,7 @@ async fn unpack(meta: &Meta) -> Vec<Ino> {
     dirs
 }
 
-async fn list_all(meta: &Meta, dirs: &[Ino]) -> usize {
+pub async fn list_all(meta: &Meta, dirs: &[Ino]) -> usize {
     let mut count = 0;
     for dir in dirs {
         let mut cookie = 0;
@@ -66,7 +66,7 @@ async fn cold(store: &CountingStore) -> (std::sync::Arc<CountingStore>, Meta) {
 }
 
 #[tokio::test]
-async fn unpacking_five_thousand_files_and_listing_them_cold_takes_few_requests() {
+pub async fn unpacking_five_thousand_files_and_listing_them_cold_takes_few_requests() {
     let (store, meta) = volume().await;
     store.take();
     let begun = Instant::now();
