@@ -31,7 +31,7 @@ pub(super) enum Scan {
 /// A database that is open.
 pub(super) enum Backing {
     Writer(Db),
-    Follower(DbReader),
+    Follower(Box<DbReader>),
 }
 
 impl Backing {

@@ -82,7 +82,7 @@ impl Meta {
         }
         let mut rows = self.inner.scan(schema::extent_range(ino, range.start + 1), Scan::Forward).await?;
         while extents.len() < limit {
-            let Some((key, value)) = rows.next().await.map_err(|error| self.inner.noted(error))? else { break };
+            let Some((key, value)) = rows.next().await? else { break };
             let end = schema::second_of_key(&key)?;
             let row = schema::decode_extent(end, &value)?;
             if row.start >= range.end {
@@ -196,7 +196,7 @@ impl Meta {
         let mut rows = self.inner.scan(schema::extent_range(window.ino(), range.start), Scan::Forward).await?;
         let mut last_end = range.start + 1;
         for _ in 0..WINDOW_ROWS {
-            let Some((key, value)) = rows.next().await.map_err(|error| self.inner.noted(error))? else { return Ok(range.end) };
+            let Some((key, value)) = rows.next().await? else { return Ok(range.end) };
             let end = schema::second_of_key(&key)?;
             let row = schema::decode_extent(end, &value)?;
             let is_beyond = row.start > range.end;
@@ -219,7 +219,7 @@ impl Meta {
             let mut rows = self.inner.scan(schema::extent_range(inode.ino, size + 1), Scan::Backward).await?;
             let mut lowest = None;
             for _ in 0..WINDOW_ROWS {
-                let Some((key, value)) = rows.next().await.map_err(|error| self.inner.noted(error))? else {
+                let Some((key, value)) = rows.next().await? else {
                     lowest = None;
                     break;
                 };

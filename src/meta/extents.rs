@@ -3,7 +3,7 @@
 //! Promises: extents in a window never overlap; bytes that lose their extent are counted exactly once; runs that continue each other
 //! in one object become one row. Never: reads or writes the database itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use bytes::Bytes;
 
@@ -36,8 +36,8 @@ impl Window {
 
     /// A row that was read. One that the window has already is not news: what the window says of it counts.
     pub fn load(&mut self, end: u64, row: ExtentRow) {
-        if !self.stored.contains_key(&end) {
-            self.stored.insert(end, row.clone());
+        if let Entry::Vacant(entry) = self.stored.entry(end) {
+            entry.insert(row.clone());
             self.edited.insert(end, row);
         }
     }

@@ -74,7 +74,7 @@ impl Meta {
                 [(first, _), .., (last, _)] if run.len() >= RUN_LEN_MIN => {
                     let mut rows = self.inner.scan(schema::inode_range(*first, *last), Scan::Forward).await?;
                     let mut wanted = run.iter().peekable();
-                    while let Some((key, value)) = rows.next().await.map_err(|error| self.inner.noted(error))? {
+                    while let Some((key, value)) = rows.next().await? {
                         let ino = schema::ino_of_key(&key)?;
                         while wanted.next_if(|(wanted, _)| *wanted < ino).is_some() {}
                         if let Some((ino, stamp)) = wanted.next_if(|(wanted, _)| *wanted == ino) {

@@ -114,7 +114,7 @@ impl Meta {
         let mut rows = self.inner.scan(schema::listing_range(dir, after_cookie), Scan::Forward).await?;
         let mut entries = Vec::new();
         while entries.len() < limit {
-            let Some((key, value)) = rows.next().await.map_err(|error| self.inner.noted(error))? else { break };
+            let Some((key, value)) = rows.next().await? else { break };
             entries.push(schema::decode_listing(schema::second_of_key(&key)?, &value)?);
         }
         let listed = entries

@@ -48,7 +48,7 @@ impl Meta {
         let mut rows = self.inner.scan(Table::Orphan.all(), Scan::Forward).await?;
         let mut orphans = Vec::new();
         while orphans.len() < limit {
-            let Some((key, value)) = rows.next().await.map_err(|error| self.inner.noted(error))? else { break };
+            let Some((key, value)) = rows.next().await? else { break };
             if schema::decode_orphan(&value)? != self.inner.session_number {
                 orphans.push(schema::ino_of_key(&key)?);
             }
@@ -69,7 +69,7 @@ impl Meta {
         let mut rows = self.inner.scan(schema::garbage_range(before_unix_seconds), Scan::Durable).await?;
         let mut garbage = Vec::new();
         while garbage.len() < limit {
-            let Some((key, _)) = rows.next().await.map_err(|error| self.inner.noted(error))? else { break };
+            let Some((key, _)) = rows.next().await? else { break };
             let (died_unix_seconds, object) = schema::garbage_of_key(&key)?;
             // Forgotten, which is not durable yet: the durable state still lists it.
             if self.stored_object(object).await?.is_none() {
@@ -106,7 +106,7 @@ impl Meta {
         let mut rows = self.inner.scan(Table::Sparse.all(), Scan::Forward).await?;
         let mut candidates = Vec::new();
         while candidates.len() < limit {
-            let Some((key, _)) = rows.next().await.map_err(|error| self.inner.noted(error))? else { break };
+            let Some((key, _)) = rows.next().await? else { break };
             let object = schema::object_of_key(&key)?;
             candidates.push((self.object_id(object).await?, self.members(object).await?));
         }

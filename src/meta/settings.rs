@@ -30,10 +30,13 @@ const MANIFEST_POLL: Duration = Duration::from_secs(60);
 const FOLLOWER_POLL: Duration = Duration::from_secs(5);
 /// How often a running compaction looks at its own state. It runs only while there is work.
 const COMPACTION_POLL: Duration = Duration::from_millis(500);
+/// A running compaction says this often that it is alive; one that has not for three times as long was left by a mount that ended, and
+/// is taken up again.
+const COMPACTION_HEARTBEAT: Duration = Duration::from_secs(5);
 /// SlateDB's own bound on WALs before the memtable goes out; ours (`upkeep`) is lower.
 const WAL_FLUSHES_MAX: u64 = 4096;
 /// Nothing younger is collected: followers may still be reading it.
-const COLLECT_AGE_MIN: Duration = Duration::from_secs(15 * 60);
+pub(super) const COLLECT_AGE_MIN: Duration = Duration::from_secs(15 * 60);
 /// L0 tables that one compaction takes at least.
 pub(super) const COMPACT_L0_MIN: usize = 4;
 /// L0 tables at which writes have to wait for compaction.
@@ -108,12 +111,14 @@ impl Sizes {
         CompactorOptions {
             poll_interval: COMPACTION_POLL,
             commit_compacted_interval: COMPACTION_POLL,
+            worker_heartbeat_timeout: COMPACTION_HEARTBEAT * 3,
             max_concurrent_compactions: 1,
             scheduler_options: HashMap::from([("min_compaction_sources".into(), COMPACT_L0_MIN.to_string())]),
             object_store_max_retries: None,
             worker: Some(CompactionWorkerOptions {
                 max_concurrent_compactions: 1,
                 compactions_poll_interval: COMPACTION_POLL,
+                heartbeat_interval: COMPACTION_HEARTBEAT,
                 max_sst_size: self.table as usize,
                 max_fetch_tasks: 1,
                 bytes_to_fetch: 64 * 1024,
@@ -127,8 +132,8 @@ impl Sizes {
 }
 
 /// What may be collected. WAL fences stay: a fence that is gone would let a writer that was fenced off write again.
-pub(super) fn collector() -> GarbageCollectorOptions {
-    let directory = Some(GarbageCollectorDirectoryOptions { interval: None, min_age: COLLECT_AGE_MIN, dry_run: false });
+pub(super) fn collector(min_age: Duration) -> GarbageCollectorOptions {
+    let directory = Some(GarbageCollectorDirectoryOptions { interval: None, min_age, dry_run: false });
     GarbageCollectorOptions {
         manifest_options: directory,
         wal_options: directory,

@@ -36,6 +36,8 @@ const WAL_OBJECTS_MAX: u64 = 512;
 /// Garbage collection: first this long after opening, then this often, and only if something was written since.
 const COLLECT_FIRST: Duration = Duration::from_secs(60);
 const COLLECT_EVERY: Duration = Duration::from_secs(10 * 60);
+/// The pause after a job that failed, or that changed nothing.
+const PAUSE: Duration = Duration::from_secs(30);
 /// A compaction that takes longer is stopped; the next one takes up what it did.
 const COMPACTION_TIME_MAX: Duration = Duration::from_secs(30 * 60);
 
@@ -84,13 +86,15 @@ pub(super) async fn run(inner: Weak<Inner>) {
                 upkeep.running.spawn(async move { job.run(db, store, sizes, stopped).await })
             })
         };
-        match work {
-            // One job at a time. If it panics that is logged by the runtime, and the next look tries again.
-            Some(job) => {
-                let _ended = job.await;
-            }
-            None => tokio::time::sleep(LOOK_EVERY).await,
-        }
+        let pause = match work {
+            // One job at a time. One that failed (or panicked, which the runtime logs) is not tried again at once.
+            Some(job) => match job.await {
+                Ok(Outcome::Done) => Duration::ZERO,
+                Ok(Outcome::Useless) | Err(_) => PAUSE,
+            },
+            None => LOOK_EVERY,
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -99,6 +103,13 @@ enum Job {
     Compact,
     Collect,
     FlushMemtable,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// It failed, or there was nothing for it to do after all.
+    Useless,
 }
 
 struct Seen {
@@ -134,17 +145,18 @@ impl Seen {
 }
 
 impl Job {
-    async fn run(self, db: Db, store: Arc<dyn ObjectStore>, sizes: Sizes, stopped: CancellationToken) {
+    async fn run(self, db: Db, store: Arc<dyn ObjectStore>, sizes: Sizes, stopped: CancellationToken) -> Outcome {
         let begun = Instant::now();
         let work = async {
             match self {
                 Job::Compact => compact(&db, store, &sizes, &stopped).await,
                 Job::Collect => {
-                    let collector = GarbageCollectorBuilder::new(DB_PATH, store).with_options(settings::collector()).build();
-                    collector.run_gc_once().await;
-                    Ok(())
+                    collect(store, settings::COLLECT_AGE_MIN).await;
+                    Ok(Outcome::Done)
                 }
-                Job::FlushMemtable => db.flush_with_options(FlushOptions { flush_type: FlushType::MemTable }).await,
+                Job::FlushMemtable => {
+                    db.flush_with_options(FlushOptions { flush_type: FlushType::MemTable }).await.map(|()| Outcome::Done)
+                }
             }
         };
         // A compaction stops itself, so that nothing of it goes on.
@@ -152,18 +164,31 @@ impl Job {
             Job::Compact => work.await,
             Job::Collect | Job::FlushMemtable => match stopped.run_until_cancelled(work).await {
                 Some(result) => result,
-                None => return,
+                None => return Outcome::Useless,
             },
         };
         match result {
-            Ok(()) => tracing::debug!(job = ?self, elapsed_ms = begun.elapsed().as_millis() as u64, "metadata upkeep"),
-            Err(error) => tracing::warn!(job = ?self, "metadata upkeep failed, it will be tried again: {error}"),
+            Ok(outcome) => {
+                tracing::debug!(job = ?self, ?outcome, elapsed_ms = begun.elapsed().as_millis() as u64, "metadata upkeep");
+                outcome
+            }
+            Err(error) => {
+                tracing::warn!(job = ?self, "metadata upkeep failed, it will be tried again: {error}");
+                Outcome::Useless
+            }
         }
     }
 }
 
+/// Deletes what the database no longer names, if it is old enough.
+async fn collect(store: Arc<dyn ObjectStore>, min_age: Duration) {
+    let collector = GarbageCollectorBuilder::new(DB_PATH, store).with_options(settings::collector(min_age)).build();
+    collector.run_gc_once().await;
+}
+
 /// Runs a compactor until it finds nothing more to do.
-async fn compact(db: &Db, store: Arc<dyn ObjectStore>, sizes: &Sizes, stopped: &CancellationToken) -> Result<(), slatedb::Error> {
+async fn compact(db: &Db, store: Arc<dyn ObjectStore>, sizes: &Sizes, stopped: &CancellationToken) -> Result<Outcome, slatedb::Error> {
+    let tables = db.manifest().l0().len();
     let idle = Arc::new(Notify::new());
     let compactor = CompactorBuilder::new(DB_PATH, store)
         .with_options(sizes.compactor())
@@ -184,11 +209,12 @@ async fn compact(db: &Db, store: Arc<dyn ObjectStore>, sizes: &Sizes, stopped: &
         return Err(error);
     }
     compactor.stop().await?;
-    if !stopped.is_cancelled() {
-        // The writer learns at once that tables went away: it may be waiting for that.
-        db.refresh_manifest().await?;
+    if stopped.is_cancelled() {
+        return Ok(Outcome::Useless);
     }
-    Ok(())
+    // The writer learns at once that tables went away: it may be waiting for that.
+    db.refresh_manifest().await?;
+    Ok(if db.manifest().l0().len() < tables { Outcome::Done } else { Outcome::Useless })
 }
 
 /// SlateDB's own scheduler, and word when it has nothing more to propose.
@@ -226,3 +252,7 @@ impl CompactionScheduler for UntilIdleScheduler {
         self.scheduler.validate(state, spec)
     }
 }
+
+#[cfg(test)]
+#[path = "upkeep_tests.rs"]
+mod tests;

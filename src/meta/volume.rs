@@ -1,8 +1,11 @@
 //! Opening and closing the metadata of one volume.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -12,7 +15,7 @@ use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
     FileKind, Ino, Inode, MetaError, SessionId, Timestamp, Totals,
-    backing::Backing,
+    backing::{Backing, Rows, Scan},
     cache::Caches,
     durability::{self, SharedDurability},
     ids::{self, FIRST_ID, Ids},
@@ -88,9 +91,10 @@ impl Inner {
         self.backing.get(key).await.map_err(|error| self.noted(error))
     }
 
-    pub async fn scan(&self, range: std::ops::Range<Vec<u8>>, scan: super::backing::Scan) -> Result<super::backing::Rows, MetaError> {
+    pub async fn scan(&self, range: Range<Vec<u8>>, scan: Scan) -> Result<NotedRows<'_>, MetaError> {
         self.check()?;
-        self.backing.scan(range, scan).await.map_err(|error| self.noted(error))
+        let rows = self.backing.scan(range, scan).await.map_err(|error| self.noted(error))?;
+        Ok(NotedRows { rows, inner: self })
     }
 
     pub fn upkeep(&self) -> Option<&Upkeep> {
@@ -99,6 +103,18 @@ impl Inner {
 
     pub fn durable_sequence(&self) -> u64 {
         self.durability.durable().max(self.status.borrow().durable_seq)
+    }
+}
+
+/// The rows of a scan.
+pub(super) struct NotedRows<'a> {
+    rows: Rows,
+    inner: &'a Inner,
+}
+
+impl NotedRows<'_> {
+    pub async fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, MetaError> {
+        self.rows.next().await.map_err(|error| self.inner.noted(error))
     }
 }
 
@@ -184,7 +200,7 @@ impl Meta {
             .build()
             .await?;
         let status = reader.subscribe();
-        let opened = Opened::read(Backing::Follower(reader)).await?;
+        let opened = Opened::read(Backing::Follower(Box::new(reader))).await?;
         let inner = Inner {
             backing: opened.backing,
             // The writer's changes arrive under it, so nothing is kept above SlateDB's own cache.

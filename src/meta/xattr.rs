@@ -67,7 +67,7 @@ impl Meta {
         }
         let mut rows = self.inner.scan(schema::xattr_range(ino), Scan::Forward).await?;
         let mut names = Vec::new();
-        while let Some((key, _)) = rows.next().await.map_err(|error| self.inner.noted(error))? {
+        while let Some((key, _)) = rows.next().await? {
             names.push(schema::name_of_key(&key)?);
         }
         Ok(names)

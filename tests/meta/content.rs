@@ -1,5 +1,7 @@
 //! Extents: committing, replacing, cutting, holes.
 
+use std::slice::from_ref;
+
 use bytes::Bytes;
 use strongroom::meta::{ContentCommit, Extent, ExtentSource, Ino, Meta, MetaError, NewObject};
 
@@ -29,7 +31,7 @@ async fn a_pack_of_a_thousand_files_is_one_batch() {
     let pack = object(&meta, 0, 1000 * 100);
     let commits: Vec<_> =
         inos.iter().zip(0..).map(|(ino, number)| commit(*ino, vec![extent(0, 100, &pack, number * 100)], 100)).collect();
-    meta.commit_content(&[pack.clone()], &commits).await.unwrap();
+    meta.commit_content(from_ref(&pack), &commits).await.unwrap();
     meta.flush().await.unwrap();
     assert_eq!(meta.generation(), before + 1);
     assert_eq!(meta.totals().bytes, 100_000);
@@ -46,10 +48,10 @@ async fn new_extents_replace_what_they_overlap() {
     let (_store, meta) = volume().await;
     let ino = file(&meta, Ino::ROOT, "file").await.ino;
     let (a, b) = (object(&meta, 0, 1000), object(&meta, 1, 300));
-    meta.commit_content(&[a.clone()], &[commit(ino, vec![extent(0, 1000, &a, 0)], 1000)]).await.unwrap();
+    meta.commit_content(from_ref(&a), &[commit(ino, vec![extent(0, 1000, &a, 0)], 1000)]).await.unwrap();
     // One in the middle, one over the end.
     let parts = vec![extent(200, 100, &b, 0), extent(900, 200, &b, 100)];
-    meta.commit_content(&[b.clone()], &[commit(ino, parts, 1100)]).await.unwrap();
+    meta.commit_content(from_ref(&b), &[commit(ino, parts, 1100)]).await.unwrap();
     let expected =
         [extent(0, 200, &a, 0), extent(200, 100, &b, 0), extent(300, 600, &a, 300), extent(900, 200, &b, 100)];
     assert_eq!(all(&meta, ino).await, expected);
@@ -64,7 +66,7 @@ async fn new_extents_replace_what_they_overlap() {
     // Two parts of one commit for the same file count one after the other.
     let c = object(&meta, 2, 20);
     let twice = [commit(ino, vec![extent(0, 10, &c, 0)], 1100), commit(ino, vec![extent(5, 10, &c, 10)], 1100)];
-    meta.commit_content(&[c.clone()], &twice).await.unwrap();
+    meta.commit_content(from_ref(&c), &twice).await.unwrap();
     assert_eq!(all(&meta, ino).await[..3], [extent(0, 5, &c, 0), extent(5, 10, &c, 10), extent(15, 185, &a, 15)]);
     assert_eq!((live(&meta, &a).await, live(&meta, &c).await), (785, 15));
 }
@@ -75,7 +77,7 @@ async fn extents_that_continue_each_other_become_one() {
     let ino = file(&meta, Ino::ROOT, "file").await.ino;
     let a = object(&meta, 0, 1000);
     let parts = (0..10).map(|part| extent(part * 100, 50, &a, part * 50)).chain([extent(950, 50, &a, 500)]);
-    meta.commit_content(&[a.clone()], &[commit(ino, parts.collect(), 1000)]).await.unwrap();
+    meta.commit_content(from_ref(&a), &[commit(ino, parts.collect(), 1000)]).await.unwrap();
     assert_eq!(all(&meta, ino).await.last(), Some(&extent(900, 100, &a, 450)));
     // In a later commit too, on both sides.
     meta.commit_content(&[], &[commit(ino, vec![extent(1000, 10, &a, 550), extent(890, 10, &a, 440)], 1010)]).await.unwrap_err();
@@ -106,7 +108,7 @@ async fn truncate_cuts_and_grows() {
     let (_store, meta) = volume().await;
     let ino = file(&meta, Ino::ROOT, "file").await.ino;
     let a = object(&meta, 0, 1000);
-    meta.commit_content(&[a.clone()], &[commit(ino, vec![extent(0, 400, &a, 0), extent(500, 500, &a, 500)], 1000)]).await.unwrap();
+    meta.commit_content(from_ref(&a), &[commit(ino, vec![extent(0, 400, &a, 0), extent(500, 500, &a, 500)], 1000)]).await.unwrap();
     let cut = meta.truncate(ino, 600, at(40), at(41)).await.unwrap();
     assert_eq!((cut.size, cut.allocated, cut.mtime, cut.ctime), (600, 500, at(40), at(41)));
     assert_eq!(all(&meta, ino).await, [extent(0, 400, &a, 0), extent(500, 100, &a, 500)]);
@@ -127,7 +129,7 @@ async fn holes_keep_the_size() {
     let (_store, meta) = volume().await;
     let ino = file(&meta, Ino::ROOT, "file").await.ino;
     let a = object(&meta, 0, 1000);
-    meta.commit_content(&[a.clone()], &[commit(ino, vec![extent(0, 1000, &a, 0)], 1000)]).await.unwrap();
+    meta.commit_content(from_ref(&a), &[commit(ino, vec![extent(0, 1000, &a, 0)], 1000)]).await.unwrap();
     meta.punch_hole(ino, 100..300, at(40), at(41)).await.unwrap();
     meta.punch_hole(ino, 900..5000, at(40), at(41)).await.unwrap();
     meta.punch_hole(ino, 2000..5000, at(50), at(51)).await.unwrap();
@@ -163,15 +165,15 @@ async fn what_a_commit_names_must_be_recorded_and_alive() {
     let (a, unknown) = (object(&meta, 0, 10), object(&meta, 9, 10));
     let whole = |object: &NewObject| [commit(ino, vec![extent(0, 10, object, 0)], 10)];
     assert!(matches!(meta.commit_content(&[], &whole(&unknown)).await, Err(MetaError::Store(_))));
-    meta.commit_content(&[a.clone()], &whole(&a)).await.unwrap();
+    meta.commit_content(from_ref(&a), &whole(&a)).await.unwrap();
     meta.truncate(ino, 0, at(40), at(40)).await.unwrap();
-    assert!(matches!(meta.commit_content(&[a.clone()], &whole(&a)).await, Err(MetaError::Store(_))));
+    assert!(matches!(meta.commit_content(from_ref(&a), &whole(&a)).await, Err(MetaError::Store(_))));
     assert!(all(&meta, ino).await.is_empty());
     let beyond = [commit(ino, vec![extent(0, 10, &a, 0)], 9)];
     assert!(matches!(meta.commit_content(&[], &beyond).await, Err(MetaError::Limit(_))));
     let mut foreign = object(&meta, 0, 10);
     foreign.object.session.0[0] ^= 1;
-    assert!(matches!(meta.commit_content(&[foreign.clone()], &[]).await, Err(MetaError::Store(_))));
+    assert!(matches!(meta.commit_content(from_ref(&foreign), &[]).await, Err(MetaError::Store(_))));
     assert!(!meta.knows_object(foreign.object).await.unwrap());
     assert_eq!(meta.object(foreign.object).await.unwrap(), None);
 }
@@ -183,7 +185,7 @@ async fn shredded(meta: &Meta, ino: Ino, number: u64) -> NewObject {
     for chunk in (0..COUNT).collect::<Vec<_>>().chunks(4096) {
         let parts: Vec<_> = chunk.iter().map(|part| extent(part * 8192, 4096, &shreds, (COUNT - 1 - part) * 4096)).collect();
         let size = (chunk.last().unwrap() + 1) * 8192;
-        meta.commit_content(&[shreds.clone()], &[commit(ino, parts, size)]).await.unwrap();
+        meta.commit_content(from_ref(&shreds), &[commit(ino, parts, size)]).await.unwrap();
     }
     shreds
 }
@@ -205,7 +207,7 @@ async fn very_large_changes_come_out_exact() {
 
     // One extent over nearly all of it.
     let whole = object(&meta, 1, size);
-    meta.commit_content(&[whole.clone()], &[commit(ino, vec![extent(2000, size - 100_000, &whole, 0)], size)]).await.unwrap();
+    meta.commit_content(from_ref(&whole), &[commit(ino, vec![extent(2000, size - 100_000, &whole, 0)], size)]).await.unwrap();
     let now = all(&meta, ino).await;
     assert_eq!((now[0].offset, now[0].len), (0, 1000));
     assert_eq!(now[1], extent(2000, size - 100_000, &whole, 0));

@@ -1,6 +1,9 @@
 //! Garbage, sparse objects, sessions.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    slice::from_ref,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use strongroom::meta::{ContentCommit, Ino, Meta, NewObject, SessionId};
 
@@ -10,7 +13,7 @@ async fn whole(meta: &Meta, name: &str, number: u64) -> (Ino, NewObject) {
     let ino = file(meta, Ino::ROOT, name).await.ino;
     let object = object(meta, number, 1000);
     let commit = ContentCommit { ino, extents: vec![extent(0, 1000, &object, 0)], size: 1000, mtime: None, ctime: None };
-    meta.commit_content(&[object.clone()], &[commit]).await.unwrap();
+    meta.commit_content(from_ref(&object), &[commit]).await.unwrap();
     (ino, object)
 }
 
@@ -65,7 +68,7 @@ async fn objects_below_half_live_are_offered_for_repacking() {
     // Repacking is a commit that names the bytes elsewhere.
     let packed = crate::support::object(&meta, 1, 499);
     let commit = ContentCommit { ino, extents: vec![extent(1, 499, &packed, 0)], size: 500, mtime: None, ctime: None };
-    meta.commit_content(&[packed.clone()], &[commit]).await.unwrap();
+    meta.commit_content(from_ref(&packed), &[commit]).await.unwrap();
     assert!(meta.repack_candidates(10).await.unwrap().is_empty());
     assert_eq!(meta.object(object.object).await.unwrap().unwrap().live_bytes, 0);
     assert_eq!(get(&meta, ino).await.mtime, at(20));
@@ -90,7 +93,7 @@ async fn members_of_a_pack_are_remembered() {
             ctime: None,
         })
         .collect();
-    meta.commit_content(&[pack.clone()], &commits[..15]).await.unwrap();
+    meta.commit_content(from_ref(&pack), &commits[..15]).await.unwrap();
     meta.commit_content(&[], &commits[15..]).await.unwrap();
     for ino in &inos[..11] {
         meta.truncate(*ino, 0, at(20), at(20)).await.unwrap();
