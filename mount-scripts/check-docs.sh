@@ -14,11 +14,13 @@ for page in README.md docs/*.md; do
         [ -z "$target" ] || [ -e "$(dirname "$page")/$target" ] || complain "$page: the link $link leads nowhere"
     done < <(grep -oE '\]\([^)]+\)' "$page" | sed -E 's/^\]\(//; s/\)$//' | grep -vE '^[a-z]+:' || true)
     # Files of the repository, named in backticks
+    # shellcheck disable=SC2016
     while IFS= read -r path; do
         [ -e "$path" ] || complain "$page: there is no $path"
     done < <(grep -oE '`(src|tests|mount-scripts|docs|benches)/[A-Za-z0-9_./@-]+`' "$page" | tr -d '`' || true)
 done
 
+# shellcheck disable=SC2016
 # Each test that semantics.md names (three words or more, joined by underscores) exists.
 if [ -e docs/semantics.md ]; then
     while IFS= read -r name; do

@@ -59,19 +59,30 @@ step() {
     summary+=("$(printf '%-8s %5d s  %s' "$outcome" $((SECONDS - began)) "$name")")
 }
 
+# shellcheck disable=SC2317  # called through step
 scripts() {
     shellcheck -x mount-scripts/*.sh mount-scripts/mount.strongroom mount-scripts/examples/*.sh .ci/run
 }
 
-# Nothing may be left behind: no mount, no process of ours.
+# Mounts and processes of Strongroom on this machine.
+running() {
+    grep ' fuse\.strongroom ' /proc/mounts | cut -d' ' -f1,2 || true
+    pgrep -a -x strongroom || true
+}
+
+# Nothing may be left behind that was not there before.
+# shellcheck disable=SC2317  # called through step
 leftovers() {
-    local left=0
-    if grep ' fuse\.strongroom ' /proc/mounts; then left=1; fi
-    if pgrep -a -x strongroom; then left=1; fi
-    return $left
+    local now
+    now=$(running)
+    if [ "$now" != "$running_before" ]; then
+        printf 'left behind:\n%s\n' "$now"
+        return 1
+    fi
 }
 
 install_missing
+running_before=$(running)
 step 'format' cargo fmt --check
 step 'lints' cargo clippy --all-targets --locked -- -D warnings
 step 'scripts' scripts
