@@ -1,0 +1,126 @@
+//! A mount in the background: ready when the command returns, errors on the terminal before.
+
+use std::{fs, os::unix::fs::MetadataExt, process::Command, time::Duration};
+
+use strongroom::cli::exit::Exit;
+
+use crate::{
+    harness::{Site, Transport},
+    support::{BackgroundMount, assert_refused, printed, text},
+};
+
+#[test]
+fn mount_returns_when_the_mount_answers_and_umount_when_all_is_durable_and_the_process_gone() {
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "first");
+    mount.mount(&site, &[]);
+    fs::write(mount.dir.join("file"), vec![3; 5 << 20]).unwrap();
+    let pid = mount.pid(&site);
+    mount.umount(&site);
+    assert!(!fs::exists(format!("/proc/{pid}/stat")).unwrap());
+    assert!(!mount.dir.join("file").exists());
+
+    let again = BackgroundMount::prepare(&site, "second");
+    again.mount(&site, &["--read-only"]);
+    assert_eq!(fs::read(again.dir.join("file")).unwrap(), vec![3; 5 << 20]);
+    again.umount(&site);
+    assert!(mount.log().contains("everything is durable"), "{}", mount.log());
+}
+
+#[test]
+fn a_mount_in_the_background_holds_none_of_its_callers_streams_and_no_directory() {
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "streams");
+    let start = site.scratch("start");
+    // `output` returns only at the end of both pipes.
+    let output = mount.command(&site, &[]).current_dir(&start).output().unwrap();
+    assert_eq!(printed(&output), "");
+    assert!(output.stderr.is_empty());
+    let pid = mount.pid(&site);
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), std::path::Path::new("/"));
+    mount.umount(&site);
+}
+
+#[test]
+fn umount_follows_a_drain_that_fusermount_began() {
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "drain");
+    mount.mount(&site, &[]);
+    site.server()
+        .set_faults(strongroom::server::Faults {
+            bandwidth: Some(8_000_000),
+            ..Default::default()
+        })
+        .unwrap();
+    fs::write(mount.dir.join("file"), vec![9; 16 << 20]).unwrap();
+    let pid = mount.pid(&site);
+    assert!(Command::new("fusermount3").arg("-u").arg(&mount.dir).status().unwrap().success());
+    let mut follow = site.strongroom(&["umount", text(&mount.dir), "--state-dir", text(&mount.state)]);
+    printed(&follow.command.output().unwrap());
+    assert!(!fs::exists(format!("/proc/{pid}/stat")).unwrap());
+}
+
+#[test]
+fn a_signal_unmounts_and_drains() {
+    let site = Site::start(Transport::Plain);
+    let mut mount = site.mount();
+    fs::write(mount.dir.join("file"), vec![5; 2 << 20]).unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(mount.pid()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(mount.wait_gone(), 0, "{}", mount.log_text());
+    assert!(!mount.is_mounted());
+    let again = site.mount();
+    assert_eq!(fs::read(again.dir.join("file")).unwrap(), vec![5; 2 << 20]);
+    again.unmount();
+}
+
+#[test]
+fn a_mount_whose_process_was_killed_is_cleared_away_and_not_called_durable() {
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "killed");
+    mount.mount(&site, &[]);
+    let pid = i32::try_from(mount.pid(&site)).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    while fs::metadata(&mount.dir).is_ok() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut umount = site.strongroom(&["umount", text(&mount.dir)]);
+    assert_refused(&mut umount.command, Exit::NotDurable, &["had died"]);
+    let parent = fs::metadata(mount.dir.parent().unwrap()).unwrap().dev();
+    assert_eq!(fs::metadata(&mount.dir).unwrap().dev(), parent);
+}
+
+#[test]
+fn mount_8_mounts_through_the_helper() {
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "helper");
+    let bin = site.scratch("bin");
+    std::os::unix::fs::symlink(crate::harness::BINARY, bin.join("strongroom")).unwrap();
+    let options = format!(
+        "rw,noexec,passphrase-file={},state-dir={},memory=256MiB,_netdev,nofail,x-systemd.automount",
+        text(&site.path().join("pass")),
+        text(&mount.state)
+    );
+    let helper = |options: &str| {
+        let mut command = site.strongroom(&[]).command;
+        let environment: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+        command = Command::new("mount-scripts/mount.strongroom");
+        for (name, value) in environment {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let path = format!("{}:{}", text(&bin), std::env::var("PATH").unwrap());
+        command.env("PATH", path).args([&site.url(), text(&mount.dir), "-o", options]);
+        command.output().unwrap()
+    };
+    assert_eq!(helper("frobnicate").status.code(), Some(1));
+    assert_eq!(helper("passphrase-file=/dev/zero").status.code(), Some(1));
+    printed(&helper(&options));
+    assert_eq!(mount.status(&site)["memory"]["limit_bytes"], 256 << 20);
+    let table = fs::read_to_string("/proc/self/mounts").unwrap();
+    let line = table.lines().find(|line| line.contains(text(&mount.dir))).unwrap();
+    assert!(line.starts_with(&site.url()) && line.contains("fuse.strongroom") && line.contains("noexec"), "{line}");
+    mount.umount(&site);
+}

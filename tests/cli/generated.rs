@@ -1,0 +1,67 @@
+//! Help, manual pages, completions and the table of exit codes come from one definition.
+
+use std::fs;
+
+use strongroom::cli::exit::Exit;
+
+use crate::support::{printed, strongroom, text};
+
+const COMMANDS: [&str; 8] = ["init", "mount", "umount", "status", "demo", "serve", "key", "info"];
+
+#[test]
+fn help_answers_for_every_command() {
+    let all = printed(&strongroom(&["--help"]).output().unwrap());
+    for command in COMMANDS {
+        assert!(all.contains(&format!("\n  {command} ")), "{command}: {all}");
+        let help = printed(&strongroom(&[command, "--help"]).output().unwrap());
+        assert!(help.contains("Usage: strongroom"), "{command}: {help}");
+        assert!(!help.contains("todo"), "{command}: {help}");
+    }
+    assert!(printed(&strongroom(&["--version"]).output().unwrap()).starts_with("strongroom "));
+}
+
+#[test]
+fn every_option_is_explained() {
+    for command in ["init", "mount", "umount", "status", "demo", "serve", "info"] {
+        let help = printed(&strongroom(&[command, "-h"]).output().unwrap());
+        let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
+        for option in options {
+            let explained = option.trim().split("  ").filter(|part| !part.is_empty()).count() > 1;
+            // A long option is explained on its next line.
+            let next = help.lines().skip_while(|line| *line != option).nth(1).unwrap_or_default();
+            assert!(explained || next.starts_with("          "), "{command}: {option}");
+        }
+    }
+}
+
+#[test]
+fn manual_pages_are_made_for_every_command_with_the_exit_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    printed(&strongroom(&["man", text(dir.path())]).output().unwrap());
+    for page in COMMANDS.map(|command| format!("strongroom-{command}.1")) {
+        let page = fs::read_to_string(dir.path().join(&page)).expect(&page);
+        assert!(page.contains("EXIT STATUS"));
+        for exit in Exit::ALL {
+            assert!(page.contains(&format!("\\fB{}\\fR", exit.code())), "{exit:?}");
+        }
+    }
+    assert!(dir.path().join("strongroom.1").exists());
+    assert!(dir.path().join("strongroom-key-add.1").exists());
+}
+
+#[test]
+fn completions_are_made_for_every_shell() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = printed(&strongroom(&["completions", shell]).output().unwrap());
+        assert!(script.contains("--durability") || script.contains("durability"), "{shell}");
+    }
+}
+
+#[test]
+fn the_documented_exit_codes_are_those_of_the_program() {
+    let page = fs::read_to_string("docs/operations.md").expect("docs/operations.md");
+    for exit in Exit::ALL {
+        let row = format!("| {} | {} |", exit.code(), exit.meaning());
+        assert!(page.contains(&row), "docs/operations.md lacks: {row}");
+    }
+}

@@ -1,0 +1,77 @@
+//! One writer at a time; a drain is waited for; a dead holder is not.
+
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use strongroom::{cli::exit::Exit, server::Faults};
+
+use crate::{
+    harness::{Site, Transport},
+    support::{BackgroundMount, assert_refused},
+};
+
+#[test]
+fn a_second_writer_is_refused_and_told_who_has_it_while_readers_are_let_in() {
+    let site = Site::start(Transport::Plain);
+    let first = BackgroundMount::prepare(&site, "first");
+    first.mount(&site, &[]);
+    let pid = first.pid(&site);
+    let second = BackgroundMount::prepare(&site, "second");
+    let words = [&*format!("process {pid} on "), "--takeover", "--read-only"];
+    assert_refused(&mut second.command(&site, &[]), Exit::Held, &words);
+    second.mount(&site, &["--read-only"]);
+    second.umount(&site);
+    first.umount(&site);
+}
+
+#[test]
+fn the_lease_of_a_process_that_was_killed_here_is_taken_at_once() {
+    let site = Site::start(Transport::Plain);
+    site.mount().kill();
+    let began = Instant::now();
+    let next = BackgroundMount::prepare(&site, "next");
+    next.mount(&site, &[]);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    next.umount(&site);
+}
+
+#[test]
+fn a_mount_started_while_another_drains_waits_and_says_so() {
+    let site = Site::start(Transport::Plain);
+    let first = BackgroundMount::prepare(&site, "first");
+    first.mount(&site, &[]);
+    let slow = Faults {
+        bandwidth: Some(6_000_000),
+        ..Faults::default()
+    };
+    site.server().set_faults(slow).unwrap();
+    fs::write(first.dir.join("file"), vec![1; 24 << 20]).unwrap();
+    assert!(Command::new("fusermount3").arg("-u").arg(&first.dir).status().unwrap().success());
+    let second = BackgroundMount::prepare(&site, "second");
+    let output = second.command(&site, &[]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("waiting until process"), "{said}");
+    site.server().set_faults(Faults::default()).unwrap();
+    assert_eq!(fs::read(second.dir.join("file")).unwrap(), vec![1; 24 << 20]);
+    second.umount(&site);
+}
+
+#[test]
+fn a_holder_that_lost_its_volume_stops_and_says_so() {
+    let site = Site::start(Transport::Plain);
+    let mut first = site.mount();
+    fs::write(first.dir.join("kept"), b"kept").unwrap();
+    fs::File::open(first.dir.join("kept")).unwrap().sync_all().unwrap();
+    let second = BackgroundMount::prepare(&site, "second");
+    second.mount(&site, &["--takeover"]);
+    assert_eq!(fs::read(second.dir.join("kept")).unwrap(), b"kept");
+    // It notices at its next renewal at the latest, 30 s.
+    assert_eq!(first.wait_gone(), i32::from(Exit::TakenOver.code()), "{}", first.log_text());
+    assert!(!first.is_mounted());
+    fs::write(second.dir.join("new"), b"new").unwrap();
+    second.umount(&site);
+}
