@@ -114,8 +114,8 @@ fn draining_from(dir: &Path, state_dir: Option<&Path>) -> Option<PathBuf> {
 
 /// A mount whose process was killed still stands in the kernel's table; take it out, but say that it did not drain.
 fn clear_dead_mount(dir: &Path, not_ours: CliError) -> Result<(), CliError> {
-    let dead =
-        std::fs::metadata(dir).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
+    // Unlike `stat`, this is never answered from the kernel's cache.
+    let dead = nix::sys::statvfs::statvfs(dir) == Err(nix::errno::Errno::ENOTCONN);
     if !dead || !mountpoint::is_fuse_mount(dir) {
         return Err(not_ours);
     }

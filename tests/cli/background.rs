@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command, time::Duration};
 
-use strongroom::cli::exit::Exit;
+use strongroom::cli::{exit::Exit, lease::Process};
 
 use crate::{
     harness::{Site, Transport},
@@ -17,7 +17,7 @@ fn mount_returns_when_the_mount_answers_and_umount_when_all_is_durable_and_the_p
     fs::write(mount.dir.join("file"), vec![3; 5 << 20]).unwrap();
     let pid = mount.pid(&site);
     mount.umount(&site);
-    assert!(!fs::exists(format!("/proc/{pid}/stat")).unwrap());
+    assert!(Process::of(pid.try_into().unwrap()).is_none());
     assert!(!mount.dir.join("file").exists());
 
     let again = BackgroundMount::prepare(&site, "second");
@@ -57,7 +57,7 @@ fn umount_follows_a_drain_that_fusermount_began() {
     assert!(Command::new("fusermount3").arg("-u").arg(&mount.dir).status().unwrap().success());
     let mut follow = site.strongroom(&["umount", text(&mount.dir), "--state-dir", text(&mount.state)]);
     printed(&follow.command.output().unwrap());
-    assert!(!fs::exists(format!("/proc/{pid}/stat")).unwrap());
+    assert!(Process::of(pid.try_into().unwrap()).is_none());
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_mount_whose_process_was_killed_is_cleared_away_and_not_called_durable() {
     mount.mount(&site, &[]);
     let pid = i32::try_from(mount.pid(&site)).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-    while fs::metadata(&mount.dir).is_ok() {
+    while nix::sys::statvfs::statvfs(&mount.dir).is_ok() {
         std::thread::sleep(Duration::from_millis(10));
     }
     let mut umount = site.strongroom(&["umount", text(&mount.dir)]);
