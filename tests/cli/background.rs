@@ -24,7 +24,11 @@ fn mount_returns_when_the_mount_answers_and_umount_when_all_is_durable_and_the_p
     again.mount(&site, &["--read-only"]);
     assert_eq!(fs::read(again.dir.join("file")).unwrap(), vec![3; 5 << 20]);
     again.umount(&site);
-    assert!(mount.log().contains("everything is durable"), "{}", mount.log());
+    assert!(
+        mount.log().contains("everything is durable"),
+        "{}",
+        mount.log()
+    );
 }
 
 #[test]
@@ -33,11 +37,18 @@ fn a_mount_in_the_background_holds_none_of_its_callers_streams_and_no_directory(
     let mount = BackgroundMount::prepare(&site, "streams");
     let start = site.scratch("start");
     // `output` returns only at the end of both pipes.
-    let output = mount.command(&site, &[]).current_dir(&start).output().unwrap();
+    let output = mount
+        .command(&site, &[])
+        .current_dir(&start)
+        .output()
+        .unwrap();
     assert_eq!(printed(&output), "");
     assert!(output.stderr.is_empty());
     let pid = mount.pid(&site);
-    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), std::path::Path::new("/"));
+    assert_eq!(
+        fs::read_link(format!("/proc/{pid}/cwd")).unwrap(),
+        std::path::Path::new("/")
+    );
     mount.umount(&site);
 }
 
@@ -54,8 +65,20 @@ fn umount_follows_a_drain_that_fusermount_began() {
         .unwrap();
     fs::write(mount.dir.join("file"), vec![9; 16 << 20]).unwrap();
     let pid = mount.pid(&site);
-    assert!(Command::new("fusermount3").arg("-u").arg(&mount.dir).status().unwrap().success());
-    let mut follow = site.strongroom(&["umount", text(&mount.dir), "--state-dir", text(&mount.state)]);
+    assert!(
+        Command::new("fusermount3")
+            .arg("-u")
+            .arg(&mount.dir)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut follow = site.strongroom(&[
+        "umount",
+        text(&mount.dir),
+        "--state-dir",
+        text(&mount.state),
+    ]);
     printed(&follow.command.output().unwrap());
     assert!(Process::of(pid.try_into().unwrap()).is_none());
 }
@@ -80,7 +103,11 @@ fn a_mount_whose_process_was_killed_is_cleared_away_and_not_called_durable() {
     let mount = BackgroundMount::prepare(&site, "killed");
     mount.mount(&site, &[]);
     let pid = i32::try_from(mount.pid(&site)).unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
     while nix::sys::statvfs::statvfs(&mount.dir).is_ok() {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -103,7 +130,10 @@ fn mount_8_mounts_through_the_helper() {
     );
     let helper = |options: &str| {
         let mut command = site.strongroom(&[]).command;
-        let environment: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+        let environment: Vec<_> = command
+            .get_envs()
+            .map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)))
+            .collect();
         command = Command::new("mount-scripts/mount.strongroom");
         for (name, value) in environment {
             match value {
@@ -112,7 +142,9 @@ fn mount_8_mounts_through_the_helper() {
             };
         }
         let path = format!("{}:{}", text(&bin), std::env::var("PATH").unwrap());
-        command.env("PATH", path).args([&site.url(), text(&mount.dir), "-o", options]);
+        command
+            .env("PATH", path)
+            .args([&site.url(), text(&mount.dir), "-o", options]);
         command.output().unwrap()
     };
     assert_eq!(helper("frobnicate").status.code(), Some(1));
@@ -120,7 +152,15 @@ fn mount_8_mounts_through_the_helper() {
     printed(&helper(&options));
     assert_eq!(mount.status(&site)["memory"]["limit_bytes"], 256 << 20);
     let table = fs::read_to_string("/proc/self/mounts").unwrap();
-    let line = table.lines().find(|line| line.contains(text(&mount.dir))).unwrap();
-    assert!(line.starts_with(&site.url()) && line.contains("fuse.strongroom") && line.contains("noexec"), "{line}");
+    let line = table
+        .lines()
+        .find(|line| line.contains(text(&mount.dir)))
+        .unwrap();
+    assert!(
+        line.starts_with(&site.url())
+            && line.contains("fuse.strongroom")
+            && line.contains("noexec"),
+        "{line}"
+    );
     mount.umount(&site);
 }

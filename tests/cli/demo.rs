@@ -14,10 +14,16 @@ use crate::support::{assert_refused, strongroom, text};
 fn the_demo_mounts_and_leaves_nothing_behind() {
     let place = tempfile::tempdir().unwrap();
     let dir = place.path().join("demo");
-    let mut child = strongroom(&["demo", text(&dir)]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = strongroom(&["demo", text(&dir)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
-    assert_eq!(first, format!("A volume is mounted on {}", text(&dir.join("mnt"))));
+    assert_eq!(
+        first,
+        format!("A volume is mounted on {}", text(&dir.join("mnt")))
+    );
     fs::write(dir.join("mnt/file"), vec![4; 1 << 20]).unwrap();
     assert_eq!(fs::read(dir.join("mnt/file")).unwrap(), vec![4; 1 << 20]);
 

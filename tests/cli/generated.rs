@@ -6,7 +6,9 @@ use strongroom::cli::exit::Exit;
 
 use crate::support::{printed, strongroom, text};
 
-const COMMANDS: [&str; 8] = ["init", "mount", "umount", "status", "demo", "serve", "key", "info"];
+const COMMANDS: [&str; 8] = [
+    "init", "mount", "umount", "status", "demo", "serve", "key", "info",
+];
 
 #[test]
 fn help_answers_for_every_command() {
@@ -24,12 +26,26 @@ fn help_answers_for_every_command() {
 fn every_option_is_explained() {
     for command in ["init", "mount", "umount", "status", "demo", "serve", "info"] {
         let help = printed(&strongroom(&[command, "-h"]).output().unwrap());
-        let options = help.lines().filter(|line| line.trim_start().starts_with('-'));
+        let options = help
+            .lines()
+            .filter(|line| line.trim_start().starts_with('-'));
         for option in options {
-            let explained = option.trim().split("  ").filter(|part| !part.is_empty()).count() > 1;
+            let explained = option
+                .trim()
+                .split("  ")
+                .filter(|part| !part.is_empty())
+                .count()
+                > 1;
             // A long option is explained on its next line.
-            let next = help.lines().skip_while(|line| *line != option).nth(1).unwrap_or_default();
-            assert!(explained || next.starts_with("          "), "{command}: {option}");
+            let next = help
+                .lines()
+                .skip_while(|line| *line != option)
+                .nth(1)
+                .unwrap_or_default();
+            assert!(
+                explained || next.starts_with("          "),
+                "{command}: {option}"
+            );
         }
     }
 }
@@ -42,7 +58,10 @@ fn manual_pages_are_made_for_every_command_with_the_exit_codes() {
         let page = fs::read_to_string(dir.path().join(&page)).expect(&page);
         assert!(page.contains("EXIT STATUS"));
         for exit in Exit::ALL {
-            assert!(page.contains(&format!("\\fB{}\\fR", exit.code())), "{exit:?}");
+            assert!(
+                page.contains(&format!("\\fB{}\\fR", exit.code())),
+                "{exit:?}"
+            );
         }
     }
     assert!(dir.path().join("strongroom.1").exists());
@@ -53,7 +72,10 @@ fn manual_pages_are_made_for_every_command_with_the_exit_codes() {
 fn completions_are_made_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
         let script = printed(&strongroom(&["completions", shell]).output().unwrap());
-        assert!(script.contains("--durability") || script.contains("durability"), "{shell}");
+        assert!(
+            script.contains("--durability") || script.contains("durability"),
+            "{shell}"
+        );
     }
 }
 

@@ -34,7 +34,11 @@ fn the_lease_of_a_process_that_was_killed_here_is_taken_at_once() {
     let began = Instant::now();
     let next = BackgroundMount::prepare(&site, "next");
     next.mount(&site, &[]);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
     next.umount(&site);
 }
 
@@ -49,14 +53,24 @@ fn a_mount_started_while_another_drains_waits_and_says_so() {
     };
     site.server().set_faults(slow).unwrap();
     fs::write(first.dir.join("file"), vec![1; 24 << 20]).unwrap();
-    assert!(Command::new("fusermount3").arg("-u").arg(&first.dir).status().unwrap().success());
+    assert!(
+        Command::new("fusermount3")
+            .arg("-u")
+            .arg(&first.dir)
+            .status()
+            .unwrap()
+            .success()
+    );
     let second = BackgroundMount::prepare(&site, "second");
     let output = second.command(&site, &[]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("waiting until process"), "{said}");
     site.server().set_faults(Faults::default()).unwrap();
-    assert_eq!(fs::read(second.dir.join("file")).unwrap(), vec![1; 24 << 20]);
+    assert_eq!(
+        fs::read(second.dir.join("file")).unwrap(),
+        vec![1; 24 << 20]
+    );
     second.umount(&site);
 }
 
@@ -65,12 +79,20 @@ fn a_holder_that_lost_its_volume_stops_and_says_so() {
     let site = Site::start(Transport::Plain);
     let mut first = site.mount();
     fs::write(first.dir.join("kept"), b"kept").unwrap();
-    fs::File::open(first.dir.join("kept")).unwrap().sync_all().unwrap();
+    fs::File::open(first.dir.join("kept"))
+        .unwrap()
+        .sync_all()
+        .unwrap();
     let second = BackgroundMount::prepare(&site, "second");
     second.mount(&site, &["--takeover"]);
     assert_eq!(fs::read(second.dir.join("kept")).unwrap(), b"kept");
     // It notices at its next renewal at the latest, 30 s.
-    assert_eq!(first.wait_gone(), i32::from(Exit::TakenOver.code()), "{}", first.log_text());
+    assert_eq!(
+        first.wait_gone(),
+        i32::from(Exit::TakenOver.code()),
+        "{}",
+        first.log_text()
+    );
     assert!(!first.is_mounted());
     fs::write(second.dir.join("new"), b"new").unwrap();
     second.umount(&site);

@@ -10,7 +10,9 @@ use crate::{
 };
 
 fn contains(haystack: &[u8], needle: &str) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle.as_bytes())
 }
 
 #[test]
@@ -24,7 +26,10 @@ fn the_passphrase_is_in_no_command_line_environment_or_core_dump() {
         assert!(!contains(&bytes, PASSPHRASE), "{file}");
     }
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
     mount.umount(&site);
     assert!(!mount.log().contains(PASSPHRASE));
@@ -38,7 +43,13 @@ fn a_passphrase_comes_from_a_command_the_environments_file_or_a_systemd_credenti
     fs::copy(&pass, credentials.join("strongroom.passphrase")).unwrap();
     let list = |change: &dyn Fn(&mut Command)| {
         let recovery = site.path().join("recovery");
-        let mut run = site.strongroom(&["key", "add", &site.url(), "--new-recovery-key-file", text(&recovery)]);
+        let mut run = site.strongroom(&[
+            "key",
+            "add",
+            &site.url(),
+            "--new-recovery-key-file",
+            text(&recovery),
+        ]);
         change(&mut run.command);
         let output = run.command.output().unwrap();
         let _ = fs::remove_file(recovery);
@@ -55,14 +66,35 @@ fn a_passphrase_comes_from_a_command_the_environments_file_or_a_systemd_credenti
     });
     // Without any, and without a terminal, it says what to do.
     let mut none = Command::new("setsid");
-    none.args(["--wait", crate::harness::BINARY, "key", "remove", &site.url(), "1"]);
-    assert_refused(&mut none, Exit::Usage, &["no terminal", "--passphrase-file"]);
+    none.args([
+        "--wait",
+        crate::harness::BINARY,
+        "key",
+        "remove",
+        &site.url(),
+        "1",
+    ]);
+    assert_refused(
+        &mut none,
+        Exit::Usage,
+        &["no terminal", "--passphrase-file"],
+    );
 }
 
 #[test]
 fn a_passphrase_command_that_fails_is_not_an_empty_passphrase() {
     let site = Site::start(Transport::Plain);
     let dir = site.scratch("mnt");
-    let mut run = site.strongroom(&["mount", &site.url(), text(&dir), "--passphrase-command", "printf x; false"]);
-    assert_refused(&mut run.command, Exit::Usage, &["passphrase command failed"]);
+    let mut run = site.strongroom(&[
+        "mount",
+        &site.url(),
+        text(&dir),
+        "--passphrase-command",
+        "printf x; false",
+    ]);
+    assert_refused(
+        &mut run.command,
+        Exit::Usage,
+        &["passphrase command failed"],
+    );
 }

@@ -21,7 +21,11 @@ pub fn strongroom(args: &[&str]) -> Command {
 pub fn assert_refused(command: &mut Command, exit: Exit, words: &[&str]) {
     let output = command.output().expect("runs");
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(i32::from(exit.code())), "{error}");
+    assert_eq!(
+        output.status.code(),
+        Some(i32::from(exit.code())),
+        "{error}"
+    );
     assert_eq!(error.lines().count(), 1, "more than one line: {error}");
     assert!(error.starts_with("strongroom: "), "{error}");
     let parts = error.trim_end().splitn(3, ": ").collect::<Vec<_>>();
@@ -55,7 +59,13 @@ impl BackgroundMount {
 
     /// The command.
     pub fn command(&self, site: &Site, options: &[&str]) -> Command {
-        let run = site.strongroom(&["mount", &site.url(), text(&self.dir), "--state-dir", text(&self.state)]);
+        let run = site.strongroom(&[
+            "mount",
+            &site.url(),
+            text(&self.dir),
+            "--state-dir",
+            text(&self.state),
+        ]);
         let mut command = run.with_passphrase(site).command;
         command.args(options);
         command
@@ -73,12 +83,18 @@ impl BackgroundMount {
 
     /// The process that serves it.
     pub fn pid(&self, site: &Site) -> u64 {
-        self.status(site)["mount"]["pid"].as_u64().expect("a number")
+        self.status(site)["mount"]["pid"]
+            .as_u64()
+            .expect("a number")
     }
 
     /// `strongroom status --json`.
     pub fn status(&self, site: &Site) -> serde_json::Value {
-        let text = printed(&site.strongroom(&["status", "--json", text(&self.dir)]).output());
+        let text = printed(
+            &site
+                .strongroom(&["status", "--json", text(&self.dir)])
+                .output(),
+        );
         serde_json::from_str(&text).expect("JSON")
     }
 
@@ -95,7 +111,10 @@ impl Drop for BackgroundMount {
     fn drop(&mut self) {
         // Only a test that failed leaves a mount; its process ends once nothing is mounted.
         let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        if table.lines().any(|line| line.split(' ').nth(1) == self.dir.to_str()) {
+        if table
+            .lines()
+            .any(|line| line.split(' ').nth(1) == self.dir.to_str())
+        {
             let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
         }
     }

@@ -148,7 +148,7 @@ impl VolumeSession {
         let mounted = fuse::mount(
             fs.clone(),
             metrics,
-            mount_options(&config),
+            mount_options(&config, &plan),
             &config.mount_point,
         )
         .await
@@ -211,7 +211,7 @@ fn refuse_older(what: &str, found: u64, seen: u64, config: &SessionConfig) -> Re
     ))
 }
 
-fn mount_options(config: &SessionConfig) -> fuse::MountOptions {
+fn mount_options(config: &SessionConfig, plan: &MemoryPlan) -> fuse::MountOptions {
     let has = |flag| config.kernel_flags.contains(&flag);
     fuse::MountOptions {
         source: config.url.to_string(),
@@ -220,6 +220,7 @@ fn mount_options(config: &SessionConfig) -> fuse::MountOptions {
         dev: has(KernelFlag::Dev),
         exec: !has(KernelFlag::NoExec),
         timeout: config.timeout,
+        max_write_bytes: plan.max_write_bytes,
         ..fuse::MountOptions::default()
     }
 }
