@@ -169,7 +169,7 @@ impl Governor {
         if owner == Owner::Cache {
             return None;
         }
-        self.reclaim(bytes);
+        self.reclaim(self.missing(owner, bytes));
         self.take(owner, bytes)
     }
 
@@ -227,7 +227,7 @@ impl Governor {
         if let Some(reservation) = self.take(owner, bytes) {
             return Ok(reservation);
         }
-        self.reclaim(bytes);
+        self.reclaim(self.missing(owner, bytes));
         let (grant, granted) = oneshot::channel();
         {
             let mut state = self.inner.state.lock();
@@ -239,7 +239,7 @@ impl Governor {
         }
         self.inner.pressure.notify_one();
         // Frames that were cached between the first try and the entry in the line.
-        self.reclaim(bytes);
+        self.serve();
         Err(granted)
     }
 
@@ -250,6 +250,15 @@ impl Governor {
         }
         state.count(owner, bytes);
         Some(Reservation::new(self.clone(), owner, bytes))
+    }
+
+    /// What would have to be given back before a request fits: more than the request itself where the cache lives on what others are
+    /// guaranteed.
+    fn missing(&self, owner: Owner, bytes: u64) -> u64 {
+        self.inner
+            .state
+            .lock()
+            .missing(&self.inner.shares, owner, bytes)
     }
 
     fn reclaim(&self, bytes: u64) {
@@ -312,30 +321,30 @@ impl Governor {
 
     /// Serves who waits, giving up cached memory for them if that helps.
     fn serve(&self) {
-        if self.first_in_line().is_none() {
+        if self.missing_to_waiters().is_none() {
             return;
         }
         self.pump();
-        let Some(wanted) = self.first_in_line() else {
+        let Some(missing) = self.missing_to_waiters() else {
             return;
         };
-        if self.used_bytes(Owner::Cache) == 0 || self.inner.reclaiming.swap(true, Ordering::AcqRel)
-        {
+        if self.inner.reclaiming.swap(true, Ordering::AcqRel) {
             return;
         }
-        self.reclaim(wanted);
+        self.reclaim(missing);
         self.inner.reclaiming.store(false, Ordering::Release);
         self.pump();
     }
 
-    /// What the head of the first line that is not empty asks for.
-    fn first_in_line(&self) -> Option<u64> {
+    /// What is missing for the head of the line that misses most; `None` if nobody waits.
+    fn missing_to_waiters(&self) -> Option<u64> {
         let state = self.inner.state.lock();
-        state
-            .lines
-            .iter()
-            .find_map(|line| line.front())
-            .map(|waiter| waiter.bytes)
+        Owner::ALL
+            .into_iter()
+            .zip(&state.lines)
+            .filter_map(|(owner, line)| Some((owner, line.front()?)))
+            .map(|(owner, head)| state.missing(&self.inner.shares, owner, head.bytes))
+            .max()
     }
 
     pub(super) fn count_split(&self) {
@@ -364,13 +373,18 @@ impl State {
     }
 
     fn fits(&self, shares: &Shares, owner: Owner, bytes: u64) -> bool {
+        self.missing(shares, owner, bytes) == 0
+    }
+
+    /// See [`Governor::missing`].
+    fn missing(&self, shares: &Shares, owner: Owner, bytes: u64) -> u64 {
         let guaranteed_to_others: u64 = Owner::ALL
             .into_iter()
             .zip(self.used)
             .filter(|(other, _)| *other != owner)
             .map(|(other, used)| shares.min_bytes(other).saturating_sub(used))
             .sum();
-        self.used_total + bytes + guaranteed_to_others <= shares.capacity_bytes
+        (self.used_total + bytes + guaranteed_to_others).saturating_sub(shares.capacity_bytes)
     }
 
     #[expect(
@@ -441,6 +455,31 @@ mod tests {
         })
     }
 
+    /// Holds cached reservations and gives them up when asked.
+    struct Shelf(Mutex<Vec<Reservation>>);
+
+    impl Shelf {
+        fn registered(governor: &Governor) -> Arc<Shelf> {
+            let shelf = Arc::new(Shelf(Mutex::default()));
+            let reclaim: Arc<dyn Reclaim> = shelf.clone();
+            governor.register(Arc::downgrade(&reclaim));
+            shelf
+        }
+    }
+
+    impl Reclaim for Shelf {
+        fn reclaim(&self, bytes: u64) -> u64 {
+            let mut freed = 0;
+            while freed < bytes {
+                let Some(one) = self.0.lock().pop() else {
+                    break;
+                };
+                freed += one.bytes();
+            }
+            freed
+        }
+    }
+
     #[tokio::test]
     async fn writers_cannot_take_what_is_guaranteed_to_uploads_and_reads() {
         let governor = governor();
@@ -495,23 +534,8 @@ mod tests {
 
     #[tokio::test]
     async fn cached_bytes_give_way_to_a_demand_request() {
-        struct Shelf(Mutex<Vec<Reservation>>);
-        impl Reclaim for Shelf {
-            fn reclaim(&self, bytes: u64) -> u64 {
-                let mut freed = 0;
-                while freed < bytes {
-                    let Some(one) = self.0.lock().pop() else {
-                        break;
-                    };
-                    freed += one.bytes();
-                }
-                freed
-            }
-        }
         let governor = governor();
-        let shelf = Arc::new(Shelf(Mutex::default()));
-        let weak: Weak<dyn Reclaim> = Arc::downgrade(&(shelf.clone() as Arc<dyn Reclaim>));
-        governor.register(weak);
+        let shelf = Shelf::registered(&governor);
         while let Some(one) = governor.try_acquire(Owner::Cache, MIB) {
             shelf.0.lock().push(one);
         }
@@ -519,6 +543,22 @@ mod tests {
         let read = governor.acquire(Owner::Read, 8 * MIB).await;
         assert!(governor.used_bytes(Owner::Cache) <= 3 * MIB);
         drop(read);
+        shelf.0.lock().clear();
+        assert_eq!(governor.reservations(), 0);
+    }
+
+    /// Frames that arrive for readers move to the cache, beyond what the cache could have taken itself.
+    #[tokio::test]
+    async fn a_small_request_gets_back_all_that_the_cache_took_of_others_guarantees() {
+        let governor = governor();
+        let shelf = Shelf::registered(&governor);
+        for _ in 0..11 {
+            let frame = governor.acquire(Owner::Read, MIB).await;
+            shelf.0.lock().push(frame.reassign(Owner::Cache));
+        }
+        let write = governor.acquire(Owner::Dirty, 1000);
+        let write = tokio::time::timeout(std::time::Duration::from_secs(5), write).await;
+        drop(write.expect("a small write is served"));
         shelf.0.lock().clear();
         assert_eq!(governor.reservations(), 0);
     }
