@@ -15,7 +15,7 @@ usage() {
     say "usage: demo.sh [start|stop]"
     say "  start  build, start the store, make a volume, mount it at ./demo/mnt (the default)"
     say "  stop   end all of it and remove ./demo"
-    say "Set STRONGROOM_DEMO_DIR to use another directory than ./demo."
+    say "STRONGROOM_DEMO_DIR names another directory than ./demo, STRONGROOM_PROGRAM a program that is built already."
 }
 
 as_root() {
@@ -34,14 +34,18 @@ install_missing() {
         as_root apt-get update -qq
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null
     fi
-    if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
-        PATH=$HOME/.cargo/bin:$PATH
-    fi
-    command -v cargo >/dev/null || die "Rust 1.95 or newer is missing; install it from https://rustup.rs and run this again"
     [ -e /dev/fuse ] || as_root modprobe fuse 2>/dev/null || die "/dev/fuse is missing; in a container pass --device /dev/fuse"
 }
 
 build() {
+    if [ -n "${STRONGROOM_PROGRAM:-}" ]; then
+        program=$STRONGROOM_PROGRAM
+        return
+    fi
+    if ! command -v cargo >/dev/null && [ -x "$HOME/.cargo/bin/cargo" ]; then
+        PATH=$HOME/.cargo/bin:$PATH
+    fi
+    command -v cargo >/dev/null || die "Rust 1.95 or newer is missing; install it from https://rustup.rs and run this again"
     say "building (the first time takes some minutes)"
     (cd "$here" && cargo build --locked --release --bin strongroom)
     program=${CARGO_TARGET_DIR:-$here/target}/release/strongroom

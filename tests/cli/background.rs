@@ -164,3 +164,58 @@ fn mount_8_mounts_through_the_helper() {
     );
     mount.umount(&site);
 }
+
+#[test]
+fn reading_following_and_writing_again_from_one_machine_is_no_rollback() {
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "again");
+    for (round, options) in [
+        (0, &[][..]),
+        (1, &["--read-only"]),
+        (2, &[]),
+        (3, &["--read-only"]),
+        (4, &[]),
+    ] {
+        mount.mount(&site, options);
+        if options.is_empty() {
+            for file in 0..20 {
+                fs::write(mount.dir.join(format!("{round}-{file}")), b"x").unwrap();
+            }
+        }
+        mount.umount(&site);
+    }
+}
+
+#[test]
+fn a_mount_that_is_interrupted_before_it_is_ready_leaves_no_process() {
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "interrupted");
+    let hang = strongroom::server::Faults {
+        outage: strongroom::server::Outage::Hang,
+        ..Default::default()
+    };
+    site.server().set_faults(hang).unwrap();
+    let mut parent = mount.command(&site, &[]).spawn().unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", parent.id());
+    let child = loop {
+        if let Some(child) = fs::read_to_string(&children)
+            .unwrap()
+            .split_whitespace()
+            .next()
+        {
+            break child.parse().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let parent_pid = nix::unistd::Pid::from_raw(i32::try_from(parent.id()).unwrap());
+    nix::sys::signal::kill(parent_pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(parent.wait().unwrap().code(), None);
+    let began = std::time::Instant::now();
+    while Process::of(child).is_some() {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "the child goes on"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -97,3 +97,85 @@ fn a_holder_that_lost_its_volume_stops_and_says_so() {
     fs::write(second.dir.join("new"), b"new").unwrap();
     second.umount(&site);
 }
+
+/// A mount command in a process namespace of its own: process numbers mean nothing there, as on another machine.
+fn elsewhere(mount: &BackgroundMount, site: &Site) -> Command {
+    let inner = mount.command(site, &["--foreground"]);
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+#[test]
+fn a_mount_from_elsewhere_gives_the_holder_ten_seconds_and_is_refused() {
+    let site = Site::start(Transport::Plain);
+    let first = BackgroundMount::prepare(&site, "first");
+    first.mount(&site, &[]);
+    let second = BackgroundMount::prepare(&site, "second");
+    let began = Instant::now();
+    let output = elsewhere(&second, &site)
+        .args(["--log-level", "error"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        output.status.code(),
+        Some(i32::from(Exit::Held.code())),
+        "{said}"
+    );
+    assert!(said.contains("--takeover"), "{said}");
+    assert!(
+        began.elapsed() >= Duration::from_secs(9),
+        "{:?}",
+        began.elapsed()
+    );
+    first.umount(&site);
+}
+
+mod long {
+    use super::*;
+
+    #[test]
+    #[ignore = "waits for a lease to expire, two minutes"]
+    fn the_lease_of_a_machine_that_died_expires() {
+        let site = Site::start(Transport::Plain);
+        site.mount().kill();
+        // Until the last renewal is overdue by the store's clock, a mount from elsewhere gives up after ten seconds.
+        std::thread::sleep(Duration::from_secs(50));
+        let second = BackgroundMount::prepare(&site, "second");
+        let log = site.path().join("second.log");
+        let began = Instant::now();
+        let mut child = elsewhere(&second, &site)
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        // Its mount is in a mount namespace of its own: only its log shows it here.
+        while !fs::read_to_string(&log).unwrap().contains("is mounted on") {
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "it gave up: {}",
+                fs::read_to_string(&log).unwrap()
+            );
+            assert!(
+                began.elapsed() < Duration::from_secs(120),
+                "{}",
+                fs::read_to_string(&log).unwrap()
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(
+            began.elapsed() >= Duration::from_secs(85),
+            "{:?}",
+            began.elapsed()
+        );
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -143,6 +143,7 @@ async fn open(
             Some(&log.log_file.clone().unwrap_or_else(|| state.log_file())),
         )?;
     }
+    log_panics();
     let opened = Opened {
         store,
         loaded,
@@ -162,6 +163,11 @@ fn start_log(log: &LogArgs, file: Option<&std::path::Path>) -> Result<(), CliErr
             "see --log-level and --log-file",
         )
     })
+}
+
+/// Nobody reads the standard error of a process in the background.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
 }
 
 /// Serves until the kernel lets go, a signal comes or the volume is taken over, then drains and closes.
