@@ -25,9 +25,10 @@ as_root() {
 install_missing() {
     local missing=()
     command -v fusermount3 >/dev/null || missing+=(fuse3)
-    command -v cc >/dev/null || missing+=(gcc libc6-dev)
-    command -v make >/dev/null || missing+=(make)
-    command -v cmake >/dev/null || missing+=(cmake)
+    if [ -z "${STRONGROOM_PROGRAM:-}" ]; then
+        command -v cc >/dev/null || missing+=(gcc libc6-dev)
+        command -v make >/dev/null || missing+=(make)
+    fi
     if [ ${#missing[@]} -gt 0 ]; then
         command -v apt-get >/dev/null || die "install these and run it again: ${missing[*]}"
         say "installing: ${missing[*]}"

@@ -26,7 +26,7 @@ as_root() {
 install_missing() {
     local missing=() pair
     # program:package
-    for pair in cc:gcc make:make cmake:cmake fusermount3:fuse3 restic:restic borg:borgbackup rsync:rsync getfattr:attr \
+    for pair in cc:gcc make:make fusermount3:fuse3 restic:restic borg:borgbackup rsync:rsync getfattr:attr \
         getfacl:acl sqlite3:sqlite3 git:git shellcheck:shellcheck man:man-db; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
