@@ -27,7 +27,7 @@ install_missing() {
     local missing=() pair
     # program:package
     for pair in cc:gcc make:make fusermount3:fuse3 restic:restic borg:borgbackup rsync:rsync getfattr:attr \
-        getfacl:acl sqlite3:sqlite3 git:git shellcheck:shellcheck man:man-db; do
+        getfacl:acl sqlite3:sqlite3 git:git shellcheck:shellcheck man:man-db openssl:openssl; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     if [ ${#missing[@]} -gt 0 ]; then

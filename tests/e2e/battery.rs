@@ -222,8 +222,11 @@ fn copy_and_move(site: &Site, mnt: &Path) {
     let _ = site;
 }
 
+/// Works on the mount with one tool.
+type Step = fn(&Site, &Path);
+
 pub fn whole_battery(site: &Site) {
-    let steps: [(&str, fn(&Site, &Path)); 8] = [
+    let steps: [(&str, Step); 8] = [
         ("restic", restic),
         ("borg", borg),
         ("rsync", rsync),

@@ -113,11 +113,6 @@ impl Site {
         self.server().stats()
     }
 
-    /// Directory in which the server keeps its objects.
-    pub fn server_root(&self) -> PathBuf {
-        self.path().join("server")
-    }
-
     /// The binary with the environment that reaches this server.
     pub fn strongroom(&self, args: &[&str]) -> Run {
         let mut command = match self.wrapper.split_first() {

@@ -9,8 +9,11 @@ use super::{
 
 const EIO: i32 = 5;
 
+/// A file: its name, its contents, the keys of its objects.
+type Victim = (String, Vec<u8>, Vec<String>);
+
 /// Files each larger than a pack, so that each has objects of its own; written one mount after the other.
-fn volume_with_files() -> (Site, Vec<(String, Vec<u8>, Vec<String>)>) {
+fn volume_with_files() -> (Site, Vec<Victim>) {
     let site = Site::start(Transport::Plain);
     let mut files = Vec::new();
     let mut known: Vec<String> = Vec::new();
@@ -51,7 +54,7 @@ fn read_until_error(path: &std::path::Path, contents: &[u8]) -> (usize, Option<i
     (got.len(), error)
 }
 
-fn expect_eio(change: impl Fn(&Site, &[(String, Vec<u8>, Vec<String>)]), names_frame: bool) {
+fn expect_eio(change: impl Fn(&Site, &[Victim]), names_frame: bool) {
     let (site, files) = volume_with_files();
     change(&site, &files);
     let mount = site.mount();

@@ -333,6 +333,11 @@ impl VolumeSession {
     async fn close_layers(&self) -> Result<(), CliError> {
         self.data.shutdown().await;
         self.remember();
+        if !self.config.read_only {
+            // Everything that it uploaded is committed: the next mount need not look for leftovers.
+            let ended = self.meta.end_session(self.meta.session()).await;
+            ended.map_err(|error| errors::meta(&error, "the session cannot be ended"))?;
+        }
         self.meta
             .close()
             .await
