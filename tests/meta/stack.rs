@@ -129,6 +129,17 @@ async fn an_idle_mount_asks_for_next_to_nothing() {
     tokio::time::sleep(Duration::from_secs(20)).await;
     let stats = stack.take();
     assert_eq!(stats.total_requests(), 0, "{:?}", stats.requests);
+
+    // A follower asks every eight seconds whether there is something new.
+    let follower = stack.open(MetaConfig { read_only: true, ..CONFIG }).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stack.take();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let stats = stack.take();
+    println!("a follower, ten idle seconds: {:?}", stats.requests);
+    assert!(stats.total_requests() <= 20, "{:?}", stats.requests);
+    assert_eq!(stats.count("PutObject"), 0);
+    follower.close().await.unwrap();
     meta.close().await.unwrap();
     stack.server.shutdown().await;
 }
