@@ -436,6 +436,39 @@ async fn the_kernel_answers_repeated_questions_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listing_that_was_seen_before_shows_what_changed_since() {
+    let world = World::new().await;
+    let at = world.mount().await;
+    let dir = at.path("d");
+    fs::create_dir(&dir).unwrap();
+    let count = || fs::read_dir(&dir).unwrap().count();
+    let changed = || {
+        let found = fs::metadata(&dir).unwrap();
+        (found.mtime(), found.mtime_nsec(), found.nlink())
+    };
+    assert_eq!((count(), count()), (0, 0));
+    let mut last = changed();
+    let mut differs = |links| {
+        let now = changed();
+        let newer = (now.0, now.1) > (last.0, last.1);
+        last = now;
+        newer && now.2 == links
+    };
+    fs::write(dir.join("f"), b"").unwrap();
+    assert!(count() == 1 && differs(2));
+    fs::create_dir(dir.join("sub")).unwrap();
+    assert!(count() == 2 && differs(3));
+    fs::rename(dir.join("sub"), at.path("sub")).unwrap();
+    assert!(count() == 1 && differs(2));
+    fs::hard_link(dir.join("f"), dir.join("g")).unwrap();
+    assert!(count() == 2 && differs(2));
+    fs::remove_file(dir.join("f")).unwrap();
+    assert!(count() == 1 && differs(2));
+    assert_eq!(fs::metadata(dir.join("g")).unwrap().nlink(), 1);
+    at.unmount().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_costs_one_request() {
     let world = World::new().await;
     let at = world.mount().await;

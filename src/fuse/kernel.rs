@@ -164,6 +164,7 @@ impl Filesystem for Kernel {
     }
 
     fn forget(&self, _request: &Request, number: INodeNo, _nlookup: u64) {
+        self.runner.count();
         self.runner.run_here(Operation::on("forget", ino(number)), || self.fs.forget(ino(number)));
     }
 
@@ -341,7 +342,11 @@ impl Filesystem for Kernel {
         // The kernel follows a buffered synchronous write with FSYNC itself, a direct one not.
         let durable = flags.0 & libc::O_DIRECT != 0 && flags.0 & libc::O_DSYNC != 0;
         // No room: this thread waits, and with it the writer. Uploads, which make room, do not need this thread.
-        let buffer = fs.try_buffer(data).unwrap_or_else(|| fs.buffer_blocking(data));
+        let copied = self.runner.run_here(operation, || fs.try_buffer(data).unwrap_or_else(|| fs.buffer_blocking(data)));
+        let Some(buffer) = copied else {
+            reply.error(Errno::EIO);
+            return;
+        };
         let work = async move {
             fs.write(number, offset, buffer, drops_set_id).await?;
             if durable {
@@ -371,6 +376,7 @@ impl Filesystem for Kernel {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        self.runner.count();
         self.runner.run_here(Operation::on("release", ino(number)).handle(fh.0), || self.fs.release(fh.0));
         reply.ok();
     }
@@ -425,6 +431,7 @@ impl Filesystem for Kernel {
     }
 
     fn releasedir(&self, _request: &Request, number: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.runner.count();
         self.runner.run_here(Operation::on("releasedir", ino(number)).handle(fh.0), || self.fs.releasedir(fh.0));
         reply.ok();
     }
