@@ -431,7 +431,8 @@ async fn the_kernel_answers_repeated_questions_by_itself() {
     }
     let requests = at.opened.metrics.fuse_requests.get() - before;
     // Of each round: open and release of the file and of the directory.
-    assert!(requests <= 10 * 4, "{requests} requests for ten rounds");
+    // Releases are not waited for: those of the rounds before may be among them.
+    assert!(requests <= 10 * 4 + 4, "{requests} requests for ten rounds");
     at.unmount().await;
 }
 
