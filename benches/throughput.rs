@@ -2,7 +2,10 @@
 //! server in the same run. `cargo bench --bench throughput` prints the table; arguments: `[MIB] [ROUNDS]`.
 
 #[path = "../tests/e2e/harness.rs"]
-#[expect(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use all of it"
+)]
 mod harness;
 
 use std::{
@@ -25,24 +28,50 @@ const PARALLEL: usize = 8;
 
 fn main() {
     // Cargo passes `--bench`; what is a number is ours.
-    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|word| word.parse().ok()).collect();
+    let numbers: Vec<usize> = std::env::args()
+        .skip(1)
+        .filter_map(|word| word.parse().ok())
+        .collect();
     let mib = numbers.first().copied().unwrap_or(1024);
     let rounds = numbers.get(1).copied().unwrap_or(3);
     let site = Site::start(Transport::Plain);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("runtime");
     let client = site.bucket().client();
     let block = noise(MIB);
-    println!("{mib} MiB, server and client on the same machine; MiB/s (higher is better), {rounds} rounds interleaved");
-    println!("{:<6} {:>12} {:>12} {:>7} {:>12} {:>12} {:>7} {:>10} {:>10}", "round", "SDK write", "write+fsync", "ratio", "SDK read", "cold read", "ratio", "CPU s/GiB", "peak RSS");
+    println!(
+        "{mib} MiB, server and client on the same machine; MiB/s (higher is better), {rounds} rounds interleaved"
+    );
+    println!(
+        "{:<6} {:>12} {:>12} {:>7} {:>12} {:>12} {:>7} {:>10} {:>10}",
+        "round",
+        "SDK write",
+        "write+fsync",
+        "ratio",
+        "SDK read",
+        "cold read",
+        "ratio",
+        "CPU s/GiB",
+        "peak RSS"
+    );
     for round in 1..=rounds {
         let key = format!("raw-{round}");
-        let sdk_write = rate(mib, timed(|| runtime.block_on(upload(&client, &key, mib, &block))));
+        let sdk_write = rate(
+            mib,
+            timed(|| runtime.block_on(upload(&client, &key, mib, &block))),
+        );
         let mount = site.mount();
         let file = mount.dir.join(format!("file-{round}"));
         let write = rate(mib, timed(|| write_file(&file, mib, &block)));
         let write_cpu = cpu_seconds(mount.pid());
         mount.unmount();
-        let sdk_read = rate(mib, timed(|| runtime.block_on(download(&client, &key, mib))));
+        let sdk_read = rate(
+            mib,
+            timed(|| runtime.block_on(download(&client, &key, mib))),
+        );
         let mount = site.mount();
         let file = mount.dir.join(format!("file-{round}"));
         let read = rate(mib, timed(|| read_file(&file, mib)));
@@ -105,14 +134,32 @@ fn read_file(path: &std::path::Path, mib: usize) {
 }
 
 async fn upload(client: &Client, key: &str, mib: usize, block: &Bytes) {
-    let part: Bytes = std::iter::repeat_n(block.as_ref(), PART / MIB).collect::<Vec<_>>().concat().into();
-    let upload = client.create_multipart_upload().bucket(BUCKET).key(key).send().await.expect("create");
+    let part: Bytes = std::iter::repeat_n(block.as_ref(), PART / MIB)
+        .collect::<Vec<_>>()
+        .concat()
+        .into();
+    let upload = client
+        .create_multipart_upload()
+        .bucket(BUCKET)
+        .key(key)
+        .send()
+        .await
+        .expect("create");
     let id = upload.upload_id().expect("id");
     let parts: Vec<CompletedPart> = stream::iter(1..=(mib * MIB / PART) as i32)
         .map(|number| {
             let body = part.clone().into();
             async move {
-                let sent = client.upload_part().bucket(BUCKET).key(key).upload_id(id).part_number(number).body(body).send().await.expect("part");
+                let sent = client
+                    .upload_part()
+                    .bucket(BUCKET)
+                    .key(key)
+                    .upload_id(id)
+                    .part_number(number)
+                    .body(body)
+                    .send()
+                    .await
+                    .expect("part");
                 CompletedPart::builder()
                     .part_number(number)
                     .set_e_tag(sent.e_tag().map(str::to_owned))
@@ -123,15 +170,33 @@ async fn upload(client: &Client, key: &str, mib: usize, block: &Bytes) {
         .buffered(PARALLEL)
         .collect()
         .await;
-    let all = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-    client.complete_multipart_upload().bucket(BUCKET).key(key).upload_id(id).multipart_upload(all).send().await.expect("complete");
+    let all = CompletedMultipartUpload::builder()
+        .set_parts(Some(parts))
+        .build();
+    client
+        .complete_multipart_upload()
+        .bucket(BUCKET)
+        .key(key)
+        .upload_id(id)
+        .multipart_upload(all)
+        .send()
+        .await
+        .expect("complete");
 }
 
 async fn download(client: &Client, key: &str, mib: usize) {
     let got: usize = stream::iter(0..mib * MIB / PART)
         .map(|part| async move {
             let range = format!("bytes={}-{}", part * PART, (part + 1) * PART - 1);
-            let mut body = client.get_object().bucket(BUCKET).key(key).range(range).send().await.expect("get").body;
+            let mut body = client
+                .get_object()
+                .bucket(BUCKET)
+                .key(key)
+                .range(range)
+                .send()
+                .await
+                .expect("get")
+                .body;
             let mut got = 0;
             while let Some(chunk) = body.next().await {
                 got += chunk.expect("chunk").len();
@@ -147,7 +212,13 @@ async fn download(client: &Client, key: &str, mib: usize) {
 /// User and system time of a process so far.
 fn cpu_seconds(pid: u32) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime");
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .expect("fields")
+        .split_whitespace()
+        .collect();
+    let ticks: f64 =
+        fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime");
     ticks / 100.0
 }

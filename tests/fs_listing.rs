@@ -29,19 +29,36 @@ async fn every_entry_is_listed_once_however_the_listing_is_cut() {
     let opened = world.open().await;
     let fs = &opened.fs;
     let dir = fs.mkdir(ROOT, Ino::ROOT, b"d", 0o755).await.unwrap().ino;
-    let names: BTreeSet<Vec<u8>> = (0..500).map(|number| format!("name {number}").into_bytes()).collect();
+    let names: BTreeSet<Vec<u8>> = (0..500)
+        .map(|number| format!("name {number}").into_bytes())
+        .collect();
     for name in &names {
-        fs.mknod(ROOT, dir, name, libc::S_IFREG | 0o640, 0).await.unwrap();
+        fs.mknod(ROOT, dir, name, libc::S_IFREG | 0o640, 0)
+            .await
+            .unwrap();
     }
     let fh = fs.opendir(dir).await.unwrap();
     for step in [3, 7, 1000] {
         let listed = list_from(fs, fh, 0, step).await;
-        assert_eq!((listed[0].name.as_ref(), listed[0].ino, listed[0].cookie), (&b"."[..], dir, 1));
-        assert_eq!((listed[1].name.as_ref(), listed[1].ino, listed[1].cookie), (&b".."[..], Ino::ROOT, 2));
-        let found: BTreeSet<Vec<u8>> = listed[2..].iter().map(|entry| entry.name.to_vec()).collect();
+        assert_eq!(
+            (listed[0].name.as_ref(), listed[0].ino, listed[0].cookie),
+            (&b"."[..], dir, 1)
+        );
+        assert_eq!(
+            (listed[1].name.as_ref(), listed[1].ino, listed[1].cookie),
+            (&b".."[..], Ino::ROOT, 2)
+        );
+        let found: BTreeSet<Vec<u8>> = listed[2..]
+            .iter()
+            .map(|entry| entry.name.to_vec())
+            .collect();
         assert_eq!(listed.len(), 502);
         assert_eq!(found, names);
-        assert!(listed[2..].iter().all(|entry| entry.attributes.unwrap().mode == 0o640));
+        assert!(
+            listed[2..]
+                .iter()
+                .all(|entry| entry.attributes.unwrap().mode == 0o640)
+        );
         assert!(listed.is_sorted_by_key(|entry| entry.cookie));
     }
     opened.close().await;
@@ -54,7 +71,15 @@ async fn a_listing_goes_on_while_entries_come_and_go() {
     let fs = &opened.fs;
     let dir = fs.mkdir(ROOT, Ino::ROOT, b"d", 0o755).await.unwrap().ino;
     for number in 0..400 {
-        fs.mknod(ROOT, dir, format!("{number}").as_bytes(), libc::S_IFREG | 0o644, 0).await.unwrap();
+        fs.mknod(
+            ROOT,
+            dir,
+            format!("{number}").as_bytes(),
+            libc::S_IFREG | 0o644,
+            0,
+        )
+        .await
+        .unwrap();
     }
     let fh = fs.opendir(dir).await.unwrap();
     let first = fs.read_dir(fh, 0, false).await.unwrap();

@@ -27,7 +27,16 @@ enum Tag {
 
 impl Tag {
     fn parse(value: u16) -> Option<Tag> {
-        [Tag::UserObj, Tag::User, Tag::GroupObj, Tag::Group, Tag::Mask, Tag::Other].into_iter().find(|tag| *tag as u16 == value)
+        [
+            Tag::UserObj,
+            Tag::User,
+            Tag::GroupObj,
+            Tag::Group,
+            Tag::Mask,
+            Tag::Other,
+        ]
+        .into_iter()
+        .find(|tag| *tag as u16 == value)
     }
 }
 
@@ -61,7 +70,9 @@ impl Acl {
     /// # Errors
     /// [`AclError`] if the bytes are no valid list.
     pub fn parse(bytes: &[u8]) -> Result<Option<Acl>, AclError> {
-        let (version, rest) = bytes.split_at_checked(HEADER_LEN).ok_or(AclError::Invalid)?;
+        let (version, rest) = bytes
+            .split_at_checked(HEADER_LEN)
+            .ok_or(AclError::Invalid)?;
         if version != VERSION.to_le_bytes() {
             return Err(AclError::Version);
         }
@@ -74,7 +85,11 @@ impl Acl {
         }
         let entries = chunks.map(parse_entry).collect::<Result<Vec<_>, _>>()?;
         let acl = Acl { entries };
-        if acl.is_valid() { Ok(Some(acl)) } else { Err(AclError::Invalid) }
+        if acl.is_valid() {
+            Ok(Some(acl))
+        } else {
+            Err(AclError::Invalid)
+        }
     }
 
     /// The xattr form.
@@ -148,10 +163,15 @@ impl Acl {
         let count = |tag| self.entries.iter().filter(|entry| entry.tag == tag).count();
         let named = count(Tag::User) + count(Tag::Group);
         self.entries.is_sorted_by_key(|entry| entry.tag)
-            && [Tag::UserObj, Tag::GroupObj, Tag::Other].into_iter().all(|tag| count(tag) == 1)
+            && [Tag::UserObj, Tag::GroupObj, Tag::Other]
+                .into_iter()
+                .all(|tag| count(tag) == 1)
             && count(Tag::Mask) <= 1
             && (named == 0 || count(Tag::Mask) == 1)
-            && self.entries.iter().all(|entry| entry.id != NO_ID || !matches!(entry.tag, Tag::User | Tag::Group))
+            && self
+                .entries
+                .iter()
+                .all(|entry| entry.id != NO_ID || !matches!(entry.tag, Tag::User | Tag::Group))
     }
 }
 
@@ -180,7 +200,12 @@ mod tests {
     use super::*;
 
     fn acl(entries: &[(Tag, u16, u32)]) -> Acl {
-        Acl { entries: entries.iter().map(|&(tag, perm, id)| Entry { tag, perm, id }).collect() }
+        Acl {
+            entries: entries
+                .iter()
+                .map(|&(tag, perm, id)| Entry { tag, perm, id })
+                .collect(),
+        }
     }
 
     fn named() -> Acl {
@@ -194,7 +219,11 @@ mod tests {
     }
 
     fn minimal() -> Acl {
-        acl(&[(Tag::UserObj, 6, NO_ID), (Tag::GroupObj, 4, NO_ID), (Tag::Other, 4, NO_ID)])
+        acl(&[
+            (Tag::UserObj, 6, NO_ID),
+            (Tag::GroupObj, 4, NO_ID),
+            (Tag::Other, 4, NO_ID),
+        ])
     }
 
     #[test]
@@ -224,12 +253,29 @@ mod tests {
         assert_eq!(Acl::parse(&[1, 0, 0, 0]), Err(AclError::Version));
         let good = named().encode();
         assert_eq!(Acl::parse(&good[..good.len() - 1]), Err(AclError::Invalid));
-        let without_mask: Vec<_> = named().entries.into_iter().filter(|entry| entry.tag != Tag::Mask).collect();
-        assert_eq!(Acl::parse(&Acl { entries: without_mask }.encode()), Err(AclError::Invalid));
+        let without_mask: Vec<_> = named()
+            .entries
+            .into_iter()
+            .filter(|entry| entry.tag != Tag::Mask)
+            .collect();
+        assert_eq!(
+            Acl::parse(
+                &Acl {
+                    entries: without_mask
+                }
+                .encode()
+            ),
+            Err(AclError::Invalid)
+        );
         let mut unordered = minimal();
         unordered.entries.reverse();
         assert_eq!(Acl::parse(&unordered.encode()), Err(AclError::Invalid));
-        let two_owners = acl(&[(Tag::UserObj, 6, NO_ID), (Tag::UserObj, 6, NO_ID), (Tag::GroupObj, 4, NO_ID), (Tag::Other, 4, NO_ID)]);
+        let two_owners = acl(&[
+            (Tag::UserObj, 6, NO_ID),
+            (Tag::UserObj, 6, NO_ID),
+            (Tag::GroupObj, 4, NO_ID),
+            (Tag::Other, 4, NO_ID),
+        ]);
         assert_eq!(Acl::parse(&two_owners.encode()), Err(AclError::Invalid));
         let mut odd_permission = minimal().encode();
         odd_permission[6] = 8;

@@ -2,12 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::{
-    Caller, Fs, FsError,
-    acl::ACCESS_XATTR,
-    create::parse_stored,
-    now,
-};
+use super::{Caller, Fs, FsError, acl::ACCESS_XATTR, create::parse_stored, now};
 use crate::{
     data::LiveAttributes,
     meta::{FileKind, Ino, Inode, Timestamp, XattrMode},
@@ -65,7 +60,10 @@ impl Attributes {
             nlink: inode.nlink,
             rdev: inode.rdev,
             size: live.map_or(inode.size, |live| live.size),
-            blocks: inode.allocated.saturating_add(dirty_bytes).div_ceil(BLOCK_LEN),
+            blocks: inode
+                .allocated
+                .saturating_add(dirty_bytes)
+                .div_ceil(BLOCK_LEN),
             atime: inode.atime,
             mtime: live.and_then(|live| live.mtime).unwrap_or(inode.mtime),
             ctime: live.and_then(|live| live.ctime).unwrap_or(inode.ctime),
@@ -115,13 +113,20 @@ pub struct SetAttributes {
 /// The bits that are left once contents or owner change: set-user-id goes, set-group-id where it is not mandatory locking's mark.
 pub(super) fn without_set_id(mode: u32) -> u32 {
     let mode = mode & !S_ISUID;
-    if mode & S_IXGRP != 0 { mode & !S_ISGID } else { mode }
+    if mode & S_IXGRP != 0 {
+        mode & !S_ISGID
+    } else {
+        mode
+    }
 }
 
 impl Fs {
     /// The committed record of an inode that somebody holds.
     pub(super) async fn record(&self, ino: Ino) -> Result<Inode, FsError> {
-        self.meta().inode(ino).await?.ok_or_else(|| FsError::new(Errno::ESTALE, "finding the inode"))
+        self.meta()
+            .inode(ino)
+            .await?
+            .ok_or_else(|| FsError::new(Errno::ESTALE, "finding the inode"))
     }
 
     /// Present attributes.
@@ -139,7 +144,12 @@ impl Fs {
     ///
     /// # Errors
     /// EROFS; EISDIR or EINVAL for the size of what has no contents; EFBIG; ESTALE.
-    pub async fn setattr(&self, caller: Caller, ino: Ino, set: SetAttributes) -> Result<Attributes, FsError> {
+    pub async fn setattr(
+        &self,
+        caller: Caller,
+        ino: Ino,
+        set: SetAttributes,
+    ) -> Result<Attributes, FsError> {
         self.writable()?;
         let now = now();
         let ctime = set.ctime.unwrap_or(now);
@@ -147,13 +157,25 @@ impl Fs {
             self.truncate(caller, ino, size, now).await?;
         }
         // A truncation has set the modification time already.
-        let mtime = if set.size.is_some() && set.mtime == Some(SetTime::Now) { None } else { set.mtime };
+        let mtime = if set.size.is_some() && set.mtime == Some(SetTime::Now) {
+            None
+        } else {
+            set.mtime
+        };
         if let Some(mode) = set.mode {
             let _change = self.data().begin_attribute_change(ino, false).await;
             self.chmod(ino, mode & 0o7777, ctime).await?;
         }
-        if set.uid.is_some() || set.gid.is_some() || set.atime.is_some() || mtime.is_some() || (set.ctime.is_some() && set.mode.is_none()) {
-            let _change = self.data().begin_attribute_change(ino, mtime.is_some()).await;
+        if set.uid.is_some()
+            || set.gid.is_some()
+            || set.atime.is_some()
+            || mtime.is_some()
+            || (set.ctime.is_some() && set.mode.is_none())
+        {
+            let _change = self
+                .data()
+                .begin_attribute_change(ino, mtime.is_some())
+                .await;
             let changes_owner = set.uid.is_some() || set.gid.is_some();
             let keeps_mode = set.mode.is_some();
             self.meta()
@@ -175,12 +197,25 @@ impl Fs {
 
     async fn chmod(&self, ino: Ino, mode: u32, ctime: Timestamp) -> Result<(), FsError> {
         let record = self.record(ino).await?;
-        let stored = if record.has_xattrs { self.meta().xattr(ino, ACCESS_XATTR).await? } else { None };
+        let stored = if record.has_xattrs {
+            self.meta().xattr(ino, ACCESS_XATTR).await?
+        } else {
+            None
+        };
         if let Some(stored) = stored
             && let Some(mut acl) = parse_stored(&stored)?
         {
             acl.chmod(mode);
-            self.meta().set_xattr(ino, ACCESS_XATTR, &acl.encode(), XattrMode::Set, Some(mode), ctime).await?;
+            self.meta()
+                .set_xattr(
+                    ino,
+                    ACCESS_XATTR,
+                    &acl.encode(),
+                    XattrMode::Set,
+                    Some(mode),
+                    ctime,
+                )
+                .await?;
             return Ok(());
         }
         self.meta()
@@ -194,11 +229,27 @@ impl Fs {
     }
 
     /// Sets the size, and clears set-id bits where `caller` does not keep them.
-    pub(super) async fn truncate(&self, caller: Caller, ino: Ino, size: u64, now: Timestamp) -> Result<(), FsError> {
+    pub(super) async fn truncate(
+        &self,
+        caller: Caller,
+        ino: Ino,
+        size: u64,
+        now: Timestamp,
+    ) -> Result<(), FsError> {
         match self.record(ino).await?.kind {
             FileKind::File => {}
-            FileKind::Directory => return Err(FsError::new(Errno::EISDIR, "setting the size of a directory")),
-            _ => return Err(FsError::new(Errno::EINVAL, "setting the size of what has no contents")),
+            FileKind::Directory => {
+                return Err(FsError::new(
+                    Errno::EISDIR,
+                    "setting the size of a directory",
+                ));
+            }
+            _ => {
+                return Err(FsError::new(
+                    Errno::EINVAL,
+                    "setting the size of what has no contents",
+                ));
+            }
         }
         self.data().truncate(ino, size, now).await?;
         if !caller.keeps_set_id() {

@@ -37,16 +37,27 @@ fn supplementary_groups(pid: u32) -> Vec<u32> {
     status
         .lines()
         .find_map(|line| line.strip_prefix("Groups:"))
-        .map(|groups| groups.split_whitespace().filter_map(|group| group.parse().ok()).collect())
+        .map(|groups| {
+            groups
+                .split_whitespace()
+                .filter_map(|group| group.parse().ok())
+                .collect()
+        })
         .unwrap_or_default()
 }
 
 /// The present time of this machine's clock.
 pub fn now() -> Timestamp {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => Timestamp { seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX), nanos: since.subsec_nanos() },
+        Ok(since) => Timestamp {
+            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            nanos: since.subsec_nanos(),
+        },
         // A clock before 1970 is a broken clock: 1970 serves as well.
-        Err(_) => Timestamp { seconds: 0, nanos: 0 },
+        Err(_) => Timestamp {
+            seconds: 0,
+            nanos: 0,
+        },
     }
 }
 
@@ -56,12 +67,25 @@ mod tests {
 
     #[test]
     fn root_is_in_every_group() {
-        assert!(Caller { uid: 0, gid: 0, pid: 0, umask: 0 }.in_group_or_capable(4711));
+        assert!(
+            Caller {
+                uid: 0,
+                gid: 0,
+                pid: 0,
+                umask: 0
+            }
+            .in_group_or_capable(4711)
+        );
     }
 
     #[test]
     fn a_process_that_cannot_be_looked_up_is_in_its_primary_group_only() {
-        let caller = Caller { uid: 1000, gid: 1000, pid: u32::MAX, umask: 0 };
+        let caller = Caller {
+            uid: 1000,
+            gid: 1000,
+            pid: u32::MAX,
+            umask: 0,
+        };
         assert!(caller.in_group_or_capable(1000));
         assert!(!caller.in_group_or_capable(0));
     }

@@ -14,19 +14,34 @@ const S_ISGID: u32 = 0o2000;
 
 impl Fs {
     /// The record of something that `caller` creates in `dir` with `mode`.
-    pub(super) async fn new_inode(&self, caller: Caller, dir: Ino, kind: FileKind, mode: u32) -> Result<NewInode, FsError> {
+    pub(super) async fn new_inode(
+        &self,
+        caller: Caller,
+        dir: Ino,
+        kind: FileKind,
+        mode: u32,
+    ) -> Result<NewInode, FsError> {
         let parent = self.record(dir).await?;
         let (mode, xattrs) = if kind == FileKind::Symlink {
             (0o777, Vec::new())
         } else {
-            self.inherited_mode(&parent, caller, kind, mode & 0o7777).await?
+            self.inherited_mode(&parent, caller, kind, mode & 0o7777)
+                .await?
         };
         let inherits_group = parent.mode & S_ISGID != 0;
         Ok(NewInode {
             kind,
-            mode: if inherits_group && kind == FileKind::Directory { mode | S_ISGID } else { mode },
+            mode: if inherits_group && kind == FileKind::Directory {
+                mode | S_ISGID
+            } else {
+                mode
+            },
             uid: caller.uid,
-            gid: if inherits_group { parent.gid } else { caller.gid },
+            gid: if inherits_group {
+                parent.gid
+            } else {
+                caller.gid
+            },
             rdev: 0,
             target: Bytes::new(),
             now: now(),
@@ -42,7 +57,11 @@ impl Fs {
         kind: FileKind,
         mode: u32,
     ) -> Result<(u32, Vec<(Bytes, Bytes)>), FsError> {
-        let default = if parent.has_xattrs { self.meta().xattr(parent.ino, DEFAULT_XATTR).await? } else { None };
+        let default = if parent.has_xattrs {
+            self.meta().xattr(parent.ino, DEFAULT_XATTR).await?
+        } else {
+            None
+        };
         let Some(default) = default else {
             return Ok((mode & !caller.umask, Vec::new()));
         };

@@ -46,7 +46,12 @@ impl Fs {
     ///
     /// # Errors
     /// EBADF, ESTALE.
-    pub async fn read_dir(&self, fh: u64, cookie: u64, attributes: bool) -> Result<Vec<Listed>, FsError> {
+    pub async fn read_dir(
+        &self,
+        fh: u64,
+        cookie: u64,
+        attributes: bool,
+    ) -> Result<Vec<Listed>, FsError> {
         let dir = self.inner.table.dir(fh)?;
         let mut listed = Vec::with_capacity(BATCH);
         if cookie < DOT_DOT {
@@ -57,8 +62,18 @@ impl Fs {
             listed.push(dot(DOT_DOT, b"..", record.parent));
         }
         let after = if cookie <= DOT_DOT { 0 } else { cookie };
-        for entry in self.meta().read_dir(dir, after, BATCH - listed.len()).await? {
-            listed.push(Listed { cookie: entry.cookie, name: entry.name, ino: entry.ino, kind: entry.kind, attributes: None });
+        for entry in self
+            .meta()
+            .read_dir(dir, after, BATCH - listed.len())
+            .await?
+        {
+            listed.push(Listed {
+                cookie: entry.cookie,
+                name: entry.name,
+                ino: entry.ino,
+                kind: entry.kind,
+                attributes: None,
+            });
         }
         if attributes {
             self.add_attributes(&mut listed).await?;
@@ -97,5 +112,11 @@ impl Fs {
 }
 
 fn dot(cookie: u64, name: &'static [u8], ino: Ino) -> Listed {
-    Listed { cookie, name: Bytes::from_static(name), ino, kind: FileKind::Directory, attributes: None }
+    Listed {
+        cookie,
+        name: Bytes::from_static(name),
+        ino,
+        kind: FileKind::Directory,
+        attributes: None,
+    }
 }

@@ -27,19 +27,30 @@ pub struct Operation {
 impl Operation {
     /// An operation on an inode.
     pub fn on(name: &'static str, ino: Ino) -> Operation {
-        Operation { name, ino, fh: None, range: None }
+        Operation {
+            name,
+            ino,
+            fh: None,
+            range: None,
+        }
     }
 
     /// The same with a handle.
     #[must_use]
     pub fn handle(self, fh: u64) -> Operation {
-        Operation { fh: Some(fh), ..self }
+        Operation {
+            fh: Some(fh),
+            ..self
+        }
     }
 
     /// The same with a range.
     #[must_use]
     pub fn range(self, offset: u64, len: u64) -> Operation {
-        Operation { range: Some((offset, len)), ..self }
+        Operation {
+            range: Some((offset, len)),
+            ..self
+        }
     }
 }
 
@@ -72,7 +83,12 @@ pub struct FsError {
 impl FsError {
     /// A refusal that needs no further reason.
     pub fn new(errno: Errno, message: impl Into<Cow<'static, str>>) -> FsError {
-        FsError { errno, message: message.into(), source: None, context: None }
+        FsError {
+            errno,
+            message: message.into(),
+            source: None,
+            context: None,
+        }
     }
 
     /// The volume is mounted read-only.
@@ -88,14 +104,23 @@ impl FsError {
     /// Names the request.
     #[must_use]
     pub fn during(self, operation: Operation) -> FsError {
-        FsError { context: Some(operation), ..self }
+        FsError {
+            context: Some(operation),
+            ..self
+        }
     }
 
     /// Whether such answers are part of ordinary life (a name that is not there) rather than a fault somebody should see in the log.
     pub fn is_ordinary(&self) -> bool {
         !matches!(
             self.errno,
-            Errno::EIO | Errno::ETIMEDOUT | Errno::ENOSPC | Errno::ENFILE | Errno::ENOMEM | Errno::ESTALE | Errno::EBADF
+            Errno::EIO
+                | Errno::ETIMEDOUT
+                | Errno::ENOSPC
+                | Errno::ENFILE
+                | Errno::ENOMEM
+                | Errno::ESTALE
+                | Errno::EBADF
         )
     }
 }
@@ -152,14 +177,24 @@ fn data_errno(error: &DataError) -> Errno {
 impl From<MetaError> for FsError {
     fn from(error: MetaError) -> FsError {
         let errno = meta_errno(&error);
-        FsError { errno, message: Cow::Borrowed("the namespace"), source: Some(Box::new(error)), context: None }
+        FsError {
+            errno,
+            message: Cow::Borrowed("the namespace"),
+            source: Some(Box::new(error)),
+            context: None,
+        }
     }
 }
 
 impl From<DataError> for FsError {
     fn from(error: DataError) -> FsError {
         let errno = data_errno(&error);
-        FsError { errno, message: Cow::Borrowed("contents"), source: Some(Box::new(error)), context: None }
+        FsError {
+            errno,
+            message: Cow::Borrowed("contents"),
+            source: Some(Box::new(error)),
+            context: None,
+        }
     }
 }
 
@@ -169,8 +204,10 @@ mod tests {
 
     #[test]
     fn a_log_line_names_the_request_the_errno_and_the_chain() {
-        let error = FsError::from(DataError::Meta(MetaError::Store("manifest did not authenticate".into())))
-            .during(Operation::on("write", Ino(5)).handle(3).range(0, 4096));
+        let error = FsError::from(DataError::Meta(MetaError::Store(
+            "manifest did not authenticate".into(),
+        )))
+        .during(Operation::on("write", Ino(5)).handle(3).range(0, 4096));
         assert_eq!(
             error.to_string(),
             "write{ino=5 fh=3 offset=0 len=4096}: contents failed with EIO: metadata: manifest did not authenticate"
@@ -186,7 +223,10 @@ mod tests {
     #[test]
     fn contents_of_a_removed_inode_are_stale_rather_than_missing() {
         assert_eq!(FsError::from(DataError::NotFound).errno, Errno::ESTALE);
-        assert_eq!(FsError::from(DataError::Meta(MetaError::NotFound)).errno, Errno::ESTALE);
+        assert_eq!(
+            FsError::from(DataError::Meta(MetaError::NotFound)).errno,
+            Errno::ESTALE
+        );
         assert_eq!(FsError::from(MetaError::NotFound).errno, Errno::ENOENT);
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use nix::errno::Errno;
 
-use super::{Attributes, Caller, Durability, Fs, FsError, namespace::valid_name, now, table::FileHandle};
+use super::{
+    Attributes, Caller, Durability, Fs, FsError, namespace::valid_name, now, table::FileHandle,
+};
 use crate::{
     data::{ReadReply, WriteBuffer},
     meta::{FileKind, Ino},
@@ -46,25 +48,43 @@ impl Fs {
     ///
     /// # Errors
     /// EEXIST, EROFS, ENAMETOOLONG, ENFILE.
-    pub async fn create(&self, caller: Caller, dir: Ino, name: &[u8], mode: u32, flags: i32) -> Result<Opened, FsError> {
+    pub async fn create(
+        &self,
+        caller: Caller,
+        dir: Ino,
+        name: &[u8],
+        mode: u32,
+        flags: i32,
+    ) -> Result<Opened, FsError> {
         self.writable()?;
         valid_name(name)?;
-        match self.make(caller, dir, name, FileKind::File, mode, 0, Bytes::new()).await {
+        match self
+            .make(caller, dir, name, FileKind::File, mode, 0, Bytes::new())
+            .await
+        {
             Ok(attributes) => {
                 let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
                 let fh = self.insert_file(attributes.ino, writable)?;
                 Ok(Opened { fh, attributes })
             }
-            Err(error) if error.errno == Errno::EEXIST && flags & libc::O_EXCL == 0 => match self.lookup(dir, name).await? {
-                Some(found) if found.kind == FileKind::File => self.open(caller, found.ino, flags).await,
-                _ => Err(error),
-            },
+            Err(error) if error.errno == Errno::EEXIST && flags & libc::O_EXCL == 0 => {
+                match self.lookup(dir, name).await? {
+                    Some(found) if found.kind == FileKind::File => {
+                        self.open(caller, found.ino, flags).await
+                    }
+                    _ => Err(error),
+                }
+            }
             Err(error) => Err(error),
         }
     }
 
     fn insert_file(&self, ino: Ino, writable: bool) -> Result<u64, FsError> {
-        self.inner.table.insert_file(FileHandle { ino, file: self.data().open(ino), writable })
+        self.inner.table.insert_file(FileHandle {
+            ino,
+            file: self.data().open(ino),
+            writable,
+        })
     }
 
     /// Reads; short only at the end of the file.
@@ -90,7 +110,13 @@ impl Fs {
     ///
     /// # Errors
     /// EROFS, EFBIG, EIO, ESTALE.
-    pub async fn write(&self, ino: Ino, offset: u64, buffer: WriteBuffer, drops_set_id: bool) -> Result<(), FsError> {
+    pub async fn write(
+        &self,
+        ino: Ino,
+        offset: u64,
+        buffer: WriteBuffer,
+        drops_set_id: bool,
+    ) -> Result<(), FsError> {
         self.writable()?;
         if drops_set_id {
             self.drop_set_id(ino).await?;
@@ -115,7 +141,10 @@ impl Fs {
         if self.data().live(handle.ino).is_some()
             && let Some(trouble) = self.data().trouble()
         {
-            return Err(FsError { source: Some(trouble.into()), ..FsError::new(Errno::EIO, "storing what was written") });
+            return Err(FsError {
+                source: Some(trouble.into()),
+                ..FsError::new(Errno::EIO, "storing what was written")
+            });
         }
         Ok(())
     }

@@ -103,7 +103,15 @@ impl Fs {
     pub fn new(meta: Meta, data: Data, metrics: Arc<Metrics>, config: FsConfig) -> Fs {
         let table = Table::new(metrics);
         let reaper = Reaper::start(meta.clone(), data.clone(), !config.read_only);
-        Fs { inner: Arc::new(Inner { meta, data, config, table, reaper }) }
+        Fs {
+            inner: Arc::new(Inner {
+                meta,
+                data,
+                config,
+                table,
+                reaper,
+            }),
+        }
     }
 
     /// Whether every change is refused.
@@ -121,7 +129,11 @@ impl Fs {
     }
 
     fn writable(&self) -> Result<(), FsError> {
-        if self.inner.config.read_only { Err(FsError::read_only()) } else { Ok(()) }
+        if self.inner.config.read_only {
+            Err(FsError::read_only())
+        } else {
+            Ok(())
+        }
     }
 
     fn meta(&self) -> &Meta {

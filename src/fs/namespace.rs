@@ -23,13 +23,16 @@ impl Fs {
         match self.getattr(dentry.ino).await {
             Ok(attributes) => Ok(Some(attributes)),
             // It was removed between the two steps.
-            Err(error) if error.errno == Errno::ESTALE => match self.meta().lookup(dir, name).await? {
-                Some(again) if again == dentry => {
-                    Err(FsError::new(Errno::EIO, format!("finding inode {}, which a name points to,", dentry.ino.0)))
+            Err(error) if error.errno == Errno::ESTALE => {
+                match self.meta().lookup(dir, name).await? {
+                    Some(again) if again == dentry => Err(FsError::new(
+                        Errno::EIO,
+                        format!("finding inode {}, which a name points to,", dentry.ino.0),
+                    )),
+                    Some(again) => self.getattr(again.ino).await.map(Some),
+                    None => Ok(None),
                 }
-                Some(again) => self.getattr(again.ino).await.map(Some),
-                None => Ok(None),
-            },
+            }
             Err(error) => Err(error),
         }
     }
@@ -48,7 +51,10 @@ impl Fs {
     pub async fn readlink(&self, ino: Ino) -> Result<Bytes, FsError> {
         let record = self.record(ino).await?;
         if record.kind != FileKind::Symlink {
-            return Err(FsError::new(Errno::EINVAL, "reading the target of what is no symbolic link"));
+            return Err(FsError::new(
+                Errno::EINVAL,
+                "reading the target of what is no symbolic link",
+            ));
         }
         Ok(record.target)
     }
@@ -57,7 +63,14 @@ impl Fs {
     ///
     /// # Errors
     /// EEXIST, EROFS, ENAMETOOLONG; EINVAL for a directory or a symbolic link.
-    pub async fn mknod(&self, caller: Caller, dir: Ino, name: &[u8], mode: u32, rdev: u32) -> Result<Attributes, FsError> {
+    pub async fn mknod(
+        &self,
+        caller: Caller,
+        dir: Ino,
+        name: &[u8],
+        mode: u32,
+        rdev: u32,
+    ) -> Result<Attributes, FsError> {
         let kind = match mode & S_IFMT {
             libc::S_IFREG | 0 => FileKind::File,
             libc::S_IFIFO => FileKind::Fifo,
@@ -66,33 +79,74 @@ impl Fs {
             libc::S_IFBLK => FileKind::BlockDevice,
             _ => return Err(FsError::new(Errno::EINVAL, "making a node of this kind")),
         };
-        let rdev = if matches!(kind, FileKind::CharDevice | FileKind::BlockDevice) { rdev } else { 0 };
-        self.make(caller, dir, name, kind, mode, rdev, Bytes::new()).await
+        let rdev = if matches!(kind, FileKind::CharDevice | FileKind::BlockDevice) {
+            rdev
+        } else {
+            0
+        };
+        self.make(caller, dir, name, kind, mode, rdev, Bytes::new())
+            .await
     }
 
     /// Makes a directory.
     ///
     /// # Errors
     /// EEXIST, EROFS, ENAMETOOLONG, EMLINK.
-    pub async fn mkdir(&self, caller: Caller, dir: Ino, name: &[u8], mode: u32) -> Result<Attributes, FsError> {
-        self.make(caller, dir, name, FileKind::Directory, mode, 0, Bytes::new()).await
+    pub async fn mkdir(
+        &self,
+        caller: Caller,
+        dir: Ino,
+        name: &[u8],
+        mode: u32,
+    ) -> Result<Attributes, FsError> {
+        self.make(
+            caller,
+            dir,
+            name,
+            FileKind::Directory,
+            mode,
+            0,
+            Bytes::new(),
+        )
+        .await
     }
 
     /// Makes a symbolic link.
     ///
     /// # Errors
     /// EEXIST, EROFS; ENAMETOOLONG beyond [`TARGET_LEN_MAX`]; ENOENT for an empty target.
-    pub async fn symlink(&self, caller: Caller, dir: Ino, name: &[u8], target: &[u8]) -> Result<Attributes, FsError> {
+    pub async fn symlink(
+        &self,
+        caller: Caller,
+        dir: Ino,
+        name: &[u8],
+        target: &[u8],
+    ) -> Result<Attributes, FsError> {
         if target.len() > TARGET_LEN_MAX {
             return Err(FsError::new(Errno::ENAMETOOLONG, "making a symbolic link"));
         }
         if target.is_empty() {
-            return Err(FsError::new(Errno::ENOENT, "making a symbolic link to nothing"));
+            return Err(FsError::new(
+                Errno::ENOENT,
+                "making a symbolic link to nothing",
+            ));
         }
-        self.make(caller, dir, name, FileKind::Symlink, 0o777, 0, Bytes::copy_from_slice(target)).await
+        self.make(
+            caller,
+            dir,
+            name,
+            FileKind::Symlink,
+            0o777,
+            0,
+            Bytes::copy_from_slice(target),
+        )
+        .await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what the four kinds of creation have in common")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what the four kinds of creation have in common"
+    )]
     pub(super) async fn make(
         &self,
         caller: Caller,
@@ -176,7 +230,11 @@ impl Fs {
             return Err(FsError::new(Errno::EINVAL, "renaming with these flags"));
         };
         self.inner.reaper.room().await;
-        if let Some(removal) = self.meta().rename(from_dir, from_name, to_dir, to_name, mode, now()).await? {
+        if let Some(removal) = self
+            .meta()
+            .rename(from_dir, from_name, to_dir, to_name, mode, now())
+            .await?
+        {
             self.removed(&removal);
         }
         Ok(())
@@ -196,7 +254,11 @@ pub(super) fn valid_name(name: &[u8]) -> Result<(), FsError> {
     if name.len() > NAME_LEN_MAX {
         return Err(FsError::new(Errno::ENAMETOOLONG, "making a name"));
     }
-    if name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
+    if name.is_empty()
+        || name == b"."
+        || name == b".."
+        || name.iter().any(|byte| matches!(byte, 0 | b'/'))
+    {
         return Err(FsError::new(Errno::EINVAL, "making such a name"));
     }
     Ok(())
@@ -210,7 +272,10 @@ mod tests {
     fn names_are_bytes_up_to_255_without_nul_and_slash() {
         assert!(valid_name(&[b'x'; 255]).is_ok());
         assert!(valid_name(b"\xff\xfe\n").is_ok());
-        assert_eq!(valid_name(&[b'x'; 256]).unwrap_err().errno, Errno::ENAMETOOLONG);
+        assert_eq!(
+            valid_name(&[b'x'; 256]).unwrap_err().errno,
+            Errno::ENAMETOOLONG
+        );
         for name in [&b""[..], b".", b"..", b"a/b", b"a\0"] {
             assert_eq!(valid_name(name).unwrap_err().errno, Errno::EINVAL);
         }

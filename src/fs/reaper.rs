@@ -56,7 +56,10 @@ impl Reaper {
             data,
         });
         let task = tokio::spawn(Arc::clone(&shared).run(leftovers));
-        Reaper { shared, task: Mutex::new(Some(task)) }
+        Reaper {
+            shared,
+            task: Mutex::new(Some(task)),
+        }
     }
 
     /// Deletes an inode soon.
@@ -150,7 +153,9 @@ impl Shared {
                 Ok(found) if found.is_empty() => return,
                 Ok(found) => found,
                 Err(error) => {
-                    tracing::warn!("looking for files that an earlier mount removed failed: {error}");
+                    tracing::warn!(
+                        "looking for files that an earlier mount removed failed: {error}"
+                    );
                     return;
                 }
             };

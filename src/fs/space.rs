@@ -38,9 +38,18 @@ impl Fs {
     ///
     /// # Errors
     /// EOPNOTSUPP for other modes; EINVAL, EFBIG, EROFS, EIO.
-    pub async fn fallocate(&self, caller: Caller, ino: Ino, offset: u64, len: u64, mode: i32) -> Result<(), FsError> {
+    pub async fn fallocate(
+        &self,
+        caller: Caller,
+        ino: Ino,
+        offset: u64,
+        len: u64,
+        mode: i32,
+    ) -> Result<(), FsError> {
         self.writable()?;
-        let end = offset.checked_add(len).ok_or_else(|| FsError::new(Errno::EFBIG, "allocating beyond the largest offset"))?;
+        let end = offset
+            .checked_add(len)
+            .ok_or_else(|| FsError::new(Errno::EFBIG, "allocating beyond the largest offset"))?;
         if len == 0 {
             return Err(FsError::new(Errno::EINVAL, "allocating nothing"));
         }
@@ -48,12 +57,16 @@ impl Fs {
             0 => (false, false),
             KEEP_SIZE => (false, true),
             ZERO_RANGE => (true, false),
-            mode if mode == PUNCH_HOLE | KEEP_SIZE || mode == ZERO_RANGE | KEEP_SIZE => (true, true),
+            mode if mode == PUNCH_HOLE | KEEP_SIZE || mode == ZERO_RANGE | KEEP_SIZE => {
+                (true, true)
+            }
             _ => return Err(FsError::new(Errno::EOPNOTSUPP, "allocating in this mode")),
         };
         let size = self.getattr(ino).await?.size;
         if zeroes && offset < size {
-            self.data().punch_hole(ino, offset..end.min(size), now()).await?;
+            self.data()
+                .punch_hole(ino, offset..end.min(size), now())
+                .await?;
             if !caller.keeps_set_id() {
                 self.drop_set_id(ino).await?;
             }
@@ -76,14 +89,20 @@ impl Fs {
         };
         let beyond = || FsError::new(Errno::ENXIO, "seeking beyond the end");
         let offset = u64::try_from(offset).map_err(|_| beyond())?;
-        self.data().seek(ino, offset, what).await?.ok_or_else(beyond)
+        self.data()
+            .seek(ino, offset, what)
+            .await?
+            .ok_or_else(beyond)
     }
 
     /// The volume's size and use.
     pub fn statfs(&self) -> Space {
         let totals = self.meta().totals();
         let block = u64::from(BLOCK_LEN);
-        let used = totals.bytes.saturating_add(self.data().dirty_bytes()).div_ceil(block);
+        let used = totals
+            .bytes
+            .saturating_add(self.data().dirty_bytes())
+            .div_ceil(block);
         // A volume that outgrows what is shown goes on growing.
         let blocks = (CAPACITY_BYTES / block).max(used.saturating_mul(2));
         Space {

@@ -74,7 +74,11 @@ pub struct Table {
 
 impl Table {
     pub fn new(metrics: Arc<Metrics>) -> Table {
-        Table { inner: Mutex::new(Inner::default()), metrics, closed: AtomicBool::new(false) }
+        Table {
+            inner: Mutex::new(Inner::default()),
+            metrics,
+            closed: AtomicBool::new(false),
+        }
     }
 
     pub fn insert_file(&self, handle: FileHandle) -> Result<u64, FsError> {
@@ -87,7 +91,9 @@ impl Table {
 
     fn insert(&self, handle: Handle) -> Result<u64, FsError> {
         let mut inner = self.inner.lock();
-        if inner.handles.len() >= HANDLES_MAX || self.closed.load(std::sync::atomic::Ordering::Relaxed) {
+        if inner.handles.len() >= HANDLES_MAX
+            || self.closed.load(std::sync::atomic::Ordering::Relaxed)
+        {
             return Err(FsError::new(Errno::ENFILE, "opening one more handle"));
         }
         inner.last_fh += 1;
@@ -151,11 +157,15 @@ impl Table {
 
     /// Closes everything; returns the nameless inodes.
     pub fn clear(&self) -> Vec<Ino> {
-        self.closed.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.closed
+            .store(true, std::sync::atomic::Ordering::Relaxed);
         let (handles, nameless) = {
             let mut inner = self.inner.lock();
             inner.open.clear();
-            (std::mem::take(&mut inner.handles), std::mem::take(&mut inner.nameless))
+            (
+                std::mem::take(&mut inner.handles),
+                std::mem::take(&mut inner.nameless),
+            )
         };
         self.metrics.open_handles.sub(handles.len() as u64);
         nameless.into_keys().collect()

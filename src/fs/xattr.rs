@@ -29,7 +29,13 @@ impl Fs {
     /// ENODATA; EOPNOTSUPP outside the known namespaces.
     pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Bytes, FsError> {
         if is_control(ino, name) {
-            return self.inner.config.control.clone().map(Bytes::from).ok_or_else(missing);
+            return self
+                .inner
+                .config
+                .control
+                .clone()
+                .map(Bytes::from)
+                .ok_or_else(missing);
         }
         known_namespace(name)?;
         self.meta().xattr(ino, name).await?.ok_or_else(missing)
@@ -58,26 +64,47 @@ impl Fs {
     ///
     /// # Errors
     /// EEXIST, ENODATA, ERANGE (name), E2BIG (value), EOPNOTSUPP, EINVAL, EROFS; EPERM for the virtual attribute.
-    pub async fn setxattr(&self, caller: Caller, ino: Ino, name: &[u8], value: &[u8], flags: i32) -> Result<(), FsError> {
+    pub async fn setxattr(
+        &self,
+        caller: Caller,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        flags: i32,
+    ) -> Result<(), FsError> {
         self.changeable(ino, name)?;
         known_namespace(name)?;
         if name.len() > NAME_LEN_MAX {
-            return Err(FsError::new(Errno::ERANGE, "setting an attribute with so long a name"));
+            return Err(FsError::new(
+                Errno::ERANGE,
+                "setting an attribute with so long a name",
+            ));
         }
         if value.len() > VALUE_LEN_MAX {
-            return Err(FsError::new(Errno::E2BIG, "setting an attribute to so long a value"));
+            return Err(FsError::new(
+                Errno::E2BIG,
+                "setting an attribute to so long a value",
+            ));
         }
         let mode = match flags {
             0 => XattrMode::Set,
             libc::XATTR_CREATE => XattrMode::Create,
             libc::XATTR_REPLACE => XattrMode::Replace,
-            _ => return Err(FsError::new(Errno::EINVAL, "setting an attribute with these flags")),
+            _ => {
+                return Err(FsError::new(
+                    Errno::EINVAL,
+                    "setting an attribute with these flags",
+                ));
+            }
         };
         if name == ACCESS_XATTR || name == DEFAULT_XATTR {
             return self.set_acl(caller, ino, name, value, mode).await;
         }
         let _change = self.data().begin_attribute_change(ino, false).await;
-        Ok(self.meta().set_xattr(ino, name, value, mode, None, now()).await?)
+        Ok(self
+            .meta()
+            .set_xattr(ino, name, value, mode, None, now())
+            .await?)
     }
 
     /// Removes an attribute.
@@ -104,13 +131,23 @@ impl Fs {
         Ok(())
     }
 
-    async fn set_acl(&self, caller: Caller, ino: Ino, name: &[u8], value: &[u8], mode: XattrMode) -> Result<(), FsError> {
+    async fn set_acl(
+        &self,
+        caller: Caller,
+        ino: Ino,
+        name: &[u8],
+        value: &[u8],
+        mode: XattrMode,
+    ) -> Result<(), FsError> {
         let acl = Acl::parse(value).map_err(|error| {
             let errno = match error {
                 AclError::Version => Errno::EOPNOTSUPP,
                 AclError::Invalid => Errno::EINVAL,
             };
-            FsError { source: Some(Box::new(error)), ..FsError::new(errno, "setting an access control list") }
+            FsError {
+                source: Some(Box::new(error)),
+                ..FsError::new(errno, "setting an access control list")
+            }
         })?;
         let Some(acl) = acl else {
             return self.removexattr(ino, name).await;
@@ -118,9 +155,15 @@ impl Fs {
         let record = self.record(ino).await?;
         if name == DEFAULT_XATTR {
             if record.kind != FileKind::Directory {
-                return Err(FsError::new(Errno::EACCES, "setting a default access control list on what is no directory"));
+                return Err(FsError::new(
+                    Errno::EACCES,
+                    "setting a default access control list on what is no directory",
+                ));
             }
-            return Ok(self.meta().set_xattr(ino, name, value, mode, None, now()).await?);
+            return Ok(self
+                .meta()
+                .set_xattr(ino, name, value, mode, None, now())
+                .await?);
         }
         let (equivalent, exact) = acl.equivalent_mode();
         let mut bits = (record.mode & !0o777) | equivalent;
@@ -129,7 +172,10 @@ impl Fs {
         }
         let _change = self.data().begin_attribute_change(ino, false).await;
         if !exact {
-            return Ok(self.meta().set_xattr(ino, name, value, mode, Some(bits), now()).await?);
+            return Ok(self
+                .meta()
+                .set_xattr(ino, name, value, mode, Some(bits), now())
+                .await?);
         }
         // The bits say it all: nothing is stored.
         if record.has_xattrs && self.meta().xattr(ino, name).await?.is_some() {
@@ -156,11 +202,22 @@ fn missing() -> FsError {
 
 /// The kernel decides who may use which; here is only what can be stored.
 fn known_namespace(name: &[u8]) -> Result<(), FsError> {
-    let has_suffix = |prefix: &[u8]| name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty());
-    if has_suffix(b"user.") || has_suffix(b"trusted.") || has_suffix(b"security.") || name == ACCESS_XATTR || name == DEFAULT_XATTR {
+    let has_suffix = |prefix: &[u8]| {
+        name.strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty())
+    };
+    if has_suffix(b"user.")
+        || has_suffix(b"trusted.")
+        || has_suffix(b"security.")
+        || name == ACCESS_XATTR
+        || name == DEFAULT_XATTR
+    {
         Ok(())
     } else {
-        Err(FsError::new(Errno::EOPNOTSUPP, "using an attribute of this namespace"))
+        Err(FsError::new(
+            Errno::EOPNOTSUPP,
+            "using an attribute of this namespace",
+        ))
     }
 }
 
@@ -170,11 +227,21 @@ mod tests {
 
     #[test]
     fn four_namespaces_are_known() {
-        for name in ["user.x", "trusted.x", "security.capability", "system.posix_acl_access", "system.posix_acl_default"] {
+        for name in [
+            "user.x",
+            "trusted.x",
+            "security.capability",
+            "system.posix_acl_access",
+            "system.posix_acl_default",
+        ] {
             assert!(known_namespace(name.as_bytes()).is_ok(), "{name}");
         }
         for name in ["user.", "system.x", "x", "btrfs.compression", ""] {
-            assert_eq!(known_namespace(name.as_bytes()).unwrap_err().errno, Errno::EOPNOTSUPP, "{name}");
+            assert_eq!(
+                known_namespace(name.as_bytes()).unwrap_err().errno,
+                Errno::EOPNOTSUPP,
+                "{name}"
+            );
         }
     }
 }

@@ -40,21 +40,38 @@ pub fn check(mountpoint: &Path) -> Result<PathBuf, MountError> {
                 Some(libc::ENOENT) => MountError::Missing(mountpoint.to_owned()),
                 Some(libc::ENOTDIR) => MountError::NotADirectory(mountpoint.to_owned()),
                 Some(libc::ENOTCONN) => MountError::DeadMount(mountpoint.to_owned()),
-                Some(libc::EACCES) => MountError::NotPermitted { path: mountpoint.to_owned(), reason: error.to_string() },
+                Some(libc::EACCES) => MountError::NotPermitted {
+                    path: mountpoint.to_owned(),
+                    reason: error.to_string(),
+                },
                 _ => MountError::io("looking at the mount point", error),
             });
         }
     };
-    if mountinfo::find(&path).map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?.is_some() {
-        let dead = std::fs::metadata(&path).is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
-        return Err(if dead { MountError::DeadMount(path) } else { MountError::AlreadyMounted(path) });
+    if mountinfo::find(&path)
+        .map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?
+        .is_some()
+    {
+        let dead = std::fs::metadata(&path)
+            .is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
+        return Err(if dead {
+            MountError::DeadMount(path)
+        } else {
+            MountError::AlreadyMounted(path)
+        });
     }
     let metadata = match std::fs::metadata(&path) {
         Ok(metadata) => metadata,
-        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => return Err(MountError::DeadMount(path)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOTCONN) => {
+            return Err(MountError::DeadMount(path));
+        }
         Err(error) => return Err(MountError::io("looking at the mount point", error)),
     };
-    if metadata.is_dir() { Ok(path) } else { Err(MountError::NotADirectory(path)) }
+    if metadata.is_dir() {
+        Ok(path)
+    } else {
+        Err(MountError::NotADirectory(path))
+    }
 }
 
 /// Mounts. Returns the device's descriptor, on which the kernel's INIT is waiting.
@@ -72,17 +89,33 @@ pub fn attach(path: &Path, options: &MountOptions, read_only: bool) -> Result<Ow
     mount_with_helper(path, options, read_only)
 }
 
-fn mount_as_root(path: &Path, options: &MountOptions, read_only: bool) -> Result<OwnedFd, MountError> {
-    let not_permitted = |errno: Errno| MountError::NotPermitted { path: path.to_owned(), reason: errno.desc().to_owned() };
-    let device: File = OpenOptions::new().read(true).write(true).open(DEVICE).map_err(|error| match error.kind() {
-        io::ErrorKind::PermissionDenied => not_permitted(Errno::EACCES),
-        // ENODEV, ENXIO: a device node without its module.
-        _ => MountError::NoFuseDevice,
-    })?;
+fn mount_as_root(
+    path: &Path,
+    options: &MountOptions,
+    read_only: bool,
+) -> Result<OwnedFd, MountError> {
+    let not_permitted = |errno: Errno| MountError::NotPermitted {
+        path: path.to_owned(),
+        reason: errno.desc().to_owned(),
+    };
+    let device: File = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(DEVICE)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => not_permitted(Errno::EACCES),
+            // ENODEV, ENXIO: a device node without its module.
+            _ => MountError::NoFuseDevice,
+        })?;
     let data = kernel_options(device.as_raw_fd(), options);
     let kind = format!("fuse.{SUBTYPE}");
-    let mounted =
-        nix::mount::mount(Some(options.source.as_str()), path, Some(kind.as_str()), mount_flags(options, read_only), Some(data.as_str()));
+    let mounted = nix::mount::mount(
+        Some(options.source.as_str()),
+        path,
+        Some(kind.as_str()),
+        mount_flags(options, read_only),
+        Some(data.as_str()),
+    );
     match mounted {
         Ok(()) => Ok(device.into()),
         Err(errno @ (Errno::EPERM | Errno::EACCES)) => Err(not_permitted(errno)),
@@ -137,11 +170,17 @@ fn helper_options(options: &MountOptions, read_only: bool) -> String {
 }
 
 fn helper_exists() -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(HELPER).is_file()))
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(HELPER).is_file()))
 }
 
-fn mount_with_helper(path: &Path, options: &MountOptions, read_only: bool) -> Result<OwnedFd, MountError> {
-    let (ours, theirs) = UnixStream::pair().map_err(|error| MountError::io("making a socket", error))?;
+fn mount_with_helper(
+    path: &Path,
+    options: &MountOptions,
+    read_only: bool,
+) -> Result<OwnedFd, MountError> {
+    let (ours, theirs) =
+        UnixStream::pair().map_err(|error| MountError::io("making a socket", error))?;
     let mut child = Command::new(HELPER)
         .arg("-o")
         .arg(helper_options(options, read_only))
@@ -163,10 +202,15 @@ fn mount_with_helper(path: &Path, options: &MountOptions, read_only: bool) -> Re
         // What it says is only for the error text.
         let _ = stderr.take(4096).read_to_string(&mut said);
     }
-    let status = child.wait().map_err(|error| MountError::io("waiting for fusermount3", error))?;
+    let status = child
+        .wait()
+        .map_err(|error| MountError::io("waiting for fusermount3", error))?;
     match device {
         Ok(Some(device)) if status.success() => Ok(device),
-        Err(error) if said.is_empty() => Err(MountError::io("receiving the device from fusermount3", error)),
+        Err(error) if said.is_empty() => Err(MountError::io(
+            "receiving the device from fusermount3",
+            error,
+        )),
         _ => Err(helper_error(path, said.trim())),
     }
 }
@@ -177,19 +221,30 @@ fn helper_error(path: &Path, said: &str) -> MountError {
     } else if said.contains("device not found") {
         MountError::NoFuseDevice
     } else {
-        let reason = said.lines().next().unwrap_or("fusermount3 failed and said nothing");
-        MountError::NotPermitted { path: path.to_owned(), reason: reason.trim_start_matches("fusermount3: ").to_owned() }
+        let reason = said
+            .lines()
+            .next()
+            .unwrap_or("fusermount3 failed and said nothing");
+        MountError::NotPermitted {
+            path: path.to_owned(),
+            reason: reason.trim_start_matches("fusermount3: ").to_owned(),
+        }
     }
 }
 
 /// Unmounts `entry` if it is still there; `lazy` detaches it even while it is in use.
 pub fn detach(entry: &MountEntry, lazy: bool) -> Result<(), MountError> {
-    let there = mountinfo::is_there(entry).map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?;
+    let there = mountinfo::is_there(entry)
+        .map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?;
     if !there {
         return Ok(());
     }
     if Uid::effective().is_root() {
-        let flags = if lazy { MntFlags::MNT_DETACH } else { MntFlags::empty() };
+        let flags = if lazy {
+            MntFlags::MNT_DETACH
+        } else {
+            MntFlags::empty()
+        };
         return match umount2(&entry.path, flags | MntFlags::UMOUNT_NOFOLLOW) {
             Ok(()) => Ok(()),
             Err(Errno::EBUSY) => Err(MountError::Busy(entry.path.clone())),
@@ -215,7 +270,11 @@ fn detach_with_helper(entry: &MountEntry, lazy: bool) -> Result<(), MountError> 
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("busy") { Err(MountError::Busy(entry.path.clone())) } else { Err(helper_error(&entry.path, said.trim())) }
+    if said.contains("busy") {
+        Err(MountError::Busy(entry.path.clone()))
+    } else {
+        Err(helper_error(&entry.path, said.trim()))
+    }
 }
 
 #[cfg(test)]
@@ -223,7 +282,10 @@ mod tests {
     use super::*;
 
     fn options() -> MountOptions {
-        MountOptions { source: "s3://bucket/a,b".to_owned(), ..MountOptions::default() }
+        MountOptions {
+            source: "s3://bucket/a,b".to_owned(),
+            ..MountOptions::default()
+        }
     }
 
     #[test]
@@ -232,7 +294,16 @@ mod tests {
         assert!(data.starts_with("fd=7,rootmode=40000,user_id="));
         assert!(data.contains(",default_permissions,max_read=1048576"));
         assert!(!data.contains("allow_other"));
-        assert!(kernel_options(7, &MountOptions { allow_other: true, ..options() }).ends_with(",allow_other"));
+        assert!(
+            kernel_options(
+                7,
+                &MountOptions {
+                    allow_other: true,
+                    ..options()
+                }
+            )
+            .ends_with(",allow_other")
+        );
     }
 
     #[test]
@@ -242,9 +313,20 @@ mod tests {
 
     #[test]
     fn set_id_programs_and_devices_are_off_unless_asked_for() {
-        assert_eq!(mount_flags(&options(), false), MsFlags::MS_NOSUID | MsFlags::MS_NODEV);
         assert_eq!(
-            mount_flags(&MountOptions { suid: true, dev: true, exec: false, ..options() }, true),
+            mount_flags(&options(), false),
+            MsFlags::MS_NOSUID | MsFlags::MS_NODEV
+        );
+        assert_eq!(
+            mount_flags(
+                &MountOptions {
+                    suid: true,
+                    dev: true,
+                    exec: false,
+                    ..options()
+                },
+                true
+            ),
             MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY
         );
         assert!(helper_options(&options(), true).starts_with("ro,"));
@@ -256,18 +338,36 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, b"").unwrap();
-        assert!(matches!(check(&dir.path().join("none")), Err(MountError::Missing(_))));
+        assert!(matches!(
+            check(&dir.path().join("none")),
+            Err(MountError::Missing(_))
+        ));
         assert!(matches!(check(&file), Err(MountError::NotADirectory(_))));
-        assert!(matches!(check(Path::new("/proc")), Err(MountError::AlreadyMounted(_))));
-        assert_eq!(check(dir.path()).unwrap(), dir.path().canonicalize().unwrap());
+        assert!(matches!(
+            check(Path::new("/proc")),
+            Err(MountError::AlreadyMounted(_))
+        ));
+        assert_eq!(
+            check(dir.path()).unwrap(),
+            dir.path().canonicalize().unwrap()
+        );
     }
 
     #[test]
     fn what_the_mount_program_says_becomes_advice() {
         let said = "fusermount3: option allow_other only allowed if 'user_allow_other' is set in /etc/fuse.conf";
-        assert!(matches!(helper_error(Path::new("/m"), said), MountError::AllowOtherRefused));
-        let refused = helper_error(Path::new("/m"), "fusermount3: user has no write access to mountpoint /m");
-        assert_eq!(refused.to_string(), "mounting at \"/m\" is not permitted: user has no write access to mountpoint /m");
+        assert!(matches!(
+            helper_error(Path::new("/m"), said),
+            MountError::AllowOtherRefused
+        ));
+        let refused = helper_error(
+            Path::new("/m"),
+            "fusermount3: user has no write access to mountpoint /m",
+        );
+        assert_eq!(
+            refused.to_string(),
+            "mounting at \"/m\" is not permitted: user has no write access to mountpoint /m"
+        );
     }
 
     #[test]

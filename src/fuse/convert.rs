@@ -51,17 +51,31 @@ pub fn file_attr(attributes: &Attributes) -> FileAttr {
 /// A time as fuser's encoder takes it: the true one.
 pub fn encode_time(time: Timestamp) -> SystemTime {
     let whole = Duration::from_secs(time.seconds.unsigned_abs());
-    let second = if time.seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
-    second.and_then(|second| second.checked_add(Duration::from_nanos(u64::from(time.nanos)))).unwrap_or(UNIX_EPOCH)
+    let second = if time.seconds < 0 {
+        UNIX_EPOCH.checked_sub(whole)
+    } else {
+        UNIX_EPOCH.checked_add(whole)
+    };
+    second
+        .and_then(|second| second.checked_add(Duration::from_nanos(u64::from(time.nanos))))
+        .unwrap_or(UNIX_EPOCH)
 }
 
 /// The time that the kernel sent, from what fuser made of it.
 pub fn decode_time(time: SystemTime) -> Timestamp {
     match time.duration_since(UNIX_EPOCH) {
-        Ok(after) => Timestamp { seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nanos: after.subsec_nanos() },
+        Ok(after) => Timestamp {
+            seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+            nanos: after.subsec_nanos(),
+        },
         Err(before) => {
             let before = before.duration();
-            Timestamp { seconds: 0_i64.checked_sub_unsigned(before.as_secs()).unwrap_or(i64::MIN), nanos: before.subsec_nanos() }
+            Timestamp {
+                seconds: 0_i64
+                    .checked_sub_unsigned(before.as_secs())
+                    .unwrap_or(i64::MIN),
+                nanos: before.subsec_nanos(),
+            }
         }
     }
 }
@@ -90,7 +104,10 @@ mod tests {
     fn fuser_encodes(time: SystemTime) -> (i64, u32) {
         match time.duration_since(UNIX_EPOCH) {
             Ok(after) => (after.as_secs() as i64, after.subsec_nanos()),
-            Err(before) => match (before.duration().as_secs(), before.duration().subsec_nanos()) {
+            Err(before) => match (
+                before.duration().as_secs(),
+                before.duration().subsec_nanos(),
+            ) {
                 (seconds, 0) => (0_i64.checked_sub_unsigned(seconds).unwrap(), 0),
                 (seconds, nanos) => (-(seconds as i64) - 1, 1_000_000_000 - nanos),
             },
@@ -99,14 +116,36 @@ mod tests {
 
     #[test]
     fn times_survive_both_directions_on_both_sides_of_1970() {
-        for seconds in [-2_000_000_000, -2, -1, 0, 1, 1_700_000_000, 4_000_000_000, -9_223_372_036, i64::MIN + 1] {
+        for seconds in [
+            -2_000_000_000,
+            -2,
+            -1,
+            0,
+            1,
+            1_700_000_000,
+            4_000_000_000,
+            -9_223_372_036,
+            i64::MIN + 1,
+        ] {
             for nanos in [0, 1, 123_456_789, 500_000_000, 999_999_999] {
                 let time = Timestamp { seconds, nanos };
                 assert_eq!(decode_time(fuser_decodes(seconds, nanos)), time);
                 assert_eq!(fuser_encodes(encode_time(time)), (seconds, nanos));
             }
         }
-        assert_eq!(decode_time(fuser_decodes(i64::MIN, 0)), Timestamp { seconds: i64::MIN, nanos: 0 });
-        assert_eq!(fuser_encodes(encode_time(Timestamp { seconds: i64::MIN, nanos: 0 })), (i64::MIN, 0));
+        assert_eq!(
+            decode_time(fuser_decodes(i64::MIN, 0)),
+            Timestamp {
+                seconds: i64::MIN,
+                nanos: 0
+            }
+        );
+        assert_eq!(
+            fuser_encodes(encode_time(Timestamp {
+                seconds: i64::MIN,
+                nanos: 0
+            })),
+            (i64::MIN, 0)
+        );
     }
 }

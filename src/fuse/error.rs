@@ -18,13 +18,19 @@ pub enum MountError {
     #[error("{0:?} holds a mount whose process is gone; remove it with: fusermount3 -u {0:?}")]
     DeadMount(PathBuf),
     /// The kernel module is not there.
-    #[error("there is no /dev/fuse; load the module with: modprobe fuse (in a container: pass --device /dev/fuse)")]
+    #[error(
+        "there is no /dev/fuse; load the module with: modprobe fuse (in a container: pass --device /dev/fuse)"
+    )]
     NoFuseDevice,
     /// Not root, and no helper program.
-    #[error("fusermount3 was not found, which users other than root need to mount; install the package fuse3")]
+    #[error(
+        "fusermount3 was not found, which users other than root need to mount; install the package fuse3"
+    )]
     NoFusermount,
     /// `/etc/fuse.conf` forbids it.
-    #[error("--allow-other is refused; root must put the line user_allow_other into /etc/fuse.conf")]
+    #[error(
+        "--allow-other is refused; root must put the line user_allow_other into /etc/fuse.conf"
+    )]
     AllowOtherRefused,
     /// Refused otherwise.
     #[error("mounting at {path:?} is not permitted: {reason}")]
@@ -52,6 +58,9 @@ pub enum MountError {
 
 impl MountError {
     pub(super) fn io(what: &'static str, source: impl Into<io::Error>) -> MountError {
-        MountError::Io { what, source: source.into() }
+        MountError::Io {
+            what,
+            source: source.into(),
+        }
     }
 }

@@ -10,8 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags,
-    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
     ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use nix::errno::Errno as SystemErrno;
@@ -43,23 +44,36 @@ pub struct Kernel {
 
 impl Kernel {
     pub fn new(fs: Fs, runner: Runner, max_write_bytes: u32) -> Kernel {
-        Kernel { fs, runner, max_write_bytes }
+        Kernel {
+            fs,
+            runner,
+            max_write_bytes,
+        }
     }
 
     fn times(&self) -> CacheTimes {
-        CacheTimes { read_only: self.fs.read_only() }
+        CacheTimes {
+            read_only: self.fs.read_only(),
+        }
     }
 
     /// How a file that was opened with these flags is treated. Closing what cannot write has nothing to report, so the kernel need not say so.
     fn file_flags(&self, flags: i32) -> FopenFlags {
         let mut treated = FopenFlags::empty();
         treated.set(FopenFlags::FOPEN_KEEP_CACHE, !self.fs.read_only());
-        treated.set(FopenFlags::FOPEN_NOFLUSH, flags & libc::O_ACCMODE == libc::O_RDONLY);
+        treated.set(
+            FopenFlags::FOPEN_NOFLUSH,
+            flags & libc::O_ACCMODE == libc::O_RDONLY,
+        );
         treated
     }
 
     fn dir_flags(&self) -> FopenFlags {
-        if self.fs.read_only() { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR }
+        if self.fs.read_only() {
+            FopenFlags::empty()
+        } else {
+            FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_CACHE_DIR
+        }
     }
 }
 
@@ -70,17 +84,30 @@ struct CacheTimes {
 
 impl CacheTimes {
     fn entry(self) -> Duration {
-        if self.read_only { CACHED_BRIEFLY } else { CACHED_FOR }
+        if self.read_only {
+            CACHED_BRIEFLY
+        } else {
+            CACHED_FOR
+        }
     }
 
     fn attributes(self, attributes: &Attributes) -> Duration {
-        if self.read_only || !attributes.settled { CACHED_BRIEFLY } else { CACHED_FOR }
+        if self.read_only || !attributes.settled {
+            CACHED_BRIEFLY
+        } else {
+            CACHED_FOR
+        }
     }
 
     fn send_entry(self, reply: ReplyEntry, result: Result<Attributes, Errno>) {
         match result {
             Ok(found) => {
-                reply.entry_with_ttls(&self.attributes(&found), &self.entry(), &file_attr(&found), GENERATION);
+                reply.entry_with_ttls(
+                    &self.attributes(&found),
+                    &self.entry(),
+                    &file_attr(&found),
+                    GENERATION,
+                );
             }
             Err(errno) => reply.error(errno),
         }
@@ -116,7 +143,12 @@ fn no_attributes() -> FileAttr {
 }
 
 fn caller(request: &Request, umask: u32) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid(), pid: request.pid(), umask }
+    Caller {
+        uid: request.uid(),
+        gid: request.gid(),
+        pid: request.pid(),
+        umask,
+    }
 }
 
 fn copied(name: &OsStr) -> Bytes {
@@ -154,25 +186,44 @@ impl Filesystem for Kernel {
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (fs, name, times) = (self.fs.clone(), copied(name), self.times());
         let dir = ino(parent);
-        self.runner.run(Operation::on("lookup", dir), async move { fs.lookup(dir, &name).await }, move |result| match result {
-            // Nobody but this mount can make it.
-            Ok(None) if !times.read_only => reply.entry_with_ttls(&CACHED_FOR, &CACHED_FOR, &no_attributes(), GENERATION),
-            Ok(None) => reply.error(Errno::ENOENT),
-            Ok(Some(found)) => times.send_entry(reply, Ok(found)),
-            Err(errno) => reply.error(errno),
-        });
+        self.runner.run(
+            Operation::on("lookup", dir),
+            async move { fs.lookup(dir, &name).await },
+            move |result| match result {
+                // Nobody but this mount can make it.
+                Ok(None) if !times.read_only => {
+                    reply.entry_with_ttls(&CACHED_FOR, &CACHED_FOR, &no_attributes(), GENERATION)
+                }
+                Ok(None) => reply.error(Errno::ENOENT),
+                Ok(Some(found)) => times.send_entry(reply, Ok(found)),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn forget(&self, _request: &Request, number: INodeNo, _nlookup: u64) {
         self.runner.count();
-        self.runner.run_here(Operation::on("forget", ino(number)), || self.fs.forget(ino(number)));
+        self.runner
+            .run_here(Operation::on("forget", ino(number)), || {
+                self.fs.forget(ino(number))
+            });
     }
 
-    fn getattr(&self, _request: &Request, number: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        _fh: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
         let (fs, times, number) = (self.fs.clone(), self.times(), ino(number));
-        self.runner.run(Operation::on("getattr", number), async move { fs.getattr(number).await }, move |result| {
-            times.send_attributes(reply, result);
-        });
+        self.runner.run(
+            Operation::on("getattr", number),
+            async move { fs.getattr(number).await },
+            move |result| {
+                times.send_attributes(reply, result);
+            },
+        );
     }
 
     fn setattr(
@@ -193,7 +244,12 @@ impl Filesystem for Kernel {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let (fs, times, caller, number) = (self.fs.clone(), self.times(), caller(request, 0), ino(number));
+        let (fs, times, caller, number) = (
+            self.fs.clone(),
+            self.times(),
+            caller(request, 0),
+            ino(number),
+        );
         let set = SetAttributes {
             mode,
             uid,
@@ -203,21 +259,44 @@ impl Filesystem for Kernel {
             mtime: mtime.map(set_time),
             ctime: ctime.map(decode_time),
         };
-        self.runner.run(Operation::on("setattr", number), async move { fs.setattr(caller, number, set).await }, move |result| {
-            times.send_attributes(reply, result);
-        });
+        self.runner.run(
+            Operation::on("setattr", number),
+            async move { fs.setattr(caller, number, set).await },
+            move |result| {
+                times.send_attributes(reply, result);
+            },
+        );
     }
 
     fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {
         let (fs, number) = (self.fs.clone(), ino(number));
-        self.runner.run(Operation::on("readlink", number), async move { fs.readlink(number).await }, move |result| match result {
-            Ok(target) => reply.data(&target),
-            Err(errno) => reply.error(errno),
-        });
+        self.runner.run(
+            Operation::on("readlink", number),
+            async move { fs.readlink(number).await },
+            move |result| match result {
+                Ok(target) => reply.data(&target),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
-    fn mknod(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
-        let (fs, times, caller, dir, name) = (self.fs.clone(), self.times(), caller(request, umask), ino(parent), copied(name));
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let (fs, times, caller, dir, name) = (
+            self.fs.clone(),
+            self.times(),
+            caller(request, umask),
+            ino(parent),
+            copied(name),
+        );
         self.runner.run(
             Operation::on("mknod", dir),
             async move { fs.mknod(caller, dir, &name, mode, rdev).await },
@@ -225,25 +304,64 @@ impl Filesystem for Kernel {
         );
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        let (fs, times, caller, dir, name) = (self.fs.clone(), self.times(), caller(request, umask), ino(parent), copied(name));
-        self.runner.run(Operation::on("mkdir", dir), async move { fs.mkdir(caller, dir, &name, mode).await }, move |result| {
-            times.send_entry(reply, result);
-        });
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (fs, times, caller, dir, name) = (
+            self.fs.clone(),
+            self.times(),
+            caller(request, umask),
+            ino(parent),
+            copied(name),
+        );
+        self.runner.run(
+            Operation::on("mkdir", dir),
+            async move { fs.mkdir(caller, dir, &name, mode).await },
+            move |result| {
+                times.send_entry(reply, result);
+            },
+        );
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, dir, name) = (self.fs.clone(), ino(parent), copied(name));
-        self.runner.run(Operation::on("unlink", dir), async move { fs.unlink(dir, &name).await }, move |result| send_empty(reply, result));
+        self.runner.run(
+            Operation::on("unlink", dir),
+            async move { fs.unlink(dir, &name).await },
+            move |result| send_empty(reply, result),
+        );
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, dir, name) = (self.fs.clone(), ino(parent), copied(name));
-        self.runner.run(Operation::on("rmdir", dir), async move { fs.rmdir(dir, &name).await }, move |result| send_empty(reply, result));
+        self.runner.run(
+            Operation::on("rmdir", dir),
+            async move { fs.rmdir(dir, &name).await },
+            move |result| send_empty(reply, result),
+        );
     }
 
-    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let (fs, times, caller, dir, name) = (self.fs.clone(), self.times(), caller(request, 0), ino(parent), copied(name));
+    fn symlink(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let (fs, times, caller, dir, name) = (
+            self.fs.clone(),
+            self.times(),
+            caller(request, 0),
+            ino(parent),
+            copied(name),
+        );
         let target = copied(target.as_os_str());
         self.runner.run(
             Operation::on("symlink", dir),
@@ -272,23 +390,64 @@ impl Filesystem for Kernel {
         );
     }
 
-    fn link(&self, _request: &Request, number: INodeNo, new_parent: INodeNo, new_name: &OsStr, reply: ReplyEntry) {
-        let (fs, times, number, dir, name) = (self.fs.clone(), self.times(), ino(number), ino(new_parent), copied(new_name));
-        self.runner.run(Operation::on("link", number), async move { fs.link(number, dir, &name).await }, move |result| {
-            times.send_entry(reply, result);
-        });
+    fn link(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let (fs, times, number, dir, name) = (
+            self.fs.clone(),
+            self.times(),
+            ino(number),
+            ino(new_parent),
+            copied(new_name),
+        );
+        self.runner.run(
+            Operation::on("link", number),
+            async move { fs.link(number, dir, &name).await },
+            move |result| {
+                times.send_entry(reply, result);
+            },
+        );
     }
 
     fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (fs, caller, number, open_flags) = (self.fs.clone(), caller(request, 0), ino(number), self.file_flags(flags.0));
-        self.runner.run(Operation::on("open", number), async move { fs.open(caller, number, flags.0).await }, move |result| match result {
-            Ok(opened) => reply.opened(FileHandle(opened.fh), open_flags),
-            Err(errno) => reply.error(errno),
-        });
+        let (fs, caller, number, open_flags) = (
+            self.fs.clone(),
+            caller(request, 0),
+            ino(number),
+            self.file_flags(flags.0),
+        );
+        self.runner.run(
+            Operation::on("open", number),
+            async move { fs.open(caller, number, flags.0).await },
+            move |result| match result {
+                Ok(opened) => reply.opened(FileHandle(opened.fh), open_flags),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
-    fn create(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, flags: i32, reply: ReplyCreate) {
-        let (fs, times, caller, dir, name) = (self.fs.clone(), self.times(), caller(request, umask), ino(parent), copied(name));
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let (fs, times, caller, dir, name) = (
+            self.fs.clone(),
+            self.times(),
+            caller(request, umask),
+            ino(parent),
+            copied(name),
+        );
         let open_flags = self.file_flags(flags);
         self.runner.run(
             Operation::on("create", dir),
@@ -296,7 +455,13 @@ impl Filesystem for Kernel {
             move |result| match result {
                 Ok(opened) => {
                     let ttl = times.attributes(&opened.attributes);
-                    reply.created(&ttl, &file_attr(&opened.attributes), GENERATION, FileHandle(opened.fh), open_flags);
+                    reply.created(
+                        &ttl,
+                        &file_attr(&opened.attributes),
+                        GENERATION,
+                        FileHandle(opened.fh),
+                        open_flags,
+                    );
                 }
                 Err(errno) => reply.error(errno),
             },
@@ -315,11 +480,17 @@ impl Filesystem for Kernel {
         reply: ReplyData,
     ) {
         let fs = self.fs.clone();
-        let operation = Operation::on("read", ino(number)).handle(fh.0).range(offset, u64::from(size));
-        self.runner.run(operation, async move { fs.read(fh.0, offset, size).await }, move |result| match result {
-            Ok(read) => reply.data(&read.bytes),
-            Err(errno) => reply.error(errno),
-        });
+        let operation = Operation::on("read", ino(number))
+            .handle(fh.0)
+            .range(offset, u64::from(size));
+        self.runner.run(
+            operation,
+            async move { fs.read(fh.0, offset, size).await },
+            move |result| match result {
+                Ok(read) => reply.data(&read.bytes),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn write(
@@ -337,12 +508,17 @@ impl Filesystem for Kernel {
         let (fs, number) = (self.fs.clone(), ino(number));
         // A request is at most `REQUEST_LEN_MAX`.
         let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        let operation = Operation::on("write", number).handle(fh.0).range(offset, u64::from(len));
+        let operation = Operation::on("write", number)
+            .handle(fh.0)
+            .range(offset, u64::from(len));
         let drops_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         // The kernel follows a buffered synchronous write with FSYNC itself, a direct one not.
         let durable = flags.0 & libc::O_DIRECT != 0 && flags.0 & libc::O_DSYNC != 0;
         // No room: this thread waits, and with it the writer. Uploads, which make room, do not need this thread.
-        let copied = self.runner.run_here(operation, || fs.try_buffer(data).unwrap_or_else(|| fs.buffer_blocking(data)));
+        let copied = self.runner.run_here(operation, || {
+            fs.try_buffer(data)
+                .unwrap_or_else(|| fs.buffer_blocking(data))
+        });
         let Some(buffer) = copied else {
             reply.error(Errno::EIO);
             return;
@@ -354,16 +530,28 @@ impl Filesystem for Kernel {
             }
             Ok(())
         };
-        self.runner.run(operation, work, move |result| match result {
-            Ok(()) => reply.written(len),
-            Err(errno) => reply.error(errno),
-        });
+        self.runner
+            .run(operation, work, move |result| match result {
+                Ok(()) => reply.written(len),
+                Err(errno) => reply.error(errno),
+            });
     }
 
-    fn flush(&self, _request: &Request, number: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+    fn flush(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
         let fs = self.fs.clone();
         let operation = Operation::on("flush", ino(number)).handle(fh.0);
-        self.runner.run(operation, async move { fs.flush(fh.0).await }, move |result| send_empty(reply, result));
+        self.runner.run(
+            operation,
+            async move { fs.flush(fh.0).await },
+            move |result| send_empty(reply, result),
+        );
     }
 
     fn release(
@@ -377,90 +565,187 @@ impl Filesystem for Kernel {
         reply: ReplyEmpty,
     ) {
         self.runner.count();
-        self.runner.run_here(Operation::on("release", ino(number)).handle(fh.0), || self.fs.release(fh.0));
+        self.runner
+            .run_here(Operation::on("release", ino(number)).handle(fh.0), || {
+                self.fs.release(fh.0)
+            });
         reply.ok();
     }
 
-    fn fsync(&self, _request: &Request, number: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+    fn fsync(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
         let (fs, number) = (self.fs.clone(), ino(number));
         let operation = Operation::on("fsync", number).handle(fh.0);
-        self.runner.run(operation, async move { fs.fsync(number).await }, move |result| send_empty(reply, result));
+        self.runner.run(
+            operation,
+            async move { fs.fsync(number).await },
+            move |result| send_empty(reply, result),
+        );
     }
 
     fn opendir(&self, _request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let (fs, number, open_flags) = (self.fs.clone(), ino(number), self.dir_flags());
-        self.runner.run(Operation::on("opendir", number), async move { fs.opendir(number).await }, move |result| match result {
-            Ok(fh) => reply.opened(FileHandle(fh), open_flags),
-            Err(errno) => reply.error(errno),
-        });
+        self.runner.run(
+            Operation::on("opendir", number),
+            async move { fs.opendir(number).await },
+            move |result| match result {
+                Ok(fh) => reply.opened(FileHandle(fh), open_flags),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
-    fn readdir(&self, _request: &Request, number: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
         let fs = self.fs.clone();
-        let operation = Operation::on("readdir", ino(number)).handle(fh.0).range(offset, 0);
-        self.runner.run(operation, async move { fs.read_dir(fh.0, offset, false).await }, move |result| match result {
-            Ok(batch) => {
-                for entry in batch {
-                    if reply.add(INodeNo(entry.ino.0), entry.cookie, file_type(entry.kind), OsStr::from_bytes(&entry.name)) {
-                        break;
+        let operation = Operation::on("readdir", ino(number))
+            .handle(fh.0)
+            .range(offset, 0);
+        self.runner.run(
+            operation,
+            async move { fs.read_dir(fh.0, offset, false).await },
+            move |result| match result {
+                Ok(batch) => {
+                    for entry in batch {
+                        if reply.add(
+                            INodeNo(entry.ino.0),
+                            entry.cookie,
+                            file_type(entry.kind),
+                            OsStr::from_bytes(&entry.name),
+                        ) {
+                            break;
+                        }
                     }
+                    reply.ok();
                 }
-                reply.ok();
-            }
-            Err(errno) => reply.error(errno),
-        });
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
-    fn readdirplus(&self, _request: &Request, number: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
         let (fs, times) = (self.fs.clone(), self.times());
-        let operation = Operation::on("readdirplus", ino(number)).handle(fh.0).range(offset, 0);
-        self.runner.run(operation, async move { fs.read_dir(fh.0, offset, true).await }, move |result| match result {
-            Ok(batch) => {
-                for entry in batch {
-                    let Some(attributes) = &entry.attributes else { continue };
-                    let name = OsStr::from_bytes(&entry.name);
-                    let ttl = times.attributes(attributes);
-                    if reply.add(INodeNo(entry.ino.0), entry.cookie, name, &ttl, &file_attr(attributes), GENERATION) {
-                        break;
+        let operation = Operation::on("readdirplus", ino(number))
+            .handle(fh.0)
+            .range(offset, 0);
+        self.runner.run(
+            operation,
+            async move { fs.read_dir(fh.0, offset, true).await },
+            move |result| match result {
+                Ok(batch) => {
+                    for entry in batch {
+                        let Some(attributes) = &entry.attributes else {
+                            continue;
+                        };
+                        let name = OsStr::from_bytes(&entry.name);
+                        let ttl = times.attributes(attributes);
+                        if reply.add(
+                            INodeNo(entry.ino.0),
+                            entry.cookie,
+                            name,
+                            &ttl,
+                            &file_attr(attributes),
+                            GENERATION,
+                        ) {
+                            break;
+                        }
                     }
+                    reply.ok();
                 }
-                reply.ok();
-            }
-            Err(errno) => reply.error(errno),
-        });
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
-    fn releasedir(&self, _request: &Request, number: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
         self.runner.count();
-        self.runner.run_here(Operation::on("releasedir", ino(number)).handle(fh.0), || self.fs.releasedir(fh.0));
+        self.runner.run_here(
+            Operation::on("releasedir", ino(number)).handle(fh.0),
+            || self.fs.releasedir(fh.0),
+        );
         reply.ok();
     }
 
-    fn fsyncdir(&self, _request: &Request, number: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
         let fs = self.fs.clone();
         let operation = Operation::on("fsyncdir", ino(number)).handle(fh.0);
-        self.runner.run(operation, async move { fs.fsyncdir().await }, move |result| send_empty(reply, result));
+        self.runner.run(
+            operation,
+            async move { fs.fsyncdir().await },
+            move |result| send_empty(reply, result),
+        );
     }
 
     fn statfs(&self, _request: &Request, number: INodeNo, reply: ReplyStatfs) {
         let fs = self.fs.clone();
-        self.runner.run(Operation::on("statfs", ino(number)), async move { Ok(fs.statfs()) }, move |result| match result {
-            Ok(space) => reply.statfs(
-                space.blocks,
-                space.blocks_free,
-                space.blocks_free,
-                space.inodes,
-                space.inodes_free,
-                space.block_len,
-                space.name_len_max,
-                space.block_len,
-            ),
-            Err(errno) => reply.error(errno),
-        });
+        self.runner.run(
+            Operation::on("statfs", ino(number)),
+            async move { Ok(fs.statfs()) },
+            move |result| match result {
+                Ok(space) => reply.statfs(
+                    space.blocks,
+                    space.blocks_free,
+                    space.blocks_free,
+                    space.inodes,
+                    space.inodes_free,
+                    space.block_len,
+                    space.name_len_max,
+                    space.block_len,
+                ),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
-    fn setxattr(&self, request: &Request, number: INodeNo, name: &OsStr, value: &[u8], flags: i32, _position: u32, reply: ReplyEmpty) {
-        let (fs, caller, number, name) = (self.fs.clone(), caller(request, 0), ino(number), copied(name));
+    fn setxattr(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (fs, caller, number, name) = (
+            self.fs.clone(),
+            caller(request, 0),
+            ino(number),
+            copied(name),
+        );
         let value = Bytes::copy_from_slice(value);
         self.runner.run(
             Operation::on("setxattr", number),
@@ -469,46 +754,89 @@ impl Filesystem for Kernel {
         );
     }
 
-    fn getxattr(&self, _request: &Request, number: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        name: &OsStr,
+        size: u32,
+        reply: ReplyXattr,
+    ) {
         let (fs, number, name) = (self.fs.clone(), ino(number), copied(name));
-        self.runner.run(Operation::on("getxattr", number), async move { fs.getxattr(number, &name).await }, move |result| {
-            send_xattr(reply, size, result);
-        });
+        self.runner.run(
+            Operation::on("getxattr", number),
+            async move { fs.getxattr(number, &name).await },
+            move |result| {
+                send_xattr(reply, size, result);
+            },
+        );
     }
 
     fn listxattr(&self, request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
         let (fs, caller, number) = (self.fs.clone(), caller(request, 0), ino(number));
-        self.runner.run(Operation::on("listxattr", number), async move { fs.listxattr(caller, number).await }, move |result| {
-            send_xattr(reply, size, result);
-        });
+        self.runner.run(
+            Operation::on("listxattr", number),
+            async move { fs.listxattr(caller, number).await },
+            move |result| {
+                send_xattr(reply, size, result);
+            },
+        );
     }
 
     fn removexattr(&self, _request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, number, name) = (self.fs.clone(), ino(number), copied(name));
-        self.runner.run(Operation::on("removexattr", number), async move { fs.removexattr(number, &name).await }, move |result| {
-            send_empty(reply, result);
-        });
+        self.runner.run(
+            Operation::on("removexattr", number),
+            async move { fs.removexattr(number, &name).await },
+            move |result| {
+                send_empty(reply, result);
+            },
+        );
     }
 
-    fn fallocate(&self, request: &Request, number: INodeNo, fh: FileHandle, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
+    fn fallocate(
+        &self,
+        request: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
         let (fs, caller, number) = (self.fs.clone(), caller(request, 0), ino(number));
-        let operation = Operation::on("fallocate", number).handle(fh.0).range(offset, length);
-        self.runner.run(operation, async move { fs.fallocate(caller, number, offset, length, mode).await }, move |result| {
-            send_empty(reply, result);
-        });
+        let operation = Operation::on("fallocate", number)
+            .handle(fh.0)
+            .range(offset, length);
+        self.runner.run(
+            operation,
+            async move { fs.fallocate(caller, number, offset, length, mode).await },
+            move |result| {
+                send_empty(reply, result);
+            },
+        );
     }
 
-    fn lseek(&self, _request: &Request, number: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        _request: &Request,
+        number: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
         let (fs, number) = (self.fs.clone(), ino(number));
         let operation = Operation::on("lseek", number).handle(fh.0);
         let work = async move {
             let found = fs.lseek(number, offset, whence).await?;
             i64::try_from(found).map_err(|_| FsError::new(SystemErrno::EOVERFLOW, "seeking"))
         };
-        self.runner.run(operation, work, move |result| match result {
-            Ok(found) => reply.offset(found),
-            Err(errno) => reply.error(errno),
-        });
+        self.runner
+            .run(operation, work, move |result| match result {
+                Ok(found) => reply.offset(found),
+                Err(errno) => reply.error(errno),
+            });
     }
 
     fn ioctl(

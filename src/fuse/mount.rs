@@ -36,18 +36,33 @@ pub struct Mounted {
 ///
 /// # Errors
 /// [`MountError`], each with what to do about it. Nothing stays mounted then.
-pub async fn mount(fs: Fs, metrics: Arc<Metrics>, options: MountOptions, mountpoint: &Path) -> Result<Mounted, MountError> {
+pub async fn mount(
+    fs: Fs,
+    metrics: Arc<Metrics>,
+    options: MountOptions,
+    mountpoint: &Path,
+) -> Result<Mounted, MountError> {
     // What the first request needs is read before the kernel can ask, where a failure has a better place to go.
-    fs.getattr(Ino::ROOT).await.map_err(|error| MountError::io("reading the root directory", std::io::Error::other(error)))?;
+    fs.getattr(Ino::ROOT).await.map_err(|error| {
+        MountError::io("reading the root directory", std::io::Error::other(error))
+    })?;
     let runner = Runner::new(tokio::runtime::Handle::current(), options.timeout, metrics);
     let read_only = fs.read_only();
-    let kernel = Kernel::new(fs, runner.clone(), options.max_write_bytes.min(REQUEST_LEN_MAX));
+    let kernel = Kernel::new(
+        fs,
+        runner.clone(),
+        options.max_write_bytes.min(REQUEST_LEN_MAX),
+    );
     let requested = mountpoint.to_owned();
     let read_ahead_kib = options.read_ahead_kib;
     let (entry, session) = blocking(move || start(kernel, &options, read_only, &requested)).await?;
     let (ending, ended) = watch::channel(false);
     // From here on dropping it undoes the mount.
-    let mounted = Mounted { entry, ended, runner };
+    let mounted = Mounted {
+        entry,
+        ended,
+        runner,
+    };
     let ours = mounted.entry.clone();
     std::thread::Builder::new()
         .name("strongroom-fuse".to_owned())
@@ -73,10 +88,16 @@ pub async fn mount(fs: Fs, metrics: Arc<Metrics>, options: MountOptions, mountpo
     Ok(mounted)
 }
 
-fn start(kernel: Kernel, options: &MountOptions, read_only: bool, mountpoint: &Path) -> Result<(MountEntry, Session<Kernel>), MountError> {
+fn start(
+    kernel: Kernel,
+    options: &MountOptions,
+    read_only: bool,
+    mountpoint: &Path,
+) -> Result<(MountEntry, Session<Kernel>), MountError> {
     let path = check(mountpoint)?;
     let device = attach(&path, options, read_only)?;
-    let found = mountinfo::find(&path).map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?;
+    let found = mountinfo::find(&path)
+        .map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?;
     let entry = found.ok_or_else(|| MountError::NoAnswer(path.clone()))?;
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
@@ -93,9 +114,11 @@ fn start(kernel: Kernel, options: &MountOptions, read_only: bool, mountpoint: &P
 }
 
 fn first_answer(path: &PathBuf) -> Result<(), MountError> {
-    nix::sys::statvfs::statvfs(path.as_path()).map_err(|errno| MountError::io("asking the mount for its size", errno))?;
+    nix::sys::statvfs::statvfs(path.as_path())
+        .map_err(|errno| MountError::io("asking the mount for its size", errno))?;
     // Without allow_other, root may not enter what it did not mount; here it is the mounting user itself that asks.
-    std::fs::metadata(path).map_err(|error| MountError::io("asking the mount for its root", error))?;
+    std::fs::metadata(path)
+        .map_err(|error| MountError::io("asking the mount for its root", error))?;
     Ok(())
 }
 
@@ -110,7 +133,9 @@ fn set_read_ahead(entry: &MountEntry, kib: u32) {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, MountError> + Send + 'static) -> Result<T, MountError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MountError> + Send + 'static,
+) -> Result<T, MountError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(error) => Err(MountError::io("mounting", std::io::Error::other(error))),

@@ -43,7 +43,12 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let device = String::from_utf8(fields.nth(1)?.to_vec()).ok()?;
     let path = unescape(fields.nth(1)?);
     let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    Some(MountEntry { id, device, path, kind: String::from_utf8_lossy(kind).into_owned() })
+    Some(MountEntry {
+        id,
+        device,
+        path,
+        kind: String::from_utf8_lossy(kind).into_owned(),
+    })
 }
 
 /// Undoes the kernel's `\ooo`.
@@ -88,14 +93,22 @@ mod tests {
         let entries: Vec<_> = parse(TABLE).collect();
         assert_eq!(
             entries[1],
-            MountEntry { id: 40, device: "0:35".into(), path: "/mnt/a b".into(), kind: "fuse.strongroom".into() }
+            MountEntry {
+                id: 40,
+                device: "0:35".into(),
+                path: "/mnt/a b".into(),
+                kind: "fuse.strongroom".into()
+            }
         );
         assert_eq!(entries.len(), 3);
     }
 
     #[test]
     fn an_option_value_cannot_smuggle_an_option_in() {
-        assert_eq!(escape_option("s3://b/a,allow_other\\x"), "s3://b/a\\,allow_other\\\\x");
+        assert_eq!(
+            escape_option("s3://b/a,allow_other\\x"),
+            "s3://b/a\\,allow_other\\\\x"
+        );
     }
 
     #[test]

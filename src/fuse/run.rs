@@ -36,7 +36,12 @@ pub struct Runner {
 impl Runner {
     /// On `runtime`, each request at most `timeout` (zero: no limit).
     pub fn new(runtime: Handle, timeout: Duration, metrics: Arc<Metrics>) -> Runner {
-        Runner { runtime, tasks: TaskTracker::new(), deadline: (!timeout.is_zero()).then_some(timeout), metrics }
+        Runner {
+            runtime,
+            tasks: TaskTracker::new(),
+            deadline: (!timeout.is_zero()).then_some(timeout),
+            metrics,
+        }
     }
 
     /// Carries out `work` and gives its outcome to `answer`, here or later. `answer` owns the reply: dropping it unsent is EIO.
@@ -93,7 +98,12 @@ impl Runner {
         self.metrics.fuse_requests.increment();
     }
 
-    fn finish<T>(&self, operation: Operation, outcome: Result<Result<T, FsError>, Box<dyn Any + Send>>, answer: impl FnOnce(Result<T, Errno>)) {
+    fn finish<T>(
+        &self,
+        operation: Operation,
+        outcome: Result<Result<T, FsError>, Box<dyn Any + Send>>,
+        answer: impl FnOnce(Result<T, Errno>),
+    ) {
         let result = match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.log_failure(error.during(operation))),
@@ -162,7 +172,9 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Ok(7)
         };
-        runner.run(operation(), work, move |answer| sender.send(answer).unwrap());
+        runner.run(operation(), work, move |answer| {
+            sender.send(answer).unwrap()
+        });
         assert_eq!(answer.await.unwrap().unwrap(), 7);
         runner.idle().await;
     }
@@ -182,7 +194,9 @@ mod tests {
             let _held = held;
             std::future::pending::<Result<(), FsError>>().await
         };
-        runner(Duration::from_millis(5)).run(operation(), work, move |answer| sender.send(answer).unwrap());
+        runner(Duration::from_millis(5)).run(operation(), work, move |answer| {
+            sender.send(answer).unwrap()
+        });
         assert_eq!(answer.await.unwrap().unwrap_err(), Errno::ETIMEDOUT);
         dropped.await.unwrap();
     }
@@ -192,14 +206,26 @@ mod tests {
         let runner = runner(Duration::ZERO);
         let (sender, answers) = mpsc::channel();
         let later = sender.clone();
-        runner.run(operation(), async { panic!("at once") }, move |answer: Result<(), _>| sender.send(answer).unwrap());
+        runner.run(
+            operation(),
+            async { panic!("at once") },
+            move |answer: Result<(), _>| sender.send(answer).unwrap(),
+        );
         let work = async {
             tokio::task::yield_now().await;
             panic!("later")
         };
-        runner.run(operation(), work, move |answer: Result<(), _>| later.send(answer).unwrap());
+        runner.run(operation(), work, move |answer: Result<(), _>| {
+            later.send(answer).unwrap()
+        });
         assert_eq!(runner.run_here(operation(), || panic!("here")), None::<()>);
         runner.idle().await;
-        assert_eq!(answers.try_iter().map(Result::unwrap_err).collect::<Vec<_>>(), [Errno::EIO, Errno::EIO]);
+        assert_eq!(
+            answers
+                .try_iter()
+                .map(Result::unwrap_err)
+                .collect::<Vec<_>>(),
+            [Errno::EIO, Errno::EIO]
+        );
     }
 }

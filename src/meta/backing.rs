@@ -51,8 +51,16 @@ impl Backing {
             .with_read_ahead_bytes(SCAN_READ_AHEAD_BYTES)
             .with_max_fetch_tasks(SCAN_FETCH_TASKS)
             .with_cache_blocks(true)
-            .with_order(if scan == Scan::Backward { IterationOrder::Descending } else { IterationOrder::Ascending })
-            .with_durability_filter(if scan == Scan::Durable { DurabilityLevel::Remote } else { DurabilityLevel::Memory });
+            .with_order(if scan == Scan::Backward {
+                IterationOrder::Descending
+            } else {
+                IterationOrder::Ascending
+            })
+            .with_durability_filter(if scan == Scan::Durable {
+                DurabilityLevel::Remote
+            } else {
+                DurabilityLevel::Memory
+            });
         let iterator = match self {
             Backing::Writer(db) => db.scan_with_options(range, &options).await?,
             Backing::Follower(reader) => reader.scan_with_options(range, &options).await?,
@@ -62,7 +70,11 @@ impl Backing {
 
     /// Applies a batch; it is visible when this returns, and durable after a later flush. Returns its sequence number.
     pub async fn write(&self, batch: WriteBatch) -> Result<u64, MetaError> {
-        Ok(self.writer()?.write_with_options(batch, &WriteOptions::default()).await?.seqnum())
+        Ok(self
+            .writer()?
+            .write_with_options(batch, &WriteOptions::default())
+            .await?
+            .seqnum())
     }
 
     pub fn writer(&self) -> Result<&Db, MetaError> {

@@ -84,11 +84,17 @@ impl Caches {
             directories: Bounded::new(bytes_max),
             stamps: vec![0; STAMPS],
         };
-        Caches { parts: Some(Mutex::new(parts)), hasher: RandomState::new() }
+        Caches {
+            parts: Some(Mutex::new(parts)),
+            hasher: RandomState::new(),
+        }
     }
 
     pub fn none() -> Caches {
-        Caches { parts: None, hasher: RandomState::new() }
+        Caches {
+            parts: None,
+            hasher: RandomState::new(),
+        }
     }
 
     fn name_hash(&self, dir: Ino, name: &[u8]) -> u64 {
@@ -96,9 +102,15 @@ impl Caches {
     }
 
     pub fn inode(&self, ino: Ino) -> Result<Arc<Inode>, Stamp> {
-        let Some(parts) = &self.parts else { return Err(Stamp(0)) };
+        let Some(parts) = &self.parts else {
+            return Err(Stamp(0));
+        };
         let mut parts = parts.lock();
-        parts.inodes.get(&ino).cloned().ok_or_else(|| parts.stamp(ino.0))
+        parts
+            .inodes
+            .get(&ino)
+            .cloned()
+            .ok_or_else(|| parts.stamp(ino.0))
     }
 
     pub fn fill_inode(&self, stamp: Stamp, inode: &Arc<Inode>) {
@@ -110,7 +122,9 @@ impl Caches {
     }
 
     pub fn name(&self, dir: Ino, name: &[u8]) -> Name {
-        let Some(parts) = &self.parts else { return Name::Unknown(Stamp(0)) };
+        let Some(parts) = &self.parts else {
+            return Name::Unknown(Stamp(0));
+        };
         let hash = self.name_hash(dir, name);
         let mut parts = parts.lock();
         if let Some(cached) = parts.names.get(&hash)
@@ -130,38 +144,70 @@ impl Caches {
         let hash = self.name_hash(dir, name);
         let mut parts = parts.lock();
         if parts.stamp(hash).0 == stamp.0 {
-            parts.put_name(hash, CachedName { dir, name: name.into(), dentry });
+            parts.put_name(
+                hash,
+                CachedName {
+                    dir,
+                    name: name.into(),
+                    dentry,
+                },
+            );
         }
     }
 
     /// One stamp for everything, to be taken before a listing and given to [`Caches::fill_listed`] after it.
     pub fn listing_stamps(&self) -> Vec<u64> {
-        self.parts.as_ref().map(|parts| parts.lock().stamps.clone()).unwrap_or_default()
+        self.parts
+            .as_ref()
+            .map(|parts| parts.lock().stamps.clone())
+            .unwrap_or_default()
     }
 
     /// Names read by a listing that began when `stamps` were taken.
-    pub fn fill_listed(&self, stamps: &[u64], dir: Ino, listed: impl Iterator<Item = (Box<[u8]>, Dentry)>) {
+    pub fn fill_listed(
+        &self,
+        stamps: &[u64],
+        dir: Ino,
+        listed: impl Iterator<Item = (Box<[u8]>, Dentry)>,
+    ) {
         let Some(parts) = &self.parts else { return };
         let mut parts = parts.lock();
         for (name, dentry) in listed {
             let hash = self.name_hash(dir, &name);
             if stamps.get(slot(hash)) == Some(&parts.stamp(hash).0) {
-                parts.put_name(hash, CachedName { dir, name, dentry: Some(dentry) });
+                parts.put_name(
+                    hash,
+                    CachedName {
+                        dir,
+                        name,
+                        dentry: Some(dentry),
+                    },
+                );
             }
         }
     }
 
     pub fn object(&self, object: ObjectKey) -> Result<StoredObject, Stamp> {
-        let Some(parts) = &self.parts else { return Err(Stamp(0)) };
+        let Some(parts) = &self.parts else {
+            return Err(Stamp(0));
+        };
         let mut parts = parts.lock();
-        parts.objects.get(&object).cloned().ok_or_else(|| parts.stamp(object.number))
+        parts
+            .objects
+            .get(&object)
+            .cloned()
+            .ok_or_else(|| parts.stamp(object.number))
     }
 
     pub fn fill_object(&self, stamp: Stamp, object: ObjectKey, stored: &StoredObject) {
         let Some(parts) = &self.parts else { return };
         let mut parts = parts.lock();
         if parts.stamp(object.number).0 == stamp.0 {
-            parts.objects.put(object, stored.clone(), std::mem::size_of::<StoredObject>() as u64);
+            parts.objects.put(
+                object,
+                stored.clone(),
+                std::mem::size_of::<StoredObject>() as u64,
+            );
         }
     }
 
@@ -170,7 +216,11 @@ impl Caches {
         let Some(parts) = &self.parts else { return };
         let mut parts = parts.lock();
         for dir in change.new_directories {
-            parts.directories.put(dir, KnownDirectory::default(), std::mem::size_of::<KnownDirectory>() as u64);
+            parts.directories.put(
+                dir,
+                KnownDirectory::default(),
+                std::mem::size_of::<KnownDirectory>() as u64,
+            );
         }
         for (ino, inode) in change.inodes {
             parts.touch(ino.0);
@@ -193,7 +243,11 @@ impl Caches {
         for (object, stored) in change.objects {
             parts.touch(object.number);
             match stored {
-                Some(stored) => parts.objects.put(object, stored, std::mem::size_of::<StoredObject>() as u64),
+                Some(stored) => {
+                    parts
+                        .objects
+                        .put(object, stored, std::mem::size_of::<StoredObject>() as u64)
+                }
                 None => parts.objects.remove(&object),
             }
         }
@@ -238,9 +292,12 @@ impl Parts {
     }
 
     fn learn_name(&mut self, dir: Ino, hash: u64) {
-        let Some(mut known) = self.directories.take(&dir) else { return };
+        let Some(mut known) = self.directories.take(&dir) else {
+            return;
+        };
         known.hashes.insert(hash);
-        let bytes = std::mem::size_of::<KnownDirectory>() as u64 + known.hashes.len() as u64 * KNOWN_NAME_BYTES;
+        let bytes = std::mem::size_of::<KnownDirectory>() as u64
+            + known.hashes.len() as u64 * KNOWN_NAME_BYTES;
         self.directories.put(dir, known, bytes);
     }
 }
@@ -255,7 +312,11 @@ struct Bounded<K: Hash + Eq, V> {
 impl<K: Hash + Eq, V> Bounded<K, V> {
     fn new(bytes_max: u64) -> Bounded<K, V> {
         // Bounded by `bytes_max`, not by a count.
-        Bounded { entries: LruCache::unbounded(), bytes: 0, bytes_max }
+        Bounded {
+            entries: LruCache::unbounded(),
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     fn get(&mut self, key: &K) -> Option<&V> {
@@ -274,7 +335,9 @@ impl<K: Hash + Eq, V> Bounded<K, V> {
         }
         self.bytes += bytes;
         while self.bytes > self.bytes_max {
-            let Some((_, (_, old))) = self.entries.pop_lru() else { break };
+            let Some((_, (_, old))) = self.entries.pop_lru() else {
+                break;
+            };
             self.bytes -= old;
         }
     }
@@ -304,15 +367,24 @@ mod tests {
     use crate::meta::FileKind;
 
     fn dentry(ino: u64) -> Dentry {
-        Dentry { ino: Ino(ino), kind: FileKind::File, cookie: ino }
+        Dentry {
+            ino: Ino(ino),
+            kind: FileKind::File,
+            cookie: ino,
+        }
     }
 
     #[test]
     fn what_was_read_before_a_change_is_not_kept_after_it() {
         let caches = Caches::new(1 << 20);
-        let Name::Unknown(stamp) = caches.name(Ino(1), b"a") else { panic!("known before it was read") };
+        let Name::Unknown(stamp) = caches.name(Ino(1), b"a") else {
+            panic!("known before it was read")
+        };
         let names = vec![(Ino(1), b"a".as_slice().into(), Some(dentry(20)))];
-        caches.apply(CacheChange { names, ..CacheChange::default() });
+        caches.apply(CacheChange {
+            names,
+            ..CacheChange::default()
+        });
         caches.fill_name(stamp, Ino(1), b"a", None);
         assert!(matches!(caches.name(Ino(1), b"a"), Name::Is(Some(found)) if found == dentry(20)));
     }
@@ -320,10 +392,16 @@ mod tests {
     #[test]
     fn a_new_directory_answers_for_names_it_never_had() {
         let caches = Caches::new(1 << 20);
-        caches.apply(CacheChange { new_directories: vec![Ino(7)], ..CacheChange::default() });
+        caches.apply(CacheChange {
+            new_directories: vec![Ino(7)],
+            ..CacheChange::default()
+        });
         assert!(matches!(caches.name(Ino(7), b"a"), Name::Is(None)));
         let names = vec![(Ino(7), b"a".as_slice().into(), Some(dentry(20)))];
-        caches.apply(CacheChange { names, ..CacheChange::default() });
+        caches.apply(CacheChange {
+            names,
+            ..CacheChange::default()
+        });
         assert!(matches!(caches.name(Ino(7), b"a"), Name::Is(Some(_))));
         assert!(matches!(caches.name(Ino(8), b"a"), Name::Unknown(_)));
     }

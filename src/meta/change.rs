@@ -76,8 +76,14 @@ impl Change {
     }
 
     pub fn put_name(&mut self, dir: Ino, name: &[u8], dentry: Dentry) {
-        self.put(schema::dentry_key(dir, name), schema::encode_dentry(&dentry));
-        self.put(schema::listing_key(dir, dentry.cookie), schema::encode_listing(&dentry, name));
+        self.put(
+            schema::dentry_key(dir, name),
+            schema::encode_dentry(&dentry),
+        );
+        self.put(
+            schema::listing_key(dir, dentry.cookie),
+            schema::encode_listing(&dentry, name),
+        );
         self.cache.names.push((dir, name.into(), Some(dentry)));
     }
 
@@ -88,7 +94,10 @@ impl Change {
     }
 
     pub fn put_extent(&mut self, ino: Ino, end: u64, row: &ExtentRow) {
-        self.put(schema::extent_key(ino, end), schema::encode_extent(end, row));
+        self.put(
+            schema::extent_key(ino, end),
+            schema::encode_extent(end, row),
+        );
     }
 
     /// Counts bytes of extents that came (or went) into the totals.

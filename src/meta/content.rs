@@ -59,8 +59,13 @@ impl Commit<'_> {
     /// Writes what there is. The reclaim lock is held from reading object records to their being written.
     async fn write(&mut self, last: bool) -> Result<(), MetaError> {
         let held = self.held.clone().and(self.meta.inner.locks.reclaim().await);
-        let (mut change, ledger) = (std::mem::take(&mut self.change), std::mem::take(&mut self.ledger));
-        self.meta.settle(ledger, &mut self.new, last, &mut change).await?;
+        let (mut change, ledger) = (
+            std::mem::take(&mut self.change),
+            std::mem::take(&mut self.ledger),
+        );
+        self.meta
+            .settle(ledger, &mut self.new, last, &mut change)
+            .await?;
         self.meta.commit(change, held).await
     }
 
@@ -75,24 +80,46 @@ impl Commit<'_> {
 
 impl Meta {
     /// The extents that overlap `range`, sorted, not clipped; at most `limit` (the caller goes on after the last).
-    pub async fn extents(&self, ino: Ino, range: Range<u64>, limit: usize) -> Result<Vec<Extent>, MetaError> {
+    pub async fn extents(
+        &self,
+        ino: Ino,
+        range: Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<Extent>, MetaError> {
         let mut extents = Vec::new();
-        if range.is_empty() || self.find_inode(ino).await?.is_none_or(|inode| inode.allocated == 0) {
+        if range.is_empty()
+            || self
+                .find_inode(ino)
+                .await?
+                .is_none_or(|inode| inode.allocated == 0)
+        {
             return Ok(extents);
         }
-        let mut rows = self.inner.scan(schema::extent_range(ino, range.start + 1), Scan::Forward).await?;
+        let mut rows = self
+            .inner
+            .scan(schema::extent_range(ino, range.start + 1), Scan::Forward)
+            .await?;
         while extents.len() < limit {
-            let Some((key, value)) = rows.next().await? else { break };
+            let Some((key, value)) = rows.next().await? else {
+                break;
+            };
             let end = schema::second_of_key(&key)?;
             let row = schema::decode_extent(end, &value)?;
             if row.start >= range.end {
                 break;
             }
             let source = match row.source {
-                RowSource::Object { object, at } => ExtentSource::Object { object: self.object_id(object).await?, at },
+                RowSource::Object { object, at } => ExtentSource::Object {
+                    object: self.object_id(object).await?,
+                    at,
+                },
                 RowSource::Inline(bytes) => ExtentSource::Inline(bytes),
             };
-            extents.push(Extent { offset: row.start, len: end - row.start, source });
+            extents.push(Extent {
+                offset: row.start,
+                len: end - row.start,
+                source,
+            });
         }
         Ok(extents)
     }
@@ -102,17 +129,34 @@ impl Meta {
     ///
     /// A commit of more than some thousands of rows is written in several batches, each consistent in itself: a file's old contents
     /// are replaced from front to back.
-    pub async fn commit_content(&self, objects: &[NewObject], commits: &[ContentCommit]) -> Result<(), MetaError> {
+    pub async fn commit_content(
+        &self,
+        objects: &[NewObject],
+        commits: &[ContentCommit],
+    ) -> Result<(), MetaError> {
         for commit in commits {
             commit.check()?;
         }
-        let held = self.inner.locks.inodes(commits.iter().map(|commit| commit.ino)).await;
-        let mut commit = Commit { meta: self, held, change: Change::default(), ledger: Ledger::default(), new: BTreeMap::new() };
+        let held = self
+            .inner
+            .locks
+            .inodes(commits.iter().map(|commit| commit.ino))
+            .await;
+        let mut commit = Commit {
+            meta: self,
+            held,
+            change: Change::default(),
+            ledger: Ledger::default(),
+            new: BTreeMap::new(),
+        };
         for object in objects {
-            commit.new.insert(self.known_key(object.object).await?, object.clone());
+            commit
+                .new
+                .insert(self.known_key(object.object).await?, object.clone());
         }
         // One read for those that are not cached; the records are looked up again below, as one file may be named twice.
-        self.find_inodes(commits.iter().map(|commit| commit.ino)).await?;
+        self.find_inodes(commits.iter().map(|commit| commit.ino))
+            .await?;
         let mut written: BTreeMap<Ino, Inode> = BTreeMap::new();
         for part in commits {
             let again = written.remove(&part.ino);
@@ -134,10 +178,17 @@ impl Meta {
     }
 
     async fn known_key(&self, object: ObjectId) -> Result<ObjectKey, MetaError> {
-        self.object_key(object).await?.ok_or_else(|| MetaError::Store("an object of a session that is not recorded".into()))
+        self.object_key(object)
+            .await?
+            .ok_or_else(|| MetaError::Store("an object of a session that is not recorded".into()))
     }
 
-    async fn commit_file(&self, commit: &mut Commit<'_>, part: &ContentCommit, mut inode: Inode) -> Result<Inode, MetaError> {
+    async fn commit_file(
+        &self,
+        commit: &mut Commit<'_>,
+        part: &ContentCommit,
+        mut inode: Inode,
+    ) -> Result<Inode, MetaError> {
         let mut window = Window::new(part.ino);
         if part.size < inode.size && inode.allocated > 0 {
             inode = self.cut(commit, inode, part.size).await?;
@@ -157,21 +208,37 @@ impl Meta {
                         _ => self.known_key(*object).await?,
                     };
                     last_key = Some((*object, key));
-                    RowSource::Object { object: key, at: *at }
+                    RowSource::Object {
+                        object: key,
+                        at: *at,
+                    }
                 }
             };
-            let whole = ExtentRow { start: extent.offset, source };
+            let whole = ExtentRow {
+                start: extent.offset,
+                source,
+            };
             let mut from = extent.offset;
             while from < end {
                 if from >= loaded_to && from < stored_end {
-                    let far = scan_end(part.extents.get(index..).unwrap_or_default(), end).min(stored_end);
+                    let far = scan_end(part.extents.get(index..).unwrap_or_default(), end)
+                        .min(stored_end);
                     loaded_to = self.load(&mut window, from..far).await?;
                     if loaded_to == stored_end {
                         loaded_to = u64::MAX;
                     }
                 }
-                let to = if from >= stored_end { end } else { end.min(loaded_to) };
-                window.put(from, to, whole.part(end, from, to).source, &mut commit.ledger);
+                let to = if from >= stored_end {
+                    end
+                } else {
+                    end.min(loaded_to)
+                };
+                window.put(
+                    from,
+                    to,
+                    whole.part(end, from, to).source,
+                    &mut commit.ledger,
+                );
                 from = to;
                 if window.len() >= 2 * WINDOW_ROWS || commit.change.is_full() {
                     inode.size = inode.size.max(to);
@@ -193,10 +260,18 @@ impl Meta {
     /// there was room for.
     async fn load(&self, window: &mut Window, range: Range<u64>) -> Result<u64, MetaError> {
         // An extent that ends where the range begins is taken along: what is put there may continue it.
-        let mut rows = self.inner.scan(schema::extent_range(window.ino(), range.start), Scan::Forward).await?;
+        let mut rows = self
+            .inner
+            .scan(
+                schema::extent_range(window.ino(), range.start),
+                Scan::Forward,
+            )
+            .await?;
         let mut last_end = range.start + 1;
         for _ in 0..WINDOW_ROWS {
-            let Some((key, value)) = rows.next().await? else { return Ok(range.end) };
+            let Some((key, value)) = rows.next().await? else {
+                return Ok(range.end);
+            };
             let end = schema::second_of_key(&key)?;
             let row = schema::decode_extent(end, &value)?;
             let is_beyond = row.start > range.end;
@@ -213,10 +288,18 @@ impl Meta {
     }
 
     /// Takes everything from `size` on away, from the back, batch by batch; all but the last are written. The inode's size follows.
-    async fn cut(&self, commit: &mut Commit<'_>, mut inode: Inode, size: u64) -> Result<Inode, MetaError> {
+    async fn cut(
+        &self,
+        commit: &mut Commit<'_>,
+        mut inode: Inode,
+        size: u64,
+    ) -> Result<Inode, MetaError> {
         loop {
             let mut window = Window::new(inode.ino);
-            let mut rows = self.inner.scan(schema::extent_range(inode.ino, size + 1), Scan::Backward).await?;
+            let mut rows = self
+                .inner
+                .scan(schema::extent_range(inode.ino, size + 1), Scan::Backward)
+                .await?;
             let mut lowest = None;
             for _ in 0..WINDOW_ROWS {
                 let Some((key, value)) = rows.next().await? else {
@@ -240,13 +323,25 @@ impl Meta {
     }
 
     /// Sets the size; extents beyond are cut and counted off. Also records times.
-    pub async fn truncate(&self, ino: Ino, size: u64, mtime: Timestamp, ctime: Timestamp) -> Result<Inode, MetaError> {
+    pub async fn truncate(
+        &self,
+        ino: Ino,
+        size: u64,
+        mtime: Timestamp,
+        ctime: Timestamp,
+    ) -> Result<Inode, MetaError> {
         if size > SIZE_MAX {
             return Err(MetaError::Limit("beyond the largest file size"));
         }
         let held = self.inner.locks.inodes([ino]).await;
         let mut inode = self.file(ino).await?;
-        let mut commit = Commit { meta: self, held, change: Change::default(), ledger: Ledger::default(), new: BTreeMap::new() };
+        let mut commit = Commit {
+            meta: self,
+            held,
+            change: Change::default(),
+            ledger: Ledger::default(),
+            new: BTreeMap::new(),
+        };
         if size < inode.size && inode.allocated > 0 {
             inode = self.cut(&mut commit, inode, size).await?;
         }
@@ -257,11 +352,23 @@ impl Meta {
     }
 
     /// Makes a hole (FALLOC_FL_PUNCH_HOLE); the size stays.
-    pub async fn punch_hole(&self, ino: Ino, range: Range<u64>, mtime: Timestamp, ctime: Timestamp) -> Result<(), MetaError> {
+    pub async fn punch_hole(
+        &self,
+        ino: Ino,
+        range: Range<u64>,
+        mtime: Timestamp,
+        ctime: Timestamp,
+    ) -> Result<(), MetaError> {
         let held = self.inner.locks.inodes([ino]).await;
         let mut inode = self.file(ino).await?;
         (inode.mtime, inode.ctime) = (mtime, ctime);
-        let mut commit = Commit { meta: self, held, change: Change::default(), ledger: Ledger::default(), new: BTreeMap::new() };
+        let mut commit = Commit {
+            meta: self,
+            held,
+            change: Change::default(),
+            ledger: Ledger::default(),
+            new: BTreeMap::new(),
+        };
         let mut window = Window::new(ino);
         let (mut from, end) = (range.start, range.end.min(inode.size));
         while from < end && inode.allocated > 0 {
@@ -296,16 +403,26 @@ impl Meta {
 
     /// Takes all extents of a file away that is about to be deleted, batch by batch; leaves the last one in `change`, settled, with the lock
     /// that it was settled under.
-    pub(super) async fn drop_contents(&self, held: &Held, mut inode: Inode) -> Result<(Change, Held), MetaError> {
-        let mut commit =
-            Commit { meta: self, held: held.clone(), change: Change::default(), ledger: Ledger::default(), new: BTreeMap::new() };
+    pub(super) async fn drop_contents(
+        &self,
+        held: &Held,
+        mut inode: Inode,
+    ) -> Result<(Change, Held), MetaError> {
+        let mut commit = Commit {
+            meta: self,
+            held: held.clone(),
+            change: Change::default(),
+            ledger: Ledger::default(),
+            new: BTreeMap::new(),
+        };
         if inode.allocated > 0 {
             inode = self.cut(&mut commit, inode, 0).await?;
         }
         debug_assert_eq!(inode.allocated, 0);
         let reclaim = self.inner.locks.reclaim().await;
         let (mut change, ledger) = (commit.change, commit.ledger);
-        self.settle(ledger, &mut commit.new, true, &mut change).await?;
+        self.settle(ledger, &mut commit.new, true, &mut change)
+            .await?;
         Ok((change, held.clone().and(reclaim)))
     }
 }
@@ -315,14 +432,21 @@ impl ContentCommit {
     fn check(&self) -> Result<(), MetaError> {
         let mut last_end = 0;
         for extent in &self.extents {
-            let end = extent.offset.checked_add(extent.len).filter(|end| *end <= self.size.min(SIZE_MAX));
+            let end = extent
+                .offset
+                .checked_add(extent.len)
+                .filter(|end| *end <= self.size.min(SIZE_MAX));
             let whole = match &extent.source {
                 ExtentSource::Inline(bytes) => bytes.len() as u64 == extent.len,
                 ExtentSource::Object { at, .. } => at.checked_add(extent.len).is_some(),
             };
             last_end = match end {
                 Some(end) if extent.offset >= last_end && extent.len > 0 && whole => end,
-                _ => return Err(MetaError::Limit("extents of a commit must be in order, not empty, and within the file's size")),
+                _ => {
+                    return Err(MetaError::Limit(
+                        "extents of a commit must be in order, not empty, and within the file's size",
+                    ));
+                }
             };
         }
         Ok(())

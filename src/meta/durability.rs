@@ -58,7 +58,11 @@ impl Durability {
     }
 
     pub fn lag(&self) -> Duration {
-        self.pending.lock().oldest.map(|oldest| oldest.elapsed()).unwrap_or_default()
+        self.pending
+            .lock()
+            .oldest
+            .map(|oldest| oldest.elapsed())
+            .unwrap_or_default()
     }
 
     pub fn durable(&self) -> u64 {
@@ -68,7 +72,11 @@ impl Durability {
     /// WAL objects since the last call with `reset`.
     pub fn wal_objects(&self, reset: bool) -> u64 {
         let mut pending = self.pending.lock();
-        if reset { std::mem::take(&mut pending.wal_objects) } else { pending.wal_objects }
+        if reset {
+            std::mem::take(&mut pending.wal_objects)
+        } else {
+            pending.wal_objects
+        }
     }
 }
 
@@ -84,7 +92,11 @@ impl Inner {
         }
         let begun = Instant::now();
         let covered = self.durability.pending.lock().applied;
-        self.backing.writer()?.flush().await.map_err(|error| self.noted(error.into()))?;
+        self.backing
+            .writer()?
+            .flush()
+            .await
+            .map_err(|error| self.noted(error.into()))?;
         let mut pending = self.durability.pending.lock();
         pending.durable = pending.durable.max(covered);
         pending.oldest = (pending.applied > pending.durable).then_some(begun);
@@ -114,7 +126,9 @@ impl Meta {
 /// Flushes what has waited for a second. Ends when the volume is closed or fenced.
 pub(super) async fn flush_when_due(inner: Weak<Inner>) {
     loop {
-        let Some(durability) = inner.upgrade().map(|inner| inner.durability.clone()) else { return };
+        let Some(durability) = inner.upgrade().map(|inner| inner.durability.clone()) else {
+            return;
+        };
         let oldest = durability.pending.lock().oldest;
         let Some(oldest) = oldest else {
             durability.begun.notified().await;

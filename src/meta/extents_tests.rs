@@ -6,14 +6,22 @@ use super::*;
 use crate::meta::schema::ObjectKey;
 
 fn source(object: u64, at: u64) -> RowSource {
-    RowSource::Object { object: ObjectKey { session: 1, number: object }, at }
+    RowSource::Object {
+        object: ObjectKey {
+            session: 1,
+            number: object,
+        },
+        at,
+    }
 }
 
 /// For each byte: object and offset.
 fn cells(window: &Window) -> Vec<Option<(u64, u64)>> {
     let mut cells = vec![None; 200];
     for (end, row) in &window.edited {
-        let RowSource::Object { object, at } = &row.source else { panic!("nothing inline") };
+        let RowSource::Object { object, at } = &row.source else {
+            panic!("nothing inline")
+        };
         for offset in row.start..*end {
             let cell = &mut cells[offset as usize];
             assert!(cell.is_none(), "extents overlap");
@@ -54,16 +62,41 @@ proptest! {
 fn only_differences_are_written() {
     let mut window = Window::new(Ino(20));
     for part in 0..10u64 {
-        window.load(part * 10 + 5, ExtentRow { start: part * 10, source: source(part, 0) });
+        window.load(
+            part * 10 + 5,
+            ExtentRow {
+                start: part * 10,
+                source: source(part, 0),
+            },
+        );
     }
     let mut change = Change::default();
     window.emit(&mut change);
     assert!(change.is_empty());
     let mut window = Window::new(Ino(20));
-    window.load(100, ExtentRow { start: 0, source: source(1, 0) });
+    window.load(
+        100,
+        ExtentRow {
+            start: 0,
+            source: source(1, 0),
+        },
+    );
     window.clear(40, 60, &mut Ledger::default());
     // The same row again is not news.
-    window.load(100, ExtentRow { start: 0, source: source(1, 0) });
-    assert_eq!(window.edited.iter().map(|(end, row)| (row.start, *end)).collect::<Vec<_>>(), [(0, 40), (60, 100)]);
+    window.load(
+        100,
+        ExtentRow {
+            start: 0,
+            source: source(1, 0),
+        },
+    );
+    assert_eq!(
+        window
+            .edited
+            .iter()
+            .map(|(end, row)| (row.start, *end))
+            .collect::<Vec<_>>(),
+        [(0, 40), (60, 100)]
+    );
     assert_eq!(window.allocated, -20);
 }

@@ -36,8 +36,16 @@ pub(super) struct Ids {
 impl Ids {
     /// After the reservation that opening made durable.
     pub fn new(reserved: std::ops::Range<u64>, next_session: u32) -> Ids {
-        let state = State { next: reserved.start, end: reserved.end, reserving: false };
-        Ids { state: Mutex::new(state), next_session, lane: tokio::sync::Mutex::new(()) }
+        let state = State {
+            next: reserved.start,
+            end: reserved.end,
+            reserving: false,
+        };
+        Ids {
+            state: Mutex::new(state),
+            next_session,
+            lane: tokio::sync::Mutex::new(()),
+        }
     }
 
     fn take(&self) -> (Option<u64>, bool) {
@@ -55,7 +63,10 @@ impl Ids {
 
 /// The counters row with a further reservation.
 pub(super) fn reserve(from: u64, next_session: u32) -> Counters {
-    Counters { ids_end: from + RESERVATION, next_session }
+    Counters {
+        ids_end: from + RESERVATION,
+        next_session,
+    }
 }
 
 impl Inner {
@@ -71,7 +82,11 @@ impl Inner {
         let counters = reserve(end, self.ids.next_session);
         let mut batch = slatedb::WriteBatch::new();
         batch.put(Table::Counters.single(), schema::encode_counters(&counters));
-        let sequence = self.backing.write(batch).await.map_err(|error| self.noted(error))?;
+        let sequence = self
+            .backing
+            .write(batch)
+            .await
+            .map_err(|error| self.noted(error))?;
         self.durability.changed(sequence);
         self.flush().await?;
         let mut state = self.ids.state.lock();
@@ -104,7 +119,10 @@ impl super::Meta {
 }
 
 /// The batch that opens a session: its row and its first reservation.
-pub(super) fn opening_change(counters: Counters, session_row: &schema::SessionRow) -> (Change, Counters) {
+pub(super) fn opening_change(
+    counters: Counters,
+    session_row: &schema::SessionRow,
+) -> (Change, Counters) {
     let next = reserve(counters.ids_end, counters.next_session + 1);
     let mut change = Change::default();
     change.put(Table::Counters.single(), schema::encode_counters(&next));

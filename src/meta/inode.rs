@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    FileKind, Ino, Inode, Meta, MetaError,
-    backing::Scan,
-    cache::Found,
-    change::Change,
-    schema,
+    FileKind, Ino, Inode, Meta, MetaError, backing::Scan, cache::Found, change::Change, schema,
 };
 
 /// Numbers that are read with one scan may lie this far apart: a row that is skipped costs about 60 bytes of a read, a scan of its own
@@ -19,7 +15,10 @@ const RUN_LEN_MIN: usize = 3;
 impl Meta {
     /// The committed record, from the cache or the database.
     pub async fn inode(&self, ino: Ino) -> Result<Option<Inode>, MetaError> {
-        Ok(self.find_inode(ino).await?.map(|inode| inode.as_ref().clone()))
+        Ok(self
+            .find_inode(ino)
+            .await?
+            .map(|inode| inode.as_ref().clone()))
     }
 
     /// As [`Meta::inode`], shared with the cache.
@@ -29,7 +28,9 @@ impl Meta {
             Ok(inode) => return Ok(Some(inode)),
             Err(stamp) => stamp,
         };
-        let Some(value) = self.inner.get(&schema::inode_key(ino)).await? else { return Ok(None) };
+        let Some(value) = self.inner.get(&schema::inode_key(ino)).await? else {
+            return Ok(None);
+        };
         let inode = Arc::new(schema::decode_inode(ino, &value)?);
         self.inner.caches.fill_inode(stamp, &inode);
         Ok(Some(inode))
@@ -52,10 +53,16 @@ impl Meta {
     /// Several at once, in order: neighbours are read with range scans, so that listing a cold directory takes few requests.
     pub async fn inodes(&self, inos: &[Ino]) -> Result<Vec<Option<Inode>>, MetaError> {
         let found = self.find_inodes(inos.iter().copied()).await?;
-        Ok(inos.iter().map(|ino| found.get(ino).map(|inode| inode.as_ref().clone())).collect())
+        Ok(inos
+            .iter()
+            .map(|ino| found.get(ino).map(|inode| inode.as_ref().clone()))
+            .collect())
     }
 
-    pub(super) async fn find_inodes(&self, inos: impl IntoIterator<Item = Ino>) -> Result<Found, MetaError> {
+    pub(super) async fn find_inodes(
+        &self,
+        inos: impl IntoIterator<Item = Ino>,
+    ) -> Result<Found, MetaError> {
         self.inner.check()?;
         let mut found = Found::new();
         let mut missing = Vec::new();
@@ -72,7 +79,10 @@ impl Meta {
         for run in missing.chunk_by(|(one, _), (next, _)| next.0 - one.0 <= RUN_GAP_MAX) {
             match run {
                 [(first, _), .., (last, _)] if run.len() >= RUN_LEN_MIN => {
-                    let mut rows = self.inner.scan(schema::inode_range(*first, *last), Scan::Forward).await?;
+                    let mut rows = self
+                        .inner
+                        .scan(schema::inode_range(*first, *last), Scan::Forward)
+                        .await?;
                     let mut wanted = run.iter().peekable();
                     while let Some((key, value)) = rows.next().await? {
                         let ino = schema::ino_of_key(&key)?;

@@ -47,13 +47,18 @@ impl Ledger {
 
 impl Meta {
     /// An object's record, from the cache or the database.
-    pub(super) async fn stored_object(&self, object: ObjectKey) -> Result<Option<StoredObject>, MetaError> {
+    pub(super) async fn stored_object(
+        &self,
+        object: ObjectKey,
+    ) -> Result<Option<StoredObject>, MetaError> {
         self.inner.check()?;
         let stamp = match self.inner.caches.object(object) {
             Ok(stored) => return Ok(Some(stored)),
             Err(stamp) => stamp,
         };
-        let Some(value) = self.inner.get(&schema::object_key(object)).await? else { return Ok(None) };
+        let Some(value) = self.inner.get(&schema::object_key(object)).await? else {
+            return Ok(None);
+        };
         let stored = schema::decode_object(&value)?;
         self.inner.caches.fill_object(stamp, object, &stored);
         Ok(Some(stored))
@@ -81,21 +86,33 @@ impl Meta {
             let stored = match (stored, new.remove(&object)) {
                 (Some(stored), _) => stored,
                 (None, Some(new)) => StoredObject {
-                    record: ObjectRecord { params: new.params, plaintext_len: new.plaintext_len, live_bytes: 0 },
+                    record: ObjectRecord {
+                        params: new.params,
+                        plaintext_len: new.plaintext_len,
+                        live_bytes: 0,
+                    },
                     died_unix_seconds: None,
                 },
                 (None, None) if entry.live > 0 => {
-                    return Err(MetaError::Store(format!("object {} of session {} is named but not recorded", object.number, object.session)));
+                    return Err(MetaError::Store(format!(
+                        "object {} of session {} is named but not recorded",
+                        object.number, object.session
+                    )));
                 }
                 (None, None) => {
-                    tracing::error!(number = object.number, session = object.session, "bytes are freed of an object that is not recorded");
+                    tracing::error!(
+                        number = object.number,
+                        session = object.session,
+                        "bytes are freed of an object that is not recorded"
+                    );
                     continue;
                 }
             };
             if is_new {
                 *begun.entry(object.session).or_default() += 1;
             }
-            self.settle_one(object, stored, is_new, entry, change).await?;
+            self.settle_one(object, stored, is_new, entry, change)
+                .await?;
         }
         for (session, objects) in begun {
             self.inner.sessions.count_objects(session, objects, change);
@@ -103,12 +120,22 @@ impl Meta {
         Ok(())
     }
 
-    async fn settle_one(&self, object: ObjectKey, stored: StoredObject, is_new: bool, entry: Entry, change: &mut Change) -> Result<(), MetaError> {
+    async fn settle_one(
+        &self,
+        object: ObjectKey,
+        stored: StoredObject,
+        is_new: bool,
+        entry: Entry,
+        change: &mut Change,
+    ) -> Result<(), MetaError> {
         let was_sparse = !is_new && stored.is_sparse();
         let mut next = stored;
         if next.died_unix_seconds.is_some() {
             if entry.live > 0 {
-                return Err(MetaError::Store(format!("object {} of session {} is named after it died", object.number, object.session)));
+                return Err(MetaError::Store(format!(
+                    "object {} of session {} is named after it died",
+                    object.number, object.session
+                )));
             }
             return Ok(());
         }
@@ -122,7 +149,8 @@ impl Meta {
             }
         };
         if !entry.named_by.is_empty() {
-            self.add_members(object, is_new, entry.named_by, change).await?;
+            self.add_members(object, is_new, entry.named_by, change)
+                .await?;
         }
         if next.record.live_bytes == 0 {
             let died = Timestamp::now().seconds;
@@ -138,14 +166,27 @@ impl Meta {
         Ok(())
     }
 
-    async fn add_members(&self, object: ObjectKey, is_new: bool, mut named_by: Vec<Ino>, change: &mut Change) -> Result<(), MetaError> {
-        let before = if is_new { Vec::new() } else { self.members(object).await? };
+    async fn add_members(
+        &self,
+        object: ObjectKey,
+        is_new: bool,
+        mut named_by: Vec<Ino>,
+        change: &mut Change,
+    ) -> Result<(), MetaError> {
+        let before = if is_new {
+            Vec::new()
+        } else {
+            self.members(object).await?
+        };
         let count = before.len();
         named_by.extend(before);
         named_by.sort_unstable();
         named_by.dedup();
         if is_new || named_by.len() != count {
-            change.put(schema::members_key(object), schema::encode_members(&named_by));
+            change.put(
+                schema::members_key(object),
+                schema::encode_members(&named_by),
+            );
         }
         Ok(())
     }
@@ -153,6 +194,9 @@ impl Meta {
     /// Inodes whose extents named an object when they were committed.
     pub(super) async fn members(&self, object: ObjectKey) -> Result<Vec<Ino>, MetaError> {
         let value = self.inner.get(&schema::members_key(object)).await?;
-        value.map(|value| schema::decode_members(&value)).transpose().map(Option::unwrap_or_default)
+        value
+            .map(|value| schema::decode_members(&value))
+            .transpose()
+            .map(Option::unwrap_or_default)
     }
 }

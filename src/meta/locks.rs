@@ -35,18 +35,27 @@ impl Held {
     }
 
     fn of(guards: Vec<OwnedMutexGuard<()>>) -> Held {
-        Held { guards: vec![Arc::new(guards)] }
+        Held {
+            guards: vec![Arc::new(guards)],
+        }
     }
 }
 
 impl Locks {
     pub fn new() -> Locks {
-        Locks { stripes: (0..STRIPES).map(|_| Arc::default()).collect(), rename: Arc::default(), reclaim: Arc::default() }
+        Locks {
+            stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
+            rename: Arc::default(),
+            reclaim: Arc::default(),
+        }
     }
 
     /// Locks these inodes, all at once.
     pub async fn inodes(&self, inos: impl IntoIterator<Item = Ino>) -> Held {
-        let mut slots: Vec<usize> = inos.into_iter().map(|ino| (ino.0 % STRIPES) as usize).collect();
+        let mut slots: Vec<usize> = inos
+            .into_iter()
+            .map(|ino| (ino.0 % STRIPES) as usize)
+            .collect();
         slots.sort_unstable();
         slots.dedup();
         let mut guards = Vec::with_capacity(slots.len());

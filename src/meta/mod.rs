@@ -39,7 +39,8 @@ pub use namespace::{NewInode, Removal};
 pub use reclaim::{DeadSession, Garbage};
 pub use rename::RenameMode;
 pub use types::{
-    Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, ObjectId, ObjectRecord, SessionId, Timestamp, Totals,
+    Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, ObjectId, ObjectRecord,
+    SessionId, Timestamp, Totals,
 };
 pub use volume::{Meta, MetaConfig};
 pub use xattr::XattrMode;

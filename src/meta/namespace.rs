@@ -53,8 +53,14 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), MetaError> {
     if name.len() > NAME_LEN_MAX {
         return Err(MetaError::Limit("names are at most 255 bytes long"));
     }
-    if name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, 0 | b'/')) {
-        return Err(MetaError::Limit("not a name: empty, '.', '..', or with NUL or '/' in it"));
+    if name.is_empty()
+        || name == b"."
+        || name == b".."
+        || name.iter().any(|byte| matches!(byte, 0 | b'/'))
+    {
+        return Err(MetaError::Limit(
+            "not a name: empty, '.', '..', or with NUL or '/' in it",
+        ));
     }
     Ok(())
 }
@@ -69,7 +75,12 @@ pub(super) fn add_link(inode: &mut Inode) -> Result<(), MetaError> {
 }
 
 /// The parent after a name was added (+1), removed (-1) or replaced (0) in it.
-pub(super) fn touched_parent(parent: &Inode, entries: i64, subdirectories: i64, now: Timestamp) -> Result<Inode, MetaError> {
+pub(super) fn touched_parent(
+    parent: &Inode,
+    entries: i64,
+    subdirectories: i64,
+    now: Timestamp,
+) -> Result<Inode, MetaError> {
     let mut parent = parent.clone();
     parent.entries = parent.entries.saturating_add_signed(entries);
     if subdirectories > 0 {
@@ -93,7 +104,9 @@ impl Meta {
             Name::Unknown(stamp) => stamp,
         };
         let value = self.inner.get(&schema::dentry_key(dir, name)).await?;
-        let dentry = value.map(|value| schema::decode_dentry(&value)).transpose()?;
+        let dentry = value
+            .map(|value| schema::decode_dentry(&value))
+            .transpose()?;
         self.inner.caches.fill_name(stamp, dir, name, dentry);
         Ok(dentry)
     }
@@ -103,23 +116,45 @@ impl Meta {
     }
 
     /// Up to `limit` entries after `cookie` (0 from the start), in cookie order. An entry that exists during the whole listing is listed exactly once.
-    pub async fn read_dir(&self, dir: Ino, after_cookie: u64, limit: usize) -> Result<Vec<DirEntry>, MetaError> {
+    pub async fn read_dir(
+        &self,
+        dir: Ino,
+        after_cookie: u64,
+        limit: usize,
+    ) -> Result<Vec<DirEntry>, MetaError> {
         match self.find_inode(dir).await? {
             None => return Err(MetaError::NotFound),
-            Some(inode) if inode.kind != FileKind::Directory => return Err(MetaError::NotADirectory),
+            Some(inode) if inode.kind != FileKind::Directory => {
+                return Err(MetaError::NotADirectory);
+            }
             Some(inode) if inode.entries == 0 => return Ok(Vec::new()),
             Some(_) => {}
         }
         let stamps = self.inner.caches.listing_stamps();
-        let mut rows = self.inner.scan(schema::listing_range(dir, after_cookie), Scan::Forward).await?;
+        let mut rows = self
+            .inner
+            .scan(schema::listing_range(dir, after_cookie), Scan::Forward)
+            .await?;
         let mut entries = Vec::new();
         while entries.len() < limit {
-            let Some((key, value)) = rows.next().await? else { break };
-            entries.push(schema::decode_listing(schema::second_of_key(&key)?, &value)?);
+            let Some((key, value)) = rows.next().await? else {
+                break;
+            };
+            entries.push(schema::decode_listing(
+                schema::second_of_key(&key)?,
+                &value,
+            )?);
         }
-        let listed = entries
-            .iter()
-            .map(|entry| (entry.name.as_ref().into(), Dentry { ino: entry.ino, kind: entry.kind, cookie: entry.cookie }));
+        let listed = entries.iter().map(|entry| {
+            (
+                entry.name.as_ref().into(),
+                Dentry {
+                    ino: entry.ino,
+                    kind: entry.kind,
+                    cookie: entry.cookie,
+                },
+            )
+        });
         self.inner.caches.fill_listed(&stamps, dir, listed);
         Ok(entries)
     }
@@ -135,9 +170,22 @@ impl Meta {
         }
         let is_directory = new.kind == FileKind::Directory;
         let mut change = Change::default();
-        let inode = new.record(ino, if is_directory { dir } else { Ino(0) }, if is_directory { 2 } else { 1 }, &mut change)?;
+        let inode = new.record(
+            ino,
+            if is_directory { dir } else { Ino(0) },
+            if is_directory { 2 } else { 1 },
+            &mut change,
+        )?;
         change.add_inode(&inode);
-        change.put_name(dir, name, Dentry { ino, kind: inode.kind, cookie: ino.0 });
+        change.put_name(
+            dir,
+            name,
+            Dentry {
+                ino,
+                kind: inode.kind,
+                cookie: ino.0,
+            },
+        );
         let parent = touched_parent(&parent, 1, i64::from(is_directory), inode.btime)?;
         change.put_inode(&Arc::new(parent));
         self.commit(change, held).await?;
@@ -156,7 +204,13 @@ impl Meta {
     }
 
     /// A hard link; also gives an orphan its name back.
-    pub async fn link(&self, ino: Ino, dir: Ino, name: &[u8], now: Timestamp) -> Result<Inode, MetaError> {
+    pub async fn link(
+        &self,
+        ino: Ino,
+        dir: Ino,
+        name: &[u8],
+        now: Timestamp,
+    ) -> Result<Inode, MetaError> {
         check_name(name)?;
         let cookie = self.new_id().await?.0;
         let held = self.inner.locks.inodes([ino, dir]).await;
@@ -175,14 +229,27 @@ impl Meta {
         add_link(&mut inode)?;
         inode.ctime = now;
         change.put_inode(&Arc::new(inode.clone()));
-        change.put_name(dir, name, Dentry { ino, kind: inode.kind, cookie });
+        change.put_name(
+            dir,
+            name,
+            Dentry {
+                ino,
+                kind: inode.kind,
+                cookie,
+            },
+        );
         change.put_inode(&Arc::new(touched_parent(&parent, 1, 0, now)?));
         self.commit(change, held).await?;
         Ok(inode)
     }
 
     /// Removes a name of anything but a directory.
-    pub async fn unlink(&self, dir: Ino, name: &[u8], now: Timestamp) -> Result<Removal, MetaError> {
+    pub async fn unlink(
+        &self,
+        dir: Ino,
+        name: &[u8],
+        now: Timestamp,
+    ) -> Result<Removal, MetaError> {
         let (held, dentry) = self.lock_name(dir, name).await?;
         if dentry.kind == FileKind::Directory {
             return Err(MetaError::IsADirectory);
@@ -191,7 +258,12 @@ impl Meta {
     }
 
     /// Removes an empty directory (its inode becomes an orphan too).
-    pub async fn remove_dir(&self, dir: Ino, name: &[u8], now: Timestamp) -> Result<Removal, MetaError> {
+    pub async fn remove_dir(
+        &self,
+        dir: Ino,
+        name: &[u8],
+        now: Timestamp,
+    ) -> Result<Removal, MetaError> {
         let (held, dentry) = self.lock_name(dir, name).await?;
         if dentry.kind != FileKind::Directory {
             return Err(MetaError::NotADirectory);
@@ -202,26 +274,49 @@ impl Meta {
         self.remove(held, dir, name, dentry, now).await
     }
 
-    async fn remove(&self, held: Held, dir: Ino, name: &[u8], dentry: Dentry, now: Timestamp) -> Result<Removal, MetaError> {
+    async fn remove(
+        &self,
+        held: Held,
+        dir: Ino,
+        name: &[u8],
+        dentry: Dentry,
+        now: Timestamp,
+    ) -> Result<Removal, MetaError> {
         let parent = self.live_directory(dir).await?;
         let mut change = Change::default();
         change.delete_name(dir, name, dentry.cookie);
         let removal = self.drop_link(dentry.ino, now, &mut change).await?;
-        let subdirectories = if dentry.kind == FileKind::Directory { -1 } else { 0 };
+        let subdirectories = if dentry.kind == FileKind::Directory {
+            -1
+        } else {
+            0
+        };
         change.put_inode(&Arc::new(touched_parent(&parent, -1, subdirectories, now)?));
         self.commit(change, held).await?;
         Ok(removal)
     }
 
     /// An inode loses a name; without any it becomes an orphan. Call under its lock.
-    pub(super) async fn drop_link(&self, ino: Ino, now: Timestamp, change: &mut Change) -> Result<Removal, MetaError> {
+    pub(super) async fn drop_link(
+        &self,
+        ino: Ino,
+        now: Timestamp,
+        change: &mut Change,
+    ) -> Result<Removal, MetaError> {
         let mut inode = self.existing_inode(ino).await?.as_ref().clone();
-        inode.nlink = if inode.kind == FileKind::Directory { 0 } else { inode.nlink.saturating_sub(1) };
+        inode.nlink = if inode.kind == FileKind::Directory {
+            0
+        } else {
+            inode.nlink.saturating_sub(1)
+        };
         inode.ctime = now;
         if inode.nlink == 0 {
             change.put_orphan(ino, self.inner.session_number);
         }
-        let removal = Removal { ino, nlink: inode.nlink };
+        let removal = Removal {
+            ino,
+            nlink: inode.nlink,
+        };
         change.put_inode(&Arc::new(inode));
         Ok(removal)
     }
@@ -241,9 +336,17 @@ impl Meta {
 }
 
 impl NewInode {
-    fn record(self, ino: Ino, parent: Ino, nlink: u32, change: &mut Change) -> Result<Arc<Inode>, MetaError> {
+    fn record(
+        self,
+        ino: Ino,
+        parent: Ino,
+        nlink: u32,
+        change: &mut Change,
+    ) -> Result<Arc<Inode>, MetaError> {
         if self.target.len() > TARGET_LEN_MAX {
-            return Err(MetaError::Limit("a symlink's target is at most 4096 bytes long"));
+            return Err(MetaError::Limit(
+                "a symlink's target is at most 4096 bytes long",
+            ));
         }
         for (name, value) in &self.xattrs {
             super::xattr::check(name, value)?;
@@ -257,8 +360,16 @@ impl NewInode {
             uid: self.uid,
             gid: self.gid,
             nlink,
-            rdev: if matches!(self.kind, FileKind::CharDevice | FileKind::BlockDevice) { self.rdev } else { 0 },
-            size: if is_symlink { self.target.len() as u64 } else { 0 },
+            rdev: if matches!(self.kind, FileKind::CharDevice | FileKind::BlockDevice) {
+                self.rdev
+            } else {
+                0
+            },
+            size: if is_symlink {
+                self.target.len() as u64
+            } else {
+                0
+            },
             allocated: 0,
             atime: self.now,
             mtime: self.now,
@@ -267,7 +378,11 @@ impl NewInode {
             parent,
             entries: 0,
             has_xattrs: !self.xattrs.is_empty(),
-            target: if is_symlink { Bytes::copy_from_slice(&self.target) } else { Bytes::new() },
+            target: if is_symlink {
+                Bytes::copy_from_slice(&self.target)
+            } else {
+                Bytes::new()
+            },
         }))
     }
 }

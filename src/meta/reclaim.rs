@@ -29,7 +29,9 @@ impl Meta {
     /// No effect on an inode that has links.
     pub async fn reap(&self, ino: Ino) -> Result<(), MetaError> {
         let held = self.inner.locks.inodes([ino]).await;
-        let Some(inode) = self.find_inode(ino).await? else { return Ok(()) };
+        let Some(inode) = self.find_inode(ino).await? else {
+            return Ok(());
+        };
         if inode.nlink > 0 {
             return Ok(());
         }
@@ -48,7 +50,9 @@ impl Meta {
         let mut rows = self.inner.scan(Table::Orphan.all(), Scan::Forward).await?;
         let mut orphans = Vec::new();
         while orphans.len() < limit {
-            let Some((key, value)) = rows.next().await? else { break };
+            let Some((key, value)) = rows.next().await? else {
+                break;
+            };
             if schema::decode_orphan(&value)? != self.inner.session_number {
                 orphans.push(schema::ino_of_key(&key)?);
             }
@@ -65,17 +69,29 @@ impl Meta {
     }
 
     /// Garbage that died at or before `before_unix_seconds` and whose death is durable, oldest first.
-    pub async fn garbage(&self, before_unix_seconds: i64, limit: usize) -> Result<Vec<Garbage>, MetaError> {
-        let mut rows = self.inner.scan(schema::garbage_range(before_unix_seconds), Scan::Durable).await?;
+    pub async fn garbage(
+        &self,
+        before_unix_seconds: i64,
+        limit: usize,
+    ) -> Result<Vec<Garbage>, MetaError> {
+        let mut rows = self
+            .inner
+            .scan(schema::garbage_range(before_unix_seconds), Scan::Durable)
+            .await?;
         let mut garbage = Vec::new();
         while garbage.len() < limit {
-            let Some((key, _)) = rows.next().await? else { break };
+            let Some((key, _)) = rows.next().await? else {
+                break;
+            };
             let (died_unix_seconds, object) = schema::garbage_of_key(&key)?;
             // Forgotten, which is not durable yet: the durable state still lists it.
             if self.stored_object(object).await?.is_none() {
                 continue;
             }
-            garbage.push(Garbage { object: self.object_id(object).await?, died_unix_seconds });
+            garbage.push(Garbage {
+                object: self.object_id(object).await?,
+                died_unix_seconds,
+            });
         }
         Ok(garbage)
     }
@@ -85,16 +101,25 @@ impl Meta {
         let held = self.inner.locks.reclaim().await;
         let mut change = Change::default();
         for object in objects {
-            let Some(key) = self.object_key(*object).await? else { continue };
-            let Some(stored) = self.stored_object(key).await? else { continue };
+            let Some(key) = self.object_key(*object).await? else {
+                continue;
+            };
+            let Some(stored) = self.stored_object(key).await? else {
+                continue;
+            };
             // Only what is dead can be forgotten.
-            let Some(died) = stored.died_unix_seconds else { continue };
+            let Some(died) = stored.died_unix_seconds else {
+                continue;
+            };
             change.delete_object(key);
             change.delete(schema::members_key(key));
             change.delete(schema::garbage_key(died, key));
-            self.inner.sessions.count_objects(key.session, -1, &mut change);
+            self.inner
+                .sessions
+                .count_objects(key.session, -1, &mut change);
             if change.is_full() {
-                self.commit(std::mem::take(&mut change), held.clone()).await?;
+                self.commit(std::mem::take(&mut change), held.clone())
+                    .await?;
             }
         }
         self.commit(change, Held::default().and(held)).await
@@ -102,11 +127,16 @@ impl Meta {
 
     /// Objects below half live, at most `limit`: candidates for repacking, with the inodes whose extents name them (some of which
     /// may not any more).
-    pub async fn repack_candidates(&self, limit: usize) -> Result<Vec<(ObjectId, Vec<Ino>)>, MetaError> {
+    pub async fn repack_candidates(
+        &self,
+        limit: usize,
+    ) -> Result<Vec<(ObjectId, Vec<Ino>)>, MetaError> {
         let mut rows = self.inner.scan(Table::Sparse.all(), Scan::Forward).await?;
         let mut candidates = Vec::new();
         while candidates.len() < limit {
-            let Some((key, _)) = rows.next().await? else { break };
+            let Some((key, _)) = rows.next().await? else {
+                break;
+            };
             let object = schema::object_of_key(&key)?;
             candidates.push((self.object_id(object).await?, self.members(object).await?));
         }

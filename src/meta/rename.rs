@@ -42,13 +42,22 @@ impl Touched {
     }
 
     /// A parent that gains (+1) or loses (-1) a name, which may be a directory's.
-    async fn parent(&mut self, meta: &Meta, dir: Ino, entries: i64, links: i64, now: Timestamp) -> Result<(), MetaError> {
+    async fn parent(
+        &mut self,
+        meta: &Meta,
+        dir: Ino,
+        entries: i64,
+        links: i64,
+        now: Timestamp,
+    ) -> Result<(), MetaError> {
         let inode = self.get(meta, dir).await?;
         inode.entries = inode.entries.saturating_add_signed(entries);
         for _ in 0..links {
             add_link(inode)?;
         }
-        inode.nlink = inode.nlink.saturating_sub(links.min(0).unsigned_abs() as u32);
+        inode.nlink = inode
+            .nlink
+            .saturating_sub(links.min(0).unsigned_abs() as u32);
         (inode.mtime, inode.ctime) = (now, now);
         Ok(())
     }
@@ -66,7 +75,9 @@ impl Meta {
         now: Timestamp,
     ) -> Result<Option<Removal>, MetaError> {
         check_name(to_name)?;
-        let (held, names) = self.lock_names((from_dir, from_name), (to_dir, to_name)).await?;
+        let (held, names) = self
+            .lock_names((from_dir, from_name), (to_dir, to_name))
+            .await?;
         let (from, to) = (names.from.2, names.to.2);
         if mode == RenameMode::NoReplace && to.is_some() {
             return Err(MetaError::Exists);
@@ -91,29 +102,53 @@ impl Meta {
             }
         }
         match (mode, to) {
-            (RenameMode::Exchange, Some(to)) => self.exchange(held, names, to, now).await.map(|()| None),
+            (RenameMode::Exchange, Some(to)) => {
+                self.exchange(held, names, to, now).await.map(|()| None)
+            }
             (_, to) => self.replace(held, names, to, now).await,
         }
     }
 
-    async fn replace(&self, held: Held, names: Names<'_>, to: Option<Dentry>, now: Timestamp) -> Result<Option<Removal>, MetaError> {
-        let Names { from: (from_dir, from_name, from), to: (to_dir, to_name, _) } = names;
+    async fn replace(
+        &self,
+        held: Held,
+        names: Names<'_>,
+        to: Option<Dentry>,
+        now: Timestamp,
+    ) -> Result<Option<Removal>, MetaError> {
+        let Names {
+            from: (from_dir, from_name, from),
+            to: (to_dir, to_name, _),
+        } = names;
         let moves_directory = i64::from(from.kind == FileKind::Directory);
         let mut touched = Touched::default();
         let mut change = Change::default();
         let mut removal = None;
         if let Some(to) = to {
-            match (from.kind == FileKind::Directory, to.kind == FileKind::Directory) {
+            match (
+                from.kind == FileKind::Directory,
+                to.kind == FileKind::Directory,
+            ) {
                 (true, false) => return Err(MetaError::NotADirectory),
                 (false, true) => return Err(MetaError::IsADirectory),
-                (true, true) if self.existing_inode(to.ino).await?.entries > 0 => return Err(MetaError::NotEmpty),
+                (true, true) if self.existing_inode(to.ino).await?.entries > 0 => {
+                    return Err(MetaError::NotEmpty);
+                }
                 _ => {}
             }
             removal = Some(self.drop_link(to.ino, now, &mut change).await?);
         }
-        touched.parent(self, from_dir, -1, -moves_directory, now).await?;
-        let (entries, subdirectories) = if to.is_some() { (0, 0) } else { (1, moves_directory) };
-        touched.parent(self, to_dir, entries, subdirectories, now).await?;
+        touched
+            .parent(self, from_dir, -1, -moves_directory, now)
+            .await?;
+        let (entries, subdirectories) = if to.is_some() {
+            (0, 0)
+        } else {
+            (1, moves_directory)
+        };
+        touched
+            .parent(self, to_dir, entries, subdirectories, now)
+            .await?;
         let inode = touched.get(self, from.ino).await?;
         inode.ctime = now;
         if from.kind == FileKind::Directory {
@@ -127,8 +162,17 @@ impl Meta {
         Ok(removal)
     }
 
-    async fn exchange(&self, held: Held, names: Names<'_>, to: Dentry, now: Timestamp) -> Result<(), MetaError> {
-        let Names { from: (from_dir, from_name, from), to: (to_dir, to_name, _) } = names;
+    async fn exchange(
+        &self,
+        held: Held,
+        names: Names<'_>,
+        to: Dentry,
+        now: Timestamp,
+    ) -> Result<(), MetaError> {
+        let Names {
+            from: (from_dir, from_name, from),
+            to: (to_dir, to_name, _),
+        } = names;
         let directory = |dentry: Dentry| i64::from(dentry.kind == FileKind::Directory);
         let gained = directory(to) - directory(from);
         let mut touched = Touched::default();
@@ -142,12 +186,31 @@ impl Meta {
             }
         }
         let mut change = Change::default();
-        change.put_name(from_dir, from_name, Dentry { cookie: from.cookie, ..to });
-        change.put_name(to_dir, to_name, Dentry { cookie: to.cookie, ..from });
+        change.put_name(
+            from_dir,
+            from_name,
+            Dentry {
+                cookie: from.cookie,
+                ..to
+            },
+        );
+        change.put_name(
+            to_dir,
+            to_name,
+            Dentry {
+                cookie: to.cookie,
+                ..from
+            },
+        );
         self.finish(change, touched, held).await
     }
 
-    async fn finish(&self, mut change: Change, touched: Touched, held: Held) -> Result<(), MetaError> {
+    async fn finish(
+        &self,
+        mut change: Change,
+        touched: Touched,
+        held: Held,
+    ) -> Result<(), MetaError> {
         for inode in touched.0.into_values() {
             change.put_inode(&Arc::new(inode));
         }
@@ -160,16 +223,25 @@ impl Meta {
         (from_dir, from_name): (Ino, &'a [u8]),
         (to_dir, to_name): (Ino, &'a [u8]),
     ) -> Result<(Held, Names<'a>), MetaError> {
-        let tree = if from_dir == to_dir { Held::default() } else { self.inner.locks.rename().await };
+        let tree = if from_dir == to_dir {
+            Held::default()
+        } else {
+            self.inner.locks.rename().await
+        };
         loop {
             let from = self.existing_name(from_dir, from_name).await?;
             let to = self.lookup(to_dir, to_name).await?;
-            let inos = [from_dir, to_dir, from.ino].into_iter().chain(to.map(|to| to.ino));
+            let inos = [from_dir, to_dir, from.ino]
+                .into_iter()
+                .chain(to.map(|to| to.ino));
             let held = self.inner.locks.inodes(inos).await;
             let from_now = self.existing_name(from_dir, from_name).await?;
             let to_now = self.lookup(to_dir, to_name).await?;
             if from_now.ino == from.ino && to_now.map(|to| to.ino) == to.map(|to| to.ino) {
-                let names = Names { from: (from_dir, from_name, from_now), to: (to_dir, to_name, to_now) };
+                let names = Names {
+                    from: (from_dir, from_name, from_now),
+                    to: (to_dir, to_name, to_now),
+                };
                 return Ok((tree.and(held), names));
             }
         }

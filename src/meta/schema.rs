@@ -178,7 +178,9 @@ fn bad_key() -> MetaError {
 }
 
 fn key_tail<const N: usize>(key: &[u8], at: usize) -> Result<[u8; N], MetaError> {
-    key.get(at..).and_then(|tail| tail.try_into().ok()).ok_or_else(bad_key)
+    key.get(at..)
+        .and_then(|tail| tail.try_into().ok())
+        .ok_or_else(bad_key)
 }
 
 /// The inode number of an inode or orphan key.
@@ -204,7 +206,10 @@ pub(super) fn session_of_key(key: &[u8]) -> Result<u32, MetaError> {
 pub(super) fn object_of_key(key: &[u8]) -> Result<ObjectKey, MetaError> {
     let tail: [u8; 12] = key_tail(key, 1)?;
     let mut decoder = Decoder::new(&tail, "an object key");
-    Ok(ObjectKey { session: u32::from_be_bytes(decoder.array()?), number: u64::from_be_bytes(decoder.array()?) })
+    Ok(ObjectKey {
+        session: u32::from_be_bytes(decoder.array()?),
+        number: u64::from_be_bytes(decoder.array()?),
+    })
 }
 
 /// Death time and object of a garbage key.
@@ -212,7 +217,10 @@ pub(super) fn garbage_of_key(key: &[u8]) -> Result<(i64, ObjectKey), MetaError> 
     let tail: [u8; 20] = key_tail(key, 1)?;
     let mut decoder = Decoder::new(&tail, "a garbage key");
     let died = (u64::from_be_bytes(decoder.array()?) ^ (1 << 63)) as i64;
-    let object = ObjectKey { session: u32::from_be_bytes(decoder.array()?), number: u64::from_be_bytes(decoder.array()?) };
+    let object = ObjectKey {
+        session: u32::from_be_bytes(decoder.array()?),
+        number: u64::from_be_bytes(decoder.array()?),
+    };
     Ok((died, object))
 }
 
@@ -276,7 +284,11 @@ pub(super) fn encode_inode(inode: &Inode) -> Vec<u8> {
         .unsigned(u64::from(inode.gid))
         .unsigned(u64::from(inode.nlink));
     out = encode_time(out, inode.mtime);
-    for (time, flag) in [(inode.ctime, OWN_CTIME), (inode.btime, OWN_BTIME), (inode.atime, OWN_ATIME)] {
+    for (time, flag) in [
+        (inode.ctime, OWN_CTIME),
+        (inode.btime, OWN_BTIME),
+        (inode.atime, OWN_ATIME),
+    ] {
         if flags & flag != 0 {
             out = encode_time(out, time);
         }
@@ -299,10 +311,20 @@ pub(super) fn decode_inode(ino: Ino, value: &[u8]) -> Result<Inode, MetaError> {
     if flags & !(HAS_XATTRS | OWN_CTIME | OWN_BTIME | OWN_ATIME) != 0 {
         return Err(decoder.bad());
     }
-    let (mode, uid, gid, nlink) =
-        (decoder.unsigned32()?, decoder.unsigned32()?, decoder.unsigned32()?, decoder.unsigned32()?);
+    let (mode, uid, gid, nlink) = (
+        decoder.unsigned32()?,
+        decoder.unsigned32()?,
+        decoder.unsigned32()?,
+        decoder.unsigned32()?,
+    );
     let mtime = decode_time(&mut decoder)?;
-    let mut own = |flag: u8| if flags & flag != 0 { decode_time(&mut decoder) } else { Ok(mtime) };
+    let mut own = |flag: u8| {
+        if flags & flag != 0 {
+            decode_time(&mut decoder)
+        } else {
+            Ok(mtime)
+        }
+    };
     let (ctime, btime, atime) = (own(OWN_CTIME)?, own(OWN_BTIME)?, own(OWN_ATIME)?);
     let mut inode = Inode {
         ino,
@@ -324,8 +346,12 @@ pub(super) fn decode_inode(ino: Ino, value: &[u8]) -> Result<Inode, MetaError> {
         has_xattrs: flags & HAS_XATTRS != 0,
     };
     match kind {
-        FileKind::File => (inode.size, inode.allocated) = (decoder.unsigned()?, decoder.unsigned()?),
-        FileKind::Directory => (inode.parent, inode.entries) = (Ino(decoder.unsigned()?), decoder.unsigned()?),
+        FileKind::File => {
+            (inode.size, inode.allocated) = (decoder.unsigned()?, decoder.unsigned()?)
+        }
+        FileKind::Directory => {
+            (inode.parent, inode.entries) = (Ino(decoder.unsigned()?), decoder.unsigned()?)
+        }
         FileKind::Symlink => {
             inode.target = Bytes::copy_from_slice(decoder.rest());
             inode.size = inode.target.len() as u64;
@@ -359,12 +385,24 @@ pub(super) fn decode_dentry(value: &[u8]) -> Result<Dentry, MetaError> {
     let ino = Ino(decoder.unsigned()?);
     let cookie = decoder.unsigned()?;
     decoder.end()?;
-    Ok(Dentry { ino, kind, cookie: if cookie == 0 { ino.0 } else { cookie } })
+    Ok(Dentry {
+        ino,
+        kind,
+        cookie: if cookie == 0 { ino.0 } else { cookie },
+    })
 }
 
 pub(super) fn encode_listing(dentry: &Dentry, name: &[u8]) -> Vec<u8> {
-    let ino = if dentry.cookie == dentry.ino.0 { 0 } else { dentry.ino.0 };
-    Encoder::new(FORM).byte(kind_byte(dentry.kind)).unsigned(ino).bytes(name).finish()
+    let ino = if dentry.cookie == dentry.ino.0 {
+        0
+    } else {
+        dentry.ino.0
+    };
+    Encoder::new(FORM)
+        .byte(kind_byte(dentry.kind))
+        .unsigned(ino)
+        .bytes(name)
+        .finish()
 }
 
 pub(super) fn decode_listing(cookie: u64, value: &[u8]) -> Result<DirEntry, MetaError> {
@@ -376,7 +414,12 @@ pub(super) fn decode_listing(cookie: u64, value: &[u8]) -> Result<DirEntry, Meta
     if name.is_empty() || name.len() > NAME_LEN_MAX {
         return Err(decoder.bad());
     }
-    Ok(DirEntry { cookie, name, ino: Ino(if ino == 0 { cookie } else { ino }), kind })
+    Ok(DirEntry {
+        cookie,
+        name,
+        ino: Ino(if ino == 0 { cookie } else { ino }),
+        kind,
+    })
 }
 
 // ---- extents ----
@@ -412,8 +455,17 @@ pub(super) fn decode_extent(end: u64, value: &[u8]) -> Result<ExtentRow, MetaErr
     let (len, source) = match decoder.byte()? {
         FORM => {
             let len = decoder.unsigned()?;
-            let object = ObjectKey { session: decoder.unsigned32()?, number: decoder.unsigned()? };
-            (len, RowSource::Object { object, at: decoder.unsigned()? })
+            let object = ObjectKey {
+                session: decoder.unsigned32()?,
+                number: decoder.unsigned()?,
+            };
+            (
+                len,
+                RowSource::Object {
+                    object,
+                    at: decoder.unsigned()?,
+                },
+            )
         }
         FORM_INLINE => {
             let bytes = Bytes::copy_from_slice(decoder.rest());
@@ -421,7 +473,10 @@ pub(super) fn decode_extent(end: u64, value: &[u8]) -> Result<ExtentRow, MetaErr
         }
         _ => return Err(decoder.bad()),
     };
-    let start = end.checked_sub(len).filter(|_| len > 0).ok_or_else(|| decoder.bad())?;
+    let start = end
+        .checked_sub(len)
+        .filter(|_| len > 0)
+        .ok_or_else(|| decoder.bad())?;
     decoder.end()?;
     Ok(ExtentRow { start, source })
 }
@@ -469,11 +524,27 @@ pub(super) fn decode_object(value: &[u8]) -> Result<StoredObject, MetaError> {
     };
     let frame_log2 = decoder.byte()?;
     let salt = decoder.array()?;
-    let params = SealParams { salt, epoch: Epoch(decoder.unsigned32()?), frame_log2, kind };
-    let record = ObjectRecord { params, plaintext_len: decoder.unsigned()?, live_bytes: decoder.unsigned()? };
-    let died_unix_seconds = if decoder.is_empty() { None } else { Some(decoder.signed()?) };
+    let params = SealParams {
+        salt,
+        epoch: Epoch(decoder.unsigned32()?),
+        frame_log2,
+        kind,
+    };
+    let record = ObjectRecord {
+        params,
+        plaintext_len: decoder.unsigned()?,
+        live_bytes: decoder.unsigned()?,
+    };
+    let died_unix_seconds = if decoder.is_empty() {
+        None
+    } else {
+        Some(decoder.signed()?)
+    };
     decoder.end()?;
-    Ok(StoredObject { record, died_unix_seconds })
+    Ok(StoredObject {
+        record,
+        died_unix_seconds,
+    })
 }
 
 /// The inodes whose extents named an object when it was committed, ascending, stored as differences.
@@ -492,7 +563,9 @@ pub(super) fn decode_members(value: &[u8]) -> Result<Vec<Ino>, MetaError> {
     decoder.form(FORM)?;
     let (mut inos, mut last) = (Vec::new(), 0u64);
     while !decoder.is_empty() {
-        last = last.checked_add(decoder.unsigned()?).ok_or_else(|| decoder.bad())?;
+        last = last
+            .checked_add(decoder.unsigned()?)
+            .ok_or_else(|| decoder.bad())?;
         inos.push(Ino(last));
     }
     Ok(inos)
@@ -515,7 +588,11 @@ pub(super) struct SessionRow {
 }
 
 pub(super) fn encode_session(row: &SessionRow) -> Vec<u8> {
-    Encoder::new(FORM).byte(u8::from(row.ended)).bytes(&row.session.0).unsigned(row.objects).finish()
+    Encoder::new(FORM)
+        .byte(u8::from(row.ended))
+        .bytes(&row.session.0)
+        .unsigned(row.objects)
+        .finish()
 }
 
 pub(super) fn decode_session(value: &[u8]) -> Result<SessionRow, MetaError> {
@@ -526,7 +603,11 @@ pub(super) fn decode_session(value: &[u8]) -> Result<SessionRow, MetaError> {
         1 => true,
         _ => return Err(decoder.bad()),
     };
-    let row = SessionRow { session: SessionId(decoder.array()?), ended, objects: decoder.unsigned()? };
+    let row = SessionRow {
+        session: SessionId(decoder.array()?),
+        ended,
+        objects: decoder.unsigned()?,
+    };
     decoder.end()?;
     Ok(row)
 }
@@ -545,13 +626,19 @@ pub(super) fn decode_orphan(value: &[u8]) -> Result<u32, MetaError> {
 }
 
 pub(super) fn encode_totals(totals: &Totals) -> Vec<u8> {
-    Encoder::new(FORM).unsigned(totals.inodes).unsigned(totals.bytes).finish()
+    Encoder::new(FORM)
+        .unsigned(totals.inodes)
+        .unsigned(totals.bytes)
+        .finish()
 }
 
 pub(super) fn decode_totals(value: &[u8]) -> Result<Totals, MetaError> {
     let mut decoder = Decoder::new(value, "the totals");
     decoder.form(FORM)?;
-    let totals = Totals { inodes: decoder.unsigned()?, bytes: decoder.unsigned()? };
+    let totals = Totals {
+        inodes: decoder.unsigned()?,
+        bytes: decoder.unsigned()?,
+    };
     decoder.end()?;
     Ok(totals)
 }
@@ -566,13 +653,19 @@ pub(super) struct Counters {
 }
 
 pub(super) fn encode_counters(counters: &Counters) -> Vec<u8> {
-    Encoder::new(FORM).unsigned(counters.ids_end).unsigned(u64::from(counters.next_session)).finish()
+    Encoder::new(FORM)
+        .unsigned(counters.ids_end)
+        .unsigned(u64::from(counters.next_session))
+        .finish()
 }
 
 pub(super) fn decode_counters(value: &[u8]) -> Result<Counters, MetaError> {
     let mut decoder = Decoder::new(value, "the counters");
     decoder.form(FORM)?;
-    let counters = Counters { ids_end: decoder.unsigned()?, next_session: decoder.unsigned32()? };
+    let counters = Counters {
+        ids_end: decoder.unsigned()?,
+        next_session: decoder.unsigned32()?,
+    };
     decoder.end()?;
     Ok(counters)
 }

@@ -50,17 +50,29 @@ const KINDS: [FileKind; 7] = [
 fn inodes_of_every_kind_come_back_as_they_were() {
     for kind in KINDS {
         let mut inode = inode(kind);
-        assert_eq!(decode_inode(inode.ino, &encode_inode(&inode)).unwrap(), inode);
+        assert_eq!(
+            decode_inode(inode.ino, &encode_inode(&inode)).unwrap(),
+            inode
+        );
         (inode.atime, inode.ctime, inode.btime) = (inode.mtime, inode.mtime, inode.mtime);
         inode.has_xattrs = false;
-        assert_eq!(decode_inode(inode.ino, &encode_inode(&inode)).unwrap(), inode);
+        assert_eq!(
+            decode_inode(inode.ino, &encode_inode(&inode)).unwrap(),
+            inode
+        );
     }
 }
 
 #[test]
 fn a_fresh_files_record_is_small() {
     let mut inode = inode(FileKind::File);
-    (inode.uid, inode.gid, inode.mode, inode.size, inode.allocated) = (1000, 1000, 0o644, 8000, 8000);
+    (
+        inode.uid,
+        inode.gid,
+        inode.mode,
+        inode.size,
+        inode.allocated,
+    ) = (1000, 1000, 0o644, 8000, 8000);
     let now = time(1_790_000_000, 123_456_789);
     (inode.atime, inode.mtime, inode.ctime, inode.btime) = (now, now, now, now);
     assert!(encode_inode(&inode).len() <= 26);
@@ -68,36 +80,81 @@ fn a_fresh_files_record_is_small() {
 
 #[test]
 fn every_record_that_is_cut_short_or_of_another_form_is_refused() {
-    let dentry = Dentry { ino: Ino(300), kind: FileKind::Symlink, cookie: 301 };
+    let dentry = Dentry {
+        ino: Ino(300),
+        kind: FileKind::Symlink,
+        cookie: 301,
+    };
     let object = StoredObject {
         record: ObjectRecord {
-            params: SealParams { salt: [9; 32], epoch: Epoch(2), frame_log2: 16, kind: ObjectKind::Data },
+            params: SealParams {
+                salt: [9; 32],
+                epoch: Epoch(2),
+                frame_log2: 16,
+                kind: ObjectKind::Data,
+            },
             plaintext_len: 1 << 30,
             live_bytes: 1 << 29,
         },
         died_unix_seconds: Some(-1),
     };
-    let key = ObjectKey { session: 4, number: 5 };
-    let row = ExtentRow { start: 100, source: RowSource::Object { object: key, at: 1 << 40 } };
+    let key = ObjectKey {
+        session: 4,
+        number: 5,
+    };
+    let row = ExtentRow {
+        start: 100,
+        source: RowSource::Object {
+            object: key,
+            at: 1 << 40,
+        },
+    };
     type Check = Box<dyn Fn(&[u8]) -> bool>;
     let records: Vec<(Vec<u8>, Check)> = vec![
-        (encode_dentry(&dentry), Box::new(move |value| decode_dentry(value).is_ok_and(|back| back == dentry))),
-        (encode_object(&object), Box::new(move |value| decode_object(value).is_ok_and(|back| back == object))),
-        (encode_extent(1 << 33, &row), Box::new(move |value| decode_extent(1 << 33, value).is_ok_and(|back| back == row))),
         (
-            encode_session(&SessionRow { session: SessionId([3; 16]), ended: true, objects: 1000 }),
-            Box::new(|value| decode_session(value).is_ok_and(|back| back.ended && back.objects == 1000)),
+            encode_dentry(&dentry),
+            Box::new(move |value| decode_dentry(value).is_ok_and(|back| back == dentry)),
         ),
-        (encode_orphan(600), Box::new(|value| decode_orphan(value).is_ok_and(|back| back == 600))),
         (
-            encode_totals(&Totals { inodes: 1000, bytes: 1 << 50 }),
+            encode_object(&object),
+            Box::new(move |value| decode_object(value).is_ok_and(|back| back == object)),
+        ),
+        (
+            encode_extent(1 << 33, &row),
+            Box::new(move |value| decode_extent(1 << 33, value).is_ok_and(|back| back == row)),
+        ),
+        (
+            encode_session(&SessionRow {
+                session: SessionId([3; 16]),
+                ended: true,
+                objects: 1000,
+            }),
+            Box::new(|value| {
+                decode_session(value).is_ok_and(|back| back.ended && back.objects == 1000)
+            }),
+        ),
+        (
+            encode_orphan(600),
+            Box::new(|value| decode_orphan(value).is_ok_and(|back| back == 600)),
+        ),
+        (
+            encode_totals(&Totals {
+                inodes: 1000,
+                bytes: 1 << 50,
+            }),
             Box::new(|value| decode_totals(value).is_ok_and(|back| back.bytes == 1 << 50)),
         ),
         (
-            encode_counters(&Counters { ids_end: 1 << 20, next_session: 3 }),
+            encode_counters(&Counters {
+                ids_end: 1 << 20,
+                next_session: 3,
+            }),
             Box::new(|value| decode_counters(value).is_ok_and(|back| back.next_session == 3)),
         ),
-        (encode_inode(&inode(FileKind::File)), Box::new(|value| decode_inode(Ino(77), value).is_ok())),
+        (
+            encode_inode(&inode(FileKind::File)),
+            Box::new(|value| decode_inode(Ino(77), value).is_ok()),
+        ),
     ];
     for (number, (value, is_back)) in records.into_iter().enumerate() {
         assert!(is_back(&value), "record {number}");
@@ -111,7 +168,19 @@ fn every_record_that_is_cut_short_or_of_another_form_is_refused() {
         other.push(0);
         assert!(!is_back(&other), "record {number} with a byte left over");
     }
-    assert!(decode_extent(10, &encode_extent(200, &ExtentRow { start: 100, source: RowSource::Object { object: key, at: 0 } })).is_err());
+    assert!(
+        decode_extent(
+            10,
+            &encode_extent(
+                200,
+                &ExtentRow {
+                    start: 100,
+                    source: RowSource::Object { object: key, at: 0 }
+                }
+            )
+        )
+        .is_err()
+    );
     assert!(decode_extent(10, &[FORM_INLINE]).is_err());
     assert!(decode_listing(20, &[FORM, 1, 0]).is_err());
 }
@@ -119,9 +188,16 @@ fn every_record_that_is_cut_short_or_of_another_form_is_refused() {
 #[test]
 fn listings_keep_names_that_are_not_text() {
     for cookie in [300, 301] {
-        let dentry = Dentry { ino: Ino(300), kind: FileKind::File, cookie };
+        let dentry = Dentry {
+            ino: Ino(300),
+            kind: FileKind::File,
+            cookie,
+        };
         let back = decode_listing(cookie, &encode_listing(&dentry, b"\xff\n")).unwrap();
-        assert_eq!((back.ino, back.cookie, back.name.as_ref()), (Ino(300), cookie, b"\xff\n".as_slice()));
+        assert_eq!(
+            (back.ino, back.cookie, back.name.as_ref()),
+            (Ino(300), cookie, b"\xff\n".as_slice())
+        );
     }
 }
 
@@ -144,9 +220,15 @@ fn keys_sort_as_they_are_read_and_come_apart_again() {
     assert!(listing_range(Ino(5), 20).contains(&listing_key(Ino(5), 21)));
     assert!(inode_range(Ino(3), Ino(9)).contains(&inode_key(Ino(9))));
     assert!(Table::Orphan.all().contains(&orphan_key(Ino(u64::MAX))));
-    let object = ObjectKey { session: 7, number: 1 << 40 };
+    let object = ObjectKey {
+        session: 7,
+        number: 1 << 40,
+    };
     for died in [i64::MIN, -1, 0, 1, i64::MAX] {
-        assert_eq!(garbage_of_key(&garbage_key(died, object)).unwrap(), (died, object));
+        assert_eq!(
+            garbage_of_key(&garbage_key(died, object)).unwrap(),
+            (died, object)
+        );
     }
     assert!(garbage_key(-1, object) < garbage_key(0, object));
     assert!(garbage_range(5).contains(&garbage_key(5, object)));
@@ -154,7 +236,10 @@ fn keys_sort_as_they_are_read_and_come_apart_again() {
     assert_eq!(object_of_key(&sparse_key(object)).unwrap(), object);
     assert_eq!(ino_of_key(&inode_key(Ino(1 << 50))).unwrap(), Ino(1 << 50));
     assert_eq!(second_of_key(&extent_key(Ino(1), 99)).unwrap(), 99);
-    assert_eq!(name_of_key(&dentry_key(Ino(1), b"\xffx")).unwrap().as_ref(), b"\xffx");
+    assert_eq!(
+        name_of_key(&dentry_key(Ino(1), b"\xffx")).unwrap().as_ref(),
+        b"\xffx"
+    );
     assert_eq!(session_of_key(&session_key(9)).unwrap(), 9);
     assert!(second_of_key(&inode_key(Ino(1))).is_err());
     assert!(object_of_key(&garbage_key(1, object)).is_err());

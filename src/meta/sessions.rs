@@ -21,7 +21,9 @@ pub(super) struct Sessions {
 
 impl Sessions {
     pub async fn read(backing: &Backing) -> Result<Sessions, MetaError> {
-        let sessions = Sessions { rows: Mutex::default() };
+        let sessions = Sessions {
+            rows: Mutex::default(),
+        };
         sessions.refresh(backing).await?;
         Ok(sessions)
     }
@@ -30,7 +32,10 @@ impl Sessions {
         let mut read = BTreeMap::new();
         let mut rows = backing.scan(Table::Session.all(), Scan::Forward).await?;
         while let Some((key, value)) = rows.next().await? {
-            read.insert(schema::session_of_key(&key)?, schema::decode_session(&value)?);
+            read.insert(
+                schema::session_of_key(&key)?,
+                schema::decode_session(&value)?,
+            );
         }
         *self.rows.lock() = read;
         Ok(())
@@ -41,7 +46,12 @@ impl Sessions {
     }
 
     fn number(&self, session: SessionId) -> Option<u32> {
-        self.rows.lock().iter().rev().find(|(_, row)| row.session == session).map(|(number, _)| *number)
+        self.rows
+            .lock()
+            .iter()
+            .rev()
+            .find(|(_, row)| row.session == session)
+            .map(|(number, _)| *number)
     }
 
     fn session(&self, number: u32) -> Option<SessionId> {
@@ -51,7 +61,9 @@ impl Sessions {
     /// Counts object records that came or went. Call under the reclaim lock; the new row goes into `change`.
     pub fn count_objects(&self, number: u32, objects: i64, change: &mut Change) {
         let mut rows = self.rows.lock();
-        let Some(row) = rows.get_mut(&number) else { return };
+        let Some(row) = rows.get_mut(&number) else {
+            return;
+        };
         row.objects = row.objects.saturating_add_signed(objects);
         if row.ended && row.objects == 0 {
             rows.remove(&number);
@@ -64,13 +76,19 @@ impl Sessions {
 
 impl Meta {
     /// The key of an object, if its session is known (if not, nothing in the database names it).
-    pub(super) async fn object_key(&self, object: ObjectId) -> Result<Option<ObjectKey>, MetaError> {
+    pub(super) async fn object_key(
+        &self,
+        object: ObjectId,
+    ) -> Result<Option<ObjectKey>, MetaError> {
         let mut session = self.inner.sessions.number(object.session);
         if session.is_none() && self.is_follower() {
             self.inner.sessions.refresh(&self.inner.backing).await?;
             session = self.inner.sessions.number(object.session);
         }
-        Ok(session.map(|session| ObjectKey { session, number: object.number }))
+        Ok(session.map(|session| ObjectKey {
+            session,
+            number: object.number,
+        }))
     }
 
     /// The object of a key.
@@ -80,8 +98,13 @@ impl Meta {
             self.inner.sessions.refresh(&self.inner.backing).await?;
             session = self.inner.sessions.session(key.session);
         }
-        let session = session.ok_or_else(|| MetaError::Store(format!("session {} is named but not recorded", key.session)))?;
-        Ok(ObjectId { session, number: key.number })
+        let session = session.ok_or_else(|| {
+            MetaError::Store(format!("session {} is named but not recorded", key.session))
+        })?;
+        Ok(ObjectId {
+            session,
+            number: key.number,
+        })
     }
 
     fn is_follower(&self) -> bool {
@@ -92,15 +115,23 @@ impl Meta {
     pub async fn dead_sessions(&self) -> Result<Vec<DeadSession>, MetaError> {
         self.inner.check()?;
         let rows = self.inner.sessions.rows.lock();
-        let dead = rows.iter().filter(|(number, row)| !row.ended && **number != self.inner.session_number);
-        Ok(dead.map(|(_, row)| DeadSession { session: row.session }).collect())
+        let dead = rows
+            .iter()
+            .filter(|(number, row)| !row.ended && **number != self.inner.session_number);
+        Ok(dead
+            .map(|(_, row)| DeadSession {
+                session: row.session,
+            })
+            .collect())
     }
 
     /// Forgets a session whose leftovers are gone (or this one, at a clean unmount).
     pub async fn end_session(&self, session: SessionId) -> Result<(), MetaError> {
         self.inner.check()?;
         let held = self.inner.locks.reclaim().await;
-        let Some(number) = self.inner.sessions.number(session) else { return Ok(()) };
+        let Some(number) = self.inner.sessions.number(session) else {
+            return Ok(());
+        };
         let mut change = Change::default();
         if let Some(row) = self.inner.sessions.rows.lock().get_mut(&number) {
             row.ended = true;

@@ -9,8 +9,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use slatedb::{
     SstBlockSize,
     config::{
-        CompactionWorkerOptions, CompactorOptions, DbReaderOptions, GarbageCollectorDirectoryOptions, GarbageCollectorOptions,
-        Settings,
+        CompactionWorkerOptions, CompactorOptions, DbReaderOptions,
+        GarbageCollectorDirectoryOptions, GarbageCollectorOptions, Settings,
     },
     db_cache::{
         DbCache,
@@ -115,7 +115,10 @@ impl Sizes {
             commit_compacted_interval: COMPACTION_POLL,
             worker_heartbeat_timeout: COMPACTION_HEARTBEAT * 3,
             max_concurrent_compactions: 1,
-            scheduler_options: HashMap::from([("min_compaction_sources".into(), COMPACT_L0_MIN.to_string())]),
+            scheduler_options: HashMap::from([(
+                "min_compaction_sources".into(),
+                COMPACT_L0_MIN.to_string(),
+            )]),
             object_store_max_retries: None,
             worker: Some(CompactionWorkerOptions {
                 max_concurrent_compactions: 1,
@@ -135,7 +138,11 @@ impl Sizes {
 
 /// What may be collected. WAL fences stay: a fence that is gone would let a writer that was fenced off write again.
 pub(super) fn collector(min_age: Duration) -> GarbageCollectorOptions {
-    let directory = Some(GarbageCollectorDirectoryOptions { interval: None, min_age, dry_run: false });
+    let directory = Some(GarbageCollectorDirectoryOptions {
+        interval: None,
+        min_age,
+        dry_run: false,
+    });
     GarbageCollectorOptions {
         manifest_options: directory,
         wal_options: directory,

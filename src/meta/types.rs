@@ -58,7 +58,10 @@ impl Timestamp {
     /// This machine's clock.
     pub fn now() -> Timestamp {
         let now = time::OffsetDateTime::now_utc();
-        Timestamp { seconds: now.unix_timestamp(), nanos: now.nanosecond() }
+        Timestamp {
+            seconds: now.unix_timestamp(),
+            nanos: now.nanosecond(),
+        }
     }
 }
 

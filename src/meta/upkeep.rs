@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use slatedb::{
     CompactorBuilder, Db, GarbageCollectorBuilder,
     compactor::{
-        Compaction, CompactionScheduler, CompactionSchedulerSupplier, CompactionSpec, CompactorStateView,
-        SizeTieredCompactionSchedulerSupplier,
+        Compaction, CompactionScheduler, CompactionSchedulerSupplier, CompactionSpec,
+        CompactorStateView, SizeTieredCompactionSchedulerSupplier,
     },
     config::{CompactorOptions, FlushOptions, FlushType},
     object_store::ObjectStore,
@@ -51,7 +51,12 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     pub fn new(store: Arc<dyn ObjectStore>, sizes: Sizes) -> Upkeep {
-        Upkeep { store, sizes, stopped: CancellationToken::new(), running: TaskTracker::new() }
+        Upkeep {
+            store,
+            sizes,
+            stopped: CancellationToken::new(),
+            running: TaskTracker::new(),
+        }
     }
 
     /// Stops, and waits for what is running to let go. A compaction is left where it is: another one takes it up.
@@ -70,7 +75,12 @@ impl Drop for Upkeep {
 
 /// Looks after the database until the volume is closed.
 pub(super) async fn run(inner: Weak<Inner>) {
-    let mut seen = Seen { sequence: 0, changed: Instant::now(), collected_sequence: 0, collect_at: Instant::now() + COLLECT_FIRST };
+    let mut seen = Seen {
+        sequence: 0,
+        changed: Instant::now(),
+        collected_sequence: 0,
+        collect_at: Instant::now() + COLLECT_FIRST,
+    };
     loop {
         let work = {
             let Some(inner) = inner.upgrade() else { return };
@@ -78,12 +88,16 @@ pub(super) async fn run(inner: Weak<Inner>) {
             if upkeep.stopped.is_cancelled() || inner.check().is_err() {
                 return;
             }
-            let Backing::Writer(db) = &inner.backing else { return };
+            let Backing::Writer(db) = &inner.backing else {
+                return;
+            };
             let job = seen.next_job(db, &inner);
             job.map(|job| {
                 let (db, store, sizes) = (db.clone(), upkeep.store.clone(), upkeep.sizes);
                 let stopped = upkeep.stopped.clone();
-                upkeep.running.spawn(async move { job.run(db, store, sizes, stopped).await })
+                upkeep
+                    .running
+                    .spawn(async move { job.run(db, store, sizes, stopped).await })
             })
         };
         let pause = match work {
@@ -145,7 +159,13 @@ impl Seen {
 }
 
 impl Job {
-    async fn run(self, db: Db, store: Arc<dyn ObjectStore>, sizes: Sizes, stopped: CancellationToken) -> Outcome {
+    async fn run(
+        self,
+        db: Db,
+        store: Arc<dyn ObjectStore>,
+        sizes: Sizes,
+        stopped: CancellationToken,
+    ) -> Outcome {
         let begun = Instant::now();
         let work = async {
             match self {
@@ -154,9 +174,12 @@ impl Job {
                     collect(store, settings::COLLECT_AGE_MIN).await;
                     Ok(Outcome::Done)
                 }
-                Job::FlushMemtable => {
-                    db.flush_with_options(FlushOptions { flush_type: FlushType::MemTable }).await.map(|()| Outcome::Done)
-                }
+                Job::FlushMemtable => db
+                    .flush_with_options(FlushOptions {
+                        flush_type: FlushType::MemTable,
+                    })
+                    .await
+                    .map(|()| Outcome::Done),
             }
         };
         // A compaction stops itself, so that nothing of it goes on.
@@ -182,12 +205,19 @@ impl Job {
 
 /// Deletes what the database no longer names, if it is old enough.
 async fn collect(store: Arc<dyn ObjectStore>, min_age: Duration) {
-    let collector = GarbageCollectorBuilder::new(DB_PATH, store).with_options(settings::collector(min_age)).build();
+    let collector = GarbageCollectorBuilder::new(DB_PATH, store)
+        .with_options(settings::collector(min_age))
+        .build();
     collector.run_gc_once().await;
 }
 
 /// Runs a compactor until it finds nothing more to do.
-async fn compact(db: &Db, store: Arc<dyn ObjectStore>, sizes: &Sizes, stopped: &CancellationToken) -> Result<Outcome, slatedb::Error> {
+async fn compact(
+    db: &Db,
+    store: Arc<dyn ObjectStore>,
+    sizes: &Sizes,
+    stopped: &CancellationToken,
+) -> Result<Outcome, slatedb::Error> {
     let tables = db.manifest().l0().len();
     let idle = Arc::new(Notify::new());
     let compactor = CompactorBuilder::new(DB_PATH, store)
@@ -214,7 +244,11 @@ async fn compact(db: &Db, store: Arc<dyn ObjectStore>, sizes: &Sizes, stopped: &
     }
     // The writer learns at once that tables went away: it may be waiting for that.
     db.refresh_manifest().await?;
-    Ok(if db.manifest().l0().len() < tables { Outcome::Done } else { Outcome::Useless })
+    Ok(if db.manifest().l0().len() < tables {
+        Outcome::Done
+    } else {
+        Outcome::Useless
+    })
 }
 
 /// SlateDB's own scheduler, and word when it has nothing more to propose.
@@ -230,25 +264,42 @@ struct UntilIdleScheduler {
 }
 
 impl CompactionSchedulerSupplier for UntilIdle {
-    fn compaction_scheduler(&self, options: &CompactorOptions) -> Box<dyn CompactionScheduler + Send + Sync> {
+    fn compaction_scheduler(
+        &self,
+        options: &CompactorOptions,
+    ) -> Box<dyn CompactionScheduler + Send + Sync> {
         let scheduler = SizeTieredCompactionSchedulerSupplier.compaction_scheduler(options);
-        Box::new(UntilIdleScheduler { scheduler, idle: self.idle.clone(), idle_looks: Mutex::default() })
+        Box::new(UntilIdleScheduler {
+            scheduler,
+            idle: self.idle.clone(),
+            idle_looks: Mutex::default(),
+        })
     }
 }
 
 impl CompactionScheduler for UntilIdleScheduler {
     fn propose(&self, state: &CompactorStateView) -> Vec<CompactionSpec> {
         let proposed = self.scheduler.propose(state);
-        let active = state.compactions().is_some_and(|all| all.recent_compactions().any(Compaction::active));
+        let active = state
+            .compactions()
+            .is_some_and(|all| all.recent_compactions().any(Compaction::active));
         let mut looks = self.idle_looks.lock();
-        *looks = if proposed.is_empty() && !active { *looks + 1 } else { 0 };
+        *looks = if proposed.is_empty() && !active {
+            *looks + 1
+        } else {
+            0
+        };
         if *looks >= 2 {
             self.idle.notify_one();
         }
         proposed
     }
 
-    fn validate(&self, state: &CompactorStateView, spec: &CompactionSpec) -> Result<(), slatedb::Error> {
+    fn validate(
+        &self,
+        state: &CompactorStateView,
+        spec: &CompactionSpec,
+    ) -> Result<(), slatedb::Error> {
         self.scheduler.validate(state, spec)
     }
 }

@@ -13,7 +13,10 @@ use crate::{
 
 use super::*;
 
-const CONFIG: MetaConfig = MetaConfig { read_only: false, memory_bytes: 40 << 20 };
+const CONFIG: MetaConfig = MetaConfig {
+    read_only: false,
+    memory_bytes: 40 << 20,
+};
 
 async fn sealed(server: &Server) -> Arc<SealedObjectStore> {
     let config = StoreConfig {
@@ -27,34 +30,61 @@ async fn sealed(server: &Server) -> Arc<SealedObjectStore> {
         connections_max: 16,
         retry: Retry::Attempts(3),
     };
-    let store = Store::connect(config, Arc::new(Metrics::default())).await.unwrap();
+    let store = Store::connect(config, Arc::new(Metrics::default()))
+        .await
+        .unwrap();
     store.create_bucket().await.unwrap();
-    Arc::new(SealedObjectStore::new(store, VolumeKeys::generate(VolumeId([1; 16])), 1 << 20))
+    Arc::new(SealedObjectStore::new(
+        store,
+        VolumeKeys::generate(VolumeId([1; 16])),
+        1 << 20,
+    ))
 }
 
 async fn objects(store: &SealedObjectStore) -> usize {
     use futures::TryStreamExt;
-    store.list(None).try_collect::<Vec<_>>().await.unwrap().len()
+    store
+        .list(None)
+        .try_collect::<Vec<_>>()
+        .await
+        .unwrap()
+        .len()
 }
 
 #[tokio::test]
 async fn compaction_and_collection_leave_the_same_volume_in_fewer_objects() {
-    for (name, value) in [("AWS_ACCESS_KEY_ID", "upkeep"), ("AWS_SECRET_ACCESS_KEY", "upkeep-secret"), ("AWS_CONFIG_FILE", "/dev/null")] {
+    for (name, value) in [
+        ("AWS_ACCESS_KEY_ID", "upkeep"),
+        ("AWS_SECRET_ACCESS_KEY", "upkeep-secret"),
+        ("AWS_CONFIG_FILE", "/dev/null"),
+    ] {
         // SAFETY: each test has a process of its own (nextest), and no thread reads the environment yet.
-        #[expect(unsafe_code, reason = "the client takes its credentials from the environment")]
+        #[expect(
+            unsafe_code,
+            reason = "the client takes its credentials from the environment"
+        )]
         unsafe {
             std::env::set_var(name, value);
         }
     }
     let directory = tempfile::TempDir::new().unwrap();
-    let mut config = ServerConfig::new(directory.path().join("s3"), "upkeep", "upkeep-secret".into());
+    let mut config = ServerConfig::new(
+        directory.path().join("s3"),
+        "upkeep",
+        "upkeep-secret".into(),
+    );
     config.sync = SyncPolicy::Never;
     let server = Server::start(config).await.unwrap();
     let store = sealed(&server).await;
     Meta::format(store.clone(), 0, 0).await.unwrap();
     let meta = Meta::open(store.clone(), CONFIG).await.unwrap();
-    let Backing::Writer(db) = &meta.inner.backing else { panic!("a writer") };
-    let now = Timestamp { seconds: 1, nanos: 0 };
+    let Backing::Writer(db) = &meta.inner.backing else {
+        panic!("a writer")
+    };
+    let now = Timestamp {
+        seconds: 1,
+        nanos: 0,
+    };
     for number in 0..60 {
         let new = NewInode {
             kind: FileKind::File,
@@ -66,17 +96,30 @@ async fn compaction_and_collection_leave_the_same_volume_in_fewer_objects() {
             now,
             xattrs: Vec::new(),
         };
-        meta.create(Ino::ROOT, format!("f{number}").as_bytes(), new).await.unwrap();
+        meta.create(Ino::ROOT, format!("f{number}").as_bytes(), new)
+            .await
+            .unwrap();
         if number % 10 == 9 {
-            db.flush_with_options(FlushOptions { flush_type: FlushType::MemTable }).await.unwrap();
+            db.flush_with_options(FlushOptions {
+                flush_type: FlushType::MemTable,
+            })
+            .await
+            .unwrap();
         }
     }
     assert!(db.manifest().l0().len() >= COMPACT_L0_MIN);
     let sizes = Sizes::for_memory(CONFIG.memory_bytes);
-    let compacted = compact(db, store.clone(), &sizes, &CancellationToken::new()).await.unwrap();
+    let compacted = compact(db, store.clone(), &sizes, &CancellationToken::new())
+        .await
+        .unwrap();
     assert_eq!(compacted, Outcome::Done);
     assert!(db.manifest().l0().len() < COMPACT_L0_MIN && db.manifest().compacted().len() == 1);
-    assert_eq!(compact(db, store.clone(), &sizes, &CancellationToken::new()).await.unwrap(), Outcome::Useless);
+    assert_eq!(
+        compact(db, store.clone(), &sizes, &CancellationToken::new())
+            .await
+            .unwrap(),
+        Outcome::Useless
+    );
 
     let before = objects(&store).await;
     collect(store.clone(), settings::COLLECT_AGE_MIN).await;

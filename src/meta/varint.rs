@@ -60,12 +60,19 @@ impl<'a> Decoder<'a> {
     }
 
     pub fn bad(&self) -> MetaError {
-        MetaError::Store(format!("{} does not decode: damaged, or written by a newer version", self.what))
+        MetaError::Store(format!(
+            "{} does not decode: damaged, or written by a newer version",
+            self.what
+        ))
     }
 
     /// The form byte, which must be the one that is known.
     pub fn form(&mut self, known: u8) -> Result<(), MetaError> {
-        if self.byte()? == known { Ok(()) } else { Err(self.bad()) }
+        if self.byte()? == known {
+            Ok(())
+        } else {
+            Err(self.bad())
+        }
     }
 
     pub fn byte(&mut self) -> Result<u8, MetaError> {
@@ -101,7 +108,10 @@ impl<'a> Decoder<'a> {
     }
 
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N], MetaError> {
-        let (first, rest) = self.rest.split_first_chunk::<N>().ok_or_else(|| self.bad())?;
+        let (first, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or_else(|| self.bad())?;
         self.rest = rest;
         Ok(*first)
     }
@@ -117,7 +127,11 @@ impl<'a> Decoder<'a> {
 
     /// Nothing may be left over.
     pub fn end(self) -> Result<(), MetaError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(self.bad()) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(self.bad())
+        }
     }
 }
 
@@ -129,7 +143,10 @@ mod tests {
     fn integers_survive_encoding_at_every_width() {
         for shift in 0..64 {
             for value in [1u64 << shift, (1u64 << shift) - 1, u64::MAX >> shift] {
-                let out = Encoder::new(1).unsigned(value).signed(value as i64).finish();
+                let out = Encoder::new(1)
+                    .unsigned(value)
+                    .signed(value as i64)
+                    .finish();
                 let mut decoder = Decoder::new(&out, "test");
                 decoder.form(1).unwrap();
                 assert_eq!(decoder.unsigned().unwrap(), value);

@@ -75,25 +75,42 @@ impl Drop for Inner {
 impl Inner {
     /// Fails when another mount has taken over.
     pub fn check(&self) -> Result<(), MetaError> {
-        if self.fenced.load(Ordering::Relaxed) { Err(MetaError::Fenced) } else { Ok(()) }
+        if self.fenced.load(Ordering::Relaxed) {
+            Err(MetaError::Fenced)
+        } else {
+            Ok(())
+        }
     }
 
     /// Remembers that this mount was fenced off.
     pub fn noted(&self, error: MetaError) -> MetaError {
         if matches!(error, MetaError::Fenced) && !self.fenced.swap(true, Ordering::Relaxed) {
-            tracing::error!("another mount has taken this volume over; this one can no longer read or write");
+            tracing::error!(
+                "another mount has taken this volume over; this one can no longer read or write"
+            );
         }
         error
     }
 
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
         self.check()?;
-        self.backing.get(key).await.map_err(|error| self.noted(error))
+        self.backing
+            .get(key)
+            .await
+            .map_err(|error| self.noted(error))
     }
 
-    pub async fn scan(&self, range: Range<Vec<u8>>, scan: Scan) -> Result<NotedRows<'_>, MetaError> {
+    pub async fn scan(
+        &self,
+        range: Range<Vec<u8>>,
+        scan: Scan,
+    ) -> Result<NotedRows<'_>, MetaError> {
         self.check()?;
-        let rows = self.backing.scan(range, scan).await.map_err(|error| self.noted(error))?;
+        let rows = self
+            .backing
+            .scan(range, scan)
+            .await
+            .map_err(|error| self.noted(error))?;
         Ok(NotedRows { rows, inner: self })
     }
 
@@ -102,7 +119,9 @@ impl Inner {
     }
 
     pub fn durable_sequence(&self) -> u64 {
-        self.durability.durable().max(self.status.borrow().durable_seq)
+        self.durability
+            .durable()
+            .max(self.status.borrow().durable_seq)
     }
 }
 
@@ -114,23 +133,37 @@ pub(super) struct NotedRows<'a> {
 
 impl NotedRows<'_> {
     pub async fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, MetaError> {
-        self.rows.next().await.map_err(|error| self.inner.noted(error))
+        self.rows
+            .next()
+            .await
+            .map_err(|error| self.inner.noted(error))
     }
 }
 
 impl Meta {
     /// Makes the metadata of a new volume: the root directory (mode 0755, owned by `uid`, `gid`). Leaves it closed and durable.
-    pub async fn format(store: Arc<SealedObjectStore>, uid: u32, gid: u32) -> Result<(), MetaError> {
+    pub async fn format(
+        store: Arc<SealedObjectStore>,
+        uid: u32,
+        gid: u32,
+    ) -> Result<(), MetaError> {
         Meta::format_on(store, uid, gid).await
     }
 
     /// Opens. A writable open fences every earlier writer and begins a new session, whose record is durable before this returns.
-    pub async fn open(store: Arc<SealedObjectStore>, config: MetaConfig) -> Result<Meta, MetaError> {
+    pub async fn open(
+        store: Arc<SealedObjectStore>,
+        config: MetaConfig,
+    ) -> Result<Meta, MetaError> {
         Meta::open_on(store, config).await
     }
 
     /// As [`Meta::format`], on any object store. What is written is not sealed: for tests.
-    pub async fn format_on(store: Arc<dyn ObjectStore>, uid: u32, gid: u32) -> Result<(), MetaError> {
+    pub async fn format_on(
+        store: Arc<dyn ObjectStore>,
+        uid: u32,
+        gid: u32,
+    ) -> Result<(), MetaError> {
         let sizes = Sizes::for_memory(FORMAT_MEMORY_BYTES);
         let db = open_db(store, &sizes).await?;
         let result = async {
@@ -146,9 +179,16 @@ impl Meta {
     }
 
     /// As [`Meta::open`], on any object store. What is written is not sealed: for tests.
-    pub async fn open_on(store: Arc<dyn ObjectStore>, config: MetaConfig) -> Result<Meta, MetaError> {
+    pub async fn open_on(
+        store: Arc<dyn ObjectStore>,
+        config: MetaConfig,
+    ) -> Result<Meta, MetaError> {
         let sizes = Sizes::for_memory(config.memory_bytes);
-        if config.read_only { Meta::follow(store, sizes).await } else { Meta::open_writer(store, sizes).await }
+        if config.read_only {
+            Meta::follow(store, sizes).await
+        } else {
+            Meta::open_writer(store, sizes).await
+        }
     }
 
     async fn open_writer(store: Arc<dyn ObjectStore>, sizes: Sizes) -> Result<Meta, MetaError> {
@@ -156,8 +196,13 @@ impl Meta {
         let status = db.subscribe();
         let opened = Opened::read(Backing::Writer(db)).await?;
         let mut session = SessionId([0; 16]);
-        getrandom::fill(&mut session.0).map_err(|error| MetaError::Store(format!("no randomness: {error}")))?;
-        let row = SessionRow { session, ended: false, objects: 0 };
+        getrandom::fill(&mut session.0)
+            .map_err(|error| MetaError::Store(format!("no randomness: {error}")))?;
+        let row = SessionRow {
+            session,
+            ended: false,
+            objects: 0,
+        };
         let (change, reserved) = ids::opening_change(opened.counters, &row);
         let session_number = opened.counters.next_session;
         opened.sessions.insert(session_number, row);
@@ -168,7 +213,10 @@ impl Meta {
             caches: Caches::new(sizes.records),
             locks: Locks::new(),
             durability,
-            ids: Ids::new(opened.counters.ids_end..reserved.ids_end, reserved.next_session),
+            ids: Ids::new(
+                opened.counters.ids_end..reserved.ids_end,
+                reserved.next_session,
+            ),
             sessions: opened.sessions,
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
@@ -179,7 +227,9 @@ impl Meta {
             upkeep: Some(Upkeep::new(store, sizes)),
             tasks: Mutex::default(),
         };
-        let meta = Meta { inner: Arc::new(inner) };
+        let meta = Meta {
+            inner: Arc::new(inner),
+        };
         meta.commit(change, Held::default()).await?;
         meta.inner.flush().await?;
         let weak = Arc::downgrade(&meta.inner);
@@ -218,8 +268,14 @@ impl Meta {
             upkeep: None,
             tasks: Mutex::default(),
         };
-        let meta = Meta { inner: Arc::new(inner) };
-        let task = tokio::spawn(follow_totals(Arc::downgrade(&meta.inner), meta.inner.status.clone())).abort_handle();
+        let meta = Meta {
+            inner: Arc::new(inner),
+        };
+        let task = tokio::spawn(follow_totals(
+            Arc::downgrade(&meta.inner),
+            meta.inner.status.clone(),
+        ))
+        .abort_handle();
         meta.inner.tasks.lock().push(task);
         Ok(meta)
     }
@@ -272,17 +328,36 @@ struct Opened {
 
 impl Opened {
     async fn read(backing: Backing) -> Result<Opened, MetaError> {
-        let missing = || MetaError::Store("there is no volume here: its metadata is missing".into());
+        let missing =
+            || MetaError::Store("there is no volume here: its metadata is missing".into());
         match backing.get(&Table::Schema.single()).await?.as_deref() {
             Some([SCHEMA_VERSION]) => {}
-            Some(_) => return Err(MetaError::Store("the metadata was written by a newer version".into())),
+            Some(_) => {
+                return Err(MetaError::Store(
+                    "the metadata was written by a newer version".into(),
+                ));
+            }
             None => return Err(missing()),
         }
-        let counters = backing.get(&Table::Counters.single()).await?.ok_or_else(missing)?;
-        let totals = backing.get(&Table::Totals.single()).await?.ok_or_else(missing)?;
+        let counters = backing
+            .get(&Table::Counters.single())
+            .await?
+            .ok_or_else(missing)?;
+        let totals = backing
+            .get(&Table::Totals.single())
+            .await?
+            .ok_or_else(missing)?;
         let sessions = Sessions::read(&backing).await?;
-        let (counters, totals) = (schema::decode_counters(&counters)?, schema::decode_totals(&totals)?);
-        Ok(Opened { backing, counters, totals, sessions })
+        let (counters, totals) = (
+            schema::decode_counters(&counters)?,
+            schema::decode_totals(&totals)?,
+        );
+        Ok(Opened {
+            backing,
+            counters,
+            totals,
+            sessions,
+        })
     }
 }
 
@@ -309,8 +384,20 @@ fn first_batch(uid: u32, gid: u32) -> slatedb::WriteBatch {
     };
     let mut batch = slatedb::WriteBatch::new();
     batch.put(Table::Schema.single(), schema::encode_schema());
-    batch.put(Table::Counters.single(), schema::encode_counters(&Counters { ids_end: FIRST_ID, next_session: 1 }));
-    batch.put(Table::Totals.single(), schema::encode_totals(&Totals { inodes: 1, bytes: 0 }));
+    batch.put(
+        Table::Counters.single(),
+        schema::encode_counters(&Counters {
+            ids_end: FIRST_ID,
+            next_session: 1,
+        }),
+    );
+    batch.put(
+        Table::Totals.single(),
+        schema::encode_totals(&Totals {
+            inodes: 1,
+            bytes: 0,
+        }),
+    );
     batch.put(schema::inode_key(root.ino), schema::encode_inode(&root));
     batch
 }

@@ -32,10 +32,14 @@ pub enum XattrMode {
 
 pub(super) fn check(name: &[u8], value: &[u8]) -> Result<(), MetaError> {
     if name.is_empty() || name.len() > NAME_LEN_MAX || name.contains(&0) {
-        return Err(MetaError::Limit("an attribute's name has 1 to 255 bytes and no NUL"));
+        return Err(MetaError::Limit(
+            "an attribute's name has 1 to 255 bytes and no NUL",
+        ));
     }
     if value.len() > VALUE_LEN_MAX {
-        return Err(MetaError::Limit("an attribute's value is at most 64 KiB long"));
+        return Err(MetaError::Limit(
+            "an attribute's value is at most 64 KiB long",
+        ));
     }
     Ok(())
 }
@@ -65,7 +69,10 @@ impl Meta {
         if !self.existing_inode(ino).await?.has_xattrs {
             return Ok(Vec::new());
         }
-        let mut rows = self.inner.scan(schema::xattr_range(ino), Scan::Forward).await?;
+        let mut rows = self
+            .inner
+            .scan(schema::xattr_range(ino), Scan::Forward)
+            .await?;
         let mut names = Vec::new();
         while let Some((key, _)) = rows.next().await? {
             names.push(schema::name_of_key(&key)?);
@@ -93,9 +100,16 @@ impl Meta {
             _ => {}
         }
         if !exists {
-            let names_len: usize = self.xattr_names(ino).await?.iter().map(|name| name.len() + 1).sum();
+            let names_len: usize = self
+                .xattr_names(ino)
+                .await?
+                .iter()
+                .map(|name| name.len() + 1)
+                .sum();
             if names_len + name.len() + 1 > NAMES_LEN_MAX {
-                return Err(MetaError::Limit("the names of an inode's attributes are at most 64 KiB together"));
+                return Err(MetaError::Limit(
+                    "the names of an inode's attributes are at most 64 KiB together",
+                ));
             }
         }
         inode.has_xattrs = true;
@@ -108,7 +122,12 @@ impl Meta {
     }
 
     /// Removes one, and sets ctime.
-    pub async fn remove_xattr(&self, ino: Ino, name: &[u8], now: Timestamp) -> Result<(), MetaError> {
+    pub async fn remove_xattr(
+        &self,
+        ino: Ino,
+        name: &[u8],
+        now: Timestamp,
+    ) -> Result<(), MetaError> {
         let held = self.inner.locks.inodes([ino]).await;
         let mut inode = self.existing_inode(ino).await?.as_ref().clone();
         let names = self.xattr_names(ino).await?;

@@ -19,7 +19,10 @@ pub(super) struct KeyPair {
 
 impl KeyPair {
     pub(super) fn new(access_key: String, secret_key: SecretString) -> Self {
-        Self { access_key, secret_key }
+        Self {
+            access_key,
+            secret_key,
+        }
     }
 }
 
@@ -29,7 +32,10 @@ impl S3Auth for KeyPair {
         if access_key == self.access_key {
             Ok(SecretKey::from(self.secret_key.expose()))
         } else {
-            Err(s3_error!(InvalidAccessKeyId, "The access key is not the one this server was started with."))
+            Err(s3_error!(
+                InvalidAccessKeyId,
+                "The access key is not the one this server was started with."
+            ))
         }
     }
 }
@@ -43,9 +49,10 @@ impl S3Access for Gate {
         let operation = stats::known_operation(cx.s3_op().name());
         let signed = cx.credentials().is_some();
         let upload_bytes = match operation {
-            "PutObject" | "UploadPart" => {
-                cx.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse::<u64>().ok())
-            }
+            "PutObject" | "UploadPart" => cx
+                .headers()
+                .get("content-length")
+                .and_then(|length| length.to_str().ok()?.parse::<u64>().ok()),
             _ => None,
         };
         let Some(request) = cx.extensions_mut().get::<Arc<RequestContext>>().cloned() else {
@@ -58,13 +65,22 @@ impl S3Access for Gate {
         request.shared.stats.started(operation);
         match request.shared.faults.judge().await {
             Verdict::Pass => {}
-            Verdict::SlowDown => return Err(s3_error!(SlowDown, "Injected: please reduce your request rate.")),
-            Verdict::InternalError => return Err(s3_error!(InternalError, "Injected: internal error.")),
+            Verdict::SlowDown => {
+                return Err(s3_error!(
+                    SlowDown,
+                    "Injected: please reduce your request rate."
+                ));
+            }
+            Verdict::InternalError => {
+                return Err(s3_error!(InternalError, "Injected: internal error."));
+            }
             Verdict::Reset(choice) => {
                 let (choice, heads) = (choice >> 1, choice & 1 == 0);
                 match (operation, upload_bytes) {
                     ("GetObject", _) => request.record.set_cut(Cut::Answer(choice)),
-                    (_, Some(bytes)) if heads => request.record.set_cut(Cut::Request(choice % bytes.max(1))),
+                    (_, Some(bytes)) if heads => {
+                        request.record.set_cut(Cut::Request(choice % bytes.max(1)))
+                    }
                     (_, None) if heads => request.cut_connection().await,
                     _ => request.record.set_cut(Cut::BeforeAnswer),
                 }

@@ -34,7 +34,9 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub(super) async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         let accepted = tokio::select! {
             () = shared.shutdown.cancelled() => return,
             accepted = listener.accept() => accepted,
@@ -46,7 +48,8 @@ pub(super) async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, task
         let shared = Arc::clone(&shared);
         tasks.spawn(async move {
             let handler = service_fn(|request| answer(&shared, request));
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), handler);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), handler);
             let connection = pin!(connection);
             tokio::select! {
                 _closed = connection => {}
@@ -57,7 +60,10 @@ pub(super) async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, task
     }
 }
 
-async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    shared: &Shared,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/stats") => json(&shared.stats.snapshot()),
         (&Method::POST, "/stats/reset") => {
@@ -73,21 +79,34 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Response<
             Ok(faults) => json(&faults),
             Err(message) => (StatusCode::BAD_REQUEST, format!("{message}\n")),
         },
-        _ => (StatusCode::NOT_FOUND, "try GET /stats or GET /faults\n".to_owned()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "try GET /stats or GET /faults\n".to_owned(),
+        ),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
-    let content_type = if status == StatusCode::OK { "application/json" } else { "text/plain" };
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(content_type));
+    let content_type = if status == StatusCode::OK {
+        "application/json"
+    } else {
+        "text/plain"
+    };
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(content_type),
+    );
     Ok(response)
 }
 
 async fn change_faults(shared: &Shared, request: Request<Incoming>) -> Result<Faults, String> {
-    let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await;
+    let body = Limited::new(request.into_body(), MAX_BODY_BYTES)
+        .collect()
+        .await;
     let body = body.map_err(|error| error.to_string())?.to_bytes();
-    let change: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(&body).map_err(|error| format!("the body must be a JSON object: {error}"))?;
-    let mut merged = serde_json::to_value(shared.faults.get()).map_err(|error| error.to_string())?;
+    let change: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&body)
+        .map_err(|error| format!("the body must be a JSON object: {error}"))?;
+    let mut merged =
+        serde_json::to_value(shared.faults.get()).map_err(|error| error.to_string())?;
     if let Some(fields) = merged.as_object_mut() {
         fields.extend(change);
     }

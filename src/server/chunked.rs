@@ -39,7 +39,10 @@ pub(super) struct ChunkTooLarge(u64);
 
 impl ChunkCutter {
     pub(super) fn new() -> Self {
-        Self { state: State::Head(BytesMut::new()), out: VecDeque::new() }
+        Self {
+            state: State::Head(BytesMut::new()),
+            out: VecDeque::new(),
+        }
     }
 
     /// The next piece that is ready.
@@ -66,7 +69,10 @@ impl ChunkCutter {
                     self.out.push_back(std::mem::take(&mut piece));
                 }
                 State::Head(head) => {
-                    let end = piece.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+                    let end = piece
+                        .iter()
+                        .position(|byte| *byte == b'\n')
+                        .map(|at| at + 1);
                     head.extend_from_slice(&piece.split_to(end.unwrap_or(piece.len())));
                     if end.is_some() || head.len() > MAX_HEAD_BYTES {
                         let head = std::mem::take(head);
@@ -74,7 +80,9 @@ impl ChunkCutter {
                     }
                 }
                 State::Data { slice, rest } => {
-                    let take = usize::try_from(*slice).unwrap_or(usize::MAX).min(piece.len());
+                    let take = usize::try_from(*slice)
+                        .unwrap_or(usize::MAX)
+                        .min(piece.len());
                     self.out.push_back(piece.split_to(take));
                     *slice -= take as u64;
                     if *slice > 0 {
@@ -102,12 +110,17 @@ impl ChunkCutter {
         }
         let (size, signed) = parse_head(&head);
         self.state = match size {
-            Some(size) if signed && size > MAX_SIGNED_CHUNK_BYTES => return Err(ChunkTooLarge(size)),
+            Some(size) if signed && size > MAX_SIGNED_CHUNK_BYTES => {
+                return Err(ChunkTooLarge(size));
+            }
             Some(size) if !signed && size > SLICE_BYTES => {
                 self.begin_slice(size);
                 return Ok(());
             }
-            Some(size) if size > 0 => State::Data { slice: size, rest: 0 },
+            Some(size) if size > 0 => State::Data {
+                slice: size,
+                rest: 0,
+            },
             _ => State::Rest,
         };
         self.out.push_back(head.freeze());
@@ -117,20 +130,28 @@ impl ChunkCutter {
     fn begin_slice(&mut self, left: u64) {
         let slice = left.min(SLICE_BYTES);
         self.out.push_back(Bytes::from(format!("{slice:x}\r\n")));
-        self.state = State::Data { slice, rest: left - slice };
+        self.state = State::Data {
+            slice,
+            rest: left - slice,
+        };
     }
 }
 
 /// The size a head announces, if it is one, and whether the chunk is signed.
 fn parse_head(head: &[u8]) -> (Option<u64>, bool) {
-    let digits = head.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(head.len());
+    let digits = head
+        .iter()
+        .position(|byte| !byte.is_ascii_hexdigit())
+        .unwrap_or(head.len());
     let (size, mut tail) = head.split_at(digits);
     let signed = tail.first() == Some(&b';');
     if tail.remaining() == 0 {
         return (None, false);
     }
     tail.advance(1);
-    let size = std::str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
+    let size = std::str::from_utf8(size)
+        .ok()
+        .and_then(|size| u64::from_str_radix(size, 16).ok());
     (size, signed)
 }
 
@@ -157,7 +178,8 @@ mod tests {
         let (mut data, mut largest) = (Vec::new(), 0);
         loop {
             let line = body.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-            let size = usize::from_str_radix(std::str::from_utf8(&body[..line - 2]).unwrap(), 16).unwrap();
+            let size =
+                usize::from_str_radix(std::str::from_utf8(&body[..line - 2]).unwrap(), 16).unwrap();
             body = &body[line..];
             if size == 0 {
                 return (data, largest, body.to_vec());
@@ -196,10 +218,18 @@ mod tests {
 
     #[test]
     fn signed_chunks_pass_unchanged_and_are_refused_when_too_large() {
-        let body = [b"3;chunk-signature=ab\r\nabc\r\n".as_slice(), b"0;chunk-signature=cd\r\n\r\n"].concat();
+        let body = [
+            b"3;chunk-signature=ab\r\nabc\r\n".as_slice(),
+            b"0;chunk-signature=cd\r\n\r\n",
+        ]
+        .concat();
         assert_eq!(cut(&body, 5), body);
         let mut cutter = ChunkCutter::new();
-        assert!(cutter.push(Bytes::from_static(b"1000001;chunk-signature=ab\r\n")).is_err());
+        assert!(
+            cutter
+                .push(Bytes::from_static(b"1000001;chunk-signature=ab\r\n"))
+                .is_err()
+        );
     }
 
     #[test]

@@ -103,7 +103,11 @@ pub struct ServerConfig {
 impl ServerConfig {
     /// A server for `root` on a free loopback port, plain HTTP, no faults, every change fsynced.
     #[must_use]
-    pub fn new(root: impl Into<PathBuf>, access_key: impl Into<String>, secret_key: SecretString) -> Self {
+    pub fn new(
+        root: impl Into<PathBuf>,
+        access_key: impl Into<String>,
+        secret_key: SecretString,
+    ) -> Self {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             root: root.into(),

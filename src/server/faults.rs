@@ -52,7 +52,10 @@ impl Faults {
     /// # Errors
     /// A rate outside 0 to 1, or a bandwidth of 0.
     pub fn validate(&self) -> Result<(), String> {
-        for (name, rate) in [("error_rate", self.error_rate), ("reset_rate", self.reset_rate)] {
+        for (name, rate) in [
+            ("error_rate", self.error_rate),
+            ("reset_rate", self.reset_rate),
+        ] {
             if !(0.0..=1.0).contains(&rate) {
                 return Err(format!("{name} is {rate}, but must lie between 0 and 1"));
             }
@@ -70,11 +73,16 @@ mod milliseconds {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        value: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(value.as_secs_f64() * 1000.0)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
         let milliseconds = f64::deserialize(deserializer)?;
         Duration::try_from_secs_f64(milliseconds / 1000.0).map_err(D::Error::custom)
     }
@@ -114,7 +122,9 @@ impl FaultControl {
     }
 
     pub(super) fn set(&self, faults: Faults) {
-        self.throttle.rate.store(faults.bandwidth.unwrap_or(0), Ordering::Relaxed);
+        self.throttle
+            .rate
+            .store(faults.bandwidth.unwrap_or(0), Ordering::Relaxed);
         if self.current.borrow().seed != faults.seed {
             self.sequence.store(0, Ordering::Relaxed);
         }
@@ -206,7 +216,12 @@ mod tests {
 
     #[tokio::test]
     async fn one_seed_hits_the_same_requests_again() {
-        let faults = Faults { error_rate: 0.2, reset_rate: 0.1, seed: 7, ..Faults::default() };
+        let faults = Faults {
+            error_rate: 0.2,
+            reset_rate: 0.1,
+            seed: 7,
+            ..Faults::default()
+        };
         let mut runs = Vec::new();
         for _ in 0..2 {
             let control = FaultControl::new(faults.clone());
@@ -217,14 +232,21 @@ mod tests {
             runs.push(run);
         }
         assert_eq!(runs[0], runs[1]);
-        let hit = runs[0].iter().filter(|verdict| **verdict != Verdict::Pass).count();
-        assert!((30..90).contains(&hit), "{hit} of 200 were hit at a rate of 0.3");
+        let hit = runs[0]
+            .iter()
+            .filter(|verdict| **verdict != Verdict::Pass)
+            .count();
+        assert!(
+            (30..90).contains(&hit),
+            "{hit} of 200 were hit at a rate of 0.3"
+        );
     }
 
     #[test]
     fn faults_in_json_refuse_unknown_fields_and_impossible_rates() {
         assert!(serde_json::from_str::<Faults>(r#"{"latncy_ms": 5}"#).is_err());
-        let faults: Faults = serde_json::from_str(r#"{"latency_ms": 2.5, "outage": "hang"}"#).unwrap();
+        let faults: Faults =
+            serde_json::from_str(r#"{"latency_ms": 2.5, "outage": "hang"}"#).unwrap();
         assert_eq!(faults.latency, Duration::from_micros(2500));
         assert_eq!(faults.outage, Outage::Hang);
         let faults: Faults = serde_json::from_str(r#"{"error_rate": 1.5}"#).unwrap();

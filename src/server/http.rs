@@ -43,7 +43,10 @@ impl RequestContext {
     /// Counts payload that arrived.
     pub(super) fn received(&self, bytes: u64) {
         self.record.add_in(bytes);
-        self.shared.stats.body_bytes_in.fetch_add(bytes, Ordering::Relaxed);
+        self.shared
+            .stats
+            .body_bytes_in
+            .fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Cuts the connection under this request. Never returns: the connection's task ends it.
@@ -55,9 +58,15 @@ impl RequestContext {
 
 impl Drop for RequestContext {
     fn drop(&mut self) {
-        self.shared.stats.requests_in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.shared
+            .stats
+            .requests_in_flight
+            .fetch_sub(1, Ordering::Relaxed);
         if !self.record.is_finished() {
-            self.shared.stats.requests_aborted.fetch_add(1, Ordering::Relaxed);
+            self.shared
+                .stats
+                .requests_aborted
+                .fetch_add(1, Ordering::Relaxed);
         }
         self.shared.log.write(&self.record);
     }
@@ -70,8 +79,14 @@ pub(super) async fn handle(
     cut: &CancellationToken,
     mut request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, BoxError> {
-    let range = request.headers().get(header::RANGE).and_then(|range| range.to_str().ok());
-    shared.stats.requests_in_flight.fetch_add(1, Ordering::Relaxed);
+    let range = request
+        .headers()
+        .get(header::RANGE)
+        .and_then(|range| range.to_str().ok());
+    shared
+        .stats
+        .requests_in_flight
+        .fetch_add(1, Ordering::Relaxed);
     let context = Arc::new(RequestContext {
         shared: Arc::clone(shared),
         record: Record::new(request.uri().path(), range),
@@ -104,7 +119,9 @@ pub(super) async fn handle(
         shared.stats.started("Rejected");
     }
     record.set_status(answer.status().as_u16());
-    shared.stats.answered(record.operation(), answer.status().as_u16());
+    shared
+        .stats
+        .answered(record.operation(), answer.status().as_u16());
     if !answer.status().is_success() && !waits_for_continue {
         drain(&context).await;
     }
@@ -144,7 +161,9 @@ impl UploadBody {
             self.context.cut.cancel();
             return Poll::Pending;
         }
-        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
         let frame = ready!(Pin::new(inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
             self.passed += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -157,14 +176,19 @@ impl http_body::Body for UploadBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         loop {
             if let Some(piece) = this.cutter.as_mut().and_then(ChunkCutter::pop) {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let frame = ready!(this.poll_inner(cx));
-            let Some(cutter) = &mut this.cutter else { return Poll::Ready(frame) };
+            let Some(cutter) = &mut this.cutter else {
+                return Poll::Ready(frame);
+            };
             match frame {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => cutter.push(data)?,
@@ -215,7 +239,13 @@ impl AnswerBody {
         if is_head || length == Some(0) || inner.is_end_stream() {
             context.record.set_finished();
         }
-        Self { inner, context, cut_at, length, passed: 0 }
+        Self {
+            inner,
+            context,
+            cut_at,
+            length,
+            passed: 0,
+        }
     }
 }
 
@@ -223,7 +253,10 @@ impl http_body::Body for AnswerBody {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         if this.cut_at.is_some_and(|at| this.passed >= at) {
             this.context.cut.cancel();
@@ -238,7 +271,9 @@ impl http_body::Body for AnswerBody {
             Some(Err(error)) => return Poll::Ready(Some(Err(error))),
             Some(Ok(frame)) => frame,
         };
-        let Ok(mut data) = frame.into_data() else { return this.poll_frame_again(cx) };
+        let Ok(mut data) = frame.into_data() else {
+            return this.poll_frame_again(cx);
+        };
         if let Some(at) = this.cut_at {
             let left = usize::try_from(at - this.passed).unwrap_or(usize::MAX);
             data.truncate(left);
@@ -246,7 +281,11 @@ impl http_body::Body for AnswerBody {
         let bytes = data.len() as u64;
         this.passed += bytes;
         this.context.record.add_out(bytes);
-        this.context.shared.stats.body_bytes_out.fetch_add(bytes, Ordering::Relaxed);
+        this.context
+            .shared
+            .stats
+            .body_bytes_out
+            .fetch_add(bytes, Ordering::Relaxed);
         if this.length == Some(this.passed) {
             this.context.record.set_finished();
         }
@@ -264,7 +303,10 @@ impl http_body::Body for AnswerBody {
 
 impl AnswerBody {
     /// Trailers of an answer (there are none) would be passed over.
-    fn poll_frame_again(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame_again(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         cx.waker().wake_by_ref();
         self.context.record.set_finished();
         Poll::Ready(None)

@@ -119,8 +119,11 @@ impl Server {
             .await
             .map_err(|error| StorageError::new(&config.root, std::io::Error::other(error)))??;
         let bind = |address| {
-            let listener = net::listen(address).map_err(|source| ServerError::Listen { address, source })?;
-            let local = listener.local_addr().map_err(|source| ServerError::Listen { address, source })?;
+            let listener =
+                net::listen(address).map_err(|source| ServerError::Listen { address, source })?;
+            let local = listener
+                .local_addr()
+                .map_err(|source| ServerError::Listen { address, source })?;
             Ok::<_, ServerError>((listener, local))
         };
         let (listener, local_addr) = bind(config.listen)?;
@@ -139,11 +142,27 @@ impl Server {
         service.set_access(access::Gate);
         let is_tls = tls.is_some();
         let tasks = TaskTracker::new();
-        tasks.spawn(net::accept_loop(listener, tls, service.build(), Arc::clone(&shared), tasks.clone()));
+        tasks.spawn(net::accept_loop(
+            listener,
+            tls,
+            service.build(),
+            Arc::clone(&shared),
+            tasks.clone(),
+        ));
         if let Some((listener, _)) = stats_listener {
-            tasks.spawn(admin::accept_loop(listener, Arc::clone(&shared), tasks.clone()));
+            tasks.spawn(admin::accept_loop(
+                listener,
+                Arc::clone(&shared),
+                tasks.clone(),
+            ));
         }
-        Ok(Self { shared, tasks, local_addr, stats_addr, is_tls })
+        Ok(Self {
+            shared,
+            tasks,
+            local_addr,
+            stats_addr,
+            is_tls,
+        })
     }
 
     /// Where the S3 port listens.
@@ -197,7 +216,10 @@ impl Server {
     pub async fn shutdown(self) {
         self.shared.shutdown.cancel();
         self.tasks.close();
-        if tokio::time::timeout(SHUTDOWN_GRACE, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_GRACE, self.tasks.wait())
+            .await
+            .is_err()
+        {
             self.shared.abort.cancel();
             self.tasks.wait().await;
         }

@@ -44,7 +44,11 @@ const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Binds a listening socket.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
@@ -61,7 +65,9 @@ pub(super) async fn accept_loop(
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         let accepted = tokio::select! {
             () = shared.shutdown.cancelled() => return,
             accepted = listener.accept() => accepted,
@@ -70,7 +76,10 @@ pub(super) async fn accept_loop(
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        shared.stats.connections_accepted.fetch_add(1, Ordering::Relaxed);
+        shared
+            .stats
+            .connections_accepted
+            .fetch_add(1, Ordering::Relaxed);
         if shared.faults.get().outage == Outage::Refuse {
             // Closes with a reset, as near as an accepted connection comes to a refused one.
             let _already_gone = stream.set_zero_linger();
@@ -87,10 +96,20 @@ pub(super) async fn accept_loop(
 }
 
 /// One connection from its first byte to its last, under the faults in force.
-async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, service: S3Service, shared: Arc<Shared>) {
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    service: S3Service,
+    shared: Arc<Shared>,
+) {
     let _open = OpenConnection::new(&shared);
     let cut = CancellationToken::new();
-    let socket = Socket { stream, shared: Arc::clone(&shared), reading: None, writing: None };
+    let socket = Socket {
+        stream,
+        shared: Arc::clone(&shared),
+        reading: None,
+        writing: None,
+    };
     let mut work = pin!(work(socket, tls, service, Arc::clone(&shared), cut.clone()));
     let mut faults = shared.faults.subscribe();
     loop {
@@ -119,7 +138,9 @@ async fn work(
     shared: Arc<Shared>,
     cut: CancellationToken,
 ) {
-    let Some(tls) = tls else { return serve(socket, service, shared, cut).await };
+    let Some(tls) = tls else {
+        return serve(socket, service, shared, cut).await;
+    };
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(socket)).await {
         Ok(Ok(stream)) => {
             shared.stats.tls_handshakes.fetch_add(1, Ordering::Relaxed);
@@ -135,8 +156,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handler = service_fn(|request| http::handle(&service, &shared, &cut, request));
-    let mut connection =
-        pin!(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), handler));
+    let mut connection = pin!(
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), handler)
+    );
     let mut stopping = pin!(shared.shutdown.cancelled());
     let mut stopped = false;
     let result = std::future::poll_fn(|cx| {
@@ -157,14 +179,20 @@ struct OpenConnection<'a>(&'a Shared);
 
 impl<'a> OpenConnection<'a> {
     fn new(shared: &'a Shared) -> Self {
-        shared.stats.connections_open.fetch_add(1, Ordering::Relaxed);
+        shared
+            .stats
+            .connections_open
+            .fetch_add(1, Ordering::Relaxed);
         Self(shared)
     }
 }
 
 impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
-        self.0.stats.connections_open.fetch_sub(1, Ordering::Relaxed);
+        self.0
+            .stats
+            .connections_open
+            .fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -187,7 +215,10 @@ fn poll_pause(pause: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll
 
 impl Socket {
     fn wrote(&mut self, bytes: usize) {
-        self.shared.stats.socket_bytes_written.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.shared
+            .stats
+            .socket_bytes_written
+            .fetch_add(bytes as u64, Ordering::Relaxed);
         self.writing = self.pause_for(bytes);
     }
 
@@ -198,12 +229,18 @@ impl Socket {
 }
 
 impl AsyncRead for Socket {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         ready!(poll_pause(&mut this.reading, cx));
         let before = buf.filled().len();
         if this.shared.faults.throttle().is_limited() {
-            let mut slice = ReadBuf::new(buf.initialize_unfilled_to(Throttle::SLICE_BYTES.min(buf.remaining())));
+            let mut slice = ReadBuf::new(
+                buf.initialize_unfilled_to(Throttle::SLICE_BYTES.min(buf.remaining())),
+            );
             ready!(Pin::new(&mut this.stream).poll_read(cx, &mut slice))?;
             let read = slice.filled().len();
             buf.advance(read);
@@ -211,14 +248,21 @@ impl AsyncRead for Socket {
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         }
         let read = buf.filled().len() - before;
-        this.shared.stats.socket_bytes_read.fetch_add(read as u64, Ordering::Relaxed);
+        this.shared
+            .stats
+            .socket_bytes_read
+            .fetch_add(read as u64, Ordering::Relaxed);
         this.reading = this.pause_for(read);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         ready!(poll_pause(&mut this.writing, cx));
         if this.shared.faults.throttle().is_limited() {
@@ -235,7 +279,10 @@ impl AsyncWrite for Socket {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.shared.faults.throttle().is_limited() {
-            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| &**buf);
+            let first = bufs
+                .iter()
+                .find(|buf| !buf.is_empty())
+                .map_or(&[][..], |buf| &**buf);
             return self.poll_write(cx, first);
         }
         let this = &mut *self;

@@ -43,7 +43,10 @@ const OPERATIONS: [&str; 22] = [
 
 /// The name that an operation is counted by.
 pub(super) fn known_operation(name: &str) -> &'static str {
-    OPERATIONS.into_iter().find(|known| *known == name).unwrap_or("Other")
+    OPERATIONS
+        .into_iter()
+        .find(|known| *known == name)
+        .unwrap_or("Other")
 }
 
 /// The counters of one server.
@@ -151,7 +154,10 @@ impl Stats {
     }
 
     fn count(counters: &[AtomicU64; OPERATIONS.len()], operation: &str) {
-        let index = OPERATIONS.iter().position(|name| *name == operation).unwrap_or(OPERATIONS.len() - 1);
+        let index = OPERATIONS
+            .iter()
+            .position(|name| *name == operation)
+            .unwrap_or(OPERATIONS.len() - 1);
         if let Some(counter) = counters.get(index) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
@@ -281,9 +287,12 @@ impl LogSink {
         Ok(match log {
             RequestLog::Off => Self::Off,
             RequestLog::Stderr => Self::Stderr,
-            RequestLog::File(path) => {
-                Self::File(Mutex::new(std::fs::OpenOptions::new().create(true).append(true).open(path)?))
-            }
+            RequestLog::File(path) => Self::File(Mutex::new(
+                std::fs::OpenOptions::new()
+                    .create(true)
+                    .append(true)
+                    .open(path)?,
+            )),
         })
     }
 

@@ -10,9 +10,12 @@ use tracing_subscriber::EnvFilter;
 /// # Errors
 /// The file cannot be opened for appending, or the filter cannot be parsed.
 pub fn start(level: &str, file: Option<&Path>) -> io::Result<()> {
-    let filter = EnvFilter::try_new(level)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("log level: {error}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_target(true);
+    let filter = EnvFilter::try_new(level).map_err(|error| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("log level: {error}"))
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(true);
     match file {
         Some(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path)?;

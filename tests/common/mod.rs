@@ -26,8 +26,18 @@ use tempfile::TempDir;
 const ACCESS_KEY: &str = "test-access-key";
 const SECRET_KEY: &str = "test-secret-key";
 
-pub const ROOT: Caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0o022 };
-pub const SOMEBODY: Caller = Caller { uid: 1000, gid: 1000, pid: u32::MAX, umask: 0o022 };
+pub const ROOT: Caller = Caller {
+    uid: 0,
+    gid: 0,
+    pid: 0,
+    umask: 0o022,
+};
+pub const SOMEBODY: Caller = Caller {
+    uid: 1000,
+    gid: 1000,
+    pid: u32::MAX,
+    umask: 0o022,
+};
 
 /// A server with one volume. Its directory goes with it.
 pub struct World {
@@ -59,7 +69,11 @@ impl World {
         let mut config = ServerConfig::new(dir.path().join("s3"), ACCESS_KEY, SECRET_KEY.into());
         config.sync = SyncPolicy::Never;
         let server = Server::start(config).await.unwrap();
-        let world = World { server, dir, keys: VolumeKeys::generate(VolumeId::generate()) };
+        let world = World {
+            server,
+            dir,
+            keys: VolumeKeys::generate(VolumeId::generate()),
+        };
         let store = world.connect().await;
         store.create_bucket().await.unwrap();
         Meta::format(world.sealed(&store), 0, 0).await.unwrap();
@@ -70,13 +84,29 @@ impl World {
     pub async fn restart_server(&mut self, secret: Option<&str>) {
         let address = self.server.local_addr();
         let config = || {
-            let mut config = ServerConfig::new(self.dir.path().join("s3"), ACCESS_KEY, secret.unwrap_or(SECRET_KEY).into());
+            let mut config = ServerConfig::new(
+                self.dir.path().join("s3"),
+                ACCESS_KEY,
+                secret.unwrap_or(SECRET_KEY).into(),
+            );
             config.sync = SyncPolicy::Never;
             config
         };
-        let between = Server::start(ServerConfig { root: self.dir.path().join("nothing"), ..config() }).await.unwrap();
-        std::mem::replace(&mut self.server, between).shutdown().await;
-        let again = Server::start(ServerConfig { listen: address, ..config() }).await.unwrap();
+        let between = Server::start(ServerConfig {
+            root: self.dir.path().join("nothing"),
+            ..config()
+        })
+        .await
+        .unwrap();
+        std::mem::replace(&mut self.server, between)
+            .shutdown()
+            .await;
+        let again = Server::start(ServerConfig {
+            listen: address,
+            ..config()
+        })
+        .await
+        .unwrap();
         std::mem::replace(&mut self.server, again).shutdown().await;
     }
 
@@ -96,7 +126,11 @@ impl World {
     }
 
     fn sealed(&self, store: &Store) -> Arc<SealedObjectStore> {
-        Arc::new(SealedObjectStore::new(store.clone(), Arc::clone(&self.keys), 4 << 20))
+        Arc::new(SealedObjectStore::new(
+            store.clone(),
+            Arc::clone(&self.keys),
+            4 << 20,
+        ))
     }
 
     pub async fn open(&self) -> Opened {
@@ -107,24 +141,51 @@ impl World {
     pub async fn open_with(&self, config: FsConfig) -> Opened {
         let store = self.connect().await;
         let plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
-        let meta_config = MetaConfig { read_only: config.read_only, memory_bytes: plan.meta_bytes };
+        let meta_config = MetaConfig {
+            read_only: config.read_only,
+            memory_bytes: plan.meta_bytes,
+        };
         let meta = Meta::open(self.sealed(&store), meta_config).await.unwrap();
         let governor = Governor::new(plan.shares);
-        let data = Data::start(plan.data, governor, store.clone(), Arc::clone(&self.keys), meta.clone());
+        let data = Data::start(
+            plan.data,
+            governor,
+            store.clone(),
+            Arc::clone(&self.keys),
+            meta.clone(),
+        );
         let metrics = Arc::clone(store.metrics());
         let fs = Fs::new(meta.clone(), data.clone(), Arc::clone(&metrics), config);
-        Opened { fs, data, meta, metrics, store }
+        Opened {
+            fs,
+            data,
+            meta,
+            metrics,
+            store,
+        }
     }
 
     pub async fn mount(&self) -> AtMount {
-        self.mount_with(FsConfig::default(), MountOptions::default()).await
+        self.mount_with(FsConfig::default(), MountOptions::default())
+            .await
     }
 
     pub async fn mount_with(&self, config: FsConfig, options: MountOptions) -> AtMount {
         let opened = self.open_with(config).await;
         let dir = tempfile::tempdir().unwrap();
-        let mounted = mount(opened.fs.clone(), Arc::clone(&opened.metrics), options, dir.path()).await.unwrap();
-        AtMount { mounted, opened, dir }
+        let mounted = mount(
+            opened.fs.clone(),
+            Arc::clone(&opened.metrics),
+            options,
+            dir.path(),
+        )
+        .await
+        .unwrap();
+        AtMount {
+            mounted,
+            opened,
+            dir,
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 use strongroom::meta::{FileKind, Ino, Meta, MetaError};
 use tokio::time::{sleep, timeout};
 
-use crate::support::{CONFIG, CountingStore, Verb, count, directory, file, names, new, open, volume};
+use crate::support::{
+    CONFIG, CountingStore, Verb, count, directory, file, names, new, open, volume,
+};
 
 #[tokio::test]
 async fn what_was_flushed_survives_a_crash_and_the_rest_is_a_prefix() {
@@ -20,7 +22,12 @@ async fn what_was_flushed_survives_a_crash_and_the_rest_is_a_prefix() {
     let meta = open(&store).await;
     let found = names(&meta, Ino::ROOT).await;
     assert!(found.len() >= 21);
-    assert!(found.iter().enumerate().all(|(number, name)| *name == format!("f{number}")));
+    assert!(
+        found
+            .iter()
+            .enumerate()
+            .all(|(number, name)| *name == format!("f{number}"))
+    );
     assert_eq!(meta.totals().inodes, found.len() as u64 + 1);
 }
 
@@ -31,7 +38,13 @@ async fn a_number_is_never_given_out_twice() {
     for round in 0..6 {
         let meta = open(&store).await;
         for number in 0..50 {
-            assert!(given.insert(file(&meta, Ino::ROOT, &format!("f{round}.{number}")).await.ino));
+            assert!(
+                given.insert(
+                    file(&meta, Ino::ROOT, &format!("f{round}.{number}"))
+                        .await
+                        .ino
+                )
+            );
         }
         if round % 2 == 0 {
             meta.flush().await.unwrap();
@@ -48,7 +61,10 @@ async fn numbers_beyond_one_reservation_are_given_out_without_a_gap_in_promise()
     let (store, meta) = volume().await;
     let mut last = Ino(0);
     for number in 0..20_000 {
-        let made = meta.create_orphan(new(FileKind::File, number)).await.unwrap();
+        let made = meta
+            .create_orphan(new(FileKind::File, number))
+            .await
+            .unwrap();
         assert!(made.ino > last);
         last = made.ino;
     }
@@ -133,7 +149,10 @@ async fn an_outage_is_a_pause() {
     assert!(timeout(Duration::from_secs(1), meta.flush()).await.is_err());
     assert!(meta.durability_lag_ms() >= 900);
     store.set_away(false);
-    timeout(Duration::from_secs(20), meta.flush()).await.unwrap().unwrap();
+    timeout(Duration::from_secs(20), meta.flush())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(names(&open(&store).await, dir).await, ["written"]);
 }
 
@@ -144,13 +163,27 @@ async fn a_mount_that_was_taken_over_knows_nothing_any_more() {
     first.flush().await.unwrap();
     let second = open(&store).await;
     // Acknowledged if the first has not noticed yet, but never durable.
-    let lost = first.create(Ino::ROOT, b"lost", new(FileKind::File, 1)).await;
+    let lost = first
+        .create(Ino::ROOT, b"lost", new(FileKind::File, 1))
+        .await;
     assert!(matches!(lost, Ok(_) | Err(MetaError::Fenced)));
     assert!(matches!(first.flush().await, Err(MetaError::Fenced)));
-    assert!(matches!(first.lookup(Ino::ROOT, b"before").await, Err(MetaError::Fenced)));
-    assert!(matches!(first.inode(Ino::ROOT).await, Err(MetaError::Fenced)));
-    assert!(matches!(first.create(Ino::ROOT, b"x", new(FileKind::File, 1)).await, Err(MetaError::Fenced)));
-    assert!(matches!(first.read_dir(Ino::ROOT, 0, 1).await, Err(MetaError::Fenced)));
+    assert!(matches!(
+        first.lookup(Ino::ROOT, b"before").await,
+        Err(MetaError::Fenced)
+    ));
+    assert!(matches!(
+        first.inode(Ino::ROOT).await,
+        Err(MetaError::Fenced)
+    ));
+    assert!(matches!(
+        first.create(Ino::ROOT, b"x", new(FileKind::File, 1)).await,
+        Err(MetaError::Fenced)
+    ));
+    assert!(matches!(
+        first.read_dir(Ino::ROOT, 0, 1).await,
+        Err(MetaError::Fenced)
+    ));
     assert!(matches!(first.close().await, Err(MetaError::Fenced)));
     file(&second, Ino::ROOT, "after").await;
     assert_eq!(names(&second, Ino::ROOT).await, ["before", "after"]);
@@ -159,10 +192,16 @@ async fn a_mount_that_was_taken_over_knows_nothing_any_more() {
 #[tokio::test]
 async fn what_is_not_a_volume_is_refused_and_a_volume_is_not_formatted_twice() {
     let store = CountingStore::new();
-    assert!(matches!(Meta::open_on(store.clone(), CONFIG).await, Err(MetaError::Store(_))));
+    assert!(matches!(
+        Meta::open_on(store.clone(), CONFIG).await,
+        Err(MetaError::Store(_))
+    ));
     let (store, meta) = volume().await;
     file(&meta, Ino::ROOT, "kept").await;
     meta.close().await.unwrap();
-    assert!(matches!(Meta::format_on(store.clone(), 1, 1).await, Err(MetaError::Store(_))));
+    assert!(matches!(
+        Meta::format_on(store.clone(), 1, 1).await,
+        Err(MetaError::Store(_))
+    ));
     assert_eq!(names(&open(&store).await, Ino::ROOT).await, ["kept"]);
 }

@@ -20,7 +20,17 @@ async fn a_follower_sees_what_became_durable_within_seconds_and_writes_nothing()
     assert_eq!(count(&store.take(), Verb::Put, ""), 0);
 
     file(&writer, dir, "two").await;
-    writer.set_xattr(dir, b"user.a", b"1", strongroom::meta::XattrMode::Set, None, at(20)).await.unwrap();
+    writer
+        .set_xattr(
+            dir,
+            b"user.a",
+            b"1",
+            strongroom::meta::XattrMode::Set,
+            None,
+            at(20),
+        )
+        .await
+        .unwrap();
     writer.flush().await.unwrap();
     let begun = Instant::now();
     while names(&follower, dir).await.len() < 2 {
@@ -34,7 +44,10 @@ async fn a_follower_sees_what_became_durable_within_seconds_and_writes_nothing()
         assert!(begun.elapsed() < Duration::from_secs(20));
         sleep(Duration::from_millis(100)).await;
     }
-    assert!(matches!(follower.create(dir, b"x", new(FileKind::File, 1)).await, Err(MetaError::Store(_))));
+    assert!(matches!(
+        follower.create(dir, b"x", new(FileKind::File, 1)).await,
+        Err(MetaError::Store(_))
+    ));
     assert!(follower.flush().await.is_ok());
     follower.close().await.unwrap();
 }

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::{prelude::*, sample::select};
 use strongroom::meta::{
-    ContentCommit, ExtentSource, FileKind, Ino, Meta, MetaError, NewObject, ObjectId, RenameMode, Totals, XattrMode,
+    ContentCommit, ExtentSource, FileKind, Ino, Meta, MetaError, NewObject, ObjectId, RenameMode,
+    Totals, XattrMode,
 };
 
 use crate::support::{CountingStore, at, extent, new, object, open, volume};
@@ -29,15 +30,46 @@ struct Model {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Create { dir: usize, name: usize, directory: bool },
-    Link { file: usize, dir: usize, name: usize },
-    Remove { dir: usize, name: usize },
-    Rename { from: (usize, usize), to: (usize, usize), mode: RenameMode },
-    Write { file: usize, parts: Vec<(u64, u64)> },
-    Truncate { file: usize, size: u64 },
-    Punch { file: usize, from: u64, len: u64 },
-    Xattr { node: usize, name: usize, value: Option<u8> },
-    Chmod { node: usize },
+    Create {
+        dir: usize,
+        name: usize,
+        directory: bool,
+    },
+    Link {
+        file: usize,
+        dir: usize,
+        name: usize,
+    },
+    Remove {
+        dir: usize,
+        name: usize,
+    },
+    Rename {
+        from: (usize, usize),
+        to: (usize, usize),
+        mode: RenameMode,
+    },
+    Write {
+        file: usize,
+        parts: Vec<(u64, u64)>,
+    },
+    Truncate {
+        file: usize,
+        size: u64,
+    },
+    Punch {
+        file: usize,
+        from: u64,
+        len: u64,
+    },
+    Xattr {
+        node: usize,
+        name: usize,
+        value: Option<u8>,
+    },
+    Chmod {
+        node: usize,
+    },
     Flush,
     Close,
     Crash,
@@ -74,12 +106,22 @@ fn op() -> impl Strategy<Value = Op> {
 
 impl Model {
     fn nth(&self, index: usize, directory: bool) -> Option<Ino> {
-        let all: Vec<_> = self.nodes.iter().filter(|(_, node)| node.directory == directory && node.nlink > 0).map(|(ino, _)| *ino).collect();
+        let all: Vec<_> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| node.directory == directory && node.nlink > 0)
+            .map(|(ino, _)| *ino)
+            .collect();
         (!all.is_empty()).then(|| all[index % all.len()])
     }
 
     fn is_below(&self, dir: Ino, ancestor: Ino) -> bool {
-        dir == ancestor || self.nodes.iter().any(|(up, node)| node.directory && node.names.values().any(|ino| *ino == dir) && self.is_below(*up, ancestor))
+        dir == ancestor
+            || self.nodes.iter().any(|(up, node)| {
+                node.directory
+                    && node.names.values().any(|ino| *ino == dir)
+                    && self.is_below(*up, ancestor)
+            })
     }
 
     fn drop_link(&mut self, ino: Ino) -> bool {
@@ -93,16 +135,28 @@ impl Model {
     }
 
     fn live(&self) -> BTreeMap<ObjectId, u64> {
-        let mut live: BTreeMap<ObjectId, u64> = self.objects.keys().map(|object| (*object, 0)).collect();
-        for (object, _) in self.nodes.values().flat_map(|node| node.bytes.iter().flatten()) {
+        let mut live: BTreeMap<ObjectId, u64> =
+            self.objects.keys().map(|object| (*object, 0)).collect();
+        for (object, _) in self
+            .nodes
+            .values()
+            .flat_map(|node| node.bytes.iter().flatten())
+        {
             *live.get_mut(object).unwrap() += 1;
         }
         live
     }
 
     fn totals(&self) -> Totals {
-        let bytes = self.nodes.values().flat_map(|node| node.bytes.iter().flatten()).count() as u64;
-        Totals { inodes: self.nodes.len() as u64, bytes }
+        let bytes = self
+            .nodes
+            .values()
+            .flat_map(|node| node.bytes.iter().flatten())
+            .count() as u64;
+        Totals {
+            inodes: self.nodes.len() as u64,
+            bytes,
+        }
     }
 }
 
@@ -111,32 +165,56 @@ async fn read(meta: &Meta, objects: &BTreeMap<ObjectId, u64>) -> Model {
     let mut model = Model::default();
     let mut queue = vec![Ino::ROOT];
     while let Some(ino) = queue.pop() {
-        let inode = meta.inode(ino).await.unwrap().expect("a name points to an inode");
+        let inode = meta
+            .inode(ino)
+            .await
+            .unwrap()
+            .expect("a name points to an inode");
         if model.nodes.contains_key(&ino) {
             continue;
         }
-        let mut node = Node { directory: inode.kind == FileKind::Directory, nlink: inode.nlink, changed: inode.ctime.seconds, ..Node::default() };
+        let mut node = Node {
+            directory: inode.kind == FileKind::Directory,
+            nlink: inode.nlink,
+            changed: inode.ctime.seconds,
+            ..Node::default()
+        };
         if node.directory {
             let mut subdirectories = 0;
             for entry in meta.read_dir(ino, 0, usize::MAX).await.unwrap() {
                 let name = String::from_utf8(entry.name.to_vec()).unwrap();
-                let dentry = meta.lookup(ino, &entry.name).await.unwrap().expect("what is listed is found");
-                assert_eq!((dentry.ino, dentry.kind, dentry.cookie), (entry.ino, entry.kind, entry.cookie));
+                let dentry = meta
+                    .lookup(ino, &entry.name)
+                    .await
+                    .unwrap()
+                    .expect("what is listed is found");
+                assert_eq!(
+                    (dentry.ino, dentry.kind, dentry.cookie),
+                    (entry.ino, entry.kind, entry.cookie)
+                );
                 subdirectories += u32::from(entry.kind == FileKind::Directory);
                 queue.push(entry.ino);
                 assert!(node.names.insert(name, entry.ino).is_none());
             }
             for name in NAMES {
-                assert_eq!(meta.lookup(ino, name.as_bytes()).await.unwrap().is_some(), node.names.contains_key(name));
+                assert_eq!(
+                    meta.lookup(ino, name.as_bytes()).await.unwrap().is_some(),
+                    node.names.contains_key(name)
+                );
             }
-            assert_eq!((inode.nlink, inode.entries), (2 + subdirectories, node.names.len() as u64));
+            assert_eq!(
+                (inode.nlink, inode.entries),
+                (2 + subdirectories, node.names.len() as u64)
+            );
         } else {
             node.bytes = vec![None; inode.size as usize];
             let mut end = 0;
             for part in meta.extents(ino, 0..u64::MAX, usize::MAX).await.unwrap() {
                 assert!(part.offset >= end && part.len > 0, "extents overlap");
                 end = part.offset + part.len;
-                let ExtentSource::Object { object, at } = part.source else { panic!("nothing was written inline") };
+                let ExtentSource::Object { object, at } = part.source else {
+                    panic!("nothing was written inline")
+                };
                 for byte in 0..part.len {
                     node.bytes[(part.offset + byte) as usize] = Some((object, at + byte));
                 }
@@ -145,14 +223,18 @@ async fn read(meta: &Meta, objects: &BTreeMap<ObjectId, u64>) -> Model {
         }
         for name in meta.xattr_names(ino).await.unwrap() {
             let value = meta.xattr(ino, &name).await.unwrap().unwrap();
-            node.xattrs.insert(String::from_utf8(name.to_vec()).unwrap(), value.to_vec());
+            node.xattrs
+                .insert(String::from_utf8(name.to_vec()).unwrap(), value.to_vec());
         }
         model.nodes.insert(ino, node);
     }
     for (ino, node) in &model.nodes {
         for (name, child) in &node.names {
             let child_inode = meta.inode(*child).await.unwrap().unwrap();
-            assert!(child_inode.kind != FileKind::Directory || child_inode.parent == *ino, "{name}");
+            assert!(
+                child_inode.kind != FileKind::Directory || child_inode.parent == *ino,
+                "{name}"
+            );
         }
     }
     for (object, len) in objects {
@@ -162,15 +244,30 @@ async fn read(meta: &Meta, objects: &BTreeMap<ObjectId, u64>) -> Model {
     }
     let live = model.live();
     for (object, bytes) in &live {
-        assert_eq!(meta.object(*object).await.unwrap().unwrap().live_bytes, *bytes);
+        assert_eq!(
+            meta.object(*object).await.unwrap().unwrap().live_bytes,
+            *bytes
+        );
     }
     let sparse: Vec<_> = meta.repack_candidates(usize::MAX).await.unwrap();
-    let expected: Vec<_> = live.iter().filter(|(object, live)| **live > 0 && **live * 2 < objects[object]).map(|(object, _)| *object).collect();
+    let expected: Vec<_> = live
+        .iter()
+        .filter(|(object, live)| **live > 0 && **live * 2 < objects[object])
+        .map(|(object, _)| *object)
+        .collect();
     assert_eq!(sparse.len(), expected.len());
     for (object, members) in sparse {
         assert!(expected.contains(&object));
         for (ino, node) in &model.nodes {
-            assert!(members.contains(ino) || !node.bytes.iter().flatten().any(|(named, _)| *named == object), "members miss an inode");
+            assert!(
+                members.contains(ino)
+                    || !node
+                        .bytes
+                        .iter()
+                        .flatten()
+                        .any(|(named, _)| *named == object),
+                "members miss an inode"
+            );
         }
     }
     model
@@ -197,10 +294,21 @@ impl Run {
         self.clock += 1;
         let now = at(self.clock);
         match op {
-            Op::Create { dir, name, directory } => {
+            Op::Create {
+                dir,
+                name,
+                directory,
+            } => {
                 let dir = self.model.nth(dir, true).unwrap();
-                let kind = if directory { FileKind::Directory } else { FileKind::File };
-                let made = self.meta.create(dir, NAMES[name].as_bytes(), new(kind, self.clock)).await;
+                let kind = if directory {
+                    FileKind::Directory
+                } else {
+                    FileKind::File
+                };
+                let made = self
+                    .meta
+                    .create(dir, NAMES[name].as_bytes(), new(kind, self.clock))
+                    .await;
                 let parent = self.model.nodes.get_mut(&dir).unwrap();
                 if parent.names.contains_key(NAMES[name]) {
                     assert!(matches!(made, Err(MetaError::Exists)));
@@ -211,10 +319,27 @@ impl Run {
                 parent.nlink += u32::from(directory);
                 parent.changed = self.clock;
                 let nlink = if directory { 2 } else { 1 };
-                assert!(self.model.nodes.insert(ino, Node { directory, nlink, changed: self.clock, ..Node::default() }).is_none());
+                assert!(
+                    self.model
+                        .nodes
+                        .insert(
+                            ino,
+                            Node {
+                                directory,
+                                nlink,
+                                changed: self.clock,
+                                ..Node::default()
+                            }
+                        )
+                        .is_none()
+                );
             }
             Op::Link { file, dir, name } => {
-                let (Some(file), Some(dir)) = (self.model.nth(file, false), self.model.nth(dir, true)) else { return };
+                let (Some(file), Some(dir)) =
+                    (self.model.nth(file, false), self.model.nth(dir, true))
+                else {
+                    return;
+                };
                 let linked = self.meta.link(file, dir, NAMES[name].as_bytes(), now).await;
                 let parent = self.model.nodes.get_mut(&dir).unwrap();
                 if parent.names.contains_key(NAMES[name]) {
@@ -230,7 +355,10 @@ impl Run {
             Op::Remove { dir, name } => {
                 let dir = self.model.nth(dir, true).unwrap();
                 let Some(ino) = self.model.nodes[&dir].names.get(NAMES[name]).copied() else {
-                    assert!(matches!(self.meta.unlink(dir, NAMES[name].as_bytes(), now).await, Err(MetaError::NotFound)));
+                    assert!(matches!(
+                        self.meta.unlink(dir, NAMES[name].as_bytes(), now).await,
+                        Err(MetaError::NotFound)
+                    ));
                     return;
                 };
                 let node = &self.model.nodes[&ino];
@@ -243,7 +371,10 @@ impl Run {
                     self.model.nodes.get_mut(&dir).unwrap().nlink -= 1;
                     removal.unwrap()
                 } else {
-                    self.meta.unlink(dir, NAMES[name].as_bytes(), now).await.unwrap()
+                    self.meta
+                        .unlink(dir, NAMES[name].as_bytes(), now)
+                        .await
+                        .unwrap()
                 };
                 let parent = self.model.nodes.get_mut(&dir).unwrap();
                 parent.names.remove(NAMES[name]);
@@ -258,14 +389,18 @@ impl Run {
             }
             Op::Rename { from, to, mode } => self.rename(from, to, mode).await,
             Op::Write { file, parts } => {
-                let Some(file) = self.model.nth(file, false) else { return };
+                let Some(file) = self.model.nth(file, false) else {
+                    return;
+                };
                 let len: u64 = parts.iter().map(|(_, len)| len).sum();
                 let new = object(&self.meta, self.next_object, len);
                 self.next_object += 1;
                 self.write(file, new, parts).await;
             }
             Op::Truncate { file, size } => {
-                let Some(file) = self.model.nth(file, false) else { return };
+                let Some(file) = self.model.nth(file, false) else {
+                    return;
+                };
                 let inode = self.meta.truncate(file, size, now, now).await.unwrap();
                 assert_eq!(inode.size, size);
                 let node = self.model.nodes.get_mut(&file).unwrap();
@@ -273,22 +408,46 @@ impl Run {
                 node.changed = self.clock;
             }
             Op::Punch { file, from, len } => {
-                let Some(file) = self.model.nth(file, false) else { return };
-                self.meta.punch_hole(file, from..from + len, now, now).await.unwrap();
+                let Some(file) = self.model.nth(file, false) else {
+                    return;
+                };
+                self.meta
+                    .punch_hole(file, from..from + len, now, now)
+                    .await
+                    .unwrap();
                 let node = self.model.nodes.get_mut(&file).unwrap();
                 node.changed = self.clock;
-                node.bytes.iter_mut().skip(from as usize).take(len as usize).for_each(|byte| *byte = None);
+                node.bytes
+                    .iter_mut()
+                    .skip(from as usize)
+                    .take(len as usize)
+                    .for_each(|byte| *byte = None);
             }
             Op::Xattr { node, name, value } => {
-                let Some(ino) = self.model.nth(node, node % 2 == 0) else { return };
+                let Some(ino) = self.model.nth(node, node % 2 == 0) else {
+                    return;
+                };
                 let node = self.model.nodes.get_mut(&ino).unwrap();
                 match value {
                     Some(value) => {
-                        self.meta.set_xattr(ino, NAMES[name].as_bytes(), &[value], XattrMode::Set, None, now).await.unwrap();
+                        self.meta
+                            .set_xattr(
+                                ino,
+                                NAMES[name].as_bytes(),
+                                &[value],
+                                XattrMode::Set,
+                                None,
+                                now,
+                            )
+                            .await
+                            .unwrap();
                         node.xattrs.insert(NAMES[name].into(), vec![value]);
                     }
                     None => {
-                        let removed = self.meta.remove_xattr(ino, NAMES[name].as_bytes(), now).await;
+                        let removed = self
+                            .meta
+                            .remove_xattr(ino, NAMES[name].as_bytes(), now)
+                            .await;
                         assert_eq!(removed.is_ok(), node.xattrs.remove(NAMES[name]).is_some());
                         if removed.is_err() {
                             return;
@@ -298,7 +457,9 @@ impl Run {
                 node.changed = self.clock;
             }
             Op::Chmod { node } => {
-                let Some(ino) = self.model.nth(node, node % 2 == 0) else { return };
+                let Some(ino) = self.model.nth(node, node % 2 == 0) else {
+                    return;
+                };
                 let changed = self.meta.update_inode(ino, |inode| {
                     inode.ctime = now;
                     Ok(())
@@ -336,16 +497,35 @@ impl Run {
             from += len;
         }
         node.changed = self.clock;
-        let commit = ContentCommit { ino: file, extents, size: node.bytes.len() as u64, mtime: None, ctime: Some(at(self.clock)) };
+        let commit = ContentCommit {
+            ino: file,
+            extents,
+            size: node.bytes.len() as u64,
+            mtime: None,
+            ctime: Some(at(self.clock)),
+        };
         self.model.objects.insert(new.object, new.plaintext_len);
         self.all_objects.insert(new.object, new.plaintext_len);
         self.meta.commit_content(&[new], &[commit]).await.unwrap();
     }
 
     async fn rename(&mut self, from: (usize, usize), to: (usize, usize), mode: RenameMode) {
-        let (from_dir, to_dir) = (self.model.nth(from.0, true).unwrap(), self.model.nth(to.0, true).unwrap());
+        let (from_dir, to_dir) = (
+            self.model.nth(from.0, true).unwrap(),
+            self.model.nth(to.0, true).unwrap(),
+        );
         let (from_name, to_name) = (NAMES[from.1], NAMES[to.1]);
-        let result = self.meta.rename(from_dir, from_name.as_bytes(), to_dir, to_name.as_bytes(), mode, at(self.clock)).await;
+        let result = self
+            .meta
+            .rename(
+                from_dir,
+                from_name.as_bytes(),
+                to_dir,
+                to_name.as_bytes(),
+                mode,
+                at(self.clock),
+            )
+            .await;
         let source = self.model.nodes[&from_dir].names.get(from_name).copied();
         let target = self.model.nodes[&to_dir].names.get(to_name).copied();
         let Some(source) = source else {
@@ -360,11 +540,15 @@ impl Run {
                 return;
             }
             (RenameMode::Exchange, Some(target)) => {
-                (is_directory(source) && self.model.is_below(to_dir, source)) || (is_directory(target) && self.model.is_below(from_dir, target))
+                (is_directory(source) && self.model.is_below(to_dir, source))
+                    || (is_directory(target) && self.model.is_below(from_dir, target))
             }
             (_, target) => {
                 (is_directory(source) && self.model.is_below(to_dir, source))
-                    || target.is_some_and(|target| is_directory(target) != is_directory(source) || !self.model.nodes[&target].names.is_empty())
+                    || target.is_some_and(|target| {
+                        is_directory(target) != is_directory(source)
+                            || !self.model.nodes[&target].names.is_empty()
+                    })
             }
         };
         if refused {
@@ -416,8 +600,14 @@ impl Run {
         }
         let mut found = read(&self.meta, &self.all_objects).await;
         assert_eq!(self.meta.totals(), found.totals());
-        let position = self.history.iter().rposition(|state| state.nodes == found.nodes);
-        assert!(position.is_some() || self.history.is_empty() && found.nodes == self.model.nodes, "a crash left a state that never was");
+        let position = self
+            .history
+            .iter()
+            .rposition(|state| state.nodes == found.nodes);
+        assert!(
+            position.is_some() || self.history.is_empty() && found.nodes == self.model.nodes,
+            "a crash left a state that never was"
+        );
         std::mem::swap(&mut self.model, &mut found);
         self.meta.flush().await.unwrap();
         self.history = vec![self.model.clone()];

@@ -11,7 +11,10 @@ use crate::support::{at, directory, file, get, names, new, open, volume};
 async fn a_new_volume_has_a_root_of_its_owner() {
     let (_store, meta) = volume().await;
     let root = get(&meta, Ino::ROOT).await;
-    assert_eq!((root.kind, root.mode, root.uid, root.gid), (FileKind::Directory, 0o755, 1000, 1000));
+    assert_eq!(
+        (root.kind, root.mode, root.uid, root.gid),
+        (FileKind::Directory, 0o755, 1000, 1000)
+    );
     assert_eq!((root.nlink, root.parent, root.entries), (2, Ino::ROOT, 0));
     assert_eq!(meta.totals().inodes, 1);
     assert!(meta.read_dir(Ino::ROOT, 0, 10).await.unwrap().is_empty());
@@ -33,13 +36,16 @@ async fn what_is_created_is_found_and_listed_in_order_of_creation() {
     let meta = open(&store).await;
     assert_eq!(names(&meta, dir.ino).await, ["zebra", "ant", "mouse"]);
     assert_eq!(meta.lookup(dir.ino, b"ant").await.unwrap(), Some(found));
-    let many = meta.inodes(&[found.ino, Ino(9999), dir.ino, Ino::ROOT]).await.unwrap();
-    assert_eq!(many.iter().map(|inode| inode.as_ref().map(|inode| inode.ino)).collect::<Vec<_>>(), [
-        Some(found.ino),
-        None,
-        Some(dir.ino),
-        Some(Ino::ROOT)
-    ]);
+    let many = meta
+        .inodes(&[found.ino, Ino(9999), dir.ino, Ino::ROOT])
+        .await
+        .unwrap();
+    assert_eq!(
+        many.iter()
+            .map(|inode| inode.as_ref().map(|inode| inode.ino))
+            .collect::<Vec<_>>(),
+        [Some(found.ino), None, Some(dir.ino), Some(Ino::ROOT)]
+    );
 }
 
 #[tokio::test]
@@ -63,15 +69,24 @@ async fn every_attribute_survives_a_reopen() {
             gid: 5,
             rdev: 0xfff0_1234,
             target: Bytes::from_static(b"somewhere/\xff else"),
-            now: Timestamp { seconds: -62_135_596_800, nanos: 999_999_999 },
+            now: Timestamp {
+                seconds: -62_135_596_800,
+                nanos: 999_999_999,
+            },
             xattrs: vec![(Bytes::from_static(b"user.a"), Bytes::from_static(b"1"))],
         };
         let name = [b'n', 0xff, b'\n', number as u8 + 1];
         let inode = meta.create(Ino::ROOT, &name, new).await.unwrap();
         let changed = meta
             .update_inode(inode.ino, |inode| {
-                inode.atime = Timestamp { seconds: i64::MAX, nanos: 1 };
-                inode.ctime = Timestamp { seconds: i64::MIN, nanos: 0 };
+                inode.atime = Timestamp {
+                    seconds: i64::MAX,
+                    nanos: 1,
+                };
+                inode.ctime = Timestamp {
+                    seconds: i64::MIN,
+                    nanos: 0,
+                };
                 Ok(())
             })
             .await
@@ -84,27 +99,47 @@ async fn every_attribute_survives_a_reopen() {
         let dentry = meta.lookup(Ino::ROOT, &name).await.unwrap().unwrap();
         assert_eq!((dentry.ino, dentry.kind), (inode.ino, inode.kind));
         assert_eq!(get(&meta, inode.ino).await, inode);
-        assert_eq!(meta.xattr(inode.ino, b"user.a").await.unwrap().unwrap(), "1");
+        assert_eq!(
+            meta.xattr(inode.ino, b"user.a").await.unwrap().unwrap(),
+            "1"
+        );
     }
 }
 
 #[tokio::test]
 async fn parents_keep_count_of_names_links_and_times() {
     let (_store, meta) = volume().await;
-    let dir = meta.create(Ino::ROOT, b"dir", new(FileKind::Directory, 20)).await.unwrap();
+    let dir = meta
+        .create(Ino::ROOT, b"dir", new(FileKind::Directory, 20))
+        .await
+        .unwrap();
     let root = get(&meta, Ino::ROOT).await;
-    assert_eq!((root.nlink, root.entries, root.mtime, root.ctime), (3, 1, at(20), at(20)));
-    meta.create(dir.ino, b"file", new(FileKind::File, 30)).await.unwrap();
+    assert_eq!(
+        (root.nlink, root.entries, root.mtime, root.ctime),
+        (3, 1, at(20), at(20))
+    );
+    meta.create(dir.ino, b"file", new(FileKind::File, 30))
+        .await
+        .unwrap();
     assert_eq!(get(&meta, Ino::ROOT).await.mtime, at(20));
     let after = get(&meta, dir.ino).await;
-    assert_eq!((after.nlink, after.entries, after.mtime, after.parent), (2, 1, at(30), Ino::ROOT));
-    assert!(matches!(meta.remove_dir(Ino::ROOT, b"dir", at(40)).await, Err(MetaError::NotEmpty)));
+    assert_eq!(
+        (after.nlink, after.entries, after.mtime, after.parent),
+        (2, 1, at(30), Ino::ROOT)
+    );
+    assert!(matches!(
+        meta.remove_dir(Ino::ROOT, b"dir", at(40)).await,
+        Err(MetaError::NotEmpty)
+    ));
     meta.unlink(dir.ino, b"file", at(50)).await.unwrap();
     let removal = meta.remove_dir(Ino::ROOT, b"dir", at(60)).await.unwrap();
     assert_eq!((removal.ino, removal.nlink), (dir.ino, 0));
     let root = get(&meta, Ino::ROOT).await;
     assert_eq!((root.nlink, root.entries, root.mtime), (2, 0, at(60)));
-    assert!(matches!(meta.create(dir.ino, b"late", new(FileKind::File, 70)).await, Err(MetaError::NotFound)));
+    assert!(matches!(
+        meta.create(dir.ino, b"late", new(FileKind::File, 70)).await,
+        Err(MetaError::NotFound)
+    ));
 }
 
 #[tokio::test]
@@ -112,26 +147,63 @@ async fn wrong_kinds_and_taken_names_are_refused() {
     let (_store, meta) = volume().await;
     let dir = directory(&meta, Ino::ROOT, "dir").await;
     let plain = file(&meta, Ino::ROOT, "plain").await;
-    assert!(matches!(meta.create(Ino::ROOT, b"dir", new(FileKind::File, 1)).await, Err(MetaError::Exists)));
-    assert!(matches!(meta.create(plain.ino, b"x", new(FileKind::File, 1)).await, Err(MetaError::NotADirectory)));
-    assert!(matches!(meta.create(Ino(4242), b"x", new(FileKind::File, 1)).await, Err(MetaError::NotFound)));
-    assert!(matches!(meta.unlink(Ino::ROOT, b"dir", at(1)).await, Err(MetaError::IsADirectory)));
-    assert!(matches!(meta.remove_dir(Ino::ROOT, b"plain", at(1)).await, Err(MetaError::NotADirectory)));
-    assert!(matches!(meta.unlink(Ino::ROOT, b"none", at(1)).await, Err(MetaError::NotFound)));
-    assert!(matches!(meta.link(dir.ino, Ino::ROOT, b"x", at(1)).await, Err(MetaError::IsADirectory)));
-    assert!(matches!(meta.link(plain.ino, Ino::ROOT, b"dir", at(1)).await, Err(MetaError::Exists)));
-    assert!(matches!(meta.read_dir(plain.ino, 0, 1).await, Err(MetaError::NotADirectory)));
-    assert!(matches!(meta.update_inode(Ino(4242), |_| Ok(())).await, Err(MetaError::NotFound)));
+    assert!(matches!(
+        meta.create(Ino::ROOT, b"dir", new(FileKind::File, 1)).await,
+        Err(MetaError::Exists)
+    ));
+    assert!(matches!(
+        meta.create(plain.ino, b"x", new(FileKind::File, 1)).await,
+        Err(MetaError::NotADirectory)
+    ));
+    assert!(matches!(
+        meta.create(Ino(4242), b"x", new(FileKind::File, 1)).await,
+        Err(MetaError::NotFound)
+    ));
+    assert!(matches!(
+        meta.unlink(Ino::ROOT, b"dir", at(1)).await,
+        Err(MetaError::IsADirectory)
+    ));
+    assert!(matches!(
+        meta.remove_dir(Ino::ROOT, b"plain", at(1)).await,
+        Err(MetaError::NotADirectory)
+    ));
+    assert!(matches!(
+        meta.unlink(Ino::ROOT, b"none", at(1)).await,
+        Err(MetaError::NotFound)
+    ));
+    assert!(matches!(
+        meta.link(dir.ino, Ino::ROOT, b"x", at(1)).await,
+        Err(MetaError::IsADirectory)
+    ));
+    assert!(matches!(
+        meta.link(plain.ino, Ino::ROOT, b"dir", at(1)).await,
+        Err(MetaError::Exists)
+    ));
+    assert!(matches!(
+        meta.read_dir(plain.ino, 0, 1).await,
+        Err(MetaError::NotADirectory)
+    ));
+    assert!(matches!(
+        meta.update_inode(Ino(4242), |_| Ok(())).await,
+        Err(MetaError::NotFound)
+    ));
     for name in [b"".as_slice(), b".", b"..", b"a/b", b"a\0b", &[b'x'; 256]] {
-        assert!(matches!(meta.create(Ino::ROOT, name, new(FileKind::File, 1)).await, Err(MetaError::Limit(_))));
+        assert!(matches!(
+            meta.create(Ino::ROOT, name, new(FileKind::File, 1)).await,
+            Err(MetaError::Limit(_))
+        ));
     }
-    meta.create(Ino::ROOT, &[0xfe; 255], new(FileKind::File, 1)).await.unwrap();
+    meta.create(Ino::ROOT, &[0xfe; 255], new(FileKind::File, 1))
+        .await
+        .unwrap();
     let full = meta.update_inode(plain.ino, |inode| {
         inode.nlink = u32::MAX - 1;
         Ok(())
     });
     full.await.unwrap();
-    assert!(matches!(meta.link(plain.ino, Ino::ROOT, b"x", at(1)).await, Err(MetaError::TooManyLinks(ino)) if ino == plain.ino));
+    assert!(
+        matches!(meta.link(plain.ino, Ino::ROOT, b"x", at(1)).await, Err(MetaError::TooManyLinks(ino)) if ino == plain.ino)
+    );
 }
 
 #[tokio::test]
@@ -140,17 +212,32 @@ async fn links_are_counted_and_the_last_name_leaves_an_orphan() {
     let one = file(&meta, Ino::ROOT, "one").await;
     let two = meta.link(one.ino, Ino::ROOT, b"two", at(20)).await.unwrap();
     assert_eq!((two.nlink, two.ctime, two.mtime), (2, at(20), at(10)));
-    assert_eq!(meta.unlink(Ino::ROOT, b"one", at(30)).await.unwrap().nlink, 1);
+    assert_eq!(
+        meta.unlink(Ino::ROOT, b"one", at(30)).await.unwrap().nlink,
+        1
+    );
     meta.reap(one.ino).await.unwrap();
-    assert_eq!(meta.lookup(Ino::ROOT, b"two").await.unwrap().unwrap().ino, one.ino);
+    assert_eq!(
+        meta.lookup(Ino::ROOT, b"two").await.unwrap().unwrap().ino,
+        one.ino
+    );
     let last = meta.unlink(Ino::ROOT, b"two", at(40)).await.unwrap();
     assert_eq!((last.ino, last.nlink), (one.ino, 0));
     assert_eq!(get(&meta, one.ino).await.ctime, at(40));
-    assert!(meta.orphans(10).await.unwrap().is_empty(), "this mount's own orphans are its own to reap");
+    assert!(
+        meta.orphans(10).await.unwrap().is_empty(),
+        "this mount's own orphans are its own to reap"
+    );
 
     // An orphan gets a name again; another stays one.
     let unnamed = meta.create_orphan(new(FileKind::File, 50)).await.unwrap();
-    assert_eq!(meta.link(unnamed.ino, Ino::ROOT, b"named", at(60)).await.unwrap().nlink, 1);
+    assert_eq!(
+        meta.link(unnamed.ino, Ino::ROOT, b"named", at(60))
+            .await
+            .unwrap()
+            .nlink,
+        1
+    );
     meta.flush().await.unwrap();
     let meta = open(&store).await;
     assert_eq!(meta.orphans(10).await.unwrap(), [one.ino]);
@@ -178,7 +265,10 @@ async fn an_update_that_fails_changes_nothing_and_identity_is_not_its_to_change(
         Ok(())
     });
     let changed = changed.await.unwrap();
-    assert_eq!((changed.ino, changed.kind, changed.allocated, changed.mode), (before.ino, FileKind::File, 0, 0o600));
+    assert_eq!(
+        (changed.ino, changed.kind, changed.allocated, changed.mode),
+        (before.ino, FileKind::File, 0, 0o600)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,7 +278,10 @@ async fn of_racing_creates_of_one_name_one_wins() {
         let name = format!("name{round}");
         let racers = (0..8).map(|_| {
             let (meta, name) = (meta.clone(), name.clone());
-            tokio::spawn(async move { meta.create(Ino::ROOT, name.as_bytes(), new(FileKind::File, 1)).await })
+            tokio::spawn(async move {
+                meta.create(Ino::ROOT, name.as_bytes(), new(FileKind::File, 1))
+                    .await
+            })
         });
         let mut winners = Vec::new();
         for racer in racers.collect::<Vec<_>>() {
@@ -199,7 +292,14 @@ async fn of_racing_creates_of_one_name_one_wins() {
             }
         }
         assert_eq!(winners.len(), 1);
-        assert_eq!(meta.lookup(Ino::ROOT, name.as_bytes()).await.unwrap().unwrap().ino, winners[0]);
+        assert_eq!(
+            meta.lookup(Ino::ROOT, name.as_bytes())
+                .await
+                .unwrap()
+                .unwrap()
+                .ino,
+            winners[0]
+        );
     }
     assert_eq!(meta.totals().inodes, 21);
     assert_eq!(get(&meta, Ino::ROOT).await.entries, 20);
@@ -222,11 +322,21 @@ async fn an_entry_that_stays_is_listed_once_while_others_come_and_go() {
         cookie = last.cookie;
         listed.extend(page.into_iter().map(|entry| entry.name));
         if round < 10 {
-            meta.unlink(dir, format!("go{}", 2 * round).as_bytes(), at(20)).await.unwrap();
-            meta.unlink(dir, format!("go{}", 39 - 2 * round).as_bytes(), at(20)).await.unwrap();
+            meta.unlink(dir, format!("go{}", 2 * round).as_bytes(), at(20))
+                .await
+                .unwrap();
+            meta.unlink(dir, format!("go{}", 39 - 2 * round).as_bytes(), at(20))
+                .await
+                .unwrap();
             file(&meta, dir, &format!("new{round}")).await;
-            let stay = meta.lookup(dir, format!("stay{round}").as_bytes()).await.unwrap().unwrap();
-            meta.link(stay.ino, dir, format!("link{round}").as_bytes(), at(20)).await.unwrap();
+            let stay = meta
+                .lookup(dir, format!("stay{round}").as_bytes())
+                .await
+                .unwrap()
+                .unwrap();
+            meta.link(stay.ino, dir, format!("link{round}").as_bytes(), at(20))
+                .await
+                .unwrap();
         }
     }
     let distinct: BTreeSet<_> = listed.iter().collect();
@@ -240,7 +350,14 @@ async fn a_caller_that_goes_away_leaves_names_and_counts_in_step() {
     for number in 0..200u32 {
         let create = {
             let meta = meta.clone();
-            tokio::spawn(async move { meta.create(Ino::ROOT, format!("n{number}").as_bytes(), new(FileKind::File, 1)).await })
+            tokio::spawn(async move {
+                meta.create(
+                    Ino::ROOT,
+                    format!("n{number}").as_bytes(),
+                    new(FileKind::File, 1),
+                )
+                .await
+            })
         };
         for _ in 0..number % 7 {
             tokio::task::yield_now().await;
@@ -252,7 +369,12 @@ async fn a_caller_that_goes_away_leaves_names_and_counts_in_step() {
     file(&meta, Ino::ROOT, "last").await;
     let listed = names(&meta, Ino::ROOT).await;
     for name in &listed {
-        assert!(meta.lookup(Ino::ROOT, name.as_bytes()).await.unwrap().is_some());
+        assert!(
+            meta.lookup(Ino::ROOT, name.as_bytes())
+                .await
+                .unwrap()
+                .is_some()
+        );
     }
     let count = listed.len() as u64;
     assert_eq!(get(&meta, Ino::ROOT).await.entries, count);
@@ -260,5 +382,8 @@ async fn a_caller_that_goes_away_leaves_names_and_counts_in_step() {
     meta.close().await.unwrap();
     let meta = open(&store).await;
     assert_eq!(names(&meta, Ino::ROOT).await, listed);
-    assert_eq!((get(&meta, Ino::ROOT).await.entries, meta.totals().inodes), (count, count + 1));
+    assert_eq!(
+        (get(&meta, Ino::ROOT).await.entries, meta.totals().inodes),
+        (count, count + 1)
+    );
 }

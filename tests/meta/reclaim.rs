@@ -12,13 +12,24 @@ use crate::support::{at, extent, file, get, object, open, volume};
 async fn whole(meta: &Meta, name: &str, number: u64) -> (Ino, NewObject) {
     let ino = file(meta, Ino::ROOT, name).await.ino;
     let object = object(meta, number, 1000);
-    let commit = ContentCommit { ino, extents: vec![extent(0, 1000, &object, 0)], size: 1000, mtime: None, ctime: None };
-    meta.commit_content(from_ref(&object), &[commit]).await.unwrap();
+    let commit = ContentCommit {
+        ino,
+        extents: vec![extent(0, 1000, &object, 0)],
+        size: 1000,
+        mtime: None,
+        ctime: None,
+    };
+    meta.commit_content(from_ref(&object), &[commit])
+        .await
+        .unwrap();
     (ino, object)
 }
 
 fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64
 }
 
 #[tokio::test]
@@ -27,10 +38,20 @@ async fn a_death_is_told_when_it_is_durable_and_forgotten_when_asked() {
     let (ino, object) = whole(&meta, "file", 0).await;
     meta.flush().await.unwrap();
     meta.unlink(Ino::ROOT, b"file", at(20)).await.unwrap();
-    assert_eq!(meta.object(object.object).await.unwrap().unwrap().live_bytes, 1000);
+    assert_eq!(
+        meta.object(object.object)
+            .await
+            .unwrap()
+            .unwrap()
+            .live_bytes,
+        1000
+    );
     let before = unix_seconds();
     meta.reap(ino).await.unwrap();
-    assert!(meta.garbage(i64::MAX, 10).await.unwrap().is_empty(), "a crash could undo it");
+    assert!(
+        meta.garbage(i64::MAX, 10).await.unwrap().is_empty(),
+        "a crash could undo it"
+    );
     meta.flush().await.unwrap();
     let garbage = meta.garbage(i64::MAX, 10).await.unwrap();
     assert_eq!((garbage.len(), garbage[0].object), (1, object.object));
@@ -63,14 +84,32 @@ async fn objects_below_half_live_are_offered_for_repacking() {
     meta.truncate(ino, 500, at(20), at(20)).await.unwrap();
     assert!(meta.repack_candidates(10).await.unwrap().is_empty());
     meta.punch_hole(ino, 0..1, at(20), at(20)).await.unwrap();
-    assert_eq!(meta.repack_candidates(10).await.unwrap(), [(object.object, vec![ino])]);
+    assert_eq!(
+        meta.repack_candidates(10).await.unwrap(),
+        [(object.object, vec![ino])]
+    );
     assert!(meta.repack_candidates(0).await.unwrap().is_empty());
     // Repacking is a commit that names the bytes elsewhere.
     let packed = crate::support::object(&meta, 1, 499);
-    let commit = ContentCommit { ino, extents: vec![extent(1, 499, &packed, 0)], size: 500, mtime: None, ctime: None };
-    meta.commit_content(from_ref(&packed), &[commit]).await.unwrap();
+    let commit = ContentCommit {
+        ino,
+        extents: vec![extent(1, 499, &packed, 0)],
+        size: 500,
+        mtime: None,
+        ctime: None,
+    };
+    meta.commit_content(from_ref(&packed), &[commit])
+        .await
+        .unwrap();
     assert!(meta.repack_candidates(10).await.unwrap().is_empty());
-    assert_eq!(meta.object(object.object).await.unwrap().unwrap().live_bytes, 0);
+    assert_eq!(
+        meta.object(object.object)
+            .await
+            .unwrap()
+            .unwrap()
+            .live_bytes,
+        0
+    );
     assert_eq!(get(&meta, ino).await.mtime, at(20));
 }
 
@@ -93,12 +132,17 @@ async fn members_of_a_pack_are_remembered() {
             ctime: None,
         })
         .collect();
-    meta.commit_content(from_ref(&pack), &commits[..15]).await.unwrap();
+    meta.commit_content(from_ref(&pack), &commits[..15])
+        .await
+        .unwrap();
     meta.commit_content(&[], &commits[15..]).await.unwrap();
     for ino in &inos[..11] {
         meta.truncate(*ino, 0, at(20), at(20)).await.unwrap();
     }
-    assert_eq!(meta.repack_candidates(10).await.unwrap(), [(pack.object, inos)]);
+    assert_eq!(
+        meta.repack_candidates(10).await.unwrap(),
+        [(pack.object, inos)]
+    );
 }
 
 #[tokio::test]
@@ -113,7 +157,16 @@ async fn a_session_is_dead_until_it_is_ended_and_forgotten_with_its_last_object(
 
     let second = open(&store).await;
     assert_ne!(second.session(), dead);
-    assert_eq!(second.dead_sessions().await.unwrap().iter().map(|dead| dead.session).collect::<Vec<_>>(), [dead]);
+    assert_eq!(
+        second
+            .dead_sessions()
+            .await
+            .unwrap()
+            .iter()
+            .map(|dead| dead.session)
+            .collect::<Vec<_>>(),
+        [dead]
+    );
     second.end_session(dead).await.unwrap();
     assert!(second.dead_sessions().await.unwrap().is_empty());
     second.end_session(second.session()).await.unwrap();
@@ -122,12 +175,19 @@ async fn a_session_is_dead_until_it_is_ended_and_forgotten_with_its_last_object(
     // Ended, but its object lives on and is read.
     let third = open(&store).await;
     assert!(third.dead_sessions().await.unwrap().is_empty());
-    assert_eq!(third.extents(ino, 0..1000, 1).await.unwrap(), [extent(0, 1000, &object, 0)]);
+    assert_eq!(
+        third.extents(ino, 0..1000, 1).await.unwrap(),
+        [extent(0, 1000, &object, 0)]
+    );
     third.truncate(ino, 0, at(20), at(20)).await.unwrap();
     third.forget_garbage(&[object.object]).await.unwrap();
     assert!(!third.knows_object(object.object).await.unwrap());
     third.close().await.unwrap();
     let fourth = open(&store).await;
     assert!(!fourth.knows_object(object.object).await.unwrap());
-    assert_eq!(fourth.dead_sessions().await.unwrap().len(), 1, "the third was not ended");
+    assert_eq!(
+        fourth.dead_sessions().await.unwrap().len(),
+        1,
+        "the third was not ended"
+    );
 }

@@ -4,18 +4,27 @@ use std::time::{Duration, Instant};
 
 use strongroom::meta::{ContentCommit, Ino, Meta};
 
-use crate::support::{CountingStore, Verb, at, count, directory, extent, file, object, open, volume};
+use crate::support::{
+    CountingStore, Verb, at, count, directory, extent, file, object, open, volume,
+};
 
 /// Makes 5,000 files in 50 directories as an unpacking tar does, in packs of 500.
 pub async fn unpack(meta: &Meta) -> Vec<Ino> {
     let mut dirs = Vec::new();
     for dir in 0..50 {
-        let dir_ino = directory(meta, Ino::ROOT, &format!("directory-{dir}")).await.ino;
+        let dir_ino = directory(meta, Ino::ROOT, &format!("directory-{dir}"))
+            .await
+            .ino;
         dirs.push(dir_ino);
         let mut inos = Vec::new();
         for number in 0..100 {
             let name = format!("some-file-name-{number}.txt");
-            assert!(meta.lookup(dir_ino, name.as_bytes()).await.unwrap().is_none());
+            assert!(
+                meta.lookup(dir_ino, name.as_bytes())
+                    .await
+                    .unwrap()
+                    .is_none()
+            );
             let ino = file(meta, dir_ino, &name).await.ino;
             meta.update_inode(ino, |inode| {
                 (inode.mode, inode.mtime) = (0o644, at(1000 + number));
@@ -52,7 +61,13 @@ pub async fn list_all(meta: &Meta, dirs: &[Ino]) -> usize {
             let Some(last) = page.last() else { break };
             cookie = last.cookie;
             let inos: Vec<_> = page.iter().map(|entry| entry.ino).collect();
-            count += meta.inodes(&inos).await.unwrap().into_iter().flatten().count();
+            count += meta
+                .inodes(&inos)
+                .await
+                .unwrap()
+                .into_iter()
+                .flatten()
+                .count();
         }
     }
     count
@@ -73,7 +88,11 @@ pub async fn unpacking_five_thousand_files_and_listing_them_cold_takes_few_reque
     let dirs = unpack(&meta).await;
     meta.flush().await.unwrap();
     let requests = store.take();
-    println!("unpacked in {:?}: {} requests", begun.elapsed(), requests.len());
+    println!(
+        "unpacked in {:?}: {} requests",
+        begun.elapsed(),
+        requests.len()
+    );
     assert!(count(&requests, Verb::Put, "") <= 20, "{requests:?}");
     assert_eq!(count(&requests, Verb::Get, "compacted/"), 0, "{requests:?}");
 
@@ -105,11 +124,16 @@ async fn renaming_a_large_directory_is_one_request() {
     }
     meta.close().await.unwrap();
     let meta = open(&store).await;
-    assert_eq!(meta.lookup(Ino::ROOT, b"large").await.unwrap().unwrap().ino, dir);
+    assert_eq!(
+        meta.lookup(Ino::ROOT, b"large").await.unwrap().unwrap().ino,
+        dir
+    );
     meta.inode(dir).await.unwrap().unwrap();
     store.take();
     let mode = strongroom::meta::RenameMode::Replace;
-    meta.rename(Ino::ROOT, b"large", Ino::ROOT, b"renamed", mode, at(20)).await.unwrap();
+    meta.rename(Ino::ROOT, b"large", Ino::ROOT, b"renamed", mode, at(20))
+        .await
+        .unwrap();
     meta.flush().await.unwrap();
     let requests = store.take();
     assert!(requests.len() <= 3, "{requests:?}");
@@ -122,7 +146,12 @@ async fn compaction_keeps_up_by_itself_and_stops() {
     let dir = directory(&meta, Ino::ROOT, "dir").await.ino;
     let begun = Instant::now();
     for number in 0..60_000 {
-        file(&meta, dir, &format!("a-name-of-some-length-that-fills-tables-{number}")).await;
+        file(
+            &meta,
+            dir,
+            &format!("a-name-of-some-length-that-fills-tables-{number}"),
+        )
+        .await;
     }
     meta.flush().await.unwrap();
     println!("60,000 files in {:?}", begun.elapsed());
@@ -136,13 +165,25 @@ async fn compaction_keeps_up_by_itself_and_stops() {
             break;
         }
         compactions += count(&requests, Verb::Put, "compactions/");
-        assert!(begun.elapsed() < Duration::from_secs(60), "compaction does not come to an end");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "compaction does not come to an end"
+        );
     }
     assert!(compactions > 0);
     let crashed = open(&store.fork().await).await;
     assert_eq!(crashed.inode(dir).await.unwrap().unwrap().entries, 60_000);
     let page = crashed.read_dir(dir, 0, 100_000).await.unwrap();
     assert_eq!(page.len(), 60_000);
-    assert_eq!(crashed.inodes(&page.iter().map(|entry| entry.ino).collect::<Vec<_>>()).await.unwrap().into_iter().flatten().count(), 60_000);
+    assert_eq!(
+        crashed
+            .inodes(&page.iter().map(|entry| entry.ino).collect::<Vec<_>>())
+            .await
+            .unwrap()
+            .into_iter()
+            .flatten()
+            .count(),
+        60_000
+    );
     meta.close().await.unwrap();
 }

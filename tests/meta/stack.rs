@@ -48,12 +48,28 @@ impl Stack {
     async fn start(latency_ms: u64) -> Stack {
         set_environment();
         let directory = TempDir::new().unwrap();
-        let mut config = ServerConfig::new(directory.path().join("s3"), "meta-test", "meta-test-secret".into());
+        let mut config = ServerConfig::new(
+            directory.path().join("s3"),
+            "meta-test",
+            "meta-test-secret".into(),
+        );
         config.sync = SyncPolicy::Never;
-        let stack = Stack { server: Server::start(config).await.unwrap(), keys: VolumeKeys::generate(VolumeId([7; 16])), _directory: directory };
+        let stack = Stack {
+            server: Server::start(config).await.unwrap(),
+            keys: VolumeKeys::generate(VolumeId([7; 16])),
+            _directory: directory,
+        };
         stack.store().await.create_bucket().await.unwrap();
-        Meta::format(stack.sealed().await, 1000, 1000).await.unwrap();
-        stack.server.set_faults(Faults { latency: Duration::from_millis(latency_ms), ..Faults::default() }).unwrap();
+        Meta::format(stack.sealed().await, 1000, 1000)
+            .await
+            .unwrap();
+        stack
+            .server
+            .set_faults(Faults {
+                latency: Duration::from_millis(latency_ms),
+                ..Faults::default()
+            })
+            .unwrap();
         stack
     }
 
@@ -69,11 +85,17 @@ impl Stack {
             connections_max: 16,
             retry: Retry::Forever,
         };
-        Store::connect(config, Arc::new(Metrics::default())).await.unwrap()
+        Store::connect(config, Arc::new(Metrics::default()))
+            .await
+            .unwrap()
     }
 
     async fn sealed(&self) -> Arc<SealedObjectStore> {
-        Arc::new(SealedObjectStore::new(self.store().await, self.keys.clone(), 4 << 20))
+        Arc::new(SealedObjectStore::new(
+            self.store().await,
+            self.keys.clone(),
+            4 << 20,
+        ))
     }
 
     async fn open(&self, config: MetaConfig) -> Meta {
@@ -108,12 +130,22 @@ async fn five_thousand_files_take_few_requests_sealed_and_twenty_milliseconds_aw
     let begun = Instant::now();
     assert_eq!(list_all(&meta, &dirs).await, 5000);
     let stats = stack.take();
-    println!("listed cold in {:?}: {:?}, {} bytes", begun.elapsed(), stats.requests, stats.body_bytes_out);
+    println!(
+        "listed cold in {:?}: {:?}, {} bytes",
+        begun.elapsed(),
+        stats.requests,
+        stats.body_bytes_out
+    );
     assert!(stats.count("GetObject") <= 20, "{:?}", stats.requests);
     assert!(stats.total_requests() <= 22, "{:?}", stats.requests);
     meta.close().await.unwrap();
 
-    let follower = stack.open(MetaConfig { read_only: true, ..CONFIG }).await;
+    let follower = stack
+        .open(MetaConfig {
+            read_only: true,
+            ..CONFIG
+        })
+        .await;
     assert_eq!(list_all(&follower, &dirs).await, 5000);
     follower.close().await.unwrap();
     stack.server.shutdown().await;
@@ -131,7 +163,12 @@ async fn an_idle_mount_asks_for_next_to_nothing() {
     assert_eq!(stats.total_requests(), 0, "{:?}", stats.requests);
 
     // A follower asks every eight seconds whether there is something new.
-    let follower = stack.open(MetaConfig { read_only: true, ..CONFIG }).await;
+    let follower = stack
+        .open(MetaConfig {
+            read_only: true,
+            ..CONFIG
+        })
+        .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     stack.take();
     tokio::time::sleep(Duration::from_secs(10)).await;
@@ -149,17 +186,37 @@ async fn errors_and_an_outage_pass_without_a_remount() {
     let stack = Stack::start(0).await;
     let meta = stack.open(CONFIG).await;
     let dir = directory(&meta, Ino::ROOT, "dir").await.ino;
-    stack.server.set_faults(Faults { error_rate: 0.3, reset_rate: 0.1, seed: 1, ..Faults::default() }).unwrap();
+    stack
+        .server
+        .set_faults(Faults {
+            error_rate: 0.3,
+            reset_rate: 0.1,
+            seed: 1,
+            ..Faults::default()
+        })
+        .unwrap();
     for number in 0..20 {
         file(&meta, dir, &format!("f{number}")).await;
-        timeout(Duration::from_secs(60), meta.flush()).await.unwrap().unwrap();
+        timeout(Duration::from_secs(60), meta.flush())
+            .await
+            .unwrap()
+            .unwrap();
     }
-    stack.server.set_faults(Faults { outage: Outage::Refuse, ..Faults::default() }).unwrap();
+    stack
+        .server
+        .set_faults(Faults {
+            outage: Outage::Refuse,
+            ..Faults::default()
+        })
+        .unwrap();
     file(&meta, dir, "late").await;
     assert!(timeout(Duration::from_secs(3), meta.flush()).await.is_err());
     assert_eq!(names(&meta, dir).await.len(), 21);
     stack.server.set_faults(Faults::default()).unwrap();
-    timeout(Duration::from_secs(60), meta.flush()).await.unwrap().unwrap();
+    timeout(Duration::from_secs(60), meta.flush())
+        .await
+        .unwrap()
+        .unwrap();
     drop(meta);
     let meta = stack.open(CONFIG).await;
     assert_eq!(names(&meta, dir).await.len(), 21);
@@ -181,9 +238,17 @@ async fn a_second_writer_fences_the_first_and_other_keys_open_nothing() {
     second.close().await.unwrap();
 
     let stranger = VolumeKeys::generate(VolumeId([7; 16]));
-    let sealed = Arc::new(SealedObjectStore::new(stack.store().await, stranger, 1 << 20));
-    let opened = timeout(Duration::from_secs(20), Meta::open(sealed, CONFIG)).await.expect("an answer, not a retry");
-    let Err(MetaError::Store(why)) = opened else { panic!("opened with other keys") };
+    let sealed = Arc::new(SealedObjectStore::new(
+        stack.store().await,
+        stranger,
+        1 << 20,
+    ));
+    let opened = timeout(Duration::from_secs(20), Meta::open(sealed, CONFIG))
+        .await
+        .expect("an answer, not a retry");
+    let Err(MetaError::Store(why)) = opened else {
+        panic!("opened with other keys")
+    };
     assert!(why.contains("meta/manifest/"), "{why}");
     stack.server.shutdown().await;
 }

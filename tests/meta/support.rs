@@ -13,11 +13,15 @@ use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
 use slatedb::object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, Result, memory::InMemory, path::Path,
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    memory::InMemory, path::Path,
 };
 use strongroom::{
-    meta::{Extent, ExtentSource, FileKind, Inode, Ino, Meta, MetaConfig, NewInode, NewObject, ObjectId, Timestamp},
+    meta::{
+        Extent, ExtentSource, FileKind, Ino, Inode, Meta, MetaConfig, NewInode, NewObject,
+        ObjectId, Timestamp,
+    },
     seal::{
         codec::{ObjectKind, SealParams},
         keys::Epoch,
@@ -75,7 +79,10 @@ impl CountingStore {
             tokio::time::sleep(latency).await;
         }
         if self.away.load(Ordering::SeqCst) {
-            return Err(slatedb::object_store::Error::Generic { store: "counting", source: "away".into() });
+            return Err(slatedb::object_store::Error::Generic {
+                store: "counting",
+                source: "away".into(),
+            });
         }
         Ok(())
     }
@@ -88,7 +95,10 @@ impl CountingStore {
             let location = object.unwrap().location;
             // An object that is deleted meanwhile is not there.
             if let Ok(found) = self.inner.get(&location).await {
-                copy.inner.put(&location, found.bytes().await.unwrap().into()).await.unwrap();
+                copy.inner
+                    .put(&location, found.bytes().await.unwrap().into())
+                    .await
+                    .unwrap();
             }
         }
         Arc::new(copy)
@@ -97,17 +107,29 @@ impl CountingStore {
 
 /// How many of these there are.
 pub fn count(requests: &[(Verb, String)], verb: Verb, prefix: &str) -> usize {
-    requests.iter().filter(|(is, path)| *is == verb && path.starts_with(prefix)).count()
+    requests
+        .iter()
+        .filter(|(is, path)| *is == verb && path.starts_with(prefix))
+        .count()
 }
 
 #[async_trait::async_trait]
 impl ObjectStore for CountingStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
         self.pass(Verb::Put, location).await?;
         self.inner.put_opts(location, payload, opts).await
     }
 
-    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         self.pass(Verb::Put, location).await?;
         self.inner.put_multipart_opts(location, opts).await
     }
@@ -117,18 +139,27 @@ impl ObjectStore for CountingStore {
         self.inner.get_opts(location, options).await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
         self.log.lock().push((Verb::Delete, String::new()));
         self.inner.delete_stream(locations)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.log.lock().push((Verb::List, prefix.map(ToString::to_string).unwrap_or_default()));
+        self.log.lock().push((
+            Verb::List,
+            prefix.map(ToString::to_string).unwrap_or_default(),
+        ));
         self.inner.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.log.lock().push((Verb::List, prefix.map(ToString::to_string).unwrap_or_default()));
+        self.log.lock().push((
+            Verb::List,
+            prefix.map(ToString::to_string).unwrap_or_default(),
+        ));
         self.inner.list_with_delimiter(prefix).await
     }
 
@@ -139,14 +170,25 @@ impl ObjectStore for CountingStore {
 }
 
 /// As at `--memory 128MiB`.
-pub const CONFIG: MetaConfig = MetaConfig { read_only: false, memory_bytes: 40 << 20 };
+pub const CONFIG: MetaConfig = MetaConfig {
+    read_only: false,
+    memory_bytes: 40 << 20,
+};
 
 pub async fn open(store: &Arc<CountingStore>) -> Meta {
     Meta::open_on(store.clone(), CONFIG).await.unwrap()
 }
 
 pub async fn follow(store: &Arc<CountingStore>) -> Meta {
-    Meta::open_on(store.clone(), MetaConfig { read_only: true, ..CONFIG }).await.unwrap()
+    Meta::open_on(
+        store.clone(),
+        MetaConfig {
+            read_only: true,
+            ..CONFIG
+        },
+    )
+    .await
+    .unwrap()
 }
 
 /// A new volume, open.
@@ -163,15 +205,28 @@ pub fn at(seconds: i64) -> Timestamp {
 }
 
 pub fn new(kind: FileKind, now: i64) -> NewInode {
-    NewInode { kind, mode: 0o640, uid: 1, gid: 2, rdev: 0, target: Bytes::new(), now: at(now), xattrs: Vec::new() }
+    NewInode {
+        kind,
+        mode: 0o640,
+        uid: 1,
+        gid: 2,
+        rdev: 0,
+        target: Bytes::new(),
+        now: at(now),
+        xattrs: Vec::new(),
+    }
 }
 
 pub async fn file(meta: &Meta, dir: Ino, name: &str) -> Inode {
-    meta.create(dir, name.as_bytes(), new(FileKind::File, 10)).await.unwrap()
+    meta.create(dir, name.as_bytes(), new(FileKind::File, 10))
+        .await
+        .unwrap()
 }
 
 pub async fn directory(meta: &Meta, dir: Ino, name: &str) -> Inode {
-    meta.create(dir, name.as_bytes(), new(FileKind::Directory, 10)).await.unwrap()
+    meta.create(dir, name.as_bytes(), new(FileKind::Directory, 10))
+        .await
+        .unwrap()
 }
 
 pub async fn get(meta: &Meta, ino: Ino) -> Inode {
@@ -183,17 +238,41 @@ pub async fn names(meta: &Meta, dir: Ino) -> Vec<String> {
     let mut cookie = 0;
     loop {
         let page = meta.read_dir(dir, cookie, 7).await.unwrap();
-        let Some(last) = page.last() else { return names };
+        let Some(last) = page.last() else {
+            return names;
+        };
         cookie = last.cookie;
-        names.extend(page.iter().map(|entry| String::from_utf8(entry.name.to_vec()).unwrap()));
+        names.extend(
+            page.iter()
+                .map(|entry| String::from_utf8(entry.name.to_vec()).unwrap()),
+        );
     }
 }
 
 pub fn object(meta: &Meta, number: u64, plaintext_len: u64) -> NewObject {
-    let params = SealParams { salt: [number as u8; 32], epoch: Epoch(1), frame_log2: 16, kind: ObjectKind::Data };
-    NewObject { object: ObjectId { session: meta.session(), number }, params, plaintext_len }
+    let params = SealParams {
+        salt: [number as u8; 32],
+        epoch: Epoch(1),
+        frame_log2: 16,
+        kind: ObjectKind::Data,
+    };
+    NewObject {
+        object: ObjectId {
+            session: meta.session(),
+            number,
+        },
+        params,
+        plaintext_len,
+    }
 }
 
 pub fn extent(offset: u64, len: u64, object: &NewObject, at: u64) -> Extent {
-    Extent { offset, len, source: ExtentSource::Object { object: object.object, at } }
+    Extent {
+        offset,
+        len,
+        source: ExtentSource::Object {
+            object: object.object,
+            at,
+        },
+    }
 }

@@ -17,7 +17,13 @@ async fn a_wrong_secret_is_refused_for_every_kind_of_request() {
         refusal(wrong.list_buckets().send().await),
         refusal(wrong.delete_object().bucket(BUCKET).key("key").send().await),
         refusal(
-            wrong.put_object().bucket(BUCKET).key("key").body(ByteStream::from(pattern(1, 6_000_000))).send().await,
+            wrong
+                .put_object()
+                .bucket(BUCKET)
+                .key("key")
+                .body(ByteStream::from(pattern(1, 6_000_000)))
+                .send()
+                .await,
         ),
     ];
     for refused in refused {
@@ -32,12 +38,19 @@ async fn a_wrong_secret_is_refused_for_every_kind_of_request() {
 async fn an_unknown_access_key_and_no_signature_are_refused() {
     let fixture = start().await;
     let config = fixture.client.config().to_builder();
-    let stranger = config.credentials_provider(Credentials::new("stranger", "secret", None, None, "test")).build();
+    let stranger = config
+        .credentials_provider(Credentials::new("stranger", "secret", None, None, "test"))
+        .build();
     let stranger = aws_sdk_s3::Client::from_conf(stranger);
     let refused = refusal(stranger.list_buckets().send().await);
     assert_eq!(refused, ("InvalidAccessKeyId".to_owned(), 403));
-    let mut socket = tokio::net::TcpStream::connect(fixture.server.local_addr()).await.unwrap();
-    socket.write_all(b"GET /bucket?list-type=2 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut socket = tokio::net::TcpStream::connect(fixture.server.local_addr())
+        .await
+        .unwrap();
+    socket
+        .write_all(b"GET /bucket?list-type=2 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
@@ -51,7 +64,14 @@ async fn tls_handshakes_are_counted_and_plain_http_is_not_spoken() {
         fixture.put(&format!("key-{number}"), "x").await;
     }
     let stats = fixture.server.stats();
-    assert!(stats.tls_handshakes <= 1, "one connection is used again: {stats:#?}");
-    let plain = client(&format!("http://{}", fixture.server.local_addr()), "wrong", None);
+    assert!(
+        stats.tls_handshakes <= 1,
+        "one connection is used again: {stats:#?}"
+    );
+    let plain = client(
+        &format!("http://{}", fixture.server.local_addr()),
+        "wrong",
+        None,
+    );
     plain.list_buckets().send().await.unwrap_err();
 }

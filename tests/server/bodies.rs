@@ -35,19 +35,47 @@ async fn a_range_returns_its_bytes_and_moves_no_more() {
         ("bytes=19999990-30000000", 19_999_990..20_000_000),
         ("bytes=-7", 19_999_993..20_000_000),
     ] {
-        assert!(fixture.get_range("key", range).await == body[expected], "{range}");
+        assert!(
+            fixture.get_range("key", range).await == body[expected],
+            "{range}"
+        );
     }
     let stats = fixture.server.stats();
     assert_eq!(stats.body_bytes_out, 1 + 3996 + 1_238_001 + 10 + 7);
     assert!(stats.socket_bytes_written < stats.body_bytes_out + 5 * 1000);
 
-    let beyond = fixture.client.get_object().bucket(BUCKET).key("key").range("bytes=20000000-").send().await;
+    let beyond = fixture
+        .client
+        .get_object()
+        .bucket(BUCKET)
+        .key("key")
+        .range("bytes=20000000-")
+        .send()
+        .await;
     assert_eq!(refusal(beyond), ("InvalidRange".to_owned(), 416));
     fixture.put("empty", "").await;
-    let of_nothing = fixture.client.get_object().bucket(BUCKET).key("empty").range("bytes=-5").send().await;
+    let of_nothing = fixture
+        .client
+        .get_object()
+        .bucket(BUCKET)
+        .key("empty")
+        .range("bytes=-5")
+        .send()
+        .await;
     assert_eq!(refusal(of_nothing).1, 416);
-    let head = fixture.client.head_object().bucket(BUCKET).key("key").range("bytes=10-19").send().await.unwrap();
-    assert_eq!((head.content_length(), head.content_range()), (Some(10), Some("bytes 10-19/20000000")));
+    let head = fixture
+        .client
+        .head_object()
+        .bucket(BUCKET)
+        .key("key")
+        .range("bytes=10-19")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(
+        (head.content_length(), head.content_range()),
+        (Some(10), Some("bytes 10-19/20000000"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,13 +89,29 @@ async fn every_checksum_that_sdks_send_is_checked_and_given_back() {
         ChecksumAlgorithm::Sha1,
         ChecksumAlgorithm::Sha256,
     ] {
-        let put = || fixture.client.put_object().bucket(BUCKET).key("key").checksum_algorithm(algorithm.clone());
+        let put = || {
+            fixture
+                .client
+                .put_object()
+                .bucket(BUCKET)
+                .key("key")
+                .checksum_algorithm(algorithm.clone())
+        };
         // In memory the checksum is a header; from a stream of unknown content it is a trailer.
-        put().body(ByteStream::from(body.clone())).send().await.unwrap();
+        put()
+            .body(ByteStream::from(body.clone()))
+            .send()
+            .await
+            .unwrap();
         assert!(fixture.get("key").await == body);
         put().body(streamed(&body)).send().await.unwrap();
         // With checksums asked for, the SDK verifies what it gets.
-        let got = fixture.client.get_object().bucket(BUCKET).key("key").checksum_mode(ChecksumMode::Enabled);
+        let got = fixture
+            .client
+            .get_object()
+            .bucket(BUCKET)
+            .key("key")
+            .checksum_mode(ChecksumMode::Enabled);
         let got = got.send().await.unwrap();
         let given = [
             got.checksum_crc32(),
@@ -89,7 +133,9 @@ fn streamed(body: &[u8]) -> ByteStream {
         .map(|piece| Ok::<_, std::io::Error>(http_body::Frame::data(Bytes::copy_from_slice(piece))))
         .collect();
     struct Sized<B>(B, u64);
-    impl<B: http_body::Body<Data = Bytes, Error = std::io::Error> + Unpin> http_body::Body for Sized<B> {
+    impl<B: http_body::Body<Data = Bytes, Error = std::io::Error> + Unpin> http_body::Body
+        for Sized<B>
+    {
         type Data = Bytes;
         type Error = std::io::Error;
         fn poll_frame(
@@ -110,9 +156,19 @@ fn streamed(body: &[u8]) -> ByteStream {
 async fn one_huge_chunk_is_taken_unless_its_signature_would_have_to_be_held() {
     let body = pattern(4, 20_000_000);
     for (fixture, is_tls) in [(start().await, false), (start_tls().await, true)] {
-        let config = fixture.client.config().to_builder().aws_chunked_encoding_chunk_size(None);
+        let config = fixture
+            .client
+            .config()
+            .to_builder()
+            .aws_chunked_encoding_chunk_size(None);
         let client = aws_sdk_s3::Client::from_conf(config.build());
-        let put = client.put_object().bucket(BUCKET).key("key").body(streamed(&body)).send().await;
+        let put = client
+            .put_object()
+            .bucket(BUCKET)
+            .key("key")
+            .body(streamed(&body))
+            .send()
+            .await;
         if is_tls {
             put.unwrap();
             assert!(fixture.get("key").await == body);
@@ -135,7 +191,12 @@ async fn a_wrong_checksum_leaves_the_old_object() {
         refusal(put(b"new").checksum_crc32(zeros).send().await),
         refusal(put(b"new").checksum_crc32_c(zeros).send().await),
         refusal(put(b"new").checksum_crc64_nvme("AAAAAAAAAAA=").send().await),
-        refusal(put(b"new").content_md5("1B2M2Y8AsgTpgAmY7PhCfg==").send().await),
+        refusal(
+            put(b"new")
+                .content_md5("1B2M2Y8AsgTpgAmY7PhCfg==")
+                .send()
+                .await,
+        ),
     ];
     for refused in refused {
         assert_eq!(refused, ("BadDigest".to_owned(), 400));
@@ -147,9 +208,19 @@ async fn a_wrong_checksum_leaves_the_old_object() {
         *request.body_mut() = aws_smithy_types::body::SdkBody::from("nEw!");
     });
     let (code, status) = refusal(changed.send().await);
-    assert!(matches!((code.as_str(), status), ("BadDigest", 400) | ("SignatureDoesNotMatch", 403)), "{code} {status}");
+    assert!(
+        matches!(
+            (code.as_str(), status),
+            ("BadDigest", 400) | ("SignatureDoesNotMatch", 403)
+        ),
+        "{code} {status}"
+    );
     assert_eq!(fixture.get("key").await, b"old");
-    put(b"new").content_md5("Iq8zWpxfgFCEqMNhOS4fYg==").send().await.expect_err("another MD5");
+    put(b"new")
+        .content_md5("Iq8zWpxfgFCEqMNhOS4fYg==")
+        .send()
+        .await
+        .expect_err("another MD5");
     let right = data_encoding::BASE64.encode(&md5_of_new());
     put(b"new").content_md5(right).send().await.unwrap();
     assert_eq!(fixture.get("key").await, b"new");
@@ -157,7 +228,9 @@ async fn a_wrong_checksum_leaves_the_old_object() {
 }
 
 fn md5_of_new() -> Vec<u8> {
-    data_encoding::HEXLOWER.decode(b"22af645d1859cb5ca6da0c484f1f37ea").unwrap()
+    data_encoding::HEXLOWER
+        .decode(b"22af645d1859cb5ca6da0c484f1f37ea")
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,18 +241,33 @@ async fn an_upload_that_is_cut_leaves_the_old_object_and_nothing_else() {
     fixture.put("key", "old").await;
     // A request signed by the SDK, sent by hand and only in part.
     let body = pattern(9, 4_000_000);
-    let presigning = aws_sdk_s3::presigning::PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
-    let request = fixture.client.put_object().bucket(BUCKET).key("key").presigned(presigning).await.unwrap();
+    let presigning =
+        aws_sdk_s3::presigning::PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
+    let request = fixture
+        .client
+        .put_object()
+        .bucket(BUCKET)
+        .key("key")
+        .presigned(presigning)
+        .await
+        .unwrap();
     let path = request.uri().split_once("/bucket").unwrap().1;
-    let mut socket = tokio::net::TcpStream::connect(fixture.server.local_addr()).await.unwrap();
-    let mut head = format!("PUT /bucket{path} HTTP/1.1\r\nhost: {}\r\n", fixture.server.local_addr());
+    let mut socket = tokio::net::TcpStream::connect(fixture.server.local_addr())
+        .await
+        .unwrap();
+    let mut head = format!(
+        "PUT /bucket{path} HTTP/1.1\r\nhost: {}\r\n",
+        fixture.server.local_addr()
+    );
     for (name, value) in request.headers() {
         head += &format!("{name}: {value}\r\n");
     }
     head += &format!("content-length: {}\r\n\r\n", body.len());
     socket.write_all(head.as_bytes()).await.unwrap();
     socket.write_all(&body[..3_000_000]).await.unwrap();
-    fixture.settled(|stats| stats.body_bytes_in > 2_000_000).await;
+    fixture
+        .settled(|stats| stats.body_bytes_in > 2_000_000)
+        .await;
     drop(socket);
     fixture.settled(|stats| stats.requests_in_flight == 0).await;
     assert_eq!(fixture.get("key").await, b"old");
@@ -193,7 +281,9 @@ async fn an_upload_that_is_cut_leaves_the_old_object_and_nothing_else() {
 }
 
 fn temp_files(fixture: &Fixture) -> usize {
-    std::fs::read_dir(fixture.dir.path().join("s3/tmp")).unwrap().count()
+    std::fs::read_dir(fixture.dir.path().join("s3/tmp"))
+        .unwrap()
+        .count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,17 +296,37 @@ async fn a_get_that_is_dropped_stops_the_server() {
         (1, fixture.part("key", &id, 1, half.clone()).await),
         (2, fixture.part("key", &id, 2, half).await),
     ];
-    let complete = fixture.client.complete_multipart_upload().bucket(BUCKET).key("key").upload_id(id);
-    complete.multipart_upload(completed(&parts)).send().await.unwrap();
+    let complete = fixture
+        .client
+        .complete_multipart_upload()
+        .bucket(BUCKET)
+        .key("key")
+        .upload_id(id);
+    complete
+        .multipart_upload(completed(&parts))
+        .send()
+        .await
+        .unwrap();
     fixture.server.reset_stats();
-    let mut got = fixture.client.get_object().bucket(BUCKET).key("key").send().await.unwrap();
+    let mut got = fixture
+        .client
+        .get_object()
+        .bucket(BUCKET)
+        .key("key")
+        .send()
+        .await
+        .unwrap();
     let first = got.body.next().await.unwrap().unwrap();
     assert!(!first.is_empty());
     drop(got);
     fixture.settled(|stats| stats.requests_in_flight == 0).await;
     let stats = fixture.server.stats();
     assert_eq!(stats.requests_aborted, 1);
-    println!("sent {} of {LEN} bytes to a client that read {}", stats.socket_bytes_written, first.len());
+    println!(
+        "sent {} of {LEN} bytes to a client that read {}",
+        stats.socket_bytes_written,
+        first.len()
+    );
     assert!(stats.socket_bytes_written < 8_000_000, "{stats:#?}");
     assert!(stats.body_bytes_out < 8_000_000, "{stats:#?}");
 }
@@ -224,29 +334,69 @@ async fn a_get_that_is_dropped_stops_the_server() {
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_and_headers_come_back_and_survive_a_restart() {
     let fixture = start().await;
-    let put = fixture.client.put_object().bucket(BUCKET).key("key").body(ByteStream::from_static(b"x"));
-    let put = put.metadata("put-id", "01ABC").metadata("other", "a b").content_type("text/x-test");
-    let put = put.cache_control("no-store").content_language("is").content_disposition("inline");
+    let put = fixture
+        .client
+        .put_object()
+        .bucket(BUCKET)
+        .key("key")
+        .body(ByteStream::from_static(b"x"));
+    let put = put
+        .metadata("put-id", "01ABC")
+        .metadata("other", "a b")
+        .content_type("text/x-test");
+    let put = put
+        .cache_control("no-store")
+        .content_language("is")
+        .content_disposition("inline");
     put.send().await.unwrap();
-    let id = fixture.client.create_multipart_upload().bucket(BUCKET).key("parts").metadata("put-id", "2");
+    let id = fixture
+        .client
+        .create_multipart_upload()
+        .bucket(BUCKET)
+        .key("parts")
+        .metadata("put-id", "2");
     let id = id.send().await.unwrap().upload_id().unwrap().to_owned();
     let etag = fixture.part("parts", &id, 1, b"x".to_vec()).await;
-    let complete = fixture.client.complete_multipart_upload().bucket(BUCKET).key("parts").upload_id(&id);
-    complete.multipart_upload(completed(&[(1, etag)])).send().await.unwrap();
+    let complete = fixture
+        .client
+        .complete_multipart_upload()
+        .bucket(BUCKET)
+        .key("parts")
+        .upload_id(&id);
+    complete
+        .multipart_upload(completed(&[(1, etag)]))
+        .send()
+        .await
+        .unwrap();
     let Fixture { server, dir, .. } = fixture;
     server.shutdown().await;
 
     let server = Server::start(config(&dir.path().join("s3"))).await.unwrap();
     let client = crate::support::client(&server.endpoint_url(), crate::support::SECRET_KEY, None);
-    let head = client.head_object().bucket(BUCKET).key("key").send().await.unwrap();
+    let head = client
+        .head_object()
+        .bucket(BUCKET)
+        .key("key")
+        .send()
+        .await
+        .unwrap();
     let metadata = head.metadata().unwrap();
     assert_eq!(metadata.len(), 2);
-    assert_eq!((metadata["put-id"].as_str(), metadata["other"].as_str()), ("01ABC", "a b"));
+    assert_eq!(
+        (metadata["put-id"].as_str(), metadata["other"].as_str()),
+        ("01ABC", "a b")
+    );
     assert_eq!(head.content_type(), Some("text/x-test"));
     assert_eq!(head.cache_control(), Some("no-store"));
     assert_eq!(head.content_language(), Some("is"));
     assert_eq!(head.content_disposition(), Some("inline"));
-    let head = client.head_object().bucket(BUCKET).key("parts").send().await.unwrap();
+    let head = client
+        .head_object()
+        .bucket(BUCKET)
+        .key("parts")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(head.metadata().unwrap()["put-id"], "2");
     server.shutdown().await;
 }

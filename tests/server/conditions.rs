@@ -17,9 +17,15 @@ async fn of_racing_creators_exactly_one_wins() {
         let barrier = Arc::new(Barrier::new(8));
         let racers: Vec<_> = (0..8)
             .map(|racer| {
-                let (fixture, key, barrier) = (Arc::clone(&fixture), key.clone(), Arc::clone(&barrier));
+                let (fixture, key, barrier) =
+                    (Arc::clone(&fixture), key.clone(), Arc::clone(&barrier));
                 tokio::spawn(async move {
-                    let put = fixture.client.put_object().bucket(BUCKET).key(key).if_none_match("*");
+                    let put = fixture
+                        .client
+                        .put_object()
+                        .bucket(BUCKET)
+                        .key(key)
+                        .if_none_match("*");
                     let put = put.body(ByteStream::from(format!("racer {racer}").into_bytes()));
                     barrier.wait().await;
                     (racer, put.send().await)
@@ -34,7 +40,10 @@ async fn of_racing_creators_exactly_one_wins() {
             }
         }
         assert_eq!(winners.len(), 1, "round {round}");
-        assert_eq!(fixture.get(&key).await, format!("racer {}", winners[0]).into_bytes());
+        assert_eq!(
+            fixture.get(&key).await,
+            format!("racer {}", winners[0]).into_bytes()
+        );
     }
 }
 
@@ -46,9 +55,15 @@ async fn of_racing_updaters_of_one_version_exactly_one_wins() {
         let barrier = Arc::new(Barrier::new(6));
         let racers: Vec<_> = (0..6)
             .map(|racer| {
-                let (fixture, etag, barrier) = (Arc::clone(&fixture), etag.clone(), Arc::clone(&barrier));
+                let (fixture, etag, barrier) =
+                    (Arc::clone(&fixture), etag.clone(), Arc::clone(&barrier));
                 tokio::spawn(async move {
-                    let put = fixture.client.put_object().bucket(BUCKET).key("counter").if_match(etag);
+                    let put = fixture
+                        .client
+                        .put_object()
+                        .bucket(BUCKET)
+                        .key("counter")
+                        .if_match(etag);
                     // The same content from all: the ETag must tell the versions apart all the same.
                     let put = put.body(ByteStream::from_static(b"next"));
                     barrier.wait().await;
@@ -78,18 +93,46 @@ async fn of_racing_completions_and_puts_exactly_one_wins() {
         for racer in 0..6 {
             let (fixture, key, barrier) = (Arc::clone(&fixture), key.clone(), Arc::clone(&barrier));
             let id = fixture.begin(&key).await;
-            let etag = fixture.part(&key, &id, 1, format!("racer {racer}").into_bytes()).await;
+            let etag = fixture
+                .part(&key, &id, 1, format!("racer {racer}").into_bytes())
+                .await;
             racers.push(tokio::spawn(async move {
                 if racer == 0 {
                     barrier.wait().await;
                     let body = ByteStream::from(format!("racer {racer}").into_bytes());
-                    let put = fixture.client.put_object().bucket(BUCKET).key(key).if_none_match("*").body(body);
-                    return (racer, put.send().await.map(|_| ()).map_err(|error| refusal(Err::<(), _>(error))));
+                    let put = fixture
+                        .client
+                        .put_object()
+                        .bucket(BUCKET)
+                        .key(key)
+                        .if_none_match("*")
+                        .body(body);
+                    return (
+                        racer,
+                        put.send()
+                            .await
+                            .map(|_| ())
+                            .map_err(|error| refusal(Err::<(), _>(error))),
+                    );
                 }
-                let completion = fixture.client.complete_multipart_upload().bucket(BUCKET).key(key).upload_id(id);
-                let completion = completion.multipart_upload(completed(&[(1, etag)])).if_none_match("*");
+                let completion = fixture
+                    .client
+                    .complete_multipart_upload()
+                    .bucket(BUCKET)
+                    .key(key)
+                    .upload_id(id);
+                let completion = completion
+                    .multipart_upload(completed(&[(1, etag)]))
+                    .if_none_match("*");
                 barrier.wait().await;
-                (racer, completion.send().await.map(|_| ()).map_err(|error| refusal(Err::<(), _>(error))))
+                (
+                    racer,
+                    completion
+                        .send()
+                        .await
+                        .map(|_| ())
+                        .map_err(|error| refusal(Err::<(), _>(error))),
+                )
             }));
         }
         let mut winners = Vec::new();
@@ -100,7 +143,10 @@ async fn of_racing_completions_and_puts_exactly_one_wins() {
             }
         }
         assert_eq!(winners.len(), 1, "round {round}");
-        assert_eq!(fixture.get(&key).await, format!("racer {}", winners[0]).into_bytes());
+        assert_eq!(
+            fixture.get(&key).await,
+            format!("racer {}", winners[0]).into_bytes()
+        );
     }
 }
 
@@ -111,7 +157,12 @@ async fn an_upload_whose_completion_lost_can_be_completed_later() {
     let etag = fixture.part("key", &id, 1, b"upload".to_vec()).await;
     fixture.put("key", "put").await;
     let complete = || {
-        let complete = fixture.client.complete_multipart_upload().bucket(BUCKET).key("key").upload_id(&id);
+        let complete = fixture
+            .client
+            .complete_multipart_upload()
+            .bucket(BUCKET)
+            .key("key")
+            .upload_id(&id);
         complete.multipart_upload(completed(&[(1, etag.clone())]))
     };
     assert_eq!(refusal(complete().if_none_match("*").send().await).1, 412);
@@ -124,16 +175,32 @@ async fn an_upload_whose_completion_lost_can_be_completed_later() {
 async fn a_condition_on_a_version_that_is_gone_is_refused_as_s3_refuses_it() {
     let fixture = start().await;
     let put = |etag: &str| {
-        let put = fixture.client.put_object().bucket(BUCKET).key("key").if_match(etag.to_owned());
+        let put = fixture
+            .client
+            .put_object()
+            .bucket(BUCKET)
+            .key("key")
+            .if_match(etag.to_owned());
         put.body(ByteStream::from_static(b"x"))
     };
-    assert_eq!(refusal(put("\"0\"").send().await), ("NoSuchKey".to_owned(), 404));
+    assert_eq!(
+        refusal(put("\"0\"").send().await),
+        ("NoSuchKey".to_owned(), 404)
+    );
     let first = fixture.put("key", "1").await;
     let second = fixture.put("key", "1").await;
     assert_ne!(first, second, "an ETag names one write");
     assert_eq!(refusal(put(&first).send().await).1, 412);
     put(&second).send().await.unwrap();
-    let delete = |etag: String| fixture.client.delete_object().bucket(BUCKET).key("key").if_match(etag).send();
+    let delete = |etag: String| {
+        fixture
+            .client
+            .delete_object()
+            .bucket(BUCKET)
+            .key("key")
+            .if_match(etag)
+            .send()
+    };
     assert_eq!(refusal(delete(second).await).1, 412);
     assert_eq!(fixture.get("key").await, b"x");
 }
@@ -172,11 +239,27 @@ async fn a_get_sees_one_version_whole_while_it_is_overwritten_and_deleted() {
                     0 => {
                         let id = fixture.begin("key").await;
                         let parts = vec![(1, fixture.part("key", &id, 1, version(number)).await)];
-                        let complete = fixture.client.complete_multipart_upload().bucket(BUCKET).key("key");
-                        complete.upload_id(id).multipart_upload(completed(&parts)).send().await.unwrap();
+                        let complete = fixture
+                            .client
+                            .complete_multipart_upload()
+                            .bucket(BUCKET)
+                            .key("key");
+                        complete
+                            .upload_id(id)
+                            .multipart_upload(completed(&parts))
+                            .send()
+                            .await
+                            .unwrap();
                     }
                     3 => {
-                        fixture.client.delete_object().bucket(BUCKET).key("key").send().await.unwrap();
+                        fixture
+                            .client
+                            .delete_object()
+                            .bucket(BUCKET)
+                            .key("key")
+                            .send()
+                            .await
+                            .unwrap();
                         fixture.put("key", version(number)).await;
                     }
                     _ => {
@@ -188,13 +271,25 @@ async fn a_get_sees_one_version_whole_while_it_is_overwritten_and_deleted() {
     });
     let mut seen = HashSet::new();
     while seen.len() < 15 {
-        let Ok(got) = fixture.client.get_object().bucket(BUCKET).key("key").send().await else { continue };
+        let Ok(got) = fixture
+            .client
+            .get_object()
+            .bucket(BUCKET)
+            .key("key")
+            .send()
+            .await
+        else {
+            continue;
+        };
         let announced = got.content_length().unwrap() as usize;
         let body = got.body.collect().await.unwrap().to_vec();
         assert_eq!(body.len(), announced);
         let number = body[0];
         assert_eq!(body.len(), LEN + usize::from(number));
-        assert!(body.iter().all(|byte| *byte == number), "a mixture of versions");
+        assert!(
+            body.iter().all(|byte| *byte == number),
+            "a mixture of versions"
+        );
         seen.insert(number);
     }
     enough.store(true, Ordering::Relaxed);
@@ -212,7 +307,10 @@ async fn a_copy_has_conditions_on_both_ends() {
     };
     copy().copy_source_if_match(&etag).send().await.unwrap();
     assert_eq!(fixture.get("to").await, body);
-    assert_eq!(refusal(copy().copy_source_if_match("\"other\"").send().await).1, 412);
+    assert_eq!(
+        refusal(copy().copy_source_if_match("\"other\"").send().await).1,
+        412
+    );
     let create = copy().customize().mutate_request(|request| {
         request.headers_mut().insert("if-none-match", "*");
     });

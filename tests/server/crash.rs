@@ -44,7 +44,13 @@ async fn what_was_acknowledged_survives_being_killed_at_any_moment() {
                         0 => upload(&s3, &key, version).await,
                         _ => {
                             let body = ByteStream::from(body_of(version));
-                            s3.put_object().bucket(BUCKET).key(&key).body(body).send().await.is_ok()
+                            s3.put_object()
+                                .bucket(BUCKET)
+                                .key(&key)
+                                .body(body)
+                                .send()
+                                .await
+                                .is_ok()
                         }
                     };
                     if !acknowledged {
@@ -63,34 +69,73 @@ async fn what_was_acknowledged_survives_being_killed_at_any_moment() {
     let server = Server::start(config(dir.path())).await.unwrap();
     let s3 = client(&server.endpoint_url(), SECRET_KEY, None);
     check(&s3, &known).await;
-    assert!(versions.load(Ordering::Relaxed) > 50, "the writers got somewhere");
-    assert_eq!(std::fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+    assert!(
+        versions.load(Ordering::Relaxed) > 50,
+        "the writers got somewhere"
+    );
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("tmp")).unwrap().count(),
+        0
+    );
     server.shutdown().await;
 }
 
 async fn upload(s3: &aws_sdk_s3::Client, key: &str, version: u64) -> bool {
-    let Ok(begun) = s3.create_multipart_upload().bucket(BUCKET).key(key).send().await else { return false };
+    let Ok(begun) = s3
+        .create_multipart_upload()
+        .bucket(BUCKET)
+        .key(key)
+        .send()
+        .await
+    else {
+        return false;
+    };
     let id = begun.upload_id().unwrap();
-    let part = s3.upload_part().bucket(BUCKET).key(key).upload_id(id).part_number(1);
-    let Ok(part) = part.body(ByteStream::from(body_of(version))).send().await else { return false };
+    let part = s3
+        .upload_part()
+        .bucket(BUCKET)
+        .key(key)
+        .upload_id(id)
+        .part_number(1);
+    let Ok(part) = part.body(ByteStream::from(body_of(version))).send().await else {
+        return false;
+    };
     let parts = completed(&[(1, part.e_tag().unwrap().to_owned())]);
-    let complete = s3.complete_multipart_upload().bucket(BUCKET).key(key).upload_id(id).multipart_upload(parts);
+    let complete = s3
+        .complete_multipart_upload()
+        .bucket(BUCKET)
+        .key(key)
+        .upload_id(id)
+        .multipart_upload(parts);
     complete.send().await.is_ok()
 }
 
 /// Every key holds its last acknowledged version or the one in doubt; settles the doubt.
 async fn check(s3: &aws_sdk_s3::Client, known: &Known) {
-    let keys: Vec<_> = known.lock().iter().map(|(key, state)| (key.clone(), *state)).collect();
+    let keys: Vec<_> = known
+        .lock()
+        .iter()
+        .map(|(key, state)| (key.clone(), *state))
+        .collect();
     for (key, (acknowledged, in_doubt)) in keys {
         let found = match s3.get_object().bucket(BUCKET).key(&key).send().await {
             Ok(got) => {
                 let body = got.body.collect().await.unwrap().to_vec();
-                let version = [acknowledged, in_doubt].into_iter().flatten().find(|it| body_of(*it) == body);
-                assert!(version.is_some(), "{key} holds neither {acknowledged:?} nor {in_doubt:?}");
+                let version = [acknowledged, in_doubt]
+                    .into_iter()
+                    .flatten()
+                    .find(|it| body_of(*it) == body);
+                assert!(
+                    version.is_some(),
+                    "{key} holds neither {acknowledged:?} nor {in_doubt:?}"
+                );
                 version
             }
             Err(_) => {
-                assert_eq!(acknowledged, None, "{key} was acknowledged and is not there");
+                assert_eq!(
+                    acknowledged, None,
+                    "{key} was acknowledged and is not there"
+                );
                 None
             }
         };

@@ -24,7 +24,12 @@ async fn many_large_bodies_at_once_stay_within_96_mib() {
         put.unwrap();
     }
     // Readers that take a little and then stop reading, all at once.
-    let gets = (0..32).map(|number| s3.get_object().bucket(BUCKET).key(format!("{}", number % 8)).send());
+    let gets = (0..32).map(|number| {
+        s3.get_object()
+            .bucket(BUCKET)
+            .key(format!("{}", number % 8))
+            .send()
+    });
     let mut readers = Vec::new();
     for got in futures::future::join_all(gets).await {
         let mut got = got.unwrap().body;
@@ -38,5 +43,8 @@ async fn many_large_bodies_at_once_stay_within_96_mib() {
     }
     let peak = server.peak_rss_bytes() / MIB as u64;
     println!("peak RSS {peak} MiB");
-    assert!(peak < 96, "{peak} MiB for 8 uploads of 32 MiB and 32 readers");
+    assert!(
+        peak < 96,
+        "{peak} MiB for 8 uploads of 32 MiB and 32 readers"
+    );
 }

@@ -15,7 +15,9 @@ const CHILD_DIR: &str = "STRONGROOM_TEST_SERVE_DIR";
 /// Not a test of its own: a server in a process of its own, for the tests that kill or measure it.
 #[tokio::test(flavor = "multi_thread")]
 async fn served_until_killed() {
-    let Some(root) = std::env::var_os(CHILD_DIR) else { return };
+    let Some(root) = std::env::var_os(CHILD_DIR) else {
+        return;
+    };
     let mut config = config(root.as_ref());
     config.sync = SyncPolicy::Always;
     let server = Server::start(config).await.unwrap();
@@ -35,7 +37,10 @@ impl ServerProcess {
     /// The most memory it ever had, in bytes.
     pub fn peak_rss_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 }
@@ -50,7 +55,12 @@ impl Drop for ServerProcess {
 /// Starts it; returns it with its endpoint's URL.
 pub fn spawn(root: &Path) -> (ServerProcess, String) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "process::served_until_killed", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "process::served_until_killed",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(CHILD_DIR, root)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -59,7 +69,10 @@ pub fn spawn(root: &Path) -> (ServerProcess, String) {
         .unwrap();
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     loop {
-        let line = lines.next().expect("the server says where it listens").unwrap();
+        let line = lines
+            .next()
+            .expect("the server says where it listens")
+            .unwrap();
         if let Some(url) = line.strip_prefix("listening at ") {
             return (child, url.to_owned());
         }

@@ -23,13 +23,24 @@ async fn large_signed(name: &str, fixture: &Fixture, sign: bool) {
     for _ in 0..ROUNDS {
         let put = fixture.client.put_object().bucket(BUCKET).key("key");
         let put = put.body(ByteStream::from(body.clone())).customize();
-        let put = if sign { put } else { put.disable_payload_signing() };
+        let put = if sign {
+            put
+        } else {
+            put.disable_payload_signing()
+        };
         put.send().await.unwrap();
     }
     let put = rate(begin);
     let begin = Instant::now();
     for _ in 0..ROUNDS {
-        let mut got = fixture.client.get_object().bucket(BUCKET).key("key").send().await.unwrap();
+        let mut got = fixture
+            .client
+            .get_object()
+            .bucket(BUCKET)
+            .key("key")
+            .send()
+            .await
+            .unwrap();
         let mut len = 0;
         while let Some(piece) = got.body.next().await {
             len += piece.unwrap().len();
@@ -55,7 +66,10 @@ async fn large_bodies_move_faster_than_20_mb_a_second() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn small_requests_take_no_delayed_acknowledgement() {
-    for (name, sync) in [("synced", SyncPolicy::Always), ("not synced", SyncPolicy::Never)] {
+    for (name, sync) in [
+        ("synced", SyncPolicy::Always),
+        ("not synced", SyncPolicy::Never),
+    ] {
         let fixture = start_with(|config| config.sync = sync).await;
         fixture.put("key", vec![7; 4096]).await;
         const COUNT: u32 = 200;
@@ -68,7 +82,10 @@ async fn small_requests_take_no_delayed_acknowledgement() {
         for _ in 0..COUNT {
             fixture.put("key", vec![7; 4096]).await;
         }
-        println!("{name}: 4 KiB GET {get:?}, PUT {:?}", begin.elapsed() / COUNT);
+        println!(
+            "{name}: 4 KiB GET {get:?}, PUT {:?}",
+            begin.elapsed() / COUNT
+        );
         assert!(get.as_millis() < 30, "{get:?}");
     }
 }

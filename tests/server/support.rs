@@ -43,23 +43,38 @@ pub async fn start_with(change: impl FnOnce(&mut ServerConfig)) -> Fixture {
     let client = client(&server.endpoint_url(), SECRET_KEY, None);
     client.create_bucket().bucket(BUCKET).send().await.unwrap();
     server.reset_stats();
-    Fixture { server, client, dir }
+    Fixture {
+        server,
+        client,
+        dir,
+    }
 }
 
 /// A server over TLS, with a certificate for loopback that only its clients trust.
 pub async fn start_tls() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let files = TlsFiles { cert: dir.path().join("cert.pem"), key: dir.path().join("key.pem") };
+    let files = TlsFiles {
+        cert: dir.path().join("cert.pem"),
+        key: dir.path().join("key.pem"),
+    };
     std::fs::write(&files.cert, made.cert.pem()).unwrap();
     std::fs::write(&files.key, made.signing_key.serialize_pem()).unwrap();
     let mut config = config(&dir.path().join("s3"));
     config.tls = Some(files);
     let server = Server::start(config).await.unwrap();
-    let client = client(&server.endpoint_url(), SECRET_KEY, Some(made.cert.pem().as_bytes()));
+    let client = client(
+        &server.endpoint_url(),
+        SECRET_KEY,
+        Some(made.cert.pem().as_bytes()),
+    );
     client.create_bucket().bucket(BUCKET).send().await.unwrap();
     server.reset_stats();
-    Fixture { server, client, dir }
+    Fixture {
+        server,
+        client,
+        dir,
+    }
 }
 
 /// A client that does not retry, so that each answer is seen.
@@ -73,7 +88,10 @@ pub fn client(endpoint: &str, secret_key: &str, ca: Option<&[u8]>) -> Client {
         .retry_config(RetryConfig::disabled());
     if let Some(ca) = ca {
         let trust = TrustStore::empty().with_pem_certificate(ca);
-        let tls = TlsContext::builder().with_trust_store(trust).build().unwrap();
+        let tls = TlsContext::builder()
+            .with_trust_store(trust)
+            .build()
+            .unwrap();
         let http = aws_smithy_http_client::Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
             .tls_context(tls)
@@ -86,27 +104,63 @@ pub fn client(endpoint: &str, secret_key: &str, ca: Option<&[u8]>) -> Client {
 impl Fixture {
     pub async fn put(&self, key: &str, body: impl Into<Vec<u8>>) -> String {
         let body = ByteStream::from(body.into());
-        let put = self.client.put_object().bucket(BUCKET).key(key).body(body).send().await.unwrap();
+        let put = self
+            .client
+            .put_object()
+            .bucket(BUCKET)
+            .key(key)
+            .body(body)
+            .send()
+            .await
+            .unwrap();
         put.e_tag().unwrap().to_owned()
     }
 
     pub async fn get(&self, key: &str) -> Vec<u8> {
-        let got = self.client.get_object().bucket(BUCKET).key(key).send().await.unwrap();
+        let got = self
+            .client
+            .get_object()
+            .bucket(BUCKET)
+            .key(key)
+            .send()
+            .await
+            .unwrap();
         got.body.collect().await.unwrap().to_vec()
     }
 
     pub async fn get_range(&self, key: &str, range: &str) -> Vec<u8> {
-        let got = self.client.get_object().bucket(BUCKET).key(key).range(range).send().await.unwrap();
+        let got = self
+            .client
+            .get_object()
+            .bucket(BUCKET)
+            .key(key)
+            .range(range)
+            .send()
+            .await
+            .unwrap();
         got.body.collect().await.unwrap().to_vec()
     }
 
     pub async fn begin(&self, key: &str) -> String {
-        let upload = self.client.create_multipart_upload().bucket(BUCKET).key(key).send().await.unwrap();
+        let upload = self
+            .client
+            .create_multipart_upload()
+            .bucket(BUCKET)
+            .key(key)
+            .send()
+            .await
+            .unwrap();
         upload.upload_id().unwrap().to_owned()
     }
 
     pub async fn part(&self, key: &str, id: &str, number: i32, body: Vec<u8>) -> String {
-        let part = self.client.upload_part().bucket(BUCKET).key(key).upload_id(id).part_number(number);
+        let part = self
+            .client
+            .upload_part()
+            .bucket(BUCKET)
+            .key(key)
+            .upload_id(id)
+            .part_number(number);
         let part = part.body(ByteStream::from(body)).send().await.unwrap();
         part.e_tag().unwrap().to_owned()
     }
@@ -126,8 +180,15 @@ impl Fixture {
 /// The parts of a completion.
 pub fn completed(parts: &[(i32, String)]) -> aws_sdk_s3::types::CompletedMultipartUpload {
     use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
-    let parts = parts.iter().map(|(number, etag)| CompletedPart::builder().part_number(*number).e_tag(etag).build());
-    CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build()
+    let parts = parts.iter().map(|(number, etag)| {
+        CompletedPart::builder()
+            .part_number(*number)
+            .e_tag(etag)
+            .build()
+    });
+    CompletedMultipartUpload::builder()
+        .set_parts(Some(parts.collect()))
+        .build()
 }
 
 /// S3's code and the HTTP status of a refused request.
@@ -136,7 +197,9 @@ where
     E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
 {
     let error = result.expect_err("a refusal");
-    let status = error.raw_response().map_or(0, |response| response.status().as_u16());
+    let status = error
+        .raw_response()
+        .map_or(0, |response| response.status().as_u16());
     (error.code().unwrap_or_default().to_owned(), status)
 }
 

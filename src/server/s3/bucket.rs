@@ -15,27 +15,52 @@ pub(super) fn list(operations: &Operations) -> S3Result<ListBucketsOutput> {
         creation_date: Some(created.into()),
         bucket_region: None,
     });
-    let owner = Owner { id: Some("strongroom".to_owned()), display_name: None };
-    Ok(ListBucketsOutput { buckets: Some(buckets.collect()), owner: Some(owner), ..Default::default() })
+    let owner = Owner {
+        id: Some("strongroom".to_owned()),
+        display_name: None,
+    };
+    Ok(ListBucketsOutput {
+        buckets: Some(buckets.collect()),
+        owner: Some(owner),
+        ..Default::default()
+    })
 }
 
-pub(super) async fn create(operations: &Operations, input: CreateBucketInput) -> S3Result<CreateBucketOutput> {
+pub(super) async fn create(
+    operations: &Operations,
+    input: CreateBucketInput,
+) -> S3Result<CreateBucketOutput> {
     let location = format!("/{}", input.bucket);
-    operations.blocking(move |storage| Ok(storage.create_bucket(&input.bucket)?)).await?;
-    Ok(CreateBucketOutput { location: Some(location) })
+    operations
+        .blocking(move |storage| Ok(storage.create_bucket(&input.bucket)?))
+        .await?;
+    Ok(CreateBucketOutput {
+        location: Some(location),
+    })
 }
 
-pub(super) async fn delete(operations: &Operations, input: DeleteBucketInput) -> S3Result<DeleteBucketOutput> {
-    operations.blocking(move |storage| Ok(storage.delete_bucket(&input.bucket)?)).await?;
+pub(super) async fn delete(
+    operations: &Operations,
+    input: DeleteBucketInput,
+) -> S3Result<DeleteBucketOutput> {
+    operations
+        .blocking(move |storage| Ok(storage.delete_bucket(&input.bucket)?))
+        .await?;
     Ok(DeleteBucketOutput::default())
 }
 
 pub(super) fn head(operations: &Operations, input: &HeadBucketInput) -> S3Result<HeadBucketOutput> {
     operations.storage.head_bucket(&input.bucket)?;
-    Ok(HeadBucketOutput { bucket_region: Some(REGION.to_owned()), ..Default::default() })
+    Ok(HeadBucketOutput {
+        bucket_region: Some(REGION.to_owned()),
+        ..Default::default()
+    })
 }
 
-pub(super) fn location(operations: &Operations, input: &GetBucketLocationInput) -> S3Result<GetBucketLocationOutput> {
+pub(super) fn location(
+    operations: &Operations,
+    input: &GetBucketLocationInput,
+) -> S3Result<GetBucketLocationOutput> {
     operations.storage.head_bucket(&input.bucket)?;
     // An empty constraint is how S3 says us-east-1.
     Ok(GetBucketLocationOutput::default())

@@ -24,7 +24,9 @@ impl ReadConditions {
         };
         match (&self.if_match, &self.if_unmodified_since) {
             (Some(condition), _) if !names(condition) => return Err(s3_error!(PreconditionFailed)),
-            (None, Some(time)) if modified_after(object, time) => return Err(s3_error!(PreconditionFailed)),
+            (None, Some(time)) if modified_after(object, time) => {
+                return Err(s3_error!(PreconditionFailed));
+            }
             _ => {}
         }
         match (&self.if_none_match, &self.if_modified_since) {
@@ -38,5 +40,8 @@ impl ReadConditions {
 /// In whole seconds, as the header has no more.
 fn modified_after(object: &ObjectRecord, time: &Timestamp) -> bool {
     let time = SystemTime::from(time::OffsetDateTime::from(time.clone()));
-    object.modified.duration_since(time).is_ok_and(|since| since >= Duration::from_secs(1))
+    object
+        .modified
+        .duration_since(time)
+        .is_ok_and(|since| since >= Duration::from_secs(1))
 }

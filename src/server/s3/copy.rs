@@ -6,18 +6,27 @@ use hyper::HeaderMap;
 use s3s::dto::*;
 use s3s::{S3Request, S3Result, s3_error};
 
+use super::Operations;
 use super::conditions::ReadConditions;
 use super::wire::{self, checksums_out, headers_in};
-use super::Operations;
 use crate::server::storage::{Checksums, Conditions, Reader, Storage, TempFile};
 
-pub(super) async fn object(operations: &Operations, req: S3Request<CopyObjectInput>) -> S3Result<CopyObjectOutput> {
+pub(super) async fn object(
+    operations: &Operations,
+    req: S3Request<CopyObjectInput>,
+) -> S3Result<CopyObjectOutput> {
     let mut input = req.input;
-    let replaces = input.metadata_directive.as_ref().is_some_and(|it| it.as_str() == MetadataDirective::REPLACE);
+    let replaces = input
+        .metadata_directive
+        .as_ref()
+        .is_some_and(|it| it.as_str() == MetadataDirective::REPLACE);
     let headers = headers_in!(input);
     let source = source(&input.copy_source)?;
     if !replaces && source == (input.bucket.clone(), input.key.clone()) {
-        return Err(s3_error!(InvalidRequest, "A copy onto itself must replace the metadata."));
+        return Err(s3_error!(
+            InvalidRequest,
+            "A copy onto itself must replace the metadata."
+        ));
     }
     let read_conditions = ReadConditions {
         if_match: input.copy_source_if_match.take(),
@@ -30,13 +39,27 @@ pub(super) async fn object(operations: &Operations, req: S3Request<CopyObjectInp
         .blocking(move |storage| {
             let reader = open_source(storage, &source, read_conditions)?;
             let from = &reader.object().record;
-            let headers = if replaces { headers } else { from.headers.clone() };
+            let headers = if replaces {
+                headers
+            } else {
+                from.headers.clone()
+            };
             // A checksum of parts' checksums does not hold for a copy in one piece.
-            let checksums =
-                if from.checksums.composite { Checksums::default() } else { from.checksums.clone() };
+            let checksums = if from.checksums.composite {
+                Checksums::default()
+            } else {
+                from.checksums.clone()
+            };
             let size = reader.remaining();
             let temp = copy_rest(storage, reader)?;
-            Ok(storage.put_object(&input.bucket, &input.key, (temp, size), headers, checksums, &conditions)?)
+            Ok(storage.put_object(
+                &input.bucket,
+                &input.key,
+                (temp, size),
+                headers,
+                checksums,
+                &conditions,
+            )?)
         })
         .await?;
     let mut result = CopyObjectResult {
@@ -46,14 +69,25 @@ pub(super) async fn object(operations: &Operations, req: S3Request<CopyObjectInp
         ..Default::default()
     };
     checksums_out!(result, record.checksums);
-    Ok(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() })
+    Ok(CopyObjectOutput {
+        copy_object_result: Some(result),
+        ..Default::default()
+    })
 }
 
-pub(super) async fn part(operations: &Operations, input: UploadPartCopyInput) -> S3Result<UploadPartCopyOutput> {
+pub(super) async fn part(
+    operations: &Operations,
+    input: UploadPartCopyInput,
+) -> S3Result<UploadPartCopyOutput> {
     let source = source(&input.copy_source)?;
     let number = super::multipart::part_number(input.part_number)?;
-    let range = input.copy_source_range.as_deref().map(Range::parse).transpose();
-    let range = range.map_err(|_| s3_error!(InvalidArgument, "x-amz-copy-source-range is not a range."))?;
+    let range = input
+        .copy_source_range
+        .as_deref()
+        .map(Range::parse)
+        .transpose();
+    let range =
+        range.map_err(|_| s3_error!(InvalidArgument, "x-amz-copy-source-range is not a range."))?;
     let read_conditions = ReadConditions {
         if_match: input.copy_source_if_match,
         if_none_match: input.copy_source_if_none_match,
@@ -65,7 +99,9 @@ pub(super) async fn part(operations: &Operations, input: UploadPartCopyInput) ->
             storage.head_upload(&input.bucket, &input.key, &input.upload_id)?;
             let mut reader = open_source(storage, &source, read_conditions)?;
             if let Some(range) = range {
-                let span = range.check(reader.remaining()).map_err(|_| s3_error!(InvalidRange))?;
+                let span = range
+                    .check(reader.remaining())
+                    .map_err(|_| s3_error!(InvalidRange))?;
                 reader.seek(span.start, span.end);
             }
             let size = reader.remaining();
@@ -79,20 +115,36 @@ pub(super) async fn part(operations: &Operations, input: UploadPartCopyInput) ->
         last_modified: Some(record.modified.into()),
         ..Default::default()
     };
-    Ok(UploadPartCopyOutput { copy_part_result: Some(result), ..Default::default() })
+    Ok(UploadPartCopyOutput {
+        copy_part_result: Some(result),
+        ..Default::default()
+    })
 }
 
 fn source(source: &CopySource) -> S3Result<(String, String)> {
     match source {
-        CopySource::Bucket { bucket, key, version_id: None } => Ok((bucket.to_string(), key.to_string())),
+        CopySource::Bucket {
+            bucket,
+            key,
+            version_id: None,
+        } => Ok((bucket.to_string(), key.to_string())),
         CopySource::Bucket { .. } => Err(s3_error!(NotImplemented, "There are no versions here.")),
-        _ => Err(s3_error!(NotImplemented, "Only buckets can be copied from.")),
+        _ => Err(s3_error!(
+            NotImplemented,
+            "Only buckets can be copied from."
+        )),
     }
 }
 
-fn open_source(storage: &Storage, source: &(String, String), conditions: ReadConditions) -> S3Result<Reader> {
+fn open_source(
+    storage: &Storage,
+    source: &(String, String),
+    conditions: ReadConditions,
+) -> S3Result<Reader> {
     let reader = storage.open_object(&source.0, &source.1)?;
-    conditions.check(&reader.object().record).map_err(|_| s3_error!(PreconditionFailed))?;
+    conditions
+        .check(&reader.object().record)
+        .map_err(|_| s3_error!(PreconditionFailed))?;
     Ok(reader)
 }
 
@@ -108,9 +160,16 @@ fn copy_rest(storage: &Arc<Storage>, mut reader: Reader) -> S3Result<TempFile> {
 /// The conditions on the copy's target, which the protocol layer does not parse for this operation.
 fn target_conditions(headers: &HeaderMap) -> S3Result<Conditions> {
     let condition = |name: &str| {
-        let parse = |value: &hyper::header::HeaderValue| ETagCondition::parse_http_header(value.as_bytes());
+        let parse =
+            |value: &hyper::header::HeaderValue| ETagCondition::parse_http_header(value.as_bytes());
         let parsed = headers.get(name).map(parse).transpose();
-        parsed.map_err(|_| s3_error!(InvalidArgument, "{name} is not an ETag.")).map(|it| it.map(wire::expectation))
+        parsed
+            .map_err(|_| s3_error!(InvalidArgument, "{name} is not an ETag."))
+            .map(|it| it.map(wire::expectation))
     };
-    Ok(Conditions { if_match: condition("if-match")?, if_none_match: condition("if-none-match")?, if_size: None })
+    Ok(Conditions {
+        if_match: condition("if-match")?,
+        if_none_match: condition("if-none-match")?,
+        if_size: None,
+    })
 }

@@ -13,13 +13,19 @@ use s3s::stream::{ByteStream, RemainingLength};
 use s3s::{S3Response, S3Result, s3_error};
 use tokio::task::JoinHandle;
 
+use super::Operations;
 use super::conditions::ReadConditions;
 use super::wire::{self, checksums_out};
-use super::Operations;
 use crate::server::storage::{ObjectRecord, Reader};
 
-pub(super) async fn get(operations: &Operations, mut input: GetObjectInput) -> S3Result<S3Response<GetObjectOutput>> {
-    let (bucket, key) = (std::mem::take(&mut input.bucket), std::mem::take(&mut input.key));
+pub(super) async fn get(
+    operations: &Operations,
+    mut input: GetObjectInput,
+) -> S3Result<S3Response<GetObjectOutput>> {
+    let (bucket, key) = (
+        std::mem::take(&mut input.bucket),
+        std::mem::take(&mut input.key),
+    );
     let conditions = ReadConditions {
         if_match: input.if_match.take(),
         if_none_match: input.if_none_match.take(),
@@ -35,7 +41,9 @@ pub(super) async fn get(operations: &Operations, mut input: GetObjectInput) -> S
             let span = span(record, range, part_number)?;
             let whole = span.clone().unwrap_or(0..record.size);
             reader.seek(whole.start, whole.end);
-            let first = reader.read_next().map_err(|error| s3_error!(error, InternalError))?;
+            let first = reader
+                .read_next()
+                .map_err(|error| s3_error!(error, InternalError))?;
             Ok((reader, first, span))
         })
         .await?;
@@ -66,7 +74,10 @@ pub(super) async fn get(operations: &Operations, mut input: GetObjectInput) -> S
     Ok(S3Response::new(output))
 }
 
-pub(super) fn head(operations: &Operations, input: HeadObjectInput) -> S3Result<S3Response<HeadObjectOutput>> {
+pub(super) fn head(
+    operations: &Operations,
+    input: HeadObjectInput,
+) -> S3Result<S3Response<HeadObjectOutput>> {
     let object = operations.storage.head_object(&input.bucket, &input.key)?;
     let record = &object.record;
     let conditions = ReadConditions {
@@ -77,7 +88,9 @@ pub(super) fn head(operations: &Operations, input: HeadObjectInput) -> S3Result<
     };
     conditions.check(record)?;
     let span = span(record, input.range, input.part_number)?;
-    let length = span.as_ref().map_or(record.size, |span| span.end - span.start);
+    let length = span
+        .as_ref()
+        .map_or(record.size, |span| span.end - span.start);
     let headers = &record.headers;
     let mut output = HeadObjectOutput {
         accept_ranges: Some("bytes".to_owned()),
@@ -107,12 +120,21 @@ pub(super) fn head(operations: &Operations, input: HeadObjectInput) -> S3Result<
 }
 
 /// The part of the object that is asked for; `None` is the whole, with status 200.
-fn span(record: &ObjectRecord, range: Option<Range>, part_number: Option<PartNumber>) -> S3Result<Option<Span<u64>>> {
+fn span(
+    record: &ObjectRecord,
+    range: Option<Range>,
+    part_number: Option<PartNumber>,
+) -> S3Result<Option<Span<u64>>> {
     match (range, part_number) {
         (None, None) => Ok(None),
-        (Some(_), Some(_)) => Err(s3_error!(InvalidRequest, "A range and a part number exclude each other.")),
+        (Some(_), Some(_)) => Err(s3_error!(
+            InvalidRequest,
+            "A range and a part number exclude each other."
+        )),
         (Some(range), None) => {
-            let span = range.check(record.size).map_err(|_| s3_error!(InvalidRange))?;
+            let span = range
+                .check(record.size)
+                .map_err(|_| s3_error!(InvalidRange))?;
             if span.is_empty() {
                 // The last n bytes of nothing.
                 return Err(s3_error!(InvalidRange));
@@ -125,7 +147,11 @@ fn span(record: &ObjectRecord, range: Option<Range>, part_number: Option<PartNum
 
 fn part_span(record: &ObjectRecord, number: PartNumber) -> S3Result<Span<u64>> {
     let Some(upload) = &record.upload else {
-        return if number == 1 { Ok(0..record.size) } else { Err(s3_error!(InvalidRange)) };
+        return if number == 1 {
+            Ok(0..record.size)
+        } else {
+            Err(s3_error!(InvalidRange))
+        };
     };
     let mut begin = 0;
     for part in &upload.parts {
@@ -138,11 +164,19 @@ fn part_span(record: &ObjectRecord, number: PartNumber) -> S3Result<Span<u64>> {
 }
 
 fn content_range(span: &Span<u64>, size: u64) -> String {
-    format!("bytes {}-{}/{}", span.start, span.end.saturating_sub(1), size)
+    format!(
+        "bytes {}-{}/{}",
+        span.start,
+        span.end.saturating_sub(1),
+        size
+    )
 }
 
 fn parts_count(record: &ObjectRecord) -> Option<i32> {
-    record.upload.as_ref().and_then(|upload| i32::try_from(upload.parts.len()).ok())
+    record
+        .upload
+        .as_ref()
+        .and_then(|upload| i32::try_from(upload.parts.len()).ok())
 }
 
 fn default_content_type() -> Option<String> {
@@ -167,7 +201,12 @@ struct ObjectStream {
 impl ObjectStream {
     fn new(reader: Reader, first: Bytes) -> Self {
         let remaining = first.len() as u64 + reader.remaining();
-        Self { ready: Some(first), reader: Some(reader), reading: None, remaining }
+        Self {
+            ready: Some(first),
+            reader: Some(reader),
+            reading: None,
+            remaining,
+        }
     }
 
     /// Begins to read the next piece, if there is one.
@@ -183,7 +222,11 @@ impl ObjectStream {
 
     fn pass(&mut self, bytes: Bytes) -> Poll<Option<<Self as Stream>::Item>> {
         self.remaining -= bytes.len() as u64;
-        Poll::Ready(if bytes.is_empty() { None } else { Some(Ok(bytes)) })
+        Poll::Ready(if bytes.is_empty() {
+            None
+        } else {
+            Some(Ok(bytes))
+        })
     }
 }
 
@@ -198,7 +241,9 @@ impl Stream for ObjectStream {
             }
             return this.pass(first);
         }
-        let Some(reading) = &mut this.reading else { return Poll::Ready(None) };
+        let Some(reading) = &mut this.reading else {
+            return Poll::Ready(None);
+        };
         let done = ready!(Pin::new(reading).poll(cx));
         this.reading = None;
         let (reader, bytes) = done??;

@@ -56,20 +56,47 @@ impl Announced {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let length = text("x-amz-decoded-content-length").or_else(|| text("content-length"));
         let length = length
-            .map(|length| length.parse().map_err(|_| s3_error!(InvalidRequest, "A length is not a number.")))
+            .map(|length| {
+                length
+                    .parse()
+                    .map_err(|_| s3_error!(InvalidRequest, "A length is not a number."))
+            })
             .transpose()?;
         if length.is_some_and(|length| length > MAX_BODY_BYTES) {
             return Err(s3_error!(EntityTooLarge));
         }
         let md5 = md5
-            .map(|md5| BASE64.decode(md5.as_bytes()).ok().filter(|md5| md5.len() == 16))
-            .map(|md5| md5.ok_or_else(|| s3_error!(InvalidDigest, "Content-MD5 is not 16 bytes in base64.")))
+            .map(|md5| {
+                BASE64
+                    .decode(md5.as_bytes())
+                    .ok()
+                    .filter(|md5| md5.len() == 16)
+            })
+            .map(|md5| {
+                md5.ok_or_else(|| {
+                    s3_error!(InvalidDigest, "Content-MD5 is not 16 bytes in base64.")
+                })
+            })
             .transpose()?;
-        let trailing = text("x-amz-trailer").unwrap_or_default().split(',').filter_map(|name| {
-            Algorithm::from_name(name.trim().to_ascii_lowercase().strip_prefix("x-amz-checksum-")?)
-        });
+        let trailing = text("x-amz-trailer")
+            .unwrap_or_default()
+            .split(',')
+            .filter_map(|name| {
+                Algorithm::from_name(
+                    name.trim()
+                        .to_ascii_lowercase()
+                        .strip_prefix("x-amz-checksum-")?,
+                )
+            });
         let trailing = trailing.collect();
-        Ok(Self { length, md5, checksums, trailing, trailers, context })
+        Ok(Self {
+            length,
+            md5,
+            checksums,
+            trailing,
+            trailers,
+            context,
+        })
     }
 }
 
@@ -123,7 +150,9 @@ pub(super) async fn receive(
     body: Option<StreamingBlob>,
     announced: Announced,
 ) -> S3Result<Received> {
-    let wanted = |algorithm| announced.checksums.get(algorithm).is_some() || announced.trailing.contains(&algorithm);
+    let wanted = |algorithm| {
+        announced.checksums.get(algorithm).is_some() || announced.trailing.contains(&algorithm)
+    };
     let sink = Sink {
         storage: Arc::clone(storage),
         temp: None,
@@ -137,7 +166,10 @@ pub(super) async fn receive(
         md5: announced.md5.is_some().then(Md5::new),
         size: 0,
     };
-    let mut writer = Writer { idle: Some(sink), busy: None };
+    let mut writer = Writer {
+        idle: Some(sink),
+        busy: None,
+    };
     let (mut batch, mut batch_bytes, mut total) = (Vec::new(), 0, 0u64);
     if let Some(mut body) = body {
         loop {
@@ -158,16 +190,26 @@ pub(super) async fn receive(
             batch_bytes += piece.len();
             batch.push(piece);
             if batch_bytes >= BATCH_BYTES || batch.len() >= BATCH_PIECES {
-                writer.write(std::mem::take(&mut batch)).await.map_err(storage_error)?;
+                writer
+                    .write(std::mem::take(&mut batch))
+                    .await
+                    .map_err(storage_error)?;
                 batch_bytes = 0;
             }
         }
     }
     if announced.length.is_some_and(|length| length != total) {
-        return Err(s3_error!(IncompleteBody, "The body is shorter than announced."));
+        return Err(s3_error!(
+            IncompleteBody,
+            "The body is shorter than announced."
+        ));
     }
     let sink = writer.settle().await.map_err(storage_error)?;
-    Ok(Received { sink, rest: batch, announced })
+    Ok(Received {
+        sink,
+        rest: batch,
+        announced,
+    })
 }
 
 /// The sink, at rest or with one batch on its way: the next one is received meanwhile.
@@ -181,7 +223,9 @@ impl Writer {
         if let Some(busy) = self.busy.take() {
             return busy.await.map_err(io::Error::other)?;
         }
-        self.idle.take().ok_or_else(|| io::Error::other("a write failed before"))
+        self.idle
+            .take()
+            .ok_or_else(|| io::Error::other("a write failed before"))
     }
 
     async fn write(&mut self, batch: Vec<Bytes>) -> io::Result<()> {
@@ -206,21 +250,33 @@ impl Received {
         if let (Some(md5), Some(expected)) = (self.sink.md5, &self.announced.md5)
             && md5.finalize().as_ref() != expected.as_slice()
         {
-            return Err(s3_error!(BadDigest, "The body does not have the Content-MD5 given."));
+            return Err(s3_error!(
+                BadDigest,
+                "The body does not have the Content-MD5 given."
+            ));
         }
         let actual = checksums_of(self.sink.hasher.finalize());
         for algorithm in Algorithm::ALL {
-            let Some(actual) = actual.get(algorithm) else { continue };
+            let Some(actual) = actual.get(algorithm) else {
+                continue;
+            };
             let expected = match self.announced.checksums.get(algorithm) {
                 Some(header) => header.to_owned(),
                 None => self.announced.trailer(algorithm)?,
             };
             if actual != expected {
                 let name = algorithm.name();
-                return Err(s3_error!(BadDigest, "The body does not have the {name} checksum given."));
+                return Err(s3_error!(
+                    BadDigest,
+                    "The body does not have the {name} checksum given."
+                ));
             }
         }
-        let temp = self.sink.temp.take().ok_or_else(|| s3_error!(InternalError))?;
+        let temp = self
+            .sink
+            .temp
+            .take()
+            .ok_or_else(|| s3_error!(InternalError))?;
         Ok((temp, self.sink.size, actual))
     }
 }
@@ -231,7 +287,12 @@ impl Announced {
         let value = self.trailers.as_ref().and_then(|trailers| {
             trailers.read(|trailers| trailers.get(&name)?.to_str().ok().map(str::to_owned))
         });
-        value.flatten().ok_or_else(|| s3_error!(InvalidRequest, "The trailer {name} was announced but did not come."))
+        value.flatten().ok_or_else(|| {
+            s3_error!(
+                InvalidRequest,
+                "The trailer {name} was announced but did not come."
+            )
+        })
     }
 }
 
@@ -256,10 +317,17 @@ fn storage_error(error: io::Error) -> S3Error {
 fn body_error(error: &(dyn std::error::Error + 'static)) -> S3Error {
     let text = error.to_string();
     if text.contains("Sha256Mismatch") {
-        s3_error!(BadDigest, "The body does not have the x-amz-content-sha256 given.")
+        s3_error!(
+            BadDigest,
+            "The body does not have the x-amz-content-sha256 given."
+        )
     } else if text.contains("SignatureMismatch") {
-        s3_error!(SignatureDoesNotMatch, "A chunk of the body does not have the signature given.")
-    } else if text.contains("FormatError") || text.contains("TooLarge") || text.contains("TooMany") {
+        s3_error!(
+            SignatureDoesNotMatch,
+            "A chunk of the body does not have the signature given."
+        )
+    } else if text.contains("FormatError") || text.contains("TooLarge") || text.contains("TooMany")
+    {
         s3_error!(InvalidRequest, "The body is not well-formed aws-chunked.")
     } else if text.contains("over the limit") {
         s3_error!(InvalidRequest, "{text}")

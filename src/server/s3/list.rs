@@ -7,7 +7,10 @@ use s3s::{S3Result, s3_error};
 use super::{Operations, page_size, wire};
 use crate::server::storage::{Listing, ListingQuery};
 
-pub(super) fn v2(operations: &Operations, input: ListObjectsV2Input) -> S3Result<ListObjectsV2Output> {
+pub(super) fn v2(
+    operations: &Operations,
+    input: ListObjectsV2Input,
+) -> S3Result<ListObjectsV2Output> {
     let max = page_size(input.max_keys)?;
     let after = match &input.continuation_token {
         Some(token) => decode_token(token)?,
@@ -21,7 +24,10 @@ pub(super) fn v2(operations: &Operations, input: ListObjectsV2Input) -> S3Result
     };
     let listing = operations.storage.list_objects(&input.bucket, &query)?;
     let encode = Encoding::of(input.encoding_type.as_ref());
-    let next = listing.next.as_ref().map(|next| BASE64URL_NOPAD.encode(next.as_bytes()));
+    let next = listing
+        .next
+        .as_ref()
+        .map(|next| BASE64URL_NOPAD.encode(next.as_bytes()));
     let owner = input.fetch_owner.unwrap_or(false);
     let count = listing.objects.len() + listing.groups.len();
     let (contents, common_prefixes) = entries(listing, encode, owner);
@@ -35,7 +41,10 @@ pub(super) fn v2(operations: &Operations, input: ListObjectsV2Input) -> S3Result
         next_continuation_token: next,
         contents: Some(contents),
         common_prefixes: Some(common_prefixes),
-        delimiter: input.delimiter.filter(|it| !it.is_empty()).map(|it| encode.apply(&it)),
+        delimiter: input
+            .delimiter
+            .filter(|it| !it.is_empty())
+            .map(|it| encode.apply(&it)),
         encoding_type: input.encoding_type,
         start_after: input.start_after.map(|it| encode.apply(&it)),
         request_charged: None,
@@ -63,7 +72,10 @@ pub(super) fn v1(operations: &Operations, input: ListObjectsInput) -> S3Result<L
         next_marker: next,
         contents: Some(contents),
         common_prefixes: Some(common_prefixes),
-        delimiter: input.delimiter.filter(|it| !it.is_empty()).map(|it| encode.apply(&it)),
+        delimiter: input
+            .delimiter
+            .filter(|it| !it.is_empty())
+            .map(|it| encode.apply(&it)),
         encoding_type: input.encoding_type,
         request_charged: None,
     })
@@ -75,18 +87,30 @@ fn entries(listing: Listing, encode: Encoding, owner: bool) -> (Vec<Object>, Vec
         e_tag: wire::etag(&object.record.etag),
         last_modified: Some(object.record.modified.into()),
         size: Some(wire::signed(object.record.size)),
-        storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
-        owner: owner.then(|| Owner { id: Some("strongroom".to_owned()), display_name: None }),
+        storage_class: Some(ObjectStorageClass::from_static(
+            ObjectStorageClass::STANDARD,
+        )),
+        owner: owner.then(|| Owner {
+            id: Some("strongroom".to_owned()),
+            display_name: None,
+        }),
         ..Default::default()
     });
-    let groups = listing.groups.iter().map(|group| CommonPrefix { prefix: Some(encode.apply(group)) });
+    let groups = listing.groups.iter().map(|group| CommonPrefix {
+        prefix: Some(encode.apply(group)),
+    });
     (contents.collect(), groups.collect())
 }
 
 fn decode_token(token: &str) -> S3Result<String> {
     let bytes = BASE64URL_NOPAD.decode(token.as_bytes()).ok();
     let key = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    key.ok_or_else(|| s3_error!(InvalidArgument, "The continuation token is not one of ours."))
+    key.ok_or_else(|| {
+        s3_error!(
+            InvalidArgument,
+            "The continuation token is not one of ours."
+        )
+    })
 }
 
 /// How keys are written in an answer: as they are, or percent-encoded for those that XML can't hold.
@@ -98,7 +122,11 @@ pub(super) enum Encoding {
 
 impl Encoding {
     pub(super) fn of(asked: Option<&EncodingType>) -> Self {
-        if asked.is_some_and(|asked| asked.as_str() == EncodingType::URL) { Self::Url } else { Self::Plain }
+        if asked.is_some_and(|asked| asked.as_str() == EncodingType::URL) {
+            Self::Url
+        } else {
+            Self::Plain
+        }
     }
 
     pub(super) fn apply(self, text: &str) -> String {

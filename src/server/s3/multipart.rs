@@ -19,22 +19,35 @@ pub(super) fn part_number(number: PartNumber) -> S3Result<u16> {
     u16::try_from(number)
         .ok()
         .filter(|_| (1..=MAX_PART_NUMBER).contains(&number))
-        .ok_or_else(|| s3_error!(InvalidArgument, "A part number must be between 1 and {MAX_PART_NUMBER}."))
+        .ok_or_else(|| {
+            s3_error!(
+                InvalidArgument,
+                "A part number must be between 1 and {MAX_PART_NUMBER}."
+            )
+        })
 }
 
 pub(super) async fn create(
     operations: &Operations,
     mut input: CreateMultipartUploadInput,
 ) -> S3Result<CreateMultipartUploadOutput> {
-    let full_object = input.checksum_type.as_ref().is_some_and(|it| it.as_str() == ChecksumType::FULL_OBJECT);
+    let full_object = input
+        .checksum_type
+        .as_ref()
+        .is_some_and(|it| it.as_str() == ChecksumType::FULL_OBJECT);
     let new = NewUpload {
         key: input.key.clone(),
         headers: headers_in!(input),
-        checksum_algorithm: input.checksum_algorithm.as_ref().map(|it| it.as_str().to_owned()),
+        checksum_algorithm: input
+            .checksum_algorithm
+            .as_ref()
+            .map(|it| it.as_str().to_owned()),
         full_object_checksum: full_object,
     };
     let bucket = input.bucket.clone();
-    let id = operations.blocking(move |storage| Ok(storage.create_upload(&bucket, new)?)).await?;
+    let id = operations
+        .blocking(move |storage| Ok(storage.create_upload(&bucket, new)?))
+        .await?;
     Ok(CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
         key: Some(input.key),
@@ -51,7 +64,9 @@ pub(super) async fn upload_part(
 ) -> S3Result<UploadPartOutput> {
     let mut input = req.input;
     let number = part_number(input.part_number)?;
-    operations.storage.head_upload(&input.bucket, &input.key, &input.upload_id)?;
+    operations
+        .storage
+        .head_upload(&input.bucket, &input.key, &input.upload_id)?;
     let announced = Announced::new(
         &req.headers,
         input.content_md5.as_deref(),
@@ -67,7 +82,10 @@ pub(super) async fn upload_part(
             Ok(storage.put_part(&input.bucket, place, (temp, size), checksums)?)
         })
         .await?;
-    let mut output = UploadPartOutput { e_tag: wire::etag(&part.etag), ..Default::default() };
+    let mut output = UploadPartOutput {
+        e_tag: wire::etag(&part.etag),
+        ..Default::default()
+    };
     checksums_out!(output, part.checksums);
     Ok(output)
 }
@@ -76,9 +94,16 @@ pub(super) async fn complete(
     operations: &Operations,
     mut input: CompleteMultipartUploadInput,
 ) -> S3Result<CompleteMultipartUploadOutput> {
-    let parts = input.multipart_upload.take().and_then(|upload| upload.parts).unwrap_or_default();
+    let parts = input
+        .multipart_upload
+        .take()
+        .and_then(|upload| upload.parts)
+        .unwrap_or_default();
     if parts.is_empty() {
-        return Err(s3_error!(MalformedXML, "An upload is completed with at least one part."));
+        return Err(s3_error!(
+            MalformedXML,
+            "An upload is completed with at least one part."
+        ));
     }
     let parts = parts.into_iter().map(|part| storage::CompletedPart {
         number: part.part_number.unwrap_or(0),
@@ -99,10 +124,14 @@ pub(super) async fn complete(
             .checksum_type
             .as_ref()
             .is_some_and(|it| it.as_str() == ChecksumType::FULL_OBJECT),
-        size: input.mpu_object_size.and_then(|size| u64::try_from(size).ok()),
+        size: input
+            .mpu_object_size
+            .and_then(|size| u64::try_from(size).ok()),
     };
     let bucket = input.bucket.clone();
-    let record = operations.blocking(move |storage| Ok(storage.complete_upload(&bucket, &completion)?)).await?;
+    let record = operations
+        .blocking(move |storage| Ok(storage.complete_upload(&bucket, &completion)?))
+        .await?;
     let mut output = CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, input.key)),
         bucket: Some(input.bucket),
@@ -120,17 +149,27 @@ pub(super) async fn abort(
     input: AbortMultipartUploadInput,
 ) -> S3Result<AbortMultipartUploadOutput> {
     operations
-        .blocking(move |storage| Ok(storage.abort_upload(&input.bucket, &input.key, &input.upload_id)?))
+        .blocking(move |storage| {
+            Ok(storage.abort_upload(&input.bucket, &input.key, &input.upload_id)?)
+        })
         .await?;
     Ok(AbortMultipartUploadOutput::default())
 }
 
-pub(super) fn list_parts(operations: &Operations, input: ListPartsInput) -> S3Result<ListPartsOutput> {
+pub(super) fn list_parts(
+    operations: &Operations,
+    input: ListPartsInput,
+) -> S3Result<ListPartsOutput> {
     let max = page_size(input.max_parts)?;
     let after = u16::try_from(input.part_number_marker.unwrap_or(0)).unwrap_or(u16::MAX);
     let place = (input.key.as_str(), input.upload_id.as_str());
-    let (upload, parts, more) = operations.storage.list_parts(&input.bucket, place, after, max)?;
-    let next = parts.last().map(|part| i32::from(part.number)).filter(|_| more);
+    let (upload, parts, more) = operations
+        .storage
+        .list_parts(&input.bucket, place, after, max)?;
+    let next = parts
+        .last()
+        .map(|part| i32::from(part.number))
+        .filter(|_| more);
     let parts = parts.into_iter().map(|part| {
         let mut out = Part {
             part_number: Some(i32::from(part.number)),
@@ -161,18 +200,30 @@ pub(super) fn list_uploads(
     operations: &Operations,
     input: ListMultipartUploadsInput,
 ) -> S3Result<ListMultipartUploadsOutput> {
-    if input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty()) {
-        return Err(s3_error!(NotImplemented, "Uploads are not grouped by a delimiter."));
+    if input
+        .delimiter
+        .as_ref()
+        .is_some_and(|delimiter| !delimiter.is_empty())
+    {
+        return Err(s3_error!(
+            NotImplemented,
+            "Uploads are not grouped by a delimiter."
+        ));
     }
     let max = page_size(input.max_uploads)?;
     let prefix = input.prefix.clone().unwrap_or_default();
     let key_marker = input.key_marker.clone().unwrap_or_default();
     let id_marker = input.upload_id_marker.clone().unwrap_or_default();
     let (uploads, more) =
-        operations.storage.list_uploads(&input.bucket, &prefix, (&key_marker, &id_marker), max)?;
+        operations
+            .storage
+            .list_uploads(&input.bucket, &prefix, (&key_marker, &id_marker), max)?;
     let encode = Encoding::of(input.encoding_type.as_ref());
     let last = uploads.last().filter(|_| more);
-    let (next_key, next_id) = (last.map(|it| encode.apply(&it.key)), last.map(|it| it.id.clone()));
+    let (next_key, next_id) = (
+        last.map(|it| encode.apply(&it.key)),
+        last.map(|it| it.id.clone()),
+    );
     let uploads = uploads.into_iter().map(|upload| MultipartUpload {
         key: Some(encode.apply(&upload.key)),
         upload_id: Some(upload.id),

@@ -5,20 +5,26 @@ use std::sync::Arc;
 use s3s::dto::*;
 use s3s::{S3Request, S3Result, s3_error};
 
+use super::Operations;
 use super::ingest::{self, Announced};
 use super::wire::{self, checksums_in, checksums_out, headers_in};
-use super::Operations;
 use crate::server::http::RequestContext;
 use crate::server::storage::Conditions;
 
 /// The most keys of one DeleteObjects.
 const MAX_DELETES: usize = 1000;
 
-pub(super) async fn put(operations: &Operations, req: S3Request<PutObjectInput>) -> S3Result<PutObjectOutput> {
+pub(super) async fn put(
+    operations: &Operations,
+    req: S3Request<PutObjectInput>,
+) -> S3Result<PutObjectOutput> {
     let mut input = req.input;
     operations.storage.head_bucket(&input.bucket)?;
     if input.write_offset_bytes.is_some() {
-        return Err(s3_error!(NotImplemented, "Appending to objects is not supported."));
+        return Err(s3_error!(
+            NotImplemented,
+            "Appending to objects is not supported."
+        ));
     }
     let headers = headers_in!(input);
     let conditions = Conditions {
@@ -37,7 +43,14 @@ pub(super) async fn put(operations: &Operations, req: S3Request<PutObjectInput>)
     let record = operations
         .blocking(move |storage| {
             let (temp, size, checksums) = received.verify()?;
-            Ok(storage.put_object(&input.bucket, &input.key, (temp, size), headers, checksums, &conditions)?)
+            Ok(storage.put_object(
+                &input.bucket,
+                &input.key,
+                (temp, size),
+                headers,
+                checksums,
+                &conditions,
+            )?)
         })
         .await?;
     let mut output = PutObjectOutput {
@@ -49,27 +62,44 @@ pub(super) async fn put(operations: &Operations, req: S3Request<PutObjectInput>)
     Ok(output)
 }
 
-pub(super) async fn delete(operations: &Operations, input: DeleteObjectInput) -> S3Result<DeleteObjectOutput> {
+pub(super) async fn delete(
+    operations: &Operations,
+    input: DeleteObjectInput,
+) -> S3Result<DeleteObjectOutput> {
     let conditions = Conditions {
         if_match: input.if_match.map(wire::expectation),
         if_none_match: None,
-        if_size: input.if_match_size.and_then(|size| u64::try_from(size).ok()),
+        if_size: input
+            .if_match_size
+            .and_then(|size| u64::try_from(size).ok()),
     };
-    operations.blocking(move |storage| Ok(storage.delete_object(&input.bucket, &input.key, &conditions)?)).await?;
+    operations
+        .blocking(move |storage| {
+            Ok(storage.delete_object(&input.bucket, &input.key, &conditions)?)
+        })
+        .await?;
     Ok(DeleteObjectOutput::default())
 }
 
-pub(super) async fn delete_many(operations: &Operations, input: DeleteObjectsInput) -> S3Result<DeleteObjectsOutput> {
+pub(super) async fn delete_many(
+    operations: &Operations,
+    input: DeleteObjectsInput,
+) -> S3Result<DeleteObjectsOutput> {
     let quiet = input.delete.quiet.unwrap_or(false);
     let objects = input.delete.objects;
     if objects.len() > MAX_DELETES {
-        return Err(s3_error!(MalformedXML, "At most {MAX_DELETES} keys can be deleted at once."));
+        return Err(s3_error!(
+            MalformedXML,
+            "At most {MAX_DELETES} keys can be deleted at once."
+        ));
     }
     let keys: Vec<_> = objects
         .into_iter()
         .map(|object| {
             let conditions = Conditions {
-                if_match: object.e_tag.map(|etag| wire::expectation(ETagCondition::ETag(etag))),
+                if_match: object
+                    .e_tag
+                    .map(|etag| wire::expectation(ETagCondition::ETag(etag))),
                 if_none_match: None,
                 if_size: object.size.and_then(|size| u64::try_from(size).ok()),
             };
@@ -85,7 +115,10 @@ pub(super) async fn delete_many(operations: &Operations, input: DeleteObjectsInp
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for ((key, _), answer) in keys.into_iter().zip(answers) {
         match answer {
-            Ok(()) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
+            Ok(()) => deleted.push(DeletedObject {
+                key: Some(key),
+                ..Default::default()
+            }),
             Err(refusal) => {
                 let message = refusal.to_string();
                 let error = s3s::S3Error::from(refusal);

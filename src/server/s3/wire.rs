@@ -24,9 +24,15 @@ pub(super) fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-pub(super) fn metadata(metadata: Option<Metadata>) -> S3Result<std::collections::BTreeMap<String, String>> {
-    let metadata: std::collections::BTreeMap<_, _> = metadata.unwrap_or_default().into_iter().collect();
-    let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+pub(super) fn metadata(
+    metadata: Option<Metadata>,
+) -> S3Result<std::collections::BTreeMap<String, String>> {
+    let metadata: std::collections::BTreeMap<_, _> =
+        metadata.unwrap_or_default().into_iter().collect();
+    let bytes: usize = metadata
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     if bytes > MAX_METADATA_BYTES {
         return Err(s3_error!(MetadataTooLarge));
     }
@@ -36,12 +42,22 @@ pub(super) fn metadata(metadata: Option<Metadata>) -> S3Result<std::collections:
 /// What `x-amz-meta-*` come back as; none is absent.
 pub(super) fn metadata_out(headers: &Headers) -> Option<Metadata> {
     let metadata = &headers.metadata;
-    (!metadata.is_empty()).then(|| metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect())
+    (!metadata.is_empty()).then(|| {
+        metadata
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    })
 }
 
 /// Without the framing of the upload, which is not part of the object's encoding.
 pub(super) fn content_encoding(encoding: Option<String>) -> Option<String> {
-    let kept: Vec<_> = encoding.as_deref()?.split(',').map(str::trim).filter(|part| *part != "aws-chunked").collect();
+    let kept: Vec<_> = encoding
+        .as_deref()?
+        .split(',')
+        .map(str::trim)
+        .filter(|part| *part != "aws-chunked")
+        .collect();
     Some(kept.join(",")).filter(|encoding| !encoding.is_empty())
 }
 
@@ -49,7 +65,11 @@ pub(super) fn checksum_type(checksums: &Checksums) -> Option<ChecksumType> {
     if *checksums == Checksums::default() {
         return None;
     }
-    let name = if checksums.composite { ChecksumType::COMPOSITE } else { ChecksumType::FULL_OBJECT };
+    let name = if checksums.composite {
+        ChecksumType::COMPOSITE
+    } else {
+        ChecksumType::FULL_OBJECT
+    };
     Some(ChecksumType::from_static(name))
 }
 
@@ -60,7 +80,9 @@ macro_rules! headers_in {
             content_type: $input.content_type.take(),
             cache_control: $input.cache_control.take(),
             content_disposition: $input.content_disposition.take(),
-            content_encoding: $crate::server::s3::wire::content_encoding($input.content_encoding.take()),
+            content_encoding: $crate::server::s3::wire::content_encoding(
+                $input.content_encoding.take(),
+            ),
             content_language: $input.content_language.take(),
             expires: $input
                 .expires

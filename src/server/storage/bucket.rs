@@ -67,6 +67,10 @@ impl Storage {
 
     /// Names and times of all buckets, in order.
     pub(in crate::server) fn list_buckets(&self) -> Vec<(String, SystemTime)> {
-        self.read().buckets.iter().map(|(name, bucket)| (name.clone(), bucket.created)).collect()
+        self.read()
+            .buckets
+            .iter()
+            .map(|(name, bucket)| (name.clone(), bucket.created))
+            .collect()
     }
 }

@@ -16,8 +16,13 @@ pub(in crate::server) enum Algorithm {
 }
 
 impl Algorithm {
-    pub(in crate::server) const ALL: [Self; 5] =
-        [Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
+    pub(in crate::server) const ALL: [Self; 5] = [
+        Self::Crc32,
+        Self::Crc32c,
+        Self::Crc64Nvme,
+        Self::Sha1,
+        Self::Sha256,
+    ];
 
     /// The name in `x-amz-checksum-algorithm`, and in lower case at the end of the header's name.
     pub(in crate::server) fn name(self) -> &'static str {
@@ -31,7 +36,9 @@ impl Algorithm {
     }
 
     pub(in crate::server) fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
     }
 
     fn crc(self) -> Option<(crc_fast::CrcAlgorithm, usize)> {
@@ -47,7 +54,10 @@ impl Algorithm {
     pub(super) fn of_parts(self, parts: &[PartRecord], full_object: bool) -> Option<String> {
         let mut sums = Vec::with_capacity(parts.len());
         for part in parts {
-            sums.push((BASE64.decode(part.checksums.get(self)?.as_bytes()).ok()?, part.size));
+            sums.push((
+                BASE64.decode(part.checksums.get(self)?.as_bytes()).ok()?,
+                part.size,
+            ));
         }
         if full_object {
             return self.of_whole(&sums);
@@ -68,9 +78,13 @@ impl Algorithm {
         let mut whole = None;
         for (sum, len) in sums {
             let mut value = [0; 8];
-            value.get_mut(8 - width..)?.copy_from_slice(sum.get(..width)?);
+            value
+                .get_mut(8 - width..)?
+                .copy_from_slice(sum.get(..width)?);
             let value = u64::from_be_bytes(value);
-            whole = Some(whole.map_or(value, |whole| crc_fast::checksum_combine(crc, whole, value, *len)));
+            whole = Some(whole.map_or(value, |whole| {
+                crc_fast::checksum_combine(crc, whole, value, *len)
+            }));
         }
         Some(BASE64.encode(whole?.to_be_bytes().get(8 - width..)?))
     }
@@ -126,7 +140,10 @@ mod tests {
         };
         let (parts, expected) = ([part(left), part(right)], part(&whole).checksums);
         for algorithm in [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64Nvme] {
-            assert_eq!(algorithm.of_parts(&parts, true).as_deref(), expected.get(algorithm));
+            assert_eq!(
+                algorithm.of_parts(&parts, true).as_deref(),
+                expected.get(algorithm)
+            );
         }
         let both = [Sha256::checksum(left), Sha256::checksum(right)].concat();
         let composite = format!("{}-2", BASE64.encode(&Sha256::checksum(&both)));

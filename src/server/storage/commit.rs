@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{BucketDirs, Checksums, Headers, Object, ObjectRecord, Refusal, Storage, TempFile, files};
+use super::{
+    BucketDirs, Checksums, Headers, Object, ObjectRecord, Refusal, Storage, TempFile, files,
+};
 
 /// One condition on an object's ETag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +50,17 @@ impl Conditions {
                 return Err(Refusal::PreconditionFailed);
             }
         }
-        if self.if_none_match.as_ref().is_some_and(|expectation| expectation.is_met_by(object)) {
+        if self
+            .if_none_match
+            .as_ref()
+            .is_some_and(|expectation| expectation.is_met_by(object))
+        {
             return Err(Refusal::PreconditionFailed);
         }
-        if self.if_size.is_some_and(|size| object.is_some_and(|object| object.size != size)) {
+        if self
+            .if_size
+            .is_some_and(|size| object.is_some_and(|object| object.size != size))
+        {
             return Err(Refusal::PreconditionFailed);
         }
         Ok(())
@@ -86,7 +95,10 @@ impl Storage {
             temp.publish(&bucket.dirs.object(key))?;
             let dirs = Arc::clone(&bucket.dirs);
             let object = Object::new(record.clone(), Arc::clone(&dirs));
-            Gone { object: bucket.objects.insert(key.to_owned(), object), dirs }
+            Gone {
+                object: bucket.objects.insert(key.to_owned(), object),
+                dirs,
+            }
         };
         replaced.bury()?;
         Ok(record)
@@ -113,7 +125,10 @@ impl Storage {
         let mut gone = Vec::new();
         let mut answers = Vec::new();
         for (key, conditions) in keys {
-            answers.push(self.unlink(bucket, key, conditions).map(|unlinked| gone.push(unlinked)));
+            answers.push(
+                self.unlink(bucket, key, conditions)
+                    .map(|unlinked| gone.push(unlinked)),
+            );
         }
         if let Some(first) = gone.first() {
             first.dirs.objects.sync()?;
@@ -136,7 +151,10 @@ impl Storage {
         };
         conditions.check(Some(&object.record))?;
         fs::remove_file(dirs.object(key))?;
-        Ok(Gone { object: bucket.objects.remove(key), dirs })
+        Ok(Gone {
+            object: bucket.objects.remove(key),
+            dirs,
+        })
     }
 }
 

@@ -20,8 +20,16 @@ pub(crate) struct TempFile {
 
 impl TempFile {
     pub(super) fn create(path: PathBuf) -> io::Result<Self> {
-        let file = File::options().create_new(true).write(true).read(true).open(&path)?;
-        Ok(Self { path, file, named: false })
+        let file = File::options()
+            .create_new(true)
+            .write(true)
+            .read(true)
+            .open(&path)?;
+        Ok(Self {
+            path,
+            file,
+            named: false,
+        })
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -29,7 +37,12 @@ impl TempFile {
     }
 
     /// Ends the data with its record; on the disk when `sync`.
-    pub(super) fn seal<T: Serialize>(&self, data_len: u64, record: &T, sync: bool) -> io::Result<()> {
+    pub(super) fn seal<T: Serialize>(
+        &self,
+        data_len: u64,
+        record: &T,
+        sync: bool,
+    ) -> io::Result<()> {
         record::append(&self.file, data_len, record)?;
         if sync { self.file.sync_all() } else { Ok(()) }
     }
@@ -61,7 +74,12 @@ pub(super) struct SyncedDir {
 
 impl SyncedDir {
     pub(super) fn new(path: PathBuf, enabled: bool) -> Self {
-        Self { path, wanted: AtomicU64::new(0), done: Mutex::new(0), enabled }
+        Self {
+            path,
+            wanted: AtomicU64::new(0),
+            done: Mutex::new(0),
+            enabled,
+        }
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -29,7 +29,11 @@ pub(in crate::server) struct Listing {
 
 impl Storage {
     /// One page of a bucket's keys.
-    pub(in crate::server) fn list_objects(&self, bucket: &str, query: &ListingQuery) -> Result<Listing, Refusal> {
+    pub(in crate::server) fn list_objects(
+        &self,
+        bucket: &str,
+        query: &ListingQuery,
+    ) -> Result<Listing, Refusal> {
         Ok(list(&self.read().bucket(bucket)?.objects, query))
     }
 }
@@ -52,7 +56,9 @@ fn list(objects: &BTreeMap<String, Arc<Object>>, query: &ListingQuery) -> Listin
     }
     // Each round lists a run of keys, then jumps over the group that ends it.
     'jump: loop {
-        for (key, object) in objects.range::<str, _>((from.as_ref().map(String::as_str), Bound::Unbounded)) {
+        for (key, object) in
+            objects.range::<str, _>((from.as_ref().map(String::as_str), Bound::Unbounded))
+        {
             if !key.starts_with(&query.prefix) {
                 return listing;
             }
@@ -120,7 +126,10 @@ mod tests {
     use crate::server::SyncPolicy;
 
     fn index<S: AsRef<str>>(keys: &[S]) -> BTreeMap<String, Arc<Object>> {
-        let dirs = Arc::new(BucketDirs::new(Path::new("/nonexistent"), SyncPolicy::Never));
+        let dirs = Arc::new(BucketDirs::new(
+            Path::new("/nonexistent"),
+            SyncPolicy::Never,
+        ));
         let object = |key: &str| ObjectRecord {
             key: key.to_owned(),
             etag: String::new(),
@@ -130,7 +139,12 @@ mod tests {
             checksums: Checksums::default(),
             upload: None,
         };
-        let entry = |key: &S| (key.as_ref().to_owned(), Object::new(object(key.as_ref()), Arc::clone(&dirs)));
+        let entry = |key: &S| {
+            (
+                key.as_ref().to_owned(),
+                Object::new(object(key.as_ref()), Arc::clone(&dirs)),
+            )
+        };
         keys.iter().map(entry).collect()
     }
 
@@ -140,7 +154,11 @@ mod tests {
         let mut found = Vec::new();
         loop {
             let listing = list(objects, &query);
-            let mut page: Vec<_> = listing.objects.iter().map(|object| object.record.key.clone()).collect();
+            let mut page: Vec<_> = listing
+                .objects
+                .iter()
+                .map(|object| object.record.key.clone())
+                .collect();
             page.extend(listing.groups);
             page.sort();
             assert!(page.len() <= query.max);
@@ -183,6 +201,9 @@ mod tests {
         };
         assert_eq!(list(&objects, &query("a/1")).groups, ["a/"]);
         assert!(list(&objects, &query("a/2")).groups.is_empty());
-        assert!(list(&objects, &query("a/")).groups.is_empty(), "the group itself has been listed");
+        assert!(
+            list(&objects, &query("a/")).groups.is_empty(),
+            "the group itself has been listed"
+        );
     }
 }

@@ -60,7 +60,10 @@ pub struct StorageError {
 
 impl StorageError {
     pub(super) fn new(path: &Path, source: io::Error) -> Self {
-        Self { path: path.to_owned(), source }
+        Self {
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -138,7 +141,11 @@ struct BucketDirs {
 impl BucketDirs {
     fn new(bucket: &Path, sync: SyncPolicy) -> Self {
         let dir = |name: &str| SyncedDir::new(bucket.join(name), sync == SyncPolicy::Always);
-        Self { objects: dir("objects"), uploads: dir("uploads"), parts: dir("parts") }
+        Self {
+            objects: dir("objects"),
+            uploads: dir("uploads"),
+            parts: dir("parts"),
+        }
     }
 
     fn object(&self, key: &str) -> PathBuf {
@@ -168,7 +175,11 @@ pub(super) struct Object {
 
 impl Object {
     fn new(record: ObjectRecord, dirs: Arc<BucketDirs>) -> Arc<Self> {
-        Arc::new(Self { record, dirs, doomed: AtomicBool::new(false) })
+        Arc::new(Self {
+            record,
+            dirs,
+            doomed: AtomicBool::new(false),
+        })
     }
 
     /// Has the parts deleted once nobody reads them. Only after the object's end is durable.
@@ -179,7 +190,12 @@ impl Object {
 
 impl Drop for Object {
     fn drop(&mut self) {
-        let Some(upload) = self.record.upload.as_ref().filter(|_| self.doomed.load(Ordering::Acquire)) else {
+        let Some(upload) = self
+            .record
+            .upload
+            .as_ref()
+            .filter(|_| self.doomed.load(Ordering::Acquire))
+        else {
             return;
         };
         for part in &upload.parts {
@@ -200,7 +216,12 @@ impl Storage {
     pub(super) fn open(root: &Path, sync: SyncPolicy) -> Result<Self, StorageError> {
         let failed = |source| StorageError::new(root, source);
         fs::create_dir_all(root.join("buckets")).map_err(failed)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(root.join("lock")).map_err(failed)?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(root.join("lock"))
+            .map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
             fs::TryLockError::WouldBlock => failed(io::Error::other("another server has it open")),
             fs::TryLockError::Error(source) => failed(source),
@@ -230,7 +251,9 @@ impl Storage {
     }
 
     fn temp_path(&self) -> PathBuf {
-        self.root.join("tmp").join(self.temp_names.fetch_add(1, Ordering::Relaxed).to_string())
+        self.root
+            .join("tmp")
+            .join(self.temp_names.fetch_add(1, Ordering::Relaxed).to_string())
     }
 
     fn syncs(&self) -> bool {

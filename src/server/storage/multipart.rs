@@ -13,8 +13,8 @@ use super::checksum::Algorithm;
 use super::commit::Gone;
 use super::record::CompletedUpload;
 use super::{
-    Bucket, Checksums, Conditions, Headers, Object, ObjectRecord, PartRecord, Refusal, Storage, TempFile, Upload,
-    UploadRecord, files,
+    Bucket, Checksums, Conditions, Headers, Object, ObjectRecord, PartRecord, Refusal, Storage,
+    TempFile, Upload, UploadRecord, files,
 };
 
 /// The least size of every part but the last, as S3 has it.
@@ -52,13 +52,19 @@ pub(in crate::server) struct Completion {
 
 impl Bucket {
     fn upload(&self, key: &str, id: &str) -> Result<&Upload, Refusal> {
-        self.uploads.get(&(key.to_owned(), id.to_owned())).ok_or(Refusal::NoSuchUpload)
+        self.uploads
+            .get(&(key.to_owned(), id.to_owned()))
+            .ok_or(Refusal::NoSuchUpload)
     }
 }
 
 impl Storage {
     /// Begins an upload; returns its id.
-    pub(in crate::server) fn create_upload(&self, bucket: &str, new: NewUpload) -> Result<String, Refusal> {
+    pub(in crate::server) fn create_upload(
+        &self,
+        bucket: &str,
+        new: NewUpload,
+    ) -> Result<String, Refusal> {
         let record = UploadRecord {
             key: new.key,
             id: files::random_id()?,
@@ -75,7 +81,13 @@ impl Storage {
             let bucket = state.bucket_mut(bucket)?;
             temp.publish(&bucket.dirs.upload(&id))?;
             let place = (record.key.clone(), id.clone());
-            bucket.uploads.insert(place, Upload { record, parts: Default::default() });
+            bucket.uploads.insert(
+                place,
+                Upload {
+                    record,
+                    parts: Default::default(),
+                },
+            );
             Arc::clone(&bucket.dirs)
         };
         dirs.uploads.sync()?;
@@ -83,7 +95,12 @@ impl Storage {
     }
 
     /// The upload's record.
-    pub(in crate::server) fn head_upload(&self, bucket: &str, key: &str, id: &str) -> Result<UploadRecord, Refusal> {
+    pub(in crate::server) fn head_upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        id: &str,
+    ) -> Result<UploadRecord, Refusal> {
         Ok(self.read().bucket(bucket)?.upload(key, id)?.record.clone())
     }
 
@@ -95,15 +112,23 @@ impl Storage {
         (temp, size): (TempFile, u64),
         checksums: Checksums,
     ) -> Result<PartRecord, Refusal> {
-        let part =
-            PartRecord { number, size, etag: files::random_id()?, modified: SystemTime::now(), checksums };
+        let part = PartRecord {
+            number,
+            size,
+            etag: files::random_id()?,
+            modified: SystemTime::now(),
+            checksums,
+        };
         temp.seal(size, &part, self.syncs())?;
         let dirs = {
             let mut state = self.state.write();
             let bucket = state.bucket_mut(bucket)?;
             let dirs = Arc::clone(&bucket.dirs);
             let place = (key.to_owned(), id.to_owned());
-            let upload = bucket.uploads.get_mut(&place).ok_or(Refusal::NoSuchUpload)?;
+            let upload = bucket
+                .uploads
+                .get_mut(&place)
+                .ok_or(Refusal::NoSuchUpload)?;
             temp.publish(&dirs.part(id, number))?;
             upload.parts.insert(number, part.clone());
             dirs
@@ -122,7 +147,10 @@ impl Storage {
     ) -> Result<(UploadRecord, Vec<PartRecord>, bool), Refusal> {
         let state = self.read();
         let upload = state.bucket(bucket)?.upload(key, id)?;
-        let mut rest = upload.parts.range((Bound::Excluded(after), Bound::Unbounded)).map(|(_, part)| part.clone());
+        let mut rest = upload
+            .parts
+            .range((Bound::Excluded(after), Bound::Unbounded))
+            .map(|(_, part)| part.clone());
         let parts: Vec<_> = rest.by_ref().take(max).collect();
         Ok((upload.record.clone(), parts, rest.next().is_some()))
     }
@@ -143,14 +171,21 @@ impl Storage {
             .bucket(bucket)?
             .uploads
             .iter()
-            .filter(|((key, id), _)| key.starts_with(prefix) && (after_key.is_empty() || is_after(key, id)))
+            .filter(|((key, id), _)| {
+                key.starts_with(prefix) && (after_key.is_empty() || is_after(key, id))
+            })
             .map(|(_, upload)| upload.record.clone());
         let uploads: Vec<_> = rest.by_ref().take(max).collect();
         Ok((uploads, rest.next().is_some()))
     }
 
     /// Ends an upload without an object.
-    pub(in crate::server) fn abort_upload(&self, bucket: &str, key: &str, id: &str) -> Result<(), Refusal> {
+    pub(in crate::server) fn abort_upload(
+        &self,
+        bucket: &str,
+        key: &str,
+        id: &str,
+    ) -> Result<(), Refusal> {
         let (dirs, upload) = {
             let mut state = self.state.write();
             let bucket = state.bucket_mut(bucket)?;
@@ -192,12 +227,20 @@ impl Storage {
             };
             // A part may have been uploaded again since; its ETag is another then.
             select_parts(upload, &completion.parts)?;
-            completion.conditions.check(bucket.objects.get(key).map(|object| &object.record))?;
+            completion
+                .conditions
+                .check(bucket.objects.get(key).map(|object| &object.record))?;
             temp.publish(&bucket.dirs.object(key))?;
             let dirs = Arc::clone(&bucket.dirs);
             let object = Object::new(record.clone(), Arc::clone(&dirs));
             let upload = bucket.uploads.remove(&(key.to_owned(), id.to_owned()));
-            (Gone { object: bucket.objects.insert(key.to_owned(), object), dirs }, upload)
+            (
+                Gone {
+                    object: bucket.objects.insert(key.to_owned(), object),
+                    dirs,
+                },
+                upload,
+            )
         };
         let dirs = Arc::clone(&gone.dirs);
         gone.bury()?;
@@ -205,7 +248,11 @@ impl Storage {
         fs::remove_file(dirs.upload(id))?;
         let used = record.upload.iter().flat_map(|upload| &upload.parts);
         let used: std::collections::HashSet<u16> = used.map(|part| part.number).collect();
-        for number in upload.iter().flat_map(|upload| upload.parts.keys()).filter(|number| !used.contains(number)) {
+        for number in upload
+            .iter()
+            .flat_map(|upload| upload.parts.keys())
+            .filter(|number| !used.contains(number))
+        {
             fs::remove_file(dirs.part(id, *number))?;
         }
         Ok(record)
@@ -215,11 +262,19 @@ impl Storage {
 /// The object that this very completion made, if it is still there.
 fn completed_before(bucket: &Bucket, completion: &Completion) -> Option<ObjectRecord> {
     let record = &bucket.objects.get(&completion.key)?.record;
-    let upload = record.upload.as_ref().filter(|upload| upload.id == completion.id)?;
+    let upload = record
+        .upload
+        .as_ref()
+        .filter(|upload| upload.id == completion.id)?;
     let same = upload.parts.len() == completion.parts.len()
-        && upload.parts.iter().zip(&completion.parts).all(|(made, named)| {
-            i32::from(made.number) == named.number && named.etag.as_ref().is_none_or(|etag| *etag == made.etag)
-        });
+        && upload
+            .parts
+            .iter()
+            .zip(&completion.parts)
+            .all(|(made, named)| {
+                i32::from(made.number) == named.number
+                    && named.etag.as_ref().is_none_or(|etag| *etag == made.etag)
+            });
     same.then(|| record.clone())
 }
 
@@ -227,10 +282,15 @@ fn completed_before(bucket: &Bucket, completion: &Completion) -> Option<ObjectRe
 fn select_parts(upload: &Upload, named: &[CompletedPart]) -> Result<Vec<PartRecord>, Refusal> {
     let mut parts: Vec<PartRecord> = Vec::with_capacity(named.len());
     for part in named {
-        let found = u16::try_from(part.number).ok().and_then(|number| upload.parts.get(&number));
+        let found = u16::try_from(part.number)
+            .ok()
+            .and_then(|number| upload.parts.get(&number));
         let found = found.ok_or(Refusal::InvalidPart(part.number))?;
         let same_checksums = Algorithm::ALL.into_iter().all(|algorithm| {
-            match (part.checksums.get(algorithm), found.checksums.get(algorithm)) {
+            match (
+                part.checksums.get(algorithm),
+                found.checksums.get(algorithm),
+            ) {
                 (Some(named), Some(found)) => named == found,
                 _ => true,
             }
@@ -249,13 +309,21 @@ fn select_parts(upload: &Upload, named: &[CompletedPart]) -> Result<Vec<PartReco
 /// The record of the object that the completion would make.
 fn completed_record(upload: &Upload, completion: &Completion) -> Result<ObjectRecord, Refusal> {
     let parts = select_parts(upload, &completion.parts)?;
-    let all_but_last = parts.get(..parts.len().saturating_sub(1)).unwrap_or_default();
+    let all_but_last = parts
+        .get(..parts.len().saturating_sub(1))
+        .unwrap_or_default();
     if let Some(part) = all_but_last.iter().find(|part| part.size < MIN_PART_BYTES) {
-        return Err(Refusal::PartTooSmall { number: part.number, size: part.size });
+        return Err(Refusal::PartTooSmall {
+            number: part.number,
+            size: part.size,
+        });
     }
     let size = parts.iter().map(|part| part.size).sum();
     if let Some(expected) = completion.size.filter(|expected| *expected != size) {
-        return Err(Refusal::SizeMismatch { actual: size, expected });
+        return Err(Refusal::SizeMismatch {
+            actual: size,
+            expected,
+        });
     }
     Ok(ObjectRecord {
         key: completion.key.clone(),
@@ -264,7 +332,10 @@ fn completed_record(upload: &Upload, completion: &Completion) -> Result<ObjectRe
         modified: SystemTime::now(),
         headers: upload.record.headers.clone(),
         checksums: completed_checksums(&upload.record, completion, &parts)?,
-        upload: Some(CompletedUpload { id: completion.id.clone(), parts }),
+        upload: Some(CompletedUpload {
+            id: completion.id.clone(),
+            parts,
+        }),
     })
 }
 
@@ -280,8 +351,9 @@ fn completed_checksums(
         if given.is_none() && !asked {
             continue;
         }
-        let full_object =
-            upload.full_object_checksum || completion.full_object_checksum || algorithm == Algorithm::Crc64Nvme;
+        let full_object = upload.full_object_checksum
+            || completion.full_object_checksum
+            || algorithm == Algorithm::Crc64Nvme;
         let sum = algorithm.of_parts(parts, full_object);
         // Clients give a composite checksum with or without the number of parts.
         let bare = sum.as_deref().and_then(|sum| sum.split('-').next());

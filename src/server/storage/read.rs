@@ -75,7 +75,10 @@ impl Reader {
         if self.remaining() == 0 {
             return Ok(Bytes::new());
         }
-        let (file, begin, end) = match self.open.take_if(|(_, begin, end)| (*begin..*end).contains(&self.offset)) {
+        let (file, begin, end) = match self
+            .open
+            .take_if(|(_, begin, end)| (*begin..*end).contains(&self.offset))
+        {
             Some(open) => open,
             None => self.open_part()?,
         };
@@ -88,8 +91,15 @@ impl Reader {
         } else {
             let spare = self.pool.free.lock().pop();
             let mut buffer = spare.unwrap_or_else(|| vec![0; CHUNK_BYTES].into_boxed_slice());
-            file.read_exact_at(buffer.get_mut(..len).unwrap_or_default(), self.offset - begin)?;
-            Bytes::from_owner(PooledBuffer { buffer, len, pool: Arc::clone(&self.pool) })
+            file.read_exact_at(
+                buffer.get_mut(..len).unwrap_or_default(),
+                self.offset - begin,
+            )?;
+            Bytes::from_owner(PooledBuffer {
+                buffer,
+                len,
+                pool: Arc::clone(&self.pool),
+            })
         };
         self.offset += len as u64;
         self.open = Some((file, begin, end));
@@ -99,7 +109,10 @@ impl Reader {
     /// Copies the rest into a file, in the kernel where it can.
     pub(in crate::server) fn copy_to(&mut self, mut target: &File) -> io::Result<()> {
         while self.remaining() > 0 {
-            let (mut file, begin, end) = match self.open.take_if(|(_, begin, end)| (*begin..*end).contains(&self.offset)) {
+            let (mut file, begin, end) = match self
+                .open
+                .take_if(|(_, begin, end)| (*begin..*end).contains(&self.offset))
+            {
                 Some(open) => open,
                 None => self.open_part()?,
             };
@@ -115,7 +128,12 @@ impl Reader {
 
     /// Opens the part that holds the offset.
     fn open_part(&self) -> io::Result<(File, u64, u64)> {
-        let upload = self.object.record.upload.as_ref().ok_or_else(|| io::Error::other("read past the file"))?;
+        let upload = self
+            .object
+            .record
+            .upload
+            .as_ref()
+            .ok_or_else(|| io::Error::other("read past the file"))?;
         let mut begin = 0;
         for part in &upload.parts {
             let end = begin + part.size;
@@ -131,12 +149,25 @@ impl Reader {
 
 impl Storage {
     /// The object's present version.
-    pub(in crate::server) fn head_object(&self, bucket: &str, key: &str) -> Result<Arc<Object>, Refusal> {
-        self.read().bucket(bucket)?.objects.get(key).cloned().ok_or(Refusal::NoSuchKey)
+    pub(in crate::server) fn head_object(
+        &self,
+        bucket: &str,
+        key: &str,
+    ) -> Result<Arc<Object>, Refusal> {
+        self.read()
+            .bucket(bucket)?
+            .objects
+            .get(key)
+            .cloned()
+            .ok_or(Refusal::NoSuchKey)
     }
 
     /// A reader of the object's present version, from its beginning to its end.
-    pub(in crate::server) fn open_object(&self, bucket: &str, key: &str) -> Result<Reader, Refusal> {
+    pub(in crate::server) fn open_object(
+        &self,
+        bucket: &str,
+        key: &str,
+    ) -> Result<Reader, Refusal> {
         let state = self.read();
         let bucket = state.bucket(bucket)?;
         let object = Arc::clone(bucket.objects.get(key).ok_or(Refusal::NoSuchKey)?);
@@ -146,6 +177,12 @@ impl Storage {
             None => Some((File::open(bucket.dirs.object(key))?, 0, size)),
             Some(_) => None,
         };
-        Ok(Reader { object, open, offset: 0, end: size, pool: Arc::clone(&self.buffers) })
+        Ok(Reader {
+            object,
+            open,
+            offset: 0,
+            end: size,
+            pool: Arc::clone(&self.buffers),
+        })
     }
 }

@@ -120,7 +120,8 @@ pub(crate) struct UploadRecord {
 /// Appends record and footer to a file that holds `data_len` bytes of data.
 pub(super) fn append<T: Serialize>(mut file: &File, data_len: u64, record: &T) -> io::Result<()> {
     let mut tail = serde_json::to_vec(record)?;
-    let json_len = u32::try_from(tail.len()).map_err(|_| io::Error::other("a record of over 4 GiB"))?;
+    let json_len =
+        u32::try_from(tail.len()).map_err(|_| io::Error::other("a record of over 4 GiB"))?;
     let crc = Crc32::checksum_u32(&tail);
     tail.extend_from_slice(&json_len.to_le_bytes());
     tail.extend_from_slice(&data_len.to_le_bytes());
@@ -131,13 +132,38 @@ pub(super) fn append<T: Serialize>(mut file: &File, data_len: u64, record: &T) -
 
 /// Reads the record of a file, checking that both are whole.
 pub(super) fn load<T: DeserializeOwned>(file: &File) -> io::Result<T> {
-    let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("damaged record: {what}"));
+    let damaged = |what: &str| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("damaged record: {what}"),
+        )
+    };
     let file_len = file.metadata()?.len();
     let tail_len = file_len.min(TAIL_BYTES);
     let mut tail = vec![0; usize::try_from(tail_len).unwrap_or(0)];
     file.read_exact_at(&mut tail, file_len - tail_len)?;
-    let footer = tail.last_chunk::<FOOTER_BYTES>().ok_or_else(|| damaged("too short"))?;
-    let [l0, l1, l2, l3, d0, d1, d2, d3, d4, d5, d6, d7, c0, c1, c2, c3, magic @ ..] = *footer;
+    let footer = tail
+        .last_chunk::<FOOTER_BYTES>()
+        .ok_or_else(|| damaged("too short"))?;
+    let [
+        l0,
+        l1,
+        l2,
+        l3,
+        d0,
+        d1,
+        d2,
+        d3,
+        d4,
+        d5,
+        d6,
+        d7,
+        c0,
+        c1,
+        c2,
+        c3,
+        magic @ ..,
+    ] = *footer;
     if magic != *MAGIC {
         return Err(damaged("no footer"));
     }
@@ -167,7 +193,10 @@ mod tests {
             size: 4,
             etag: "e".into(),
             modified: SystemTime::UNIX_EPOCH,
-            checksums: Checksums { crc32: Some("x".repeat(6000)), ..Checksums::default() },
+            checksums: Checksums {
+                crc32: Some("x".repeat(6000)),
+                ..Checksums::default()
+            },
         };
         std::fs::write(&path, b"data").unwrap();
         let file = File::options().append(true).read(true).open(&path).unwrap();
@@ -175,11 +204,20 @@ mod tests {
         assert_eq!(load::<PartRecord>(&file).unwrap(), part);
 
         let whole = std::fs::read(&path).unwrap();
-        for (at, len) in [(10, whole.len()), (whole.len() - 1, whole.len()), (0, whole.len() - 1), (0, 3), (0, 0)] {
+        for (at, len) in [
+            (10, whole.len()),
+            (whole.len() - 1, whole.len()),
+            (0, whole.len() - 1),
+            (0, 3),
+            (0, 0),
+        ] {
             let mut bytes = whole.clone();
             bytes[at] ^= if len == whole.len() { 1 } else { 0 };
             std::fs::write(&path, &bytes[..len]).unwrap();
-            assert!(load::<PartRecord>(&File::open(&path).unwrap()).is_err(), "at {at}, length {len}");
+            assert!(
+                load::<PartRecord>(&File::open(&path).unwrap()).is_err(),
+                "at {at}, length {len}"
+            );
         }
     }
 }

@@ -20,11 +20,18 @@ pub(super) fn scan(buckets: &Path, sync: SyncPolicy) -> io::Result<State> {
     let mut state = State::default();
     for entry in fs::read_dir(buckets)? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
         let metadata = entry.metadata()?;
         if metadata.is_dir() {
-            let created = metadata.created().or_else(|_| metadata.modified()).unwrap_or_else(|_| SystemTime::now());
-            state.buckets.insert(name, scan_bucket(&entry.path(), created, sync)?);
+            let created = metadata
+                .created()
+                .or_else(|_| metadata.modified())
+                .unwrap_or_else(|_| SystemTime::now());
+            state
+                .buckets
+                .insert(name, scan_bucket(&entry.path(), created, sync)?);
         }
     }
     Ok(state)
@@ -32,8 +39,12 @@ pub(super) fn scan(buckets: &Path, sync: SyncPolicy) -> io::Result<State> {
 
 fn scan_bucket(path: &Path, created: SystemTime, sync: SyncPolicy) -> io::Result<Bucket> {
     let dirs = Arc::new(BucketDirs::new(path, sync));
-    let mut bucket =
-        Bucket { created, dirs: Arc::clone(&dirs), objects: BTreeMap::new(), uploads: BTreeMap::new() };
+    let mut bucket = Bucket {
+        created,
+        dirs: Arc::clone(&dirs),
+        objects: BTreeMap::new(),
+        uploads: BTreeMap::new(),
+    };
 
     let mut completed = HashSet::new();
     let mut damaged = false;
@@ -41,7 +52,9 @@ fn scan_bucket(path: &Path, created: SystemTime, sync: SyncPolicy) -> io::Result
         if let Some(upload) = &record.upload {
             completed.insert(upload.id.clone());
         }
-        bucket.objects.insert(record.key.clone(), Object::new(record, Arc::clone(&dirs)));
+        bucket
+            .objects
+            .insert(record.key.clone(), Object::new(record, Arc::clone(&dirs)));
     }
 
     for (name, record) in read_records::<UploadRecord>(dirs.uploads.path(), &mut damaged)? {
@@ -50,7 +63,13 @@ fn scan_bucket(path: &Path, created: SystemTime, sync: SyncPolicy) -> io::Result
             fs::remove_file(dirs.uploads.path().join(name))?;
         } else {
             let place = (record.key.clone(), record.id.clone());
-            bucket.uploads.insert(place, Upload { record, parts: BTreeMap::new() });
+            bucket.uploads.insert(
+                place,
+                Upload {
+                    record,
+                    parts: BTreeMap::new(),
+                },
+            );
         }
     }
 
@@ -72,13 +91,23 @@ fn scan_parts(bucket: &mut Bucket, delete_strays: bool) -> io::Result<()> {
         .objects
         .values()
         .filter_map(|object| object.record.upload.as_ref())
-        .flat_map(|upload| upload.parts.iter().map(|part| part_name(&upload.id, part.number)))
+        .flat_map(|upload| {
+            upload
+                .parts
+                .iter()
+                .map(|part| part_name(&upload.id, part.number))
+        })
         .collect();
-    let mut uploads: HashMap<&str, &mut Upload> =
-        bucket.uploads.iter_mut().map(|((_, id), upload)| (id.as_str(), upload)).collect();
+    let mut uploads: HashMap<&str, &mut Upload> = bucket
+        .uploads
+        .iter_mut()
+        .map(|((_, id), upload)| (id.as_str(), upload))
+        .collect();
     for entry in fs::read_dir(dirs.parts.path())? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
         if in_objects.contains(&name) {
             continue;
         }
@@ -97,11 +126,16 @@ fn scan_parts(bucket: &mut Bucket, delete_strays: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn read_records<T: DeserializeOwned>(dir: &Path, damaged: &mut bool) -> io::Result<Vec<(String, T)>> {
+fn read_records<T: DeserializeOwned>(
+    dir: &Path,
+    damaged: &mut bool,
+) -> io::Result<Vec<(String, T)>> {
     let mut records = Vec::new();
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
         match read_record(&entry.path()) {
             Ok(record) => records.push((name, record)),
             Err(error) => {
