@@ -1,228 +1,24 @@
-//! Keys and values in the database, and nothing else (`docs/format.md` has the same as tables).
-//!
-//! A key is one tag byte and big-endian integers, so the rows of one directory and of one file lie next to each other in the
-//! order in which they are listed and read. A value starts with a form byte; what does not decode exactly is an error.
-//!
-//! Extents are keyed by where they *end*: a scan from `a` meets first the one extent that may begin before `a`.
-//! Extents name an object's session by a small number (the session table has the 16 bytes), which halves them.
-
-use std::ops::Range;
+//! What rows hold: one encoding and one decoding for each record, exact or an error.
 
 use bytes::Bytes;
 
-use super::{
-    Dentry, DirEntry, FileKind, Ino, Inode, MetaError, ObjectRecord, SessionId, Timestamp, Totals,
-    varint::{Decoder, Encoder},
-};
-use crate::seal::{
-    codec::{ObjectKind, SealParams},
-    keys::Epoch,
+use super::{NAME_LEN_MAX, ObjectKey, SCHEMA_VERSION};
+use crate::{
+    meta::{
+        Dentry, DirEntry, FileKind, Ino, Inode, MetaError, ObjectRecord, SessionId, Timestamp,
+        Totals,
+        varint::{Decoder, Encoder},
+    },
+    seal::{
+        codec::{ObjectKind, SealParams},
+        keys::Epoch,
+    },
 };
 
-/// The version of this schema, in its own row.
-pub(super) const SCHEMA_VERSION: u8 = 1;
 /// The form byte of every value of this version.
-const FORM: u8 = 1;
+pub(super) const FORM: u8 = 1;
 /// Form byte of an extent whose bytes are in the row.
-const FORM_INLINE: u8 = 2;
-
-/// Longest name of an entry or an attribute, bytes (Linux `NAME_MAX`, `XATTR_NAME_MAX`).
-pub(super) const NAME_LEN_MAX: usize = 255;
-
-/// One per table.
-#[derive(Clone, Copy)]
-#[repr(u8)]
-pub(super) enum Table {
-    Schema = 0x01,
-    Counters = 0x02,
-    Totals = 0x03,
-    Inode = 0x10,
-    Dentry = 0x20,
-    Listing = 0x21,
-    Extent = 0x30,
-    Xattr = 0x38,
-    Object = 0x40,
-    Members = 0x41,
-    Sparse = 0x42,
-    Garbage = 0x43,
-    Orphan = 0x50,
-    Session = 0x51,
-}
-
-impl Table {
-    /// The key of a table that has only one row.
-    pub fn single(self) -> Vec<u8> {
-        vec![self as u8]
-    }
-
-    /// The key range of all its rows.
-    pub fn all(self) -> Range<Vec<u8>> {
-        vec![self as u8]..vec![self as u8 + 1]
-    }
-
-    fn with(self, number: u64) -> Vec<u8> {
-        let mut key = Vec::with_capacity(17);
-        key.push(self as u8);
-        key.extend_from_slice(&number.to_be_bytes());
-        key
-    }
-
-    fn with_two(self, number: u64, second: u64) -> Vec<u8> {
-        let mut key = self.with(number);
-        key.extend_from_slice(&second.to_be_bytes());
-        key
-    }
-
-    fn with_name(self, number: u64, name: &[u8]) -> Vec<u8> {
-        let mut key = self.with(number);
-        key.extend_from_slice(name);
-        key
-    }
-}
-
-/// An object as the database names it: the session by its number in the session table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct ObjectKey {
-    pub session: u32,
-    pub number: u64,
-}
-
-impl ObjectKey {
-    fn append(self, key: &mut Vec<u8>) {
-        key.extend_from_slice(&self.session.to_be_bytes());
-        key.extend_from_slice(&self.number.to_be_bytes());
-    }
-
-    fn in_table(self, table: Table) -> Vec<u8> {
-        let mut key = vec![table as u8];
-        self.append(&mut key);
-        key
-    }
-}
-
-// ---- keys ----
-
-pub(super) fn inode_key(ino: Ino) -> Vec<u8> {
-    Table::Inode.with(ino.0)
-}
-
-pub(super) fn inode_range(first: Ino, last: Ino) -> Range<Vec<u8>> {
-    Table::Inode.with(first.0)..Table::Inode.with(last.0.saturating_add(1))
-}
-
-pub(super) fn dentry_key(dir: Ino, name: &[u8]) -> Vec<u8> {
-    Table::Dentry.with_name(dir.0, name)
-}
-
-pub(super) fn listing_key(dir: Ino, cookie: u64) -> Vec<u8> {
-    Table::Listing.with_two(dir.0, cookie)
-}
-
-pub(super) fn listing_range(dir: Ino, after_cookie: u64) -> Range<Vec<u8>> {
-    listing_key(dir, after_cookie.saturating_add(1))..Table::Listing.with(dir.0 + 1)
-}
-
-pub(super) fn extent_key(ino: Ino, end: u64) -> Vec<u8> {
-    Table::Extent.with_two(ino.0, end)
-}
-
-/// Extents of `ino` that end at `first_end` or later.
-pub(super) fn extent_range(ino: Ino, first_end: u64) -> Range<Vec<u8>> {
-    extent_key(ino, first_end)..Table::Extent.with(ino.0 + 1)
-}
-
-pub(super) fn xattr_key(ino: Ino, name: &[u8]) -> Vec<u8> {
-    Table::Xattr.with_name(ino.0, name)
-}
-
-pub(super) fn xattr_range(ino: Ino) -> Range<Vec<u8>> {
-    Table::Xattr.with(ino.0)..Table::Xattr.with(ino.0 + 1)
-}
-
-pub(super) fn object_key(object: ObjectKey) -> Vec<u8> {
-    object.in_table(Table::Object)
-}
-
-pub(super) fn members_key(object: ObjectKey) -> Vec<u8> {
-    object.in_table(Table::Members)
-}
-
-pub(super) fn sparse_key(object: ObjectKey) -> Vec<u8> {
-    object.in_table(Table::Sparse)
-}
-
-pub(super) fn garbage_key(died_unix_seconds: i64, object: ObjectKey) -> Vec<u8> {
-    let mut key = Table::Garbage.with(died_unix_seconds as u64 ^ (1 << 63));
-    object.append(&mut key);
-    key
-}
-
-/// Garbage that died at or before.
-pub(super) fn garbage_range(before_unix_seconds: i64) -> Range<Vec<u8>> {
-    let end = before_unix_seconds.saturating_add(1) as u64 ^ (1 << 63);
-    Table::Garbage.single()..Table::Garbage.with(end)
-}
-
-pub(super) fn orphan_key(ino: Ino) -> Vec<u8> {
-    Table::Orphan.with(ino.0)
-}
-
-pub(super) fn session_key(number: u32) -> Vec<u8> {
-    let mut key = Table::Session.single();
-    key.extend_from_slice(&number.to_be_bytes());
-    key
-}
-
-fn bad_key() -> MetaError {
-    MetaError::Store("a key in the database does not decode".into())
-}
-
-fn key_tail<const N: usize>(key: &[u8], at: usize) -> Result<[u8; N], MetaError> {
-    key.get(at..)
-        .and_then(|tail| tail.try_into().ok())
-        .ok_or_else(bad_key)
-}
-
-/// The inode number of an inode or orphan key.
-pub(super) fn ino_of_key(key: &[u8]) -> Result<Ino, MetaError> {
-    Ok(Ino(u64::from_be_bytes(key_tail(key, 1)?)))
-}
-
-/// The second integer of a listing or extent key.
-pub(super) fn second_of_key(key: &[u8]) -> Result<u64, MetaError> {
-    Ok(u64::from_be_bytes(key_tail(key, 9)?))
-}
-
-/// The name in a dentry or xattr key.
-pub(super) fn name_of_key(key: &[u8]) -> Result<Bytes, MetaError> {
-    key.get(9..).map(Bytes::copy_from_slice).ok_or_else(bad_key)
-}
-
-pub(super) fn session_of_key(key: &[u8]) -> Result<u32, MetaError> {
-    Ok(u32::from_be_bytes(key_tail(key, 1)?))
-}
-
-/// The object of a key of the object, members or sparse table.
-pub(super) fn object_of_key(key: &[u8]) -> Result<ObjectKey, MetaError> {
-    let tail: [u8; 12] = key_tail(key, 1)?;
-    let mut decoder = Decoder::new(&tail, "an object key");
-    Ok(ObjectKey {
-        session: u32::from_be_bytes(decoder.array()?),
-        number: u64::from_be_bytes(decoder.array()?),
-    })
-}
-
-/// Death time and object of a garbage key.
-pub(super) fn garbage_of_key(key: &[u8]) -> Result<(i64, ObjectKey), MetaError> {
-    let tail: [u8; 20] = key_tail(key, 1)?;
-    let mut decoder = Decoder::new(&tail, "a garbage key");
-    let died = (u64::from_be_bytes(decoder.array()?) ^ (1 << 63)) as i64;
-    let object = ObjectKey {
-        session: u32::from_be_bytes(decoder.array()?),
-        number: u64::from_be_bytes(decoder.array()?),
-    };
-    Ok((died, object))
-}
+pub(super) const FORM_INLINE: u8 = 2;
 
 // ---- inodes ----
 
@@ -270,7 +66,7 @@ fn decode_time(decoder: &mut Decoder<'_>) -> Result<Timestamp, MetaError> {
     Ok(Timestamp { seconds, nanos })
 }
 
-pub(super) fn encode_inode(inode: &Inode) -> Vec<u8> {
+pub(in crate::meta) fn encode_inode(inode: &Inode) -> Vec<u8> {
     let own = |time: Timestamp, flag: u8| if time == inode.mtime { 0 } else { flag };
     let flags = if inode.has_xattrs { HAS_XATTRS } else { 0 }
         | own(inode.ctime, OWN_CTIME)
@@ -303,7 +99,7 @@ pub(super) fn encode_inode(inode: &Inode) -> Vec<u8> {
     out.finish()
 }
 
-pub(super) fn decode_inode(ino: Ino, value: &[u8]) -> Result<Inode, MetaError> {
+pub(in crate::meta) fn decode_inode(ino: Ino, value: &[u8]) -> Result<Inode, MetaError> {
     let mut decoder = Decoder::new(value, "an inode record");
     decoder.form(FORM)?;
     let kind = decode_kind(&mut decoder)?;
@@ -370,7 +166,7 @@ fn cookie_or_zero(ino: Ino, cookie: u64) -> u64 {
     if cookie == ino.0 { 0 } else { cookie }
 }
 
-pub(super) fn encode_dentry(dentry: &Dentry) -> Vec<u8> {
+pub(in crate::meta) fn encode_dentry(dentry: &Dentry) -> Vec<u8> {
     Encoder::new(FORM)
         .byte(kind_byte(dentry.kind))
         .unsigned(dentry.ino.0)
@@ -378,7 +174,7 @@ pub(super) fn encode_dentry(dentry: &Dentry) -> Vec<u8> {
         .finish()
 }
 
-pub(super) fn decode_dentry(value: &[u8]) -> Result<Dentry, MetaError> {
+pub(in crate::meta) fn decode_dentry(value: &[u8]) -> Result<Dentry, MetaError> {
     let mut decoder = Decoder::new(value, "a directory entry");
     decoder.form(FORM)?;
     let kind = decode_kind(&mut decoder)?;
@@ -392,7 +188,7 @@ pub(super) fn decode_dentry(value: &[u8]) -> Result<Dentry, MetaError> {
     })
 }
 
-pub(super) fn encode_listing(dentry: &Dentry, name: &[u8]) -> Vec<u8> {
+pub(in crate::meta) fn encode_listing(dentry: &Dentry, name: &[u8]) -> Vec<u8> {
     let ino = if dentry.cookie == dentry.ino.0 {
         0
     } else {
@@ -405,7 +201,7 @@ pub(super) fn encode_listing(dentry: &Dentry, name: &[u8]) -> Vec<u8> {
         .finish()
 }
 
-pub(super) fn decode_listing(cookie: u64, value: &[u8]) -> Result<DirEntry, MetaError> {
+pub(in crate::meta) fn decode_listing(cookie: u64, value: &[u8]) -> Result<DirEntry, MetaError> {
     let mut decoder = Decoder::new(value, "a listing entry");
     decoder.form(FORM)?;
     let kind = decode_kind(&mut decoder)?;
@@ -426,19 +222,19 @@ pub(super) fn decode_listing(cookie: u64, value: &[u8]) -> Result<DirEntry, Meta
 
 /// Where a stored extent's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RowSource {
+pub(in crate::meta) enum RowSource {
     Object { object: ObjectKey, at: u64 },
     Inline(Bytes),
 }
 
 /// A stored extent; its end is in the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ExtentRow {
+pub(in crate::meta) struct ExtentRow {
     pub start: u64,
     pub source: RowSource,
 }
 
-pub(super) fn encode_extent(end: u64, row: &ExtentRow) -> Vec<u8> {
+pub(in crate::meta) fn encode_extent(end: u64, row: &ExtentRow) -> Vec<u8> {
     match &row.source {
         RowSource::Object { object, at } => Encoder::new(FORM)
             .unsigned(end - row.start)
@@ -450,7 +246,7 @@ pub(super) fn encode_extent(end: u64, row: &ExtentRow) -> Vec<u8> {
     }
 }
 
-pub(super) fn decode_extent(end: u64, value: &[u8]) -> Result<ExtentRow, MetaError> {
+pub(in crate::meta) fn decode_extent(end: u64, value: &[u8]) -> Result<ExtentRow, MetaError> {
     let mut decoder = Decoder::new(value, "an extent");
     let (len, source) = match decoder.byte()? {
         FORM => {
@@ -485,7 +281,7 @@ pub(super) fn decode_extent(end: u64, value: &[u8]) -> Result<ExtentRow, MetaErr
 
 /// An object record with what only this module needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct StoredObject {
+pub(in crate::meta) struct StoredObject {
     pub record: ObjectRecord,
     /// When its last live byte was freed.
     pub died_unix_seconds: Option<i64>,
@@ -498,7 +294,7 @@ impl StoredObject {
     }
 }
 
-pub(super) fn encode_object(object: &StoredObject) -> Vec<u8> {
+pub(in crate::meta) fn encode_object(object: &StoredObject) -> Vec<u8> {
     let record = &object.record;
     let mut out = Encoder::new(FORM)
         .byte(record.params.kind as u8)
@@ -513,7 +309,7 @@ pub(super) fn encode_object(object: &StoredObject) -> Vec<u8> {
     out.finish()
 }
 
-pub(super) fn decode_object(value: &[u8]) -> Result<StoredObject, MetaError> {
+pub(in crate::meta) fn decode_object(value: &[u8]) -> Result<StoredObject, MetaError> {
     let mut decoder = Decoder::new(value, "an object record");
     decoder.form(FORM)?;
     let kind = match decoder.byte()? {
@@ -548,7 +344,7 @@ pub(super) fn decode_object(value: &[u8]) -> Result<StoredObject, MetaError> {
 }
 
 /// The inodes whose extents named an object when it was committed, ascending, stored as differences.
-pub(super) fn encode_members(inos: &[Ino]) -> Vec<u8> {
+pub(in crate::meta) fn encode_members(inos: &[Ino]) -> Vec<u8> {
     let mut out = Encoder::new(FORM);
     let mut last = 0;
     for ino in inos {
@@ -558,7 +354,7 @@ pub(super) fn encode_members(inos: &[Ino]) -> Vec<u8> {
     out.finish()
 }
 
-pub(super) fn decode_members(value: &[u8]) -> Result<Vec<Ino>, MetaError> {
+pub(in crate::meta) fn decode_members(value: &[u8]) -> Result<Vec<Ino>, MetaError> {
     let mut decoder = Decoder::new(value, "an object's members");
     decoder.form(FORM)?;
     let (mut inos, mut last) = (Vec::new(), 0u64);
@@ -573,13 +369,13 @@ pub(super) fn decode_members(value: &[u8]) -> Result<Vec<Ino>, MetaError> {
 
 // ---- the rest ----
 
-pub(super) fn encode_schema() -> Vec<u8> {
+pub(in crate::meta) fn encode_schema() -> Vec<u8> {
     vec![SCHEMA_VERSION]
 }
 
 /// A row of the session table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SessionRow {
+pub(in crate::meta) struct SessionRow {
     pub session: SessionId,
     /// Ended cleanly, or its leftovers were cleared away.
     pub ended: bool,
@@ -587,7 +383,7 @@ pub(super) struct SessionRow {
     pub objects: u64,
 }
 
-pub(super) fn encode_session(row: &SessionRow) -> Vec<u8> {
+pub(in crate::meta) fn encode_session(row: &SessionRow) -> Vec<u8> {
     Encoder::new(FORM)
         .byte(u8::from(row.ended))
         .bytes(&row.session.0)
@@ -595,7 +391,7 @@ pub(super) fn encode_session(row: &SessionRow) -> Vec<u8> {
         .finish()
 }
 
-pub(super) fn decode_session(value: &[u8]) -> Result<SessionRow, MetaError> {
+pub(in crate::meta) fn decode_session(value: &[u8]) -> Result<SessionRow, MetaError> {
     let mut decoder = Decoder::new(value, "a session record");
     decoder.form(FORM)?;
     let ended = match decoder.byte()? {
@@ -613,11 +409,11 @@ pub(super) fn decode_session(value: &[u8]) -> Result<SessionRow, MetaError> {
 }
 
 /// An orphan's row says which session made it one.
-pub(super) fn encode_orphan(session: u32) -> Vec<u8> {
+pub(in crate::meta) fn encode_orphan(session: u32) -> Vec<u8> {
     Encoder::new(FORM).unsigned(u64::from(session)).finish()
 }
 
-pub(super) fn decode_orphan(value: &[u8]) -> Result<u32, MetaError> {
+pub(in crate::meta) fn decode_orphan(value: &[u8]) -> Result<u32, MetaError> {
     let mut decoder = Decoder::new(value, "an orphan record");
     decoder.form(FORM)?;
     let session = decoder.unsigned32()?;
@@ -625,14 +421,14 @@ pub(super) fn decode_orphan(value: &[u8]) -> Result<u32, MetaError> {
     Ok(session)
 }
 
-pub(super) fn encode_totals(totals: &Totals) -> Vec<u8> {
+pub(in crate::meta) fn encode_totals(totals: &Totals) -> Vec<u8> {
     Encoder::new(FORM)
         .unsigned(totals.inodes)
         .unsigned(totals.bytes)
         .finish()
 }
 
-pub(super) fn decode_totals(value: &[u8]) -> Result<Totals, MetaError> {
+pub(in crate::meta) fn decode_totals(value: &[u8]) -> Result<Totals, MetaError> {
     let mut decoder = Decoder::new(value, "the totals");
     decoder.form(FORM)?;
     let totals = Totals {
@@ -645,21 +441,21 @@ pub(super) fn decode_totals(value: &[u8]) -> Result<Totals, MetaError> {
 
 /// What must never be given out twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counters {
+pub(in crate::meta) struct Counters {
     /// Inode numbers and cookies below this one may be in use.
     pub ids_end: u64,
     /// The next session's number.
     pub next_session: u32,
 }
 
-pub(super) fn encode_counters(counters: &Counters) -> Vec<u8> {
+pub(in crate::meta) fn encode_counters(counters: &Counters) -> Vec<u8> {
     Encoder::new(FORM)
         .unsigned(counters.ids_end)
         .unsigned(u64::from(counters.next_session))
         .finish()
 }
 
-pub(super) fn decode_counters(value: &[u8]) -> Result<Counters, MetaError> {
+pub(in crate::meta) fn decode_counters(value: &[u8]) -> Result<Counters, MetaError> {
     let mut decoder = Decoder::new(value, "the counters");
     decoder.form(FORM)?;
     let counters = Counters {
@@ -669,7 +465,3 @@ pub(super) fn decode_counters(value: &[u8]) -> Result<Counters, MetaError> {
     decoder.end()?;
     Ok(counters)
 }
-
-#[cfg(test)]
-#[path = "schema_tests.rs"]
-mod tests;

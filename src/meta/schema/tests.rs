@@ -1,6 +1,15 @@
 //! The database's rows: what they come back as, in which order they lie, what is refused.
 
+use bytes::Bytes;
+
 use super::*;
+use crate::{
+    meta::{Dentry, FileKind, Inode, ObjectRecord, SessionId, Timestamp, Totals},
+    seal::{
+        codec::{ObjectKind, SealParams},
+        keys::Epoch,
+    },
+};
 
 fn time(seconds: i64, nanos: u32) -> Timestamp {
     Timestamp { seconds, nanos }
