@@ -1,39 +1,26 @@
 //! The handlers: one a request, each copies what it needs, runs one operation of [`Fs`] and sends what comes out.
 
-use std::{
-    ffi::OsStr,
-    io,
-    os::unix::ffi::OsStrExt,
-    path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
 use bytes::Bytes;
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, IoctlFlags, KernelConfig,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use nix::errno::Errno as SystemErrno;
 
 use super::{
     capabilities::negotiate,
     convert::{decode_time, file_attr, file_type, set_time},
+    reply::{CACHED_FOR, CacheTimes, GENERATION, no_attributes, send_empty, send_xattr},
     run::Runner,
 };
 use crate::{
-    fs::{Attributes, Caller, Fs, FsError, Operation, SetAttributes},
+    fs::{Caller, Fs, FsError, Operation, SetAttributes},
     meta::Ino,
 };
-
-/// How long the kernel may answer for the only writer by itself: nothing changes without it, so only its memory limits it.
-const CACHED_FOR: Duration = Duration::from_secs(24 * 3600);
-/// The same where something may change without it: a read-only follower, and the blocks of a file that is not committed yet.
-const CACHED_BRIEFLY: Duration = Duration::from_secs(1);
-
-/// Inode numbers are never used again.
-const GENERATION: Generation = Generation(0);
 
 /// See the module's head.
 pub struct Kernel {
@@ -77,71 +64,6 @@ impl Kernel {
     }
 }
 
-#[derive(Clone, Copy)]
-struct CacheTimes {
-    read_only: bool,
-}
-
-impl CacheTimes {
-    fn entry(self) -> Duration {
-        if self.read_only {
-            CACHED_BRIEFLY
-        } else {
-            CACHED_FOR
-        }
-    }
-
-    fn attributes(self, attributes: &Attributes) -> Duration {
-        if self.read_only || !attributes.settled {
-            CACHED_BRIEFLY
-        } else {
-            CACHED_FOR
-        }
-    }
-
-    fn send_entry(self, reply: ReplyEntry, result: Result<Attributes, Errno>) {
-        match result {
-            Ok(found) => {
-                reply.entry_with_ttls(
-                    &self.attributes(&found),
-                    &self.entry(),
-                    &file_attr(&found),
-                    GENERATION,
-                );
-            }
-            Err(errno) => reply.error(errno),
-        }
-    }
-
-    fn send_attributes(self, reply: ReplyAttr, result: Result<Attributes, Errno>) {
-        match result {
-            Ok(found) => reply.attr(&self.attributes(&found), &file_attr(&found)),
-            Err(errno) => reply.error(errno),
-        }
-    }
-}
-
-/// The answer "there is no such name", which the kernel may keep: inode 0.
-fn no_attributes() -> FileAttr {
-    FileAttr {
-        ino: INodeNo(0),
-        size: 0,
-        blocks: 0,
-        atime: UNIX_EPOCH,
-        mtime: UNIX_EPOCH,
-        ctime: UNIX_EPOCH,
-        crtime: UNIX_EPOCH,
-        kind: FileType::RegularFile,
-        perm: 0,
-        nlink: 0,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        blksize: 0,
-        flags: 0,
-    }
-}
-
 fn caller(request: &Request, umask: u32) -> Caller {
     Caller {
         uid: request.uid(),
@@ -157,24 +79,6 @@ fn copied(name: &OsStr) -> Bytes {
 
 fn ino(number: INodeNo) -> Ino {
     Ino(number.0)
-}
-
-fn send_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-/// A value, or its length where the caller asked with no room, or ERANGE where it has too little.
-fn send_xattr(reply: ReplyXattr, room: u32, result: Result<Bytes, Errno>) {
-    match result {
-        // Values are at most 64 KiB.
-        Ok(value) if room == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
-        Ok(value) if value.len() > room as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(errno) => reply.error(errno),
-    }
 }
 
 impl Filesystem for Kernel {

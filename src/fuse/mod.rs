@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `kernel.rs` | the handlers |
 //! | `capabilities.rs` | what is asked of the kernel at INIT |
+//! | `reply.rs` | what is sent back, and how long the kernel may keep it |
 //! | `run.rs` | poll once, then spawn; deadlines; panics |
 //! | `convert.rs` | attributes and times |
 //! | `mount.rs` | [`mount`], [`Mounted`] |
@@ -30,6 +31,7 @@ mod error;
 mod kernel;
 mod mount;
 mod mountinfo;
+mod reply;
 mod run;
 mod sys;
 

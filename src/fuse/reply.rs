@@ -1,0 +1,109 @@
+//! What is sent back to the kernel, and how long it may keep it.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use fuser::{
+    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr,
+};
+
+use super::convert::file_attr;
+use crate::fs::Attributes;
+
+/// How long the kernel may answer for the only writer by itself: nothing changes without it, so only its memory limits it.
+pub const CACHED_FOR: Duration = Duration::from_secs(24 * 3600);
+/// The same where something may change without it: a read-only follower, and the blocks of a file that is not committed yet.
+pub const CACHED_BRIEFLY: Duration = Duration::from_secs(1);
+
+/// Inode numbers are never used again.
+pub const GENERATION: Generation = Generation(0);
+
+/// How long the kernel may keep answers.
+#[derive(Clone, Copy)]
+pub struct CacheTimes {
+    /// A follower's mount.
+    pub read_only: bool,
+}
+
+impl CacheTimes {
+    /// For a name.
+    pub fn entry(self) -> Duration {
+        if self.read_only {
+            CACHED_BRIEFLY
+        } else {
+            CACHED_FOR
+        }
+    }
+
+    /// For an inode's attributes.
+    pub fn attributes(self, attributes: &Attributes) -> Duration {
+        if self.read_only || !attributes.settled {
+            CACHED_BRIEFLY
+        } else {
+            CACHED_FOR
+        }
+    }
+
+    /// An entry, or why there is none.
+    pub fn send_entry(self, reply: ReplyEntry, result: Result<Attributes, Errno>) {
+        match result {
+            Ok(found) => {
+                reply.entry_with_ttls(
+                    &self.attributes(&found),
+                    &self.entry(),
+                    &file_attr(&found),
+                    GENERATION,
+                );
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    /// Attributes, or why there are none.
+    pub fn send_attributes(self, reply: ReplyAttr, result: Result<Attributes, Errno>) {
+        match result {
+            Ok(found) => reply.attr(&self.attributes(&found), &file_attr(&found)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+}
+
+/// The answer "there is no such name", which the kernel may keep: inode 0.
+pub fn no_attributes() -> FileAttr {
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: UNIX_EPOCH,
+        mtime: UNIX_EPOCH,
+        ctime: UNIX_EPOCH,
+        crtime: UNIX_EPOCH,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
+        flags: 0,
+    }
+}
+
+/// Success, or why not.
+pub fn send_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// A value, or its length where the caller asked with no room, or ERANGE where it has too little.
+pub fn send_xattr(reply: ReplyXattr, room: u32, result: Result<Bytes, Errno>) {
+    match result {
+        // Values are at most 64 KiB.
+        Ok(value) if room == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
+        Ok(value) if value.len() > room as usize => reply.error(Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(errno) => reply.error(errno),
+    }
+}
