@@ -23,6 +23,20 @@ as_root() {
     fi
 }
 
+# An S3 server that is not ours, for the end-to-end suite: in a directory of its own below target.
+install_moto() {
+    local python=python3
+    [ -x target/moto/bin/moto_server ] && return
+    [ "$mode" = quick ] && return
+    if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
+        as_root apt-get update -qq
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv >/dev/null
+        python=/usr/bin/python3
+    fi
+    "$python" -m venv target/moto
+    target/moto/bin/pip install --quiet 'moto[server]==5.2.5'
+}
+
 install_missing() {
     local missing=() pair
     # program:package
@@ -43,6 +57,7 @@ install_missing() {
         exit 1
     fi
     cargo nextest --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-nextest
+    install_moto
     [ -e /dev/fuse ] || as_root modprobe fuse 2>/dev/null || true
 }
 

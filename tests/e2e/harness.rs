@@ -33,6 +33,8 @@ pub struct Site {
     dir: TempDir,
     runtime: Runtime,
     server: Option<Server>,
+    /// Where the client finds S3: our server, unless a test says otherwise.
+    pub endpoint: String,
     transport: Transport,
     mounts_made: AtomicU32,
     pub memory: &'static str,
@@ -45,16 +47,19 @@ impl Site {
     /// Starts a server and makes a volume.
     pub fn start(transport: Transport) -> Site {
         let site = Site::without_volume(transport);
-        let made = site
-            .strongroom(&["init", &site.url(), "--create-bucket"])
-            .with_passphrase(&site)
-            .output();
+        site.make_volume();
+        site
+    }
+
+    /// `strongroom init`.
+    pub fn make_volume(&self) {
+        let made = self.strongroom(&["init", &self.url(), "--create-bucket"]);
+        let made = made.with_passphrase(self).output();
         assert!(
             made.status.success(),
             "init: {}",
             String::from_utf8_lossy(&made.stderr)
         );
-        site
     }
 
     pub fn without_volume(transport: Transport) -> Site {
@@ -79,6 +84,7 @@ impl Site {
             .expect("runtime");
         let server = runtime.block_on(Server::start(config)).expect("server");
         Site {
+            endpoint: server.endpoint_url(),
             dir,
             runtime,
             server: Some(server),
@@ -132,7 +138,7 @@ impl Site {
         command
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
             .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-            .env("AWS_ENDPOINT_URL_S3", self.server().endpoint_url())
+            .env("AWS_ENDPOINT_URL_S3", &self.endpoint)
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("HOME", self.path())
             .stdin(Stdio::null());
@@ -375,7 +381,7 @@ impl Bucket<'_> {
         assert_eq!(self.site.transport, Transport::Plain);
         let config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(self.site.server().endpoint_url())
+            .endpoint_url(&self.site.endpoint)
             .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
             .region(Region::new("us-east-1"))
             .force_path_style(true)
@@ -435,6 +441,18 @@ impl Bucket<'_> {
                 .send()
                 .await
                 .expect("put");
+        });
+    }
+
+    pub fn create(&self) {
+        let client = self.client();
+        self.site.runtime.block_on(async {
+            client
+                .create_bucket()
+                .bucket(BUCKET)
+                .send()
+                .await
+                .expect("bucket");
         });
     }
 

@@ -4,8 +4,10 @@
 
 mod battery;
 mod crash;
+mod fixture;
 mod harness;
 mod leaks;
+mod moto;
 mod requests;
 mod small_memory;
 mod tampering;
