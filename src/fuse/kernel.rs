@@ -18,7 +18,7 @@ use super::{
     run::Runner,
 };
 use crate::{
-    fs::{Caller, Fs, FsError, Operation, SetAttributes},
+    fs::{Attributes, Caller, Fs, FsError, Operation, SetAttributes},
     meta::Ino,
 };
 
@@ -28,6 +28,11 @@ pub struct Kernel {
     runner: Runner,
     max_write_bytes: u32,
 }
+
+/// One operation of [`Fs`] under way.
+trait Work<T>: Future<Output = Result<T, FsError>> + Send + 'static {}
+
+impl<T, W: Future<Output = Result<T, FsError>> + Send + 'static> Work<T> for W {}
 
 impl Kernel {
     pub fn new(fs: Fs, runner: Runner, max_write_bytes: u32) -> Kernel {
@@ -42,6 +47,31 @@ impl Kernel {
         CacheTimes {
             read_only: self.fs.read_only(),
         }
+    }
+
+    fn empty(&self, operation: Operation, reply: ReplyEmpty, work: impl Work<()>) {
+        self.runner
+            .run(operation, work, move |result| send_empty(reply, result));
+    }
+
+    fn entry(&self, operation: Operation, reply: ReplyEntry, work: impl Work<Attributes>) {
+        let times = self.times();
+        self.runner.run(operation, work, move |result| {
+            times.send_entry(reply, result)
+        });
+    }
+
+    fn attributes(&self, operation: Operation, reply: ReplyAttr, work: impl Work<Attributes>) {
+        let times = self.times();
+        self.runner.run(operation, work, move |result| {
+            times.send_attributes(reply, result)
+        });
+    }
+
+    fn xattr(&self, operation: Operation, reply: ReplyXattr, room: u32, work: impl Work<Bytes>) {
+        self.runner.run(operation, work, move |result| {
+            send_xattr(reply, room, result)
+        });
     }
 
     /// How a file that was opened with these flags is treated. Closing what cannot write has nothing to report, so the kernel need not say so.
@@ -88,7 +118,8 @@ impl Filesystem for Kernel {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (fs, name, times) = (self.fs.clone(), copied(name), self.times());
+        let fs = self.fs.clone();
+        let (name, times) = (copied(name), self.times());
         let dir = ino(parent);
         self.runner.run(
             Operation::on("lookup", dir),
@@ -120,14 +151,11 @@ impl Filesystem for Kernel {
         _fh: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
-        let (fs, times, number) = (self.fs.clone(), self.times(), ino(number));
-        self.runner.run(
-            Operation::on("getattr", number),
-            async move { fs.getattr(number).await },
-            move |result| {
-                times.send_attributes(reply, result);
-            },
-        );
+        let fs = self.fs.clone();
+        let number = ino(number);
+        self.attributes(Operation::on("getattr", number), reply, async move {
+            fs.getattr(number).await
+        });
     }
 
     fn setattr(
@@ -148,12 +176,8 @@ impl Filesystem for Kernel {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let (fs, times, caller, number) = (
-            self.fs.clone(),
-            self.times(),
-            caller(request, 0),
-            ino(number),
-        );
+        let fs = self.fs.clone();
+        let (caller, number) = (caller(request, 0), ino(number));
         let set = SetAttributes {
             mode,
             uid,
@@ -163,17 +187,14 @@ impl Filesystem for Kernel {
             mtime: mtime.map(set_time),
             ctime: ctime.map(decode_time),
         };
-        self.runner.run(
-            Operation::on("setattr", number),
-            async move { fs.setattr(caller, number, set).await },
-            move |result| {
-                times.send_attributes(reply, result);
-            },
-        );
+        self.attributes(Operation::on("setattr", number), reply, async move {
+            fs.setattr(caller, number, set).await
+        });
     }
 
     fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {
-        let (fs, number) = (self.fs.clone(), ino(number));
+        let fs = self.fs.clone();
+        let number = ino(number);
         self.runner.run(
             Operation::on("readlink", number),
             async move { fs.readlink(number).await },
@@ -194,18 +215,11 @@ impl Filesystem for Kernel {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let (fs, times, caller, dir, name) = (
-            self.fs.clone(),
-            self.times(),
-            caller(request, umask),
-            ino(parent),
-            copied(name),
-        );
-        self.runner.run(
-            Operation::on("mknod", dir),
-            async move { fs.mknod(caller, dir, &name, mode, rdev).await },
-            move |result| times.send_entry(reply, result),
-        );
+        let fs = self.fs.clone();
+        let (caller, dir, name) = (caller(request, umask), ino(parent), copied(name));
+        self.entry(Operation::on("mknod", dir), reply, async move {
+            fs.mknod(caller, dir, &name, mode, rdev).await
+        });
     }
 
     fn mkdir(
@@ -217,38 +231,27 @@ impl Filesystem for Kernel {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let (fs, times, caller, dir, name) = (
-            self.fs.clone(),
-            self.times(),
-            caller(request, umask),
-            ino(parent),
-            copied(name),
-        );
-        self.runner.run(
-            Operation::on("mkdir", dir),
-            async move { fs.mkdir(caller, dir, &name, mode).await },
-            move |result| {
-                times.send_entry(reply, result);
-            },
-        );
+        let fs = self.fs.clone();
+        let (caller, dir, name) = (caller(request, umask), ino(parent), copied(name));
+        self.entry(Operation::on("mkdir", dir), reply, async move {
+            fs.mkdir(caller, dir, &name, mode).await
+        });
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (fs, dir, name) = (self.fs.clone(), ino(parent), copied(name));
-        self.runner.run(
-            Operation::on("unlink", dir),
-            async move { fs.unlink(dir, &name).await },
-            move |result| send_empty(reply, result),
-        );
+        let fs = self.fs.clone();
+        let (dir, name) = (ino(parent), copied(name));
+        self.empty(Operation::on("unlink", dir), reply, async move {
+            fs.unlink(dir, &name).await
+        });
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (fs, dir, name) = (self.fs.clone(), ino(parent), copied(name));
-        self.runner.run(
-            Operation::on("rmdir", dir),
-            async move { fs.rmdir(dir, &name).await },
-            move |result| send_empty(reply, result),
-        );
+        let fs = self.fs.clone();
+        let (dir, name) = (ino(parent), copied(name));
+        self.empty(Operation::on("rmdir", dir), reply, async move {
+            fs.rmdir(dir, &name).await
+        });
     }
 
     fn symlink(
@@ -259,19 +262,12 @@ impl Filesystem for Kernel {
         target: &Path,
         reply: ReplyEntry,
     ) {
-        let (fs, times, caller, dir, name) = (
-            self.fs.clone(),
-            self.times(),
-            caller(request, 0),
-            ino(parent),
-            copied(name),
-        );
+        let fs = self.fs.clone();
+        let (caller, dir, name) = (caller(request, 0), ino(parent), copied(name));
         let target = copied(target.as_os_str());
-        self.runner.run(
-            Operation::on("symlink", dir),
-            async move { fs.symlink(caller, dir, &name, &target).await },
-            move |result| times.send_entry(reply, result),
-        );
+        self.entry(Operation::on("symlink", dir), reply, async move {
+            fs.symlink(caller, dir, &name, &target).await
+        });
     }
 
     fn rename(
@@ -284,14 +280,13 @@ impl Filesystem for Kernel {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let (fs, from, to) = (self.fs.clone(), ino(parent), ino(new_parent));
+        let fs = self.fs.clone();
+        let (from, to) = (ino(parent), ino(new_parent));
         let (from_name, to_name) = (copied(name), copied(new_name));
         let flags = nix::fcntl::RenameFlags::from_bits_retain(flags.bits());
-        self.runner.run(
-            Operation::on("rename", from),
-            async move { fs.rename(from, &from_name, to, &to_name, flags).await },
-            move |result| send_empty(reply, result),
-        );
+        self.empty(Operation::on("rename", from), reply, async move {
+            fs.rename(from, &from_name, to, &to_name, flags).await
+        });
     }
 
     fn link(
@@ -302,29 +297,17 @@ impl Filesystem for Kernel {
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let (fs, times, number, dir, name) = (
-            self.fs.clone(),
-            self.times(),
-            ino(number),
-            ino(new_parent),
-            copied(new_name),
-        );
-        self.runner.run(
-            Operation::on("link", number),
-            async move { fs.link(number, dir, &name).await },
-            move |result| {
-                times.send_entry(reply, result);
-            },
-        );
+        let fs = self.fs.clone();
+        let (number, dir, name) = (ino(number), ino(new_parent), copied(new_name));
+        self.entry(Operation::on("link", number), reply, async move {
+            fs.link(number, dir, &name).await
+        });
     }
 
     fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let (fs, caller, number, open_flags) = (
-            self.fs.clone(),
-            caller(request, 0),
-            ino(number),
-            self.file_flags(flags.0),
-        );
+        let fs = self.fs.clone();
+        let (caller, number, open_flags) =
+            (caller(request, 0), ino(number), self.file_flags(flags.0));
         self.runner.run(
             Operation::on("open", number),
             async move { fs.open(caller, number, flags.0).await },
@@ -345,8 +328,8 @@ impl Filesystem for Kernel {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (fs, times, caller, dir, name) = (
-            self.fs.clone(),
+        let fs = self.fs.clone();
+        let (times, caller, dir, name) = (
             self.times(),
             caller(request, umask),
             ino(parent),
@@ -409,7 +392,8 @@ impl Filesystem for Kernel {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let (fs, number) = (self.fs.clone(), ino(number));
+        let fs = self.fs.clone();
+        let number = ino(number);
         // A request is at most `REQUEST_LEN_MAX`.
         let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
         let operation = Operation::on("write", number)
@@ -451,11 +435,7 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let operation = Operation::on("flush", ino(number)).handle(fh.0);
-        self.runner.run(
-            operation,
-            async move { fs.flush(fh.0).await },
-            move |result| send_empty(reply, result),
-        );
+        self.empty(operation, reply, async move { fs.flush(fh.0).await });
     }
 
     fn release(
@@ -484,17 +464,15 @@ impl Filesystem for Kernel {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        let (fs, number) = (self.fs.clone(), ino(number));
+        let fs = self.fs.clone();
+        let number = ino(number);
         let operation = Operation::on("fsync", number).handle(fh.0);
-        self.runner.run(
-            operation,
-            async move { fs.fsync(number).await },
-            move |result| send_empty(reply, result),
-        );
+        self.empty(operation, reply, async move { fs.fsync(number).await });
     }
 
     fn opendir(&self, _request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let (fs, number, open_flags) = (self.fs.clone(), ino(number), self.dir_flags());
+        let fs = self.fs.clone();
+        let (number, open_flags) = (ino(number), self.dir_flags());
         self.runner.run(
             Operation::on("opendir", number),
             async move { fs.opendir(number).await },
@@ -547,7 +525,8 @@ impl Filesystem for Kernel {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let (fs, times) = (self.fs.clone(), self.times());
+        let fs = self.fs.clone();
+        let times = self.times();
         let operation = Operation::on("readdirplus", ino(number))
             .handle(fh.0)
             .range(offset, 0);
@@ -606,11 +585,7 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let operation = Operation::on("fsyncdir", ino(number)).handle(fh.0);
-        self.runner.run(
-            operation,
-            async move { fs.fsyncdir().await },
-            move |result| send_empty(reply, result),
-        );
+        self.empty(operation, reply, async move { fs.fsyncdir().await });
     }
 
     fn statfs(&self, _request: &Request, number: INodeNo, reply: ReplyStatfs) {
@@ -644,18 +619,12 @@ impl Filesystem for Kernel {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let (fs, caller, number, name) = (
-            self.fs.clone(),
-            caller(request, 0),
-            ino(number),
-            copied(name),
-        );
+        let fs = self.fs.clone();
+        let (caller, number, name) = (caller(request, 0), ino(number), copied(name));
         let value = Bytes::copy_from_slice(value);
-        self.runner.run(
-            Operation::on("setxattr", number),
-            async move { fs.setxattr(caller, number, &name, &value, flags).await },
-            move |result| send_empty(reply, result),
-        );
+        self.empty(Operation::on("setxattr", number), reply, async move {
+            fs.setxattr(caller, number, &name, &value, flags).await
+        });
     }
 
     fn getxattr(
@@ -666,36 +635,30 @@ impl Filesystem for Kernel {
         size: u32,
         reply: ReplyXattr,
     ) {
-        let (fs, number, name) = (self.fs.clone(), ino(number), copied(name));
-        self.runner.run(
-            Operation::on("getxattr", number),
-            async move { fs.getxattr(number, &name).await },
-            move |result| {
-                send_xattr(reply, size, result);
-            },
-        );
+        let fs = self.fs.clone();
+        let (number, name) = (ino(number), copied(name));
+        self.xattr(Operation::on("getxattr", number), reply, size, async move {
+            fs.getxattr(number, &name).await
+        });
     }
 
     fn listxattr(&self, request: &Request, number: INodeNo, size: u32, reply: ReplyXattr) {
-        let (fs, caller, number) = (self.fs.clone(), caller(request, 0), ino(number));
-        self.runner.run(
+        let fs = self.fs.clone();
+        let (caller, number) = (caller(request, 0), ino(number));
+        self.xattr(
             Operation::on("listxattr", number),
+            reply,
+            size,
             async move { fs.listxattr(caller, number).await },
-            move |result| {
-                send_xattr(reply, size, result);
-            },
         );
     }
 
     fn removexattr(&self, _request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (fs, number, name) = (self.fs.clone(), ino(number), copied(name));
-        self.runner.run(
-            Operation::on("removexattr", number),
-            async move { fs.removexattr(number, &name).await },
-            move |result| {
-                send_empty(reply, result);
-            },
-        );
+        let fs = self.fs.clone();
+        let (number, name) = (ino(number), copied(name));
+        self.empty(Operation::on("removexattr", number), reply, async move {
+            fs.removexattr(number, &name).await
+        });
     }
 
     fn fallocate(
@@ -708,17 +671,14 @@ impl Filesystem for Kernel {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let (fs, caller, number) = (self.fs.clone(), caller(request, 0), ino(number));
+        let fs = self.fs.clone();
+        let (caller, number) = (caller(request, 0), ino(number));
         let operation = Operation::on("fallocate", number)
             .handle(fh.0)
             .range(offset, length);
-        self.runner.run(
-            operation,
-            async move { fs.fallocate(caller, number, offset, length, mode).await },
-            move |result| {
-                send_empty(reply, result);
-            },
-        );
+        self.empty(operation, reply, async move {
+            fs.fallocate(caller, number, offset, length, mode).await
+        });
     }
 
     fn lseek(
@@ -730,7 +690,8 @@ impl Filesystem for Kernel {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let (fs, number) = (self.fs.clone(), ino(number));
+        let fs = self.fs.clone();
+        let number = ino(number);
         let operation = Operation::on("lseek", number).handle(fh.0);
         let work = async move {
             let found = fs.lseek(number, offset, whence).await?;
