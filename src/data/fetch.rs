@@ -9,12 +9,18 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
 use tracing::error;
 
-use super::{DataError, Inner, cache::FrameId, object::ObjectHandle, paid::paid_bytes};
+use super::{
+    DataError, Inner,
+    block::{BLOCK_FRAMES, FrameBytes},
+    cache::FrameId,
+    object::ObjectHandle,
+    paid::paid_bytes,
+};
 use crate::{
     budget::{Owner, Reservation},
     seal::{SealError, codec::TAG_LEN},
@@ -26,7 +32,7 @@ pub(super) struct Fetch {
     inner: Arc<Inner>,
     object: Arc<ObjectHandle>,
     frames: Range<u64>,
-    delivered: Mutex<Vec<Bytes>>,
+    delivered: Mutex<Vec<FrameBytes>>,
     state: watch::Sender<State>,
     task: Mutex<Option<AbortHandle>>,
 }
@@ -86,7 +92,7 @@ impl Fetch {
     }
 
     /// Waits for one frame.
-    pub(super) async fn frame(&self, frame: u64) -> Result<Bytes, Arc<DataError>> {
+    pub(super) async fn frame(&self, frame: u64) -> Result<FrameBytes, Arc<DataError>> {
         let index = frame - self.frames.start;
         let mut state = self.state.subscribe();
         let seen = state
@@ -201,6 +207,7 @@ async fn deliver(
         .into());
     }
     let mut arrived = BytesMut::new();
+    let mut block = Block::begin(inner, object, *next..end, keep);
     loop {
         let mut chunk = match body.chunk().await {
             Ok(Some(chunk)) => chunk,
@@ -209,21 +216,25 @@ async fn deliver(
             Err(error) => return Err(error.into()),
         };
         while !chunk.is_empty() && *next < end {
-            let plaintext_len = object.layout.frame_plaintext_len(*next);
-            let sealed_len = (plaintext_len + TAG_LEN) as usize;
+            let frame = block.next_frame();
+            let sealed_len = (object.layout.frame_plaintext_len(frame) + TAG_LEN) as usize;
             let piece = chunk.split_to(chunk.len().min(sealed_len - arrived.len()));
             if piece.len() == sealed_len {
                 // The whole frame lies in this chunk.
-                let frame = open(object, *next, &piece, plaintext_len, reservation)?;
-                hand_over(inner, fetch, object, next, frame, keep)?;
-                continue;
-            }
-            arrived.reserve(sealed_len - arrived.len());
-            arrived.extend_from_slice(&piece);
-            if arrived.len() == sealed_len {
-                let frame = open(object, *next, &arrived, plaintext_len, reservation)?;
+                block.open(object, &piece)?;
+            } else {
+                arrived.reserve(sealed_len - arrived.len());
+                arrived.extend_from_slice(&piece);
+                if arrived.len() < sealed_len {
+                    continue;
+                }
+                block.open(object, &arrived)?;
                 arrived.clear();
-                hand_over(inner, fetch, object, next, frame, keep)?;
+            }
+            if block.is_full() {
+                *next = block.next_frame();
+                block.deliver(inner, fetch, object, reservation, keep)?;
+                block = Block::begin(inner, object, *next..end, keep);
             }
         }
         if *next >= end {
@@ -234,35 +245,94 @@ async fn deliver(
     }
 }
 
-fn open(
-    object: &ObjectHandle,
-    index: u64,
-    sealed: &[u8],
-    plaintext_len: u64,
-    reservation: &mut Reservation,
-) -> Result<Bytes, DataError> {
-    let mut plaintext = vec![0; plaintext_len as usize];
-    object.opener.open_into(index, sealed, &mut plaintext)?;
-    let paid = reservation.split(plaintext_len).reassign(Owner::Cache);
-    Ok(paid_bytes(plaintext, paid))
+/// A block being filled.
+struct Block {
+    buffer: Vec<u8>,
+    frames: Range<u64>,
+    /// Ends of the frames opened so far.
+    ends: Vec<usize>,
 }
 
-fn hand_over(
-    inner: &Inner,
-    fetch: &Weak<Fetch>,
-    object: &ObjectHandle,
-    next: &mut u64,
-    frame: Bytes,
-    keep: bool,
-) -> Result<(), DataError> {
-    let fetch = fetch
-        .upgrade()
-        .ok_or_else(|| DataError::Internal("nobody waits for this fetch any more".into()))?;
-    if keep {
-        inner.cache.put((object.id, *next), frame.clone());
+impl Block {
+    /// The first block of `frames`. Frames that will be cached have blocks of their own, so that each can be given up alone.
+    fn begin(inner: &Inner, object: &ObjectHandle, frames: Range<u64>, keep: bool) -> Block {
+        let boundary = (frames.start / BLOCK_FRAMES + 1) * BLOCK_FRAMES;
+        let end = if keep { frames.start + 1 } else { boundary }.min(frames.end);
+        let frames = frames.start..end;
+        let len: u64 = frames
+            .clone()
+            .map(|frame| object.layout.frame_plaintext_len(frame))
+            .sum();
+        let is_full_sized = frames.end.saturating_sub(frames.start) == BLOCK_FRAMES;
+        let buffer = if is_full_sized {
+            inner.blocks.take(len as usize)
+        } else {
+            vec![0; len as usize]
+        };
+        Block {
+            buffer,
+            ends: Vec::with_capacity((frames.end.saturating_sub(frames.start)) as usize),
+            frames,
+        }
     }
-    fetch.delivered.lock().push(frame);
-    *next += 1;
-    fetch.state.send_modify(|state| state.delivered += 1);
-    Ok(())
+
+    fn filled(&self) -> usize {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    fn next_frame(&self) -> u64 {
+        self.frames.start + self.ends.len() as u64
+    }
+
+    fn is_full(&self) -> bool {
+        self.next_frame() >= self.frames.end
+    }
+
+    /// Opens the next frame behind the others.
+    fn open(&mut self, object: &ObjectHandle, sealed: &[u8]) -> Result<(), DataError> {
+        let frame = self.next_frame();
+        let start = self.filled();
+        let end = start + object.layout.frame_plaintext_len(frame) as usize;
+        let Some(place) = self.buffer.get_mut(start..end) else {
+            return Err(DataError::Internal(
+                "a frame has no place in its block".into(),
+            ));
+        };
+        object.opener.open_into(frame, sealed, place)?;
+        self.ends.push(end);
+        Ok(())
+    }
+
+    /// Hands the frames to whoever waits.
+    fn deliver(
+        self,
+        inner: &Inner,
+        fetch: &Weak<Fetch>,
+        object: &ObjectHandle,
+        reservation: &mut Reservation,
+        keep: bool,
+    ) -> Result<(), DataError> {
+        let gone = || DataError::Internal("nobody waits for this fetch any more".into());
+        let fetch = fetch.upgrade().ok_or_else(gone)?;
+        let len = self.filled();
+        let paid = reservation.split(len as u64).reassign(Owner::Cache);
+        if keep {
+            let bytes = paid_bytes(self.buffer, paid);
+            inner
+                .cache
+                .put((object.id, self.frames.start), bytes.clone());
+            fetch.delivered.lock().push(FrameBytes::whole(bytes));
+        } else {
+            let full_len = (BLOCK_FRAMES * object.layout.frame_len()) as usize;
+            let bytes = inner.blocks.share(self.buffer, len, full_len, paid);
+            let starts = std::iter::once(0).chain(self.ends.iter().copied());
+            let frames = starts.zip(&self.ends);
+            let frames = frames.map(|(start, end)| FrameBytes::part_of(&bytes, start..*end));
+            fetch.delivered.lock().extend(frames);
+        }
+        fetch
+            .state
+            .send_modify(|state| state.delivered += self.ends.len() as u64);
+        Ok(())
+    }
 }

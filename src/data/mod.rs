@@ -5,6 +5,7 @@
 //! read-modify-write; contents are committed to [`crate::meta`] only after their object is in the store.
 //! Never: knows names or permissions, talks to the kernel, returns a byte that was not authenticated.
 
+mod block;
 mod cache;
 mod commit;
 mod config;
@@ -40,6 +41,7 @@ pub use config::{DataConfig, MEMORY_MIN_BYTES, MemoryPlan};
 pub use error::DataError;
 
 use self::{
+    block::BlockPool,
     cache::FrameCache,
     fetch::{Fetch, FetchTable},
     file::FileState,
@@ -73,6 +75,7 @@ struct Inner {
     objects: Objects,
     cache: Arc<FrameCache>,
     fetches: FetchTable,
+    blocks: Arc<BlockPool>,
     windows: Arc<Windows>,
     neighbours: Neighbours,
     /// The last fetch that read around a small file: its frames are wanted next.
@@ -179,6 +182,7 @@ impl Data {
             meta,
             cache,
             fetches: FetchTable::default(),
+            blocks: Arc::default(),
             windows,
             neighbours: Neighbours::new(),
             around: Mutex::default(),

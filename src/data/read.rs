@@ -7,6 +7,7 @@ use tracing::error;
 
 use super::{
     DataError, Inner, OpenFile, ReadReply,
+    block::FrameBytes,
     fetch::Fetch,
     file::{EXTENT_WINDOW_MAX, ExtentWindow, FileState},
     object::ObjectHandle,
@@ -51,7 +52,7 @@ impl Source {
 
 /// How one frame of the answer will come.
 enum Frame {
-    Ready(Bytes),
+    Ready(FrameBytes),
     Coming(Arc<Fetch>),
     Missing,
 }
@@ -318,7 +319,7 @@ impl Inner {
 
     fn find(&self, object: &ObjectHandle, frame: u64) -> Frame {
         if let Some(bytes) = self.cache.get((object.id, frame)) {
-            return Frame::Ready(bytes);
+            return Frame::Ready(FrameBytes::whole(bytes));
         }
         match self.fetches.get((object.id, frame)) {
             Some(fetch) => Frame::Coming(fetch),
@@ -482,6 +483,7 @@ async fn collect(
     pieces: &mut Vec<Bytes>,
 ) -> Result<(), DataError> {
     let frame_len = object.layout.frame_len();
+    let mut run: Option<FrameBytes> = None;
     for (index, frame) in (range.start / frame_len..).zip(frames) {
         let bytes = match frame {
             Frame::Ready(bytes) => bytes,
@@ -496,8 +498,12 @@ async fn collect(
                 object.key
             )));
         }
-        pieces.push(bytes.slice(start as usize..end as usize));
+        let part = bytes.narrow(start as usize, (end - start) as usize);
+        if !run.as_mut().is_some_and(|run| run.join(&part)) {
+            pieces.extend(run.replace(part).map(FrameBytes::into_bytes));
+        }
     }
+    pieces.extend(run.map(FrameBytes::into_bytes));
     Ok(())
 }
 
