@@ -14,7 +14,7 @@ use crate::budget::Reservation;
 pub(super) const BLOCK_FRAMES: u64 = 16;
 
 /// Buffers kept for reuse; part of what [`super::MemoryPlan`] counts as fixed.
-const POOLED_MAX: usize = 4;
+const POOLED_MAX: usize = 6;
 
 /// One frame's plaintext, in a block that may hold its neighbours.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use tracing::error;
 
 use super::{
     DataError, Inner, OpenFile, ReadReply,
-    block::FrameBytes,
+    block::{BLOCK_FRAMES, FrameBytes},
     fetch::Fetch,
     file::{EXTENT_WINDOW_MAX, ExtentWindow, FileState},
     object::ObjectHandle,
@@ -24,6 +24,9 @@ static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
 
 /// Files up to this size are read around in their packs.
 const SMALL_FILE_MAX: u64 = 1 << 20;
+
+/// Windows end at multiples of this: a block of data frames.
+const WINDOW_STEP: u64 = 1 << 20;
 
 /// Committed extents are looked up this far ahead of a read.
 const EXTENT_LOOKAHEAD: u64 = 64 << 20;
@@ -394,7 +397,13 @@ impl Inner {
         drop(let_go);
         let Some(wanted) = wanted else { return };
         let file = &open.file;
-        let end = wanted.end.min(size).min(file.content.lock().base_size);
+        let aligned = wanted.end / WINDOW_STEP * WINDOW_STEP;
+        let wanted_end = if aligned > wanted.start {
+            aligned
+        } else {
+            wanted.end
+        };
+        let end = wanted_end.min(size).min(file.content.lock().base_size);
         let mut at = wanted.start;
         while at < end {
             let Ok(window) = self.extents(file, at..end).await else {
@@ -438,7 +447,13 @@ impl Inner {
                 start += 1;
                 continue;
             }
-            let limit = frames.end.min(start + step);
+            // Fetches end where blocks end, so that large reads find whole blocks.
+            let aligned = (start + step) / BLOCK_FRAMES * BLOCK_FRAMES;
+            let limit = frames.end.min(if aligned > start {
+                aligned
+            } else {
+                start + step
+            });
             let end = (start + 1..limit)
                 .find(|frame| self.is_here(object, *frame))
                 .unwrap_or(limit);

@@ -164,7 +164,7 @@ impl Inner {
             writer.provide(reservation);
             self.seal_dirty(file, writer);
             let sent = writer.send_full_part(self.config.part_bytes).await;
-            if (sent.is_err() || writer.plaintext_len() >= self.config.object_bytes_max)
+            if (sent.is_err() || writer.is_full())
                 && let Some(writer) = stream.take()
             {
                 self.spawn_complete(writer, vec![file.clone()]);
@@ -239,6 +239,14 @@ impl Inner {
                 self.seal_dirty(file, writer);
             }
             let sent = writer.send_full_part(part_bytes).await;
+            if writer.is_full()
+                && sent.is_ok()
+                && let Some(writer) = stream.take()
+            {
+                // The next object takes the rest.
+                self.spawn_complete(writer, vec![file.clone()]);
+                continue;
+            }
             let all_taken = file.content.lock().overlay.dirty_bytes() == 0;
             if (all_taken || sent.is_err())
                 && let Some(writer) = stream.take()

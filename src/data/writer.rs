@@ -80,6 +80,18 @@ impl ObjectWriter {
         self.sealer.plaintext_len()
     }
 
+    /// Plaintext that the object still takes. It ends exactly at its bound, so that the objects of a stream begin at file offsets where
+    /// large reads begin.
+    fn object_room_bytes(&self) -> u64 {
+        let max = self.inner.config.object_bytes_max;
+        max.saturating_sub(self.plaintext_len())
+    }
+
+    /// Has the object reached its bound?
+    pub(super) fn is_full(&self) -> bool {
+        self.object_room_bytes() == 0
+    }
+
     /// Gives the writer room for sealed bytes, those it carries included: all of `reservation` but [`PART_SLACK`].
     pub(super) fn provide(&mut self, reservation: Reservation) {
         self.limit_bytes = reservation.bytes().saturating_sub(PART_SLACK);
@@ -105,11 +117,13 @@ impl ObjectWriter {
         for (offset, bytes) in pieces {
             let mut start = 0;
             while start < bytes.len() {
-                if self.buffered_bytes() >= self.limit_bytes {
+                let object_room = self.object_room_bytes();
+                if self.buffered_bytes() >= self.limit_bytes || object_room == 0 {
                     return placed;
                 }
                 // In steps of a frame: the buffer overshoots its limit by at most one.
-                let end = bytes.len().min(start + FRAME_LEN as usize);
+                let step = FRAME_LEN.min(object_room) as usize;
+                let end = bytes.len().min(start + step);
                 let run = bytes.slice(start..end);
                 let at = self.sealer.plaintext_len();
                 self.sealer.push(&run, &mut self.buffer);
