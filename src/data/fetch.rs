@@ -50,8 +50,11 @@ pub(super) struct FetchTable {
 }
 
 impl FetchTable {
+    /// The fetch that brings a frame. One that failed brings nothing: whoever wants the frame asks the store again.
     pub(super) fn get(&self, frame: FrameId) -> Option<Arc<Fetch>> {
-        self.frames.lock().get(&frame).and_then(Weak::upgrade)
+        let fetch = self.frames.lock().get(&frame).and_then(Weak::upgrade)?;
+        let failed = fetch.state.borrow().failed.is_some();
+        (!failed).then_some(fetch)
     }
 }
 
