@@ -3,7 +3,7 @@
 #
 #   test.sh           format, lints, unit and integration tests, doc tests, the end-to-end suite, docs, scripts
 #   test.sh --quick   without the end-to-end suite
-#   test.sh --long    measurements and the slow expiry of a lease too
+#   test.sh --long    the long runs too: ignored tests in modules called `long`
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -108,8 +108,7 @@ else
 fi
 step 'doc tests' cargo test --locked --doc --quiet
 if [ "$mode" = long ]; then
-    # But those that write fixtures into the source tree.
-    step 'long runs' cargo nextest run --locked --run-ignored only -E 'not test(/write_|make_fixture/)' --no-tests=pass -E 'test(/(^|::)long::/)'
+    step 'long runs' cargo nextest run --locked --run-ignored only --no-tests=pass -E 'test(/(^|::)long::/)'
 fi
 step 'nothing left behind' leftovers
 
