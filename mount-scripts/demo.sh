@@ -26,7 +26,8 @@ install_missing() {
     local missing=()
     command -v fusermount3 >/dev/null || missing+=(fuse3)
     if [ -z "${STRONGROOM_PROGRAM:-}" ]; then
-        command -v cc >/dev/null || missing+=(gcc libc6-dev)
+        command -v cc >/dev/null || missing+=(gcc)
+        [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
         command -v make >/dev/null || missing+=(make)
     fi
     if [ ${#missing[@]} -gt 0 ]; then

@@ -41,9 +41,10 @@ install_missing() {
     local missing=() pair
     # program:package
     for pair in cc:gcc make:make fusermount3:fuse3 restic:restic borg:borgbackup rsync:rsync getfattr:attr \
-        getfacl:acl sqlite3:sqlite3 git:git shellcheck:shellcheck man:man-db openssl:openssl; do
+        getfacl:acl sqlite3:sqlite3 git:git shellcheck:shellcheck man:man-db openssl:openssl pgrep:procps python3:python3; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
+    [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
     if [ ${#missing[@]} -gt 0 ]; then
         printf 'installing: %s\n' "${missing[*]}"
         as_root apt-get update -qq
