@@ -103,9 +103,9 @@ step 'lints' cargo clippy --all-targets --locked -- -D warnings
 step 'scripts' scripts
 step 'docs' mount-scripts/check-docs.sh
 if [ "$mode" = quick ]; then
-    step 'unit and integration tests' cargo nextest run --locked -E 'not binary(e2e)'
+    step 'unit and integration tests' cargo nextest run --locked --no-fail-fast -E 'not binary(e2e)'
 else
-    step 'unit, integration and end-to-end tests' cargo nextest run --locked
+    step 'unit, integration and end-to-end tests' cargo nextest run --locked --no-fail-fast
 fi
 step 'doc tests' cargo test --locked --doc --quiet
 if [ "$mode" = long ]; then

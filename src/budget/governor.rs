@@ -319,8 +319,8 @@ impl Governor {
         self.serve();
     }
 
-    /// Serves who waits, giving up cached memory for them if that helps.
-    fn serve(&self) {
+    /// Something that can be given up has come to where [`Reclaim`] finds it: serves who waits, giving up cached memory for them if that helps.
+    pub fn serve(&self) {
         if self.missing_to_waiters().is_none() {
             return;
         }

@@ -32,6 +32,11 @@ impl Reservation {
         self.owner
     }
 
+    /// Whose budget it is of.
+    pub fn governor(&self) -> &Governor {
+        &self.governor
+    }
+
     /// Takes `bytes` (at most what is held) out into a reservation of its own.
     #[must_use]
     pub fn split(&mut self, bytes: u64) -> Reservation {

@@ -1,20 +1,21 @@
 //! Blocks: adjoining frames of one object in one buffer, so that a large read is answered from one piece of memory.
 //!
-//! A block is filled in place, frame by frame, and shared once it is whole. Full-sized buffers come back to a small pool: at gigabytes a
-//! second, clearing fresh memory costs as much as decrypting into it.
+//! A block is filled in place, frame by frame, and shared once it is whole. Full-sized buffers come back to a pool: at gigabytes a
+//! second, clearing fresh memory costs as much as decrypting into it. A pooled buffer keeps its reservation, gives way to whoever needs the
+//! room, and goes when nobody took it for a while.
 
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::budget::Reservation;
+use crate::budget::{Reclaim, Reservation};
 
 /// Frames in a full block; blocks begin at multiples of it, as the kernel's large reads do.
 pub(super) const BLOCK_FRAMES: u64 = 16;
 
-/// Buffers kept for reuse; part of what [`super::MemoryPlan`] counts as fixed.
-const POOLED_MAX: usize = 6;
+/// Free buffers at most: as many as the widest readahead window has blocks.
+const FREE_MAX: usize = 32;
 
 /// One frame's plaintext, in a block that may hold its neighbours.
 #[derive(Clone)]
@@ -67,24 +68,37 @@ impl FrameBytes {
     }
 }
 
-/// Buffers of full blocks, for reuse.
+/// Buffers of full blocks, for reuse; bounded by their reservations.
 #[derive(Default)]
 pub(super) struct BlockPool {
-    buffers: Mutex<Vec<Vec<u8>>>,
+    free: Mutex<Free>,
+}
+
+#[derive(Default)]
+struct Free {
+    buffers: Vec<(Vec<u8>, Reservation)>,
+    /// The fewest buffers that were free since the last [`BlockPool::trim`].
+    never_taken: usize,
 }
 
 struct PooledBlock {
     bytes: Vec<u8>,
     pool: Arc<BlockPool>,
     full_len: usize,
-    _reservation: Reservation,
+    reservation: Option<Reservation>,
 }
 
 impl BlockPool {
     /// A buffer of at least `len` bytes, with anything in it.
     pub(super) fn take(&self, len: usize) -> Vec<u8> {
-        let pooled = self.buffers.lock().pop();
-        let mut buffer = pooled.unwrap_or_default();
+        let pooled = {
+            let mut free = self.free.lock();
+            let pooled = free.buffers.pop();
+            free.never_taken = free.never_taken.min(free.buffers.len());
+            pooled
+        };
+        // The taker pays for it from now on.
+        let mut buffer = pooled.map(|(buffer, _)| buffer).unwrap_or_default();
         if buffer.len() < len {
             buffer.resize(len, 0);
         }
@@ -104,8 +118,51 @@ impl BlockPool {
             bytes,
             pool: self.clone(),
             full_len,
-            _reservation: reservation,
+            reservation: Some(reservation),
         })
+    }
+
+    fn put(&self, buffer: Vec<u8>, reservation: Reservation) {
+        let mut free = self.free.lock();
+        let refused = if free.buffers.len() < FREE_MAX {
+            free.buffers.push((buffer, reservation));
+            None
+        } else {
+            Some((buffer, reservation))
+        };
+        // Dropped outside the lock: giving memory back may ask this pool for more.
+        drop(free);
+        drop(refused);
+    }
+
+    /// Frees the buffers that nobody took since the last call; false if none is left.
+    pub(super) fn trim(&self) -> bool {
+        let mut free = self.free.lock();
+        let kept = free.buffers.len().saturating_sub(free.never_taken);
+        let dropped = free.buffers.split_off(kept);
+        free.never_taken = kept;
+        drop(free);
+        drop(dropped);
+        kept > 0
+    }
+}
+
+impl Reclaim for BlockPool {
+    fn reclaim(&self, bytes: u64) -> u64 {
+        let mut freed = 0;
+        while freed < bytes {
+            let pooled = {
+                let mut free = self.free.lock();
+                let pooled = free.buffers.pop();
+                free.never_taken = free.never_taken.min(free.buffers.len());
+                pooled
+            };
+            let Some((_buffer, reservation)) = pooled else {
+                break;
+            };
+            freed += reservation.bytes();
+        }
+        freed
     }
 }
 
@@ -120,9 +177,11 @@ impl Drop for PooledBlock {
         if self.bytes.len() != self.full_len {
             return;
         }
-        let mut buffers = self.pool.buffers.lock();
-        if buffers.len() < POOLED_MAX {
-            buffers.push(std::mem::take(&mut self.bytes));
+        if let Some(reservation) = self.reservation.take() {
+            let buffer = std::mem::take(&mut self.bytes);
+            let governor = reservation.governor().clone();
+            self.pool.put(buffer, reservation);
+            governor.serve();
         }
     }
 }

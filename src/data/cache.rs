@@ -1,5 +1,7 @@
 //! Frames that may be wanted again. Each carries its reservation, so that giving one up gives its memory back at once.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -11,7 +13,12 @@ pub(super) type FrameId = (ObjectId, u64);
 
 /// Bounded by the governor alone: it takes what nobody else wants and gives way at once.
 pub(super) struct FrameCache {
-    frames: Mutex<LruCache<FrameId, Bytes>>,
+    frames: Mutex<LruCache<FrameId, Cached>>,
+}
+
+struct Cached {
+    bytes: Bytes,
+    used: Instant,
 }
 
 impl FrameCache {
@@ -22,7 +29,10 @@ impl FrameCache {
     }
 
     pub(super) fn get(&self, frame: FrameId) -> Option<Bytes> {
-        self.frames.lock().get(&frame).cloned()
+        let mut frames = self.frames.lock();
+        let cached = frames.get_mut(&frame)?;
+        cached.used = Instant::now();
+        Some(cached.bytes.clone())
     }
 
     pub(super) fn contains(&self, frame: FrameId) -> bool {
@@ -30,8 +40,24 @@ impl FrameCache {
     }
 
     pub(super) fn put(&self, frame: FrameId, bytes: Bytes) {
-        let replaced = self.frames.lock().put(frame, bytes);
+        let used = Instant::now();
+        let replaced = self.frames.lock().put(frame, Cached { bytes, used });
         drop(replaced);
+    }
+
+    /// Gives up what was not used for `idle`; false if nothing is left.
+    pub(super) fn trim(&self, idle: Duration) -> bool {
+        let mut given_up = Vec::new();
+        let mut frames = self.frames.lock();
+        while frames
+            .peek_lru()
+            .is_some_and(|(_, cached)| cached.used.elapsed() >= idle)
+        {
+            given_up.extend(frames.pop_lru());
+        }
+        let is_empty = frames.is_empty();
+        drop(frames);
+        !is_empty
     }
 
     pub(super) fn len(&self) -> usize {
@@ -49,7 +75,7 @@ impl Reclaim for FrameCache {
                 let Some((_, frame)) = frames.pop_lru() else {
                     break;
                 };
-                freed += frame.len() as u64;
+                freed += frame.bytes.len() as u64;
                 given_up.push(frame);
             }
         }

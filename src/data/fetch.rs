@@ -50,6 +50,10 @@ pub(super) struct FetchTable {
 }
 
 impl FetchTable {
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.lock().is_empty()
+    }
+
     /// The fetch that brings a frame. One that failed brings nothing: whoever wants the frame asks the store again.
     pub(super) fn get(&self, frame: FrameId) -> Option<Arc<Fetch>> {
         let fetch = self.frames.lock().get(&frame).and_then(Weak::upgrade)?;
@@ -91,7 +95,16 @@ impl Fetch {
             keep,
         ));
         *fetch.task.lock() = Some(task.abort_handle());
+        inner.fetched.notify_one();
         fetch
+    }
+
+    /// Bytes of the frames that have not come yet.
+    pub(super) fn outstanding_bytes(&self) -> u64 {
+        let come = self.delivered.lock().len() as u64;
+        (self.frames.start + come..self.frames.end)
+            .map(|frame| self.object.layout.frame_plaintext_len(frame))
+            .sum()
     }
 
     /// Waits for one frame.
@@ -324,6 +337,7 @@ impl Block {
             inner
                 .cache
                 .put((object.id, self.frames.start), bytes.clone());
+            inner.governor.serve();
             fetch.delivered.lock().push(FrameBytes::whole(bytes));
         } else {
             let full_len = (BLOCK_FRAMES * object.layout.frame_len()) as usize;

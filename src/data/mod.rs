@@ -13,6 +13,7 @@ mod error;
 mod fetch;
 mod file;
 mod health;
+mod idle;
 mod object;
 mod overlay;
 mod paid;
@@ -43,12 +44,12 @@ pub use error::DataError;
 use self::{
     block::BlockPool,
     cache::FrameCache,
-    fetch::{Fetch, FetchTable},
+    fetch::FetchTable,
     file::FileState,
     health::Health,
     object::Objects,
     paid::{BUFFER_OVERHEAD, paid_bytes},
-    readahead::{Neighbours, Window, Windows},
+    readahead::{Around, Neighbours, Window, Windows},
 };
 use crate::{
     budget::{Governor, Owner, Reclaim, Reservation},
@@ -78,8 +79,7 @@ struct Inner {
     blocks: Arc<BlockPool>,
     windows: Arc<Windows>,
     neighbours: Neighbours,
-    /// The last fetch that read around a small file: its frames are wanted next.
-    around: Mutex<Option<Arc<Fetch>>>,
+    around: Arc<Around>,
     /// Files that are open or have uncommitted contents.
     files: Mutex<HashMap<Ino, Arc<FileState>>>,
     /// Those of them with uncommitted contents.
@@ -91,6 +91,8 @@ struct Inner {
     failure: OnceLock<String>,
     wake: Notify,
     settled: Notify,
+    /// A fetch was started: there will be something to give up again.
+    fetched: Notify,
     draining: AtomicBool,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -168,8 +170,16 @@ impl Data {
     ) -> Data {
         let cache = Arc::new(FrameCache::new());
         let windows = Arc::new(Windows::default());
-        // In the order in which they give way: cached frames first.
-        let reclaimers: [Arc<dyn Reclaim>; 2] = [cache.clone(), windows.clone()];
+        // In the order in which they give way: free buffers, then cached frames. A fetch that
+        // was read around holds frames that the cache has too, so it goes first.
+        let blocks = Arc::new(BlockPool::default());
+        let around = Arc::new(Around::default());
+        let reclaimers: [Arc<dyn Reclaim>; 4] = [
+            blocks.clone(),
+            around.clone(),
+            cache.clone(),
+            windows.clone(),
+        ];
         for reclaimer in &reclaimers {
             governor.register(Arc::downgrade(reclaimer));
         }
@@ -182,10 +192,10 @@ impl Data {
             meta,
             cache,
             fetches: FetchTable::default(),
-            blocks: Arc::default(),
+            blocks,
             windows,
             neighbours: Neighbours::new(),
-            around: Mutex::default(),
+            around,
             files: Mutex::default(),
             dirty: Mutex::default(),
             next_object: AtomicU64::new(0),
@@ -194,11 +204,13 @@ impl Data {
             failure: OnceLock::new(),
             wake: Notify::new(),
             settled: Notify::new(),
+            fetched: Notify::new(),
             draining: AtomicBool::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
         inner.tasks.spawn(inner.clone().write_back_loop());
+        inner.tasks.spawn(inner.clone().idle_loop());
         Data { inner }
     }
 

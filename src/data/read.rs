@@ -15,7 +15,7 @@ use super::{
     paid::paid_bytes,
 };
 use crate::{
-    budget::{Owner, Reservation},
+    budget::{Owner, Reclaim, Reservation},
     meta::{Extent, ExtentSource},
 };
 
@@ -374,8 +374,7 @@ impl Inner {
             let fetch = Fetch::start(self, run.object, run.frames, paid, true);
             if reads_around {
                 // Kept alive beyond this read: the neighbours are wanted next.
-                let before = self.around.lock().replace(fetch.clone());
-                drop(before);
+                self.around.keep(fetch.clone());
             }
             let places = frames
                 .get_mut(run.source)
@@ -457,10 +456,12 @@ impl Inner {
             let end = (start + 1..limit)
                 .find(|frame| self.is_here(object, *frame))
                 .unwrap_or(limit);
-            let Some(reservation) = self
-                .governor
-                .try_acquire(Owner::Cache, frames_len(object, start..end))
-            else {
+            let len = frames_len(object, start..end);
+            let try_acquire = || self.governor.try_acquire(Owner::Cache, len);
+            let Some(reservation) = try_acquire().or_else(|| {
+                self.blocks.reclaim(len);
+                try_acquire()
+            }) else {
                 return false;
             };
             self.store.metrics().readahead_frames.add(end - start);

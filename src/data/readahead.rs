@@ -11,7 +11,7 @@ use std::{
     num::NonZeroUsize,
     ops::Range,
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use lru::LruCache;
@@ -147,6 +147,23 @@ impl Windows {
     }
 }
 
+impl Windows {
+    /// Lets everything go that handles fetched ahead which did not read for `idle`.
+    pub(super) fn trim(&self, idle: Duration) {
+        let windows: Vec<_> = self.all.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut dropped = Vec::new();
+        for window in windows {
+            let mut window = window.lock();
+            if window.last_read.elapsed() >= idle {
+                while let Some((_, fetch)) = window.shrink() {
+                    dropped.push(fetch);
+                }
+            }
+        }
+        drop(dropped);
+    }
+}
+
 impl Reclaim for Windows {
     fn reclaim(&self, bytes: u64) -> u64 {
         let mut windows: Vec<_> = self.all.lock().iter().filter_map(Weak::upgrade).collect();
@@ -168,12 +185,36 @@ impl Reclaim for Windows {
     }
 }
 
-/// The reading order of packs.
-pub(super) struct Neighbours {
-    packs: Mutex<LruCache<ObjectId, Around>>,
+/// The last fetch that read around a small file, kept alive beyond the read that started it: its frames are wanted next.
+#[derive(Default)]
+pub(super) struct Around {
+    last: Mutex<Option<Arc<Fetch>>>,
 }
 
-struct Around {
+impl Around {
+    pub(super) fn keep(&self, fetch: Arc<Fetch>) {
+        let before = self.last.lock().replace(fetch);
+        drop(before);
+    }
+
+    pub(super) fn let_go(&self) -> Option<Arc<Fetch>> {
+        self.last.lock().take()
+    }
+}
+
+impl Reclaim for Around {
+    /// What it brought is in the cache as well: only what is still to come is given back here.
+    fn reclaim(&self, _bytes: u64) -> u64 {
+        self.let_go().map_or(0, |fetch| fetch.outstanding_bytes())
+    }
+}
+
+/// The reading order of packs.
+pub(super) struct Neighbours {
+    packs: Mutex<LruCache<ObjectId, Order>>,
+}
+
+struct Order {
     next_frame: u64,
     frames: u64,
 }
@@ -188,19 +229,19 @@ impl Neighbours {
     /// A small file's `missing` frames are about to be fetched: how many after them should come along?
     pub(super) fn on_miss(&self, object: ObjectId, missing: &Range<u64>) -> u64 {
         let mut packs = self.packs.lock();
-        let around = packs.get_or_insert_mut(object, || Around {
+        let order = packs.get_or_insert_mut(object, || Order {
             next_frame: u64::MAX,
             frames: 0,
         });
-        let goes_on = around.next_frame <= missing.start + 1
-            && missing.start <= around.next_frame.saturating_add(1);
+        let goes_on = order.next_frame <= missing.start + 1
+            && missing.start <= order.next_frame.saturating_add(1);
         // A pack read from its start is likely read on.
-        around.frames = match (goes_on, missing.start) {
-            (true, _) => (around.frames * 2).clamp(2, NEIGHBOURS_MAX),
+        order.frames = match (goes_on, missing.start) {
+            (true, _) => (order.frames * 2).clamp(2, NEIGHBOURS_MAX),
             (false, 0) => 4,
             (false, _) => 0,
         };
-        around.next_frame = missing.end + around.frames;
-        around.frames
+        order.next_frame = missing.end + order.frames;
+        order.frames
     }
 }

@@ -20,6 +20,8 @@ pub struct Opened {
     pub fh: u64,
     /// The file, as it is now.
     pub attributes: Attributes,
+    /// Its reads should pass the kernel's page cache by.
+    pub streams: bool,
 }
 
 impl Fs {
@@ -40,8 +42,7 @@ impl Fs {
             self.truncate(caller, ino, 0, now()).await?;
         }
         let attributes = self.getattr(ino).await?;
-        let fh = self.insert_file(ino, writable)?;
-        Ok(Opened { fh, attributes })
+        self.opened(attributes, writable)
     }
 
     /// Creates a file and opens it; an existing one is opened unless O_EXCL is set.
@@ -64,8 +65,7 @@ impl Fs {
         {
             Ok(attributes) => {
                 let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
-                let fh = self.insert_file(attributes.ino, writable)?;
-                Ok(Opened { fh, attributes })
+                self.opened(attributes, writable)
             }
             Err(error) if error.errno == Errno::EEXIST && flags & libc::O_EXCL == 0 => {
                 match self.lookup(dir, name).await? {
@@ -79,11 +79,21 @@ impl Fs {
         }
     }
 
-    fn insert_file(&self, ino: Ino, writable: bool) -> Result<u64, FsError> {
-        self.inner.table.insert_file(FileHandle {
+    fn opened(&self, attributes: Attributes, writable: bool) -> Result<Opened, FsError> {
+        let ino = attributes.ino;
+        let fh = self.inner.table.insert_file(FileHandle {
             ino,
             file: self.data().open(ino),
             writable,
+        })?;
+        let streams = self
+            .inner
+            .page_cache
+            .on_open(ino, writable, attributes.size);
+        Ok(Opened {
+            fh,
+            attributes,
+            streams,
         })
     }
 

@@ -24,6 +24,7 @@
 //! | `file.rs` | open, read, write, flush, fsync, release |
 //! | `space.rs` | fallocate, lseek, statfs |
 //! | `xattr.rs` | extended attributes |
+//! | `page_cache.rs` | which files the kernel may have pages of |
 //! | `table.rs` | open handles and nameless inodes |
 //! | `reaper.rs` | deletes nameless inodes in the background |
 
@@ -35,6 +36,7 @@ mod dir;
 mod error;
 mod file;
 mod namespace;
+mod page_cache;
 mod reaper;
 mod space;
 mod table;
@@ -53,6 +55,7 @@ pub use xattr::CONTROL_XATTR;
 
 use crate::{data::Data, meta::Meta, telemetry::Metrics};
 
+use page_cache::PageCache;
 use reaper::Reaper;
 use table::Table;
 
@@ -94,6 +97,7 @@ struct Inner {
     data: Data,
     config: FsConfig,
     table: Table,
+    page_cache: PageCache,
     reaper: Reaper,
 }
 
@@ -109,6 +113,7 @@ impl Fs {
                 data,
                 config,
                 table,
+                page_cache: PageCache::new(),
                 reaper,
             }),
         }

@@ -39,6 +39,7 @@ impl Fs {
 
     /// The kernel dropped an inode from its cache.
     pub fn forget(&self, ino: Ino) {
+        self.inner.page_cache.forget(ino);
         if let Some(unused) = self.inner.table.forgotten(ino) {
             self.inner.reaper.reap(unused);
         }

@@ -30,8 +30,15 @@ const WRITABLE: &[InitFlags] = &[InitFlags::FUSE_HANDLE_KILLPRIV_V2];
 /// For followers: contents change behind the kernel's back.
 const READ_ONLY: &[InitFlags] = &[InitFlags::FUSE_AUTO_INVAL_DATA];
 
+/// What the kernel granted of that which `kernel.rs` has to know about.
+#[derive(Clone, Copy, Default)]
+pub struct Granted {
+    /// Files opened for direct I/O can be mapped (Linux 6.6): without it they could not, so nothing is opened so.
+    pub direct_io: bool,
+}
+
 /// Asks for all of it.
-pub fn negotiate(config: &mut KernelConfig, read_only: bool, max_write_bytes: u32) {
+pub fn negotiate(config: &mut KernelConfig, read_only: bool, max_write_bytes: u32) -> Granted {
     let special = if read_only { READ_ONLY } else { WRITABLE };
     for capability in ALWAYS.iter().chain(special) {
         if let Err(missing) = config.add_capabilities(*capability) {
@@ -41,4 +48,9 @@ pub fn negotiate(config: &mut KernelConfig, read_only: bool, max_write_bytes: u3
     // Both are within fuser's limits; it would answer with the nearest value otherwise.
     let _ = config.set_max_write(max_write_bytes);
     let _ = config.set_max_background(BACKGROUND_MAX);
+    Granted {
+        direct_io: config
+            .add_capabilities(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP)
+            .is_ok(),
+    }
 }

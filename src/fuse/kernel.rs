@@ -12,7 +12,7 @@ use fuser::{
 use nix::errno::Errno as SystemErrno;
 
 use super::{
-    capabilities::negotiate,
+    capabilities::{Granted, negotiate},
     convert::{decode_time, file_attr, file_type, set_time},
     reply::{CACHED_FOR, CacheTimes, GENERATION, no_attributes, send_empty, send_xattr},
     run::Runner,
@@ -27,6 +27,7 @@ pub struct Kernel {
     fs: Fs,
     runner: Runner,
     max_write_bytes: u32,
+    granted: Granted,
 }
 
 /// One operation of [`Fs`] under way.
@@ -40,6 +41,7 @@ impl Kernel {
             fs,
             runner,
             max_write_bytes,
+            granted: Granted::default(),
         }
     }
 
@@ -113,7 +115,7 @@ fn ino(number: INodeNo) -> Ino {
 
 impl Filesystem for Kernel {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        negotiate(config, self.fs.read_only(), self.max_write_bytes);
+        self.granted = negotiate(config, self.fs.read_only(), self.max_write_bytes);
         Ok(())
     }
 
@@ -306,13 +308,17 @@ impl Filesystem for Kernel {
 
     fn open(&self, request: &Request, number: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let fs = self.fs.clone();
-        let (caller, number, open_flags) =
+        let (caller, number, mut open_flags) =
             (caller(request, 0), ino(number), self.file_flags(flags.0));
+        let direct_io = self.granted.direct_io;
         self.runner.run(
             Operation::on("open", number),
             async move { fs.open(caller, number, flags.0).await },
             move |result| match result {
-                Ok(opened) => reply.opened(FileHandle(opened.fh), open_flags),
+                Ok(opened) => {
+                    open_flags.set(FopenFlags::FOPEN_DIRECT_IO, direct_io && opened.streams);
+                    reply.opened(FileHandle(opened.fh), open_flags)
+                }
                 Err(errno) => reply.error(errno),
             },
         );

@@ -6,6 +6,7 @@ mod battery;
 mod crash;
 mod fixture;
 mod harness;
+mod large_files;
 mod leaks;
 mod moto;
 mod requests;
