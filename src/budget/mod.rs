@@ -7,49 +7,12 @@
 //! Never: blocks a thread, waits while holding a lock, grants part of what was asked.
 
 mod governor;
+mod owner;
 mod reservation;
+mod sync;
+#[cfg(test)]
+mod tests;
 
 pub use governor::{Governor, OwnerUsage, Reclaim, Shares};
+pub use owner::Owner;
 pub use reservation::Reservation;
-
-/// Who a reservation is for; each owner is one line in `strongroom status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Owner {
-    /// Bytes that applications wrote and that are not yet sealed.
-    Dirty,
-    /// Sealed bytes on their way to the store.
-    Upload,
-    /// Replies and in-flight bodies of reads that somebody waits for.
-    Read,
-    /// Frames kept because they may be wanted again, and frames fetched ahead. Gives way to the others.
-    Cache,
-    /// Directory listings, inode and handle tables.
-    Table,
-}
-
-impl Owner {
-    /// All owners, in the order of the status table.
-    pub const ALL: [Owner; 5] = [
-        Owner::Dirty,
-        Owner::Upload,
-        Owner::Read,
-        Owner::Cache,
-        Owner::Table,
-    ];
-
-    /// Position in tables indexed by owner.
-    pub(crate) fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The stable name in `status --json`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Owner::Dirty => "dirty",
-            Owner::Upload => "upload",
-            Owner::Read => "read",
-            Owner::Cache => "cache",
-            Owner::Table => "table",
-        }
-    }
-}
