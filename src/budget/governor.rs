@@ -8,6 +8,10 @@
 //! A granted reservation travels through a oneshot channel. If the waiter was cancelled, before
 //! or after the grant, the channel drops the reservation and so gives it back: there is no path
 //! on which it is lost or returned twice.
+//!
+//! Whoever changes what could let somebody in line through (a release, an arrival in a cache, a new
+//! entry in a line, a cancelled one) serves the lines afterwards, so nobody is left behind once all
+//! is quiet. `tests/governor_model` checks that under a scheduler.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +21,7 @@ use std::{
 
 use super::{
     Owner, Reservation,
-    sync::{AtomicBool, Mutex, Notify, Ordering, RwLock, oneshot},
+    sync::{AtomicUsize, Mutex, Notify, Ordering, RwLock, oneshot},
 };
 
 const OWNERS: usize = Owner::ALL.len();
@@ -66,8 +70,9 @@ struct Inner {
     state: Mutex<State>,
     reclaimers: RwLock<Vec<Weak<dyn Reclaim>>>,
     pressure: Notify,
-    /// Set while reclaim runs for those in line: what it drops comes back here, and must not start it again.
-    reclaiming: AtomicBool,
+    /// Calls for memory for those in line since somebody last found nothing more to give up. Whoever
+    /// makes the first answers all of them: what it drops calls again, and must not start over inside.
+    reclaim_calls: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -107,7 +112,7 @@ impl Governor {
                 state: Mutex::default(),
                 reclaimers: RwLock::default(),
                 pressure: Notify::new(),
-                reclaiming: AtomicBool::new(false),
+                reclaim_calls: AtomicUsize::new(0),
             }),
         }
     }
@@ -129,9 +134,9 @@ impl Governor {
         reclaimers.push(reclaim);
     }
 
-    /// Waits in line for `bytes`. A request larger than could ever fit is served when everything
-    /// else of its owner is gone and counts in full, so the caller must not ask for that; debug
-    /// builds assert it.
+    /// Waits in line for `bytes`. What is more than the capacity without the minima of the other
+    /// owners never fits and would hold up its line for ever, so the caller must not ask for that;
+    /// debug builds assert it.
     pub async fn acquire(&self, owner: Owner, bytes: u64) -> Reservation {
         match self.enqueue(owner, bytes) {
             Ok(reservation) => reservation,
@@ -160,14 +165,16 @@ impl Governor {
     /// Takes `bytes` if they are there now and nobody who came earlier waits for them. For
     /// [`Owner::Cache`] nothing is reclaimed and anybody's waiting is a refusal.
     pub fn try_acquire(&self, owner: Owner, bytes: u64) -> Option<Reservation> {
-        if let Some(reservation) = self.take(owner, bytes) {
-            return Some(reservation);
+        loop {
+            let missing = match self.take(owner, bytes) {
+                Ok(reservation) => return Some(reservation),
+                Err(missing) => missing,
+            };
+            // Once more for as long as something gives way: it may have gone elsewhere, or to somebody else.
+            if owner == Owner::Cache || self.reclaim(missing) == 0 {
+                return None;
+            }
         }
-        if owner == Owner::Cache {
-            return None;
-        }
-        self.reclaim(self.missing(owner, bytes));
-        self.take(owner, bytes)
     }
 
     /// Returns when some request has had to wait since the last call: a sign to write dirty data out early.
@@ -221,10 +228,13 @@ impl Governor {
         owner: Owner,
         bytes: u64,
     ) -> Result<Reservation, oneshot::Receiver<Reservation>> {
-        if let Some(reservation) = self.take(owner, bytes) {
+        debug_assert!(
+            bytes <= self.inner.shares.max_bytes(owner),
+            "a request that never fits"
+        );
+        if let Some(reservation) = self.try_acquire(owner, bytes) {
             return Ok(reservation);
         }
-        self.reclaim(self.missing(owner, bytes));
         let (grant, granted) = oneshot::channel();
         {
             let mut state = self.inner.state.lock();
@@ -240,25 +250,18 @@ impl Governor {
         Err(granted)
     }
 
-    fn take(&self, owner: Owner, bytes: u64) -> Option<Reservation> {
+    /// Grants now, or says how much would have to be given up first: nothing if only those in front are in the way.
+    fn take(&self, owner: Owner, bytes: u64) -> Result<Reservation, u64> {
         let mut state = self.inner.state.lock();
         if !state.can_take(&self.inner.shares, owner, bytes) {
-            return None;
+            return Err(state.missing(&self.inner.shares, owner, bytes));
         }
         state.count(owner, bytes);
-        Some(Reservation::new(self.clone(), owner, bytes))
+        Ok(Reservation::new(self.clone(), owner, bytes))
     }
 
-    /// What would have to be given back before a request fits: more than the request itself where the cache lives on what others are
-    /// guaranteed.
-    fn missing(&self, owner: Owner, bytes: u64) -> u64 {
-        self.inner
-            .state
-            .lock()
-            .missing(&self.inner.shares, owner, bytes)
-    }
-
-    fn reclaim(&self, bytes: u64) {
+    /// Asks in the order of registration until `bytes` have been dropped; returns what was.
+    fn reclaim(&self, bytes: u64) -> u64 {
         let reclaimers: Vec<_> = self
             .inner
             .reclaimers
@@ -266,18 +269,19 @@ impl Governor {
             .iter()
             .filter_map(Weak::upgrade)
             .collect();
-        let mut wanted = bytes;
+        let mut dropped = 0;
         for reclaimer in reclaimers {
-            wanted = wanted.saturating_sub(reclaimer.reclaim(wanted));
-            if wanted == 0 {
-                return;
+            if dropped >= bytes {
+                break;
             }
+            dropped += reclaimer.reclaim(bytes - dropped);
         }
+        dropped
     }
 
     /// Serves the heads of all lines as far as they fit.
     fn pump(&self) {
-        let mut undelivered = Vec::new();
+        let mut served = Vec::new();
         {
             let mut state = self.inner.state.lock();
             for owner in Owner::ALL {
@@ -290,19 +294,19 @@ impl Governor {
                     let Some(waiter) = state.line(owner).pop_front() else {
                         break;
                     };
-                    if cancelled {
-                        continue;
-                    }
-                    state.count(owner, bytes);
-                    let reservation = Reservation::new(self.clone(), owner, bytes);
-                    if let Err(reservation) = waiter.grant.send(reservation) {
-                        undelivered.push(reservation);
-                    }
+                    let reservation = (!cancelled).then(|| {
+                        state.count(owner, bytes);
+                        Reservation::new(self.clone(), owner, bytes)
+                    });
+                    served.push((waiter.grant, reservation));
                 }
             }
         }
-        // Dropped outside the lock: each gives itself back and pumps again.
-        drop(undelivered);
+        // Outside the lock: whom this wakes may come back here at once, and what was cancelled
+        // meanwhile gives itself back and serves the next.
+        for (grant, reservation) in served {
+            drop(reservation.map(|reservation| grant.send(reservation)));
+        }
     }
 
     pub(super) fn release(&self, owner: Owner, bytes: u64) {
@@ -312,7 +316,7 @@ impl Governor {
 
     pub(super) fn reassign(&self, from: Owner, to: Owner, bytes: u64) {
         self.inner.state.lock().move_between(from, to, bytes);
-        // What left `from` may let a waiter of `from` use its guaranteed minimum; what came to the cache may be given up for it.
+        // What now fills the guarantee of `to` need not be kept free for it beside; what came to the cache may be given up.
         self.serve();
     }
 
@@ -322,15 +326,33 @@ impl Governor {
             return;
         }
         self.pump();
-        let Some(missing) = self.missing_to_waiters() else {
-            return;
-        };
-        if self.inner.reclaiming.swap(true, Ordering::AcqRel) {
+        if self.missing_to_waiters().is_none() {
             return;
         }
-        self.reclaim(missing);
-        self.inner.reclaiming.store(false, Ordering::Release);
-        self.pump();
+        let calls = &self.inner.reclaim_calls;
+        if calls.fetch_add(1, Ordering::AcqRel) > 0 {
+            return;
+        }
+        let mut answered = 1;
+        loop {
+            self.reclaim_for_waiters();
+            // Who called meanwhile may have brought something after it was looked for.
+            match calls.compare_exchange(answered, 0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return,
+                Err(more) => answered = more,
+            }
+        }
+    }
+
+    /// Until everybody is served or nothing gives way: serving one may leave the next one short, and what was given up
+    /// may have gone elsewhere.
+    fn reclaim_for_waiters(&self) {
+        while let Some(missing) = self.missing_to_waiters() {
+            if missing > 0 && self.reclaim(missing) == 0 {
+                return;
+            }
+            self.pump();
+        }
     }
 
     /// What is missing for the head of the line that misses most; `None` if nobody waits.
@@ -373,7 +395,8 @@ impl State {
         self.missing(shares, owner, bytes) == 0
     }
 
-    /// See [`Governor::missing`].
+    /// What would have to be given back before a request fits: more than the request itself where the cache lives on what others are
+    /// guaranteed.
     fn missing(&self, shares: &Shares, owner: Owner, bytes: u64) -> u64 {
         let guaranteed_to_others: u64 = Owner::ALL
             .into_iter()
@@ -419,6 +442,16 @@ impl State {
 }
 
 impl Shares {
+    /// What one owner can have at most.
+    fn max_bytes(&self, owner: Owner) -> u64 {
+        let guaranteed_to_others: u64 = Owner::ALL
+            .into_iter()
+            .filter(|other| *other != owner)
+            .map(|other| self.min_bytes(other))
+            .sum();
+        self.capacity_bytes.saturating_sub(guaranteed_to_others)
+    }
+
     fn min_bytes(&self, owner: Owner) -> u64 {
         match owner {
             Owner::Dirty => self.dirty_min_bytes,

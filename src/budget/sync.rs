@@ -1,6 +1,7 @@
-//! What the governor locks and waits with, in one place, so that a model can put other primitives there.
+//! What the governor locks and waits with, in one place: `tests/governor_model` compiles the
+//! governor's sources with a scheduler's primitives instead, and tries their interleavings.
 
-pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+pub(super) use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) use parking_lot::{Mutex, RwLock};
 pub(super) use tokio::sync::{Notify, oneshot};

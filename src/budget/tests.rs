@@ -1,4 +1,4 @@
-//! The governor's promises, one at a time.
+//! The governor's promises, one at a time; all of them at once under threads: `tests/governor_model`.
 
 use std::sync::Arc;
 
@@ -136,4 +136,12 @@ async fn splitting_and_reassigning_keep_the_sum() {
     assert_eq!(governor.used_bytes(Owner::Read), MIB);
     drop((whole, part));
     assert_eq!(governor.reservations(), 0);
+}
+
+#[tokio::test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "never fits")]
+async fn asking_for_more_than_could_ever_fit_is_a_fault_of_the_caller() {
+    let read_max = 16 * MIB - MIB - 4 * MIB;
+    drop(governor().acquire(Owner::Read, read_max + 1).await);
 }
