@@ -469,6 +469,8 @@ impl Inner {
             let file_start = offset + (start * frame_len).saturating_sub(range.start);
             let file_end = offset + (end * frame_len).min(range.end) - range.start;
             open.window.lock().push(file_start..file_end, fetch);
+            // Who came to wait in the meantime has not found it there.
+            self.governor.serve();
             start = end;
         }
         true
