@@ -1,5 +1,7 @@
 //! The S3 client layer against the embedded server, over real sockets.
 
+#[path = "common/lax_store.rs"]
+mod lax_store;
 #[path = "store_client/support.rs"]
 mod support;
 

@@ -6,6 +6,7 @@ use strongroom::{cli::exit::Exit, server::Outage};
 
 use crate::{
     harness::{BINARY, BUCKET, Site, Transport},
+    lax_store,
     support::{BackgroundMount, assert_refused, strongroom, text},
 };
 
@@ -72,6 +73,21 @@ fn what_is_wrong_with_bucket_and_credentials_is_told_apart() {
         &mut run.command,
         Exit::Unreachable,
         &["does not answer", "--endpoint-url"],
+    );
+}
+
+#[test]
+fn a_store_that_ignores_conditions_is_refused_by_name_of_what_it_lacks() {
+    let site = Site::without_volume(Transport::Plain);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let endpoint = runtime.block_on(lax_store::serve());
+    let mut run = site
+        .strongroom(&["init", &site.url(), "--endpoint-url", &endpoint])
+        .with_passphrase(&site);
+    assert_refused(
+        &mut run.command,
+        Exit::StoreUnfit,
+        &["lacks conditional PUT (If-None-Match)", "operations.md"],
     );
 }
 

@@ -4,6 +4,9 @@
 #[path = "../e2e/harness.rs"]
 mod harness;
 
+#[path = "../common/lax_store.rs"]
+mod lax_store;
+
 mod background;
 mod demo;
 mod errors;
