@@ -3,8 +3,10 @@
 //! Each test starts its own server and volume in a temporary directory and leaves no mount, process or file behind.
 
 mod battery;
+mod cgroup;
 mod crash;
 mod fixture;
+mod flood;
 mod harness;
 mod large_files;
 mod leaks;
