@@ -160,13 +160,17 @@ impl Inner {
                 .acquire(Owner::Upload, self.config.part_bytes + PART_SLACK)
                 .await;
             let mut stream = file.take.lock().await;
+            // Another task may have taken it meanwhile.
+            if !self.has_full_part(file) {
+                return Ok(());
+            }
             let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file.ino)));
             writer.provide(reservation);
             self.seal_dirty(file, writer);
             let sent = writer.send_full_part(self.config.part_bytes).await;
-            if (sent.is_err() || writer.is_full())
-                && let Some(writer) = stream.take()
-            {
+            // Less than a part if the file was truncated just now.
+            let goes_on = matches!(sent, Ok(true)) && !writer.is_full();
+            if !goes_on && let Some(writer) = stream.take() {
                 self.spawn_complete(writer, vec![file.clone()]);
             }
             sent?;
@@ -239,20 +243,17 @@ impl Inner {
                 self.seal_dirty(file, writer);
             }
             let sent = writer.send_full_part(part_bytes).await;
-            if writer.is_full()
-                && sent.is_ok()
-                && let Some(writer) = stream.take()
-            {
-                // The next object takes the rest.
-                self.spawn_complete(writer, vec![file.clone()]);
+            let all_taken = file.content.lock().overlay.dirty_bytes() == 0;
+            let goes_on = matches!(sent, Ok(true)) && !all_taken;
+            if goes_on && !writer.is_full() {
                 continue;
             }
-            let all_taken = file.content.lock().overlay.dirty_bytes() == 0;
-            if (all_taken || sent.is_err())
-                && let Some(writer) = stream.take()
-            {
+            if let Some(writer) = stream.take() {
                 self.spawn_complete(writer, vec![file.clone()]);
-                return Ok(sent?);
+            }
+            if !goes_on {
+                // What was written since the room was taken waits for the next round: a writer that is short of room must not wait for more.
+                return Ok(sent.map(drop)?);
             }
         }
     }

@@ -3,6 +3,10 @@
 //! Sealed bytes are cut into parts of exactly the part size, wherever that falls, because some stores want all parts but the last to
 //! be alike. What reaches over a part's end (less than a frame and a bit) is carried into the next. An object that ends
 //! within its first part is a single PUT. A part that fails is sent again, the identical bytes, until it is accepted.
+//!
+//! Memory for uploads is held only while a buffer is being filled, which waits for nothing, and while it is on its way. A writer that waits for more
+//! of its file holds nothing but its carry, and that counts as dirty data: many open streams together must not take what the first of
+//! them needs to go on.
 
 use std::{sync::Arc, time::Duration};
 
@@ -138,18 +142,19 @@ impl ObjectWriter {
         placed
     }
 
-    /// Sends the first `part_bytes` of the buffer as a part, if there are as many, and carries the rest.
-    pub(super) async fn send_full_part(&mut self, part_bytes: u64) -> Result<(), StoreError> {
+    /// Sends the first `part_bytes` of the buffer as a part and carries the rest; false if there are not as many.
+    pub(super) async fn send_full_part(&mut self, part_bytes: u64) -> Result<bool, StoreError> {
         if self.buffered_bytes() < part_bytes {
-            return Ok(());
+            return Ok(false);
         }
         let carry = self.buffer.split_off(part_bytes as usize);
         let part = std::mem::replace(&mut self.buffer, carry);
         if let Some(mut paid) = self.reservation.take() {
-            self.reservation = Some(paid.split(self.buffered_bytes()));
+            let carried = paid.split(self.buffered_bytes());
+            self.reservation = Some(carried.reassign(Owner::Dirty));
             self.send_part(part, paid).await?;
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn send_part(
@@ -191,7 +196,6 @@ impl ObjectWriter {
             .is_none_or(|held| held.bytes() < room)
         {
             // Only a stream that ends right after a full part: nothing but a carry is held.
-            self.reservation = None;
             let reservation = inner.governor.acquire(Owner::Upload, room).await;
             self.provide(reservation);
         }

@@ -189,7 +189,7 @@ fn two_hundred_readers_fit_into_128_mib() {
 
 #[test]
 fn readers_and_writers_at_once_fit_into_128_mib() {
-    flood_of_both(60, 60, 2 << 20);
+    flood_of_both(40, 40, 8 << 20);
 }
 
 mod long {
