@@ -41,7 +41,8 @@ install_missing() {
     local missing=() pair
     # program:package
     for pair in cc:gcc make:make fusermount3:fuse3 restic:restic borg:borgbackup rsync:rsync getfattr:attr \
-        getfacl:acl sqlite3:sqlite3 git:git shellcheck:shellcheck man:man-db openssl:openssl pgrep:procps python3:python3; do
+        getfacl:acl sqlite3:sqlite3 git:git shellcheck:shellcheck man:man-db openssl:openssl pgrep:procps python3:python3 \
+        setcap:libcap2-bin; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
