@@ -15,10 +15,12 @@ FIGURES = [
     ("cold read of them all", "read small", "s", "less", lambda found, _: found["seconds"]),
     ("`rm -rf`, until in S3", "remove", "s", "less", lambda found, _: found["seconds"]),
     ("cold random 4 KiB reads", "random", "a second", "more", lambda found, _: found["reads"] / found["seconds"]),
+    ("random reads: moved for each", "random", "KiB", "less", lambda found, _: found["moved_mib"] * 1024 / found["reads"]),
     ("64 readers that leave early", "readers", "s", "less", lambda found, _: found["seconds"]),
     ("64 readers: moved", "readers", "MiB", "less", lambda found, _: found["moved_mib"]),
     ("4 KiB file: `fsync` returns", "fsync", "ms", "less", lambda found, _: found["returned_ms"]),
     ("4 KiB file: it is in S3", "fsync", "ms", "less", lambda found, _: found["durable_ms"]),
+    ("unmount of an idle mount", "unmount", "s", "less", lambda found, _: found["seconds"]),
     ("requests while idle", "idle", "a minute", "less", lambda found, _: requests_of(found) * 60 / found["idle_s"]),
 ]
 # A difference that is smaller than this is called none.
@@ -89,7 +91,8 @@ class Report:
             for system in self.systems:
                 found, _ = self.found(latency_ms, system, step)
                 row.append(self.cost(found) if found else "-")
-            yield row
+            if any(cell != "-" for cell in row[1:]):
+                yield row
 
     @staticmethod
     def cost(found):

@@ -25,7 +25,7 @@ from pathlib import Path
 from report import Report
 from sizes import STEPS, Sizes
 from systems import SYSTEMS, PlainS3, Server, Site, mounts_below, warn
-from work import MIB, S3, Failed, uploads_begun
+from work import MIB, S3, Failed, TimedOut, uploads_begun
 
 # Requests that a mount had under way when its work ended, and what it reads ahead of a reader that has gone, count for that work.
 SETTLE_S = 0.3
@@ -64,10 +64,17 @@ class Battery:
             self.steps[name] = found
         except (Failed, OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as error:
             self.steps[name] = {"error": str(error)}
-            if "within" in str(error):
+            if isinstance(error, TimedOut):
                 self.given_up[name] = f"{error} in an earlier round; not tried again"
             if self.system:
                 self.system.kill()
+                self.keep_log(name)
+
+    def keep_log(self, step):
+        """What a system has printed until it failed outlives the run, beside the results."""
+        log = self.site.work / f"{self.system.key}.log"
+        if log.exists():
+            shutil.copy(log, self.site.work.parent / f"{self.system.key}-{step.replace(' ', '-')}.log")
 
     def run(self):
         if self.system is None:
@@ -76,7 +83,6 @@ class Battery:
         try:
             self.system.prepare()
         except (Failed, OSError, subprocess.SubprocessError) as error:
-            self.given_up["prepare"] = str(error)
             for name in STEPS:
                 self.steps[name] = {"error": f"no volume: {error}"}
             return
@@ -95,12 +101,18 @@ class Battery:
                 found["ended"] = time.monotonic()
             return found
 
-        def until_unmounted(name, *arguments, deadline, objects=0):
-            objects += uploads_begun(self.server.stats()) if objects else 0
-            found = site.do(name, *arguments, deadline=deadline)
+        def until_unmounted(found, objects, deadline):
             system.durable(objects, deadline)
             system.unmount(deadline)
             return {**found, "ended": time.monotonic()}
+
+        def untar(deadline):
+            # Who uploads after `close` uploads each file by itself.
+            objects = uploads_begun(self.server.stats()) + sizes.files
+            return until_unmounted(site.do("work_untar", str(site.small_tar), str(directory), deadline=deadline), objects, deadline)
+
+        def remove(deadline):
+            return until_unmounted(site.do("work_remove", small, deadline=deadline), 0, deadline)
 
         def with_file(name, mib):
             def before():
@@ -110,38 +122,41 @@ class Battery:
 
             return before
 
+        def fsync(deadline):
+            # Where the uploads are seen is known only once it is mounted.
+            return site.do("work_fsync", str(directory), sizes.syncs, system.uploads, deadline=deadline)
+
         def idle(_deadline):
             time.sleep(sizes.idle_s)
             return {"idle_s": sizes.idle_s}
 
+        def unmount(deadline):
+            found = {"began": time.monotonic()}
+            system.unmount(deadline)
+            return {**found, "ended": time.monotonic()}
+
         def settled():
             cold()
             site.do("work_list", str(directory), deadline=site.deadline())
-            time.sleep(3)
+            # What a mount does once after it has begun is not idleness.
+            time.sleep(10)
 
         def do(name, *arguments):
             return lambda deadline: site.do(name, *arguments, deadline=deadline)
 
         self.step("write", lambda deadline: write("large", sizes.large_mib, deadline), before=cold)
         self.step("read", do("work_read", f"{directory}/large", sizes.large_mib), "write", before=cold)
-        self.step("fsync", lambda deadline: site.do("work_fsync", str(directory), sizes.syncs, system.uploads, deadline=deadline), before=cold)
-        self.step(
-            "untar",
-            lambda deadline: until_unmounted("work_untar", str(site.small_tar), str(directory), deadline=deadline, objects=sizes.files if system.uploads else 0),
-            before=cold,
-        )
+        self.step("fsync", fsync, before=cold)
+        self.step("untar", untar, before=cold)
         self.step("find", do("work_find", small, sizes.files + -(-sizes.files // 100) + 1), "untar", before=cold)
         self.step("read small", do("work_read_small", small, sizes.files), "untar", before=cold)
-        self.step("remove", lambda deadline: until_unmounted("work_remove", small, deadline=deadline), "untar", before=cold)
+        self.step("remove", remove, "untar", before=cold)
         self.step("random", do("work_random", f"{directory}/random", sizes.random_mib, sizes.random_s), before=with_file("random", sizes.random_mib))
         readers = do("work_readers", f"{directory}/shared", sizes.shared_mib, sizes.readers, sizes.reader_bytes)
         self.step("readers", readers, before=with_file("shared", sizes.shared_mib))
         self.step("idle", idle, before=settled)
-        try:
-            system.unmount(site.deadline())
-        except (Failed, OSError) as error:
-            warn(f"{system.key}: the last unmount: {error}")
-            system.kill()
+        self.step("unmount", unmount, "idle")
+        system.kill()
 
     def run_plain(self):
         S3(self.server.port).request("PUT")

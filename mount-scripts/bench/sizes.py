@@ -2,7 +2,7 @@
 
 from work import MIB
 
-STEPS = ["write", "read", "fsync", "untar", "find", "read small", "remove", "random", "readers", "idle"]
+STEPS = ["write", "read", "fsync", "untar", "find", "read small", "remove", "random", "readers", "idle", "unmount"]
 
 
 class Sizes:
@@ -18,4 +18,4 @@ class Sizes:
         self.readers = 64
         self.reader_bytes = 4 * MIB // part
         self.syncs = 20 if not quick else 5
-        self.idle_s = 10 if not quick else 3
+        self.idle_s = 60 if not quick else 10

@@ -5,7 +5,9 @@ import os
 import platform
 import re
 import secrets
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from work import BUCKET, MIB, PARALLEL, PART_BYTES, REGION, S3, Failed, get_json, run_tool, wait_for_uploads, write_small_tar
+from work import BUCKET, MIB, PARALLEL, PART_BYTES, REGION, S3, Failed, TimedOut, get_json, run_tool, wait_for_uploads, write_small_tar
 
 # A mount that does not appear within this has failed.
 MOUNT_TIMEOUT_S = 60
@@ -96,38 +98,35 @@ class Site:
             file.write(text)
         return path
 
-    def spawn(self, argv, log, **options):
+    def spawn(self, argv, log, stdout=None):
         """Starts a process that does not outlive this one, away from the terminal's Ctrl-C: its end is ours to order."""
         with open(self.work / log, "ab") as output:
             child = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", *map(str, argv)],
                 stdin=subprocess.DEVNULL,
-                stdout=options.get("stdout", output),
+                stdout=stdout or output,
                 stderr=output,
                 start_new_session=True,
             )
         self.children.append(child)
         return child
 
-    def call(self, argv, log, deadline, **options):
-        """Runs a program to its end."""
-        child = self.spawn(argv, log, **options)
+    def call(self, argv, log, deadline):
+        """Runs a program to its end; answers what it printed."""
+        child = self.spawn(argv, log, stdout=subprocess.PIPE)
         name = Path(str(argv[0])).name
         try:
             out, _ = child.communicate(timeout=max(1, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            child.kill()
-            raise Failed(f"not done within {self.timeout_s} s") from None
+            kill_group(child)
+            raise TimedOut(f"not done within {self.timeout_s} s") from None
         if child.returncode != 0:
             raise Failed(f"{name} {argv[1] if len(argv) > 1 else ''} ended with {child.returncode}: {last_line(self.work / log)}")
         return out
 
     def do(self, name, *arguments, deadline):
         """One piece of work in its own process; answers what it found."""
-        out = self.call(
-            [sys.executable, WORK_PROGRAM, name, json.dumps(arguments)], "work.log", deadline, stdout=subprocess.PIPE
-        )
-        answer = json.loads(out)
+        answer = json.loads(self.call([sys.executable, WORK_PROGRAM, name, json.dumps(arguments)], "work.log", deadline))
         if "error" in answer:
             raise Failed(answer["error"])
         return answer
@@ -136,18 +135,39 @@ class Site:
         return time.monotonic() + self.timeout_s
 
     def kill(self):
-        """Ends everything that runs here, at once. A mount goes first: who waits in it for an answer cannot be killed."""
-        for child in self.children:
-            if child.poll() is None:
-                child.kill()
-        for directory in mounts_below(self.work):
-            subprocess.run(["fusermount3", "-uz", directory], capture_output=True, timeout=30, check=False)
-        for child in self.children:
-            try:
-                child.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                warn(f"process {child.pid} does not go away")
+        """Ends everything that runs here, at once."""
+        end_now(self.children, self.work)
         self.children = []
+
+
+def kill_group(child):
+    """Kills a process that we started, with those it has started."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def end_now(children, work):
+    """Kills processes and takes away the mounts below a directory. Without its process a mount fails those who wait in it, who could not
+    be killed before."""
+    for child in children:
+        kill_group(child)
+    for directory in mounts_below(work):
+        subprocess.run(["fusermount3", "-uz", directory], capture_output=True, timeout=30, check=False)
+    for child in children:
+        if not ended(child, 10):
+            warn(f"process {child.pid} does not go away")
+
+
+def ended(child, timeout_s):
+    """Whether a process ends in time. Does not poll as `Popen.wait` does: its naps of 50 ms would show in what is measured."""
+    if child.poll() is not None:
+        return True
+    descriptor = os.pidfd_open(child.pid)
+    try:
+        select.select([descriptor], [], [], max(0, timeout_s))
+    finally:
+        os.close(descriptor)
+    return child.poll() is not None
 
 
 def warn(text):
@@ -206,11 +226,8 @@ class Server:
 
     def stop(self):
         self.child.terminate()
-        try:
-            self.child.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait(timeout=10)
+        if not ended(self.child, 20):
+            end_now([self.child], self.site.work)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -225,7 +242,8 @@ class System:
         self.directory = site.work / "mnt"
         for path in [self.local, self.directory]:
             path.mkdir(exist_ok=True)
-        self.processes = []
+        # Mount points and their processes, the innermost last.
+        self.mounted = []
         # For systems that upload after fsync and close: how to see that they are done.
         self.uploads = None
 
@@ -237,32 +255,31 @@ class System:
 
     def start(self, argv, directory):
         child = self.site.spawn(argv, f"{self.key}.log")
-        self.processes.append(child)
+        self.mounted.append((directory, child))
         self.site.meter.watch(child.pid)
         deadline = time.monotonic() + MOUNT_TIMEOUT_S
 
-        def mounted():
+        def there():
             if child.poll() is not None:
                 raise Failed(f"{argv[0]} ended with {child.returncode}: {last_line(self.site.work / f'{self.key}.log')}")
             return str(directory) in mounts_below(self.site.work)
 
-        wait_until(mounted, deadline, f"not mounted within {MOUNT_TIMEOUT_S} s")
+        wait_until(there, deadline, f"not mounted within {MOUNT_TIMEOUT_S} s")
 
     def durable(self, objects, deadline):
         """Waits until what was written, synced and closed is in S3; `objects` is how many objects the server must have by then."""
 
     def unmount(self, deadline):
         """Unmounts cleanly and waits until all processes are gone."""
-        for directory in mounts_below(self.site.work):
-            self.site.call(["fusermount3", "-u", directory], f"{self.key}.log", deadline)
-            self.gone(self.processes.pop(), deadline)
-        self.processes = []
+        while self.mounted:
+            directory, child = self.mounted[-1]
+            self.let_go(directory, deadline)
+            if not ended(child, deadline - time.monotonic()):
+                raise TimedOut(f"not unmounted within {self.site.timeout_s} s")
+            self.mounted.pop()
 
-    def gone(self, child, deadline):
-        try:
-            child.wait(timeout=max(1, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            raise Failed(f"not unmounted within {self.site.timeout_s} s") from None
+    def let_go(self, directory, deadline):
+        self.site.call(["fusermount3", "-u", directory], f"{self.key}.log", deadline)
 
     def forget(self):
         """What is cached on this machine."""
@@ -272,29 +289,20 @@ class System:
     def remount(self):
         """A mount that has nothing cached."""
         deadline = self.site.deadline()
-        if self.processes:
+        if self.mounted:
             self.durable(0, deadline)
             self.unmount(deadline)
         self.forget()
         self.mount()
 
     def kill(self):
-        for child in self.processes:
-            child.kill()
-        for directory in mounts_below(self.site.work):
-            subprocess.run(["fusermount3", "-uz", directory], capture_output=True, timeout=30, check=False)
-        for child in self.processes:
-            try:
-                child.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                warn(f"{self.key}: process {child.pid} does not go away")
-        self.processes = []
+        end_now([child for _, child in self.mounted], self.site.work)
+        self.mounted = []
 
 
 class Strongroom(System):
     key = "strongroom"
     title = "Strongroom"
-    needs = ()
     settings = "`--memory 256MiB`, the rest by default"
     durability = "`fsync` returns when the file is in S3. Work without fsync: until `strongroom umount` has returned"
     cold = "a new process (nothing is kept on disk)"
@@ -312,16 +320,13 @@ class Strongroom(System):
         argv = [self.site.program, "mount", "-f", self.url, self.directory, "--passphrase-file", self.site.work / "passphrase"]
         self.start([*argv, "--state-dir", self.local, "--memory", "256MiB"], self.directory)
 
-    def unmount(self, deadline):
-        argv = [self.site.program, "umount", self.directory, "--state-dir", self.local]
-        self.site.call(argv, "strongroom.log", deadline)
-        self.gone(self.processes.pop(), deadline)
+    def let_go(self, directory, deadline):
+        self.site.call([self.site.program, "umount", directory, "--state-dir", self.local], "strongroom.log", deadline)
 
 
 class Rclone(System):
     key = "rclone"
     title = "rclone mount + crypt"
-    needs = ("rclone",)
     settings = "`--vfs-cache-mode full --vfs-write-back 0s --transfers 16`, names encrypted, the rest by default"
     durability = (
         "`fsync` and `close` return when the file is in a local cache, unencrypted; only a closed file is uploaded. Measured here: until all of "
@@ -367,7 +372,6 @@ password = {obscured}
 class S3fsGocryptfs(System):
     key = "s3fs"
     title = "s3fs + gocryptfs"
-    needs = ("s3fs", "gocryptfs")
     settings = "s3fs `use_path_request_style,enable_noobj_cache`; gocryptfs `-noprealloc`; the rest by default"
     durability = "`fsync` and `close` return when the whole file is in S3"
     cold = "new processes, and the directory of temporary files is emptied"
@@ -397,18 +401,10 @@ class S3fsGocryptfs(System):
         argv = ["gocryptfs", "-fg", "-q", "-nosyslog", "-noprealloc", "-passfile", self.site.work / "passphrase"]
         self.start([*argv, self.cipher, self.directory], self.directory)
 
-    def unmount(self, deadline):
-        # The upper one first, whatever the directories are called.
-        for directory, child in reversed(list(zip([self.cipher, self.directory], self.processes))):
-            self.site.call(["fusermount3", "-u", directory], "s3fs.log", deadline)
-            self.gone(child, deadline)
-        self.processes = []
-
 
 class PlainS3:
     key = "plain"
     title = "plain S3"
-    needs = ()
     settings = f"a loop in Python: {PARALLEL} processes with a kept-alive connection each, parts of {PART_BYTES // MIB} MiB"
     durability = "each request has been answered"
     cold = "nothing is cached"
@@ -418,5 +414,4 @@ class PlainS3:
         return f"Python {platform.python_version()}"
 
 
-MOUNTED = [Strongroom, Rclone, S3fsGocryptfs]
-SYSTEMS = {system.key: system for system in [*MOUNTED, PlainS3]}
+SYSTEMS = {system.key: system for system in [Strongroom, Rclone, S3fsGocryptfs, PlainS3]}

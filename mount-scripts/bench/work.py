@@ -32,6 +32,10 @@ class Failed(Exception):
     """A piece of work that did not end well; the text is the reason that the report gives."""
 
 
+class TimedOut(Failed):
+    """... because it took too long. It would again, so later rounds do not try."""
+
+
 # --- What files hold
 
 NOISE = random.Random(1).randbytes(MIB)
@@ -148,7 +152,7 @@ def wait_for_uploads(uploads, at_least, every_s, deadline=None):
             if cache["uploadsInProgress"] == 0 and cache["uploadsQueued"] == 0:
                 return
         if deadline is not None and time.monotonic() > deadline:
-            raise Failed("uploads were not done in time")
+            raise TimedOut("uploads were not done in time")
         time.sleep(every_s)
 
 
