@@ -149,8 +149,9 @@ class Report:
     def section(self):
         results = self.results
         scale = ", an eighth of the usual work (`--quick`)" if results["quick"] else ""
+        rounds = f"{results['rounds']} rounds, interleaved" if results["rounds"] > 1 else "one round"
         out = [
-            f"Measured on {results['date']} on {results['machine']}; {results['rounds']} rounds, interleaved{scale}. Where the rounds differ by more than",
+            f"Measured on {results['date']} on {results['machine']}; {rounds}{scale}. Where the rounds differ by more than",
             f"{NOISE_SHARE:.0%} both ends are given, else their mean. The server runs on the same machine and does not wait for its disk (`--no-sync`).",
             "",
             "| system | version | settings | what counts as in S3 | cold means |",
