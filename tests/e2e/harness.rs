@@ -323,6 +323,25 @@ impl Mount<'_> {
         clear_mount(&self.dir);
     }
 
+    /// `strongroom status --json`.
+    pub fn status(&self) -> serde_json::Value {
+        let dir = self.dir.to_str().expect("UTF-8");
+        let output = Command::new(BINARY)
+            .args(["status", dir, "--json"])
+            .output()
+            .expect("status");
+        assert!(output.status.success(), "status: {output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Bytes reserved now, over all owners.
+    pub fn reserved_bytes(&self) -> u64 {
+        let status = self.status();
+        let owners = status["memory"]["owners"].as_object().expect("owners");
+        let current = owners.values().map(|owner| &owner["current_bytes"]);
+        current.map(|bytes| bytes.as_u64().expect("bytes")).sum()
+    }
+
     /// A field of `/proc/PID/status`, in bytes.
     pub fn memory_bytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("status");

@@ -10,6 +10,7 @@ mod flood;
 mod harness;
 mod large_files;
 mod leaks;
+mod letting_go;
 mod moto;
 mod requests;
 mod small_memory;
