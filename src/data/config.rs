@@ -11,7 +11,7 @@ pub const MEMORY_MIN_BYTES: u64 = 128 * MIB;
 
 /// What the process takes besides metadata and data: code, runtime, TLS, connections, FUSE request buffers, allocator slack.
 /// Measured as the RSS of an idle mount plus its growth under load that no reservation explains (docs/benchmarks.md).
-const FIXED_BYTES: u64 = 44 * MIB;
+const FIXED_BYTES: u64 = 48 * MIB;
 
 /// Sizes of the data path.
 #[derive(Clone, Copy, Debug)]

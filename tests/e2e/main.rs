@@ -11,6 +11,7 @@ mod harness;
 mod large_files;
 mod leaks;
 mod letting_go;
+mod long_run;
 mod moto;
 mod requests;
 mod small_memory;

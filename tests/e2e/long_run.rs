@@ -1,0 +1,212 @@
+//! Nothing grows with the number of requests: memory, connections, handshakes, descriptors.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    os::unix::fs::FileExt,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    cgroup::{Cgroup, MEMORY_LIMIT},
+    harness::{Mount, Site, Transport},
+};
+
+const FRAME: u64 = 65_536;
+const CONNECTIONS_MAX: u64 = 16;
+
+fn descriptors(mount: &Mount<'_>) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", mount.pid()))
+        .expect("descriptors")
+        .count()
+}
+
+/// The slope of the line that fits best, by least squares.
+fn slope(points: &[(f64, f64)]) -> f64 {
+    let n = points.len() as f64;
+    let (x, y) = points
+        .iter()
+        .fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
+    let (x, y) = (x / n, y / n);
+    let (over, under) = points.iter().fold((0.0, 0.0), |(over, under), point| {
+        (
+            over + (point.0 - x) * (point.1 - y),
+            under + (point.0 - x).powi(2),
+        )
+    });
+    over / under
+}
+
+/// Random frames of a file that no cache holds, and now and then a small file and its fsync, until the server has counted `requests`.
+fn requests_over_tls(requests: u64) {
+    let mut site = Site::start(Transport::Tls);
+    site.memory = "128MiB";
+    let mount = site.mount();
+    let file_len: u64 = 512 << 20;
+    let mut file = File::create(mount.dir.join("large")).expect("create");
+    let mut noise = vec![0_u8; 1 << 20];
+    for round in 0..file_len >> 20 {
+        for (at, byte) in noise.iter_mut().enumerate() {
+            *byte = (at as u64 * 31 + round * 7) as u8;
+        }
+        file.write_all(&noise).expect("write");
+    }
+    file.sync_all().expect("fsync");
+    drop(file);
+    mount.unmount();
+
+    let mount = site.mount();
+    let file = File::open(mount.dir.join("large")).expect("open");
+    let before = site.stats();
+    let frames = file_len / FRAME;
+    let (mut points, mut most_descriptors) = (Vec::new(), 0);
+    let mut done = 0;
+    let mut round = 0;
+    while done < requests {
+        for _ in 0..200 {
+            let mut few = [0; 100];
+            file.read_exact_at(&mut few, round * 6_151 % frames * FRAME)
+                .expect("read");
+            round += 1;
+        }
+        let small = mount.dir.join(format!("small{}", round % 7));
+        let mut small = File::create(small).expect("create");
+        small.write_all(&noise[..5000]).expect("write");
+        small.sync_all().expect("fsync");
+        done = site.stats().total_requests() - before.total_requests();
+        if done > requests / 4 {
+            points.push((done as f64, mount.memory_bytes("VmRSS") as f64));
+            most_descriptors = most_descriptors.max(descriptors(&mount));
+        }
+    }
+    drop(file);
+    let after = site.stats();
+    let handshakes = after.tls_handshakes - before.tls_handshakes;
+    let aborted = after.requests_aborted - before.requests_aborted;
+    let growth = slope(&points);
+    eprintln!(
+        "{done} requests over TLS: {growth:.1} bytes of RSS a request, {handshakes} handshakes ({aborted} bodies let go), at most {most_descriptors} descriptors"
+    );
+    assert!(growth < 10.0, "RSS grows by {growth} bytes a request");
+    assert!(
+        handshakes <= CONNECTIONS_MAX + aborted,
+        "{handshakes} handshakes"
+    );
+    assert!(most_descriptors < 64, "{most_descriptors} descriptors");
+    mount.unmount();
+}
+
+/// Reads, writes, lists, renames and removes for as long as it is told, on four threads.
+fn mixed_load(dir: &Path, thread: usize, until: Instant) {
+    let mut state = thread as u64 + 1;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let own = dir.join(format!("t{thread}"));
+    fs::create_dir(&own).expect("mkdir");
+    let mut bytes = vec![thread as u8; 1 << 20];
+    while Instant::now() < until {
+        let path = own.join(format!("f{}", random(40)));
+        match random(6) {
+            0 => {
+                let mut file = File::create(&path).expect("create");
+                for _ in 0..random(24) {
+                    file.write_all(&bytes).expect("write");
+                }
+            }
+            1 => {
+                for small in 0..50 {
+                    fs::write(
+                        own.join(format!("s{small}")),
+                        &bytes[..random(9000) as usize],
+                    )
+                    .expect("write");
+                }
+            }
+            2 => {
+                if let Ok(mut file) = File::open(&path) {
+                    let mut got = 0;
+                    while let Ok(read @ 1..) = file.read(&mut bytes) {
+                        assert!(bytes[..read].iter().all(|byte| *byte == thread as u8));
+                        got += read;
+                        if random(30) == 0 {
+                            break;
+                        }
+                    }
+                    assert!(got <= 24 << 20);
+                }
+            }
+            3 => {
+                if let Ok(file) = fs::OpenOptions::new().write(true).open(&path) {
+                    // Within the file: a hole would read as zeros.
+                    if file.metadata().expect("stat").len() >= 2 << 20 {
+                        file.write_all_at(&bytes[..4096], random(1 << 20))
+                            .expect("write");
+                    }
+                    file.sync_all().expect("fsync");
+                }
+            }
+            4 => {
+                let _ = fs::rename(&path, own.join(format!("f{}", random(40))));
+            }
+            _ => {
+                let _ = fs::remove_file(&path);
+                assert!(fs::read_dir(&own).expect("list").count() < 200);
+            }
+        }
+    }
+}
+
+/// A mixed load under `--memory 128MiB`; prints RSS over time.
+fn mixed_load_for(duration: Duration) {
+    let cgroup = Cgroup::new();
+    let site = cgroup.site(Transport::Tls);
+    let mount = site.mount();
+    let began = Instant::now();
+    let mut samples = Vec::new();
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let dir = &mount.dir;
+            scope.spawn(move || mixed_load(dir, thread, began + duration));
+        }
+        let every = (duration / 60).max(Duration::from_millis(250));
+        while began.elapsed() < duration {
+            thread::sleep(every);
+            samples.push((began.elapsed().as_secs(), mount.memory_bytes("VmRSS") >> 20));
+        }
+    });
+    let peak = mount.memory_bytes("VmHWM");
+    eprintln!("RSS in MiB by second: {samples:?}; peak {} MiB", peak >> 20);
+    assert!(peak < MEMORY_LIMIT, "peak RSS {peak}");
+    assert_eq!(cgroup.oom_kills(), 0);
+    mount.unmount();
+}
+
+#[test]
+fn twenty_thousand_requests_over_tls_leave_nothing_behind() {
+    requests_over_tls(20_000);
+}
+
+#[test]
+fn a_mixed_load_stays_within_128_mib() {
+    mixed_load_for(Duration::from_secs(20));
+}
+
+mod long {
+    use std::time::Duration;
+
+    #[test]
+    #[ignore = "an hour"]
+    fn an_hour_of_mixed_load_stays_within_128_mib() {
+        let minutes = std::env::var("STRONGROOM_LONG_MINUTES")
+            .ok()
+            .and_then(|minutes| minutes.parse().ok())
+            .unwrap_or(60);
+        super::mixed_load_for(Duration::from_secs(minutes * 60));
+    }
+}
