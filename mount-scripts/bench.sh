@@ -2,8 +2,8 @@
 # Measures Strongroom beside its peers (rclone mount with crypt, s3fs with gocryptfs) and beside plain S3: the same work, on the same
 # embedded S3 server, on loopback and with 20 ms added to each request. Installs what is missing (Debian), builds, prints tables.
 #
-#   bench.sh              all of it, two rounds interleaved; takes about two hours
-#   bench.sh --quick      an eighth of the work
+#   bench.sh              all of it, two rounds interleaved; takes about an hour and a half
+#   bench.sh --quick      an eighth of the work; a quarter of an hour
 #
 #   --systems LIST        some of: strongroom,rclone,s3fs,plain
 #   --latencies LIST      milliseconds added to each request, for instance 0,20 (the default)
@@ -65,7 +65,7 @@ measures() { [[ ,$systems, == *,$1,* ]]; }
 install_missing() {
     local missing=() pair
     # program:package
-    local needed=(python3:python3 fusermount3:fuse3 setpriv:util-linux tar:tar find:findutils)
+    local needed=(python3:python3 fusermount3:fuse3 setpriv:util-linux unshare:util-linux tar:tar find:findutils)
     measures rclone && needed+=(rclone:rclone)
     measures s3fs && needed+=(s3fs:s3fs gocryptfs:gocryptfs)
     [ -n "${STRONGROOM_PROGRAM:-}" ] || needed+=(cc:gcc make:make)
@@ -122,6 +122,13 @@ else
 fi
 [ -z "$docs" ] || arguments+=(--docs "$docs")
 mkdir -p "$work"
+# A FUSE mount goes on for as long as any mount namespace holds a copy of it. In one of its own nobody can copy the mounts of this run
+# (a container that starts meanwhile would), and whatever ends the run ends them.
+isolated=()
+if [ -z "$results" ] && [ "$(id -u)" -eq 0 ] && unshare --mount --propagation slave true 2>/dev/null; then
+    isolated=(unshare --mount --propagation slave --)
+    arguments+=(--isolated)
+fi
 # It takes this process's place, so that Ctrl-C and signals reach the one that cleans up.
 export PYTHONDONTWRITEBYTECODE=1
-exec python3 "$here/mount-scripts/bench/run.py" --work "$(realpath "$work")" "${arguments[@]}"
+exec "${isolated[@]}" python3 "$here/mount-scripts/bench/run.py" --work "$(realpath "$work")" "${arguments[@]}"

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from report import Report
 from sizes import STEPS, Sizes
-from systems import SYSTEMS, PlainS3, Server, Site, mounts_below, warn
+from systems import SYSTEMS, PlainS3, Server, Site, drop_copies_of_mounts, mounts_below, warn
 from work import MIB, S3, Failed, TimedOut, uploads_begun
 
 # Requests that a mount had under way when its work ended, and what it reads ahead of a reader that has gone, count for that work.
@@ -191,6 +191,8 @@ def difference(before, after):
 def measure(options):
     work = options.work / "run"
     options.work.mkdir(parents=True, exist_ok=True)
+    if options.isolated:
+        drop_copies_of_mounts([options.work, options.program, Path(__file__).resolve(), Path(sys.executable).resolve()])
     lock = open(options.work / "lock", "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -268,6 +270,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--from", dest="results", type=Path)
     parser.add_argument("--docs", type=Path)
+    parser.add_argument("--isolated", action="store_true", help="this is a mount namespace of its own")
     return parser.parse_args()
 
 

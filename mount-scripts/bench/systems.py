@@ -179,14 +179,23 @@ def last_line(path):
     return lines[-1][-200:] if lines else "no message"
 
 
-def mounts_below(directory):
-    """Mount points below a directory, the innermost first. Reads the table only: touching a dead mount could hang."""
-    found = []
+def mount_table():
+    """Mount points and their types. Only the table is read: touching a dead mount could hang."""
     for line in Path("/proc/mounts").read_text().splitlines():
-        path = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), line.split()[1])
-        if path.startswith(str(directory) + "/"):
-            found.append(path)
-    return sorted(found, reverse=True)
+        _, path, kind, *_ = line.split()
+        yield re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), path), kind
+
+
+def mounts_below(directory):
+    """Mount points below a directory, the innermost first."""
+    return sorted((path for path, _ in mount_table() if path.startswith(f"{directory}/")), reverse=True)
+
+
+def drop_copies_of_mounts(needed):
+    """For a new mount namespace: others' FUSE mounts would live on in it after they unmounted them. Those that hold what is needed stay."""
+    for path, kind in list(mount_table()):
+        if kind.split(".")[0] == "fuse" and not any(Path(path) in place.parents for place in needed):
+            subprocess.run(["umount", "-i", "-l", path], capture_output=True, timeout=30, check=False)
 
 
 def free_port():
