@@ -40,6 +40,8 @@ pub struct Shares {
     pub capacity_bytes: u64,
     /// Guaranteed to dirty data; at least one write.
     pub dirty_min_bytes: u64,
+    /// Guaranteed to writes that wait for room; may be less than one write.
+    pub parked_min_bytes: u64,
     /// Guaranteed to uploads; at least one sealed part.
     pub upload_min_bytes: u64,
     /// Guaranteed to demand reads; at least the largest read.
@@ -102,7 +104,10 @@ impl Governor {
     /// A budget divided by `shares`. The minima together must leave room within the capacity.
     pub fn new(shares: Shares) -> Governor {
         debug_assert!(
-            shares.dirty_min_bytes + shares.upload_min_bytes + shares.read_min_bytes
+            shares.dirty_min_bytes
+                + shares.parked_min_bytes
+                + shares.upload_min_bytes
+                + shares.read_min_bytes
                 <= shares.capacity_bytes,
             "guaranteed minima exceed the capacity"
         );
@@ -455,6 +460,7 @@ impl Shares {
     fn min_bytes(&self, owner: Owner) -> u64 {
         match owner {
             Owner::Dirty => self.dirty_min_bytes,
+            Owner::Parked => self.parked_min_bytes,
             Owner::Upload => self.upload_min_bytes,
             Owner::Read => self.read_min_bytes,
             Owner::Cache | Owner::Table => 0,

@@ -5,6 +5,8 @@
 pub enum Owner {
     /// Bytes that applications wrote and that are not yet sealed.
     Dirty,
+    /// Writes that came while there was no room for dirty data, and wait for it.
+    Parked,
     /// Sealed bytes on their way to the store.
     Upload,
     /// Replies and in-flight bodies of reads that somebody waits for.
@@ -17,8 +19,9 @@ pub enum Owner {
 
 impl Owner {
     /// All owners, in the order of the status table.
-    pub const ALL: [Owner; 5] = [
+    pub const ALL: [Owner; 6] = [
         Owner::Dirty,
+        Owner::Parked,
         Owner::Upload,
         Owner::Read,
         Owner::Cache,
@@ -34,6 +37,7 @@ impl Owner {
     pub fn name(self) -> &'static str {
         match self {
             Owner::Dirty => "dirty",
+            Owner::Parked => "parked",
             Owner::Upload => "upload",
             Owner::Read => "read",
             Owner::Cache => "cache",

@@ -12,6 +12,7 @@ fn governor() -> Governor {
     Governor::new(Shares {
         capacity_bytes: 16 * MIB,
         dirty_min_bytes: MIB,
+        parked_min_bytes: 0,
         upload_min_bytes: 4 * MIB,
         read_min_bytes: 2 * MIB,
     })

@@ -58,6 +58,7 @@ impl MemoryPlan {
             shares: Shares {
                 capacity_bytes: capacity,
                 dirty_min_bytes: 2 * MIB,
+                parked_min_bytes: capacity / 8,
                 upload_min_bytes: parts_guaranteed * (part + MIB / 2),
                 read_min_bytes: (capacity / 4).max(4 * MIB),
             },

@@ -116,6 +116,17 @@ pub struct WriteBuffer {
     bytes: Bytes,
 }
 
+/// Bytes of one write on their way in; see [`Data::take_in`].
+pub struct IncomingWrite {
+    room: Room,
+}
+
+enum Room {
+    Found(WriteBuffer),
+    /// Paid for as parked, and waiting for room.
+    Awaited(Vec<u8>, Reservation),
+}
+
 /// Attributes of contents that are not committed yet; they override those of the inode record.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveAttributes {
@@ -249,15 +260,40 @@ impl Data {
         Some(WriteBuffer::copy_of(data, reservation))
     }
 
-    /// As [`Data::try_buffer`], but blocks this *thread* until there is room: the back-pressure of last resort, for FUSE threads only.
+    /// Copies `data`, whose memory is the caller's only until it goes on: into room for dirty data, or where writes wait for such room.
+    /// If there is no place for one more that waits, blocks this *thread*: the back-pressure of last resort, for FUSE threads only.
     /// Progress of uploads and reads never depends on a FUSE thread, so this ends once the store answers.
-    pub fn buffer_blocking(&self, data: &[u8]) -> WriteBuffer {
-        WriteBuffer::copy_of(
-            data,
-            self.inner
-                .governor
-                .acquire_blocking(Owner::Dirty, buffer_cost(data)),
-        )
+    pub fn take_in(&self, data: &[u8]) -> IncomingWrite {
+        let governor = &self.inner.governor;
+        let cost = buffer_cost(data);
+        let room = match self.try_buffer(data) {
+            Some(buffer) => Room::Found(buffer),
+            None => match governor.try_acquire(Owner::Parked, cost) {
+                Some(parked) => Room::Awaited(data.to_vec(), parked),
+                None => Room::Found(WriteBuffer::copy_of(
+                    data,
+                    governor.acquire_blocking(Owner::Dirty, cost),
+                )),
+            },
+        };
+        IncomingWrite { room }
+    }
+
+    /// Returns when there is room for the write.
+    pub async fn room_for(&self, incoming: IncomingWrite) -> WriteBuffer {
+        match incoming.room {
+            Room::Found(buffer) => buffer,
+            Room::Awaited(bytes, parked) => {
+                let reservation = self
+                    .inner
+                    .governor
+                    .acquire(Owner::Dirty, parked.bytes())
+                    .await;
+                WriteBuffer {
+                    bytes: paid_bytes(bytes, reservation),
+                }
+            }
+        }
     }
 
     /// As [`Data::try_buffer`], waiting in line for room.

@@ -9,7 +9,7 @@ use super::{
     Attributes, Caller, Durability, Fs, FsError, namespace::valid_name, now, table::FileHandle,
 };
 use crate::{
-    data::{ReadReply, WriteBuffer},
+    data::{IncomingWrite, ReadReply, WriteBuffer},
     meta::{FileKind, Ino},
 };
 
@@ -111,9 +111,14 @@ impl Fs {
         self.data().try_buffer(data)
     }
 
-    /// As [`Fs::try_buffer`], but blocks this thread until there is room.
-    pub fn buffer_blocking(&self, data: &[u8]) -> WriteBuffer {
-        self.data().buffer_blocking(data)
+    /// As [`Data::take_in`](crate::data::Data::take_in).
+    pub fn take_in(&self, data: &[u8]) -> IncomingWrite {
+        self.data().take_in(data)
+    }
+
+    /// Returns when there is room for the write.
+    pub async fn room_for(&self, incoming: IncomingWrite) -> WriteBuffer {
+        self.data().room_for(incoming).await
     }
 
     /// Writes. With `drops_set_id`, the writer is one whose writes clear set-id bits.

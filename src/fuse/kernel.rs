@@ -408,16 +408,12 @@ impl Filesystem for Kernel {
         let drops_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         // The kernel follows a buffered synchronous write with FSYNC itself, a direct one not.
         let durable = flags.0 & libc::O_DIRECT != 0 && flags.0 & libc::O_DSYNC != 0;
-        // No room: this thread waits, and with it the writer. Uploads, which make room, do not need this thread.
-        let copied = self.runner.run_here(operation, || {
-            fs.try_buffer(data)
-                .unwrap_or_else(|| fs.buffer_blocking(data))
-        });
-        let Some(buffer) = copied else {
+        let Some(incoming) = self.runner.run_here(operation, || fs.take_in(data)) else {
             reply.error(Errno::EIO);
             return;
         };
         let work = async move {
+            let buffer = fs.room_for(incoming).await;
             fs.write(number, offset, buffer, drops_set_id).await?;
             if durable {
                 fs.fsync(number).await?;

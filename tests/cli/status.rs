@@ -30,7 +30,7 @@ fn status_reports_memory_requests_lease_and_what_is_not_yet_durable() {
     );
     assert!(report["memory"]["rss_bytes"].as_u64().unwrap() > 1 << 20);
     assert!(report["memory"]["allocated_bytes"].as_u64().unwrap() > 1 << 16);
-    for owner in ["dirty", "upload", "read", "cache", "table"] {
+    for owner in ["dirty", "parked", "upload", "read", "cache", "table"] {
         assert!(
             report["memory"]["owners"][owner]["current_bytes"].is_u64(),
             "{owner}"
@@ -88,7 +88,7 @@ fn every_key_of_the_report_is_documented() {
     mount.umount(&site);
     let page = fs::read_to_string("docs/operations.md").unwrap();
     for key in found {
-        let key = ["dirty", "upload", "read", "cache", "table"]
+        let key = ["dirty", "parked", "upload", "read", "cache", "table"]
             .iter()
             .fold(key, |key, owner| {
                 key.replace(&format!("owners.{owner}."), "owners.NAME.")

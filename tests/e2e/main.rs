@@ -13,6 +13,7 @@ mod leaks;
 mod letting_go;
 mod long_run;
 mod moto;
+mod outage;
 mod requests;
 mod small_memory;
 mod tampering;

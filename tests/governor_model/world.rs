@@ -74,6 +74,7 @@ impl World {
         let governor = Governor::new(Shares {
             capacity_bytes: CAPACITY,
             dirty_min_bytes: DIRTY_MIN,
+            parked_min_bytes: 0,
             upload_min_bytes: UPLOAD_MIN,
             read_min_bytes: READ_MIN,
         });
