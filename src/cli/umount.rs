@@ -143,7 +143,7 @@ fn follow(lines: BufReader<UnixStream>, display: &Display) -> Result<(), FollowE
         let progress =
             serde_json::from_str(&line).map_err(|error| FollowError::LostTouch(error.into()))?;
         match progress {
-            Progress::Mounted => {}
+            Progress::Mounted => display.still_in_use(),
             Progress::Draining {
                 dirty_bytes,
                 trouble,
@@ -190,7 +190,16 @@ fn wait_until_gone(process: Option<&Process>) -> Result<(), CliError> {
 pub struct Display {
     bar: Option<ProgressBar>,
     last_line: parking_lot::Mutex<Option<Instant>>,
+    in_use: parking_lot::Mutex<InUse>,
     quiet: bool,
+}
+
+/// Whether the kernel still serves a mount whose directory is free.
+#[derive(Clone, Copy)]
+enum InUse {
+    No,
+    Since(Instant),
+    Said,
 }
 
 impl Display {
@@ -207,6 +216,7 @@ impl Display {
         });
         Display {
             bar,
+            in_use: parking_lot::Mutex::new(InUse::No),
             last_line: parking_lot::Mutex::new(None),
             quiet,
         }
@@ -237,6 +247,23 @@ impl Display {
         }
         // A drain shorter than the first interval prints nothing.
         *last_line = Some(Instant::now());
+    }
+
+    /// The directory is free, but the kernel still serves the mount to somebody. Says so once it has lasted.
+    pub fn still_in_use(&self) {
+        let mut in_use = self.in_use.lock();
+        match *in_use {
+            InUse::No => *in_use = InUse::Since(Instant::now()),
+            InUse::Since(since) if since.elapsed() >= PLAIN_LINE_EVERY => {
+                *in_use = InUse::Said;
+                let _ = writeln!(
+                    io::stderr(),
+                    "strongroom: the directory is free, but files are still open or another mount namespace (a container?) still holds the mount; \
+                     waiting until that is over"
+                );
+            }
+            InUse::Since(_) | InUse::Said => {}
+        }
     }
 
     /// Removes the bar.
