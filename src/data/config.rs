@@ -66,7 +66,7 @@ impl MemoryPlan {
                 part_bytes: part,
                 object_bytes_max: 256 * MIB,
                 readahead_bytes_max: (capacity / 8).clamp(2 * MIB, 32 * MIB),
-                fetch_bytes_max: (capacity / 64).clamp(MIB, 4 * MIB),
+                fetch_bytes_max: (capacity / 32).clamp(MIB, 8 * MIB),
                 write_back_after: Duration::from_secs(1),
                 garbage_grace: Duration::from_secs(120),
             },
