@@ -13,6 +13,7 @@ use super::{
     object::ObjectHandle,
     overlay::Piece,
     paid::paid_bytes,
+    readahead::WINDOW_MIN,
 };
 use crate::{
     budget::{Owner, Reclaim, Reservation},
@@ -390,7 +391,8 @@ impl Inner {
     /// Starts what should be fetched ahead of this handle. Never waits for memory, and failures are left to the read that wants the bytes.
     async fn read_ahead(self: &Arc<Self>, open: &OpenFile, read: Range<u64>, size: u64) {
         let share = (self.governor.capacity_bytes() / 2) / (self.windows.active() as u64 + 1);
-        let size_max = self.config.readahead_bytes_max.min(share);
+        // A smaller share is not worth its request: then it is up to the governor who gets a window.
+        let size_max = self.config.readahead_bytes_max.min(share.max(WINDOW_MIN));
         let mut let_go = Vec::new();
         let wanted = open.window.lock().on_read(read, size_max, &mut let_go);
         drop(let_go);

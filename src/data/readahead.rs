@@ -21,7 +21,7 @@ use super::fetch::Fetch;
 use crate::{budget::Reclaim, meta::ObjectId};
 
 /// The first window, in bytes.
-const WINDOW_MIN: u64 = 256 << 10;
+pub(super) const WINDOW_MIN: u64 = 256 << 10;
 
 /// A window is at most this share of what was read in order so far: who stops early has moved at most a quarter too much, and at 200 MB/s and
 /// 20 ms the window is as wide as the link needs (4 MB) after 16 MB.

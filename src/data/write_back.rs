@@ -34,6 +34,14 @@ pub(super) const PACKS_IN_FLIGHT_MAX: usize = 4;
 /// Files in one pack at most: bounds the batch that commits it.
 const PACK_FILES_MAX: usize = 2000;
 
+/// Which packs are made of small files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Packs {
+    All,
+    /// Nothing is due: what fills no pack waits for more.
+    FullOnly,
+}
+
 impl Inner {
     /// The loop that runs as long as the volume is mounted.
     pub(super) async fn write_back_loop(self: Arc<Self>) {
@@ -64,7 +72,7 @@ impl Inner {
         let mut wanted = Vec::new();
         let mut others = Vec::new();
         let mut some_is_due = draining || writers_wait;
-        let mut small_bytes = 0;
+        let mut ripe_bytes = 0;
         for file in files {
             if file.queued.load(Ordering::Acquire) {
                 continue;
@@ -87,22 +95,24 @@ impl Inner {
                 continue;
             }
             some_is_due |= age >= self.config.write_back_after;
-            small_bytes += dirty_bytes;
             if age >= COMPANION_AGE || draining || writers_wait {
+                ripe_bytes += dirty_bytes;
                 others.push((dirty_bytes, file));
             }
         }
         if writers_wait && !draining {
             others.sort_by_key(|(dirty_bytes, _)| std::cmp::Reverse(*dirty_bytes));
         }
-        self.send_out(wanted);
-        if some_is_due || small_bytes >= self.config.part_bytes {
-            self.send_out(others);
+        self.send_out(wanted, Packs::All);
+        if some_is_due {
+            self.send_out(others, Packs::All);
+        } else if ripe_bytes >= self.config.part_bytes {
+            self.send_out(others, Packs::FullOnly);
         }
     }
 
     /// Starts tasks that take all that is dirty in `files`, as far as tasks are free.
-    fn send_out(self: &Arc<Self>, files: Vec<(u64, Arc<FileState>)>) {
+    fn send_out(self: &Arc<Self>, files: Vec<(u64, Arc<FileState>)>, packs: Packs) {
         let mut pack: Vec<Arc<FileState>> = Vec::new();
         let mut pack_bytes = 0;
         for (dirty_bytes, file) in files {
@@ -120,7 +130,7 @@ impl Inner {
             pack_bytes += dirty_bytes;
             pack.push(file);
         }
-        if !pack.is_empty() {
+        if !pack.is_empty() && packs == Packs::All {
             self.spawn_pack(pack);
         }
     }
