@@ -23,9 +23,11 @@ use crate::{budget::Reclaim, meta::ObjectId};
 /// The first window, in bytes.
 pub(super) const WINDOW_MIN: u64 = 256 << 10;
 
-/// A window is at most this share of what was read in order so far: who stops early has moved at most a quarter too much, and at 200 MB/s and
-/// 20 ms the window is as wide as the link needs (4 MB) after 16 MB.
-const WINDOW_SHARE: u64 = 4;
+/// A window is at most a quarter of what was read in order so far, or [`EARLY_MAX`]: who stops after some MiB has moved at most a quarter too
+/// much. Who has read [`CERTAIN`] in order will likely read on, and may have as much ahead as lies behind, which far stores need.
+const EARLY_SHARE: u64 = 4;
+const EARLY_MAX: u64 = 768 << 10;
+const CERTAIN: u64 = 8 << 20;
 
 /// Reads that come this far out of order still count as going on: the kernel keeps several requests in flight.
 const REORDER_BYTES: u64 = 2 << 20;
@@ -107,8 +109,12 @@ impl Window {
         if ahead * 2 <= self.size {
             self.size = (self.size * 2).max(WINDOW_MIN);
         }
-        let read = (self.next - self.began).saturating_sub(WINDOW_MIN);
-        let earned = (read / WINDOW_SHARE).max(WINDOW_MIN);
+        let read = self.next - self.began;
+        let earned = if read < CERTAIN {
+            (read.saturating_sub(WINDOW_MIN) / EARLY_SHARE).max(EARLY_MAX)
+        } else {
+            read
+        };
         self.size = self.size.min(earned).min(size_max);
         (ahead * 2 < self.size).then(|| self.frontier..self.next + self.size)
     }

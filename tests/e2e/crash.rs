@@ -171,3 +171,73 @@ fn fsynced_files_survive_kill_under_restic() {
         },
     );
 }
+
+/// A file whose blocks are overwritten in place: each block holds the number of the write that made it.
+#[test]
+fn fsynced_overwrites_survive_kill() {
+    const BLOCKS: u64 = 512;
+    const BLOCK: usize = 4096;
+    let site = Site::start(Transport::Plain);
+    let mount = site.mount();
+    fs::write(mount.dir.join("file"), vec![0; BLOCKS as usize * BLOCK]).unwrap();
+    mount.unmount();
+    // By block: the last write that fsync returned for, and the last that was tried.
+    let mut kept = vec![0_u64; BLOCKS as usize];
+    let mut tried = kept.clone();
+    let mut number = 0;
+    let mut promises = 0;
+    for round in 0..10 {
+        let mount = site.mount();
+        let path = mount.dir.join("file");
+        let overwriting = std::thread::spawn(move || {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            loop {
+                let mut pending = Vec::new();
+                for _ in 0..1 + number % 7 {
+                    number += 1;
+                    let block =
+                        u64::from_le_bytes(noise(number, 8)[..8].try_into().unwrap()) % BLOCKS;
+                    let bytes = number.to_le_bytes().repeat(BLOCK / 8);
+                    tried[block as usize] = number;
+                    if file.write_all_at(&bytes, block * BLOCK as u64).is_err() {
+                        return (kept, tried, number, promises);
+                    }
+                    pending.push(block as usize);
+                }
+                if file.sync_all().is_err() {
+                    return (kept, tried, number, promises);
+                }
+                for block in pending {
+                    kept[block] = tried[block];
+                }
+                promises += 1;
+            }
+        });
+        std::thread::sleep(Duration::from_millis(
+            100 + noise(round + 1, 8)[0] as u64 * 5,
+        ));
+        mount.kill();
+        (kept, tried, number, promises) = overwriting.join().expect("overwriting thread");
+        let mount = site.mount();
+        let bytes = fs::read(mount.dir.join("file")).unwrap();
+        for (block, bytes) in bytes.chunks(BLOCK).enumerate() {
+            let found = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+            assert!(
+                bytes.chunks(8).all(|word| word == found.to_le_bytes()),
+                "block {block} is torn"
+            );
+            assert!(
+                (kept[block]..=tried[block]).contains(&found),
+                "block {block} holds write {found}, fsync returned for {}, the last tried was {}",
+                kept[block],
+                tried[block]
+            );
+            // What was found is what counts from now on.
+            kept[block] = found;
+            tried[block] = found;
+        }
+        mount.unmount();
+    }
+    eprintln!("10 kills, {promises} fsyncs of {number} overwrites");
+    assert!(promises > 20, "too few fsyncs to mean anything: {promises}");
+}

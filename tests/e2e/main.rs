@@ -16,6 +16,7 @@ mod moto;
 mod outage;
 mod requests;
 mod small_memory;
+mod space;
 mod tampering;
 mod tree;
 mod unmount;

@@ -71,7 +71,7 @@ fn five_thousand_small_files_cost_few_requests() {
     );
     mount.unmount();
 
-    assert!(unpacking <= 60, "unpacking took {unpacking} PUTs");
+    assert!(unpacking <= 30, "unpacking took {unpacking} PUTs");
     assert!(listing <= 25, "listing took {listing} GETs");
     assert!(reading <= 120, "reading took {reading} GETs");
 }
