@@ -146,12 +146,19 @@ class Report:
         out += ["", "A peer is ahead of Strongroom:" if ahead else "No peer is ahead of Strongroom by more than 10 %.", *ahead]
         return "\n".join(out)
 
+    def rounds(self):
+        """How often everything was measured: an interrupted run has fewer of what comes last."""
+        made = {latency_ms: [run["system"] for run in self.results["runs"] if run["latency_ms"] == latency_ms] for latency_ms in self.latencies}
+        made = {latency_ms: min(systems.count(system.key) for system in self.systems) for latency_ms, systems in made.items()}
+        number = {1: "one round"}
+        said = [f"{number.get(count, f'{count} rounds, interleaved')} {self.latency_title(latency_ms)}" for latency_ms, count in made.items()]
+        return ", ".join(said).replace("loopback", "on loopback")
+
     def section(self):
         results = self.results
         scale = ", an eighth of the usual work (`--quick`)" if results["quick"] else ""
-        rounds = f"{results['rounds']} rounds, interleaved" if results["rounds"] > 1 else "one round"
         out = [
-            f"Measured on {results['date']} on {results['machine']}; {rounds}{scale}. Where the rounds differ by more than",
+            f"Measured on {results['date']} on {results['machine']}; {self.rounds()}{scale}. Where the rounds differ by more than",
             f"{NOISE_SHARE:.0%} both ends are given, else their mean. The server runs on the same machine and does not wait for its disk (`--no-sync`).",
             "",
             "| system | version | settings | what counts as in S3 | cold means |",
