@@ -40,7 +40,8 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 }
 
 /// Random frames of a file that no cache holds, and now and then a small file and its fsync, until the server has counted `requests`.
-fn requests_over_tls(requests: u64) {
+/// RSS goes up and down by some MiB as the allocator returns pages, so that the slope is as exact as the run is long.
+fn requests_over_tls(requests: u64, growth_max: f64) {
     let mut site = Site::start(Transport::Tls);
     site.memory = "128MiB";
     let mount = site.mount();
@@ -89,7 +90,7 @@ fn requests_over_tls(requests: u64) {
     eprintln!(
         "{done} requests over TLS: {growth:.1} bytes of RSS a request, {handshakes} handshakes ({aborted} bodies let go), at most {most_descriptors} descriptors"
     );
-    assert!(growth < 10.0, "RSS grows by {growth} bytes a request");
+    assert!(growth < growth_max, "RSS grows by {growth} bytes a request");
     assert!(
         handshakes <= CONNECTIONS_MAX + aborted,
         "{handshakes} handshakes"
@@ -189,7 +190,8 @@ fn mixed_load_for(duration: Duration) {
 
 #[test]
 fn twenty_thousand_requests_over_tls_leave_nothing_behind() {
-    requests_over_tls(20_000);
+    // One MiB in 10,000 requests; the exact figure is the long run's.
+    requests_over_tls(20_000, 100.0);
 }
 
 #[test]
@@ -199,6 +201,12 @@ fn a_mixed_load_stays_within_128_mib() {
 
 mod long {
     use std::time::Duration;
+
+    #[test]
+    #[ignore = "some minutes"]
+    fn a_hundred_and_fifty_thousand_requests_over_tls_leave_nothing_behind() {
+        super::requests_over_tls(150_000, 10.0);
+    }
 
     #[test]
     #[ignore = "an hour"]
