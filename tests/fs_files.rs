@@ -53,6 +53,31 @@ async fn what_is_written_is_read_at_once_and_after_the_next_mount() {
     opened.close().await;
 }
 
+/// Files that went into one pack together, some of them closed before it was committed, some after.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_kept_of_files_that_are_closed_and_committed() {
+    let world = World::new().await;
+    let opened = world.open().await;
+    let fs = &opened.fs;
+    let mut open = Vec::new();
+    for number in 0..100 {
+        let (fh, ino) = create(fs, format!("f{number}").as_bytes()).await;
+        write(fs, ino, 0, b"small").await;
+        match number % 2 {
+            0 => fs.release(fh),
+            _ => open.push(fh),
+        }
+    }
+    opened.data.drain().await.unwrap();
+    eventually("closed files are forgotten", async || {
+        opened.data.status().files == open.len()
+    })
+    .await;
+    open.into_iter().for_each(|fh| fs.release(fh));
+    assert_eq!(opened.data.status().files, 0);
+    opened.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_file_lives_until_it_is_closed_and_forgotten() {
     let world = World::new().await;

@@ -4,9 +4,9 @@
 //! next `change`, and `committed` is the last one that the record covers.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     ops::Range,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Weak, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -16,8 +16,39 @@ use tokio::sync::{Notify, OnceCell};
 use super::{DataError, LiveAttributes, overlay::Overlay, writer::ObjectWriter};
 use crate::meta::{Extent, FileKind, Ino, Meta, ObjectId, Timestamp};
 
+/// Places that the table of files keeps when they are empty; 16 bytes each.
+const PLACES_KEPT: usize = 1024;
+
 /// Extents kept per file between reads; 64 bytes each.
 pub(super) const EXTENT_WINDOW_MAX: usize = 128;
+
+/// Files that somebody holds: an open handle, the table of the dirty, a task under way. Whoever lets go last takes the file out.
+#[derive(Default)]
+pub(super) struct FileTable {
+    files: Mutex<HashMap<Ino, Weak<FileState>>>,
+}
+
+impl FileTable {
+    /// The state of a file, made if there is none.
+    pub(super) fn get(self: &Arc<Self>, ino: Ino) -> Arc<FileState> {
+        let mut files = self.files.lock();
+        if let Some(file) = files.get(&ino).and_then(Weak::upgrade) {
+            return file;
+        }
+        let file = Arc::new(FileState::new(ino, self.clone()));
+        files.insert(ino, Arc::downgrade(&file));
+        file
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.files.lock().len()
+    }
+
+    /// The state of a file that somebody holds.
+    pub(super) fn known(&self, ino: Ino) -> Option<Arc<FileState>> {
+        self.files.lock().get(&ino).and_then(Weak::upgrade)
+    }
+}
 
 /// See the module's head.
 pub(super) struct FileState {
@@ -34,6 +65,25 @@ pub(super) struct FileState {
     /// A task will take what is dirty, whole.
     pub(super) queued: AtomicBool,
     loaded: OnceCell<()>,
+    table: Arc<FileTable>,
+}
+
+impl Drop for FileState {
+    fn drop(&mut self) {
+        let mut files = self.table.files.lock();
+        // A later state of the same file may have taken the entry over.
+        if files
+            .get(&self.ino)
+            .is_some_and(|listed| std::ptr::eq(listed.as_ptr(), self))
+        {
+            files.remove(&self.ino);
+        }
+        // Once many were open, their places are given back too.
+        if files.capacity() > PLACES_KEPT && files.len() * 4 < files.capacity() {
+            let room = files.len() * 2;
+            files.shrink_to(room);
+        }
+    }
 }
 
 /// The part under the (short, never awaited under) lock.
@@ -80,7 +130,7 @@ struct Take {
 }
 
 impl FileState {
-    pub(super) fn new(ino: Ino) -> FileState {
+    fn new(ino: Ino, table: Arc<FileTable>) -> FileState {
         FileState {
             ino,
             content: Mutex::new(Content {
@@ -105,6 +155,7 @@ impl FileState {
             pumping: AtomicBool::new(false),
             queued: AtomicBool::new(false),
             loaded: OnceCell::new(),
+            table,
         }
     }
 

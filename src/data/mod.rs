@@ -28,7 +28,7 @@ use std::{
     collections::HashMap,
     ops::Range,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -45,7 +45,7 @@ use self::{
     block::BlockPool,
     cache::FrameCache,
     fetch::FetchTable,
-    file::FileState,
+    file::{FileState, FileTable},
     health::Health,
     object::Objects,
     paid::{BUFFER_OVERHEAD, paid_bytes},
@@ -81,8 +81,8 @@ struct Inner {
     neighbours: Neighbours,
     around: Arc<Around>,
     /// Files that are open or have uncommitted contents.
-    files: Mutex<HashMap<Ino, Arc<FileState>>>,
-    /// Those of them with uncommitted contents.
+    files: Arc<FileTable>,
+    /// Those of them with uncommitted contents, which are held by this.
     dirty: Mutex<HashMap<Ino, Arc<FileState>>>,
     next_object: AtomicU64,
     packs: Arc<Semaphore>,
@@ -100,7 +100,7 @@ struct Inner {
 
 /// A file that somebody has open: its readahead window lives here. Dropping it lets go of everything in flight for it.
 pub struct OpenFile {
-    inner: Weak<Inner>,
+    windows: Arc<Windows>,
     file: Arc<FileState>,
     window: Arc<Mutex<Window>>,
 }
@@ -160,6 +160,8 @@ pub enum Seek {
 pub struct DataStatus {
     /// Bytes written and not yet committed.
     pub uncommitted_bytes: u64,
+    /// Files that are open or have uncommitted contents.
+    pub files: usize,
     /// Files with uncommitted contents.
     pub uncommitted_files: usize,
     /// Objects being written.
@@ -207,7 +209,7 @@ impl Data {
             windows,
             neighbours: Neighbours::new(),
             around,
-            files: Mutex::default(),
+            files: Arc::default(),
             dirty: Mutex::default(),
             next_object: AtomicU64::new(0),
             packs: Arc::new(Semaphore::new(write_back::PACKS_IN_FLIGHT_MAX)),
@@ -235,7 +237,7 @@ impl Data {
         let window = Arc::new(Mutex::new(Window::new()));
         self.inner.windows.register(&window);
         OpenFile {
-            inner: Arc::downgrade(&self.inner),
+            windows: self.inner.windows.clone(),
             file: self.inner.file(ino),
             window,
         }
@@ -437,10 +439,16 @@ impl Data {
         self.inner.failure.get().cloned().or_else(refusal)
     }
 
+    /// What bounded tables beside the budget take now, and at most.
+    pub fn remembered_bytes(&self) -> (u64, u64) {
+        self.inner.objects.handles_bytes()
+    }
+
     /// For `status`.
     pub fn status(&self) -> DataStatus {
         DataStatus {
             uncommitted_bytes: self.dirty_bytes(),
+            files: self.inner.files.len(),
             uncommitted_files: self.inner.dirty.lock().len(),
             objects_in_flight: self.inner.objects.pending_count(),
             cached_frames: self.inner.cache.len(),
@@ -457,16 +465,14 @@ impl WriteBuffer {
     }
 }
 
-fn buffer_cost(data: &[u8]) -> u64 {
-    data.len() as u64 + BUFFER_OVERHEAD
-}
-
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        if let Some(inner) = self.inner.upgrade() {
-            inner.forget_if_idle(&self.file);
-        }
+        self.windows.closed();
     }
+}
+
+fn buffer_cost(data: &[u8]) -> u64 {
+    data.len() as u64 + BUFFER_OVERHEAD
 }
 
 impl Inner {
@@ -479,25 +485,18 @@ impl Inner {
 
     /// The state of a file, made if there is none.
     fn file(&self, ino: Ino) -> Arc<FileState> {
-        let mut files = self.files.lock();
-        files
-            .entry(ino)
-            .or_insert_with(|| Arc::new(FileState::new(ino)))
-            .clone()
+        self.files.get(ino)
     }
 
     /// The state of a file, with its committed size known.
     async fn loaded(&self, ino: Ino) -> Result<Arc<FileState>, DataError> {
         let file = self.file(ino);
-        if let Err(error) = file.load(&self.meta).await {
-            self.forget_if_idle(&file);
-            return Err(error);
-        }
+        file.load(&self.meta).await?;
         Ok(file)
     }
 
     fn known_file(&self, ino: Ino) -> Option<Arc<FileState>> {
-        self.files.lock().get(&ino).cloned()
+        self.files.known(ino)
     }
 
     fn mark_dirty(&self, file: &Arc<FileState>) {
@@ -524,21 +523,6 @@ impl Inner {
         };
         if settled {
             self.settled.notify_waiters();
-            self.forget_if_idle(file);
-        }
-    }
-
-    /// Removes a file from the table when the caller and the table are its only holders and nothing is uncommitted.
-    fn forget_if_idle(&self, file: &Arc<FileState>) {
-        const TABLE_AND_CALLER: usize = 2;
-        let mut files = self.files.lock();
-        if Arc::strong_count(file) <= TABLE_AND_CALLER
-            && files
-                .get(&file.ino)
-                .is_some_and(|listed| Arc::ptr_eq(listed, file))
-            && file.content.lock().is_clean()
-        {
-            files.remove(&file.ino);
         }
     }
 

@@ -19,7 +19,10 @@ use crate::{
     },
 };
 
-/// Objects whose openers are kept; about 1 KiB each.
+/// What an opener takes: its key schedule, the object's key and salt, the map's entry.
+const HANDLE_BYTES: u64 = 1024;
+
+/// Objects whose openers are kept.
 const HANDLES_MAX: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
 
 /// The volume-relative key of a data object.
@@ -102,6 +105,12 @@ impl Objects {
 
     pub(super) fn pending(&self, object: ObjectId) -> Option<Arc<PendingObject>> {
         self.pending.lock().get(&object).cloned()
+    }
+
+    /// What the openers that are kept take, and take at most.
+    pub(super) fn handles_bytes(&self) -> (u64, u64) {
+        let kept = self.handles.lock().len() as u64;
+        (kept * HANDLE_BYTES, HANDLES_MAX.get() as u64 * HANDLE_BYTES)
     }
 
     pub(super) fn pending_count(&self) -> usize {

@@ -10,7 +10,10 @@ use std::{
     collections::VecDeque,
     num::NonZeroUsize,
     ops::Range,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -34,6 +37,9 @@ const REORDER_BYTES: u64 = 2 << 20;
 
 /// Frames fetched around a small file at most.
 const NEIGHBOURS_MAX: u64 = 64;
+
+/// Closed windows that stay in the list of all at most, unless more are open.
+const CLOSED_KEPT: usize = 64;
 
 /// Packs whose reading order is remembered.
 const PACKS_REMEMBERED: NonZeroUsize = NonZeroUsize::new(64).unwrap();
@@ -141,15 +147,25 @@ impl Window {
 #[derive(Default)]
 pub(super) struct Windows {
     all: Mutex<Vec<Weak<Mutex<Window>>>>,
+    /// Windows closed since the last look at which of them are left.
+    closed: AtomicUsize,
 }
 
 impl Windows {
     pub(super) fn register(&self, window: &Arc<Mutex<Window>>) {
+        self.all.lock().push(Arc::downgrade(window));
+    }
+
+    /// A window goes. Now and then those that went leave the list, and the memory that a weak pointer keeps.
+    pub(super) fn closed(&self) {
+        let closed = self.closed.fetch_add(1, Ordering::Relaxed) + 1;
         let mut all = self.all.lock();
-        if all.len() == all.capacity() {
+        if closed >= CLOSED_KEPT && closed * 2 >= all.len() {
             all.retain(|window| window.strong_count() > 0);
+            let room = all.len() * 2;
+            all.shrink_to(room);
+            self.closed.store(0, Ordering::Relaxed);
         }
-        all.push(Arc::downgrade(window));
     }
 
     /// Handles that read ahead now.

@@ -132,7 +132,6 @@ impl Inner {
                     }
                 }
             }
-            self.forget_if_idle(&file);
         }
         Ok(())
     }

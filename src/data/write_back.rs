@@ -152,7 +152,6 @@ impl Inner {
                 // A write that came between the last look and the store above saw the flag and left the work to us.
                 let more = inner.has_full_part(&file);
                 if !more || file.pumping.swap(true, Ordering::AcqRel) {
-                    inner.forget_if_idle(&file);
                     return;
                 }
             }
@@ -217,7 +216,6 @@ impl Inner {
                 error!("write-back of inode {}: {error}", file.ino.0);
             }
             file.queued.store(false, Ordering::Release);
-            inner.forget_if_idle(&file);
             inner.wake.notify_one();
         });
     }
