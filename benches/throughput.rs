@@ -8,10 +8,13 @@
 )]
 mod harness;
 
+#[path = "support/mod.rs"]
+mod support;
+
 use std::{
     fs,
     io::{Read, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aws_sdk_s3::{
@@ -21,20 +24,25 @@ use aws_sdk_s3::{
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use harness::{BUCKET, Site, Transport};
+use support::{MIB, Options, noise, timed};
 
-const MIB: usize = 1 << 20;
 const PART: usize = 8 * MIB;
 const PARALLEL: usize = 8;
 
 fn main() {
-    // Cargo passes `--bench`; what is a number is ours.
-    let numbers: Vec<usize> = std::env::args()
-        .skip(1)
-        .filter_map(|word| word.parse().ok())
+    let options = Options::from_command_line();
+    let numbers: Vec<usize> = options
+        .words
+        .iter()
+        .map(|word| {
+            word.parse()
+                .unwrap_or_else(|_| support::refuse("usage: [MIB] [ROUNDS]"))
+        })
         .collect();
     let mib = numbers.first().copied().unwrap_or(1024);
     let rounds = numbers.get(1).copied().unwrap_or(3);
-    let site = Site::start(Transport::Plain);
+    let mut site = Site::start(Transport::Plain);
+    options.apply(&mut site);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -43,10 +51,11 @@ fn main() {
     let client = site.bucket().client();
     let block = noise(MIB);
     println!(
-        "{mib} MiB, server and client on the same machine; MiB/s (higher is better), {rounds} rounds interleaved"
+        "{mib} MiB, server and client on the same machine, {}; MiB/s (higher is better), {rounds} rounds interleaved",
+        options.describe()
     );
     println!(
-        "{:<6} {:>12} {:>12} {:>7} {:>12} {:>12} {:>7} {:>10} {:>10}",
+        "{:<6} {:>10} {:>12} {:>6} {:>10} {:>10} {:>6} {:>12} {:>12} {:>10}",
         "round",
         "SDK write",
         "write+fsync",
@@ -54,61 +63,62 @@ fn main() {
         "SDK read",
         "cold read",
         "ratio",
-        "CPU s/GiB",
+        "SDK CPU",
+        "mount CPU",
         "peak RSS"
     );
     for round in 1..=rounds {
         let key = format!("raw-{round}");
-        let sdk_write = rate(
-            mib,
-            timed(|| runtime.block_on(upload(&client, &key, mib, &block))),
-        );
+        let sdk_write = measured(None, || {
+            runtime.block_on(upload(&client, &key, mib, &block))
+        });
         let mount = site.mount();
         let file = mount.dir.join(format!("file-{round}"));
-        let write = rate(mib, timed(|| write_file(&file, mib, &block)));
-        let write_cpu = cpu_seconds(mount.pid());
+        let write = measured(Some(mount.pid()), || write_file(&file, mib, &block));
         mount.unmount();
-        let sdk_read = rate(
-            mib,
-            timed(|| runtime.block_on(download(&client, &key, mib))),
-        );
+        let sdk_read = measured(None, || runtime.block_on(download(&client, &key, mib)));
         let mount = site.mount();
         let file = mount.dir.join(format!("file-{round}"));
-        let read = rate(mib, timed(|| read_file(&file, mib)));
-        let read_cpu = cpu_seconds(mount.pid());
+        let read = measured(Some(mount.pid()), || read_file(&file, mib));
         let peak = mount.memory_bytes("VmHWM") >> 20;
         fs::remove_file(&file).expect("remove");
         mount.unmount();
+        let rate = |work: &Measured| mib as f64 / work.took.as_secs_f64();
+        let cpu = |write: &Measured, read: &Measured| {
+            let per_gib = 1024.0 / mib as f64;
+            format!("{:.1}w {:.1}r", write.cpu * per_gib, read.cpu * per_gib)
+        };
         println!(
-            "{round:<6} {sdk_write:>12.0} {write:>12.0} {:>7.2} {sdk_read:>12.0} {read:>12.0} {:>7.2} {:>4.1}w {:>4.1}r {peak:>6} MiB",
-            write / sdk_write,
-            read / sdk_read,
-            write_cpu * 1024.0 / mib as f64,
-            read_cpu * 1024.0 / mib as f64,
+            "{round:<6} {:>10.0} {:>12.0} {:>6.2} {:>10.0} {:>10.0} {:>6.2} {:>12} {:>12} {peak:>6} MiB",
+            rate(&sdk_write),
+            rate(&write),
+            rate(&write) / rate(&sdk_write),
+            rate(&sdk_read),
+            rate(&read),
+            rate(&read) / rate(&sdk_read),
+            cpu(&sdk_write, &sdk_read),
+            cpu(&write, &read),
         );
     }
+    println!(
+        "CPU: seconds a GiB, of everything (the server and the program that reads or writes included)"
+    );
 }
 
-fn noise(len: usize) -> Bytes {
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    let mut out = Vec::with_capacity(len);
-    while out.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        out.extend_from_slice(&state.to_le_bytes());
+struct Measured {
+    took: Duration,
+    /// Of this process, which runs the server, the SDK's loop and the program that reads and writes, and of the mount's.
+    cpu: f64,
+}
+
+fn measured(mount: Option<u32>, work: impl FnOnce()) -> Measured {
+    let cpu = || cpu_seconds(std::process::id()) + mount.map_or(0.0, cpu_seconds);
+    let before = cpu();
+    let took = timed(work);
+    Measured {
+        took,
+        cpu: cpu() - before,
     }
-    Bytes::from(out)
-}
-
-fn timed(work: impl FnOnce()) -> Duration {
-    let started = Instant::now();
-    work();
-    started.elapsed()
-}
-
-fn rate(mib: usize, took: Duration) -> f64 {
-    mib as f64 / took.as_secs_f64()
 }
 
 fn write_file(path: &std::path::Path, mib: usize, block: &Bytes) {

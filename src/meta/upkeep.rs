@@ -4,7 +4,10 @@
 //! of the tables says that there is work, and end when it is done, so an idle mount costs nothing but the writer's look for a takeover.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -40,11 +43,17 @@ const COLLECT_EVERY: Duration = Duration::from_secs(10 * 60);
 const PAUSE: Duration = Duration::from_secs(30);
 /// A compaction that takes longer is stopped; the next one takes up what it did.
 const COMPACTION_TIME_MAX: Duration = Duration::from_secs(30 * 60);
+/// What closing grants to a compaction: one that an earlier mount left is taken up only after three of its heartbeats.
+const LAST_COMPACTION_TIME_MAX: Duration = Duration::from_secs(25);
+/// Memtables that may be waiting for their tables: what may be unflushed is four times a memtable's size, and one is being filled.
+const MEMTABLES_MAX: usize = 5;
 
 /// What upkeep needs, and how it is stopped.
 pub(super) struct Upkeep {
     store: Arc<dyn ObjectStore>,
     sizes: Sizes,
+    /// No further job is begun.
+    ending: AtomicBool,
     stopped: CancellationToken,
     running: TaskTracker,
 }
@@ -54,6 +63,7 @@ impl Upkeep {
         Upkeep {
             store,
             sizes,
+            ending: AtomicBool::new(false),
             stopped: CancellationToken::new(),
             running: TaskTracker::new(),
         }
@@ -61,9 +71,36 @@ impl Upkeep {
 
     /// Stops, and waits for what is running to let go. A compaction is left where it is: another one takes it up.
     pub async fn stop(&self) {
+        self.ending.store(true, Ordering::Release);
         self.stopped.cancel();
         self.running.close();
         self.running.wait().await;
+    }
+
+    /// The last work before `db` closes, with its log flushed already: tables that pile up are compacted, for mounts may be so short that it
+    /// never happens otherwise. Answers what closing may flush: SlateDB waits for room for a memtable's table, and would do so for ever.
+    pub async fn finish(&self, db: &Db) -> Option<FlushType> {
+        let tables = || db.manifest().l0().len();
+        if tables() >= L0_MAX / 2 {
+            self.ending.store(true, Ordering::Release);
+            self.running.close();
+            let compacted = tokio::time::timeout(LAST_COMPACTION_TIME_MAX, async {
+                // One that is running is at it already, and holds a claim on the tables.
+                self.running.wait().await;
+                if tables() < L0_MAX / 2 {
+                    return Ok(Outcome::Done);
+                }
+                compact(db, self.store.clone(), &self.sizes, &self.stopped).await
+            });
+            match compacted.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!("the metadata was not compacted: {error}"),
+                Err(_) => tracing::info!("the metadata's compaction is left to the next mount"),
+            }
+        }
+        self.stop().await;
+        // Nothing is lost without: the log has everything, and the next mount reads it.
+        (tables() + MEMTABLES_MAX <= L0_MAX).then_some(FlushType::MemTable)
     }
 }
 
@@ -85,7 +122,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
         let work = {
             let Some(inner) = inner.upgrade() else { return };
             let Some(upkeep) = inner.upkeep() else { return };
-            if upkeep.stopped.is_cancelled() || inner.check().is_err() {
+            if upkeep.ending.load(Ordering::Acquire) || inner.check().is_err() {
                 return;
             }
             let Backing::Writer(db) = &inner.backing else {

@@ -51,8 +51,8 @@ async fn objects(store: &SealedObjectStore) -> usize {
         .len()
 }
 
-#[tokio::test]
-async fn compaction_and_collection_leave_the_same_volume_in_fewer_objects() {
+/// A server, and the credentials for it in the environment.
+async fn server(directory: &std::path::Path) -> Server {
     for (name, value) in [
         ("AWS_ACCESS_KEY_ID", "upkeep"),
         ("AWS_SECRET_ACCESS_KEY", "upkeep-secret"),
@@ -67,36 +67,69 @@ async fn compaction_and_collection_leave_the_same_volume_in_fewer_objects() {
             std::env::set_var(name, value);
         }
     }
-    let directory = tempfile::TempDir::new().unwrap();
-    let mut config = ServerConfig::new(
-        directory.path().join("s3"),
-        "upkeep",
-        "upkeep-secret".into(),
-    );
+    let mut config = ServerConfig::new(directory.join("s3"), "upkeep", "upkeep-secret".into());
     config.sync = SyncPolicy::Never;
-    let server = Server::start(config).await.unwrap();
+    Server::start(config).await.unwrap()
+}
+
+fn new_file() -> NewInode {
+    NewInode {
+        kind: FileKind::File,
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        target: bytes::Bytes::new(),
+        now: Timestamp {
+            seconds: 1,
+            nanos: 0,
+        },
+        xattrs: Vec::new(),
+    }
+}
+
+/// Each close writes a table, and no mount lives long enough for the usual compaction.
+#[tokio::test]
+async fn many_short_mounts_in_a_row_all_close() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let server = server(directory.path()).await;
+    let store = sealed(&server).await;
+    Meta::format(store.clone(), 0, 0).await.unwrap();
+    for number in 0..3 * L0_MAX {
+        let meta = Meta::open(store.clone(), CONFIG).await.unwrap();
+        meta.create(Ino::ROOT, format!("f{number}").as_bytes(), new_file())
+            .await
+            .unwrap();
+        tokio::time::timeout(Duration::from_secs(10), meta.close())
+            .await
+            .unwrap_or_else(|_| panic!("close {number} does not end"))
+            .unwrap();
+    }
+    let meta = Meta::open(store, CONFIG).await.unwrap();
+    for number in 0..3 * L0_MAX {
+        let name = format!("f{number}");
+        assert!(
+            meta.lookup(Ino::ROOT, name.as_bytes())
+                .await
+                .unwrap()
+                .is_some()
+        );
+    }
+    meta.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn compaction_and_collection_leave_the_same_volume_in_fewer_objects() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let server = server(directory.path()).await;
     let store = sealed(&server).await;
     Meta::format(store.clone(), 0, 0).await.unwrap();
     let meta = Meta::open(store.clone(), CONFIG).await.unwrap();
     let Backing::Writer(db) = &meta.inner.backing else {
         panic!("a writer")
     };
-    let now = Timestamp {
-        seconds: 1,
-        nanos: 0,
-    };
     for number in 0..60 {
-        let new = NewInode {
-            kind: FileKind::File,
-            mode: 0o600,
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            target: bytes::Bytes::new(),
-            now,
-            xattrs: Vec::new(),
-        };
-        meta.create(Ino::ROOT, format!("f{number}").as_bytes(), new)
+        meta.create(Ino::ROOT, format!("f{number}").as_bytes(), new_file())
             .await
             .unwrap();
         if number % 10 == 9 {

@@ -6,11 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use slatedb::{Db, DbReader, DbReaderMode, DbStatus, object_store::ObjectStore};
+use slatedb::{
+    Db, DbReader, DbReaderMode, DbStatus, config::CloseOptions, object_store::ObjectStore,
+};
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
@@ -36,6 +39,8 @@ pub struct MetaConfig {
     pub memory_bytes: u64,
 }
 
+/// What the database is given to close in. By then the log is in the store: only the speed of the next open is at stake.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(60);
 /// What formatting needs; it writes two dozen rows.
 const FORMAT_MEMORY_BYTES: u64 = 20 * 1024 * 1024;
 
@@ -290,23 +295,44 @@ impl Meta {
         *self.inner.totals_shown.lock()
     }
 
-    /// Flushes everything including the memtable, so that the next open is quick, and closes.
+    /// Flushes everything, including the memtable if there is room for its table, so that the next open is quick, and closes.
     pub async fn close(&self) -> Result<(), MetaError> {
-        if let Some(upkeep) = &self.inner.upkeep {
-            upkeep.stop().await;
-        }
+        let (flushed, closed) = match &self.inner.backing {
+            Backing::Writer(db) => {
+                let flushed = self.inner.check().and(self.inner.flush().await);
+                let flush_type = match &self.inner.upkeep {
+                    Some(upkeep) if flushed.is_ok() => upkeep.finish(db).await,
+                    Some(upkeep) => {
+                        upkeep.stop().await;
+                        None
+                    }
+                    None => None,
+                };
+                self.abort_tasks();
+                let closed = db.close_with_options(CloseOptions { flush_type });
+                let closed = match tokio::time::timeout(CLOSE_TIME_MAX, closed).await {
+                    Ok(closed) => closed,
+                    Err(_) => {
+                        tracing::warn!(
+                            "the metadata's last table did not get out; the next mount reads the log"
+                        );
+                        Ok(())
+                    }
+                };
+                (flushed, closed)
+            }
+            Backing::Follower(reader) => {
+                self.abort_tasks();
+                (Ok(()), reader.close().await)
+            }
+        };
+        flushed.and(closed.map_err(|error| self.inner.noted(error.into())))
+    }
+
+    fn abort_tasks(&self) {
         for task in self.inner.tasks.lock().drain(..) {
             task.abort();
         }
-        let flushed = match &self.inner.backing {
-            Backing::Writer(_) => self.inner.check().and(self.inner.flush().await),
-            Backing::Follower(_) => Ok(()),
-        };
-        let closed = match &self.inner.backing {
-            Backing::Writer(db) => db.close().await,
-            Backing::Follower(reader) => reader.close().await,
-        };
-        flushed.and(closed.map_err(|error| self.inner.noted(error.into())))
     }
 }
 
