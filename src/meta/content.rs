@@ -221,6 +221,12 @@ impl Meta {
             let mut from = extent.offset;
             while from < end {
                 if from >= loaded_to && from < stored_end {
+                    // What was loaded before is done with: a window holds what one scan brings, and what is put there.
+                    if window.len() >= WINDOW_ROWS {
+                        inode.size = inode.size.max(from);
+                        commit.emit(&mut window, &mut inode);
+                        commit.write(false).await?;
+                    }
                     let far = scan_end(part.extents.get(index..).unwrap_or_default(), end)
                         .min(stored_end);
                     loaded_to = self.load(&mut window, from..far).await?;
@@ -240,7 +246,7 @@ impl Meta {
                     &mut commit.ledger,
                 );
                 from = to;
-                if window.len() >= 2 * WINDOW_ROWS || commit.change.is_full() {
+                if window.len() >= 4 * WINDOW_ROWS {
                     inode.size = inode.size.max(to);
                     commit.emit(&mut window, &mut inode);
                     commit.write(false).await?;
