@@ -26,11 +26,17 @@ static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
 /// Files up to this size are read around in their packs.
 const SMALL_FILE_MAX: u64 = 1 << 20;
 
+/// Extents that are looked up at once for readahead; they are not kept.
+const EXTENTS_AHEAD_MAX: usize = 1024;
+
 /// Windows end at multiples of this: a block of data frames.
 const WINDOW_STEP: u64 = 1 << 20;
 
 /// Committed extents are looked up this far ahead of a read.
 const EXTENT_LOOKAHEAD: u64 = 64 << 20;
+
+/// Two runs of an object with less than this between them are fetched with one request: a request costs about as much.
+const RUN_GAP_MAX: u64 = 256 << 10;
 
 /// Where a run of the answer comes from.
 enum Source {
@@ -66,6 +72,15 @@ struct Plan {
     frames: Vec<Vec<Frame>>,
     runs: Vec<MissingRun>,
     missing_bytes: u64,
+}
+
+/// A run of an object, and the part of the file that it is for.
+struct StoredRun {
+    object: Arc<ObjectHandle>,
+    range: Range<u64>,
+    file: Range<u64>,
+    /// It has several extents, or bytes between them that are of no use. Its frames serve reads at several places, and are kept for them.
+    is_scattered: bool,
 }
 
 /// Adjacent missing frames of one source; `frames` may go on beyond them.
@@ -228,33 +243,46 @@ impl Inner {
         file: &FileState,
         range: Range<u64>,
     ) -> Result<ExtentWindow, DataError> {
-        let version = {
-            let content = file.content.lock();
-            if let Some(window) = &content.extents
-                && window.range.contains(&range.start)
-            {
-                return Ok(window.clone());
-            }
-            content.extents_version
+        let version = match known_extents(file, range.start) {
+            Ok(window) => return Ok(window),
+            Err(version) => version,
         };
         let wide = range.start..range.end.saturating_add(EXTENT_LOOKAHEAD);
-        let extents = self
-            .meta
-            .extents(file.ino, wide.clone(), EXTENT_WINDOW_MAX)
-            .await?;
-        let known_until = match extents.last() {
-            Some(last) if extents.len() >= EXTENT_WINDOW_MAX => last.offset + last.len,
-            _ => wide.end,
-        };
-        let window = ExtentWindow {
-            range: wide.start..known_until,
-            extents: Arc::new(extents),
-        };
+        let window = self.look_up_extents(file, wide, EXTENT_WINDOW_MAX).await?;
         let mut content = file.content.lock();
         if content.extents_version == version {
             content.extents = Some(window.clone());
         }
         Ok(window)
+    }
+
+    /// The same for a range that is far ahead: what is remembered stays where the reads are.
+    async fn extents_ahead(
+        &self,
+        file: &FileState,
+        range: Range<u64>,
+    ) -> Result<ExtentWindow, DataError> {
+        match known_extents(file, range.start) {
+            Ok(window) => Ok(window),
+            Err(_) => self.look_up_extents(file, range, EXTENTS_AHEAD_MAX).await,
+        }
+    }
+
+    async fn look_up_extents(
+        &self,
+        file: &FileState,
+        range: Range<u64>,
+        limit: usize,
+    ) -> Result<ExtentWindow, DataError> {
+        let extents = self.meta.extents(file.ino, range.clone(), limit).await?;
+        let known_until = match extents.last() {
+            Some(last) if extents.len() >= limit => last.offset + last.len,
+            _ => range.end,
+        };
+        Ok(ExtentWindow {
+            range: range.start..known_until,
+            extents: Arc::new(extents),
+        })
     }
 
     /// A handle on an object that may still be on its way; ends its upload early if need be.
@@ -405,40 +433,52 @@ impl Inner {
             wanted.end
         };
         let end = wanted_end.min(size).min(file.content.lock().base_size);
-        let mut at = wanted.start;
-        while at < end {
-            let Ok(window) = self.extents(file, at..end).await else {
+        let Ok(runs) = self.stored_runs(file, wanted.start..end).await else {
+            return;
+        };
+        for run in together(runs) {
+            if !self.fetch_ahead(open, &run) {
                 return;
-            };
-            let known = window.range.end.min(end);
-            for extent in window.extents.iter() {
-                let (from, to) = (extent.offset.max(at), (extent.offset + extent.len).min(end));
-                if let (true, ExtentSource::Object { object, at: start }) =
-                    (from < to, &extent.source)
-                {
-                    let Ok(object) = self.objects.get(*object).await else {
-                        return;
-                    };
-                    let range = start + (from - extent.offset)..start + (to - extent.offset);
-                    if !self.fetch_ahead(open, &object, from, range) {
-                        return;
-                    }
-                }
             }
-            at = known;
         }
         let mut window = open.window.lock();
         window.frontier = window.frontier.max(end);
     }
 
-    /// Starts fetches for a run of an object; false when there is no room.
-    fn fetch_ahead(
-        self: &Arc<Self>,
-        open: &OpenFile,
-        object: &Arc<ObjectHandle>,
-        offset: u64,
+    /// What is stored of `range`, extent by extent.
+    async fn stored_runs(
+        &self,
+        file: &FileState,
         range: Range<u64>,
-    ) -> bool {
+    ) -> Result<Vec<StoredRun>, DataError> {
+        let mut runs = Vec::new();
+        let mut at = range.start;
+        while at < range.end {
+            let window = self.extents_ahead(file, at..range.end).await?;
+            for extent in window.extents.iter() {
+                let (from, to) = (
+                    extent.offset.max(at),
+                    (extent.offset + extent.len).min(range.end),
+                );
+                if let (true, ExtentSource::Object { object, at: start }) =
+                    (from < to, &extent.source)
+                {
+                    runs.push(StoredRun {
+                        object: self.objects.get(*object).await?,
+                        range: start + (from - extent.offset)..start + (to - extent.offset),
+                        file: from..to,
+                        is_scattered: false,
+                    });
+                }
+            }
+            at = window.range.end.min(range.end);
+        }
+        Ok(runs)
+    }
+
+    /// Starts fetches for a run of an object; false when there is no room.
+    fn fetch_ahead(self: &Arc<Self>, open: &OpenFile, run: &StoredRun) -> bool {
+        let StoredRun { object, range, .. } = run;
         let frame_len = object.layout.frame_len();
         let frames = object.layout.frames_of(range.clone());
         let step = (self.config.fetch_bytes_max / frame_len).max(1);
@@ -461,22 +501,67 @@ impl Inner {
             let len = frames_len(object, start..end);
             let try_acquire = || self.governor.try_acquire(Owner::Cache, len);
             let Some(reservation) = try_acquire().or_else(|| {
-                self.blocks.reclaim(len);
+                // Free buffers first, then the frames that were not used for longest: what a reader goes for is worth more.
+                if self.blocks.reclaim(len) < len {
+                    self.cache.reclaim(len);
+                }
                 try_acquire()
             }) else {
                 return false;
             };
             self.store.metrics().readahead_frames.add(end - start);
-            let fetch = Fetch::start(self, object.clone(), start..end, reservation, false);
-            let file_start = offset + (start * frame_len).saturating_sub(range.start);
-            let file_end = offset + (end * frame_len).min(range.end) - range.start;
-            open.window.lock().push(file_start..file_end, fetch);
+            let fetch = Fetch::start(
+                self,
+                object.clone(),
+                start..end,
+                reservation,
+                run.is_scattered,
+            );
+            let file_range = if run.is_scattered {
+                run.file.clone()
+            } else {
+                run.file.start + (start * frame_len).saturating_sub(range.start)
+                    ..run.file.start + (end * frame_len).min(range.end) - range.start
+            };
+            open.window.lock().push(file_range, fetch);
             // Who came to wait in the meantime has not found it there.
             self.governor.serve();
             start = end;
         }
         true
     }
+}
+
+/// What the file remembers of its extents at `at`, or else the version that a lookup would be of.
+fn known_extents(file: &FileState, at: u64) -> Result<ExtentWindow, u64> {
+    let content = file.content.lock();
+    match &content.extents {
+        Some(window) if window.range.contains(&at) => Ok(window.clone()),
+        _ => Err(content.extents_version),
+    }
+}
+
+/// Runs as they are best asked for, in the order of the file: those that lie close to each other in their object with one request, wherever in
+/// the file they belong. A file that was written at random has each of its objects scattered over it.
+fn together(mut runs: Vec<StoredRun>) -> Vec<StoredRun> {
+    runs.sort_by(|a, b| (a.object.id, a.range.start).cmp(&(b.object.id, b.range.start)));
+    let mut merged: Vec<StoredRun> = Vec::new();
+    for run in runs {
+        match merged.last_mut() {
+            Some(last)
+                if last.object.id == run.object.id
+                    && run.range.start <= last.range.end + RUN_GAP_MAX =>
+            {
+                last.is_scattered |=
+                    run.range.start != last.range.end || run.file.start != last.file.end;
+                last.range.end = last.range.end.max(run.range.end);
+                last.file = last.file.start.min(run.file.start)..last.file.end.max(run.file.end);
+            }
+            _ => merged.push(run),
+        }
+    }
+    merged.sort_by_key(|run| run.file.start);
+    merged
 }
 
 fn frames_len(object: &ObjectHandle, frames: Range<u64>) -> u64 {
