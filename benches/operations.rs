@@ -1,0 +1,327 @@
+//! What the mount does besides long sequential work: small files, a large directory, random reads and writes, fsync. Each line names the
+//! limit that it is meant to keep on loopback or 20 ms away, and says whether it did.
+//!
+//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [random-read] [random-write] [fsync]`
+
+#[path = "../tests/e2e/harness.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use all of it"
+)]
+mod harness;
+#[path = "support/mod.rs"]
+mod support;
+
+use std::{
+    collections::HashSet,
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::FileExt,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{Site, Transport, shell};
+use strongroom::server::StatsSnapshot;
+use support::{MIB, Options, Random, noise, timed};
+
+const PAGE: u64 = 4096;
+
+fn main() {
+    let options = Options::from_command_line();
+    let parts: [(&str, fn(&Site)); 5] = [
+        ("small", small_files),
+        ("directory", large_directory),
+        ("random-read", random_reads),
+        ("random-write", random_writes),
+        ("fsync", fsyncs),
+    ];
+    if let Some(word) = options
+        .words
+        .iter()
+        .find(|word| !parts.iter().any(|part| part.0 == word.as_str()))
+    {
+        support::refuse(&format!("there is no part named {word}"));
+    }
+    println!("{}", options.describe());
+    for (name, part) in parts {
+        if options.words.is_empty() || options.words.iter().any(|word| word == name) {
+            let mut site = Site::start(Transport::Plain);
+            options.apply(&mut site);
+            part(&site);
+        }
+    }
+}
+
+/// One line: what, how much, and the limits on loopback and 20 ms away.
+fn say(what: &str, figure: String, limits: &str) {
+    println!("{what:<52} {figure:>22}   {limits}");
+}
+
+fn seconds(took: Duration) -> String {
+    format!("{:.2} s", took.as_secs_f64())
+}
+
+fn puts(stats: &StatsSnapshot) -> u64 {
+    [
+        "PutObject",
+        "UploadPart",
+        "CreateMultipartUpload",
+        "CompleteMultipartUpload",
+    ]
+    .iter()
+    .map(|operation| stats.count(operation))
+    .sum()
+}
+
+fn small_files(site: &Site) {
+    let source = site.scratch("source");
+    let content = noise(MIB);
+    for index in 0..5000_usize {
+        let dir = source.join(format!("d{:02}", index / 100));
+        fs::create_dir_all(&dir).expect("mkdir");
+        let len = 1024 + index * 7919 % (15 << 10);
+        let at = index * 4093 % (MIB - len);
+        fs::write(
+            dir.join(format!("f{:02}", index % 100)),
+            &content[at..at + len],
+        )
+        .expect("write");
+    }
+    shell(&source, "tar --sort=name -cf ../small.tar .");
+
+    let mount = site.mount();
+    let before = puts(&site.stats());
+    let began = Instant::now();
+    shell(&mount.dir, "tar -xf ../small.tar");
+    mount.unmount();
+    let took = began.elapsed();
+    say(
+        "unpack 5,000 files of 1 to 16 KiB and drain",
+        seconds(took),
+        "2 s / 3 s",
+    );
+    say("  PUTs", (puts(&site.stats()) - before).to_string(), "30");
+
+    let mount = site.mount();
+    let took = timed(|| {
+        shell(&mount.dir, "find . -ls | wc -l | grep -qx 5051");
+    });
+    say("cold find -ls", seconds(took), "0.3 s / 0.6 s");
+    mount.unmount();
+    let mount = site.mount();
+    let took = timed(|| {
+        shell(&mount.dir, "find . -type f | sort | xargs cat > /dev/null");
+    });
+    say("cold read of all in order", seconds(took), "1.5 s / 2.5 s");
+    mount.unmount();
+    let mount = site.mount();
+    let began = Instant::now();
+    shell(&mount.dir, "rm -rf ./*");
+    mount.unmount();
+    say("rm -rf, unmounted", seconds(began.elapsed()), "1 s / 1.5 s");
+}
+
+/// Time per file of each kind of work in a directory of `files`.
+fn directory_of(site: &Site, files: usize) -> [f64; 4] {
+    let per_file = |took: Duration| took.as_secs_f64() * 1e6 / files as f64;
+    let mount = site.mount();
+    let dir = mount.dir.join(format!("of-{files}"));
+    fs::create_dir(&dir).expect("mkdir");
+    let create = timed(|| {
+        for index in 0..files {
+            File::create(dir.join(format!("file-{index:06}"))).expect("create");
+        }
+    });
+    mount.unmount();
+    let mount = site.mount();
+    let dir = mount.dir.join(format!("of-{files}"));
+    let list = timed(|| assert_eq!(fs::read_dir(&dir).expect("list").count(), files));
+    mount.unmount();
+    let mount = site.mount();
+    let dir = mount.dir.join(format!("of-{files}"));
+    let stat = timed(|| {
+        for index in 0..files {
+            fs::symlink_metadata(dir.join(format!("file-{index:06}"))).expect("stat");
+        }
+    });
+    mount.unmount();
+    let mount = site.mount();
+    let dir = mount.dir.join(format!("of-{files}"));
+    let remove = timed(|| {
+        for index in 0..files {
+            fs::remove_file(dir.join(format!("file-{index:06}"))).expect("remove");
+        }
+    });
+    fs::remove_dir(&dir).expect("rmdir");
+    mount.unmount();
+    [create, list, stat, remove].map(per_file)
+}
+
+fn large_directory(site: &Site) {
+    // A thousand take milliseconds: the median of five.
+    let rounds: Vec<[f64; 4]> = (0..5).map(|_| directory_of(site, 1_000)).collect();
+    let large = directory_of(site, 100_000);
+    for (index, what) in ["create", "cold list", "cold stat", "remove"]
+        .iter()
+        .enumerate()
+    {
+        let mut few: Vec<f64> = rounds.iter().map(|round| round[index]).collect();
+        few.sort_by(f64::total_cmp);
+        let few = few[few.len() / 2];
+        let large = large[index];
+        say(
+            &format!("{what} in a directory of 1,000, of 100,000"),
+            format!("{few:.1} us, {large:.1} us"),
+            &format!("{:.2}, at most 1.5", large / few),
+        );
+    }
+}
+
+/// A file of noise, in the store.
+fn make_file(path: &Path, mib: usize) {
+    let block = noise(MIB);
+    let mut file = File::create(path).expect("create");
+    for _ in 0..mib {
+        file.write_all(&block).expect("write");
+    }
+    file.sync_all().expect("fsync");
+}
+
+fn random_reads(site: &Site) {
+    const FILE_MIB: usize = 256;
+    // Few enough of its 4,096 frames that most reads find nothing in a cache.
+    const READS: u64 = 1000;
+    let mount = site.mount();
+    make_file(&mount.dir.join("file"), FILE_MIB);
+    mount.unmount();
+    for (deep, limits) in [(1, "2,000/s / 45/s"), (32, "- / 1,000/s")] {
+        let mount = site.mount();
+        let file = File::open(mount.dir.join("file")).expect("open");
+        let before = site.stats().socket_bytes_written;
+        let took = timed(|| {
+            thread::scope(|scope| {
+                for reader in 0..deep {
+                    let file = &file;
+                    scope.spawn(move || {
+                        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (reader + 1) << 32);
+                        let mut page = [0; PAGE as usize];
+                        for _ in 0..READS.div_ceil(deep) {
+                            let at = random.next() % ((FILE_MIB * MIB) as u64 / PAGE) * PAGE;
+                            file.read_exact_at(&mut page, at).expect("read");
+                        }
+                    });
+                }
+            });
+        });
+        let reads = READS.div_ceil(deep) * deep;
+        let moved = site.stats().socket_bytes_written - before;
+        say(
+            &format!("{reads} random 4 KiB reads of {FILE_MIB} MiB, cold, {deep} deep"),
+            format!("{:.0}/s", reads as f64 / took.as_secs_f64()),
+            limits,
+        );
+        say(
+            "  bytes moved for each that was asked for",
+            format!("{:.1}", moved as f64 / (reads * PAGE) as f64),
+            "20",
+        );
+        drop(file);
+        mount.unmount();
+    }
+}
+
+fn random_writes(site: &Site) {
+    const FILE_MIB: usize = 256;
+    let mount = site.mount();
+    make_file(&mount.dir.join("fragmented"), FILE_MIB);
+    make_file(&mount.dir.join("whole"), FILE_MIB);
+    let file = OpenOptions::new()
+        .write(true)
+        .open(mount.dir.join("fragmented"))
+        .expect("open");
+    let before = site.stats().socket_bytes_read;
+    let mut random = Random(7);
+    let page = noise(PAGE as usize);
+    let mut distinct = HashSet::new();
+    let (mut writes, began) = (0_u64, Instant::now());
+    while began.elapsed() < Duration::from_secs(20) {
+        let number = random.next() % ((FILE_MIB * MIB) as u64 / PAGE);
+        file.write_all_at(&page, number * PAGE).expect("write");
+        distinct.insert(number);
+        writes += 1;
+    }
+    let rate = writes as f64 / began.elapsed().as_secs_f64();
+    let drained = timed(|| file.sync_all().expect("fsync"));
+    let moved = site.stats().socket_bytes_read - before;
+    let distinct = distinct.len() as u64 * PAGE;
+    drop(file);
+    mount.unmount();
+    say(
+        "random 4 KiB writes for 20 s",
+        format!("{rate:.0}/s"),
+        "10,000/s",
+    );
+    say("  fsync afterwards", seconds(drained), "3 s");
+    say(
+        "  bytes moved for each distinct byte written",
+        format!("{:.2}", moved as f64 / distinct as f64),
+        "1.3",
+    );
+    let [fragmented, whole] = ["fragmented", "whole"].map(|name| {
+        let mount = site.mount();
+        let took = timed(|| {
+            let mut file = File::open(mount.dir.join(name)).expect("open");
+            let mut buffer = vec![0; MIB];
+            while file.read(&mut buffer).expect("read") > 0 {}
+        });
+        mount.unmount();
+        FILE_MIB as f64 / took.as_secs_f64()
+    });
+    say(
+        "  cold sequential read of it; of a whole file",
+        format!("{fragmented:.0}, {whole:.0} MiB/s"),
+        &format!("{:.2}, at least 0.5", fragmented / whole),
+    );
+}
+
+fn fsyncs(site: &Site) {
+    const EACH: usize = 20;
+    let mount = site.mount();
+    for (threads, limits) in [(1, "- / 50 ms"), (32, "- / 80 ms")] {
+        let mut all: Vec<Duration> = thread::scope(|scope| {
+            let writers: Vec<_> = (0..threads)
+                .map(|writer| {
+                    let dir = &mount.dir;
+                    scope.spawn(move || {
+                        let page = noise(PAGE as usize);
+                        (0..EACH)
+                            .map(|index| {
+                                let name = format!("sync-{threads}-{writer}-{index}");
+                                timed(|| {
+                                    let mut file = File::create(dir.join(name)).expect("create");
+                                    file.write_all(&page).expect("write");
+                                    file.sync_all().expect("fsync");
+                                })
+                            })
+                            .collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            let each = writers
+                .into_iter()
+                .map(|writer| writer.join().expect("writer"));
+            each.flatten().collect()
+        });
+        all.sort();
+        let [half, most] =
+            [all.len() / 2, all.len() * 99 / 100].map(|at| all[at].as_secs_f64() * 1e3);
+        say(
+            &format!("new 4 KiB file with fsync, {threads} at once, p50 (p99)"),
+            format!("{half:.1} ms ({most:.1} ms)"),
+            limits,
+        );
+    }
+    mount.unmount();
+}
