@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use strongroom::meta::{FileKind, Ino, Meta, MetaError};
+use strongroom::meta::{ContentCommit, Extent, ExtentSource, FileKind, Ino, Meta, MetaError};
 use tokio::time::{sleep, timeout};
 
 use crate::support::{
@@ -29,6 +29,53 @@ async fn what_was_flushed_survives_a_crash_and_the_rest_is_a_prefix() {
             .all(|(number, name)| *name == format!("f{number}"))
     );
     assert_eq!(meta.totals().inodes, found.len() as u64 + 1);
+}
+
+/// Tables have a limit beyond which a compaction must run first. Closing ends upkeep, and with it compactions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_makes_room_for_what_is_in_memory() {
+    const FILES: u64 = 370;
+    const FILE: usize = 64 << 10;
+    let (store, meta) = volume().await;
+    let mut inos = Vec::new();
+    for number in 0..FILES {
+        let ino = file(&meta, Ino::ROOT, &format!("f{number}")).await.ino;
+        let bytes = vec![number as u8; FILE];
+        let extent = Extent {
+            offset: 0,
+            len: FILE as u64,
+            source: ExtentSource::Inline(bytes.into()),
+        };
+        let commit = ContentCommit {
+            ino,
+            extents: vec![extent],
+            size: FILE as u64,
+            mtime: None,
+            ctime: None,
+        };
+        meta.commit_content(&[], &[commit]).await.unwrap();
+        inos.push(ino);
+    }
+    store.set_latency(Duration::from_millis(5));
+    timeout(Duration::from_secs(60), meta.close())
+        .await
+        .expect("closing ends")
+        .unwrap();
+    store.set_latency(Duration::ZERO);
+    let meta = open(&store).await;
+    for (number, ino) in (0..).zip(inos) {
+        let found = meta.extents(ino, 0..u64::MAX, 9).await.unwrap();
+        let bytes = match &found[..] {
+            [
+                Extent {
+                    source: ExtentSource::Inline(bytes),
+                    ..
+                },
+            ] => bytes,
+            _ => panic!("{found:?}"),
+        };
+        assert!(bytes.len() == FILE && bytes.iter().all(|byte| *byte == number as u8));
+    }
 }
 
 #[tokio::test]
