@@ -1,4 +1,4 @@
-//! Commits: what is in the store becomes what the metadata says.
+//! Commits: what is in the store, or goes into the metadata itself, becomes what the metadata says.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ struct Gathered {
 }
 
 impl Inner {
-    /// Commits `object` (`None`: attributes only) with all runs of `files` that are still in it, in one batch.
+    /// Commits `object` with all runs of `files` that are still in it, in one batch. `None`: their attributes, and the runs that were taken inline.
     pub(super) async fn commit(
         self: &Arc<Self>,
         object: Option<NewObject>,
@@ -56,11 +56,14 @@ impl Inner {
                 }
             }
         }
+        let committed_at = self.meta.applied();
         for (file, gathered) in files.iter().zip(gathered) {
             let mut content = file.content.lock();
-            if let Some(id) = id {
-                content.overlay.forget_object(id);
+            match id {
+                Some(id) => content.overlay.forget_object(id),
+                None => content.overlay.forget_inline(gathered.takes_begun),
             }
+            content.committed_at = committed_at;
             content.base_size = gathered.commit.size;
             content.mtime = content.mtime.filter(|now| Some(*now) != gathered.mtime);
             content.ctime = content.ctime.filter(|now| Some(*now) != gathered.ctime);
@@ -97,8 +100,9 @@ impl Inner {
 fn gather(file: &FileState, object: Option<ObjectId>) -> Gathered {
     let content = file.content.lock();
     let extents = match object {
-        Some(object) if !content.discarded => content.overlay.extents_in(object),
-        _ => Vec::new(),
+        _ if content.discarded => Vec::new(),
+        Some(object) => content.overlay.extents_in(object),
+        None => content.overlay.inline_extents(),
     };
     let committed_now: u64 = extents.iter().map(|extent| extent.len).sum();
     let nothing_else = content.overlay.total_bytes() == committed_now;

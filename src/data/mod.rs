@@ -2,7 +2,7 @@
 //!
 //! Promises: a write is readable at once through this mount, and durable after [`Data::fsync`]; every buffer is paid for by a
 //! [`crate::budget::Reservation`] that lives exactly as long; dropping an [`OpenFile`] drops what was in flight for it; random writes never
-//! read-modify-write; contents are committed to [`crate::meta`] only after their object is in the store.
+//! read-modify-write; contents are committed to [`crate::meta`] only after their object is in the store, or with the bytes themselves.
 //! Never: knows names or permissions, talks to the kernel, returns a byte that was not authenticated.
 
 mod block;
@@ -12,7 +12,6 @@ mod config;
 mod error;
 mod fetch;
 mod file;
-mod health;
 mod idle;
 mod object;
 mod overlay;
@@ -46,7 +45,6 @@ use self::{
     cache::FrameCache,
     fetch::FetchTable,
     file::{FileState, FileTable},
-    health::Health,
     object::Objects,
     paid::{BUFFER_OVERHEAD, paid_bytes},
     readahead::{Around, Neighbours, Window, Windows},
@@ -55,7 +53,7 @@ use crate::{
     budget::{Governor, Owner, Reclaim, Reservation},
     meta::{Ino, Meta, ObjectId, Timestamp},
     seal::keys::VolumeKeys,
-    store::Store,
+    store::{Store, Uploads},
 };
 
 /// The largest file offset.
@@ -86,7 +84,6 @@ struct Inner {
     dirty: Mutex<HashMap<Ino, Arc<FileState>>>,
     next_object: AtomicU64,
     packs: Arc<Semaphore>,
-    health: Health,
     /// Why nothing can be made durable any more, once that is so.
     failure: OnceLock<String>,
     wake: Notify,
@@ -213,7 +210,6 @@ impl Data {
             dirty: Mutex::default(),
             next_object: AtomicU64::new(0),
             packs: Arc::new(Semaphore::new(write_back::PACKS_IN_FLIGHT_MAX)),
-            health: Health::new(),
             failure: OnceLock::new(),
             wake: Notify::new(),
             settled: Notify::new(),
@@ -397,8 +393,15 @@ impl Data {
     /// meanwhile is reported; its data is kept and tried again.
     pub async fn fsync(&self, ino: Ino) -> Result<(), DataError> {
         self.inner.committed(ino).await?;
-        self.inner.meta.flush().await?;
-        Ok(())
+        self.flush().await
+    }
+
+    /// Returns when all that is committed is durable, names and attributes too. Reports what the store refuses, as [`Data::fsync`] does.
+    pub async fn flush(&self) -> Result<(), DataError> {
+        tokio::select! {
+            flushed = self.inner.meta.flush() => Ok(flushed?),
+            refusal = self.inner.store.health(Uploads::Log).next_refusal() => Err(refusal.into()),
+        }
     }
 
     /// The file is gone: drops its dirty data. Call after the last handle is closed, before [`Meta::reap`].
@@ -413,8 +416,7 @@ impl Data {
         let outcome = inner.all_committed().await;
         inner.draining.store(false, Ordering::Release);
         outcome?;
-        inner.meta.flush().await?;
-        Ok(())
+        self.flush().await
     }
 
     /// Stops background work. What is not durable by then is lost: drain first. Does not close `meta`.
@@ -435,8 +437,23 @@ impl Data {
 
     /// Why nothing can be made durable at present, if so.
     pub fn trouble(&self) -> Option<String> {
-        let refusal = || self.inner.health.refusal().map(|error| error.to_string());
-        self.inner.failure.get().cloned().or_else(refusal)
+        self.inner.trouble(&[Uploads::Data, Uploads::Log])
+    }
+
+    /// Why what was written to this file cannot be made durable at present, if so; `None` if it is durable.
+    pub fn trouble_of(&self, ino: Ino) -> Option<String> {
+        let file = self.inner.known_file(ino)?;
+        let (is_clean, committed_at) = {
+            let content = file.content.lock();
+            (content.is_clean(), content.committed_at)
+        };
+        if !is_clean {
+            self.trouble()
+        } else if committed_at > self.inner.meta.generation() {
+            self.inner.trouble(&[Uploads::Log])
+        } else {
+            None
+        }
     }
 
     /// What bounded tables beside the budget take now, and at most.
@@ -537,6 +554,15 @@ impl Inner {
         self.settled.notify_waiters();
     }
 
+    fn trouble(&self, uploads: &[Uploads]) -> Option<String> {
+        let refusals = || {
+            let refusal = |uploads: &Uploads| self.store.health(*uploads).refusal();
+            uploads.iter().find_map(refusal)
+        };
+        let failure = self.failure.get().cloned();
+        failure.or_else(|| refusals().map(|error| error.to_string()))
+    }
+
     fn check(&self) -> Result<(), DataError> {
         match self.failure.get() {
             Some(why) => Err(DataError::Internal(why.clone())),
@@ -554,7 +580,7 @@ impl Inner {
             content.wanted = content.change;
             content.change
         };
-        let refusal = self.health.next_refusal();
+        let refusal = self.store.health(Uploads::Data).next_refusal();
         tokio::pin!(refusal);
         loop {
             let progress = file.progress.notified();
@@ -576,7 +602,7 @@ impl Inner {
     }
 
     async fn all_committed(self: &Arc<Self>) -> Result<(), DataError> {
-        let refusal = self.health.next_refusal();
+        let refusal = self.store.health(Uploads::Data).next_refusal();
         tokio::pin!(refusal);
         loop {
             let settled = self.settled.notified();

@@ -1,7 +1,7 @@
 //! The overlay: what was written to one file and is not yet committed, over its committed extents.
 //!
-//! A piece is born dirty (bytes in memory), becomes sealed (bytes in an object that is being uploaded), and leaves
-//! when its object is committed. Newer writes cut older pieces, whatever their state, so the overlay always says what
+//! A piece is born dirty (bytes in memory), becomes sealed (bytes in an object that is being uploaded) or inline (bytes that go
+//! into the metadata as they are), and leaves when that is committed. Newer writes cut older pieces, whatever their state, so the overlay always says what
 //! the file holds now; a commit takes from it only what is still there.
 
 use std::{collections::BTreeMap, ops::Range};
@@ -15,6 +15,12 @@ use crate::meta::{Extent, ExtentSource, ObjectId};
 pub(super) enum Piece {
     /// In memory only.
     Dirty(Bytes),
+    /// In memory, taken to be committed as it is.
+    Inline {
+        bytes: Bytes,
+        /// Number of the take.
+        take: u64,
+    },
     /// In an object, at this plaintext offset.
     Sealed {
         /// The object.
@@ -29,6 +35,10 @@ impl Piece {
     fn slice(&self, skip: u64, len: u64) -> Piece {
         match self {
             Piece::Dirty(bytes) => Piece::Dirty(bytes.slice(skip as usize..(skip + len) as usize)),
+            Piece::Inline { bytes, take } => Piece::Inline {
+                bytes: bytes.slice(skip as usize..(skip + len) as usize),
+                take: *take,
+            },
             Piece::Sealed { object, at } => Piece::Sealed {
                 object: *object,
                 at: at + skip,
@@ -63,7 +73,7 @@ impl Overlay {
         self.segments.is_empty()
     }
 
-    /// Bytes in memory, not yet sealed.
+    /// Bytes in memory that nothing has taken yet.
     pub(super) fn dirty_bytes(&self) -> u64 {
         self.dirty_bytes
     }
@@ -240,6 +250,44 @@ impl Overlay {
         );
     }
 
+    /// Takes all that is dirty, to be committed as it is.
+    pub(super) fn take_inline(&mut self, take: u64) {
+        for segment in self.segments.values_mut() {
+            if let Piece::Dirty(bytes) = &mut segment.piece {
+                self.dirty_bytes -= segment.len;
+                let bytes = std::mem::take(bytes);
+                segment.piece = Piece::Inline { bytes, take };
+            }
+        }
+    }
+
+    /// The runs that go into the metadata, as extents to commit: one for those that follow each other, however many writes they came in.
+    pub(super) fn inline_extents(&self) -> Vec<Extent> {
+        let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+        for (offset, segment) in &self.segments {
+            let Piece::Inline { bytes, .. } = &segment.piece else {
+                continue;
+            };
+            match runs.last_mut() {
+                Some((start, run)) if *start + run.len() as u64 == *offset => {
+                    run.extend_from_slice(bytes);
+                }
+                _ => runs.push((*offset, bytes.to_vec())),
+            }
+        }
+        let extent = |(offset, run): (u64, Vec<u8>)| Extent {
+            offset,
+            len: run.len() as u64,
+            source: ExtentSource::Inline(run.into()),
+        };
+        runs.into_iter().map(extent).collect()
+    }
+
+    /// Forgets the inline runs of takes below this number: they are committed now.
+    pub(super) fn forget_inline(&mut self, below: u64) {
+        self.forget(|piece| matches!(piece, Piece::Inline { take, .. } if *take < below));
+    }
+
     /// The runs that are in `object`, as extents to commit.
     pub(super) fn extents_in(&self, object: ObjectId) -> Vec<Extent> {
         self.segments
@@ -257,10 +305,16 @@ impl Overlay {
 
     /// Forgets the runs that are in `object`: they are committed now, or lost.
     pub(super) fn forget_object(&mut self, object: ObjectId) {
+        self.forget(
+            |piece| matches!(piece, Piece::Sealed { object: there, .. } if *there == object),
+        );
+    }
+
+    fn forget(&mut self, is_meant: impl Fn(&Piece) -> bool) {
         let offsets: Vec<u64> = self
             .segments
             .iter()
-            .filter(|(_, segment)| matches!(&segment.piece, Piece::Sealed { object: there, .. } if *there == object))
+            .filter(|(_, segment)| is_meant(&segment.piece))
             .map(|(offset, _)| *offset)
             .collect();
         for offset in offsets {
@@ -325,6 +379,8 @@ mod tests {
         SealAll,
         WriteWhileSealing(u64, u64),
         Forget(u64),
+        TakeInline,
+        ForgetInline(u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -335,6 +391,8 @@ mod tests {
             2 => Just(Step::SealAll),
             1 => run.prop_map(|(a, n)| Step::WriteWhileSealing(a, n.min(SIZE - a))),
             1 => (0..6u64).prop_map(Step::Forget),
+            2 => Just(Step::TakeInline),
+            1 => (0..6u64).prop_map(Step::ForgetInline),
         ]
     }
 
@@ -343,11 +401,12 @@ mod tests {
         #[test]
         fn the_overlay_agrees_with_a_byte_by_byte_model(steps in proptest::collection::vec(step(), 1..60)) {
             #[derive(Clone, Copy, PartialEq, Debug)]
-            enum Cell { Gap, Dirty(u8), Sealed(u64, u8) }
+            enum Cell { Gap, Dirty(u8), Inline(u64, u8), Sealed(u64, u8) }
             let mut model = [Cell::Gap; SIZE as usize];
             let mut overlay = Overlay::default();
             let mut objects: Vec<Vec<u8>> = Vec::new();
             let mut stamp = 0u8;
+            let mut takes = 0;
             for step in steps {
                 let mut write = |overlay: &mut Overlay, model: &mut [Cell], a: u64, n: u64| {
                     stamp = stamp.wrapping_add(1);
@@ -387,6 +446,23 @@ mod tests {
                             }
                         }
                     }
+                    Step::TakeInline => {
+                        overlay.take_inline(takes);
+                        for cell in &mut model {
+                            if let Cell::Dirty(value) = *cell {
+                                *cell = Cell::Inline(takes, value);
+                            }
+                        }
+                        takes += 1;
+                    }
+                    Step::ForgetInline(below) => {
+                        overlay.forget_inline(below);
+                        for cell in &mut model {
+                            if matches!(cell, Cell::Inline(take, _) if *take < below) {
+                                *cell = Cell::Gap;
+                            }
+                        }
+                    }
                 }
                 let mut seen = [Cell::Gap; SIZE as usize];
                 for view in overlay.view(0..SIZE) {
@@ -395,6 +471,7 @@ mod tests {
                         seen[at as usize] = match &view.piece {
                             None => Cell::Gap,
                             Some(Piece::Dirty(bytes)) => Cell::Dirty(bytes[skip]),
+                            Some(Piece::Inline { bytes, take }) => Cell::Inline(*take, bytes[skip]),
                             Some(Piece::Sealed { object, at: start }) => {
                                 Cell::Sealed(object.number, objects[object.number as usize][*start as usize + skip])
                             }
@@ -402,6 +479,19 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(seen, model);
+                let mut committed = [None; SIZE as usize];
+                let mut last_end = None;
+                for extent in overlay.inline_extents() {
+                    let ExtentSource::Inline(bytes) = &extent.source else { unreachable!() };
+                    prop_assert_eq!(bytes.len() as u64, extent.len);
+                    prop_assert!(last_end < Some(extent.offset), "extents that follow each other are one");
+                    last_end = Some(extent.offset + extent.len);
+                    for (at, byte) in (extent.offset..).zip(bytes) {
+                        committed[at as usize] = Some(*byte);
+                    }
+                }
+                let inline = model.map(|cell| if let Cell::Inline(_, value) = cell { Some(value) } else { None });
+                prop_assert_eq!(committed, inline);
                 let dirty = model.iter().filter(|cell| matches!(cell, Cell::Dirty(_))).count() as u64;
                 prop_assert_eq!(overlay.dirty_bytes(), dirty);
                 let total = model.iter().filter(|cell| !matches!(cell, Cell::Gap)).count() as u64;

@@ -41,6 +41,8 @@ const RUN_GAP_MAX: u64 = 256 << 10;
 /// Where a run of the answer comes from.
 enum Source {
     Memory(Bytes),
+    /// Out of the metadata, and paid for by nobody yet.
+    Inline(Bytes),
     Zeros(u64),
     Object {
         object: Arc<ObjectHandle>,
@@ -55,7 +57,7 @@ impl Source {
             Source::Object { object, range } => {
                 frames_len(object, object.layout.frames_of(range.clone()))
             }
-            Source::Memory(_) | Source::Zeros(_) => 0,
+            Source::Memory(_) | Source::Inline(_) | Source::Zeros(_) => 0,
         }
     }
 }
@@ -128,17 +130,20 @@ impl Inner {
         };
         let frames = self.start_missing(plan, &mut reservation);
         self.read_ahead(open, offset..end, size).await;
+        let all_paid_for = !sources
+            .iter()
+            .any(|source| matches!(source, Source::Inline(_)));
         let mut pieces = Vec::new();
         for (source, frames) in sources.into_iter().zip(frames) {
             match source {
-                Source::Memory(bytes) => pieces.push(bytes),
+                Source::Memory(bytes) | Source::Inline(bytes) => pieces.push(bytes),
                 Source::Zeros(len) => push_zeros(len, &mut pieces),
                 Source::Object { object, range } => {
                     collect(&object, range, frames, &mut pieces).await?
                 }
             }
         }
-        if pieces.len() == 1 {
+        if pieces.len() == 1 && all_paid_for {
             return Ok(ReadReply {
                 bytes: pieces.pop().unwrap_or_default(),
             });
@@ -166,7 +171,9 @@ impl Inner {
         };
         for view in views {
             match view.piece {
-                Some(Piece::Dirty(bytes)) => sources.push(Source::Memory(bytes)),
+                Some(Piece::Dirty(bytes) | Piece::Inline { bytes, .. }) => {
+                    sources.push(Source::Memory(bytes))
+                }
                 Some(Piece::Sealed { object, at }) => {
                     let object = self.readable(object).await?;
                     let len = view.range.end - view.range.start;
@@ -228,7 +235,7 @@ impl Inner {
         let len = range.end - range.start;
         Ok(match &extent.source {
             ExtentSource::Inline(bytes) => {
-                Source::Memory(bytes.slice(skip as usize..(skip + len) as usize))
+                Source::Inline(bytes.slice(skip as usize..(skip + len) as usize))
             }
             ExtentSource::Object { object, at } => Source::Object {
                 object: self.objects.get(*object).await?,
@@ -249,8 +256,11 @@ impl Inner {
         };
         let wide = range.start..range.end.saturating_add(EXTENT_LOOKAHEAD);
         let window = self.look_up_extents(file, wide, EXTENT_WINDOW_MAX).await?;
+        // Inline bytes are not kept: nobody would pay for them. Small files are read at once, and the metadata store has a cache.
+        let is_inline = |extent: &Extent| matches!(extent.source, ExtentSource::Inline(_));
+        let keep = !window.extents.iter().any(is_inline);
         let mut content = file.content.lock();
-        if content.extents_version == version {
+        if keep && content.extents_version == version {
             content.extents = Some(window.clone());
         }
         Ok(window)

@@ -2,7 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{DataError, Inner, OFFSET_MAX, Seek, overlay::Piece};
+use super::{DataError, Inner, OFFSET_MAX, Seek};
 use crate::meta::{Ino, Timestamp};
 
 impl Inner {
@@ -93,7 +93,7 @@ impl Inner {
                 .next();
             let Some(view) = view else { break };
             match view.piece {
-                Some(Piece::Dirty(_) | Piece::Sealed { .. }) => {
+                Some(_) => {
                     if what == Seek::Data {
                         return Ok(Some(at));
                     }

@@ -2,6 +2,8 @@
 //!
 //! - A file with a part's worth of dirty data has a *stream*: a multipart upload of its own, one part after the other.
 //! - Everything smaller goes out in *packs*: one object, one PUT, many files.
+//! - But a few KiB of a small file that somebody waits for go *inline*, into the metadata that has to be written anyway: one round trip instead of
+//!   two. What nobody waits for does not: a pack is cheaper.
 //!
 //! What is due: data that somebody waits for (fsync, drain, a reader of a part not yet readable), data older than
 //! [`super::DataConfig::write_back_after`], and, when writers wait for memory, whatever is largest.
@@ -86,7 +88,12 @@ impl Inner {
                 .dirty_since
                 .map_or(Duration::ZERO, |since| now - since);
             let is_wanted = content.wanted > content.committed;
+            let fits_inline = content.fits_inline();
             drop(content);
+            if is_wanted && fits_inline {
+                self.spawn_inline(&file);
+                continue;
+            }
             if is_wanted {
                 wanted.push((dirty_bytes, file));
                 continue;
@@ -133,6 +140,38 @@ impl Inner {
         if !pack.is_empty() && packs == Packs::All {
             self.spawn_pack(pack);
         }
+    }
+
+    /// Commits all that is dirty in `file` with the bytes in the metadata. A task for each file: none waits for another's commit.
+    fn spawn_inline(self: &Arc<Self>, file: &Arc<FileState>) {
+        if file.queued.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = self.clone();
+        let file = file.clone();
+        self.tasks.spawn(async move {
+            if inner.take_inline(&file).await {
+                file.queued.store(false, Ordering::Release);
+                inner.commit(None, vec![file.clone()]).await;
+            } else {
+                if let Err(error) = inner.finish_stream(&file).await {
+                    error!("write-back of inode {}: {error}", file.ino.0);
+                }
+                file.queued.store(false, Ordering::Release);
+            }
+            inner.wake.notify_one();
+        });
+    }
+
+    /// False if it has grown, or was taken into an object, since somebody looked.
+    async fn take_inline(&self, file: &FileState) -> bool {
+        let _no_other_take = file.take.lock().await;
+        let mut content = file.content.lock();
+        let fits = content.fits_inline();
+        if fits {
+            content.begin_inline_take();
+        }
+        fits
     }
 
     /// Sends full parts of `file` while there are any. Called after a write made it large.

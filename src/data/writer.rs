@@ -19,7 +19,7 @@ use crate::{
     budget::{Owner, Reservation},
     meta::{Ino, NewObject, ObjectId},
     seal::codec::{DATA_FRAME_LOG2, HEADER_LEN, ObjectKind, Sealer, TAG_LEN},
-    store::{Condition, PartTag, StoreError, StoreErrorKind, UploadId},
+    store::{Condition, PartTag, StoreError, StoreErrorKind, UploadId, Uploads},
 };
 
 const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
@@ -273,13 +273,13 @@ where
     loop {
         match attempt().await {
             Ok(done) => {
-                inner.health.store_answered();
+                inner.store.health(Uploads::Data).store_answered();
                 return Ok(done);
             }
             Err(refusal) if refusal.kind == StoreErrorKind::NotFound => {
                 // The multipart upload itself is gone: its earlier parts cannot be sent again.
                 error!("upload lost: {refusal}");
-                inner.health.store_refused(&refusal);
+                inner.store.health(Uploads::Data).store_refused(&refusal);
                 return Err(refusal);
             }
             Err(refusal) => {
@@ -287,7 +287,7 @@ where
                     "upload refused, will try again in {} s: {refusal}",
                     REFUSED_PAUSE.as_secs()
                 );
-                inner.health.store_refused(&refusal);
+                inner.store.health(Uploads::Data).store_refused(&refusal);
                 tokio::time::sleep(REFUSED_PAUSE).await;
             }
         }

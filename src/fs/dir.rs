@@ -105,7 +105,7 @@ impl Fs {
     /// EIO.
     pub async fn fsyncdir(&self) -> Result<(), FsError> {
         if !self.read_only() {
-            self.meta().flush().await?;
+            self.data().flush().await?;
         }
         Ok(())
     }

@@ -153,9 +153,7 @@ impl Fs {
         if self.inner.config.durability == Durability::Close {
             return self.fsync(handle.ino).await;
         }
-        if self.data().live(handle.ino).is_some()
-            && let Some(trouble) = self.data().trouble()
-        {
+        if let Some(trouble) = self.data().trouble_of(handle.ino) {
             return Err(FsError {
                 source: Some(trouble.into()),
                 ..FsError::new(Errno::EIO, "storing what was written")

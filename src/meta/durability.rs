@@ -65,6 +65,10 @@ impl Durability {
             .unwrap_or_default()
     }
 
+    pub fn applied(&self) -> u64 {
+        self.pending.lock().applied
+    }
+
     pub fn durable(&self) -> u64 {
         self.pending.lock().durable
     }
@@ -115,6 +119,11 @@ impl Meta {
     /// Milliseconds since the oldest change that is not yet durable; 0 if there is none.
     pub fn durability_lag_ms(&self) -> u64 {
         self.inner.durability.lag().as_millis() as u64
+    }
+
+    /// What [`Meta::generation`] will have reached once everything done so far is durable.
+    pub fn applied(&self) -> u64 {
+        self.inner.durability.applied()
     }
 
     /// A number that grows with every flush that made something durable; kept by clients to notice a rollback.

@@ -18,6 +18,7 @@ use super::{
     attempt::{Direction, Progress, unless_stalled},
     classify::Context,
     connect::{Connected, connect},
+    health::{Health, Uploads},
     retry::{Failure, Outage},
 };
 use crate::telemetry::Metrics;
@@ -64,6 +65,8 @@ pub(super) struct Inner {
     pub(super) metrics: Arc<Metrics>,
     pub(super) permits: Arc<Semaphore>,
     pub(super) outage: Outage,
+    data_health: Health,
+    log_health: Health,
     /// The store was found to lack DeleteObjects.
     pub(super) deletes_singly: AtomicBool,
 }
@@ -101,6 +104,8 @@ impl Store {
                 config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
             )),
             outage: Outage::default(),
+            data_health: Health::new(),
+            log_health: Health::new(),
             deletes_singly: AtomicBool::new(false),
         };
         Ok(Store {
@@ -121,6 +126,14 @@ impl Store {
     /// The counters that this store writes.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.inner.metrics
+    }
+
+    /// Whether uploads succeed, as those say who repeat them.
+    pub fn health(&self, uploads: Uploads) -> &Health {
+        match uploads {
+            Uploads::Data => &self.inner.data_health,
+            Uploads::Log => &self.inner.log_health,
+        }
     }
 
     /// Where it points.

@@ -8,6 +8,7 @@ mod crash;
 mod fixture;
 mod flood;
 mod harness;
+mod inline;
 mod large_files;
 mod leaks;
 mod letting_go;

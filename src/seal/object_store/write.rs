@@ -10,7 +10,7 @@ use object_store::{
 use super::{Inner, errors::from_store, is_immutable, key_of, unusable};
 use crate::{
     seal::codec::{Layout, META_FRAME_LOG2, ObjectKind, Sealer},
-    store::{Condition, StoreErrorKind},
+    store::{Condition, StoreErrorKind, Uploads},
 };
 
 /// The one attribute that goes out, unsealed: a random number with a time in it, by which SlateDB recognises its own object
@@ -58,6 +58,9 @@ pub(super) async fn put(
     if is_immutable(location) {
         inner.cache.forget(&key);
     }
+    if is_log(location) {
+        inner.store.health(Uploads::Log).upload_ended(&outcome);
+    }
     match outcome {
         Ok(outcome) => Ok(PutResult {
             e_tag: outcome.etag,
@@ -74,6 +77,14 @@ pub(super) async fn put(
         }
         Err(error) => Err(from_store(error, location.as_ref())),
     }
+}
+
+/// A write-ahead log object: what fsync waits for. SlateDB repeats its PUT for ever, so nobody else would hear that it is refused.
+fn is_log(location: &Path) -> bool {
+    location
+        .parts()
+        .next()
+        .is_some_and(|part| part.as_ref() == "wal")
 }
 
 /// The attributes as user metadata. Only the put id may leave unsealed.

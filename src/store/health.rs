@@ -1,11 +1,22 @@
-//! Whether uploads succeed: what fsync must report although the data is kept and retried.
+//! Whether uploads succeed: what fsync must report although what was written is kept and tried again.
+//!
+//! Those who try again say so here: `data` of its objects, the sealed store under the metadata of the log.
 
 use tokio::sync::watch;
 
-use crate::store::StoreError;
+use super::StoreError;
+
+/// Who repeats uploads. Each has a health of its own: one may be refused while the other is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uploads {
+    /// Data objects.
+    Data,
+    /// The metadata's log.
+    Log,
+}
 
 /// See the module's head.
-pub(super) struct Health {
+pub struct Health {
     refusal: watch::Sender<Refusals>,
 }
 
@@ -23,7 +34,7 @@ impl Health {
     }
 
     /// An upload was refused for good, for now.
-    pub(super) fn store_refused(&self, error: &StoreError) {
+    pub fn store_refused(&self, error: &StoreError) {
         self.refusal.send_modify(|refusals| {
             refusals.count += 1;
             refusals.last = Some(error.clone());
@@ -31,13 +42,21 @@ impl Health {
     }
 
     /// An upload was accepted.
-    pub(super) fn store_answered(&self) {
+    pub fn store_answered(&self) {
         self.refusal
             .send_if_modified(|refusals| refusals.last.take().is_some());
     }
 
+    /// Notes how an upload ended that is tried again for ever. That a condition did not hold is an answer.
+    pub fn upload_ended<T>(&self, outcome: &Result<T, StoreError>) {
+        match outcome {
+            Err(error) if !error.kind.is_an_answer() => self.store_refused(error),
+            _ => self.store_answered(),
+        }
+    }
+
     /// Resolves with the first refusal from now on.
-    pub(super) async fn next_refusal(&self) -> StoreError {
+    pub async fn next_refusal(&self) -> StoreError {
         let mut changes = self.refusal.subscribe();
         let seen = changes.borrow_and_update().count;
         loop {
@@ -52,7 +71,7 @@ impl Health {
     }
 
     /// The refusal that stands now, if uploads fail at present.
-    pub(super) fn refusal(&self) -> Option<StoreError> {
+    pub fn refusal(&self) -> Option<StoreError> {
         self.refusal.borrow().last.clone()
     }
 }
