@@ -554,7 +554,7 @@ fn known_extents(file: &FileState, at: u64) -> Result<ExtentWindow, u64> {
 /// Runs as they are best asked for, in the order of the file: those that lie close to each other in their object with one request, wherever in
 /// the file they belong. A file that was written at random has each of its objects scattered over it.
 fn together(mut runs: Vec<StoredRun>) -> Vec<StoredRun> {
-    runs.sort_by(|a, b| (a.object.id, a.range.start).cmp(&(b.object.id, b.range.start)));
+    runs.sort_by_key(|run| (run.object.id, run.range.start));
     let mut merged: Vec<StoredRun> = Vec::new();
     for run in runs {
         match merged.last_mut() {
