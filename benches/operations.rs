@@ -28,9 +28,12 @@ use support::{MIB, Options, Random, noise, timed};
 
 const PAGE: u64 = 4096;
 
+/// One part of the benchmark, on a volume of its own.
+type Part = fn(&Site);
+
 fn main() {
     let options = Options::from_command_line();
-    let parts: [(&str, fn(&Site)); 5] = [
+    let parts: [(&str, Part); 5] = [
         ("small", small_files),
         ("directory", large_directory),
         ("random-read", random_reads),
