@@ -46,6 +46,10 @@ pub struct Shares {
     pub upload_min_bytes: u64,
     /// Guaranteed to demand reads; at least the largest read.
     pub read_min_bytes: u64,
+    /// Guaranteed to open handles: so many are opened without waiting.
+    pub table_min_bytes: u64,
+    /// Guaranteed to directory listings; at least one.
+    pub listing_min_bytes: u64,
 }
 
 /// One owner's present and peak bytes, for `status`.
@@ -91,6 +95,9 @@ struct Waiter {
     grant: oneshot::Sender<Reservation>,
 }
 
+/// Granted, or a place in line.
+type Place = Result<Reservation, oneshot::Receiver<Reservation>>;
+
 /// Lets the line move on when a waiter at its head is cancelled.
 struct PumpOnDrop<'a>(&'a Governor);
 
@@ -108,6 +115,8 @@ impl Governor {
                 + shares.parked_min_bytes
                 + shares.upload_min_bytes
                 + shares.read_min_bytes
+                + shares.table_min_bytes
+                + shares.listing_min_bytes
                 <= shares.capacity_bytes,
             "guaranteed minima exceed the capacity"
         );
@@ -127,6 +136,11 @@ impl Governor {
         self.inner.shares.capacity_bytes
     }
 
+    /// What one owner can have at most: all but what is guaranteed to the others.
+    pub fn owner_max_bytes(&self, owner: Owner) -> u64 {
+        self.inner.shares.max_bytes(owner)
+    }
+
     /// The division.
     pub fn shares(&self) -> Shares {
         self.inner.shares
@@ -143,7 +157,21 @@ impl Governor {
     /// owners never fits and would hold up its line for ever, so the caller must not ask for that;
     /// debug builds assert it.
     pub async fn acquire(&self, owner: Owner, bytes: u64) -> Reservation {
-        match self.enqueue(owner, bytes) {
+        self.granted(self.enqueue(owner, bytes)).await
+    }
+
+    /// As [`Governor::acquire`] for what is held for as long as somebody else likes (open handles): `None` if it would fit only once some of the
+    /// same owner's is given back, which whoever asks may be the one to do.
+    pub async fn acquire_unless_full(&self, owner: Owner, bytes: u64) -> Option<Reservation> {
+        let place = match self.try_acquire(owner, bytes) {
+            Some(reservation) => Ok(reservation),
+            None => self.enter_line(owner, bytes, self.inner.shares.max_bytes(owner))?,
+        };
+        Some(self.granted(place).await)
+    }
+
+    async fn granted(&self, place: Place) -> Reservation {
+        match place {
             Ok(reservation) => reservation,
             Err(granted) => {
                 let _pump = PumpOnDrop(self);
@@ -228,11 +256,7 @@ impl Governor {
     }
 
     /// Grants now, or returns the place in line.
-    fn enqueue(
-        &self,
-        owner: Owner,
-        bytes: u64,
-    ) -> Result<Reservation, oneshot::Receiver<Reservation>> {
+    fn enqueue(&self, owner: Owner, bytes: u64) -> Place {
         debug_assert!(
             bytes <= self.inner.shares.max_bytes(owner),
             "a request that never fits"
@@ -240,19 +264,30 @@ impl Governor {
         if let Some(reservation) = self.try_acquire(owner, bytes) {
             return Ok(reservation);
         }
+        match self.enter_line(owner, bytes, u64::MAX) {
+            Some(place) => place,
+            None => unreachable!("nobody holds that much"),
+        }
+    }
+
+    /// The place in line, unless the owner would have more than `owner_max` once everybody in it is served.
+    fn enter_line(&self, owner: Owner, bytes: u64, owner_max: u64) -> Option<Place> {
         let (grant, granted) = oneshot::channel();
         {
             let mut state = self.inner.state.lock();
             if state.can_take(&self.inner.shares, owner, bytes) {
                 state.count(owner, bytes);
-                return Ok(Reservation::new(self.clone(), owner, bytes));
+                return Some(Ok(Reservation::new(self.clone(), owner, bytes)));
+            }
+            if state.held_and_awaited(owner) + bytes > owner_max {
+                return None;
             }
             state.line(owner).push_back(Waiter { bytes, grant });
         }
         self.inner.pressure.notify_one();
         // Frames that were cached between the first try and the entry in the line.
         self.serve();
-        Err(granted)
+        Some(Err(granted))
     }
 
     /// Grants now, or says how much would have to be given up first: nothing if only those in front are in the way.
@@ -385,6 +420,11 @@ impl State {
         &mut self.lines[owner.index()]
     }
 
+    fn held_and_awaited(&mut self, owner: Owner) -> u64 {
+        let awaited: u64 = self.line(owner).iter().map(|waiter| waiter.bytes).sum();
+        self.used.get(owner.index()).copied().unwrap_or(0) + awaited
+    }
+
     fn can_take(&self, shares: &Shares, owner: Owner, bytes: u64) -> bool {
         let nobody_earlier = match owner {
             Owner::Cache => self.lines.iter().all(VecDeque::is_empty),
@@ -463,7 +503,9 @@ impl Shares {
             Owner::Parked => self.parked_min_bytes,
             Owner::Upload => self.upload_min_bytes,
             Owner::Read => self.read_min_bytes,
-            Owner::Cache | Owner::Table => 0,
+            Owner::Table => self.table_min_bytes,
+            Owner::Listing => self.listing_min_bytes,
+            Owner::Cache => 0,
         }
     }
 }

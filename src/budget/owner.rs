@@ -13,19 +13,22 @@ pub enum Owner {
     Read,
     /// Frames kept because they may be wanted again, and frames fetched ahead. Gives way to the others.
     Cache,
-    /// Directory listings, inode and handle tables.
+    /// Open handles and what is known of their files.
     Table,
+    /// Directory listings under way.
+    Listing,
 }
 
 impl Owner {
     /// All owners, in the order of the status table.
-    pub const ALL: [Owner; 6] = [
+    pub const ALL: [Owner; 7] = [
         Owner::Dirty,
         Owner::Parked,
         Owner::Upload,
         Owner::Read,
         Owner::Cache,
         Owner::Table,
+        Owner::Listing,
     ];
 
     /// Position in tables indexed by owner.
@@ -42,6 +45,7 @@ impl Owner {
             Owner::Read => "read",
             Owner::Cache => "cache",
             Owner::Table => "table",
+            Owner::Listing => "listing",
         }
     }
 }

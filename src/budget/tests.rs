@@ -15,6 +15,8 @@ fn governor() -> Governor {
         parked_min_bytes: 0,
         upload_min_bytes: 4 * MIB,
         read_min_bytes: 2 * MIB,
+        table_min_bytes: 0,
+        listing_min_bytes: 0,
     })
 }
 

@@ -61,6 +61,8 @@ impl MemoryPlan {
                 parked_min_bytes: capacity / 8,
                 upload_min_bytes: parts_guaranteed * (part + MIB / 2),
                 read_min_bytes: (capacity / 4).max(4 * MIB),
+                table_min_bytes: capacity / 32,
+                listing_min_bytes: MIB,
             },
             data: DataConfig {
                 part_bytes: part,

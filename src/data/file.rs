@@ -14,13 +14,17 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 
 use super::{DataError, LiveAttributes, overlay::Overlay, writer::ObjectWriter};
+use crate::budget::Reservation;
 use crate::meta::{Extent, FileKind, Ino, Meta, ObjectId, Timestamp};
 
 /// Places that the table of files keeps when they are empty; 16 bytes each.
 const PLACES_KEPT: usize = 1024;
 
-/// Extents kept per file between reads; 64 bytes each.
+/// Extents kept per file between reads; 56 bytes each.
 pub(super) const EXTENT_WINDOW_MAX: usize = 128;
+
+/// So many come with what an open file pays.
+const EXTENTS_PAID_FOR: usize = 4;
 
 /// What somebody waits for goes into the metadata itself, with its extents, if it is at most this much: then one request makes it durable instead of
 /// two. Unlike objects, metadata is compacted, at some 4 MB a second 20 ms away, and who writes more than that waits. 32 threads that write and sync files
@@ -121,8 +125,12 @@ pub(super) struct Content {
     pub(super) discarded: bool,
     /// Committed extents of a part of the file, as last read.
     pub(super) extents: Option<ExtentWindow>,
+    /// What pays for them, if they are more than the few that come with an open file.
+    pub(super) extents_paid: Option<Reservation>,
     /// Bumped when committed extents change, so that a window read before is not kept.
     pub(super) extents_version: u64,
+    /// What pays for this while there are uncommitted contents.
+    paid: Option<Reservation>,
 }
 
 /// Committed extents that overlap `range`.
@@ -130,6 +138,16 @@ pub(super) struct Content {
 pub(super) struct ExtentWindow {
     pub(super) range: Range<u64>,
     pub(super) extents: Arc<Vec<Extent>>,
+}
+
+impl ExtentWindow {
+    /// What keeping it costs beyond what an open file has paid for.
+    pub(super) fn cost(&self) -> u64 {
+        match self.extents.len() {
+            ..=EXTENTS_PAID_FOR => 0,
+            count => (count * size_of::<Extent>()) as u64,
+        }
+    }
 }
 
 struct Take {
@@ -159,7 +177,9 @@ impl FileState {
                 wanted: 0,
                 discarded: false,
                 extents: None,
+                extents_paid: None,
                 extents_version: 0,
+                paid: None,
             }),
             commit: Arc::default(),
             take: tokio::sync::Mutex::new(None),
@@ -196,6 +216,18 @@ impl Content {
         self.mtime = Some(now);
         self.ctime = Some(now);
         self.dirty_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Takes `state` if nothing pays for this yet.
+    pub(super) fn pay_for_state(&mut self, state: &mut Option<Reservation>) {
+        if self.paid.is_none() {
+            self.paid = state.take();
+        }
+    }
+
+    /// Nothing is uncommitted any more: what paid for it, to be dropped when no lock is held.
+    pub(super) fn stop_paying_for_state(&mut self) -> Option<Reservation> {
+        self.paid.take()
     }
 
     pub(super) fn is_clean(&self) -> bool {
@@ -285,6 +317,7 @@ impl Content {
     /// Committed extents changed.
     pub(super) fn invalidate_extents(&mut self) {
         self.extents = None;
+        self.extents_paid = None;
         self.extents_version += 1;
     }
 }

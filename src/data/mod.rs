@@ -39,6 +39,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::{DataConfig, MEMORY_MIN_BYTES, MemoryPlan};
 pub use error::DataError;
+pub use paid::OPEN_FILE_BYTES;
 
 use self::{
     block::BlockPool,
@@ -46,7 +47,7 @@ use self::{
     fetch::FetchTable,
     file::{FileState, FileTable},
     object::Objects,
-    paid::{BUFFER_OVERHEAD, paid_bytes},
+    paid::{BUFFER_OVERHEAD, STATE_BYTES, paid_bytes},
     readahead::{Around, Neighbours, Window, Windows},
 };
 use crate::{
@@ -111,6 +112,8 @@ pub struct ReadReply {
 /// Bytes of one write, paid for.
 pub struct WriteBuffer {
     bytes: Bytes,
+    /// For what is kept of the file, in case this makes it one with uncommitted contents.
+    state: Reservation,
 }
 
 /// Bytes of one write on their way in; see [`Data::take_in`].
@@ -228,7 +231,12 @@ impl Data {
         self.inner.tasks.spawn(self.inner.clone().reclaim_loop());
     }
 
-    /// A handle on a file. Costs no memory until it reads.
+    /// What this and everything above it is paid from.
+    pub fn governor(&self) -> &Governor {
+        &self.inner.governor
+    }
+
+    /// A handle on a file, which the caller pays for ([`OPEN_FILE_BYTES`]) until it is dropped. What it reads it pays for itself.
     pub fn open(&self, ino: Ino) -> OpenFile {
         let window = Arc::new(Mutex::new(Window::new()));
         self.inner.windows.register(&window);
@@ -287,9 +295,7 @@ impl Data {
                     .governor
                     .acquire(Owner::Dirty, parked.bytes())
                     .await;
-                WriteBuffer {
-                    bytes: paid_bytes(bytes, reservation),
-                }
+                WriteBuffer::paid(bytes, reservation)
             }
         }
     }
@@ -320,6 +326,7 @@ impl Data {
             .ok_or(DataError::TooLarge)?;
         self.inner.check()?;
         let file = self.inner.loaded(ino).await?;
+        let mut state = Some(buffer.state);
         let dirty_bytes = {
             let mut content = file.content.lock();
             if content.discarded {
@@ -330,8 +337,10 @@ impl Data {
                 content.size = content.size.max(end);
             }
             content.touch(now);
+            content.pay_for_state(&mut state);
             content.overlay.dirty_bytes()
         };
+        drop(state);
         self.inner.mark_dirty(&file);
         if dirty_bytes >= self.inner.config.part_bytes {
             self.inner.spawn_pump(&file);
@@ -476,8 +485,14 @@ impl Data {
 
 impl WriteBuffer {
     fn copy_of(data: &[u8], reservation: Reservation) -> WriteBuffer {
+        WriteBuffer::paid(data.to_vec(), reservation)
+    }
+
+    fn paid(bytes: Vec<u8>, mut reservation: Reservation) -> WriteBuffer {
+        let state = reservation.split(STATE_BYTES);
         WriteBuffer {
-            bytes: paid_bytes(data.to_vec(), reservation),
+            bytes: paid_bytes(bytes, reservation),
+            state,
         }
     }
 }
@@ -489,7 +504,7 @@ impl Drop for OpenFile {
 }
 
 fn buffer_cost(data: &[u8]) -> u64 {
-    data.len() as u64 + BUFFER_OVERHEAD
+    data.len() as u64 + BUFFER_OVERHEAD + STATE_BYTES
 }
 
 impl Inner {
@@ -532,13 +547,16 @@ impl Inner {
     fn settle(&self, file: &Arc<FileState>) {
         let settled = {
             let mut dirty = self.dirty.lock();
-            let clean = file.content.lock().is_clean();
+            let mut content = file.content.lock();
+            let clean = content.is_clean();
             if clean {
                 dirty.remove(&file.ino);
             }
-            clean
+            // Given back when the locks are not held.
+            clean.then(|| content.stop_paying_for_state())
         };
-        if settled {
+        if let Some(state) = settled {
+            drop(state);
             self.settled.notify_waiters();
         }
     }

@@ -259,8 +259,12 @@ impl Inner {
         // Inline bytes are not kept: nobody would pay for them. Small files are read at once, and the metadata store has a cache.
         let is_inline = |extent: &Extent| matches!(extent.source, ExtentSource::Inline(_));
         let keep = !window.extents.iter().any(is_inline);
+        let Some(paid) = keep.then(|| self.room_to_keep(&window)).flatten() else {
+            return Ok(window);
+        };
         let mut content = file.content.lock();
-        if keep && content.extents_version == version {
+        if content.extents_version == version {
+            content.extents_paid = paid;
             content.extents = Some(window.clone());
         }
         Ok(window)
@@ -293,6 +297,20 @@ impl Inner {
             range: range.start..known_until,
             extents: Arc::new(extents),
         })
+    }
+
+    /// What pays for keeping extents between reads; `None` if there is no room to keep them. They leave half of their share to handles, which wait
+    /// for room where this does not.
+    fn room_to_keep(&self, window: &ExtentWindow) -> Option<Option<Reservation>> {
+        let cost = window.cost();
+        if cost == 0 {
+            return Some(None);
+        }
+        let used = self.governor.used_bytes(Owner::Table);
+        if used + cost > self.governor.owner_max_bytes(Owner::Table) / 2 {
+            return None;
+        }
+        self.governor.try_acquire(Owner::Table, cost).map(Some)
     }
 
     /// A handle on an object that may still be on its way; ends its upload early if need be.

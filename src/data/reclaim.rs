@@ -154,10 +154,15 @@ impl Inner {
             let version = file.content.lock().extents_version;
             let bytes = self.read(&open, at, step as u32).await?.bytes;
             let cost = super::buffer_cost(&bytes);
-            // Copied out, and the frames let go, before room for the copy is waited for.
-            let bytes = bytes.to_vec();
-            let reservation = self.governor.acquire(Owner::Dirty, cost).await;
+            let Some(reservation) = self.governor.try_acquire(Owner::Dirty, cost) else {
+                // What was read is let go before its turn is waited for, and read again.
+                drop(bytes);
+                drop(self.governor.acquire(Owner::Dirty, cost).await);
+                continue;
+            };
             let buffer = WriteBuffer::copy_of(&bytes, reservation);
+            drop(bytes);
+            let mut state = Some(buffer.state);
             let _no_commit = file.commit.lock().await;
             let moved = {
                 let mut content = file.content.lock();
@@ -170,12 +175,14 @@ impl Inner {
                 if untouched && still_there {
                     content.overlay.write(at, buffer.bytes);
                     content.change += 1;
+                    content.pay_for_state(&mut state);
                     content
                         .dirty_since
                         .get_or_insert_with(std::time::Instant::now);
                 }
                 untouched && still_there
             };
+            drop(state);
             if moved {
                 self.mark_dirty(file);
             }

@@ -1,19 +1,26 @@
 //! Directory listings.
 //!
 //! Nothing is kept between two requests but the cookie: `.` has 1, `..` has 2, entries have those that [`crate::meta`] gave them for life. So
-//! an open directory costs nothing, and an entry that exists during the whole listing is listed exactly once.
+//! an open directory costs its handle, and an entry that exists during the whole listing is listed exactly once.
 
 use bytes::Bytes;
 use nix::errno::Errno;
 
 use super::{Attributes, Fs, FsError};
-use crate::meta::{FileKind, Ino};
+use crate::{
+    budget::Owner,
+    meta::{FileKind, Ino},
+};
 
 const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
 
 /// Entries read at once: about what fits, with attributes, the 32 KiB that the C library asks for.
 const BATCH: usize = 160;
+
+/// What one request for entries takes while it is under way: the entries with names and attributes, each twice, at most 0.2 MiB, and what the
+/// metadata store holds for a scan beside its cache.
+const LISTING_BYTES: u64 = 256 << 10;
 
 /// One line of a listing.
 #[derive(Clone, Debug)]
@@ -36,10 +43,11 @@ impl Fs {
     /// # Errors
     /// ENOTDIR, ESTALE, ENFILE.
     pub async fn opendir(&self, ino: Ino) -> Result<u64, FsError> {
+        let room = self.inner.table.room_for_dir().await?;
         if self.record(ino).await?.kind != FileKind::Directory {
             return Err(FsError::new(Errno::ENOTDIR, "listing what is no directory"));
         }
-        self.inner.table.insert_dir(ino)
+        self.inner.table.insert_dir(ino, room)
     }
 
     /// The next entries after `cookie` (0 from the start); none at the end. With `attributes`, each carries its own.
@@ -53,6 +61,11 @@ impl Fs {
         attributes: bool,
     ) -> Result<Vec<Listed>, FsError> {
         let dir = self.inner.table.dir(fh)?;
+        let _room = self
+            .data()
+            .governor()
+            .acquire(Owner::Listing, LISTING_BYTES)
+            .await;
         let mut listed = Vec::with_capacity(BATCH);
         if cookie < DOT_DOT {
             let record = self.record(dir).await?;

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use nix::errno::Errno;
 
 use super::{
-    Attributes, Caller, Durability, Fs, FsError, namespace::valid_name, now, table::FileHandle,
+    Attributes, Caller, Durability, Fs, FsError,
+    namespace::valid_name,
+    now,
+    table::{FileHandle, Room},
 };
 use crate::{
     data::{IncomingWrite, ReadReply, WriteBuffer},
@@ -35,6 +38,7 @@ impl Fs {
         if writable || truncates {
             self.writable()?;
         }
+        let room = self.inner.table.room_for_file().await?;
         if self.record(ino).await?.kind == FileKind::Directory {
             return Err(FsError::new(Errno::EISDIR, "opening a directory as a file"));
         }
@@ -42,7 +46,7 @@ impl Fs {
             self.truncate(caller, ino, 0, now()).await?;
         }
         let attributes = self.getattr(ino).await?;
-        self.opened(attributes, writable)
+        self.opened(attributes, writable, room)
     }
 
     /// Creates a file and opens it; an existing one is opened unless O_EXCL is set.
@@ -59,15 +63,18 @@ impl Fs {
     ) -> Result<Opened, FsError> {
         self.writable()?;
         valid_name(name)?;
+        let room = self.inner.table.room_for_file().await?;
         match self
             .make(caller, dir, name, FileKind::File, mode, 0, Bytes::new())
             .await
         {
             Ok(attributes) => {
                 let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
-                self.opened(attributes, writable)
+                self.opened(attributes, writable, room)
             }
             Err(error) if error.errno == Errno::EEXIST && flags & libc::O_EXCL == 0 => {
+                // Opening takes room of its own.
+                drop(room);
                 match self.lookup(dir, name).await? {
                     Some(found) if found.kind == FileKind::File => {
                         self.open(caller, found.ino, flags).await
@@ -79,13 +86,20 @@ impl Fs {
         }
     }
 
-    fn opened(&self, attributes: Attributes, writable: bool) -> Result<Opened, FsError> {
+    fn opened(
+        &self,
+        attributes: Attributes,
+        writable: bool,
+        room: Room,
+    ) -> Result<Opened, FsError> {
         let ino = attributes.ino;
-        let fh = self.inner.table.insert_file(FileHandle {
+        let handle = FileHandle {
             ino,
             file: self.data().open(ino),
             writable,
-        })?;
+            _room: room,
+        };
+        let fh = self.inner.table.insert_file(handle)?;
         let streams = self
             .inner
             .page_cache

@@ -105,7 +105,7 @@ impl Fs {
     /// Begins to serve a volume, and to delete in the background what an earlier mount left without a name.
     /// Must be called inside a tokio runtime.
     pub fn new(meta: Meta, data: Data, metrics: Arc<Metrics>, config: FsConfig) -> Fs {
-        let table = Table::new(metrics);
+        let table = Table::new(metrics, data.governor().clone());
         let reaper = Reaper::start(meta.clone(), data.clone(), !config.read_only);
         Fs {
             inner: Arc::new(Inner {
@@ -117,6 +117,13 @@ impl Fs {
                 reaper,
             }),
         }
+    }
+
+    /// What bounded tables beside the budget take now, and at most.
+    pub fn remembered_bytes(&self) -> (u64, u64) {
+        let (files, files_max) = self.inner.page_cache.bytes();
+        let (data, data_max) = self.data().remembered_bytes();
+        (files + data, files_max + data_max)
     }
 
     /// Whether every change is refused.

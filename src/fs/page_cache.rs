@@ -17,7 +17,10 @@ use crate::meta::Ino;
 /// Smaller files are cached at once: for them the page cache costs little, and small reads from it are cheap.
 const STREAMED_MIN: u64 = 8 << 20;
 
-/// Files remembered, 64 bytes each.
+/// What one takes: the list's node, twice its place in the map.
+const REMEMBERED_BYTES: u64 = 80;
+
+/// Files remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 
 /// See the module's head.
@@ -36,6 +39,15 @@ impl PageCache {
     pub fn on_open(&self, ino: Ino, writable: bool, size: u64) -> bool {
         let opened_before = self.opened.lock().put(ino, ()).is_some();
         !writable && !opened_before && size >= STREAMED_MIN
+    }
+
+    /// What the memory of files takes, and takes at most.
+    pub fn bytes(&self) -> (u64, u64) {
+        let remembered = self.opened.lock().len() as u64;
+        (
+            remembered * REMEMBERED_BYTES,
+            REMEMBERED.get() as u64 * REMEMBERED_BYTES,
+        )
     }
 
     /// The kernel dropped the inode, and its pages with it.

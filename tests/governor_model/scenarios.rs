@@ -154,6 +154,30 @@ fn a_line_that_is_stuck_does_not_hold_up_another() {
     });
 }
 
+/// Nobody closes a handle before all have been answered: whoever waits does so for the reader only.
+#[test]
+fn handles_are_granted_or_refused_and_never_wait_for_one_another() {
+    explore(|world| {
+        let read = world.acquire_blocking(Owner::Read, READ_MAX);
+        let answered = Arc::new(Barrier::new(3));
+        let granted = Arc::new(AtomicU64::new(0));
+        let opening: Vec<_> = (0..3)
+            .map(|_| {
+                let (answered, granted) = (answered.clone(), granted.clone());
+                spawn(&world, move |world| {
+                    let handle = block_on(world.acquire_unless_full(Owner::Table, TABLE_MAX / 2));
+                    granted.fetch_add(u64::from(handle.is_some()), Ordering::Relaxed);
+                    answered.wait();
+                    drop(handle);
+                })
+            })
+            .collect();
+        drop(read);
+        all(opening);
+        assert_eq!(granted.load(Ordering::Relaxed), 2);
+    });
+}
+
 #[test]
 fn nobody_passes_those_in_line_for_the_same() {
     explore(|world| {

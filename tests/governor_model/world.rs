@@ -34,6 +34,7 @@ pub(super) const READ_MIN: u64 = 3;
 /// What one owner can have at most: all but what is guaranteed to the others.
 pub(super) const READ_MAX: u64 = CAPACITY - DIRTY_MIN - UPLOAD_MIN;
 pub(super) const DIRTY_MAX: u64 = CAPACITY - UPLOAD_MIN - READ_MIN;
+pub(super) const TABLE_MAX: u64 = CAPACITY - DIRTY_MIN - UPLOAD_MIN - READ_MIN;
 
 /// Runs the scenario under both schedulers. Each run has schedules of its own: a failure prints the one to replay.
 pub(super) fn explore(scenario: impl Fn(World) + Send + Sync + Clone + 'static) {
@@ -77,6 +78,8 @@ impl World {
             parked_min_bytes: 0,
             upload_min_bytes: UPLOAD_MIN,
             read_min_bytes: READ_MIN,
+            table_min_bytes: 0,
+            listing_min_bytes: 0,
         });
         let world = World {
             governor,
@@ -96,6 +99,11 @@ impl World {
     pub(super) async fn acquire(&self, owner: Owner, bytes: u64) -> Held {
         let reservation = self.governor.acquire(owner, bytes).await;
         self.held(owner, bytes, reservation)
+    }
+
+    pub(super) async fn acquire_unless_full(&self, owner: Owner, bytes: u64) -> Option<Held> {
+        let reservation = self.governor.acquire_unless_full(owner, bytes).await?;
+        Some(self.held(owner, bytes, reservation))
     }
 
     pub(super) fn acquire_blocking(&self, owner: Owner, bytes: u64) -> Held {
