@@ -55,7 +55,7 @@ fn main() {
         options.describe()
     );
     println!(
-        "{:<6} {:>10} {:>12} {:>6} {:>10} {:>10} {:>6} {:>12} {:>12} {:>10}",
+        "{:<6} {:>10} {:>12} {:>6} {:>10} {:>10} {:>6} {:>12} {:>12} {:>10} {:>12}",
         "round",
         "SDK write",
         "write+fsync",
@@ -65,7 +65,8 @@ fn main() {
         "ratio",
         "SDK CPU",
         "mount CPU",
-        "peak RSS"
+        "peak RSS",
+        "unexplained"
     );
     for round in 1..=rounds {
         let key = format!("raw-{round}");
@@ -75,12 +76,14 @@ fn main() {
         let mount = site.mount();
         let file = mount.dir.join(format!("file-{round}"));
         let write = measured(Some(mount.pid()), || write_file(&file, mib, &block));
+        let write_rest = mount.unexplained_bytes();
         mount.unmount();
         let sdk_read = measured(None, || runtime.block_on(download(&client, &key, mib)));
         let mount = site.mount();
         let file = mount.dir.join(format!("file-{round}"));
         let read = measured(Some(mount.pid()), || read_file(&file, mib));
         let peak = mount.memory_bytes("VmHWM") >> 20;
+        let rest = mount.unexplained_bytes().max(write_rest) >> 20;
         fs::remove_file(&file).expect("remove");
         mount.unmount();
         let rate = |work: &Measured| mib as f64 / work.took.as_secs_f64();
@@ -89,7 +92,7 @@ fn main() {
             format!("{:.1}w {:.1}r", write.cpu * per_gib, read.cpu * per_gib)
         };
         println!(
-            "{round:<6} {:>10.0} {:>12.0} {:>6.2} {:>10.0} {:>10.0} {:>6.2} {:>12} {:>12} {peak:>6} MiB",
+            "{round:<6} {:>10.0} {:>12.0} {:>6.2} {:>10.0} {:>10.0} {:>6.2} {:>12} {:>12} {peak:>6} MiB {rest:>8} MiB",
             rate(&sdk_write),
             rate(&write),
             rate(&write) / rate(&sdk_write),

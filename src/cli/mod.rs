@@ -15,6 +15,7 @@ mod info;
 mod init;
 mod key;
 pub mod lease;
+mod memory;
 mod mount;
 mod mount_options;
 mod mountpoint;

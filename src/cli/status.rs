@@ -3,7 +3,7 @@
 //! The field names of [`StatusReport`] are the keys of `--json`. They are stable: fields are added,
 //! never renamed or given another meaning (`docs/operations.md` lists them).
 
-use std::{collections::BTreeMap, fs, io::Write, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, io::Write, path::PathBuf, time::Duration};
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,9 @@ use super::{
     exit::{CliError, Exit},
     mountpoint, status_table,
 };
-use crate::{
-    budget::{Governor, Owner},
-    telemetry::Metrics,
-};
+use crate::telemetry::Metrics;
+
+pub use super::memory::{MemoryStatus, OwnerStatus, ShareStatus};
 
 /// The version of the report's form.
 pub const REPORT_FORMAT: u32 = 1;
@@ -75,38 +74,6 @@ pub struct MountStatus {
     pub pid: u32,
     /// Since when, seconds since 1970.
     pub since_unix_seconds: i64,
-}
-
-/// Memory of the process, bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MemoryStatus {
-    /// `--memory`.
-    pub limit_bytes: u64,
-    /// Resident now.
-    pub rss_bytes: u64,
-    /// The most that was ever resident.
-    pub rss_peak_bytes: u64,
-    /// What the allocator has handed out.
-    pub allocated_bytes: u64,
-    /// What the allocator keeps resident.
-    pub allocator_resident_bytes: u64,
-    /// The part of the limit that reservations are made from.
-    pub budget_bytes: u64,
-    /// The part of the limit that the metadata store may use.
-    pub metadata_bytes: u64,
-    /// Reservations by owner: `dirty`, `upload`, `read`, `cache`, `table`.
-    pub owners: BTreeMap<String, OwnerStatus>,
-}
-
-/// One owner's reservations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnerStatus {
-    /// Reserved now.
-    pub current_bytes: u64,
-    /// The most that was ever reserved.
-    pub peak_bytes: u64,
-    /// Requests waiting for room.
-    pub waiting: u64,
 }
 
 /// What is not yet in the store.
@@ -168,49 +135,6 @@ pub fn run(args: &StatusArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The memory section, measured now. `limit_bytes` and `metadata_bytes` are as configured.
-pub fn memory(governor: &Governor, limit_bytes: u64, metadata_bytes: u64) -> MemoryStatus {
-    let (rss_bytes, rss_peak_bytes) = resident();
-    // The allocator's figures stand still until its epoch is advanced.
-    let _ = tikv_jemalloc_ctl::epoch::advance();
-    let figure =
-        |read: Result<usize, tikv_jemalloc_ctl::Error>| read.map_or(0, |bytes| bytes as u64);
-    MemoryStatus {
-        limit_bytes,
-        rss_bytes,
-        rss_peak_bytes,
-        allocated_bytes: figure(tikv_jemalloc_ctl::stats::allocated::read()),
-        allocator_resident_bytes: figure(tikv_jemalloc_ctl::stats::resident::read()),
-        budget_bytes: governor.capacity_bytes(),
-        metadata_bytes,
-        owners: governor
-            .usage()
-            .into_iter()
-            .map(|usage| {
-                let status = OwnerStatus {
-                    current_bytes: usage.current_bytes,
-                    peak_bytes: usage.peak_bytes,
-                    waiting: usage.waiting as u64,
-                };
-                (Owner::name(usage.owner).to_owned(), status)
-            })
-            .collect(),
-    }
-}
-
-/// Present and peak resident memory of this process in bytes; 0 where the system does not say.
-pub fn resident() -> (u64, u64) {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok())
-            .map_or(0, |kibibytes| kibibytes * 1024)
-    };
-    (field("VmRSS"), field("VmHWM"))
-}
-
 /// All counters by name.
 pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
     macro_rules! table {
@@ -263,11 +187,5 @@ mod tests {
             debug.matches(": Counter(").count() + debug.matches(": Gauge(").count(),
             shown.len()
         );
-    }
-
-    #[test]
-    fn resident_memory_is_measured() {
-        let (now, peak) = resident();
-        assert!(now > 0 && peak >= now);
     }
 }

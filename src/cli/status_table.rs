@@ -121,6 +121,27 @@ fn memory(report: &StatusReport, table: &mut Table) {
         }
         table.line(&format!("  {name}"), text);
     }
+    table.line("fixed shares", human_size(shares_bytes(report)));
+    for (name, share) in &memory.shares {
+        let mut text = format!("{:>9}", human_size(share.current_bytes));
+        if let Some(bound) = share.bound_bytes {
+            let _ = write!(text, "  of   {:>9}", human_size(bound));
+        }
+        table.line(&format!("  {}", name.replace('_', " ")), text);
+    }
+    let rest = human_size(memory.unexplained_bytes.unsigned_abs());
+    table.line("sum", human_size(memory.explained_bytes));
+    let sign = if memory.unexplained_bytes < 0 {
+        "-"
+    } else {
+        ""
+    };
+    table.line("unexplained", format!("{sign}{rest}"));
+}
+
+fn shares_bytes(report: &StatusReport) -> u64 {
+    let shares = report.memory.shares.values();
+    shares.map(|share| share.current_bytes).sum()
 }
 
 fn durability(report: &StatusReport, table: &mut Table) {

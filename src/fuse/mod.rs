@@ -38,7 +38,7 @@ mod sys;
 use std::time::Duration;
 
 pub use error::MountError;
-pub use mount::{Mounted, mount};
+pub use mount::{Mounted, mount, request_buffers_bytes};
 
 /// The longest request in bytes, both ways: 256 pages, the kernel's own default limit (`fs.fuse.max_pages_limit`).
 pub const REQUEST_LEN_MAX: u32 = 1 << 20;

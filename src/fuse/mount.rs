@@ -22,6 +22,14 @@ use crate::{fs::Fs, meta::Ino, telemetry::Metrics};
 /// request buffer (1 MiB touched) and may own a reply's.
 const THREADS: usize = 4;
 
+/// What comes with a write: fuser reads a request in one piece.
+const REQUEST_HEAD_BYTES: u64 = 4096;
+
+/// What the FUSE threads touch of the buffers that they read requests into.
+pub fn request_buffers_bytes(max_write_bytes: u32) -> u64 {
+    THREADS as u64 * (u64::from(max_write_bytes) + REQUEST_HEAD_BYTES)
+}
+
 /// How long a fresh mount may take to answer its first request.
 const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(60);
 

@@ -253,6 +253,25 @@ impl Caches {
         }
     }
 
+    /// What all parts hold.
+    pub fn bytes(&self) -> u64 {
+        self.parts.as_ref().map_or(0, |parts| {
+            let parts = parts.lock();
+            parts.inodes.bytes + parts.names.bytes + parts.objects.bytes + parts.directories.bytes
+        })
+    }
+
+    /// What all parts may hold.
+    pub fn bytes_max(&self) -> u64 {
+        self.parts.as_ref().map_or(0, |parts| {
+            let parts = parts.lock();
+            parts.inodes.bytes_max
+                + parts.names.bytes_max
+                + parts.objects.bytes_max
+                + parts.directories.bytes_max
+        })
+    }
+
     /// Forgets everything: the outcome of a change is not known.
     pub fn clear(&self) {
         let Some(parts) = &self.parts else { return };

@@ -21,6 +21,7 @@ mod ids;
 mod inode;
 mod ledger;
 mod locks;
+mod memory;
 mod namespace;
 mod reclaim;
 mod rename;
@@ -35,6 +36,7 @@ mod xattr;
 
 pub use content::{ContentCommit, NewObject};
 pub use error::MetaError;
+pub use memory::{MetaMemory, MetaPart};
 pub use namespace::{NewInode, Removal};
 pub use reclaim::{DeadSession, Garbage};
 pub use rename::RenameMode;

@@ -12,11 +12,9 @@ use slatedb::{
         CompactionWorkerOptions, CompactorOptions, DbReaderOptions,
         GarbageCollectorDirectoryOptions, GarbageCollectorOptions, Settings,
     },
-    db_cache::{
-        DbCache,
-        moka::{MokaCache, MokaCacheOptions},
-    },
 };
+
+use super::memory::BlockCache;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -71,12 +69,8 @@ impl Sizes {
         }
     }
 
-    pub fn cache(&self) -> Arc<dyn DbCache> {
-        Arc::new(MokaCache::new_with_opts(MokaCacheOptions {
-            max_capacity: self.block_cache,
-            time_to_live: None,
-            time_to_idle: None,
-        }))
+    pub fn cache(&self) -> Arc<BlockCache> {
+        Arc::new(BlockCache::new(self.block_cache))
     }
 
     /// The writer's. Compaction and garbage collection are run by `upkeep`, only when there is something to do; the WAL goes out when

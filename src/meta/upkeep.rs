@@ -56,6 +56,7 @@ pub(super) struct Upkeep {
     ending: AtomicBool,
     stopped: CancellationToken,
     running: TaskTracker,
+    compacting: Arc<AtomicBool>,
 }
 
 impl Upkeep {
@@ -66,7 +67,13 @@ impl Upkeep {
             ending: AtomicBool::new(false),
             stopped: CancellationToken::new(),
             running: TaskTracker::new(),
+            compacting: Arc::default(),
         }
+    }
+
+    /// Whether a compaction runs now.
+    pub fn is_compacting(&self) -> bool {
+        self.compacting.load(Ordering::Relaxed)
     }
 
     /// Stops, and waits for what is running to let go. A compaction is left where it is: another one takes it up.
@@ -132,9 +139,13 @@ pub(super) async fn run(inner: Weak<Inner>) {
             job.map(|job| {
                 let (db, store, sizes) = (db.clone(), upkeep.store.clone(), upkeep.sizes);
                 let stopped = upkeep.stopped.clone();
-                upkeep
-                    .running
-                    .spawn(async move { job.run(db, store, sizes, stopped).await })
+                let compacting = upkeep.compacting.clone();
+                upkeep.running.spawn(async move {
+                    compacting.store(matches!(job, Job::Compact), Ordering::Relaxed);
+                    let outcome = job.run(db, store, sizes, stopped).await;
+                    compacting.store(false, Ordering::Relaxed);
+                    outcome
+                })
             })
         };
         let pause = match work {

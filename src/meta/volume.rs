@@ -23,6 +23,7 @@ use super::{
     durability::{self, SharedDurability},
     ids::{self, FIRST_ID, Ids},
     locks::{Held, Locks},
+    memory::{BlockCache, Memtables},
     schema::{self, Counters, SCHEMA_VERSION, SessionRow, Table},
     sessions::Sessions,
     settings::{self, DB_PATH, Sizes},
@@ -66,6 +67,9 @@ pub(super) struct Inner {
     fenced: AtomicBool,
     status: watch::Receiver<DbStatus>,
     upkeep: Option<Upkeep>,
+    pub sizes: Sizes,
+    pub blocks: Arc<BlockCache>,
+    pub memtables: Arc<Memtables>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -170,7 +174,7 @@ impl Meta {
         gid: u32,
     ) -> Result<(), MetaError> {
         let sizes = Sizes::for_memory(FORMAT_MEMORY_BYTES);
-        let db = open_db(store, &sizes).await?;
+        let db = open_db(store, &sizes, sizes.cache(), Arc::default()).await?;
         let result = async {
             if db.get(Table::Schema.single()).await?.is_some() {
                 return Err(MetaError::Store("the volume has metadata already".into()));
@@ -197,7 +201,8 @@ impl Meta {
     }
 
     async fn open_writer(store: Arc<dyn ObjectStore>, sizes: Sizes) -> Result<Meta, MetaError> {
-        let db = open_db(store.clone(), &sizes).await?;
+        let (blocks, memtables) = (sizes.cache(), Arc::new(Memtables::default()));
+        let db = open_db(store.clone(), &sizes, blocks.clone(), memtables.clone()).await?;
         let status = db.subscribe();
         let opened = Opened::read(Backing::Writer(db)).await?;
         let mut session = SessionId([0; 16]);
@@ -230,6 +235,9 @@ impl Meta {
             fenced: AtomicBool::new(false),
             status,
             upkeep: Some(Upkeep::new(store, sizes)),
+            sizes,
+            blocks,
+            memtables,
             tasks: Mutex::default(),
         };
         let meta = Meta {
@@ -248,10 +256,11 @@ impl Meta {
     }
 
     async fn follow(store: Arc<dyn ObjectStore>, sizes: Sizes) -> Result<Meta, MetaError> {
+        let blocks = sizes.cache();
         let reader = DbReader::builder(DB_PATH, store)
             .with_reader_mode(DbReaderMode::FollowLatest)
             .with_options(sizes.follower())
-            .with_db_cache(sizes.cache(), 0)
+            .with_db_cache(blocks.clone(), 0)
             .build()
             .await?;
         let status = reader.subscribe();
@@ -271,6 +280,9 @@ impl Meta {
             fenced: AtomicBool::new(false),
             status,
             upkeep: None,
+            sizes,
+            blocks,
+            memtables: Arc::default(),
             tasks: Mutex::default(),
         };
         let meta = Meta {
@@ -336,11 +348,17 @@ impl Meta {
     }
 }
 
-async fn open_db(store: Arc<dyn ObjectStore>, sizes: &Sizes) -> Result<Db, MetaError> {
+async fn open_db(
+    store: Arc<dyn ObjectStore>,
+    sizes: &Sizes,
+    blocks: Arc<BlockCache>,
+    memtables: Arc<Memtables>,
+) -> Result<Db, MetaError> {
     let builder = Db::builder(DB_PATH, store)
         .with_settings(sizes.writer())
         .with_sst_block_size(settings::BLOCK_SIZE)
-        .with_db_cache(sizes.cache(), 0);
+        .with_db_cache(blocks, 0)
+        .with_metrics_recorder(memtables);
     Ok(builder.build().await?)
 }
 

@@ -7,6 +7,10 @@ use crate::{
     support::{BackgroundMount, printed, text},
 };
 
+const OWNERS: [&str; 7] = [
+    "dirty", "parked", "upload", "read", "cache", "table", "listing",
+];
+
 #[test]
 fn status_reports_memory_requests_lease_and_what_is_not_yet_durable() {
     let site = Site::start(Transport::Plain);
@@ -30,7 +34,7 @@ fn status_reports_memory_requests_lease_and_what_is_not_yet_durable() {
     );
     assert!(report["memory"]["rss_bytes"].as_u64().unwrap() > 1 << 20);
     assert!(report["memory"]["allocated_bytes"].as_u64().unwrap() > 1 << 16);
-    for owner in ["dirty", "parked", "upload", "read", "cache", "table"] {
+    for owner in OWNERS {
         assert!(
             report["memory"]["owners"][owner]["current_bytes"].is_u64(),
             "{owner}"
@@ -50,9 +54,16 @@ fn status_reports_memory_requests_lease_and_what_is_not_yet_durable() {
     assert!(report["counters"]["open_handles"].as_u64().unwrap() >= 1);
 
     let table = printed(&site.strongroom(&["status", text(&mount.dir)]).output());
+    let memory = &report["memory"];
+    assert_eq!(
+        memory["rss_bytes"].as_i64().unwrap() - memory["explained_bytes"].as_i64().unwrap(),
+        memory["unexplained_bytes"].as_i64().unwrap()
+    );
     for label in [
         "Memory",
         "resident",
+        "unexplained",
+        "metadata blocks",
         "dirty",
         "Store",
         "frame cache",
@@ -88,11 +99,18 @@ fn every_key_of_the_report_is_documented() {
     mount.umount(&site);
     let page = fs::read_to_string("docs/operations.md").unwrap();
     for key in found {
-        let key = ["dirty", "parked", "upload", "read", "cache", "table"]
-            .iter()
-            .fold(key, |key, owner| {
-                key.replace(&format!("owners.{owner}."), "owners.NAME.")
-            });
+        let parts: Vec<&str> = key.split('.').collect();
+        let key = match parts[..] {
+            ["memory", "owners", owner, field] => {
+                assert!(OWNERS.contains(&owner), "{owner}");
+                format!("memory.owners.NAME.{field}")
+            }
+            ["memory", "shares", share, field] => {
+                assert!(page.contains(&format!("| `{share}` |")), "{share}");
+                format!("memory.shares.NAME.{field}")
+            }
+            _ => key,
+        };
         assert!(
             page.contains(&format!("`{key}`")),
             "docs/operations.md lacks {key}"

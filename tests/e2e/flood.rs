@@ -168,17 +168,19 @@ fn flood_of_both(readers: usize, writers: usize, len: usize) {
 
     let mount = site.mount();
     let dir: PathBuf = mount.dir.clone();
-    let took = at_once(
-        (0..readers + writers).collect(),
-        readers + writers,
-        |number| {
-            if number < readers {
-                read_file(&dir, number, len);
-            } else {
-                write_file(&dir, number, len);
-            }
-        },
-    );
+    let took = mount.explained_during("readers and writers", || {
+        at_once(
+            (0..readers + writers).collect(),
+            readers + writers,
+            |number| {
+                if number < readers {
+                    read_file(&dir, number, len);
+                } else {
+                    write_file(&dir, number, len);
+                }
+            },
+        )
+    });
     eprintln!(
         "{readers} readers and {writers} writers of {} MiB: {took:.1?}",
         len >> 20

@@ -342,6 +342,14 @@ impl Mount<'_> {
         current.map(|bytes| bytes.as_u64().expect("bytes")).sum()
     }
 
+    /// What is resident and no owner explains, in bytes; negative where more is reserved than resident.
+    pub fn unexplained_bytes(&self) -> i64 {
+        let status = self.status();
+        status["memory"]["unexplained_bytes"]
+            .as_i64()
+            .expect("bytes")
+    }
+
     /// A field of `/proc/PID/status`, in bytes.
     pub fn memory_bytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("status");

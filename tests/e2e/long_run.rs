@@ -77,11 +77,15 @@ fn requests_over_tls(requests: u64, growth_max: f64) {
         small.write_all(&noise[..5000]).expect("write");
         small.sync_all().expect("fsync");
         done = site.stats().total_requests() - before.total_requests();
+        if points.is_empty() && done > requests / 4 {
+            eprintln!("after {done}: {}", mount.memory_sample().text());
+        }
         if done > requests / 4 {
             points.push((done as f64, mount.memory_bytes("VmRSS") as f64));
             most_descriptors = most_descriptors.max(descriptors(&mount));
         }
     }
+    eprintln!("after {done}: {}", mount.memory_sample().text());
     drop(file);
     let after = site.stats();
     let handshakes = after.tls_handshakes - before.tls_handshakes;
@@ -171,16 +175,18 @@ fn mixed_load_for(duration: Duration, pause_max_ms: u64) {
     let mount = site.mount();
     let began = Instant::now();
     let mut samples = Vec::new();
-    thread::scope(|scope| {
-        for thread in 0..4 {
-            let dir = &mount.dir;
-            scope.spawn(move || mixed_load(dir, thread, began + duration, pause_max_ms));
-        }
-        let every = (duration / 360).max(Duration::from_millis(250));
-        while began.elapsed() < duration {
-            thread::sleep(every);
-            samples.push((began.elapsed().as_secs(), mount.memory_bytes("VmRSS") >> 20));
-        }
+    mount.explained_during("mixed load", || {
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let dir = &mount.dir;
+                scope.spawn(move || mixed_load(dir, thread, began + duration, pause_max_ms));
+            }
+            let every = (duration / 360).max(Duration::from_millis(250));
+            while began.elapsed() < duration {
+                thread::sleep(every);
+                samples.push((began.elapsed().as_secs(), mount.memory_bytes("VmRSS") >> 20));
+            }
+        });
     });
     let peak = mount.memory_bytes("VmHWM");
     eprintln!("RSS in MiB by second: {samples:?}; peak {} MiB", peak >> 20);

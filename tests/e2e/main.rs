@@ -13,6 +13,7 @@ mod large_files;
 mod leaks;
 mod letting_go;
 mod long_run;
+mod memory;
 mod moto;
 mod outage;
 mod requests;

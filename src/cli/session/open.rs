@@ -16,6 +16,7 @@ use crate::{
         errors,
         exit::{CliError, Exit},
         lease::{self, Lease, LeaseRequest},
+        memory,
         mount::Durability,
         mount_options::KernelFlag,
         state::{Seen, VolumeState},
@@ -58,6 +59,7 @@ impl VolumeSession {
         state: VolumeState,
         tell: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<VolumeSession, CliError> {
+        let runtime_bytes = memory::allocated_bytes();
         let header_revision = opened.loaded.header.revision();
         let seen = state.seen();
         refuse_older("header", header_revision, seen.header_revision, &config)?;
@@ -92,7 +94,7 @@ impl VolumeSession {
             read_only: config.read_only,
             memory_bytes: plan.meta_bytes,
         };
-        let meta = Meta::open(Arc::new(sealed), meta_config)
+        let meta = Meta::open(Arc::new(sealed.clone()), meta_config)
             .await
             .map_err(|error| errors::meta(&error, "the volume's metadata cannot be opened"))?;
         refuse_older("metadata", meta.generation(), seen.generation, &config)?;
@@ -121,10 +123,13 @@ impl VolumeSession {
         let shared = Arc::new(Shared {
             config: config.clone(),
             volume: opened.loaded.header.volume(),
-            metadata_bytes: plan.meta_bytes,
+            plan,
+            runtime_bytes,
+            sealed,
             since_unix_seconds: unix_seconds_now(),
             meta: meta.clone(),
             data: data.clone(),
+            fs: fs.clone(),
             governor,
             metrics: Arc::clone(&metrics),
             lease: lease.clone(),

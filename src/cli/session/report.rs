@@ -13,12 +13,14 @@ use crate::{
     cli::{
         control::{Progress, Source},
         lease::Lease,
+        memory::{self, Fixed},
         status::{self, DurabilityStatus, MountStatus, REPORT_FORMAT, StatusReport, VolumeStatus},
     },
-    data::Data,
-    fuse::Mounted,
+    data::{Data, MemoryPlan},
+    fs::Fs,
+    fuse::{self, Mounted},
     meta::Meta,
-    seal::keys::VolumeId,
+    seal::{keys::VolumeId, object_store::SealedObjectStore},
     telemetry::Metrics,
 };
 
@@ -26,10 +28,13 @@ use crate::{
 pub struct Shared {
     pub(super) config: SessionConfig,
     pub(super) volume: VolumeId,
-    pub(super) metadata_bytes: u64,
+    pub(super) plan: MemoryPlan,
+    pub(super) runtime_bytes: u64,
+    pub(super) sealed: SealedObjectStore,
     pub(super) since_unix_seconds: i64,
     pub(super) meta: Meta,
     pub(super) data: Data,
+    pub(super) fs: Fs,
     pub(super) governor: Governor,
     pub(super) metrics: Arc<Metrics>,
     pub(super) lease: Option<Arc<Lease>>,
@@ -48,6 +53,18 @@ impl Shared {
             "mounted"
         } else {
             "detached"
+        }
+    }
+
+    fn fixed(&self) -> Fixed {
+        Fixed {
+            runtime_bytes: self.runtime_bytes,
+            request_buffers_bytes: fuse::request_buffers_bytes(self.plan.max_write_bytes),
+            remembered: self.fs.remembered_bytes(),
+            metadata: self.meta.memory(),
+            metadata_objects: (self.sealed.cached_bytes(), self.sealed.cached_bytes_max()),
+            downloads: self.metrics.downloads_in_flight.get(),
+            connections_max: self.plan.connections_max as u64,
         }
     }
 
@@ -73,7 +90,12 @@ impl Source for Shared {
                 pid: std::process::id(),
                 since_unix_seconds: self.since_unix_seconds,
             },
-            memory: status::memory(&self.governor, config.memory_bytes, self.metadata_bytes),
+            memory: memory::measure(
+                &self.governor,
+                config.memory_bytes,
+                self.plan.meta_bytes,
+                &self.fixed(),
+            ),
             durability: DurabilityStatus {
                 dirty_bytes: self.data.dirty_bytes(),
                 lag_ms: self.meta.durability_lag_ms(),

@@ -69,6 +69,11 @@ impl SealedObjectStore {
     pub fn cached_bytes(&self) -> u64 {
         self.inner.cache.bytes()
     }
+
+    /// Bytes of plaintext chunks kept at most.
+    pub fn cached_bytes_max(&self) -> u64 {
+        self.inner.cache.bytes_max()
+    }
 }
 
 /// The volume-relative key of a location.
