@@ -17,7 +17,7 @@ use super::{
 
 const MIB: i64 = 1 << 20;
 
-/// What may be resident without an explanation, at rest and under load, in any build: stacks, relocated data, tasks under way. Seen: 2 MiB at rest, up to 12 under load.
+/// What may be resident without an explanation, at rest and under load, in any build: stacks, relocated data, tasks under way. Seen: 2 MiB at rest, up to 13 under load.
 const UNEXPLAINED_MAX: i64 = 16 * MIB;
 
 /// Each look starts a process: after so many they become rarer.
