@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     ops::Range,
     sync::{Arc, Weak},
+    time::Instant,
 };
 
 use bytes::BytesMut;
@@ -196,8 +197,12 @@ async fn deliver(
     keep: bool,
 ) -> Result<(), DataError> {
     let stored = object.layout.stored_range(*next..end);
+    let asked = Instant::now();
     let mut body = match inner.store.get(&object.key, Some(stored.clone())).await {
-        Ok(body) => body,
+        Ok(body) => {
+            inner.distance.note(asked.elapsed());
+            body
+        }
         Err(error) if error.kind == StoreErrorKind::NotFound => {
             return Err(SealError::Missing {
                 path: object.key.clone(),

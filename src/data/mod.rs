@@ -48,7 +48,7 @@ use self::{
     file::{FileState, FileTable},
     object::Objects,
     paid::{BUFFER_OVERHEAD, STATE_BYTES, paid_bytes},
-    readahead::{Around, Neighbours, Window, Windows},
+    readahead::{Around, Distance, Neighbours, Window, Windows},
 };
 use crate::{
     budget::{Governor, Owner, Reclaim, Reservation},
@@ -78,6 +78,7 @@ struct Inner {
     blocks: Arc<BlockPool>,
     windows: Arc<Windows>,
     neighbours: Neighbours,
+    distance: Distance,
     around: Arc<Around>,
     /// Files that are open or have uncommitted contents.
     files: Arc<FileTable>,
@@ -208,6 +209,7 @@ impl Data {
             blocks,
             windows,
             neighbours: Neighbours::new(),
+            distance: Distance::default(),
             around,
             files: Arc::default(),
             dirty: Mutex::default(),

@@ -450,7 +450,13 @@ impl Inner {
         // A smaller share is not worth its request: then it is up to the governor who gets a window.
         let size_max = self.config.readahead_bytes_max.min(share.max(WINDOW_MIN));
         let mut let_go = Vec::new();
-        let wanted = open.window.lock().on_read(read, size_max, &mut let_go);
+        let request_bytes = self
+            .distance
+            .request_bytes(size_max, self.config.fetch_bytes_max);
+        let wanted = open
+            .window
+            .lock()
+            .on_read(read, size_max, request_bytes, &mut let_go);
         drop(let_go);
         let Some(wanted) = wanted else { return };
         let file = &open.file;
@@ -465,7 +471,7 @@ impl Inner {
             return;
         };
         for run in together(runs) {
-            if !self.fetch_ahead(open, &run) {
+            if !self.fetch_ahead(open, &run, request_bytes) {
                 return;
             }
         }
@@ -505,11 +511,14 @@ impl Inner {
     }
 
     /// Starts fetches for a run of an object; false when there is no room.
-    fn fetch_ahead(self: &Arc<Self>, open: &OpenFile, run: &StoredRun) -> bool {
+    fn fetch_ahead(self: &Arc<Self>, open: &OpenFile, run: &StoredRun, request_bytes: u64) -> bool {
         let StoredRun { object, range, .. } = run;
         let frame_len = object.layout.frame_len();
         let frames = object.layout.frames_of(range.clone());
-        let step = (self.config.fetch_bytes_max / frame_len).max(1);
+        let request_bytes_max = self
+            .distance
+            .request_bytes(self.config.readahead_bytes_max, self.config.fetch_bytes_max);
+        let step = (request_bytes_max / frame_len).max(1);
         let mut start = frames.start;
         while start < frames.end {
             if self.is_here(object, start) {

@@ -12,7 +12,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -74,13 +74,15 @@ impl Window {
         }
     }
 
-    /// Notes a read; returns the range that should be fetched ahead now, if any. `size_max` is the handle's share. Fetches that are
+    /// Notes a read; returns the range that should be fetched ahead now, if any. `size_max` is the handle's share, `request_bytes` how
+    /// much one request brings at most. Fetches that are
     /// no longer wanted are moved to `let_go`, to be dropped when the lock on this window is not held: dropping gives memory back,
     /// and that may ask windows to give way.
     pub(super) fn on_read(
         &mut self,
         range: Range<u64>,
         size_max: u64,
+        request_bytes: u64,
         let_go: &mut Vec<Arc<Fetch>>,
     ) -> Option<Range<u64>> {
         self.last_read = Instant::now();
@@ -111,10 +113,13 @@ impl Window {
         if self.streak < 2 {
             return None;
         }
+        // One request more for each that was read: were half a window asked for at once, it would arrive at once and be read at once, and
+        // the link would lie idle until the next half's first byte.
         let ahead = self.frontier - self.next;
-        if ahead * 2 <= self.size {
-            self.size = (self.size * 2).max(WINDOW_MIN);
+        if ahead + request_bytes.min(self.size / 2) > self.size {
+            return None;
         }
+        self.size = (self.size * 2).max(WINDOW_MIN);
         let read = self.next - self.began;
         let earned = if read < CERTAIN {
             (read.saturating_sub(WINDOW_MIN) / EARLY_SHARE).max(EARLY_MAX)
@@ -122,7 +127,7 @@ impl Window {
             read
         };
         self.size = self.size.min(earned).min(size_max);
-        (ahead * 2 < self.size).then(|| self.frontier..self.next + self.size)
+        (ahead < self.size).then(|| self.frontier..self.next + self.size)
     }
 
     pub(super) fn push(&mut self, range: Range<u64>, fetch: Arc<Fetch>) {
@@ -238,6 +243,44 @@ impl Reclaim for Around {
     /// What it brought is in the cache as well: only what is still to come is given back here.
     fn reclaim(&self, _bytes: u64) -> u64 {
         self.let_go().map_or(0, |fetch| fetch.outstanding_bytes())
+    }
+}
+
+/// How long the store takes to begin an answer, without what our own load adds: the least that was seen lately.
+///
+/// Each request costs processor time, so few and large ones are best for a store that is near. One that is far gives each connection only so much,
+/// and needs many at once.
+#[derive(Default)]
+pub(super) struct Distance {
+    micros: AtomicU64,
+}
+
+impl Distance {
+    /// A store that takes longer is far away.
+    const NEAR_MICROS: u64 = 8_000;
+    /// Requests of one window that a far store is asked at once.
+    const PARALLEL: u64 = 8;
+
+    pub(super) fn note(&self, first_byte_after: Duration) {
+        let seen = first_byte_after.as_micros() as u64;
+        let known = self.micros.load(Ordering::Relaxed);
+        // Another's note may be lost, which does no harm.
+        let now = if known == 0 {
+            seen
+        } else {
+            seen.min(known + seen.saturating_sub(known) / 16)
+        };
+        self.micros.store(now, Ordering::Relaxed);
+    }
+
+    /// The largest single request ahead of a reader whose window grows up to `window_bytes`.
+    pub(super) fn request_bytes(&self, window_bytes: u64, request_bytes_max: u64) -> u64 {
+        if self.micros.load(Ordering::Relaxed) <= Self::NEAR_MICROS {
+            return request_bytes_max;
+        }
+        (window_bytes / Self::PARALLEL)
+            .max(1 << 20)
+            .min(request_bytes_max)
     }
 }
 
