@@ -515,10 +515,7 @@ impl Inner {
         let StoredRun { object, range, .. } = run;
         let frame_len = object.layout.frame_len();
         let frames = object.layout.frames_of(range.clone());
-        let request_bytes_max = self
-            .distance
-            .request_bytes(self.config.readahead_bytes_max, self.config.fetch_bytes_max);
-        let step = (request_bytes_max / frame_len).max(1);
+        let step = (request_bytes / frame_len).max(1);
         let mut start = frames.start;
         while start < frames.end {
             if self.is_here(object, start) {
