@@ -470,7 +470,11 @@ impl Inner {
         let Ok(runs) = self.stored_runs(file, wanted.start..end).await else {
             return;
         };
-        for run in together(runs) {
+        let runs = together(runs);
+        let fetched = runs.iter().map(|run| run.range.end - run.range.start).sum();
+        let length = end.saturating_sub(wanted.start);
+        open.window.lock().note_spread(length, fetched);
+        for run in runs {
             if !self.fetch_ahead(open, &run, request_bytes) {
                 return;
             }

@@ -56,6 +56,8 @@ pub(super) struct Window {
     size: u64,
     /// Fetches were started up to here.
     pub(super) frontier: u64,
+    /// How many bytes were last fetched for each byte ahead: more than one where the file lies scattered over its objects.
+    spread: u64,
     /// File ranges and their fetches, in order.
     fetches: VecDeque<(Range<u64>, Arc<Fetch>)>,
     last_read: Instant,
@@ -69,6 +71,7 @@ impl Window {
             streak: 0,
             size: 0,
             frontier: 0,
+            spread: 1,
             fetches: VecDeque::new(),
             last_read: Instant::now(),
         }
@@ -114,9 +117,15 @@ impl Window {
             return None;
         }
         // One request more for each that was read: were half a window asked for at once, it would arrive at once and be read at once, and
-        // the link would lie idle until the next half's first byte.
+        // the link would lie idle until the next half's first byte. What is scattered is better asked for in large pieces of the file: each
+        // object that it lies in is asked once a piece.
         let ahead = self.frontier - self.next;
-        if ahead + request_bytes.min(self.size / 2) > self.size {
+        let step = if self.spread > 1 {
+            self.size / 2
+        } else {
+            request_bytes.min(self.size / 2)
+        };
+        if ahead + step > self.size {
             return None;
         }
         self.size = (self.size * 2).max(WINDOW_MIN);
@@ -126,6 +135,8 @@ impl Window {
         } else {
             read
         };
+        // What is scattered takes more memory than it is long, and the frames of one piece are held until the next has come.
+        let size_max = (2 * size_max / self.spread).min(size_max);
         self.size = self.size.min(earned).min(size_max);
         (ahead < self.size).then(|| self.frontier..self.next + self.size)
     }
@@ -133,6 +144,11 @@ impl Window {
     pub(super) fn push(&mut self, range: Range<u64>, fetch: Arc<Fetch>) {
         self.frontier = self.frontier.max(range.end);
         self.fetches.push_back((range, fetch));
+    }
+
+    /// For `wanted` bytes ahead so many are about to be fetched.
+    pub(super) fn note_spread(&mut self, wanted: u64, fetched: u64) {
+        self.spread = fetched.div_ceil(wanted.max(1)).max(1);
     }
 
     pub(super) fn is_active(&self) -> bool {
