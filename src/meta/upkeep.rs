@@ -97,7 +97,10 @@ impl Upkeep {
                 if tables() < L0_MAX / 2 {
                     return Ok(Outcome::Done);
                 }
-                compact(db, self.store.clone(), &self.sizes, &self.stopped).await
+                let outcome = compact(db, self.store.clone(), &self.sizes, &self.stopped).await;
+                // Short mounts never collect either.
+                collect(self.store.clone(), settings::COLLECT_AGE_MIN).await;
+                outcome
             });
             match compacted.await {
                 Ok(Ok(_)) => {}
@@ -119,10 +122,15 @@ impl Drop for Upkeep {
 
 /// Looks after the database until the volume is closed.
 pub(super) async fn run(inner: Weak<Inner>) {
+    let opened_at = match inner.upgrade() {
+        Some(inner) => inner.durable_sequence(),
+        None => return,
+    };
     let mut seen = Seen {
         sequence: 0,
         changed: Instant::now(),
-        collected_sequence: 0,
+        // What opening wrote is no reason: a mount that nobody writes to leaves the store alone.
+        collected_sequence: opened_at,
         collect_at: Instant::now() + COLLECT_FIRST,
     };
     loop {
