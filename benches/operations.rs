@@ -22,8 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Site, Transport, shell};
-use strongroom::server::StatsSnapshot;
+use harness::{Site, Transport, puts, shell};
 use support::{MIB, Options, Random, noise, timed};
 
 const PAGE: u64 = 4096;
@@ -64,18 +63,6 @@ fn say(what: &str, figure: String, limits: &str) {
 
 fn seconds(took: Duration) -> String {
     format!("{:.2} s", took.as_secs_f64())
-}
-
-fn puts(stats: &StatsSnapshot) -> u64 {
-    [
-        "PutObject",
-        "UploadPart",
-        "CreateMultipartUpload",
-        "CompleteMultipartUpload",
-    ]
-    .iter()
-    .map(|operation| stats.count(operation))
-    .sum()
 }
 
 fn small_files(site: &Site) {

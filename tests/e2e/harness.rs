@@ -552,3 +552,16 @@ pub fn tool(dir: &Path, program: &str, args: &[&str], env: &[(&str, &str)]) -> S
 pub fn shell(dir: &Path, line: &str) -> String {
     tool(dir, "bash", &["-euo", "pipefail", "-c", line], &[])
 }
+
+/// Requests that write, by the server's count.
+pub fn puts(stats: &StatsSnapshot) -> u64 {
+    [
+        "PutObject",
+        "UploadPart",
+        "CreateMultipartUpload",
+        "CompleteMultipartUpload",
+    ]
+    .iter()
+    .map(|operation| stats.count(operation))
+    .sum()
+}

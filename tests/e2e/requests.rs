@@ -8,21 +8,9 @@ use std::{
 use strongroom::server::StatsSnapshot;
 
 use super::{
-    harness::{Site, Transport, shell},
+    harness::{Site, Transport, puts, shell},
     tree::noise,
 };
-
-fn puts(stats: &StatsSnapshot) -> u64 {
-    [
-        "PutObject",
-        "UploadPart",
-        "CreateMultipartUpload",
-        "CompleteMultipartUpload",
-    ]
-    .iter()
-    .map(|operation| stats.count(operation))
-    .sum()
-}
 
 fn gets(stats: &StatsSnapshot) -> u64 {
     ["GetObject", "HeadObject", "ListObjectsV2"]
