@@ -5,10 +5,12 @@
 //! read-modify-write; contents are committed to [`crate::meta`] only after their object is in the store, or with the bytes themselves.
 //! Never: knows names or permissions, talks to the kernel, returns a byte that was not authenticated.
 
+mod around;
 mod block;
 mod cache;
 mod commit;
 mod config;
+mod distance;
 mod error;
 mod fetch;
 mod file;
@@ -20,6 +22,7 @@ mod read;
 mod readahead;
 mod reclaim;
 mod space;
+mod windows;
 mod write_back;
 mod writer;
 
@@ -42,13 +45,16 @@ pub use error::DataError;
 pub use paid::OPEN_FILE_BYTES;
 
 use self::{
+    around::{Around, Neighbours},
     block::BlockPool,
     cache::FrameCache,
+    distance::Distance,
     fetch::FetchTable,
     file::{FileState, FileTable},
     object::Objects,
     paid::{BUFFER_OVERHEAD, STATE_BYTES, paid_bytes},
-    readahead::{Around, Distance, Neighbours, Window, Windows},
+    readahead::Window,
+    windows::Windows,
 };
 use crate::{
     budget::{Governor, Owner, Reclaim, Reservation},
@@ -241,7 +247,6 @@ impl Data {
     /// A handle on a file, which the caller pays for ([`OPEN_FILE_BYTES`]) until it is dropped. What it reads it pays for itself.
     pub fn open(&self, ino: Ino) -> OpenFile {
         let window = Arc::new(Mutex::new(Window::new()));
-        self.inner.windows.register(&window);
         OpenFile {
             windows: self.inner.windows.clone(),
             file: self.inner.file(ino),
@@ -501,7 +506,7 @@ impl WriteBuffer {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
-        self.windows.closed();
+        self.windows.closed(&self.window);
     }
 }
 

@@ -458,6 +458,7 @@ impl Inner {
             .lock()
             .on_read(read, size_max, request_bytes, &mut let_go);
         drop(let_go);
+        self.windows.used(&open.window);
         let Some(wanted) = wanted else { return };
         let file = &open.file;
         let aligned = wanted.end / WINDOW_STEP * WINDOW_STEP;
@@ -562,6 +563,7 @@ impl Inner {
                     ..run.file.start + (end * frame_len).min(range.end) - range.start
             };
             open.window.lock().push(file_range, fetch);
+            self.windows.used(&open.window);
             // Who came to wait in the meantime has not found it there.
             self.governor.serve();
             start = end;
