@@ -433,7 +433,8 @@ impl State {
                 .get(owner.index())
                 .is_some_and(VecDeque::is_empty),
         };
-        nobody_earlier && self.fits(shares, owner, bytes)
+        // Nothing is there for everybody, whoever waits.
+        bytes == 0 || (nobody_earlier && self.fits(shares, owner, bytes))
     }
 
     fn fits(&self, shares: &Shares, owner: Owner, bytes: u64) -> bool {

@@ -14,6 +14,11 @@ use crate::budget::{Reclaim, Reservation};
 /// Frames in a full block; blocks begin at multiples of it, as the kernel's large reads do.
 pub(super) const BLOCK_FRAMES: u64 = 16;
 
+/// Do `frames`, at least one, lie in one block of their object?
+pub(super) fn is_one_block(frames: &Range<u64>) -> bool {
+    frames.start / BLOCK_FRAMES == frames.end.saturating_sub(1) / BLOCK_FRAMES
+}
+
 /// Free buffers at most: as many as the widest readahead window has blocks.
 const FREE_MAX: usize = 32;
 

@@ -13,6 +13,9 @@ pub const MEMORY_MIN_BYTES: u64 = 128 * MIB;
 /// Measured as the RSS of an idle mount plus its growth under load that no reservation explains (docs/benchmarks.md).
 const FIXED_BYTES: u64 = 48 * MIB;
 
+/// Enough for a request's own cost to be small beside what it brings.
+const TURN_BYTES_MAX: u64 = MIB;
+
 /// Sizes of the data path.
 #[derive(Clone, Copy, Debug)]
 pub struct DataConfig {
@@ -28,6 +31,13 @@ pub struct DataConfig {
     pub write_back_after: Duration,
     /// How long a dead object stays for read-only mounts that may still read it.
     pub garbage_grace: Duration,
+}
+
+impl DataConfig {
+    /// What a reader in order may hold while others wait, as long as it reads on.
+    pub(super) fn turn_bytes(&self) -> u64 {
+        self.fetch_bytes_max.min(TURN_BYTES_MAX)
+    }
 }
 
 /// How `--memory` is divided.

@@ -42,3 +42,48 @@ impl Distance {
             .min(request_bytes_max)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_near_store_is_asked_for_few_large_ranges_and_a_far_one_for_many() {
+        let distance = Distance::default();
+        assert_eq!(distance.request_bytes(16 * MIB, 8 * MIB), 8 * MIB);
+        distance.note(Duration::from_millis(25));
+        assert_eq!(distance.request_bytes(16 * MIB, 8 * MIB), 2 * MIB);
+        assert_eq!(
+            distance.request_bytes(2 * MIB, 8 * MIB),
+            MIB,
+            "not too small"
+        );
+        assert_eq!(
+            distance.request_bytes(512 * MIB, 8 * MIB),
+            8 * MIB,
+            "nor too large"
+        );
+    }
+
+    #[test]
+    fn our_own_load_does_not_make_a_near_store_far() {
+        let distance = Distance::default();
+        distance.note(Duration::from_millis(1));
+        for wait_ms in [40, 1, 60, 2, 80, 1] {
+            distance.note(Duration::from_millis(wait_ms));
+        }
+        assert_eq!(distance.request_bytes(16 * MIB, 8 * MIB), 8 * MIB);
+    }
+
+    #[test]
+    fn a_store_that_stays_far_is_found_to_be() {
+        let distance = Distance::default();
+        distance.note(Duration::from_millis(1));
+        for _ in 0..20 {
+            distance.note(Duration::from_millis(25));
+        }
+        assert_eq!(distance.request_bytes(16 * MIB, 8 * MIB), 2 * MIB);
+    }
+}

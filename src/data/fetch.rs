@@ -17,7 +17,7 @@ use tracing::error;
 
 use super::{
     DataError, Inner,
-    block::{BLOCK_FRAMES, FrameBytes},
+    block::{BLOCK_FRAMES, FrameBytes, is_one_block},
     cache::FrameId,
     object::ObjectHandle,
     paid::paid_bytes,
@@ -33,6 +33,7 @@ pub(super) struct Fetch {
     inner: Arc<Inner>,
     object: Arc<ObjectHandle>,
     frames: Range<u64>,
+    keep: bool,
     delivered: Mutex<Vec<FrameBytes>>,
     state: watch::Sender<State>,
     task: Mutex<Option<AbortHandle>>,
@@ -77,6 +78,7 @@ impl Fetch {
             inner: inner.clone(),
             object,
             frames: frames.clone(),
+            keep,
             delivered: Mutex::new(Vec::with_capacity((frames.end - frames.start) as usize)),
             state: watch::channel(State::default()).0,
             task: Mutex::new(None),
@@ -98,6 +100,11 @@ impl Fetch {
         *fetch.task.lock() = Some(task.abort_handle());
         inner.fetched.notify_one();
         fetch
+    }
+
+    /// Do these frames, all of this fetch, come in one piece of memory?
+    pub(super) fn brings_in_one_piece(&self, frames: &Range<u64>) -> bool {
+        frames.end - frames.start == 1 || (!self.keep && is_one_block(frames))
     }
 
     /// Bytes of the frames that have not come yet.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Inner;
+use super::{Inner, windows::TURN_MAX};
 
 /// How often it is looked at; also how long a block's buffer stays unused.
 const ROUND_EVERY: Duration = Duration::from_secs(5);
@@ -31,6 +31,21 @@ impl Inner {
                     break;
                 }
             }
+        }
+    }
+
+    /// Serves those who wait for the turns of readers to end.
+    pub(super) async fn turns_loop(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.windows.turns_awaited.notified() => {}
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(TURN_MAX / 2) => {}
+            }
+            self.governor.serve();
         }
     }
 }

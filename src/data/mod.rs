@@ -5,6 +5,7 @@
 //! read-modify-write; contents are committed to [`crate::meta`] only after their object is in the store, or with the bytes themselves.
 //! Never: knows names or permissions, talks to the kernel, returns a byte that was not authenticated.
 
+mod ahead;
 mod around;
 mod block;
 mod cache;
@@ -12,12 +13,14 @@ mod commit;
 mod config;
 mod distance;
 mod error;
+mod extents;
 mod fetch;
 mod file;
 mod idle;
 mod object;
 mod overlay;
 mod paid;
+mod plan;
 mod read;
 mod readahead;
 mod reclaim;
@@ -108,6 +111,8 @@ pub struct OpenFile {
     windows: Arc<Windows>,
     file: Arc<FileState>,
     window: Arc<Mutex<Window>>,
+    /// Told whenever the window got something.
+    fetched: Notify,
 }
 
 /// Contents on their way to a reader; what pays for them is released when the last view of `bytes` is dropped.
@@ -189,7 +194,7 @@ impl Data {
         meta: Meta,
     ) -> Data {
         let cache = Arc::new(FrameCache::new());
-        let windows = Arc::new(Windows::default());
+        let windows = Arc::new(Windows::new(config.turn_bytes()));
         // In the order in which they give way: free buffers, then cached frames. A fetch that
         // was read around holds frames that the cache has too, so it goes first.
         let blocks = Arc::new(BlockPool::default());
@@ -231,6 +236,7 @@ impl Data {
         });
         inner.tasks.spawn(inner.clone().write_back_loop());
         inner.tasks.spawn(inner.clone().idle_loop());
+        inner.tasks.spawn(inner.clone().turns_loop());
         Data { inner }
     }
 
@@ -251,6 +257,7 @@ impl Data {
             windows: self.inner.windows.clone(),
             file: self.inner.file(ino),
             window,
+            fetched: Notify::new(),
         }
     }
 

@@ -30,16 +30,16 @@ const CERTAIN: u64 = 8 << 20;
 const REORDER_BYTES: u64 = 2 << 20;
 
 /// Something fetched ahead.
-struct Ahead {
+struct Ahead<F> {
     /// The part of the file that it is for.
     file: Range<u64>,
     /// How much of that was not read yet.
     unread: u64,
-    fetch: Arc<Fetch>,
+    fetch: F,
 }
 
-/// A handle's window.
-pub(super) struct Window {
+/// A handle's window; `F` is something that brings bytes for as long as it is held.
+pub(super) struct Window<F = Arc<Fetch>> {
     /// Where the next read is expected.
     next: u64,
     /// Where the reads in order began.
@@ -50,15 +50,15 @@ pub(super) struct Window {
     size: u64,
     /// Fetches were started up to here.
     pub(super) frontier: u64,
-    /// How many bytes were last fetched for each byte ahead: more than one where the file lies scattered over its objects.
-    spread: u64,
+    /// How many bytes were last fetched for each byte ahead: at least two where the file lies scattered over its objects, else one.
+    pub(super) spread: u64,
     /// In the order of the file.
-    fetches: VecDeque<Ahead>,
+    fetches: VecDeque<Ahead<F>>,
     last_read: Instant,
 }
 
-impl Window {
-    pub(super) fn new() -> Window {
+impl<F: Clone> Window<F> {
+    pub(super) fn new() -> Window<F> {
         Window {
             next: 0,
             began: 0,
@@ -72,20 +72,17 @@ impl Window {
     }
 
     /// Notes a read; returns the range that should be fetched ahead now, if any. `size_max` is the handle's share, `request_bytes` how
-    /// much one request brings at most. Fetches that are
-    /// no longer wanted are moved to `let_go`, to be dropped when the lock on this window is not held: dropping gives memory back,
-    /// and that may ask windows to give way.
+    /// much one request brings at most. Fetches that are no longer wanted are moved to `let_go`, to be dropped when the lock on this window is not
+    /// held: dropping gives memory back, and that may ask windows to give way.
     pub(super) fn on_read(
         &mut self,
         range: Range<u64>,
         size_max: u64,
         request_bytes: u64,
-        let_go: &mut Vec<Arc<Fetch>>,
+        let_go: &mut Vec<F>,
     ) -> Option<Range<u64>> {
         self.last_read = Instant::now();
-        let goes_on =
-            range.start <= self.next + REORDER_BYTES && range.start + REORDER_BYTES >= self.next;
-        if !goes_on {
+        if !self.goes_on(&range) {
             self.streak = 0;
             self.size = 0;
             self.next = range.end;
@@ -119,20 +116,40 @@ impl Window {
             return None;
         }
         self.size = (self.size * 2).max(WINDOW_MIN);
-        let read = self.next - self.began;
-        let earned = if read < CERTAIN {
-            (read.saturating_sub(WINDOW_MIN) / EARLY_SHARE).max(EARLY_MAX)
-        } else {
-            read
-        };
         // What is scattered takes more memory than it is long, and the frames of one piece are held until the next has come.
         let size_max = (2 * size_max / self.spread).min(size_max);
-        self.size = self.size.min(earned).min(size_max);
+        self.size = self.size.min(self.earned(self.next)).min(size_max);
         (ahead < self.size).then(|| self.frontier..self.next + self.size)
     }
 
+    fn goes_on(&self, read: &Range<u64>) -> bool {
+        read.start <= self.next + REORDER_BYTES && read.start + REORDER_BYTES >= self.next
+    }
+
+    /// As much as may be ahead of a reader in order that is at `next`.
+    fn earned(&self, next: u64) -> u64 {
+        let read = next.saturating_sub(self.began);
+        if read < CERTAIN {
+            (read.saturating_sub(WINDOW_MIN) / EARLY_SHARE).max(EARLY_MAX)
+        } else {
+            read
+        }
+    }
+
+    /// How much should come with what `read` misses, up to `max`, given that it has to wait for it: what the window would have held by now.
+    pub(super) fn onward(&self, read: &Range<u64>, max: u64) -> u64 {
+        let in_order = self.streak > 0 && self.goes_on(read) && read.end > self.next;
+        if !in_order || self.spread > 1 || self.frontier > read.end {
+            return 0;
+        }
+        (self.size * 2)
+            .max(WINDOW_MIN)
+            .min(self.earned(read.end))
+            .min(max)
+    }
+
     /// What was read, or passed by, is of no more use.
-    fn let_go_of_read(&mut self, read: Range<u64>, let_go: &mut Vec<Arc<Fetch>>) {
+    fn let_go_of_read(&mut self, read: Range<u64>, let_go: &mut Vec<F>) {
         let passed = self.next.saturating_sub(REORDER_BYTES);
         self.fetches.retain_mut(|ahead| {
             let from = ahead.file.start.max(read.start);
@@ -146,7 +163,7 @@ impl Window {
         });
     }
 
-    pub(super) fn push(&mut self, range: Range<u64>, fetch: Arc<Fetch>) {
+    pub(super) fn push(&mut self, range: Range<u64>, fetch: F) {
         self.frontier = self.frontier.max(range.end);
         self.fetches.push_back(Ahead {
             unread: range.end - range.start,
@@ -155,13 +172,8 @@ impl Window {
         });
     }
 
-    /// For `wanted` bytes ahead so many are about to be fetched.
-    pub(super) fn note_spread(&mut self, wanted: u64, fetched: u64) {
-        self.spread = fetched.div_ceil(wanted.max(1)).max(1);
-    }
-
-    pub(super) fn idle_for(&self) -> Duration {
-        self.last_read.elapsed()
+    pub(super) fn idle_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_read)
     }
 
     /// Does it hold anything?
@@ -169,11 +181,171 @@ impl Window {
         !self.fetches.is_empty()
     }
 
-    /// Lets the fetch go that is furthest ahead.
-    pub(super) fn shrink(&mut self) -> Option<(u64, Arc<Fetch>)> {
-        let Ahead { file, fetch, .. } = self.fetches.pop_back()?;
-        self.frontier = file.start.max(self.next);
+    /// A read was answered.
+    pub(super) fn answered(&mut self) {
+        self.last_read = Instant::now();
+    }
+
+    /// Lets the fetch go that is furthest ahead, if it still holds `keep_bytes` then.
+    pub(super) fn shrink(&mut self, keep_bytes: u64) -> Option<(u64, F)> {
+        let held: u64 = self.fetches.iter().map(Ahead::len).sum();
+        let last = self
+            .fetches
+            .pop_back_if(|last| held - last.len() >= keep_bytes)?;
+        self.frontier = last.file.start.max(self.next);
         self.size /= 2;
-        Some((file.end - file.start, fetch))
+        Some((last.len(), last.fetch))
+    }
+}
+
+impl<F> Ahead<F> {
+    fn len(&self) -> u64 {
+        self.file.end - self.file.start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+
+    /// A reader that asks for 256 KiB at a time, and a store that brings all that is asked for at once.
+    struct Reader {
+        window: Window<u64>,
+        at: u64,
+        requests: Vec<u64>,
+    }
+
+    impl Reader {
+        fn new() -> Reader {
+            Reader {
+                window: Window::new(),
+                at: 0,
+                requests: Vec::new(),
+            }
+        }
+
+        fn read(&mut self, size_max: u64, request_bytes: u64) {
+            let mut let_go = Vec::new();
+            let range = self.at..self.at + 256 * KIB;
+            self.at = range.end;
+            let wanted = self
+                .window
+                .on_read(range, size_max, request_bytes, &mut let_go);
+            if let Some(wanted) = wanted {
+                self.requests.push(wanted.end - wanted.start);
+                self.window.push(wanted.clone(), wanted.start);
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_opens_at_the_second_read_in_order_and_never_reaches_beyond_its_share() {
+        let mut reader = Reader::new();
+        reader.read(8 * MIB, 4 * MIB);
+        assert!(reader.requests.is_empty(), "one read says nothing");
+        for _ in 0..400 {
+            reader.read(8 * MIB, 4 * MIB);
+            let ahead = reader.window.frontier - reader.at;
+            assert!(ahead <= 8 * MIB, "{ahead} ahead at {}", reader.at);
+            if reader.at <= CERTAIN {
+                assert!(ahead <= EARLY_MAX.max(reader.at / EARLY_SHARE));
+            }
+        }
+        assert!(
+            reader
+                .requests
+                .iter()
+                .rev()
+                .take(10)
+                .all(|len| *len >= 2 * MIB)
+        );
+    }
+
+    #[test]
+    fn a_window_that_is_no_larger_than_a_request_is_asked_for_as_a_whole() {
+        let mut reader = Reader::new();
+        for _ in 0..40 {
+            reader.read(512 * KIB, 4 * MIB);
+        }
+        assert!(
+            reader.requests.iter().skip(3).all(|len| *len == 512 * KIB),
+            "{:?}",
+            reader.requests
+        );
+    }
+
+    #[test]
+    fn what_was_read_is_let_go_of_at_once_in_whatever_order_it_was_read() {
+        let mut window: Window<u64> = Window::new();
+        let mut let_go = Vec::new();
+        window.push(0..MIB, 1);
+        window.push(MIB..2 * MIB, 2);
+        for start in [256, 0, 768] {
+            window.on_read(start * KIB..(start + 256) * KIB, MIB, MIB, &mut let_go);
+            assert!(let_go.is_empty(), "a quarter is not read yet");
+        }
+        window.on_read(512 * KIB..768 * KIB, MIB, MIB, &mut let_go);
+        assert_eq!(let_go, [1]);
+        window.on_read(64 * MIB..65 * MIB, MIB, MIB, &mut let_go);
+        assert_eq!(let_go, [1, 2], "nothing is kept where the reader is not");
+    }
+
+    #[test]
+    fn what_is_passed_by_without_being_read_is_let_go_of_too() {
+        let mut window: Window<u64> = Window::new();
+        let mut let_go = Vec::new();
+        window.push(0..MIB, 1);
+        for start in 1..4 {
+            window.on_read(start * MIB..(start + 1) * MIB, MIB, MIB, &mut let_go);
+        }
+        assert_eq!(let_go, [1]);
+    }
+
+    #[test]
+    fn whoever_waits_in_line_asks_for_more_than_its_read_only_if_it_reads_in_order() {
+        let mut reader = Reader::new();
+        let next = |reader: &Reader| reader.at..reader.at + 256 * KIB;
+        assert_eq!(reader.window.onward(&next(&reader), MIB), 0, "the first");
+        reader.read(0, MIB);
+        assert_eq!(reader.window.onward(&next(&reader), MIB), WINDOW_MIN);
+        let elsewhere = 50 * MIB..50 * MIB + 4 * KIB;
+        assert_eq!(reader.window.onward(&elsewhere, MIB), 0);
+        let ahead = reader.at..reader.at + MIB;
+        reader.window.push(ahead, 1);
+        assert_eq!(reader.window.onward(&next(&reader), MIB), 0, "it has some");
+    }
+
+    #[test]
+    fn a_file_that_lies_scattered_is_asked_for_in_large_pieces_that_take_no_more_memory() {
+        let mut reader = Reader::new();
+        for _ in 0..200 {
+            reader.read(8 * MIB, MIB);
+        }
+        reader.window.spread = 4;
+        let before = reader.requests.len();
+        for _ in 0..100 {
+            reader.read(8 * MIB, MIB);
+        }
+        let after = reader.requests.get(before + 2..).expect("requests");
+        // Four bytes are fetched for each, of twice the share: the old piece and the new one.
+        assert!(
+            after.iter().all(|len| (2 * MIB..=4 * MIB).contains(len)),
+            "{after:?}"
+        );
+    }
+
+    #[test]
+    fn a_window_gives_way_from_its_far_end_and_keeps_its_turn() {
+        let mut window: Window<u64> = Window::new();
+        window.push(0..MIB, 1);
+        window.push(MIB..2 * MIB, 2);
+        assert_eq!(window.shrink(MIB), Some((MIB, 2)));
+        assert_eq!(window.shrink(MIB), None, "a turn is kept");
+        assert_eq!(window.frontier, MIB);
+        assert_eq!(window.shrink(0), Some((MIB, 1)));
+        assert!(!window.is_active());
     }
 }

@@ -213,14 +213,14 @@ mod long {
     #[test]
     #[ignore = "six gigabytes"]
     fn ninety_readers_of_large_files_fit_into_128_mib() {
-        // Meant to be 1.3; docs/benchmarks.md says what is in the way.
-        flood_of_readers(90, 64 << 20, 2.5);
+        flood_of_readers(90, 64 << 20, 1.3);
     }
 
     #[test]
     #[ignore = "a gigabyte in a thousand threads"]
     fn a_thousand_readers_fit_into_128_mib() {
-        flood_of_readers(1000, 1 << 20, 2.5);
+        // Seen: 1.2 to 1.4, a part of which are the thousand threads themselves.
+        flood_of_readers(1000, 1 << 20, 1.5);
     }
 
     #[test]
