@@ -37,6 +37,8 @@ use crate::{
 const URL: &str = "s3://demo/vault";
 
 /// The store is in this process: what waits longer waits in vain.
+const UPLOAD_DELAY: Duration = Duration::from_secs(1);
+
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Connections while the volume is made.
@@ -158,6 +160,7 @@ async fn volume(
         mount_point: place.mount_point.clone(),
         memory_bytes: args.memory,
         durability: Durability::Fsync,
+        upload_delay: UPLOAD_DELAY,
         read_only: false,
         allow_other: false,
         takeover: false,

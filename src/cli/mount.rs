@@ -73,6 +73,10 @@ pub struct MountArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value = "fsync")]
     pub durability: Durability,
 
+    /// How long written data waits, unless somebody syncs it: longer saves uploads of what is overwritten soon, and loses more in a crash
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    pub upload_delay: Duration,
+
     /// Mount for reading only; needs no lease, follows the writer
     #[arg(long)]
     pub read_only: bool,
@@ -138,6 +142,7 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
         mount_point,
         memory_bytes: args.memory,
         durability: args.durability,
+        upload_delay: args.upload_delay,
         read_only: args.read_only,
         allow_other: args.allow_other,
         takeover: args.takeover,

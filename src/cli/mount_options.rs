@@ -105,12 +105,13 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 14] = [
+const SETTINGS: [&str; 15] = [
     "passphrase-file",
     "key-file",
     "recovery-key-file",
     "memory",
     "durability",
+    "upload-delay",
     "timeout",
     "state-dir",
     "log-file",
@@ -143,6 +144,7 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), CliError
             args.durability = Durability::from_str(value, false)
                 .map_err(|_| invalid("fsync or close".to_owned()))?
         }
+        "upload-delay" => args.upload_delay = parse_duration(value).map_err(invalid)?,
         "timeout" => args.timeout = parse_duration(value).map_err(invalid)?,
         "state-dir" => args.state_dir = path(),
         "log-file" => args.log.log_file = path(),
@@ -219,7 +221,7 @@ mod tests {
             let value = match name {
                 "memory" => "1GiB",
                 "durability" => "close",
-                "timeout" => "3s",
+                "timeout" | "upload-delay" => "3s",
                 _ => "value",
             };
             assert!(parse(&format!("{name}={value}")).is_ok(), "{name}");

@@ -10,6 +10,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 
@@ -34,6 +35,12 @@ const INLINE_DIRTY_MAX: u64 = 4096;
 /// And only in files of at most this size. Extents never lie beyond a file's size, so no file, however long it is written and synced a page at a time, has
 /// more than this in the metadata: nothing needs to be counted, and nothing moved out later.
 const INLINE_SIZE_MAX: u64 = 64 << 10;
+
+/// A file whose writes go on from each other for less than this on average is written *at random*.
+const RANDOM_RUN_MAX: u64 = 256 << 10;
+
+/// Writes that come this far out of order still count as going on: several are in flight.
+const REORDER_BYTES: u64 = 2 << 20;
 
 /// Files that somebody holds: an open handle, the table of the dirty, a task under way. Whoever lets go last takes the file out.
 #[derive(Default)]
@@ -131,6 +138,31 @@ pub(super) struct Content {
     pub(super) extents_version: u64,
     /// What pays for this while there are uncommitted contents.
     paid: Option<Reservation>,
+    writes: WritePattern,
+}
+
+/// Where writes come, relative to those before.
+struct WritePattern {
+    next: u64,
+    /// Bytes written in order since the last jump.
+    run_bytes: u64,
+    /// The same, on average of the runs lately.
+    usual_run_bytes: u64,
+}
+
+impl WritePattern {
+    fn note(&mut self, offset: u64, len: u64) {
+        if offset.abs_diff(self.next) > REORDER_BYTES {
+            self.usual_run_bytes = (self.usual_run_bytes * 3 + self.run_bytes) / 4;
+            self.run_bytes = 0;
+        }
+        self.next = offset + len;
+        self.run_bytes += len;
+    }
+
+    fn is_random(&self) -> bool {
+        self.usual_run_bytes.max(self.run_bytes) < RANDOM_RUN_MAX
+    }
 }
 
 /// Committed extents that overlap `range`.
@@ -180,6 +212,11 @@ impl FileState {
                 extents_paid: None,
                 extents_version: 0,
                 paid: None,
+                writes: WritePattern {
+                    next: 0,
+                    run_bytes: 0,
+                    usual_run_bytes: 4 * RANDOM_RUN_MAX,
+                },
             }),
             commit: Arc::default(),
             take: tokio::sync::Mutex::new(None),
@@ -216,6 +253,24 @@ impl Content {
         self.mtime = Some(now);
         self.ctime = Some(now);
         self.dirty_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Puts freshly written bytes over whatever is there.
+    pub(super) fn write(&mut self, offset: u64, bytes: Bytes) {
+        let len = bytes.len() as u64;
+        self.writes.note(offset, len);
+        self.size = self.size.max(offset + len);
+        self.overlay.write(offset, bytes);
+    }
+
+    /// Do its writes jump about, so that what is taken late is taken sorted, and what is overwritten meanwhile not at all?
+    pub(super) fn is_written_at_random(&self) -> bool {
+        self.writes.is_random()
+    }
+
+    /// All that is dirty now was written after `since`.
+    pub(super) fn younger_than(&mut self, since: Instant) {
+        self.dirty_since = self.dirty_since.map(|_| since);
     }
 
     /// Takes `state` if nothing pays for this yet.

@@ -334,30 +334,32 @@ impl Data {
         now: Timestamp,
     ) -> Result<(), DataError> {
         let len = buffer.bytes.len() as u64;
-        let end = offset
+        offset
             .checked_add(len)
             .filter(|end| *end <= OFFSET_MAX)
             .ok_or(DataError::TooLarge)?;
         self.inner.check()?;
         let file = self.inner.loaded(ino).await?;
         let mut state = Some(buffer.state);
-        let dirty_bytes = {
+        let (dirty_bytes, at_random) = {
             let mut content = file.content.lock();
             if content.discarded {
                 return Err(DataError::NotFound);
             }
             if len > 0 {
-                content.overlay.write(offset, buffer.bytes);
-                content.size = content.size.max(end);
+                content.write(offset, buffer.bytes);
             }
             content.touch(now);
             content.pay_for_state(&mut state);
-            content.overlay.dirty_bytes()
+            let dirty_bytes = content.overlay.dirty_bytes();
+            (dirty_bytes, content.is_written_at_random())
         };
         drop(state);
         self.inner.mark_dirty(&file);
-        if dirty_bytes >= self.inner.config.part_bytes {
+        if !at_random && dirty_bytes >= self.inner.config.part_bytes {
             self.inner.spawn_pump(&file);
+        } else if at_random && dirty_bytes >= self.inner.random_bytes_max() {
+            self.inner.spawn_finish_stream(&file);
         }
         Ok(())
     }

@@ -164,14 +164,14 @@ impl Overlay {
         );
     }
 
-    /// Dirty pieces from the start of the file on, until they add up to `limit_bytes` or more.
-    pub(super) fn dirty_pieces(&self, limit_bytes: u64) -> Vec<(u64, Bytes)> {
+    /// Dirty pieces that begin at `from` or later, in order, until they add up to `limit_bytes` or more.
+    pub(super) fn dirty_pieces(&self, from: u64, limit_bytes: u64) -> Vec<(u64, Bytes)> {
         let mut pieces = Vec::new();
         let mut sum = 0;
         if self.dirty_bytes == 0 {
             return pieces;
         }
-        for (offset, segment) in &self.segments {
+        for (offset, segment) in self.segments.range(from..) {
             if sum >= limit_bytes || sum == self.dirty_bytes {
                 break;
             }
@@ -421,7 +421,7 @@ mod tests {
                     }
                     Step::SealAll | Step::WriteWhileSealing(..) => {
                         let number = objects.len() as u64;
-                        let taken = overlay.dirty_pieces(u64::MAX);
+                        let taken = overlay.dirty_pieces(0, u64::MAX);
                         let before = model;
                         if let Step::WriteWhileSealing(a, n) = step {
                             write(&mut overlay, &mut model, a, n);
@@ -507,7 +507,7 @@ mod tests {
             overlay.write(index * 10, Bytes::from(vec![1; 10]));
         }
         let mut at = 0;
-        for (offset, bytes) in overlay.dirty_pieces(u64::MAX) {
+        for (offset, bytes) in overlay.dirty_pieces(0, u64::MAX) {
             overlay.mark_sealed(offset, &bytes, object(0), at);
             at += bytes.len() as u64;
         }

@@ -1,6 +1,8 @@
 //! Write-back: when dirty data goes out, and in what.
 //!
 //! - A file with a part's worth of dirty data has a *stream*: a multipart upload of its own, one part after the other.
+//! - One that is written at random does not: its dirty data waits until it is due, and goes out in one *sweep* over the file, in order. Much of it has
+//!   been overwritten by then, and what lies together in the file lies together in the object.
 //! - Everything smaller goes out in *packs*: one object, one PUT, many files.
 //! - But a few KiB of a small file that somebody waits for go *inline*, into the metadata that has to be written anyway: one round trip instead of
 //!   two. What nobody waits for does not: a pack is cheaper.
@@ -35,6 +37,9 @@ pub(super) const PACKS_IN_FLIGHT_MAX: usize = 4;
 
 /// Files in one pack at most: bounds the batch that commits it.
 const PACK_FILES_MAX: usize = 2000;
+
+/// An object of a file that is written at random ends after so many parts.
+const SWEEP_OBJECT_PARTS: u64 = 4;
 
 /// Which packs are made of small files.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,6 +94,7 @@ impl Inner {
                 .map_or(Duration::ZERO, |since| now - since);
             let is_wanted = content.wanted > content.committed;
             let fits_inline = content.fits_inline();
+            let at_random = content.is_written_at_random() && dirty_bytes >= self.config.part_bytes;
             drop(content);
             if is_wanted && fits_inline {
                 self.spawn_inline(&file);
@@ -101,7 +107,11 @@ impl Inner {
             if file.pumping.load(Ordering::Acquire) && !draining {
                 continue;
             }
-            some_is_due |= age >= self.config.write_back_after;
+            let is_due = age >= self.config.write_back_after;
+            if at_random && !is_due && !draining && !writers_wait {
+                continue;
+            }
+            some_is_due |= is_due;
             if age >= COMPANION_AGE || draining || writers_wait {
                 ripe_bytes += dirty_bytes;
                 others.push((dirty_bytes, file));
@@ -197,8 +207,17 @@ impl Inner {
         });
     }
 
+    /// May its stream take another part?
     fn has_full_part(&self, file: &FileState) -> bool {
-        file.content.lock().overlay.dirty_bytes() >= self.config.part_bytes + PART_SLACK
+        let content = file.content.lock();
+        let dirty_bytes = content.overlay.dirty_bytes();
+        !content.is_written_at_random() && dirty_bytes >= self.config.part_bytes + PART_SLACK
+    }
+
+    /// How much of a file that is written at random waits: most of what there is room for. The rest is for what is written during the sweep.
+    pub(super) fn random_bytes_max(&self) -> u64 {
+        let room = self.governor.owner_max_bytes(Owner::Dirty) / 4 * 3;
+        room.max(self.config.part_bytes)
     }
 
     async fn pump(self: &Arc<Self>, file: &Arc<FileState>) -> Result<(), DataError> {
@@ -214,7 +233,7 @@ impl Inner {
             }
             let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file.ino)));
             writer.provide(reservation);
-            self.seal_dirty(file, writer);
+            self.seal_dirty(file, writer, 0);
             let sent = writer.send_full_part(self.config.part_bytes).await;
             // Less than a part if the file was truncated just now.
             let goes_on = matches!(sent, Ok(true)) && !writer.is_full();
@@ -226,14 +245,15 @@ impl Inner {
         Ok(())
     }
 
-    /// Moves dirty pieces of `file` into `writer`, as far as it has room.
-    fn seal_dirty(&self, file: &FileState, writer: &mut ObjectWriter) {
+    /// Moves dirty pieces of `file` from `from` on into `writer`, as far as it has room; returns where the last of them ends.
+    fn seal_dirty(&self, file: &FileState, writer: &mut ObjectWriter, from: u64) -> Option<u64> {
         let pieces = file
             .content
             .lock()
             .overlay
-            .dirty_pieces(writer.room_bytes());
+            .dirty_pieces(from, writer.room_bytes());
         let placed = writer.seal(&pieces);
+        let end = placed.last().map(|run| run.offset + run.bytes.len() as u64);
         let mut content = file.content.lock();
         for run in placed {
             content
@@ -241,9 +261,10 @@ impl Inner {
                 .mark_sealed(run.offset, &run.bytes, writer.id, run.at);
         }
         content.begin_take(Some(writer.id));
+        end
     }
 
-    /// Takes everything that is dirty in `file` into its stream and ends the stream's object.
+    /// Takes everything that is dirty in `file` into its stream, in one sweep over the file, and ends the stream's object.
     pub(super) fn spawn_finish_stream(self: &Arc<Self>, file: &Arc<FileState>) {
         if file.queued.swap(true, Ordering::AcqRel) {
             return;
@@ -261,6 +282,7 @@ impl Inner {
 
     async fn finish_stream(self: &Arc<Self>, file: &Arc<FileState>) -> Result<(), DataError> {
         let mut whole_part = false;
+        let (began, mut swept_to) = (Instant::now(), 0);
         loop {
             let dirty_bytes = file.content.lock().overlay.dirty_bytes();
             let part_bytes = self.config.part_bytes;
@@ -287,12 +309,18 @@ impl Inner {
                     continue;
                 }
                 writer.provide(reservation);
-                self.seal_dirty(file, writer);
+                if let Some(end) = self.seal_dirty(file, writer, swept_to) {
+                    swept_to = end;
+                }
             }
             let sent = writer.send_full_part(part_bytes).await;
-            let all_taken = file.content.lock().overlay.dirty_bytes() == 0;
+            let all_taken = {
+                let mut content = file.content.lock();
+                content.younger_than(began);
+                content.overlay.dirty_bytes() == 0
+            };
             let goes_on = matches!(sent, Ok(true)) && !all_taken;
-            if goes_on && !writer.is_full() {
+            if goes_on && !writer.is_full() && !self.is_enough(file, writer) {
                 continue;
             }
             if let Some(writer) = stream.take() {
@@ -303,6 +331,12 @@ impl Inner {
                 return Ok(sent.map(drop)?);
             }
         }
+    }
+
+    /// Should the object end here? Until it does, what is in it cannot be read, which happens with files that are written at random.
+    fn is_enough(&self, file: &FileState, writer: &ObjectWriter) -> bool {
+        let bound = SWEEP_OBJECT_PARTS * self.config.part_bytes;
+        writer.plaintext_len() >= bound && file.content.lock().is_written_at_random()
     }
 
     async fn commit_attributes(self: &Arc<Self>, file: &Arc<FileState>) {
@@ -355,7 +389,9 @@ impl Inner {
             let stream = file.take.lock().await;
             if stream.is_none() {
                 match &mut writer {
-                    Some(writer) => self.seal_dirty(file, writer),
+                    Some(writer) => {
+                        self.seal_dirty(file, writer, 0);
+                    }
                     None => file.content.lock().begin_take(None),
                 }
                 taken.push(file.clone());

@@ -22,3 +22,4 @@ mod space;
 mod tampering;
 mod tree;
 mod unmount;
+mod write_back;

@@ -51,6 +51,8 @@ pub struct SessionConfig {
     pub memory_bytes: u64,
     /// When `close` returns.
     pub durability: Durability,
+    /// How long written data waits before it goes out by itself.
+    pub upload_delay: Duration,
     /// No lease, no writes.
     pub read_only: bool,
     /// Other users may see it.

@@ -122,7 +122,8 @@ async fn open(
     if !reporter.is_background() {
         start_log(log, log.log_file.as_deref())?;
     }
-    let plan = MemoryPlan::for_memory(config.memory_bytes);
+    let mut plan = MemoryPlan::for_memory(config.memory_bytes);
+    plan.data.write_back_after = config.upload_delay;
     let store = client(
         &config.url,
         &config.store,

@@ -1,0 +1,153 @@
+//! When data that nobody syncs goes out, and in what.
+
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::harness::{Site, Transport};
+
+const PAGE: usize = 4096;
+const PAGES: usize = 16_384;
+
+/// Each page of the file once, all over the place.
+fn shuffled() -> impl Iterator<Item = usize> {
+    // Odd, so that it reaches every page.
+    (0..PAGES).map(|index| index * 6_151 % PAGES)
+}
+
+fn write_pages(file: &File, pages: impl Iterator<Item = usize>, round: u8) {
+    for page in pages {
+        let content = [round ^ page as u8; PAGE];
+        file.write_all_at(&content, (page * PAGE) as u64)
+            .expect("write");
+    }
+}
+
+#[test]
+fn what_nobody_syncs_goes_out_after_the_delay_and_not_before() {
+    let site = Site::start(Transport::Plain);
+    for (delay, is_out) in [("1s", true), ("1h", false)] {
+        let mount = site.mount_with(&["--upload-delay", delay]);
+        let before = site.stats().socket_bytes_read;
+        let file = File::create(mount.dir.join(delay)).expect("create");
+        file.write_all_at(&[7; 1 << 20], 0).expect("write");
+        let began = Instant::now();
+        let out = || site.stats().socket_bytes_read - before >= 1 << 20;
+        while !out() && began.elapsed() < Duration::from_secs(4) {
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(out(), is_out, "--upload-delay {delay}");
+        file.sync_all().expect("fsync");
+        assert!(out(), "fsync waits for no delay");
+        drop(file);
+        mount.unmount();
+    }
+}
+
+#[test]
+fn what_is_overwritten_within_the_delay_is_uploaded_once_and_lies_in_order() {
+    let site = Site::start(Transport::Plain);
+    let mount = site.mount_with(&["--upload-delay", "1h"]);
+    let path = mount.dir.join("file");
+    let file = File::create(&path).expect("create");
+    let before = site.stats().socket_bytes_read;
+    for round in 1..=4 {
+        write_pages(&file, shuffled(), round);
+    }
+    let moved = || site.stats().socket_bytes_read - before;
+    assert!(moved() < 1 << 20, "nothing but metadata is due");
+    file.sync_all().expect("fsync");
+    let moved = moved();
+    let len = (PAGES * PAGE) as u64;
+    assert!(moved < len * 11 / 10, "{moved} bytes moved for {len}");
+    drop(file);
+    mount.unmount();
+
+    let mount = site.mount();
+    let before = site.stats();
+    let file = File::open(mount.dir.join("file")).expect("open");
+    let mut content = vec![0; 1 << 20];
+    for (index, at) in (0..len).step_by(1 << 20).enumerate() {
+        file.read_exact_at(&mut content, at).expect("read");
+        for (page, bytes) in content.chunks(PAGE).enumerate() {
+            let expected = 4 ^ (index * 256 + page) as u8;
+            assert!(bytes.iter().all(|byte| *byte == expected), "at {at}");
+        }
+    }
+    let after = site.stats();
+    let moved = after.socket_bytes_written - before.socket_bytes_written;
+    assert!(moved < len * 12 / 10, "{moved} bytes moved for {len}");
+    drop(file);
+    mount.unmount();
+}
+
+#[test]
+fn a_file_that_is_written_at_random_all_the_time_goes_out_all_the_same() {
+    let site = Site::start(Transport::Plain);
+    let mount = site.mount();
+    let path = mount.dir.join("file");
+    File::create(&path).expect("create");
+    let file = OpenOptions::new().write(true).open(&path).expect("open");
+    let before = site.stats().socket_bytes_read;
+    let began = Instant::now();
+    let (mut round, mut out_after) = (0_u8, None);
+    while began.elapsed() < Duration::from_secs(4) {
+        round = round.wrapping_add(1);
+        write_pages(&file, shuffled().take(4_096), round);
+        if out_after.is_none() && site.stats().socket_bytes_read - before > 1 << 20 {
+            out_after = Some(began.elapsed());
+        }
+    }
+    let out_after = out_after.expect("nothing has gone out in four seconds");
+    assert!(out_after < Duration::from_secs(3), "{out_after:?}");
+    drop(file);
+    mount.unmount();
+    let mount = site.mount();
+    let file = File::open(mount.dir.join("file")).expect("open");
+    let mut content = [0; PAGE];
+    for page in shuffled().take(4_096) {
+        file.read_exact_at(&mut content, (page * PAGE) as u64)
+            .expect("read");
+        assert!(content.iter().all(|byte| *byte == round ^ page as u8));
+    }
+    drop(file);
+    mount.unmount();
+}
+
+#[test]
+fn a_file_that_lies_in_four_objects_is_read_in_order_without_fetching_anything_twice() {
+    let site = Site::start(Transport::Plain);
+    let mount = site.mount_with(&["--upload-delay", "1h"]);
+    let file = File::create(mount.dir.join("file")).expect("create");
+    // Each frame of an object holds pages from four times its length.
+    for round in 0..4 {
+        write_pages(&file, shuffled().filter(|page| page % 4 == round), 9);
+        file.sync_all().expect("fsync");
+    }
+    drop(file);
+    mount.unmount();
+
+    let mount = site.mount();
+    let before = site.stats();
+    let file = File::open(mount.dir.join("file")).expect("open");
+    let mut content = vec![0; 1 << 20];
+    let len = (PAGES * PAGE) as u64;
+    for (index, at) in (0..len).step_by(1 << 20).enumerate() {
+        file.read_exact_at(&mut content, at).expect("read");
+        for (page, bytes) in content.chunks(PAGE).enumerate() {
+            let expected = 9 ^ (index * 256 + page) as u8;
+            assert!(bytes.iter().all(|byte| *byte == expected), "at {at}");
+        }
+    }
+    let after = site.stats();
+    let moved = after.socket_bytes_written - before.socket_bytes_written;
+    let gets = after.count("GetObject") - before.count("GetObject");
+    eprintln!("{gets} GETs, {moved} bytes moved for {len}");
+    assert!(moved < len * 12 / 10, "{moved} bytes moved for {len}");
+    assert!(gets < 200, "{gets} GETs");
+    drop(file);
+    mount.unmount();
+}
