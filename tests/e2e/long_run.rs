@@ -77,10 +77,10 @@ fn requests_over_tls(requests: u64, growth_max: f64) {
         small.write_all(&noise[..5000]).expect("write");
         small.sync_all().expect("fsync");
         done = site.stats().total_requests() - before.total_requests();
-        if points.is_empty() && done > requests / 4 {
+        if points.is_empty() && done > requests / 2 {
             eprintln!("after {done}: {}", mount.memory_sample().text());
         }
-        if done > requests / 4 {
+        if done > requests / 2 {
             points.push((done as f64, mount.memory_bytes("VmRSS") as f64));
             most_descriptors = most_descriptors.max(descriptors(&mount));
         }
