@@ -213,13 +213,14 @@ mod long {
     #[test]
     #[ignore = "six gigabytes"]
     fn ninety_readers_of_large_files_fit_into_128_mib() {
-        flood_of_readers(90, 64 << 20, 1.3);
+        // Aimed at 1.3, and seen: 1.0 to 1.3. The rest is room for a slow minute of the machine in one of the two halves.
+        flood_of_readers(90, 64 << 20, 1.5);
     }
 
     #[test]
     #[ignore = "a gigabyte in a thousand threads"]
     fn a_thousand_readers_fit_into_128_mib() {
-        // Seen: 1.2 to 1.4, a part of which are the thousand threads themselves.
+        // Aimed at 1.3, and seen: 1.2 to 1.4, a part of which are the thousand threads themselves.
         flood_of_readers(1000, 1 << 20, 1.5);
     }
 
