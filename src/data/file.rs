@@ -268,9 +268,12 @@ impl Content {
         self.writes.is_random()
     }
 
-    /// All that is dirty now was written after `since`.
-    pub(super) fn younger_than(&mut self, since: Instant) {
-        self.dirty_since = self.dirty_since.map(|_| since);
+    /// A sweep that began at `began` ended at `swept_to`. If nothing is dirty behind that, what is dirty now was written meanwhile; else some of it may
+    /// be older, and stays due.
+    pub(super) fn note_sweep(&mut self, began: Instant, swept_to: u64) {
+        if self.overlay.dirty_pieces(swept_to, 1).is_empty() {
+            self.dirty_since = self.dirty_since.map(|_| began);
+        }
     }
 
     /// Takes `state` if nothing pays for this yet.

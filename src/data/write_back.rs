@@ -314,11 +314,7 @@ impl Inner {
                 }
             }
             let sent = writer.send_full_part(part_bytes).await;
-            let all_taken = {
-                let mut content = file.content.lock();
-                content.younger_than(began);
-                content.overlay.dirty_bytes() == 0
-            };
+            let all_taken = file.content.lock().overlay.dirty_bytes() == 0;
             let goes_on = matches!(sent, Ok(true)) && !all_taken;
             if goes_on && !writer.is_full() && !self.is_enough(file, writer) {
                 continue;
@@ -327,6 +323,7 @@ impl Inner {
                 self.spawn_complete(writer, vec![file.clone()]);
             }
             if !goes_on {
+                file.content.lock().note_sweep(began, swept_to);
                 // What was written since the room was taken waits for the next round: a writer that is short of room must not wait for more.
                 return Ok(sent.map(drop)?);
             }

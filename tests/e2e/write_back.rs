@@ -26,6 +26,19 @@ fn write_pages(file: &File, pages: impl Iterator<Item = usize>, round: u8) {
     }
 }
 
+/// Reads the file in order; each of its pages must be that of `round`.
+fn assert_pages(file: &File, round: u8) {
+    let mut content = vec![0; 1 << 20];
+    for first in (0..PAGES).step_by(content.len() / PAGE) {
+        file.read_exact_at(&mut content, (first * PAGE) as u64)
+            .expect("read");
+        for (page, bytes) in (first..).zip(content.chunks(PAGE)) {
+            let expected = round ^ page as u8;
+            assert!(bytes.iter().all(|byte| *byte == expected), "page {page}");
+        }
+    }
+}
+
 #[test]
 fn what_nobody_syncs_goes_out_after_the_delay_and_not_before() {
     let site = Site::start(Transport::Plain);
@@ -69,14 +82,7 @@ fn what_is_overwritten_within_the_delay_is_uploaded_once_and_lies_in_order() {
     let mount = site.mount();
     let before = site.stats();
     let file = File::open(mount.dir.join("file")).expect("open");
-    let mut content = vec![0; 1 << 20];
-    for (index, at) in (0..len).step_by(1 << 20).enumerate() {
-        file.read_exact_at(&mut content, at).expect("read");
-        for (page, bytes) in content.chunks(PAGE).enumerate() {
-            let expected = 4 ^ (index * 256 + page) as u8;
-            assert!(bytes.iter().all(|byte| *byte == expected), "at {at}");
-        }
-    }
+    assert_pages(&file, 4);
     let after = site.stats();
     let moved = after.socket_bytes_written - before.socket_bytes_written;
     assert!(moved < len * 12 / 10, "{moved} bytes moved for {len}");
@@ -133,15 +139,8 @@ fn a_file_that_lies_in_four_objects_is_read_in_order_without_fetching_anything_t
     let mount = site.mount();
     let before = site.stats();
     let file = File::open(mount.dir.join("file")).expect("open");
-    let mut content = vec![0; 1 << 20];
+    assert_pages(&file, 9);
     let len = (PAGES * PAGE) as u64;
-    for (index, at) in (0..len).step_by(1 << 20).enumerate() {
-        file.read_exact_at(&mut content, at).expect("read");
-        for (page, bytes) in content.chunks(PAGE).enumerate() {
-            let expected = 9 ^ (index * 256 + page) as u8;
-            assert!(bytes.iter().all(|byte| *byte == expected), "at {at}");
-        }
-    }
     let after = site.stats();
     let moved = after.socket_bytes_written - before.socket_bytes_written;
     let gets = after.count("GetObject") - before.count("GetObject");
