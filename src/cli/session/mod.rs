@@ -53,6 +53,8 @@ pub struct SessionConfig {
     pub durability: Durability,
     /// How long written data waits before it goes out by itself.
     pub upload_delay: Duration,
+    /// How long a request that the store refuses is tried again before whoever waits is told.
+    pub refusal_timeout: Duration,
     /// No lease, no writes.
     pub read_only: bool,
     /// Other users may see it.

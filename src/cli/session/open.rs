@@ -83,7 +83,9 @@ impl VolumeSession {
                 .await
                 .map_err(|error| errors::store(&error, &config.url))?;
         }
-        let store = opened.store.with_retry(Retry::Forever);
+        let store = opened
+            .store
+            .with_retry(Retry::Outlasting(config.refusal_timeout));
         let keys = Arc::clone(&opened.unlocked.keys);
         let sealed = SealedObjectStore::new(
             store.clone(),

@@ -10,7 +10,7 @@ use object_store::{
 use super::{Inner, errors::from_store, is_immutable, key_of, unusable};
 use crate::{
     seal::codec::{Layout, META_FRAME_LOG2, ObjectKind, Sealer},
-    store::{Condition, StoreErrorKind, Uploads},
+    store::{Condition, StoreErrorKind},
 };
 
 /// The one attribute that goes out, unsealed: a random number with a time in it, by which SlateDB recognises its own object
@@ -59,7 +59,7 @@ pub(super) async fn put(
         inner.cache.forget(&key);
     }
     if is_log(location) {
-        inner.store.health(Uploads::Log).upload_ended(&outcome);
+        inner.store.log_health().upload_ended(&outcome);
     }
     match outcome {
         Ok(outcome) => Ok(PutResult {
