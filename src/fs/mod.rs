@@ -24,6 +24,7 @@
 //! | `file.rs` | open, read, write, flush, fsync, release |
 //! | `space.rs` | fallocate, lseek, statfs |
 //! | `xattr.rs` | extended attributes |
+//! | `names.rs` | the names of files, for messages |
 //! | `page_cache.rs` | which files the kernel may have pages of |
 //! | `table.rs` | open handles and nameless inodes |
 //! | `reaper.rs` | deletes nameless inodes in the background |
@@ -35,6 +36,7 @@ mod create;
 mod dir;
 mod error;
 mod file;
+mod names;
 mod namespace;
 mod page_cache;
 mod reaper;
@@ -53,8 +55,13 @@ pub use file::Opened;
 pub use space::Space;
 pub use xattr::CONTROL_XATTR;
 
-use crate::{data::Data, meta::Meta, telemetry::Metrics};
+use crate::{
+    data::Data,
+    meta::{Ino, Meta},
+    telemetry::Metrics,
+};
 
+use names::Names;
 use page_cache::PageCache;
 use reaper::Reaper;
 use table::Table;
@@ -98,6 +105,7 @@ struct Inner {
     config: FsConfig,
     table: Table,
     page_cache: PageCache,
+    names: Names,
     reaper: Reaper,
 }
 
@@ -114,9 +122,15 @@ impl Fs {
                 config,
                 table,
                 page_cache: PageCache::new(),
+                names: Names::new(),
                 reaper,
             }),
         }
+    }
+
+    /// The path of a file, for messages, as far as it is known.
+    pub fn known_path(&self, ino: Ino) -> String {
+        self.inner.names.path(ino)
     }
 
     /// What bounded tables beside the budget take now, and at most.

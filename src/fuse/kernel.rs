@@ -416,7 +416,7 @@ impl Filesystem for Kernel {
             let buffer = fs.room_for(incoming).await;
             fs.write(number, offset, buffer, drops_set_id).await?;
             if durable {
-                fs.fsync(number).await?;
+                fs.fsync_through(fh.0).await?;
             }
             Ok(())
         };
@@ -469,7 +469,11 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let number = ino(number);
         let operation = Operation::on("fsync", number).handle(fh.0);
-        self.empty(operation, reply, async move { fs.fsync(number).await });
+        self.empty(
+            operation,
+            reply,
+            async move { fs.fsync_through(fh.0).await },
+        );
     }
 
     fn opendir(&self, _request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {

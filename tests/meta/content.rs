@@ -9,6 +9,7 @@ use crate::support::{at, extent, file, get, object, open, volume};
 
 fn commit(ino: Ino, extents: Vec<Extent>, size: u64) -> ContentCommit {
     ContentCommit {
+        cut: None,
         ino,
         extents,
         size,

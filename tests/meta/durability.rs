@@ -47,6 +47,7 @@ async fn closing_makes_room_for_what_is_in_memory() {
             source: ExtentSource::Inline(bytes.into()),
         };
         let commit = ContentCommit {
+            cut: None,
             ino,
             extents: vec![extent],
             size: FILE as u64,

@@ -498,6 +498,7 @@ impl Run {
         }
         node.changed = self.clock;
         let commit = ContentCommit {
+            cut: None,
             ino: file,
             extents,
             size: node.bytes.len() as u64,

@@ -13,6 +13,7 @@ async fn whole(meta: &Meta, name: &str, number: u64) -> (Ino, NewObject) {
     let ino = file(meta, Ino::ROOT, name).await.ino;
     let object = object(meta, number, 1000);
     let commit = ContentCommit {
+        cut: None,
         ino,
         extents: vec![extent(0, 1000, &object, 0)],
         size: 1000,
@@ -92,6 +93,7 @@ async fn objects_below_half_live_are_offered_for_repacking() {
     // Repacking is a commit that names the bytes elsewhere.
     let packed = crate::support::object(&meta, 1, 499);
     let commit = ContentCommit {
+        cut: None,
         ino,
         extents: vec![extent(1, 499, &packed, 0)],
         size: 500,
@@ -125,6 +127,7 @@ async fn members_of_a_pack_are_remembered() {
         .iter()
         .zip(0..)
         .map(|(ino, number)| ContentCommit {
+            cut: None,
             ino: *ino,
             extents: vec![extent(0, 100, &pack, number * 100)],
             size: 100,

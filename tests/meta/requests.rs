@@ -39,6 +39,7 @@ pub async fn unpack(meta: &Meta) -> Vec<Ino> {
             .iter()
             .zip(0..)
             .map(|(ino, number)| ContentCommit {
+                cut: None,
                 ino: *ino,
                 extents: vec![extent(0, 8000, &pack, number * 8000)],
                 size: 8000,

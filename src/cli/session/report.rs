@@ -19,7 +19,7 @@ use crate::{
     data::{Data, MemoryPlan},
     fs::Fs,
     fuse::{self, Mounted},
-    meta::Meta,
+    meta::{Ino, Meta},
     seal::{keys::VolumeId, object_store::SealedObjectStore},
     telemetry::Metrics,
 };
@@ -69,7 +69,12 @@ impl Shared {
     }
 
     pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().clone().or_else(|| self.data.trouble())
+        let told = |(ino, why): (Option<Ino>, String)| match ino {
+            Some(ino) => format!("{}: {why}", self.fs.known_path(ino)),
+            None => why,
+        };
+        let drain = self.trouble.lock().clone();
+        drain.or_else(|| self.data.trouble().map(told))
     }
 }
 

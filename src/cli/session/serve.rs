@@ -23,9 +23,8 @@ use crate::{
         state::VolumeState,
         umount::Display,
     },
-    data::{DataError, MemoryPlan},
+    data::MemoryPlan,
     fuse::MountError,
-    meta::MetaError,
     seal::volume::Secret,
     telemetry::{self, Metrics},
 };
@@ -35,12 +34,6 @@ const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
 /// How long the kernel may take to let go once it was told to.
 const DETACH_WITHIN: Duration = Duration::from_secs(5);
-
-/// Drains that fail for good, one after the other, before the rest is given up. With the pauses between, about two minutes.
-const DRAIN_ATTEMPTS: u32 = 7;
-
-/// The longest pause between them.
-const DRAIN_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// How often systemd is asked for more time while draining, and for how much.
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
@@ -268,27 +261,14 @@ async fn drain(
     outcome
 }
 
+/// Waits for as long as it takes, unless the store refuses all that is left for longer than `--refusal-timeout`.
 async fn make_durable(session: &VolumeSession) -> Result<(), CliError> {
     session.fs.shutdown().await;
-    let mut attempt = 0;
-    loop {
-        let error = match session.data.drain().await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        attempt += 1;
-        let fenced = matches!(error, DataError::Meta(MetaError::Fenced));
-        if fenced || attempt >= DRAIN_ATTEMPTS {
-            return Err(errors::not_durable(&error, session.data.dirty_bytes()));
-        }
-        let pause = Duration::from_secs(1 << attempt).min(DRAIN_PAUSE_MAX);
-        tracing::warn!(
-            "not everything is durable, trying again in {} s: {error}",
-            pause.as_secs()
-        );
-        *session.shared.trouble.lock() = Some(error.to_string());
-        sleep(pause).await;
-    }
+    session
+        .data
+        .drain()
+        .await
+        .map_err(|error| errors::not_durable(&error, session.data.dirty_bytes()))
 }
 
 /// Shows the drain on the terminal and to systemd; never returns.
