@@ -56,14 +56,19 @@ pub async fn mount(
     fs.getattr(Ino::ROOT).await.map_err(|error| {
         MountError::io("reading the root directory", std::io::Error::other(error))
     })?;
-    let runner = Runner::new(tokio::runtime::Handle::current(), options.timeout, metrics);
+    let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
+    let runner = Runner::new(
+        tokio::runtime::Handle::current(),
+        options.timeout,
+        metrics,
+        notifier.clone(),
+    );
     let read_only = fs.read_only();
     let kernel = Kernel::new(
         fs,
         runner.clone(),
         options.max_write_bytes.min(REQUEST_LEN_MAX),
     );
-    let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
     let requested = mountpoint.to_owned();
     let read_ahead_kib = options.read_ahead_kib;
     let telling = notifier.clone();
