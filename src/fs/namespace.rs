@@ -246,6 +246,9 @@ impl Fs {
         self.data().forget_change_time(removal.ino);
         if removal.nlink == 0 {
             self.inner.table.lost_name(removal.ino);
+        } else {
+            // The kernel counts links itself, unless its request timed out.
+            self.forget_attributes(removal.ino);
         }
     }
 }

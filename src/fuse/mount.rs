@@ -57,6 +57,7 @@ pub async fn mount(
         MountError::io("reading the root directory", std::io::Error::other(error))
     })?;
     let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
+    fs.tell(Arc::new(notifier.clone()));
     let runner = Runner::new(
         tokio::runtime::Handle::current(),
         options.timeout,

@@ -7,8 +7,9 @@
 //! | [`Notifier::contents`] | an inode's attributes and pages | pages that are being read or written |
 //! | [`Notifier::entry`] | one name, and its directory's attributes and listing | operations in that directory |
 //!
-//! The kernel carries the first two out without a lock that a request can hold, so any thread may call them, a FUSE thread before it answers too. The
-//! other two wait for locks that are held until a request is answered: they are queued, and one thread that does nothing else hands them over. A
+//! The kernel carries the first two out without a lock that a request can hold, so any thread may
+//! call them, a FUSE thread before it answers too. The other two wait for locks that are held until
+//! a request is answered: they are queued, and one thread that does nothing else hands them over. A
 //! request that hangs can delay those behind it, never a FUSE thread or a task.
 
 use std::{
@@ -24,9 +25,10 @@ use fuser::INodeNo;
 use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::meta::Ino;
+use crate::{fs::AttributeCache, meta::Ino};
 
-/// Notifications that wait for the thread. At most 0.3 MiB with the longest names; whoever has one more waits.
+/// Notifications that wait for the thread. At most 0.3 MiB with the longest names; whoever has one
+/// more waits.
 const QUEUE_MAX: usize = 1024;
 
 /// `FUSE_NOTIFY_INC_EPOCH` (linux/fuse.h), which fuser 0.18 does not know.
@@ -46,7 +48,8 @@ struct Device {
     raw: File,
 }
 
-/// See the module's head. Cheap to clone; does nothing before the mount is made and after it has ended.
+/// See the module's head. Cheap to clone; does nothing before the mount is made and after it has
+/// ended.
 #[derive(Clone)]
 pub struct Notifier {
     device: Arc<RwLock<Option<Arc<Device>>>>,
@@ -54,7 +57,8 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// One for a mount that is yet to be made, with its thread. The thread ends with the last clone.
+    /// One for a mount that is yet to be made, with its thread. The thread ends with the last
+    /// clone.
     pub(super) fn start() -> io::Result<Notifier> {
         let (queue, mut notices) = mpsc::channel(QUEUE_MAX);
         let device: Arc<RwLock<Option<Arc<Device>>>> = Arc::default();
@@ -90,12 +94,14 @@ impl Notifier {
         *self.device.write() = Some(Arc::new(device));
     }
 
-    /// Lets go of the device: as long as a descriptor of it is open, the kernel takes the mount for alive.
+    /// Lets go of the device: as long as a descriptor of it is open, the kernel takes the mount for
+    /// alive.
     pub(super) fn detach(&self) {
         *self.device.write() = None;
     }
 
-    /// The kernel asks for this inode's attributes before it uses them again, from now on: also if an answer with older ones is on its way.
+    /// The kernel asks for this inode's attributes before it uses them again, from now on: also if
+    /// an answer with older ones is on its way.
     pub fn attributes(&self, ino: Ino) {
         if let Some(device) = self.device.read().as_ref() {
             // A negative offset: attributes only, no pages.
@@ -103,7 +109,8 @@ impl Notifier {
         }
     }
 
-    /// The kernel looks every name up before it uses it again. False if it is too old for that, or no mount is there.
+    /// The kernel looks every name up before it uses it again. False if it is too old for that, or
+    /// no mount is there.
     pub fn all_names(&self) -> bool {
         self.device
             .read()
@@ -111,7 +118,8 @@ impl Notifier {
             .is_some_and(|device| device.increment_epoch().is_ok())
     }
 
-    /// The kernel forgets this name soon, and what it keeps of the directory's attributes and listing. Waits while too much is queued.
+    /// The kernel forgets this name soon, and what it keeps of the directory's attributes and
+    /// listing. Waits while too much is queued.
     pub async fn entry(&self, dir: Ino, name: Bytes) {
         self.enqueue(Notice::Entry(dir, name)).await;
     }
@@ -132,6 +140,12 @@ impl Notifier {
     async fn enqueue(&self, notice: Notice) {
         // The thread takes notices as long as a sender lives.
         let _ = self.queue.send(notice).await;
+    }
+}
+
+impl AttributeCache for Notifier {
+    fn forget_attributes(&self, ino: Ino) {
+        self.attributes(ino);
     }
 }
 
@@ -161,7 +175,8 @@ impl Device {
     }
 }
 
-/// What the kernel does not know it need not forget. Nor is there anything to be done if the mount is going.
+/// What the kernel does not know it need not forget. Nor is there anything to be done if the mount
+/// is going.
 fn ignore_unknown(outcome: io::Result<()>) {
     if let Err(error) = outcome {
         tracing::debug!("the kernel did not take a notification: {error}");

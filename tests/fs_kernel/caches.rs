@@ -1,0 +1,134 @@
+//! What the kernel keeps, and must not go on believing.
+
+use std::{
+    fs::{self, OpenOptions, Permissions},
+    io::Write,
+    os::unix::{
+        fs::{FileExt, MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
+    path::Path,
+    process::Command,
+};
+
+use strongroom::{fs::FsConfig, fuse::MountOptions};
+
+use crate::common::World;
+
+/// What a process without privileges does to a program that is not its own; `seek` is behind the
+/// program's last byte, within the file.
+const MEDDLE: &str = "
+import ctypes, mmap, os, sys
+path, how, seek = sys.argv[1], sys.argv[2], int(sys.argv[3])
+libc = ctypes.CDLL(None, use_errno=True)
+def fallocate(mode, offset, length):
+    if libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)): raise OSError(ctypes.get_errno(), how)
+if how == 'trunc':
+    os.open(path, os.O_WRONLY | os.O_TRUNC); sys.exit()
+fd = os.open(path, os.O_RDWR | (os.O_DIRECT if how == 'direct' else 0))
+if how == 'write': os.pwrite(fd, b'x', seek)
+if how == 'direct':
+    page = mmap.mmap(-1, 4096); os.lseek(fd, seek, 0); os.writev(fd, [page])
+if how == 'fallocate': fallocate(0, seek, 10)
+if how == 'extend': fallocate(0, seek, 1 << 20)
+if how == 'keep': fallocate(1, seek, 1 << 20)
+if how == 'punch': fallocate(3, seek, 4096)
+if how == 'zero': fallocate(16, seek, 4096)
+if how == 'ftruncate': os.ftruncate(fd, seek + 5)
+if how == 'copy_file_range': os.copy_file_range(fd, fd, 100, 0, seek)
+if how == 'splice':
+    r, w = os.pipe(); os.write(w, b'x'); os.splice(r, fd, 1, offset_dst=seek)
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_somebody_else_changed_never_runs_with_its_owners_rights() {
+    let world = World::new().await;
+    let options = MountOptions {
+        allow_other: true,
+        suid: true,
+        ..MountOptions::default()
+    };
+    let at = world.mount_with(FsConfig::default(), options).await;
+    fs::set_permissions(at.root(), Permissions::from_mode(0o755)).unwrap();
+    let program = fs::read("/usr/bin/id").unwrap();
+    let seek = (program.len() as u64).next_multiple_of(4096);
+    let ways = [
+        "write",
+        "direct",
+        "trunc",
+        "fallocate",
+        "extend",
+        "keep",
+        "punch",
+        "zero",
+        "ftruncate",
+        "copy_file_range",
+        "splice",
+    ];
+    let mut in_force = Vec::new();
+    for how in ways {
+        let path = at.path(how);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .unwrap();
+        file.write_all_at(&program, 0).unwrap();
+        file.set_len(seek + 8192).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o6777)).unwrap();
+        drop(file);
+        // Open beside the meddler, where it is root that puts the program back: root's writes keep
+        // the bits.
+        let kept = (how == "trunc").then(|| OpenOptions::new().write(true).open(&path).unwrap());
+        let euid = |path: &Path| {
+            let run = || Command::new(path).arg("-u").uid(65534).gid(65534).output();
+            let output = loop {
+                match run() {
+                    // Somebody's descriptor for writing is still being closed.
+                    Err(busy) if busy.raw_os_error() == Some(libc::ETXTBSY) && how != "trunc" => {}
+                    output => break output.unwrap(),
+                }
+            };
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        if kept.is_none() {
+            assert_eq!(euid(&path), "0", "the bits are in force at first");
+        }
+        let meddled = Command::new("python3")
+            .args(["-c", MEDDLE])
+            .arg(&path)
+            .args([how, &seek.to_string()])
+            .uid(65534)
+            .gid(65534)
+            .output()
+            .unwrap();
+        assert!(
+            meddled.status.success(),
+            "{how}: {}",
+            String::from_utf8_lossy(&meddled.stderr)
+        );
+        if let Some(kept) = kept {
+            kept.write_all_at(&program, 0).unwrap();
+            drop(kept);
+        }
+        if euid(&path) != "65534" {
+            in_force.push(how);
+        }
+    }
+    assert_eq!(in_force, Vec::<&str>::new());
+    at.unmount().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ordinary_writes_to_a_set_id_program_by_root_keep_its_bits() {
+    let world = World::new().await;
+    let at = world.mount().await;
+    let path = at.path("program");
+    fs::write(&path, b"#!/bin/sh\n").unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o6755)).unwrap();
+    let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+    file.write_all(b"true\n").unwrap();
+    drop(file);
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o6755);
+    at.unmount().await;
+}
