@@ -13,7 +13,7 @@ use std::{
 
 use strongroom::{fs::FsConfig, fuse::MountOptions};
 
-use crate::common::World;
+use crate::common::{AtMount, World};
 
 /// What a process without privileges does to a program that is not its own; `seek` is behind the
 /// program's last byte, within the file.
@@ -130,5 +130,69 @@ async fn ordinary_writes_to_a_set_id_program_by_root_keep_its_bits() {
     file.write_all(b"true\n").unwrap();
     drop(file);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o6755);
+    at.unmount().await;
+}
+
+
+/// `handle PATH` prints a file handle; `open MOUNT HANDLE` prints what the handle leads to:
+/// contents, or names, or the errno.
+const HANDLES: &str = "
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if sys.argv[1] == 'handle':
+    handle = ctypes.create_string_buffer((128).to_bytes(4, 'little') + bytes(132), 136)
+    mount = ctypes.c_int()
+    assert libc.name_to_handle_at(-100, sys.argv[2].encode(), handle, ctypes.byref(mount), 0) == 0, ctypes.get_errno()
+    print(handle.raw[:8 + int.from_bytes(handle.raw[:4], 'little')].hex())
+else:
+    at = os.open(sys.argv[2], os.O_RDONLY)
+    handle = ctypes.create_string_buffer(bytes.fromhex(sys.argv[3]))
+    fd = libc.open_by_handle_at(at, handle, os.O_RDONLY)
+    if fd < 0: print('errno', ctypes.get_errno())
+    else:
+        try: print(os.read(fd, 100).decode())
+        except IsADirectoryError: print(sorted(os.listdir(fd)), sorted(os.listdir(os.open('..', os.O_RDONLY, dir_fd=fd))))
+";
+
+fn handles(args: &[&str]) -> String {
+    let output = Command::new("python3")
+        .args(["-c", HANDLES])
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_handle_leads_to_its_file_after_the_kernel_forgot_it_and_after_a_remount() {
+    let world = World::new().await;
+    let at = world.mount().await;
+    fs::create_dir_all(at.path("a/b")).unwrap();
+    fs::write(at.path("a/b/f"), b"found by handle").unwrap();
+    fs::write(at.path("a/removed"), b"x").unwrap();
+    let handle = |name: &str| handles(&["handle", at.path(name).to_str().unwrap()]);
+    let (file, dir, removed) = (handle("a/b/f"), handle("a/b"), handle("a/removed"));
+    fs::rename(at.path("a/b/f"), at.path("a/b/renamed")).unwrap();
+    fs::remove_file(at.path("a/removed")).unwrap();
+    let check = |at: &AtMount| {
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+        let root = at.root().to_str().unwrap();
+        assert_eq!(handles(&["open", root, &file]), "found by handle");
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+        assert_eq!(handles(&["open", root, &dir]), "['renamed'] ['b']");
+        assert_eq!(
+            handles(&["open", root, &removed]),
+            format!("errno {}", libc::ESTALE)
+        );
+    };
+    check(&at);
+    at.unmount().await;
+    let at = world.mount().await;
+    check(&at);
     at.unmount().await;
 }
