@@ -133,6 +133,67 @@ async fn ordinary_writes_to_a_set_id_program_by_root_keep_its_bits() {
     at.unmount().await;
 }
 
+/// Writes blocks with O_DIRECT and libaio while others read them through the page cache; prints how
+/// many were old after their write had ended.
+const DIRECT_BESIDE_CACHED: &str = "
+import ctypes, mmap, os, random, struct, sys
+path, rounds, block, blocks, batch = sys.argv[1], int(sys.argv[2]), 4096, 64, 16
+libc = ctypes.CDLL(None, use_errno=True)
+context = ctypes.c_ulong(0)
+assert libc.syscall(206, batch, ctypes.byref(context)) == 0
+os.close(os.open(path, os.O_CREAT | os.O_WRONLY)); os.truncate(path, block * blocks)
+readers = []
+for seed in range(3):
+    pid = os.fork()
+    if pid == 0:
+        fd = os.open(path, os.O_RDONLY); r = random.Random(seed)
+        while os.getppid() != 1: os.pread(fd, block, r.randrange(blocks) * block)
+        os._exit(0)
+    readers.append(pid)
+direct, cached = os.open(path, os.O_RDWR | os.O_DIRECT), os.open(path, os.O_RDONLY)
+buffer = mmap.mmap(-1, block * batch)
+address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+stale, r = 0, random.Random(9)
+for stamp in range(1, rounds + 1):
+    places = r.sample(range(blocks), batch)
+    iocbs = []
+    for slot, place in enumerate(places):
+        buffer[slot * block:(slot + 1) * block] = struct.pack('<Q', stamp) * (block // 8)
+        iocb = ctypes.create_string_buffer(struct.pack('<QIIHhIQQqQII', slot, 0, 0, 1, 0, direct, address + slot * block, block, place * block, 0, 0, 0), 64)
+        iocbs.append(iocb)
+    pointers = (ctypes.c_void_p * batch)(*[ctypes.addressof(i) for i in iocbs])
+    done = 0
+    while done < batch:
+        n = libc.syscall(209, context, ctypes.c_long(batch - done), ctypes.byref(pointers, done * 8)); assert n > 0, ctypes.get_errno()
+        done += n
+    events, got = ctypes.create_string_buffer(32 * batch), 0
+    while got < batch:
+        n = libc.syscall(208, context, ctypes.c_long(1), ctypes.c_long(batch - got), events, None); assert n > 0
+        got += n
+    for place in places:
+        if struct.unpack('<Q', os.pread(cached, 8, place * block))[0] != stamp: stale += 1
+for pid in readers: os.kill(pid, 9); os.waitpid(pid, 0)
+print(stale)
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cached_readers_see_what_was_written_asynchronously_past_the_cache() {
+    let world = World::new().await;
+    let at = world.mount().await;
+    let path = at.path("f");
+    let output = tokio::task::spawn_blocking(move || {
+        Command::new("python3")
+            .args(["-c", DIRECT_BESIDE_CACHED])
+            .arg(path)
+            .arg("150")
+            .output()
+            .unwrap()
+    });
+    let output = output.await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said, "0\n", "{}", String::from_utf8_lossy(&output.stderr));
+    at.unmount().await;
+}
 
 /// `handle PATH` prints a file handle; `open MOUNT HANDLE` prints what the handle leads to:
 /// contents, or names, or the errno.
