@@ -185,6 +185,11 @@ impl Mounted {
         &self.notifier
     }
 
+    /// Whether the kernel refuses every change, as it does after `mount -o remount,ro`.
+    pub fn is_read_only(&self) -> bool {
+        mountinfo::is_read_only(&self.entry).unwrap_or(false)
+    }
+
     /// Whether it is still to be seen there.
     pub fn is_there(&self) -> bool {
         mountinfo::is_there(&self.entry).unwrap_or(true)
