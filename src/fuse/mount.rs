@@ -185,6 +185,20 @@ impl Mounted {
         &self.notifier
     }
 
+    /// The volume is lost: from now on every request is answered with EIO, and every name is asked
+    /// for again. The mount stays, so that nobody writes into the directory below it by mistake.
+    pub fn fail(&self) {
+        self.runner.fail();
+        if !self.notifier.all_names() {
+            tracing::info!("the kernel may show names and attributes that it has seen before");
+        }
+    }
+
+    /// Whether [`Mounted::fail`] was called.
+    pub fn has_failed(&self) -> bool {
+        self.runner.has_failed()
+    }
+
     /// Whether the kernel refuses every change, as it does after `mount -o remount,ro`.
     pub fn is_read_only(&self) -> bool {
         mountinfo::is_read_only(&self.entry).unwrap_or(false)

@@ -49,6 +49,12 @@ impl Shared {
     fn state(&self) -> &'static str {
         if self.draining.load(Ordering::Acquire) {
             "draining"
+        } else if self
+            .mounted
+            .get()
+            .is_some_and(|mounted| mounted.has_failed())
+        {
+            "lost"
         } else if self.mounted.get().is_none_or(|mounted| mounted.is_there()) {
             "mounted"
         } else {

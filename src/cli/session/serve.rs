@@ -161,8 +161,7 @@ async fn until_detached(session: &VolumeSession, signals: &mut Signals) -> Resul
         tokio::select! {
             () = session.mounted.wait_unmounted() => return Ok(()),
             () = lost(session) => {
-                // Nothing of what is here can become durable any more; handles that stay open get errors.
-                let _ = session.mounted.unmount(true).await;
+                stand_dead(session, signals).await;
                 return Err(errors::taken_over());
             }
             () = signals.stop() => {
@@ -180,9 +179,37 @@ async fn until_detached(session: &VolumeSession, signals: &mut Signals) -> Resul
 
 /// Returns when another mount has taken the volume; never for a read-only mount.
 async fn lost(session: &VolumeSession) {
-    match &session.lease {
-        Some(lease) => lease.lost().await,
-        None => std::future::pending().await,
+    let Some(lease) = &session.lease else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        () = lease.lost() => {}
+        () = session.meta.fenced() => {}
+    }
+}
+
+/// Nothing of what is here can become durable any more. The mount stays where it is and answers
+/// EIO, until somebody unmounts it or a signal comes: were it taken away, whoever writes below its
+/// path would write into the directory that it covers, and believe it safe.
+async fn stand_dead(session: &VolumeSession, signals: &mut Signals) {
+    tracing::error!(
+        "another mount has taken this volume over; {} answers EIO until it is unmounted",
+        session.config.mount_point.display()
+    );
+    session.mounted.fail();
+    let trouble =
+        "another mount has taken this volume over: everything here fails until it is unmounted";
+    *session.shared.trouble.lock() = Some(trouble.to_owned());
+    notify(&[NotifyState::Status(trouble)]);
+    let quiet = async {
+        // Nothing is sent to the store any more.
+        session.data.shutdown().await;
+        std::future::pending::<()>().await
+    };
+    tokio::select! {
+        () = session.mounted.wait_unmounted() => {}
+        () = signals.stop() => detach(session).await,
+        () = quiet => {}
     }
 }
 
