@@ -92,9 +92,13 @@ pub async fn mount(
                 tracing::error!("the session with the kernel ended: {error}");
             }
             telling.detach();
-            // Its threads have ended and it is still there: nobody answers any more, so nobody should come in.
-            if let Err(error) = detach(&ours, true) {
-                tracing::error!("leaving a mount behind: {error}");
+            // Its threads have ended: if it is still there, it answers ENOTCONN from now on. It stays,
+            // so that nobody writes into the directory below it.
+            if mountinfo::is_there(&ours).unwrap_or(false) {
+                tracing::error!(
+                    "the mount at {:?} is dead; remove it with: fusermount3 -u",
+                    ours.path
+                );
             }
             // Whoever waited may be gone.
             let _ = ending.send(true);

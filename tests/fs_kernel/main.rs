@@ -5,6 +5,7 @@
 mod common;
 
 mod caches;
+mod ended;
 mod killed;
 mod late;
 
