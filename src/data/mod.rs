@@ -307,22 +307,28 @@ impl Data {
     }
 
     /// Copies `data`, whose memory is the caller's only until it goes on: into room for dirty data, or where writes wait for such room.
-    /// If there is no place for one more that waits, blocks this *thread*: the back-pressure of last resort, for FUSE threads only.
-    /// Progress of uploads and reads never depends on a FUSE thread, so this ends once the store answers.
-    pub fn take_in(&self, data: &[u8]) -> IncomingWrite {
-        let governor = &self.inner.governor;
-        let cost = buffer_cost(data);
+    /// `None` if there is no place for one more that waits either.
+    pub fn take_in(&self, data: &[u8]) -> Option<IncomingWrite> {
         let room = match self.try_buffer(data) {
             Some(buffer) => Room::Found(buffer),
-            None => match governor.try_acquire(Owner::Parked, cost) {
-                Some(parked) => Room::Awaited(data.to_vec(), parked),
-                None => Room::Found(WriteBuffer::copy_of(
-                    data,
-                    governor.acquire_blocking(Owner::Dirty, cost),
-                )),
-            },
+            None => {
+                let parked = self
+                    .inner
+                    .governor
+                    .try_acquire(Owner::Parked, buffer_cost(data))?;
+                Room::Awaited(data.to_vec(), parked)
+            }
         };
-        IncomingWrite { room }
+        Some(IncomingWrite { room })
+    }
+
+    /// As [`Data::take_in`], waiting in line for room while `data` stays where it is: the
+    /// back-pressure of last resort, for which a FUSE thread waits. Progress of uploads and reads
+    /// never depends on a FUSE thread, so this ends once the store answers.
+    pub async fn take_in_line(&self, data: &[u8]) -> IncomingWrite {
+        IncomingWrite {
+            room: Room::Found(self.buffer(data).await),
+        }
     }
 
     /// Returns when there is room for the write.

@@ -126,8 +126,13 @@ impl Fs {
     }
 
     /// As [`Data::take_in`](crate::data::Data::take_in).
-    pub fn take_in(&self, data: &[u8]) -> IncomingWrite {
+    pub fn take_in(&self, data: &[u8]) -> Option<IncomingWrite> {
         self.data().take_in(data)
+    }
+
+    /// As [`Data::take_in_line`](crate::data::Data::take_in_line).
+    pub async fn take_in_line(&self, data: &[u8]) -> IncomingWrite {
+        self.data().take_in_line(data).await
     }
 
     /// Returns when there is room for the write.

@@ -44,7 +44,7 @@ mod space;
 mod table;
 mod xattr;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 pub use acl::{Acl, AclError};
 pub use attr::{Attributes, SetAttributes, SetTime};
@@ -99,6 +99,13 @@ pub struct Fs {
     inner: Arc<Inner>,
 }
 
+/// Somebody who keeps attributes that were read here, and is told when they change without having
+/// asked for it: the kernel.
+pub trait AttributeCache: Send + Sync {
+    /// Those of this inode must be asked for again. Does not wait.
+    fn forget_attributes(&self, ino: Ino);
+}
+
 struct Inner {
     meta: Meta,
     data: Data,
@@ -107,6 +114,7 @@ struct Inner {
     page_cache: PageCache,
     names: Names,
     reaper: Reaper,
+    attribute_cache: OnceLock<Arc<dyn AttributeCache>>,
 }
 
 impl Fs {
@@ -124,6 +132,7 @@ impl Fs {
                 page_cache: PageCache::new(),
                 names: Names::new(),
                 reaper,
+                attribute_cache: OnceLock::new(),
             }),
         }
     }
@@ -138,6 +147,18 @@ impl Fs {
         let (files, files_max) = self.inner.page_cache.bytes();
         let (data, data_max) = self.data().remembered_bytes();
         (files + data, files_max + data_max)
+    }
+
+    /// From now on `cache` is told of attributes that change by themselves. There can be one: the
+    /// first stays.
+    pub fn tell(&self, cache: Arc<dyn AttributeCache>) {
+        let _ = self.inner.attribute_cache.set(cache);
+    }
+
+    fn forget_attributes(&self, ino: Ino) {
+        if let Some(cache) = self.inner.attribute_cache.get() {
+            cache.forget_attributes(ino);
+        }
     }
 
     /// Whether every change is refused.

@@ -9,11 +9,23 @@ use crate::meta::{FileKind, Ino, Removal, RenameMode};
 const S_IFMT: u32 = libc::S_IFMT;
 
 impl Fs {
-    /// What a name points to; `None` if there is no such name.
+    /// What a name points to; `None` if there is no such name. `.` is the inode itself, which need
+    /// not be a directory then: so the kernel finds an inode again by a file handle, long after it
+    /// has forgotten it.
     ///
     /// # Errors
     /// ENAMETOOLONG; ENOTDIR.
     pub async fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Attributes>, FsError> {
+        match name {
+            b"." => return self.found_again(dir).await,
+            b".." => {
+                let Some(record) = self.meta().inode(dir).await? else {
+                    return Ok(None);
+                };
+                return self.found_again(record.parent).await;
+            }
+            _ => {}
+        }
         if name.len() > NAME_LEN_MAX {
             return Err(FsError::new(Errno::ENAMETOOLONG, "looking a name up"));
         }
@@ -34,6 +46,16 @@ impl Fs {
                     None => Ok(None),
                 }
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An inode by its number, if it still has a name. Without one it exists only for those who
+    /// hold it, and they need no number.
+    async fn found_again(&self, ino: Ino) -> Result<Option<Attributes>, FsError> {
+        match self.getattr(ino).await {
+            Ok(attributes) => Ok(Some(attributes).filter(|attributes| attributes.nlink > 0)),
+            Err(error) if error.errno == Errno::ESTALE => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -248,6 +270,9 @@ impl Fs {
         self.data().forget_change_time(removal.ino);
         if removal.nlink == 0 {
             self.inner.table.lost_name(removal.ino);
+        } else {
+            // The kernel counts links itself, unless its request timed out.
+            self.forget_attributes(removal.ino);
         }
     }
 }

@@ -302,6 +302,15 @@ impl Meta {
         self.inner.session
     }
 
+    /// Returns when another mount has taken the volume over, as soon as that is known here; never
+    /// for a follower.
+    pub async fn fenced(&self) {
+        let mut status = self.inner.status.clone();
+        if status.wait_for(is_fenced).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// For statfs.
     pub fn totals(&self) -> Totals {
         *self.inner.totals_shown.lock()
@@ -446,10 +455,13 @@ fn first_batch(uid: u32, gid: u32) -> slatedb::WriteBatch {
     batch
 }
 
+fn is_fenced(status: &DbStatus) -> bool {
+    status.close_reason == Some(slatedb::CloseReason::Fenced)
+}
+
 /// Notices that another mount took over even if nothing is being done here.
 async fn watch_for_fencing(inner: std::sync::Weak<Inner>, mut status: watch::Receiver<DbStatus>) {
-    let fenced = |status: &DbStatus| status.close_reason == Some(slatedb::CloseReason::Fenced);
-    if status.wait_for(fenced).await.is_ok()
+    if status.wait_for(is_fenced).await.is_ok()
         && let Some(inner) = inner.upgrade()
     {
         inner.noted(MetaError::Fenced);

@@ -5,11 +5,13 @@
 //! | reach the store, read and unlock the header | here |
 //! | lease, metadata, contents, filesystem, kernel | `open.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs` |
+//! | signals | `signals.rs` |
 //! | what the control socket tells | `report.rs` |
 
 mod open;
 mod report;
 mod serve;
+mod signals;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -27,7 +29,7 @@ use crate::{
 };
 
 pub use open::VolumeSession;
-pub use serve::{mount_and_serve, serve, stop_signals};
+pub use serve::{mount_and_serve, serve};
 
 /// Tries of each request while a person waits: about 2 s of pauses in all.
 const ATTEMPTS: u32 = 5;
