@@ -123,6 +123,7 @@ fn gather(file: &FileState, object: Option<ObjectId>) -> Gathered {
             size,
             mtime: content.mtime,
             ctime: content.ctime,
+            covers: content.committed_with(object, content.takes_begun()),
         },
         mtime: content.mtime,
         ctime: content.ctime,

@@ -341,6 +341,15 @@ impl Content {
         self.next_take
     }
 
+    /// What `committed` will be once the takes into `object` that began before `begun` are committed.
+    pub(super) fn committed_with(&self, object: Option<ObjectId>, begun: u64) -> u64 {
+        let ends = |take: &&Take| take.done || (take.object == object && take.number < begun);
+        let ended = self.takes.iter().take_while(ends);
+        ended
+            .filter_map(|take| take.covers)
+            .fold(self.committed, u64::max)
+    }
+
     /// Notes that the takes into `object` that began before `begun` are committed; moves `committed` as far as takes are done in order.
     pub(super) fn end_take(&mut self, object: Option<ObjectId>, begun: u64) {
         for take in &mut self.takes {

@@ -24,6 +24,7 @@ mod plan;
 mod read;
 mod readahead;
 mod reclaim;
+mod replace;
 mod space;
 mod windows;
 mod write_back;
@@ -46,6 +47,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use config::{DataConfig, MEMORY_MIN_BYTES, MemoryPlan};
 pub use error::DataError;
 pub use paid::OPEN_FILE_BYTES;
+pub use replace::HeldCommits;
 
 use self::{
     around::{Around, Neighbours},

@@ -10,7 +10,7 @@ use slatedb::{
     config::{DurabilityLevel, ReadOptions, ScanOptions, WriteOptions},
 };
 
-use super::MetaError;
+use super::{MetaError, schema::Reader};
 
 /// Bytes that a scan asks for at once, and how many such requests run ahead. Measured with a store 20 ms away: listing 10 directories of
 /// 1,000 entries takes 0.24 s so, and 9.3 s with SlateDB's defaults.
@@ -35,6 +35,14 @@ pub(super) enum Backing {
 }
 
 impl Backing {
+    /// For whom rows are read.
+    pub fn reader(&self) -> Reader {
+        match self {
+            Backing::Writer(_) => Reader::Writer,
+            Backing::Follower(_) => Reader::Follower,
+        }
+    }
+
     pub async fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MetaError> {
         let options = ReadOptions::default();
         Ok(match self {

@@ -33,6 +33,9 @@ pub struct ContentCommit {
     pub mtime: Option<Timestamp>,
     /// The change time to record; `None` leaves it.
     pub ctime: Option<Timestamp>,
+    /// Changes of the contents up to this number are committed with it. Names that were given to
+    /// the file by then lose their fallback in the same batch (see [`super::RenameSource`]).
+    pub covers: u64,
 }
 
 /// An object that became readable.
@@ -172,6 +175,9 @@ impl Meta {
                 },
             };
             let inode = self.commit_file(&mut commit, part, inode).await?;
+            self.inner
+                .replacements
+                .complete(part.ino, part.covers, &mut commit.change);
             written.insert(part.ino, inode);
         }
         commit.write(true).await

@@ -26,9 +26,12 @@ pub struct Garbage {
 
 impl Meta {
     /// Deletes an orphan for good: its inode, xattrs and extents, counted off their objects. Bounded batches; safe to repeat after a crash.
-    /// No effect on an inode that has links.
+    /// No effect on an inode that has links. One that a name may have to fall back to is deleted by itself when none does any more.
     pub async fn reap(&self, ino: Ino) -> Result<(), MetaError> {
         let held = self.inner.locks.inodes([ino]).await;
+        if self.inner.replacements.defers_reaping(ino) {
+            return Ok(());
+        }
         let Some(inode) = self.find_inode(ino).await? else {
             return Ok(());
         };

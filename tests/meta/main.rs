@@ -7,6 +7,7 @@ mod model;
 mod names;
 mod reclaim;
 mod renames;
+mod replace;
 mod requests;
 mod stack;
 mod support;

@@ -503,6 +503,7 @@ impl Run {
             size: node.bytes.len() as u64,
             mtime: None,
             ctime: Some(at(self.clock)),
+            covers: 0,
         };
         self.model.objects.insert(new.object, new.plaintext_len);
         self.all_objects.insert(new.object, new.plaintext_len);

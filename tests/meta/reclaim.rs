@@ -18,6 +18,7 @@ async fn whole(meta: &Meta, name: &str, number: u64) -> (Ino, NewObject) {
         size: 1000,
         mtime: None,
         ctime: None,
+        covers: 0,
     };
     meta.commit_content(from_ref(&object), &[commit])
         .await
@@ -97,6 +98,7 @@ async fn objects_below_half_live_are_offered_for_repacking() {
         size: 500,
         mtime: None,
         ctime: None,
+        covers: 0,
     };
     meta.commit_content(from_ref(&packed), &[commit])
         .await
@@ -130,6 +132,7 @@ async fn members_of_a_pack_are_remembered() {
             size: 100,
             mtime: None,
             ctime: None,
+            covers: 0,
         })
         .collect();
     meta.commit_content(from_ref(&pack), &commits[..15])
