@@ -24,6 +24,7 @@ mod plan;
 mod read;
 mod readahead;
 mod reclaim;
+mod repack;
 mod replace;
 mod space;
 mod windows;

@@ -249,7 +249,7 @@ async fn read(meta: &Meta, objects: &BTreeMap<ObjectId, u64>) -> Model {
             *bytes
         );
     }
-    let sparse: Vec<_> = meta.repack_candidates(usize::MAX).await.unwrap();
+    let sparse: Vec<_> = meta.repack_candidates(None, usize::MAX).await.unwrap();
     let expected: Vec<_> = live
         .iter()
         .filter(|(object, live)| **live > 0 && **live * 2 < objects[object])

@@ -83,13 +83,13 @@ async fn objects_below_half_live_are_offered_for_repacking() {
     let (_store, meta) = volume().await;
     let (ino, object) = whole(&meta, "file", 0).await;
     meta.truncate(ino, 500, at(20), at(20)).await.unwrap();
-    assert!(meta.repack_candidates(10).await.unwrap().is_empty());
+    assert!(meta.repack_candidates(None, 10).await.unwrap().is_empty());
     meta.punch_hole(ino, 0..1, at(20), at(20)).await.unwrap();
     assert_eq!(
-        meta.repack_candidates(10).await.unwrap(),
+        meta.repack_candidates(None, 10).await.unwrap(),
         [(object.object, vec![ino])]
     );
-    assert!(meta.repack_candidates(0).await.unwrap().is_empty());
+    assert!(meta.repack_candidates(None, 0).await.unwrap().is_empty());
     // Repacking is a commit that names the bytes elsewhere.
     let packed = crate::support::object(&meta, 1, 499);
     let commit = ContentCommit {
@@ -103,7 +103,7 @@ async fn objects_below_half_live_are_offered_for_repacking() {
     meta.commit_content(from_ref(&packed), &[commit])
         .await
         .unwrap();
-    assert!(meta.repack_candidates(10).await.unwrap().is_empty());
+    assert!(meta.repack_candidates(None, 10).await.unwrap().is_empty());
     assert_eq!(
         meta.object(object.object)
             .await
@@ -143,7 +143,7 @@ async fn members_of_a_pack_are_remembered() {
         meta.truncate(*ino, 0, at(20), at(20)).await.unwrap();
     }
     assert_eq!(
-        meta.repack_candidates(10).await.unwrap(),
+        meta.repack_candidates(None, 10).await.unwrap(),
         [(pack.object, inos)]
     );
 }
