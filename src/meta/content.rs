@@ -100,7 +100,7 @@ impl Meta {
         }
         let mut rows = self
             .inner
-            .scan(schema::extent_range(ino, range.start + 1), Scan::Forward)
+            .scan(schema::extent_range(ino, range.start + 1), Scan::Near)
             .await?;
         while extents.len() < limit {
             let Some((key, value)) = rows.next().await? else {

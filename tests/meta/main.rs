@@ -3,6 +3,7 @@
 mod content;
 mod durability;
 mod follower;
+mod fragments;
 mod model;
 mod names;
 mod reclaim;
