@@ -83,6 +83,7 @@ impl Inner {
                         cut: commit.cut,
                         mtime: commit.mtime,
                         ctime: commit.ctime,
+                        covers: commit.covers,
                     })
                 })
                 .collect();

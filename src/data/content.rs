@@ -249,8 +249,8 @@ pub(super) struct FileCommit {
     pub(super) cut: Option<u64>,
     pub(super) mtime: Option<Timestamp>,
     pub(super) ctime: Option<Timestamp>,
-    /// With it everything that was written so far is committed.
-    pub(super) completes: bool,
+    /// With it all changes up to this one are committed.
+    pub(super) covers: u64,
     /// The last take in it.
     through: u64,
 }
@@ -637,8 +637,9 @@ impl Content {
         let mut runs = Overlay::default();
         let (mut size, mut cut) = (self.base_size, None::<u64>);
         let mut objects: Vec<NewObject> = Vec::new();
-        let mut last = None;
+        let (mut covers, mut last) = (self.committed, None);
         for take in self.takes.iter().take(count) {
+            covers = covers.max(take.covers.unwrap_or(0));
             if let Some(at) = take.cut {
                 cut = Some(cut.map_or(at, |before| before.min(at)));
                 size = size.min(at);
@@ -672,7 +673,7 @@ impl Content {
             cut,
             mtime: self.mtime,
             ctime: self.ctime,
-            completes: count == self.takes.len() && last.covers == Some(self.change),
+            covers,
             through: last.number,
         })
     }

@@ -27,6 +27,8 @@ mod plan;
 mod read;
 mod readahead;
 mod reclaim;
+mod repack;
+mod replace;
 mod send;
 mod space;
 mod upload;
@@ -51,6 +53,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use config::{DataConfig, MEMORY_MIN_BYTES, MemoryPlan};
 pub use error::DataError;
 pub use paid::OPEN_FILE_BYTES;
+pub use replace::HeldCommits;
 
 use self::{
     around::{Around, Neighbours},
@@ -450,11 +453,7 @@ impl Data {
     /// Returns when everything written to this file before the call is durable, its metadata included. What the store refuses for longer than its patience
     /// meanwhile is reported; the data is kept and tried again.
     pub async fn fsync(&self, ino: Ino) -> Result<(), DataError> {
-        let Some(file) = self.inner.known_file(ino) else {
-            return self.flush().await;
-        };
-        let mut seen = file.content.lock().errors.count();
-        self.inner.committed(&file, &mut seen).await?;
+        self.inner.committed_since(ino).await?;
         self.flush().await
     }
 
@@ -679,6 +678,15 @@ impl Inner {
             self.wake.notify_one();
             progress.await;
         }
+    }
+
+    /// Returns when all changes made to the file before the call are committed, or with an error from then on.
+    async fn committed_since(self: &Arc<Self>, ino: Ino) -> Result<(), DataError> {
+        let Some(file) = self.known_file(ino) else {
+            return self.check();
+        };
+        let mut seen = file.content.lock().errors.count();
+        self.committed(&file, &mut seen).await
     }
 
     /// Returns when all changes made to the file before the call are committed, or with an error of the file beyond those `seen`.

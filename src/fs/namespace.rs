@@ -4,9 +4,13 @@ use bytes::Bytes;
 use nix::{errno::Errno, fcntl::RenameFlags};
 
 use super::{Attributes, Caller, Fs, FsError, NAME_LEN_MAX, TARGET_LEN_MAX, now};
-use crate::meta::{FileKind, Ino, Removal, RenameMode};
+use crate::meta::{FileKind, Ino, MetaError, Removal, RenameMode, RenameSource};
 
 const S_IFMT: u32 = libc::S_IFMT;
+
+/// How often a rename looks its source up again because somebody else renamed it meanwhile, or because it is written to while it is waited
+/// for. Each time another operation got on.
+const RENAME_TRIES_MAX: usize = 100;
 
 impl Fs {
     /// What a name points to; `None` if there is no such name. `.` is the inode itself, which need
@@ -233,6 +237,8 @@ impl Fs {
 
     /// Renames, in one step whatever it moves. RENAME_NOREPLACE and RENAME_EXCHANGE are known, RENAME_WHITEOUT is not.
     ///
+    /// A file that is replaced stays what the name stands for after a crash, until the contents of its replacement are committed.
+    ///
     /// # Errors
     /// ENOENT, EEXIST, ENOTEMPTY, EISDIR, ENOTDIR, EROFS, ENAMETOOLONG; EINVAL for a directory below itself and for unknown flags.
     pub async fn rename(
@@ -255,11 +261,46 @@ impl Fs {
             return Err(FsError::new(Errno::EINVAL, "renaming with these flags"));
         };
         self.inner.reaper.room().await;
-        if let Some(removal) = self
+        let (from, to) = ((from_dir, from_name), (to_dir, to_name));
+        for _ in 0..RENAME_TRIES_MAX {
+            match self.try_rename(from, to, mode).await {
+                Err(RenameError::NameChanged) => {}
+                Err(RenameError::Uncommitted(ino)) => self.data().write_back([ino]).await?,
+                Err(RenameError::Failed(error)) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+        }
+        Err(FsError::new(
+            Errno::EBUSY,
+            "renaming what others rename at the same time",
+        ))
+    }
+
+    async fn try_rename(
+        &self,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        mode: RenameMode,
+    ) -> Result<(), RenameError> {
+        let found = self.meta().lookup(from.0, from.1).await?;
+        let ino = found.ok_or(MetaError::NotFound)?.ino;
+        if mode == RenameMode::Exchange {
+            // Neither name has a version to fall back to, so both are whole first.
+            let other = self.meta().lookup(to.0, to.1).await?;
+            let both = std::iter::once(ino).chain(other.map(|other| other.ino));
+            self.data().write_back(both).await.map_err(FsError::from)?;
+        }
+        let commits = self.data().hold_commits(ino).await;
+        let source = RenameSource {
+            ino,
+            uncommitted: commits.uncommitted,
+        };
+        let removal = self
             .meta()
-            .rename(from_dir, from_name, to_dir, to_name, mode, now())
-            .await?
-        {
+            .rename_source(source, from, to, mode, now())
+            .await?;
+        self.data().forget_change_time(ino);
+        if let Some(removal) = removal {
             self.removed(&removal);
         }
         Ok(())
@@ -273,6 +314,31 @@ impl Fs {
         } else {
             // The kernel counts links itself, unless its request timed out.
             self.forget_attributes(removal.ino);
+        }
+    }
+}
+
+/// Why a rename was not made.
+enum RenameError {
+    /// To be tried again.
+    NameChanged,
+    /// To be tried again once the contents of this file are committed.
+    Uncommitted(Ino),
+    Failed(FsError),
+}
+
+impl From<FsError> for RenameError {
+    fn from(error: FsError) -> RenameError {
+        RenameError::Failed(error)
+    }
+}
+
+impl From<MetaError> for RenameError {
+    fn from(error: MetaError) -> RenameError {
+        match error {
+            MetaError::NameChanged => RenameError::NameChanged,
+            MetaError::Uncommitted(ino) => RenameError::Uncommitted(ino),
+            error => RenameError::Failed(error.into()),
         }
     }
 }

@@ -36,6 +36,9 @@ pub struct ContentCommit {
     pub mtime: Option<Timestamp>,
     /// The change time to record; `None` leaves it.
     pub ctime: Option<Timestamp>,
+    /// Changes of the contents up to this number are committed with it. Names that were given to
+    /// the file by then lose their fallback in the same batch (see [`super::RenameSource`]).
+    pub covers: u64,
 }
 
 /// An object that became readable.
@@ -100,7 +103,7 @@ impl Meta {
         }
         let mut rows = self
             .inner
-            .scan(schema::extent_range(ino, range.start + 1), Scan::Forward)
+            .scan(schema::extent_range(ino, range.start + 1), Scan::Near)
             .await?;
         while extents.len() < limit {
             let Some((key, value)) = rows.next().await? else {
@@ -175,6 +178,9 @@ impl Meta {
                 },
             };
             let inode = self.commit_file(&mut commit, part, inode).await?;
+            self.inner
+                .replacements
+                .complete(part.ino, part.covers, &mut commit.change);
             written.insert(part.ino, inode);
         }
         commit.write(true).await

@@ -24,7 +24,8 @@ use super::{
     ids::{self, FIRST_ID, Ids},
     locks::{Held, Locks},
     memory::{BlockCache, Memtables},
-    schema::{self, Counters, SCHEMA_VERSION, SessionRow, Table},
+    replacements::{self, Replacements},
+    schema::{self, Counters, SCHEMA_VERSION, SCHEMA_VERSION_MIN, SessionRow, Table},
     sessions::Sessions,
     settings::{self, DB_PATH, Sizes},
     upkeep::{self, Upkeep},
@@ -58,6 +59,7 @@ pub(super) struct Inner {
     pub durability: SharedDurability,
     pub ids: Ids,
     pub sessions: Sessions,
+    pub replacements: Replacements,
     /// What batches count on; locked while one that changes them is written.
     pub totals: tokio::sync::Mutex<Totals>,
     /// The same for those who only look.
@@ -228,6 +230,7 @@ impl Meta {
                 reserved.next_session,
             ),
             sessions: opened.sessions,
+            replacements: Replacements::default(),
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
             session,
@@ -244,11 +247,13 @@ impl Meta {
             inner: Arc::new(inner),
         };
         meta.commit(change, Held::default()).await?;
+        meta.undo_replacements().await?;
         meta.inner.flush().await?;
         let weak = Arc::downgrade(&meta.inner);
         let tasks = [
             tokio::spawn(durability::flush_when_due(weak.clone())).abort_handle(),
             tokio::spawn(upkeep::run(weak.clone())).abort_handle(),
+            tokio::spawn(replacements::reap_released(weak.clone())).abort_handle(),
             tokio::spawn(watch_for_fencing(weak, meta.inner.status.clone())).abort_handle(),
         ];
         meta.inner.tasks.lock().extend(tasks);
@@ -273,6 +278,7 @@ impl Meta {
             durability: SharedDurability::default(),
             ids: Ids::new(0..0, 0),
             sessions: opened.sessions,
+            replacements: Replacements::default(),
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
             session: SessionId([0; 16]),
@@ -320,6 +326,7 @@ impl Meta {
     pub async fn close(&self) -> Result<(), MetaError> {
         let (flushed, closed) = match &self.inner.backing {
             Backing::Writer(db) => {
+                self.reap_released().await;
                 let flushed = self.inner.check().and(self.inner.flush().await);
                 let flush_type = match &self.inner.upkeep {
                     Some(upkeep) if flushed.is_ok() => upkeep.finish(db).await,
@@ -384,7 +391,7 @@ impl Opened {
         let missing =
             || MetaError::Store("there is no volume here: its metadata is missing".into());
         match backing.get(&Table::Schema.single()).await?.as_deref() {
-            Some([SCHEMA_VERSION]) => {}
+            Some([SCHEMA_VERSION_MIN..=SCHEMA_VERSION]) => {}
             Some(_) => {
                 return Err(MetaError::Store(
                     "the metadata was written by a newer version".into(),

@@ -16,6 +16,7 @@ mod long_run;
 mod memory;
 mod moto;
 mod outage;
+mod replace;
 mod requests;
 mod small_memory;
 mod space;

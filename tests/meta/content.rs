@@ -15,6 +15,7 @@ fn commit(ino: Ino, extents: Vec<Extent>, size: u64) -> ContentCommit {
         size,
         mtime: Some(at(30)),
         ctime: Some(at(31)),
+        covers: 0,
     }
 }
 

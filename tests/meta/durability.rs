@@ -53,6 +53,7 @@ async fn closing_makes_room_for_what_is_in_memory() {
             size: FILE as u64,
             mtime: None,
             ctime: None,
+            covers: 0,
         };
         meta.commit_content(&[], &[commit]).await.unwrap();
         inos.push(ino);

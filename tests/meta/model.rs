@@ -249,7 +249,7 @@ async fn read(meta: &Meta, objects: &BTreeMap<ObjectId, u64>) -> Model {
             *bytes
         );
     }
-    let sparse: Vec<_> = meta.repack_candidates(usize::MAX).await.unwrap();
+    let sparse: Vec<_> = meta.repack_candidates(None, usize::MAX).await.unwrap();
     let expected: Vec<_> = live
         .iter()
         .filter(|(object, live)| **live > 0 && **live * 2 < objects[object])
@@ -504,6 +504,7 @@ impl Run {
             size: node.bytes.len() as u64,
             mtime: None,
             ctime: Some(at(self.clock)),
+            covers: 0,
         };
         self.model.objects.insert(new.object, new.plaintext_len);
         self.all_objects.insert(new.object, new.plaintext_len);

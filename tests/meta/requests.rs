@@ -45,6 +45,7 @@ pub async fn unpack(meta: &Meta) -> Vec<Ino> {
                 size: 8000,
                 mtime: None,
                 ctime: None,
+                covers: 0,
             })
             .collect();
         meta.commit_content(&[pack], &commits).await.unwrap();
