@@ -294,6 +294,19 @@ impl Chain {
         known.chain(self.listed.filter(|at| *at >= number)).min()
     }
 
+    /// Numbers between what was read and `end` whose objects were not: at most as many as are remembered.
+    pub fn unread(&self, end: u64) -> Vec<u64> {
+        let is_read = |entry: &Entry| matches!(entry.known, Known::Read(_));
+        let mut read = self.entries.iter().filter(|(_, entry)| is_read(entry));
+        let Some((first, _)) = read.next() else {
+            return Vec::new();
+        };
+        (*first..end)
+            .filter(|number| !self.entries.get(number).is_some_and(is_read))
+            .take(ENTRIES_MAX)
+            .collect()
+    }
+
     /// The bucket lists a log object of this number.
     pub fn listed(&mut self, number: u64) {
         self.listed = self.listed.max(Some(number));

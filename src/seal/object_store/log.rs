@@ -1,9 +1,11 @@
 //! Log objects and manifests on their way to and from the store: the I/O around [`Chain`](super::chain::Chain).
 //!
 //! Promises: a log object is sent only with the link to its predecessor, and only where none was before; the same PUT tried again sends
-//! the same bytes. Costs one LIST when the first log object of a process is written, and nothing after that.
+//! the same bytes. The whole log is looked at before the first log object of a process is written: that costs one LIST, and no
+//! more if it was read before. After that nothing costs a request.
 
 use bytes::Bytes;
+use futures::{FutureExt, future::join_all};
 use object_store::{Error, PutMode, PutPayload, path::Path};
 
 use super::{
@@ -27,6 +29,8 @@ const TRAILER_LEN: usize = 8 + COMMITMENT_LEN;
 const DIGITS: usize = 20;
 /// Questions to the store before a log object is sent: its predecessor's header, its own, and each once more.
 const LOOKS_MAX: usize = 4;
+/// Log objects that are looked at concurrently before the first one is written: as many as a mount has connections.
+const READ_AT_ONCE: usize = 16;
 
 /// A log object whose PUT has not succeeded. SlateDB tries again, and then the same bytes are sent: whichever of
 /// the requests takes effect, the chain goes on from the same object. One at a time, because SlateDB writes its log in order.
@@ -168,20 +172,9 @@ pub(super) async fn seal(
 
 /// What the object of this number has to hold.
 async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
-    let exists = || Error::AlreadyExists {
-        path: at.to_string(),
-        source: "this log object is there already".into(),
-    };
-    if !inner.chain.lock().is_writing() && later_in_bucket(inner, number).await? {
-        return Err(match read::header(inner, at).await {
-            Ok(()) => exists(),
-            Err(Error::NotFound { .. }) if inner.chain.lock().is_tolerant() => {
-                let later = inner.chain.lock().from(number).unwrap_or(number);
-                inner.refuse_log(LogFault::Missing { number, later })
-            }
-            Err(Error::NotFound { .. }) => exists(),
-            Err(error) => error,
-        });
+    let exists = || already_exists(at);
+    if !inner.chain.lock().is_writing() {
+        before_writing(inner, at, number).await?;
     }
     for _ in 0..LOOKS_MAX {
         let next = inner.chain.lock().next(number);
@@ -223,6 +216,43 @@ async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
     Err(super::unusable(format!(
         "{at}: the log changes as it is read"
     )))
+}
+
+/// Looks at the whole log that this process is about to continue, as far as it was not read yet. SlateDB writes first and reads then,
+/// and whatever it adds to a log that does not hold together makes it harder to mend.
+async fn before_writing(inner: &Inner, at: &Path, number: u64) -> Result<(), Error> {
+    if later_in_bucket(inner, number).await? {
+        return Err(match read::header(inner, at).await {
+            Err(Error::NotFound { .. }) if inner.chain.lock().is_tolerant() => {
+                let later = inner.chain.lock().from(number).unwrap_or(number);
+                inner.refuse_log(LogFault::Missing { number, later })
+            }
+            // Collected since: whoever did that has written a newer manifest, which SlateDB looks for now.
+            Ok(()) | Err(Error::NotFound { .. }) => already_exists(at),
+            Err(error) => error,
+        });
+    }
+    let unread = inner.chain.lock().unread(number);
+    let unread: Vec<Path> = unread.into_iter().map(location).collect();
+    for some in unread.chunks(READ_AT_ONCE) {
+        let read = some
+            .iter()
+            .map(|unread| read::header(inner, unread).boxed());
+        for read in join_all(read).await {
+            match read {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn already_exists(at: &Path) -> Error {
+    Error::AlreadyExists {
+        path: at.to_string(),
+        source: "this log object is there already".into(),
+    }
 }
 
 /// Whether the bucket has log objects beyond this one: SlateDB finds the end of the log by trying numbers, and a gap looks like the end.
