@@ -508,8 +508,48 @@ async fn a_volume_of_format_1_opens_and_is_chained_from_its_end_on() {
         bucket
             .write(&key, as_format_1(&bucket, &key, &original[&key]))
             .await;
-        refused(&bucket, "without a link in the chain").await;
+        let store = bucket.sealed(CACHE);
+        assert!(open(&store).await.is_err());
+        let fault = store.log_fault().unwrap();
+        assert!((end + 3..=end + 4).contains(&fault.number()), "{fault:?}");
     }
+}
+
+/// Who has read a log, waits for long, and reads on has not seen what was collected meanwhile: that is not missing.
+#[tokio::test]
+async fn what_was_collected_while_somebody_waited_is_not_missing() {
+    let bucket = Bucket::create().await;
+    let waiting = bucket.sealed(CACHE);
+    let reader = || {
+        DbReader::open(
+            "",
+            Arc::new(waiting.clone()),
+            DbReaderMode::FollowLatest,
+            DbReaderOptions::default(),
+        )
+    };
+    let db = open(&bucket.sealed(CACHE)).await.unwrap();
+    put(&db, "a").await.unwrap();
+    reader().await.unwrap().close().await.unwrap();
+    let seen = waiting.log_head().unwrap().number;
+    for i in 0..5 {
+        put(&db, &format!("row{i}")).await.unwrap();
+    }
+    flush_memtable(&db).await;
+    let flushed = *log_numbers(&bucket).await.last().unwrap();
+    put(&db, "after").await.unwrap();
+    kill(db);
+    let collected: Vec<String> = (1..=flushed).map(log_key).collect();
+    hide(&bucket, &collected).await;
+    assert!(seen + 1 < flushed);
+    let follower = reader().await.unwrap();
+    assert!(follower.get("after").await.unwrap().is_some());
+    follower.close().await.unwrap();
+    let db = open(&waiting).await.unwrap();
+    put(&db, "on").await.unwrap();
+    assert_eq!(waiting.log_fault(), None);
+    kill(db);
+    healthy(&bucket, &["row4".into(), "after".into(), "on".into()]).await;
 }
 
 #[tokio::test]

@@ -151,6 +151,8 @@ pub(super) struct Chain {
     listed: Option<u64>,
     /// The newest manifest.
     manifest: u64,
+    /// The newest log object that a manifest notes.
+    noted: Option<u64>,
     fault: Option<LogFault>,
     tolerant: bool,
 }
@@ -189,6 +191,7 @@ impl Chain {
     /// The newest manifest that was read or written names it.
     pub fn noted(&mut self, position: LogPosition) -> Result<(), LogFault> {
         let number = position.number;
+        self.noted = self.noted.max(Some(number));
         self.begun = Some(self.begun.map_or(number, |begun| begun.min(number)));
         self.note(position, Known::Noted)?;
         self.advance(number);
@@ -294,14 +297,14 @@ impl Chain {
         known.chain(self.listed.filter(|at| *at >= number)).min()
     }
 
-    /// Numbers between what was read and `end` whose objects were not: at most as many as are remembered.
+    /// Numbers before `end` whose objects were not read, at most as many as are remembered. What the newest manifest notes, and what is
+    /// before it, may have been collected and is not among them.
     pub fn unread(&self, end: u64) -> Vec<u64> {
         let is_read = |entry: &Entry| matches!(entry.known, Known::Read(_));
-        let mut read = self.entries.iter().filter(|(_, entry)| is_read(entry));
-        let Some((first, _)) = read.next() else {
+        let Some(first) = self.noted.and_then(|noted| noted.checked_add(1)) else {
             return Vec::new();
         };
-        (*first..end)
+        (first..end)
             .filter(|number| !self.entries.get(number).is_some_and(is_read))
             .take(ENTRIES_MAX)
             .collect()
