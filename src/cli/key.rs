@@ -91,8 +91,8 @@ struct ChangeArgs {
     /// The volume: s3://bucket/prefix
     url: String,
 
-    /// The slot's number. By default the one that the given secret opens, if it is of the new secret's kind;
-    /// with the recovery key, the only one of that kind
+    /// The slot's number. By default the one that the given secret opens, if it is of the new
+    /// secret's kind; with the recovery key, the only one of that kind
     #[arg(long, value_name = "NUMBER")]
     slot: Option<u32>,
 
@@ -194,7 +194,8 @@ fn change(args: ChangeArgs) -> Result<(), CliError> {
     })
 }
 
-/// The slot that nobody named: never one that would become another kind, for its old secret may be all that is left on paper.
+/// The slot that is changed if none is named: never one that would become another kind, since its
+/// old secret may be the recovery key on paper.
 fn slot_to_change(opened: &Opened, new: SlotKind) -> Result<SlotId, CliError> {
     let slots = opened.loaded.header.list();
     let unlocked = slots.iter().find(|slot| slot.id == opened.unlocked.slot);

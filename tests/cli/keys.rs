@@ -153,7 +153,7 @@ fn a_recovery_key_replaces_the_passphrase_and_stays_what_it_is() {
         text(&key),
     ];
     printed(&site.strongroom(&add_key).output());
-    // A passphrase does not turn into a key file, nor a key file into a passphrase, unless the slot is named.
+    // No slot turns into another kind unless it is named.
     let by_passphrase = ["key", "change", &url, "--passphrase-file", text(&other)];
     let by_key_file = ["key", "change", &url, "--key-file", text(&key)];
     let made = path("made");

@@ -47,11 +47,13 @@ fn a_history_that_was_written_over_a_hidden_one_is_told_apart_when_the_hidden_on
         for key in end {
             site.bucket().delete(key);
         }
-        // A machine that never saw the volume cannot know. Its mount is interrupted as soon as it answers.
+        // A machine that never saw the volume cannot know. Its mount is interrupted as soon as it
+        // answers.
         site.mount_with(&["--takeover"]).kill();
         let other = log_keys(&site);
         assert!(other.len() > keys.len() - hidden, "nothing was written");
-        // Each original alone: it is not continued by what comes after it, or does not continue what is before it.
+        // Each original alone: it is not continued by what comes after it, or does not continue
+        // what is before it.
         for (key, stored) in &originals {
             let written = other.contains(key).then(|| site.bucket().get(key));
             site.bucket().put(key, stored.clone());
