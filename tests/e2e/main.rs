@@ -12,6 +12,7 @@ mod inline;
 mod large_files;
 mod leaks;
 mod letting_go;
+mod log_chain;
 mod long_run;
 mod memory;
 mod moto;

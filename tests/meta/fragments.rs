@@ -59,6 +59,7 @@ async fn the_extents_of_a_file_in_a_hundred_thousand_pieces_are_read_with_few_re
             put(&mut runs, *place, place + PIECE, whole.object, at);
         }
         let commit = ContentCommit {
+            cut: None,
             ino,
             extents,
             size: SIZE,

@@ -197,6 +197,7 @@ impl Run {
             len => vec![extent(0, len, &whole, 0)],
         };
         let part = ContentCommit {
+            cut: None,
             ino,
             extents,
             size: covers,
@@ -460,6 +461,7 @@ async fn contents_of_many_batches_replace_the_old_ones_only_with_the_last() {
     run.meta.flush().await.unwrap();
     let whole = object(&run.meta, 9, EXTENTS);
     let commit = ContentCommit {
+        cut: None,
         ino,
         extents: (0..EXTENTS)
             .map(|at| extent(at * 2, 1, &whole, at))
