@@ -25,6 +25,10 @@ const RECLAIM_EVERY: Duration = Duration::from_secs(60);
 /// Objects deleted in one request.
 const DELETE_BATCH: usize = 1000;
 
+/// Pages of 1,000 objects that the listing of one session may have: a hundred million objects, one
+/// for each of a thousand syncs a second for a day.
+const SESSION_PAGES_MAX: u32 = 100_000;
+
 /// Objects repacked in one round: bounds the traffic that reclaim causes.
 const REPACK_BATCH: usize = 8;
 
@@ -59,12 +63,9 @@ impl Inner {
                     .abort_multipart(&pending.key, &pending.upload)
                     .await?;
             }
-            let mut after: Option<String> = None;
+            let mut pages = self.store.pages(&prefix, None, SESSION_PAGES_MAX);
             let mut deleted = 0;
-            loop {
-                let page = self.store.list_page(&prefix, after.as_deref()).await?;
-                let Some(last) = page.last() else { break };
-                after = Some(last.key.clone());
+            while let Some(page) = pages.next().await? {
                 let mut orphaned = Vec::new();
                 for entry in &page {
                     let Some(number) = object_number(&entry.key) else {

@@ -64,6 +64,8 @@ pub(super) struct Inner {
     pub(super) stall_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) permits: Arc<Semaphore>,
+    /// Whoever holds its one permit may take a LIST page, which may be large.
+    pub(super) listing: Semaphore,
     pub(super) outage: Outage,
     data_health: Health,
     log_health: Health,
@@ -103,6 +105,7 @@ impl Store {
             permits: Arc::new(Semaphore::new(
                 config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
             )),
+            listing: Semaphore::new(1),
             outage: Outage::default(),
             data_health: Health::new(),
             log_health: Health::new(),

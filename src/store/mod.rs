@@ -23,6 +23,7 @@
 
 mod attempt;
 mod body;
+mod bounds;
 mod classify;
 mod client;
 mod connect;
@@ -40,8 +41,8 @@ pub use body::Body;
 pub use client::{Store, StoreConfig};
 pub use error::{StoreError, StoreErrorKind};
 pub use health::{Health, Uploads};
-pub use list::ListEntry;
+pub use list::{ListEntry, Pages};
 pub use multipart::{PartTag, PendingUpload, UploadId};
 pub use object::{Condition, ObjectHead, PutOutcome};
-pub use retry::Retry;
+pub use retry::{Backoff, Retry};
 pub use url::{S3Url, S3UrlError};
