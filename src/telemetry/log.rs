@@ -15,7 +15,8 @@ use super::text::record;
 
 /// Modules that log signatures or requests with their credentials, and the level that they are
 /// kept to, whatever was asked for.
-const KEPT_QUIET: [&str; 3] = [
+const KEPT_QUIET: [&str; 4] = [
+    "s3s::service=info",
     "s3s::ops=info",
     "aws_sigv4=info",
     "aws_smithy_runtime::client::orchestrator=info",
