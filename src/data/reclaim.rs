@@ -24,6 +24,10 @@ const DELETE_BATCH: usize = 1000;
 /// that are too short to look again would else collect them.
 const DEAD_SESSIONS_KEPT: usize = 8;
 
+/// Pages of 1,000 objects that the listing of one session may have: a hundred million objects, one
+/// for each of a thousand syncs a second for a day.
+const SESSION_PAGES_MAX: u32 = 100_000;
+
 impl Inner {
     pub(super) async fn reclaim_loop(self: Arc<Self>) {
         let rounds = async {
@@ -86,14 +90,8 @@ impl Inner {
                 aborted += 1;
             }
         }
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.list_page(&prefix, after.as_deref()).await?;
-            // A listing that does not go on has no end.
-            let Some(last) = page.last().filter(|last| Some(&last.key) > after.as_ref()) else {
-                return Ok((deleted, aborted));
-            };
-            after = Some(last.key.clone());
+        let mut pages = self.store.pages(&prefix, None, SESSION_PAGES_MAX);
+        while let Some(page) = pages.next().await? {
             let mut orphaned = Vec::new();
             for object in page
                 .iter()
@@ -108,6 +106,7 @@ impl Inner {
                 self.store.delete(&orphaned).await?;
             }
         }
+        Ok((deleted, aborted))
     }
 
     async fn reclaim_round(self: &Arc<Self>, repacking: &mut Repacking) -> Result<(), DataError> {

@@ -64,6 +64,8 @@ pub(super) struct Inner {
     pub(super) stall_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) permits: Arc<Semaphore>,
+    /// Whoever holds its one permit may take a LIST page, which may be large.
+    pub(super) listing: Semaphore,
     pub(super) outage: Outage,
     log_health: Health,
     /// The store was found to lack DeleteObjects.
@@ -102,6 +104,7 @@ impl Store {
             permits: Arc::new(Semaphore::new(
                 config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
             )),
+            listing: Semaphore::new(1),
             outage: Outage::default(),
             log_health: Health::new(),
             deletes_singly: AtomicBool::new(false),

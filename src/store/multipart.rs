@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{
     Condition, PutOutcome, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress},
+    list::{endless, wrong_page},
     retry::Failure,
     upload::Pieces,
 };
@@ -17,6 +18,9 @@ const COMPLETE_TIMEOUT_MIN: Duration = Duration::from_secs(120);
 
 /// S3 allows no more parts in an upload.
 const PARTS_MAX: usize = 10_000;
+/// Pages of a listing of uploads, at most. A crash leaves some 30 uploads, and a store that answers
+/// nothing for an hour some 1,000 more: each attempt to begin one may have begun it.
+const UPLOAD_PAGES_MAX: u32 = 16;
 
 /// An upload that was begun and neither completed nor aborted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -282,14 +286,17 @@ impl Store {
     /// All uploads under way for keys that start with `prefix`.
     ///
     /// # Errors
-    /// Whatever keeps a request from being answered.
+    /// Whatever keeps a request from being answered; `Nonsense` for a listing that does not advance
+    /// or does not end.
     pub async fn list_multipart(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {
         let context = self.context("ListMultipartUploads", prefix);
         let mut pending = Vec::new();
         let mut marker: (Option<String>, Option<String>) = (None, None);
-        loop {
+        for _ in 0..UPLOAD_PAGES_MAX {
             let from = &marker;
             let page = self.retrying(|_| async move {
+                // Never closed, so this always is a permit.
+                let _one_page = self.inner.listing.acquire().await.ok();
                 let request = self
                     .inner
                     .client
@@ -309,7 +316,9 @@ impl Store {
                 let (Some(full), Some(id)) = (upload.key, upload.upload_id) else {
                     continue;
                 };
-                let Some(key) = self.inner.url.relative_key(&full) else {
+                // Others' uploads are none of ours to abort.
+                let key = self.inner.url.relative_key(&full);
+                let Some(key) = key.filter(|key| key.starts_with(prefix)) else {
                     continue;
                 };
                 pending.push(PendingUpload {
@@ -318,11 +327,15 @@ impl Store {
                 });
             }
             let next = (page.next_key_marker, page.next_upload_id_marker);
-            // A store that does not move on would be asked forever.
-            if page.is_truncated != Some(true) || next.0.is_none() || next == marker {
+            if page.is_truncated != Some(true) || next.0.is_none() {
                 return Ok(pending);
+            }
+            if next == marker || next.0 < marker.0 {
+                let why = "the listing of uploads does not advance";
+                return Err(wrong_page("ListMultipartUploads", prefix, why).error);
             }
             marker = next;
         }
+        Err(endless("ListMultipartUploads", prefix))
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{
     Body, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress, unless_stalled},
-    retry::{Failure, Tries},
+    retry::{Again, Failure, Tries},
     upload::Pieces,
 };
 
@@ -143,7 +143,7 @@ impl Store {
             None => return Err(context.stalled(stall)),
         };
         let (carried, size) =
-            extent(&output, range.as_ref()).map_err(|why| context.nonsense(why))?;
+            extent(&output, range.as_ref()).map_err(|why| context.another_answer(why))?;
         let body = std::mem::take(&mut output.body).into_inner();
         let head = ObjectHead::new(size, output.e_tag, output.last_modified, output.metadata);
         Ok(Body::new(self, key, head, carried, body, flight))
@@ -173,11 +173,10 @@ impl Store {
                 Err(mut failure) => {
                     if failure.error.kind == StoreErrorKind::Precondition && fetch.etag.is_some() {
                         fetch = Fetch::default();
-                        failure.again = super::retry::Again::AfterConflict;
+                        failure.again = Again::AFewTimes;
                     }
-                    if fetch.received.len() > before {
-                        tries.failures = 0;
-                    }
+                    let brought = fetch.received.len().saturating_sub(before);
+                    tries.brought(brought as u64);
                     self.pause_or_give_up(failure, &mut tries).await?;
                 }
             }
@@ -359,8 +358,9 @@ fn extent(
         (Some(asked), Some(header)) => {
             let (carried, size) = content_range(header)
                 .ok_or_else(|| format!("the answer's range {header:?} makes no sense"))?;
+            // Less than was asked for is an answer only where the object ends.
             if carried.start != asked.start
-                || carried.end > asked.end
+                || carried.end != asked.end.min(size)
                 || carried.end - carried.start != len
             {
                 return Err(format!(
@@ -415,6 +415,8 @@ mod tests {
             (10, Some("bytes 6-15/1000")),
             (11, Some("bytes 5-15/1000")),
             (9, Some("bytes 5-14/1000")),
+            (1, Some("bytes 5-5/1000")),
+            (9, Some("bytes 5-13/1000")),
             (10, Some("bytes 5-14/*")),
             (10, Some("bytes 5-14/9")),
             (10, Some("lines 5-14/1000")),

@@ -62,6 +62,7 @@ pub async fn prefix_is_empty(store: &Store) -> Result<bool, StoreError> {
 fn lacks(capability: &'static str, error: StoreError) -> ProbeFailure {
     match error.kind {
         StoreErrorKind::Other
+        | StoreErrorKind::Nonsense
         | StoreErrorKind::Precondition
         | StoreErrorKind::Range
         | StoreErrorKind::NotFound => ProbeFailure::Lacks {

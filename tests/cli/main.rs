@@ -7,7 +7,11 @@ mod harness;
 #[path = "../common/lax_store.rs"]
 mod lax_store;
 
+#[path = "../common/raw_store.rs"]
+mod raw_store;
+
 mod background;
+mod bounds;
 mod demo;
 mod errors;
 mod generated;

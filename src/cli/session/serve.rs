@@ -97,7 +97,9 @@ async fn open(
         .await
         .map_err(|error| errors::store(&error, &config.url))?;
     let loaded = load_header(&store).await?;
-    let unlocked = unlock(&loaded, secret).await?;
+    // What metadata and contents will have is free until the volume is open.
+    let free_bytes = plan.meta_bytes + plan.shares.capacity_bytes;
+    let unlocked = unlock(&loaded, secret, free_bytes).await?;
     let state = VolumeState::open(&config.state_root, loaded.header.volume())?;
     if reporter.is_background() {
         start_log(

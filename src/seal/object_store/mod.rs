@@ -50,6 +50,15 @@ pub use position::{LogFault, LogPosition};
 
 /// What SlateDB's paths are below of, in the volume.
 const ROOT: &str = "meta/";
+/// Pages of a listing, at most: of manifests and compactions there are a few hundred. SlateDB keeps
+/// a listing in memory, some 200 bytes an object.
+const LIST_PAGES_MAX: u32 = 100;
+/// Directories that only garbage collection lists. Names ascend with time there, so a listing that
+/// is cut off names the oldest objects, and the next collection goes on.
+const COLLECTED_DIRECTORIES: [&str; 2] = ["/wal/", "/compacted/"];
+/// Objects of such a listing, at most: what a mount that syncs 150 times a second leaves in the ten
+/// minutes between two collections.
+const COLLECTED_OBJECTS_MAX: usize = 90_000;
 /// Locations that one batch of deletes takes at most (S3's limit).
 const DELETE_BATCH_MAX: usize = 1000;
 
@@ -157,23 +166,19 @@ impl Inner {
         prefix: String,
         after: Option<String>,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        let pages = futures::stream::try_unfold(Some(after), move |position| {
-            let (inner, prefix) = (Arc::clone(&self), prefix.clone());
+        let pages = self.store.pages(&prefix, after.as_deref(), LIST_PAGES_MAX);
+        let pages = futures::stream::try_unfold(pages, move |mut pages| {
+            let prefix = prefix.clone();
             async move {
-                let Some(after) = position else {
+                let page = pages.next().await;
+                let Some(page) = page.map_err(|error| from_store(error, &prefix))? else {
                     return Ok::<_, object_store::Error>(None);
                 };
-                let page = inner
-                    .store
-                    .list_page(&prefix, after.as_deref())
-                    .await
-                    .map_err(|error| from_store(error, &prefix))?;
-                let next = page.last().map(|last| Some(last.key.clone()));
                 let entries = page
                     .into_iter()
                     .filter_map(listed)
                     .map(Ok::<_, object_store::Error>);
-                Ok(Some((futures::stream::iter(entries), next)))
+                Ok(Some((futures::stream::iter(entries), pages)))
             }
         });
         pages.try_flatten().boxed()
@@ -282,7 +287,15 @@ impl ObjectStore for SealedObjectStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        Arc::clone(&self.inner).list(directory_prefix(prefix), None)
+        let prefix = directory_prefix(prefix);
+        let is_collected = COLLECTED_DIRECTORIES
+            .iter()
+            .any(|directory| prefix.ends_with(directory));
+        let objects = Arc::clone(&self.inner).list(prefix, None);
+        match is_collected {
+            true => objects.take(COLLECTED_OBJECTS_MAX).boxed(),
+            false => objects,
+        }
     }
 
     fn list_with_offset(

@@ -32,8 +32,8 @@ const CHUNK_FRAMES: u64 = CHUNK_BYTES >> META_FRAME_LOG2;
 const FIRST_LEN: u64 = HEADER_LEN + CHUNK_BYTES + CHUNK_FRAMES * TAG_LEN;
 /// Chunks that a request fetches when the one before them was read already.
 const SEQUENTIAL_CHUNKS: u64 = 2;
-/// The largest object that is read whole: manifests stay far below, and a provider must not fill our memory.
-const WHOLE_LEN_MAX: u64 = 64 * 1024 * 1024;
+/// The largest object that is read whole: a manifest names some 100 bytes a table, and a provider must not fill our memory.
+const WHOLE_LEN_MAX: u64 = 8 * 1024 * 1024;
 
 /// A plaintext range cannot be had because the object is another one than it was.
 enum ReadError {
