@@ -17,6 +17,7 @@
 //! | `capabilities.rs` | what is asked of the kernel at INIT |
 //! | `reply.rs` | what is sent back, and how long the kernel may keep it |
 //! | `run.rs` | poll once, then spawn; deadlines; panics |
+//! | `notify.rs` | [`Notifier`]: what the kernel keeps is no longer true |
 //! | `convert.rs` | attributes and times |
 //! | `mount.rs` | [`mount`], [`Mounted`] |
 //! | `attach.rs` | mount(2), fusermount3, unmounting |
@@ -31,6 +32,7 @@ mod error;
 mod kernel;
 mod mount;
 mod mountinfo;
+mod notify;
 mod reply;
 mod run;
 mod sys;
@@ -39,6 +41,7 @@ use std::time::Duration;
 
 pub use error::MountError;
 pub use mount::{Mounted, mount, request_buffers_bytes};
+pub use notify::Notifier;
 
 /// The longest request in bytes, both ways: 256 pages, the kernel's own default limit (`fs.fuse.max_pages_limit`).
 pub const REQUEST_LEN_MAX: u32 = 1 << 20;

@@ -14,6 +14,7 @@ use super::{
     attach::{attach, check, detach},
     kernel::Kernel,
     mountinfo::{self, MountEntry},
+    notify::Notifier,
     run::Runner,
 };
 use crate::{fs::Fs, meta::Ino, telemetry::Metrics};
@@ -38,6 +39,7 @@ pub struct Mounted {
     entry: MountEntry,
     ended: watch::Receiver<bool>,
     runner: Runner,
+    notifier: Notifier,
 }
 
 /// Mounts `fs` at `mountpoint`. Returns once the mount has answered its first requests.
@@ -61,23 +63,29 @@ pub async fn mount(
         runner.clone(),
         options.max_write_bytes.min(REQUEST_LEN_MAX),
     );
+    let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
     let requested = mountpoint.to_owned();
     let read_ahead_kib = options.read_ahead_kib;
-    let (entry, session) = blocking(move || start(kernel, &options, read_only, &requested)).await?;
+    let telling = notifier.clone();
+    let (entry, session) =
+        blocking(move || start(kernel, &telling, &options, read_only, &requested)).await?;
     let (ending, ended) = watch::channel(false);
     // From here on dropping it undoes the mount.
     let mounted = Mounted {
         entry,
         ended,
         runner,
+        notifier,
     };
     let ours = mounted.entry.clone();
+    let telling = mounted.notifier.clone();
     std::thread::Builder::new()
         .name("strongroom-fuse".to_owned())
         .spawn(move || {
             if let Err(error) = session.run() {
                 tracing::error!("the session with the kernel ended: {error}");
             }
+            telling.detach();
             // Its threads have ended and it is still there: nobody answers any more, so nobody should come in.
             if let Err(error) = detach(&ours, true) {
                 tracing::error!("leaving a mount behind: {error}");
@@ -98,6 +106,7 @@ pub async fn mount(
 
 fn start(
     kernel: Kernel,
+    notifier: &Notifier,
     options: &MountOptions,
     read_only: bool,
     mountpoint: &Path,
@@ -111,8 +120,17 @@ fn start(
     config.n_threads = Some(THREADS);
     config.clone_fd = true;
     // Who may enter is the kernel's decision, by the mount's own options.
-    match Session::from_fd(kernel, device, SessionACL::All, config) {
-        Ok(session) => Ok((entry, session)),
+    let session = device.try_clone().and_then(|raw| {
+        Ok((
+            Session::from_fd(kernel, device, SessionACL::All, config)?,
+            raw,
+        ))
+    });
+    match session {
+        Ok((session, raw)) => {
+            notifier.attach(session.notifier(), raw);
+            Ok((entry, session))
+        }
         Err(error) => {
             // The descriptor is closed by now: what is left there is dead.
             let _ = detach(&entry, true);
@@ -154,6 +172,11 @@ impl Mounted {
     /// Where it is, by its real path.
     pub fn path(&self) -> &Path {
         &self.entry.path
+    }
+
+    /// For telling the kernel what changed without it.
+    pub fn notifier(&self) -> &Notifier {
+        &self.notifier
     }
 
     /// Whether it is still to be seen there.
