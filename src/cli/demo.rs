@@ -39,6 +39,9 @@ const URL: &str = "s3://demo/vault";
 /// The store is in this process: what waits longer waits in vain.
 const UPLOAD_DELAY: Duration = Duration::from_secs(1);
 
+/// The demo's mount writes: nothing is followed.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Connections while the volume is made.
@@ -162,6 +165,7 @@ async fn volume(
         durability: Durability::Fsync,
         upload_delay: UPLOAD_DELAY,
         read_only: false,
+        follow_every: FOLLOW_EVERY,
         allow_other: false,
         takeover: false,
         allow_rollback: false,

@@ -139,10 +139,16 @@ impl World {
 
     /// As a process of its own would: nothing is shared with others that have it open.
     pub async fn open_with(&self, config: FsConfig) -> Opened {
+        self.open_planned(config, MemoryPlan::for_memory(MEMORY_MIN_BYTES))
+            .await
+    }
+
+    /// With other sizes and times than those of a mount.
+    pub async fn open_planned(&self, config: FsConfig, plan: MemoryPlan) -> Opened {
         let store = self.connect().await;
-        let plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
         let meta_config = MetaConfig {
             read_only: config.read_only,
+            follow_every: Duration::from_secs(1),
             memory_bytes: plan.meta_bytes,
         };
         let meta = Meta::open(self.sealed(&store), meta_config).await.unwrap();
@@ -171,21 +177,25 @@ impl World {
     }
 
     pub async fn mount_with(&self, config: FsConfig, options: MountOptions) -> AtMount {
-        let opened = self.open_with(config).await;
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = mount(
-            opened.fs.clone(),
-            Arc::clone(&opened.metrics),
-            options,
-            dir.path(),
-        )
-        .await
-        .unwrap();
-        AtMount {
-            mounted,
-            opened,
-            dir,
-        }
+        at_mount(self.open_with(config).await, options).await
+    }
+}
+
+/// Mounts what was opened.
+pub async fn at_mount(opened: Opened, options: MountOptions) -> AtMount {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = mount(
+        opened.fs.clone(),
+        Arc::clone(&opened.metrics),
+        options,
+        dir.path(),
+    )
+    .await
+    .unwrap();
+    AtMount {
+        mounted,
+        opened,
+        dir,
     }
 }
 

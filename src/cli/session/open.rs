@@ -92,6 +92,7 @@ impl VolumeSession {
         );
         let meta_config = MetaConfig {
             read_only: config.read_only,
+            follow_every: config.follow_every,
             memory_bytes: plan.meta_bytes,
         };
         let meta = Meta::open(Arc::new(sealed.clone()), meta_config)
