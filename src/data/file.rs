@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     ops::Range,
-    sync::{Arc, Weak, atomic::AtomicBool},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
     time::Instant,
 };
 
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 
-use super::{DataError, LiveAttributes, overlay::Overlay, writer::ObjectWriter};
+use super::{DataError, LiveAttributes, overlay::Overlay, view::ViewSlot, writer::ObjectWriter};
 use crate::budget::Reservation;
 use crate::meta::{Extent, FileKind, Ino, Meta, ObjectId, Timestamp};
 
@@ -25,7 +25,7 @@ const PLACES_KEPT: usize = 1024;
 pub(super) const EXTENT_WINDOW_MAX: usize = 128;
 
 /// So many come with what an open file pays.
-const EXTENTS_PAID_FOR: usize = 4;
+pub(super) const EXTENTS_PAID_FOR: usize = 4;
 
 /// What somebody waits for goes into the metadata itself, with its extents, if it is at most this much: then one request makes it durable instead of
 /// two. Unlike objects, metadata is compacted, at some 4 MB a second 20 ms away, and who writes more than that waits. 32 threads that write and sync files
@@ -64,6 +64,12 @@ impl FileTable {
         self.files.lock().len()
     }
 
+    /// At most `max` of them, in no order.
+    pub(super) fn all(&self, max: usize) -> Vec<Arc<FileState>> {
+        let files = self.files.lock();
+        files.values().filter_map(Weak::upgrade).take(max).collect()
+    }
+
     /// The state of a file that somebody holds.
     pub(super) fn known(&self, ino: Ino) -> Option<Arc<FileState>> {
         self.files.lock().get(&ino).and_then(Weak::upgrade)
@@ -85,6 +91,8 @@ pub(super) struct FileState {
     /// A task will take what is dirty, whole.
     pub(super) queued: AtomicBool,
     loaded: OnceCell<()>,
+    /// Followers only.
+    view: OnceLock<Box<ViewSlot>>,
     table: Arc<FileTable>,
 }
 
@@ -224,8 +232,13 @@ impl FileState {
             pumping: AtomicBool::new(false),
             queued: AtomicBool::new(false),
             loaded: OnceCell::new(),
+            view: OnceLock::new(),
             table,
         }
+    }
+
+    pub(super) fn view_slot(&self) -> &ViewSlot {
+        self.view.get_or_init(Box::default)
     }
 
     /// Reads the committed size, once.

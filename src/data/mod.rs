@@ -25,6 +25,7 @@ mod read;
 mod readahead;
 mod reclaim;
 mod space;
+mod view;
 mod windows;
 mod write_back;
 mod writer;
@@ -61,7 +62,7 @@ use self::{
 };
 use crate::{
     budget::{Governor, Owner, Reclaim, Reservation},
-    meta::{Ino, Meta, ObjectId, Timestamp},
+    meta::{Ino, Inode, Meta, ObjectId, Timestamp},
     seal::keys::VolumeKeys,
     store::{Store, Uploads},
 };
@@ -259,6 +260,21 @@ impl Data {
             window,
             fetched: Notify::new(),
         }
+    }
+
+    /// On a read-only mount, makes sure that what is read of the file stays the same if it is removed or replaced now.
+    pub async fn hold(&self, file: &OpenFile) -> Result<(), DataError> {
+        self.inner.hold(&file.file).await
+    }
+
+    /// On a read-only mount, the record of a file that is open: what [`Data::read`] reads is of this size.
+    pub async fn held_record(&self, ino: Ino) -> Result<Option<Inode>, DataError> {
+        self.inner.held_record(ino).await
+    }
+
+    /// On a read-only mount, those of the open files that are others than when last looked at.
+    pub async fn changed_files(&self) -> Vec<Ino> {
+        self.inner.look_at_open_files().await
     }
 
     /// Reads; short only at the end of the file.

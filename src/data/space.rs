@@ -74,7 +74,11 @@ impl Inner {
         offset: u64,
         what: Seek,
     ) -> Result<Option<u64>, DataError> {
-        let file = self.loaded(ino).await?;
+        let file = self.file(ino);
+        if let Some(view) = self.view(&file).await? {
+            return Ok(view.seek(offset, what));
+        }
+        file.load(&self.meta).await?;
         let (size, base_size) = {
             let content = file.content.lock();
             (content.size, content.base_size)

@@ -42,7 +42,7 @@ mod space;
 mod table;
 mod xattr;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use acl::{Acl, AclError};
 pub use attr::{Attributes, SetAttributes, SetTime};
@@ -53,7 +53,11 @@ pub use file::Opened;
 pub use space::Space;
 pub use xattr::CONTROL_XATTR;
 
-use crate::{data::Data, meta::Meta, telemetry::Metrics};
+use crate::{
+    data::Data,
+    meta::{Ino, Meta},
+    telemetry::Metrics,
+};
 
 use page_cache::PageCache;
 use reaper::Reaper;
@@ -129,6 +133,19 @@ impl Fs {
     /// Whether every change is refused.
     pub fn read_only(&self) -> bool {
         self.inner.config.read_only
+    }
+
+    /// How long nothing that was answered will change yet, on a mount that follows another one's
+    /// changes.
+    pub fn unchanged_for(&self) -> Option<Duration> {
+        self.meta().unchanged_for()
+    }
+
+    /// Waits for a generation after `seen`. Returns it with the open files that are others with it:
+    /// what somebody remembers of these is of no more use. Never returns on a writable mount.
+    pub async fn next_changes(&self, seen: u64) -> (u64, Vec<Ino>) {
+        let generation = self.meta().generation_after(seen).await;
+        (generation, self.data().changed_files().await)
     }
 
     /// Closes every handle, deletes every inode that is left without a name and waits for that. Contents are not drained: call

@@ -18,6 +18,7 @@
 //! | `reply.rs` | what is sent back, and how long the kernel may keep it |
 //! | `run.rs` | poll once, then spawn; deadlines; panics |
 //! | `notify.rs` | [`Notifier`]: what the kernel keeps is no longer true |
+//! | `follow.rs` | which pages of a follower are no more true |
 //! | `convert.rs` | attributes and times |
 //! | `mount.rs` | [`mount`], [`Mounted`] |
 //! | `attach.rs` | mount(2), fusermount3, unmounting |
@@ -29,6 +30,7 @@ mod attach;
 mod capabilities;
 mod convert;
 mod error;
+mod follow;
 mod kernel;
 mod mount;
 mod mountinfo;
