@@ -23,6 +23,7 @@ mod paid;
 mod plan;
 mod read;
 mod readahead;
+mod readers;
 mod reclaim;
 mod space;
 mod view;
@@ -58,6 +59,7 @@ use self::{
     object::Objects,
     paid::{BUFFER_OVERHEAD, STATE_BYTES, paid_bytes},
     readahead::Window,
+    readers::Readers,
     windows::Windows,
 };
 use crate::{
@@ -94,6 +96,7 @@ struct Inner {
     files: Arc<FileTable>,
     /// Those of them with uncommitted contents, which are held by this.
     dirty: Mutex<HashMap<Ino, Arc<FileState>>>,
+    readers: Readers,
     next_object: AtomicU64,
     packs: Arc<Semaphore>,
     /// Why nothing can be made durable any more, once that is so.
@@ -225,6 +228,7 @@ impl Data {
             around,
             files: Arc::default(),
             dirty: Mutex::default(),
+            readers: Readers::default(),
             next_object: AtomicU64::new(0),
             packs: Arc::new(Semaphore::new(write_back::PACKS_IN_FLIGHT_MAX)),
             failure: OnceLock::new(),
@@ -246,6 +250,12 @@ impl Data {
         self.inner.tasks.spawn(self.inner.clone().reclaim_loop());
     }
 
+    /// Starts telling the writer what is read here, so that it does not delete that, in the
+    /// background. For read-only mounts.
+    pub fn start_telling(&self) {
+        self.inner.tasks.spawn(self.inner.clone().reader_loop());
+    }
+
     /// What this and everything above it is paid from.
     pub fn governor(&self) -> &Governor {
         &self.inner.governor
@@ -262,12 +272,14 @@ impl Data {
         }
     }
 
-    /// On a read-only mount, makes sure that what is read of the file stays the same if it is removed or replaced now.
+    /// On a read-only mount, makes sure that what is read of the file stays the same if it is
+    /// removed or replaced now.
     pub async fn hold(&self, file: &OpenFile) -> Result<(), DataError> {
         self.inner.hold(&file.file).await
     }
 
-    /// On a read-only mount, the record of a file that is open: what [`Data::read`] reads is of this size.
+    /// On a read-only mount, the record of a file that is open: what [`Data::read`] reads is of
+    /// this size.
     pub async fn held_record(&self, ino: Ino) -> Result<Option<Inode>, DataError> {
         self.inner.held_record(ino).await
     }

@@ -1,11 +1,11 @@
 //! Space reclaim: deleting dead objects, clearing what crashed sessions left, repacking what is mostly dead.
 //!
 //! Deletes fail closed: an object goes only if the metadata says, durably, that nothing names it, and only after the grace that read-only
-//! mounts need.
+//! mounts need, and not while one of these says that it may still read it (`readers.rs`).
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use tracing::{info, warn};
@@ -18,9 +18,6 @@ use crate::{
     budget::Owner,
     meta::{ExtentSource, Ino, ObjectId, SessionId},
 };
-
-/// How often garbage is looked for. The look costs no request while the metadata is cached.
-const RECLAIM_EVERY: Duration = Duration::from_secs(60);
 
 /// Objects deleted in one request.
 const DELETE_BATCH: usize = 1000;
@@ -38,7 +35,8 @@ impl Inner {
                 warn!("what earlier mounts left behind stays for now: {error}");
             }
             loop {
-                tokio::time::sleep(RECLAIM_EVERY).await;
+                self.mark_generation().await;
+                tokio::time::sleep(self.config.reclaim_every).await;
                 if let Err(error) = self.reclaim_round().await {
                     warn!("space reclaim will be tried again: {error}");
                 }
@@ -95,7 +93,12 @@ impl Inner {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let before = now.saturating_sub(self.config.garbage_grace).as_secs() as i64;
+        let mut before = now.saturating_sub(self.config.garbage_grace).as_secs() as i64;
+        if !self.meta.garbage(before, 1).await?.is_empty()
+            && let Some(needed_from) = self.needed_from().await?
+        {
+            before = before.min(needed_from.saturating_sub(1));
+        }
         loop {
             let garbage = self.meta.garbage(before, DELETE_BATCH).await?;
             if garbage.is_empty() {

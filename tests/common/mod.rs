@@ -111,9 +111,13 @@ impl World {
     }
 
     async fn connect(&self) -> Store {
+        self.connect_to(self.server.endpoint_url()).await
+    }
+
+    async fn connect_to(&self, endpoint: String) -> Store {
         let config = StoreConfig {
             url: "s3://bucket/volume".parse::<S3Url>().unwrap(),
-            endpoint_url: Some(self.server.endpoint_url()),
+            endpoint_url: Some(endpoint),
             region: Some("us-east-1".to_owned()),
             profile: None,
             ca_bundle: None,
@@ -145,7 +149,12 @@ impl World {
 
     /// With other sizes and times than those of a mount.
     pub async fn open_planned(&self, config: FsConfig, plan: MemoryPlan) -> Opened {
-        let store = self.connect().await;
+        self.open_at(self.server.endpoint_url(), config, plan).await
+    }
+
+    /// As [`World::open_planned`], by another way to the server.
+    pub async fn open_at(&self, endpoint: String, config: FsConfig, plan: MemoryPlan) -> Opened {
+        let store = self.connect_to(endpoint).await;
         let meta_config = MetaConfig {
             read_only: config.read_only,
             follow_every: Duration::from_secs(1),

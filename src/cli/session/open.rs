@@ -108,7 +108,9 @@ impl VolumeSession {
             keys,
             meta.clone(),
         );
-        if !config.read_only {
+        if config.read_only {
+            data.start_telling();
+        } else {
             data.start_reclaim();
         }
         let metrics = Arc::clone(store.metrics());
