@@ -40,6 +40,9 @@ const URL: &str = "s3://demo/vault";
 const UPLOAD_DELAY: Duration = Duration::from_secs(1);
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// The demo's mount writes: nothing is followed.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
+
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Connections while the volume is made.
@@ -164,6 +167,7 @@ async fn volume(
         upload_delay: UPLOAD_DELAY,
         refusal_timeout: REFUSAL_TIMEOUT,
         read_only: false,
+        follow_every: FOLLOW_EVERY,
         allow_other: false,
         takeover: false,
         allow_rollback: false,

@@ -15,7 +15,7 @@ use super::{
     mountpoint, runtime, secret,
     session::{self, SessionConfig},
     state,
-    values::{human_size, parse_duration, parse_size},
+    values::{human_size, parse_duration, parse_follow_every, parse_size},
 };
 use crate::{
     data::MEMORY_MIN_BYTES,
@@ -85,6 +85,11 @@ pub struct MountArgs {
     #[arg(long)]
     pub read_only: bool,
 
+    /// How often a read-only mount looks for what the writer made durable; each look is one request
+    /// while nothing happens
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_follow_every)]
+    pub follow_every: Duration,
+
     /// Let other users see the mount
     #[arg(long)]
     pub allow_other: bool,
@@ -149,6 +154,7 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
         upload_delay: args.upload_delay,
         refusal_timeout: args.refusal_timeout,
         read_only: args.read_only,
+        follow_every: args.follow_every,
         allow_other: args.allow_other,
         takeover: args.takeover,
         allow_rollback: args.allow_rollback,

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::{
     exit::CliError,
     mount::{Durability, MountArgs},
-    values::{parse_duration, parse_size},
+    values::{parse_duration, parse_follow_every, parse_size},
 };
 
 /// Flags that the kernel keeps for the mount.
@@ -105,7 +105,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 17] = [
     "passphrase-file",
     "key-file",
     "recovery-key-file",
@@ -113,6 +113,7 @@ const SETTINGS: [&str; 16] = [
     "durability",
     "upload-delay",
     "refusal-timeout",
+    "follow-every",
     "timeout",
     "state-dir",
     "log-file",
@@ -147,6 +148,7 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), CliError
         }
         "upload-delay" => args.upload_delay = parse_duration(value).map_err(invalid)?,
         "refusal-timeout" => args.refusal_timeout = parse_duration(value).map_err(invalid)?,
+        "follow-every" => args.follow_every = parse_follow_every(value).map_err(invalid)?,
         "timeout" => args.timeout = parse_duration(value).map_err(invalid)?,
         "state-dir" => args.state_dir = path(),
         "log-file" => args.log.log_file = path(),
@@ -223,7 +225,7 @@ mod tests {
             let value = match name {
                 "memory" => "1GiB",
                 "durability" => "close",
-                "timeout" | "upload-delay" | "refusal-timeout" => "3s",
+                "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
                 _ => "value",
             };
             assert!(parse(&format!("{name}={value}")).is_ok(), "{name}");

@@ -53,7 +53,7 @@ const EMPTIED_FOR: Duration = Duration::from_secs(30);
 pub(super) const EXTENT_WINDOW_MAX: usize = 128;
 
 /// So many come with what an open file pays.
-const EXTENTS_PAID_FOR: usize = 4;
+pub(super) const EXTENTS_PAID_FOR: usize = 4;
 
 /// See the module's head. Lives under a (short, never awaited under) lock.
 pub(super) struct Content {

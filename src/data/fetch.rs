@@ -216,6 +216,9 @@ async fn deliver(
             inner.distance.note(asked.elapsed());
             body
         }
+        Err(error) if error.kind == StoreErrorKind::NotFound && inner.meta.is_follower() => {
+            return Err(DataError::Stale(object.key.clone()));
+        }
         Err(error) if error.kind == StoreErrorKind::NotFound => {
             return Err(SealError::Missing {
                 path: object.key.clone(),

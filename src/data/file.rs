@@ -5,13 +5,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak, atomic::AtomicBool},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
 };
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 
-use super::{DataError, content::Content, writer::ObjectWriter};
+use super::{DataError, content::Content, view::ViewSlot, writer::ObjectWriter};
 use crate::meta::{FileKind, Ino, Meta};
 
 /// Places that the table of files keeps when they are empty; 16 bytes each.
@@ -39,6 +39,12 @@ impl FileTable {
         self.files.lock().len()
     }
 
+    /// At most `max` of them, in no order.
+    pub(super) fn all(&self, max: usize) -> Vec<Arc<FileState>> {
+        let files = self.files.lock();
+        files.values().filter_map(Weak::upgrade).take(max).collect()
+    }
+
     /// The state of a file that somebody holds.
     pub(super) fn known(&self, ino: Ino) -> Option<Arc<FileState>> {
         self.files.lock().get(&ino).and_then(Weak::upgrade)
@@ -61,6 +67,8 @@ pub(super) struct FileState {
     /// A task will take what is dirty, whole.
     pub(super) queued: AtomicBool,
     loaded: OnceCell<()>,
+    /// Followers only.
+    view: OnceLock<Box<ViewSlot>>,
     table: Arc<FileTable>,
 }
 
@@ -93,8 +101,13 @@ impl FileState {
             pumping: AtomicBool::new(false),
             queued: AtomicBool::new(false),
             loaded: OnceCell::new(),
+            view: OnceLock::new(),
             table,
         }
+    }
+
+    pub(super) fn view_slot(&self) -> &ViewSlot {
+        self.view.get_or_init(Box::default)
     }
 
     /// Reads the committed size, once.

@@ -26,12 +26,14 @@ mod paid;
 mod plan;
 mod read;
 mod readahead;
+mod readers;
 mod reclaim;
 mod repack;
 mod replace;
 mod send;
 mod space;
 mod upload;
+mod view;
 mod windows;
 mod write_back;
 mod writer;
@@ -65,11 +67,12 @@ use self::{
     object::Objects,
     paid::{BUFFER_OVERHEAD, STATE_BYTES, paid_bytes},
     readahead::Window,
+    readers::Readers,
     windows::Windows,
 };
 use crate::{
     budget::{Governor, Owner, Reclaim, Reservation},
-    meta::{Ino, Meta, ObjectId, Timestamp},
+    meta::{Ino, Inode, Meta, ObjectId, Timestamp},
     seal::keys::VolumeKeys,
     store::Store,
 };
@@ -101,6 +104,7 @@ struct Inner {
     files: Arc<FileTable>,
     /// Those of them with uncommitted contents, which are held by this.
     dirty: Mutex<HashMap<Ino, Arc<FileState>>>,
+    readers: Readers,
     next_object: AtomicU64,
     packs: Arc<Semaphore>,
     /// Why nothing can be made durable any more, once another mount has taken over.
@@ -245,6 +249,7 @@ impl Data {
             around,
             files: Arc::default(),
             dirty: Mutex::default(),
+            readers: Readers::default(),
             next_object: AtomicU64::new(0),
             packs: Arc::new(Semaphore::new(write_back::PACKS_IN_FLIGHT_MAX)),
             failure: OnceLock::new(),
@@ -265,6 +270,12 @@ impl Data {
     /// Starts deleting what is garbage and what dead sessions left, in the background. For writable mounts.
     pub fn start_reclaim(&self) {
         self.inner.tasks.spawn(self.inner.clone().reclaim_loop());
+    }
+
+    /// Starts telling the writer what is read here, so that it does not delete that, in the
+    /// background. For read-only mounts.
+    pub fn start_telling(&self) {
+        self.inner.tasks.spawn(self.inner.clone().reader_loop());
     }
 
     /// What this and everything above it is paid from.
@@ -288,6 +299,23 @@ impl Data {
             window,
             fetched: Notify::new(),
         }
+    }
+
+    /// On a read-only mount, makes sure that what is read of the file stays the same if it is
+    /// removed or replaced now.
+    pub async fn hold(&self, file: &OpenFile) -> Result<(), DataError> {
+        self.inner.hold(&file.file).await
+    }
+
+    /// On a read-only mount, the record of a file that is open: what [`Data::read`] reads is of
+    /// this size.
+    pub async fn held_record(&self, ino: Ino) -> Result<Option<Inode>, DataError> {
+        self.inner.held_record(ino).await
+    }
+
+    /// On a read-only mount, those of the open files that are others than when last looked at.
+    pub async fn changed_files(&self) -> Vec<Ino> {
+        self.inner.look_at_open_files().await
     }
 
     /// Reads; short only at the end of the file.

@@ -134,13 +134,13 @@ impl Objects {
         if let Some(handle) = self.handles.lock().get(&object) {
             return Ok(handle.clone());
         }
-        let record = self
-            .meta
-            .object(object)
-            .await?
-            .ok_or_else(|| SealError::Missing {
-                path: object_key(object),
-            })?;
+        let record = self.meta.object(object).await?.ok_or_else(|| {
+            let path = object_key(object);
+            match self.meta.is_follower() {
+                true => DataError::Stale(path),
+                false => SealError::Missing { path }.into(),
+            }
+        })?;
         let layout = Layout {
             frame_log2: record.params.frame_log2,
             plaintext_len: record.plaintext_len,

@@ -1,7 +1,8 @@
 //! Space reclaim: deleting dead objects, clearing what crashed sessions left. (Repacking is in `repack.rs`.)
 //!
 //! Deletes fail closed: an object goes only if the metadata says, durably, that nothing names it, and only after the grace that read-only
-//! mounts need. Keys are made here, from the metadata; what a listing says is only ever compared with them.
+//! mounts need, and not while one of these says that it may still read it (`readers.rs`). Keys are made here, from the metadata; what a listing says is
+//! only ever compared with them.
 
 use std::{
     sync::Arc,
@@ -33,6 +34,7 @@ impl Inner {
         let rounds = async {
             let mut repacking = Repacking::new(self.config.reclaim_every);
             loop {
+                self.mark_generation().await;
                 tokio::time::sleep(self.config.reclaim_every).await;
                 if let Err(error) = self.reclaim_round(&mut repacking).await {
                     warn!("space reclaim will be tried again: {error}");
@@ -113,7 +115,12 @@ impl Inner {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let before = now.saturating_sub(self.config.garbage_grace).as_secs() as i64;
+        let mut before = now.saturating_sub(self.config.garbage_grace).as_secs() as i64;
+        if !self.meta.garbage(before, 1).await?.is_empty()
+            && let Some(needed_from) = self.needed_from().await?
+        {
+            before = before.min(needed_from.saturating_sub(1));
+        }
         loop {
             let garbage = self.meta.garbage(before, DELETE_BATCH).await?;
             if garbage.is_empty() {

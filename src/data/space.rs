@@ -86,7 +86,11 @@ impl Inner {
         offset: u64,
         what: Seek,
     ) -> Result<Option<u64>, DataError> {
-        let file = self.loaded(ino).await?;
+        let file = self.file(ino);
+        if let Some(view) = self.view(&file).await? {
+            return Ok(view.seek(offset, what));
+        }
+        file.load(&self.meta).await?;
         let mut at = offset;
         let mut first = true;
         loop {

@@ -123,6 +123,9 @@ pub(super) fn without_set_id(mode: u32) -> u32 {
 impl Fs {
     /// The committed record of an inode that somebody holds.
     pub(super) async fn record(&self, ino: Ino) -> Result<Inode, FsError> {
+        if let Some(held) = self.data().held_record(ino).await? {
+            return Ok(held);
+        }
         self.meta()
             .inode(ino)
             .await?

@@ -166,7 +166,7 @@ fn meta_errno(error: &MetaError) -> Errno {
 /// The errno of a failure with contents.
 fn data_errno(error: &DataError) -> Errno {
     match error {
-        DataError::NotFound => Errno::ESTALE,
+        DataError::NotFound | DataError::Stale(_) => Errno::ESTALE,
         DataError::TooLarge => Errno::EFBIG,
         DataError::Seal(_) | DataError::Store(_) | DataError::Internal(_) => Errno::EIO,
         // Contents belong to an inode, not to a name: a record that is gone is a stale inode.

@@ -12,7 +12,7 @@ use super::{
     table::{FileHandle, Room},
 };
 use crate::{
-    data::{IncomingWrite, ReadReply, WriteBuffer},
+    data::{IncomingWrite, OpenFile, ReadReply, WriteBuffer},
     meta::{FileKind, Ino},
 };
 
@@ -45,8 +45,12 @@ impl Fs {
         if truncates {
             self.truncate(caller, ino, 0, now()).await?;
         }
+        let file = self.data().open(ino);
+        if self.read_only() {
+            self.data().hold(&file).await?;
+        }
         let attributes = self.getattr(ino).await?;
-        self.opened(attributes, writable, room)
+        self.opened(attributes, file, writable, room)
     }
 
     /// Creates a file and opens it; an existing one is opened unless O_EXCL is set.
@@ -70,7 +74,7 @@ impl Fs {
         {
             Ok(attributes) => {
                 let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
-                self.opened(attributes, writable, room)
+                self.opened(attributes, self.data().open(attributes.ino), writable, room)
             }
             Err(error) if error.errno == Errno::EEXIST && flags & libc::O_EXCL == 0 => {
                 // Opening takes room of its own.
@@ -89,13 +93,14 @@ impl Fs {
     fn opened(
         &self,
         attributes: Attributes,
+        file: OpenFile,
         writable: bool,
         room: Room,
     ) -> Result<Opened, FsError> {
         let ino = attributes.ino;
         let handle = FileHandle {
             ino,
-            file: self.data().open(ino),
+            file,
             writable,
             _room: room,
         };

@@ -44,7 +44,10 @@ mod space;
 mod table;
 mod xattr;
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 pub use acl::{Acl, AclError};
 pub use attr::{Attributes, SetAttributes, SetTime};
@@ -164,6 +167,19 @@ impl Fs {
     /// Whether every change is refused.
     pub fn read_only(&self) -> bool {
         self.inner.config.read_only
+    }
+
+    /// How long nothing that was answered will change yet, on a mount that follows another one's
+    /// changes.
+    pub fn unchanged_for(&self) -> Option<Duration> {
+        self.meta().unchanged_for()
+    }
+
+    /// Waits for a generation after `seen`. Returns it with the open files that are others with it:
+    /// what somebody remembers of these is of no more use. Never returns on a writable mount.
+    pub async fn next_changes(&self, seen: u64) -> (u64, Vec<Ino>) {
+        let generation = self.meta().generation_after(seen).await;
+        (generation, self.data().changed_files().await)
     }
 
     /// Closes every handle, deletes every inode that is left without a name and waits for that. Contents are not drained: call

@@ -48,7 +48,7 @@ impl Kernel {
 
     fn times(&self) -> CacheTimes {
         CacheTimes {
-            read_only: self.fs.read_only(),
+            unchanged_for: self.fs.unchanged_for(),
         }
     }
 
@@ -145,7 +145,7 @@ impl Filesystem for Kernel {
             async move { fs.lookup(dir, &name).await },
             move |result| match result {
                 // Nobody but this mount can make it.
-                Ok(None) if !times.read_only => {
+                Ok(None) if times.unchanged_for.is_none() => {
                     reply.entry_with_ttls(&CACHED_FOR, &CACHED_FOR, &no_attributes(), GENERATION)
                 }
                 Ok(None) => reply.error(Errno::ENOENT),

@@ -22,6 +22,7 @@
 //! | `killed.rs` | callers that were killed while they wait |
 //! | `late.rs` | changes that happen after their caller was answered |
 //! | `notify.rs` | [`Notifier`]: what the kernel keeps is no longer true |
+//! | `follow.rs` | which pages of a follower are no more true |
 //! | `convert.rs` | attributes and times |
 //! | `mount.rs` | [`mount`], [`Mounted`] |
 //! | `attach.rs` | mount(2), fusermount3, unmounting |
@@ -33,6 +34,7 @@ mod attach;
 mod capabilities;
 mod convert;
 mod error;
+mod follow;
 mod kernel;
 mod killed;
 mod late;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{
     MountError, MountOptions, REQUEST_LEN_MAX,
     attach::{attach, check, detach},
+    follow::{Following, follow},
     kernel::Kernel,
     mountinfo::{self, MountEntry},
     notify::Notifier,
@@ -40,6 +41,7 @@ pub struct Mounted {
     ended: watch::Receiver<bool>,
     runner: Runner,
     notifier: Notifier,
+    _following: Option<Following>,
 }
 
 /// Mounts `fs` at `mountpoint`. Returns once the mount has answered its first requests.
@@ -66,15 +68,17 @@ pub async fn mount(
     );
     let read_only = fs.read_only();
     let kernel = Kernel::new(
-        fs,
+        fs.clone(),
         runner.clone(),
         options.max_write_bytes.min(REQUEST_LEN_MAX),
     );
+    let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
     let requested = mountpoint.to_owned();
     let read_ahead_kib = options.read_ahead_kib;
     let telling = notifier.clone();
     let (entry, session) =
         blocking(move || start(kernel, &telling, &options, read_only, &requested)).await?;
+    let following = read_only.then(|| follow(fs, notifier.clone()));
     let (ending, ended) = watch::channel(false);
     // From here on dropping it undoes the mount.
     let mounted = Mounted {
@@ -82,6 +86,7 @@ pub async fn mount(
         ended,
         runner,
         notifier,
+        _following: following,
     };
     let ours = mounted.entry.clone();
     let telling = mounted.notifier.clone();

@@ -8,7 +8,9 @@
 //!
 //! How an operation goes: it locks the inodes it touches (`locks`), reads what it needs through the caches (`cache`), builds its batch
 //! (`change`), settles what it did to objects (`ledger`), and commits; the commit is a task of its own, so a caller that is cancelled in the
-//! middle leaves nothing half done. `durability` decides when batches go to the store, `upkeep` when the database is compacted and swept.
+//! middle leaves nothing half done. `durability` decides when batches go to the store, `upkeep`
+//! when the database is compacted and swept, `follower` when a read-only mount looks for what the
+//! writer did.
 
 mod backing;
 mod cache;
@@ -17,6 +19,7 @@ mod content;
 mod durability;
 mod error;
 mod extents;
+mod follower;
 mod ids;
 mod inode;
 mod ledger;
@@ -37,6 +40,7 @@ mod xattr;
 
 pub use content::{ContentCommit, NewObject};
 pub use error::MetaError;
+pub use follower::FileSnapshot;
 pub use memory::{MetaMemory, MetaPart};
 pub use namespace::{NewInode, Removal};
 pub use reclaim::{DeadSession, Garbage};

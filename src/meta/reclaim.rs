@@ -1,7 +1,7 @@
 //! What crashes and deletions leave behind: orphans, garbage objects, objects worth repacking.
 
 use super::{
-    Ino, Meta, MetaError, ObjectId, SessionId,
+    Ino, Meta, MetaError, ObjectId, SessionId, Timestamp,
     backing::Scan,
     change::Change,
     locks::Held,
@@ -69,6 +69,14 @@ impl Meta {
             Some(key) => Ok(self.stored_object(key).await?.is_some()),
             None => Ok(false),
         }
+    }
+
+    /// This moment, in seconds since 1970, and its generation: what dies from now on dies in this
+    /// second or later, and in a later generation.
+    pub async fn mark(&self) -> (i64, u64) {
+        // Whoever notes that an object died holds this until that is applied.
+        let _nothing_dies = self.inner.locks.reclaim().await;
+        (Timestamp::now().seconds, self.applied())
     }
 
     /// Garbage that died at or before `before_unix_seconds` and whose death is durable, oldest first.

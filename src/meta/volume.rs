@@ -21,6 +21,7 @@ use super::{
     backing::{Backing, Rows, Scan},
     cache::Caches,
     durability::{self, SharedDurability},
+    follower::{FollowerStore, Pace},
     ids::{self, FIRST_ID, Ids},
     locks::{Held, Locks},
     memory::{BlockCache, Memtables},
@@ -37,6 +38,8 @@ use crate::seal::object_store::SealedObjectStore;
 pub struct MetaConfig {
     /// Follow another mount's volume: no session, no writes.
     pub read_only: bool,
+    /// How often a follower looks for what the writer made durable.
+    pub follow_every: Duration,
     /// What SlateDB and the caches above it may take, bytes (40 MiB at `--memory 128MiB`).
     pub memory_bytes: u64,
 }
@@ -68,6 +71,8 @@ pub(super) struct Inner {
     pub session_number: u32,
     fenced: AtomicBool,
     status: watch::Receiver<DbStatus>,
+    /// Followers only.
+    pub pace: Option<Arc<Pace>>,
     upkeep: Option<Upkeep>,
     pub sizes: Sizes,
     pub blocks: Arc<BlockCache>,
@@ -79,6 +84,9 @@ impl Drop for Inner {
     fn drop(&mut self) {
         for task in self.tasks.lock().drain(..) {
             task.abort();
+        }
+        if let Some(pace) = &self.pace {
+            pace.abandon();
         }
     }
 }
@@ -130,6 +138,9 @@ impl Inner {
     }
 
     pub fn durable_sequence(&self) -> u64 {
+        if let Some(published) = self.pace.as_ref().and_then(|pace| pace.published()) {
+            return published;
+        }
         self.durability
             .durable()
             .max(self.status.borrow().durable_seq)
@@ -196,7 +207,7 @@ impl Meta {
     ) -> Result<Meta, MetaError> {
         let sizes = Sizes::for_memory(config.memory_bytes);
         if config.read_only {
-            Meta::follow(store, sizes).await
+            Meta::follow(store, sizes, config.follow_every).await
         } else {
             Meta::open_writer(store, sizes).await
         }
@@ -237,6 +248,7 @@ impl Meta {
             session_number,
             fenced: AtomicBool::new(false),
             status,
+            pace: None,
             upkeep: Some(Upkeep::new(store, sizes)),
             sizes,
             blocks,
@@ -260,8 +272,14 @@ impl Meta {
         Ok(meta)
     }
 
-    async fn follow(store: Arc<dyn ObjectStore>, sizes: Sizes) -> Result<Meta, MetaError> {
+    async fn follow(
+        store: Arc<dyn ObjectStore>,
+        sizes: Sizes,
+        every: Duration,
+    ) -> Result<Meta, MetaError> {
         let blocks = sizes.cache();
+        let pace = Pace::new(every);
+        let store = Arc::new(FollowerStore::new(store, pace.clone()));
         let reader = DbReader::builder(DB_PATH, store)
             .with_reader_mode(DbReaderMode::FollowLatest)
             .with_options(sizes.follower())
@@ -269,6 +287,7 @@ impl Meta {
             .build()
             .await?;
         let status = reader.subscribe();
+        pace.begin(status.clone()).await;
         let opened = Opened::read(Backing::Follower(Box::new(reader))).await?;
         let inner = Inner {
             backing: opened.backing,
@@ -285,6 +304,7 @@ impl Meta {
             session_number: 0,
             fenced: AtomicBool::new(false),
             status,
+            pace: Some(pace.clone()),
             upkeep: None,
             sizes,
             blocks,
@@ -294,11 +314,8 @@ impl Meta {
         let meta = Meta {
             inner: Arc::new(inner),
         };
-        let task = tokio::spawn(follow_totals(
-            Arc::downgrade(&meta.inner),
-            meta.inner.status.clone(),
-        ))
-        .abort_handle();
+        let task = tokio::spawn(follow_totals(Arc::downgrade(&meta.inner), pace.subscribe()))
+            .abort_handle();
         meta.inner.tasks.lock().push(task);
         Ok(meta)
     }
@@ -351,6 +368,9 @@ impl Meta {
             }
             Backing::Follower(reader) => {
                 self.abort_tasks();
+                if let Some(pace) = &self.inner.pace {
+                    pace.close();
+                }
                 (Ok(()), reader.close().await)
             }
         };
@@ -476,8 +496,8 @@ async fn watch_for_fencing(inner: std::sync::Weak<Inner>, mut status: watch::Rec
 }
 
 /// Keeps a follower's totals with what it has seen.
-async fn follow_totals(inner: std::sync::Weak<Inner>, mut status: watch::Receiver<DbStatus>) {
-    while status.changed().await.is_ok() {
+async fn follow_totals(inner: std::sync::Weak<Inner>, mut published: watch::Receiver<Option<u64>>) {
+    while published.changed().await.is_ok() {
         let Some(inner) = inner.upgrade() else { return };
         if let Ok(Some(value)) = inner.backing.get(&Table::Totals.single()).await
             && let Ok(totals) = schema::decode_totals(&value)

@@ -139,8 +139,13 @@ impl World {
 
     /// As a process of its own would: nothing is shared with others that have it open.
     pub async fn open_with(&self, config: FsConfig) -> Opened {
-        self.open_through(self.server.endpoint_url(), config, |_| {})
+        self.open_planned(config, MemoryPlan::for_memory(MEMORY_MIN_BYTES))
             .await
+    }
+
+    /// With other sizes and times than those of a mount.
+    pub async fn open_planned(&self, config: FsConfig, plan: MemoryPlan) -> Opened {
+        self.open_at(self.server.endpoint_url(), config, plan).await
     }
 
     /// With the store behind another endpoint (a proxy), and other intervals.
@@ -150,11 +155,17 @@ impl World {
         config: FsConfig,
         tune: impl FnOnce(&mut DataConfig),
     ) -> Opened {
-        let store = self.connect(endpoint_url).await;
         let mut plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
         tune(&mut plan.data);
+        self.open_at(endpoint_url, config, plan).await
+    }
+
+    /// As [`World::open_planned`], by another way to the server.
+    pub async fn open_at(&self, endpoint: String, config: FsConfig, plan: MemoryPlan) -> Opened {
+        let store = self.connect(endpoint).await;
         let meta_config = MetaConfig {
             read_only: config.read_only,
+            follow_every: Duration::from_secs(1),
             memory_bytes: plan.meta_bytes,
         };
         let meta = Meta::open(self.sealed(&store), meta_config).await.unwrap();
@@ -183,21 +194,25 @@ impl World {
     }
 
     pub async fn mount_with(&self, config: FsConfig, options: MountOptions) -> AtMount {
-        let opened = self.open_with(config).await;
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = mount(
-            opened.fs.clone(),
-            Arc::clone(&opened.metrics),
-            options,
-            dir.path(),
-        )
-        .await
-        .unwrap();
-        AtMount {
-            mounted,
-            opened,
-            dir,
-        }
+        at_mount(self.open_with(config).await, options).await
+    }
+}
+
+/// Mounts what was opened.
+pub async fn at_mount(opened: Opened, options: MountOptions) -> AtMount {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = mount(
+        opened.fs.clone(),
+        Arc::clone(&opened.metrics),
+        options,
+        dir.path(),
+    )
+    .await
+    .unwrap();
+    AtMount {
+        mounted,
+        opened,
+        dir,
     }
 }
 

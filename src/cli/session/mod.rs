@@ -60,6 +60,8 @@ pub struct SessionConfig {
     pub refusal_timeout: Duration,
     /// No lease, no writes.
     pub read_only: bool,
+    /// How often a read-only mount looks for what the writer did.
+    pub follow_every: Duration,
     /// Other users may see it.
     pub allow_other: bool,
     /// Take the lease from whoever holds it.

@@ -94,6 +94,7 @@ impl VolumeSession {
         );
         let meta_config = MetaConfig {
             read_only: config.read_only,
+            follow_every: config.follow_every,
             memory_bytes: plan.meta_bytes,
         };
         let meta = Meta::open(Arc::new(sealed.clone()), meta_config)
@@ -109,7 +110,9 @@ impl VolumeSession {
             keys,
             meta.clone(),
         );
-        if !config.read_only {
+        if config.read_only {
+            data.start_telling();
+        } else {
             data.start_reclaim();
         }
         let metrics = Arc::clone(store.metrics());
