@@ -31,10 +31,12 @@ pub struct DataConfig {
     pub write_back_after: Duration,
     /// How long a dead object stays for read-only mounts that may still read it.
     pub garbage_grace: Duration,
-    /// How often garbage is looked for, and objects are repacked. The look costs no request while the metadata is cached.
+    /// How often garbage is looked for, and objects are repacked. The look costs no request while
+    /// the metadata is cached.
     pub reclaim_every: Duration,
-    /// When what dead sessions left is looked for again, each counted from the look before. A mount that was taken over notices within
-    /// 30 s, but a stopped one goes on only when it is continued, and a request may be carried out long after it was sent.
+    /// When what dead sessions left is looked for again, each counted from the look before. A mount
+    /// that was taken over notices within 30 s, but a stopped one goes on only when it is
+    /// continued, and a request may be carried out long after it was sent.
     pub leftovers_again: [Duration; 3],
 }
 

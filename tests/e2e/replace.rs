@@ -1,4 +1,5 @@
-//! Replacing a file without fsync, and a crash: the old contents or the new ones are under the name, whole.
+//! Replacing a file without fsync, and a crash: the old contents or the new ones are under the
+//! name, whole.
 
 use std::{
     fs,
@@ -60,7 +61,8 @@ fn sync_other(dir: &Path) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// Writes and syncs a file of its own until it is told to stop, which makes everybody's names durable.
+/// Writes and syncs a file of its own until it is told to stop, which makes everybody's names
+/// durable.
 fn keep_syncing(dir: &Path, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
     let (dir, stop) = (dir.to_owned(), stop.clone());
     std::thread::spawn(move || {
@@ -110,7 +112,8 @@ fn replaced_and_killed(options: &[&str], somebody_syncs: bool, rounds: u64) -> (
         for file in 0..FILES {
             replace(&mount.dir, round, file);
         }
-        // From before the names are durable by themselves, after a second, to after the contents are.
+        // From before the names are durable by themselves, after a second, to after the contents
+        // are.
         std::thread::sleep(Duration::from_millis(350 * round));
         // The mount that wrote them has the new ones.
         assert!(
