@@ -140,7 +140,8 @@ async fn after_crash(world: &World, opened: &Opened, name: &[u8]) -> Option<Vec<
     Some(read(&after.fs, opened.unwrap().fh, 0, 100).await)
 }
 
-/// A name that falls back to the old contents is not moved before the new ones are there: it would lose either.
+/// A name that falls back to the old contents is not moved before the new ones are there: it would
+/// lose either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_replaced_another_is_whole_before_it_is_renamed_again() {
     use nix::fcntl::RenameFlags;

@@ -1,4 +1,5 @@
-//! Space reclaim: what is dead goes, what is alive stays, whatever is damaged, late or listed wrongly.
+//! Space reclaim: what is dead goes, what is alive stays, whatever is damaged, late or listed
+//! wrongly.
 
 mod common;
 
@@ -202,7 +203,8 @@ async fn only_keys_of_a_dead_sessions_own_objects_are_deleted() {
     opened.close().await;
 }
 
-/// Passes on what client and server say to each other, but for one word of the server's, which becomes another of the same length.
+/// Passes on what client and server say to each other, but for one word of the server's, which
+/// becomes another of the same length.
 async fn proxy_that_replaces(server: String, words: Arc<Mutex<(Vec<u8>, Vec<u8>)>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -36,8 +36,9 @@ pub struct DataConfig {
     pub reader_renewed_every: Duration,
     /// How long a dead object stays for read-only mounts that may still read it.
     pub garbage_grace: Duration,
-    /// When what dead sessions left is looked for again, each counted from the look before. A mount that was taken over notices within
-    /// 30 s, but a stopped one goes on only when it is continued, and a request may be carried out long after it was sent.
+    /// When what dead sessions left is looked for again, each counted from the look before. A mount
+    /// that was taken over notices within 30 s, but a stopped one goes on only when it is
+    /// continued, and a request may be carried out long after it was sent.
     pub leftovers_again: [Duration; 3],
 }
 

@@ -1,8 +1,10 @@
-//! Space reclaim: deleting dead objects, clearing what crashed sessions left. (Repacking is in `repack.rs`.)
+//! Space reclaim: deleting dead objects, clearing what crashed sessions left. (Repacking is in
+//! `repack.rs`.)
 //!
-//! Deletes fail closed: an object goes only if the metadata says, durably, that nothing names it, and only after the grace that read-only
-//! mounts need, and not while one of these says that it may still read it (`readers.rs`). Keys are made here, from the metadata; what a listing says is
-//! only ever compared with them.
+//! Deletes fail closed: an object goes only if the metadata says, durably, that nothing names it,
+//! and only after the grace that read-only mounts need, and not while one of these says that it may
+//! still read it (`readers.rs`). Keys are made here, from the metadata; what a listing says is only
+//! ever compared with them.
 
 use std::{
     sync::Arc,
@@ -21,8 +23,9 @@ use crate::meta::{ObjectId, SessionId};
 /// Objects deleted in one request.
 const DELETE_BATCH: usize = 1000;
 
-/// Dead sessions that stay known until what they may have sent late was looked for: each costs every mount two listings at its beginning. Mounts
-/// that are too short to look again would else collect them.
+/// Dead sessions that stay known until what they may have sent late was looked for: each costs
+/// every mount two listings at its beginning. Mounts that are too short to look again would else
+/// collect them.
 const DEAD_SESSIONS_KEPT: usize = 8;
 
 /// Pages of 1,000 objects that the listing of one session may have: a hundred million objects, one
@@ -48,8 +51,8 @@ impl Inner {
         }
     }
 
-    /// Clears what dead sessions left: at once, and again later. A mount that was taken over goes on until it notices, and a
-    /// request that it sent may be carried out after that.
+    /// Clears what dead sessions left: at once, and again later. A mount that was taken over goes
+    /// on until it notices, and a request that it sent may be carried out after that.
     async fn look_for_leftovers(&self) {
         let pauses = self.config.leftovers_again;
         let mut looks = std::iter::once(Duration::ZERO).chain(pauses).peekable();
@@ -62,7 +65,8 @@ impl Inner {
         }
     }
 
-    /// Clears what dead sessions left. With `forget`, all of them are forgotten then; else only those beyond the latest few.
+    /// Clears what dead sessions left. With `forget`, all of them are forgotten then; else only
+    /// those beyond the latest few.
     async fn clear_dead_sessions(&self, forget: bool) -> Result<(), DataError> {
         let sessions = self.meta.dead_sessions().await?;
         let kept_from = sessions.len().saturating_sub(DEAD_SESSIONS_KEPT);
@@ -80,7 +84,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes the objects that a session wrote and never committed, and aborts its uploads. Says how many.
+    /// Deletes the objects that a session wrote and never committed, and aborts its uploads. Says
+    /// how many.
     async fn clear_session(&self, session: SessionId) -> Result<(usize, usize), DataError> {
         let prefix = session_prefix(session);
         let (mut deleted, mut aborted) = (0, 0);
@@ -139,7 +144,8 @@ fn session_prefix(session: SessionId) -> String {
     format!("data/{}/", data_encoding::HEXLOWER.encode(&session.0))
 }
 
-/// The object of this session whose key this is; `None` if it is another key, whatever a listing says.
+/// The object of this session whose key this is; `None` if it is another key, whatever a listing
+/// says.
 fn object_of(session: SessionId, key: &str) -> Option<ObjectId> {
     let number = object_number(key)?;
     let object = ObjectId { session, number };

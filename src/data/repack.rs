@@ -1,7 +1,7 @@
 //! Repacking: what is left of objects that are mostly dead is written again, so that they can go.
 //!
-//! An object that cannot be read (it was damaged, or its file's metadata was) is passed over. It is tried again after a pause that doubles each
-//! time, and each round says in one line what failed.
+//! An object that cannot be read (it was damaged, or its file's metadata was) is passed over. It is
+//! tried again after a pause that doubles each time, and each round says in one line what failed.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,8 @@ const PASSED_OVER_MAX: usize = 1024;
 /// Extents moved in one step of repacking.
 const MOVE_BATCH: usize = 64;
 
-/// Objects whose failures are remembered, some 100 bytes each. Beyond that the one that is due first is forgotten, and tried in its turn.
+/// Objects whose failures are remembered, some 100 bytes each. Beyond that the one that is due
+/// first is forgotten, and tried in its turn.
 const FAILURES_MAX: usize = 1024;
 
 /// A damaged object is read about once a day: it may have been restored.
@@ -130,7 +131,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes the live bytes of `object` dirty again: write-back moves them into a new pack, and the object dies by itself.
+    /// Makes the live bytes of `object` dirty again: write-back moves them into a new pack, and the
+    /// object dies by itself.
     async fn repack(self: &Arc<Self>, object: ObjectId, inos: &[Ino]) -> Result<(), DataError> {
         for ino in inos {
             let file = match self.loaded(*ino).await {
@@ -154,7 +156,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Reads a committed run and puts it into the overlay as if it had been written, unless something newer is there.
+    /// Reads a committed run and puts it into the overlay as if it had been written, unless
+    /// something newer is there.
     async fn move_extent(
         self: &Arc<Self>,
         file: &Arc<super::FileState>,

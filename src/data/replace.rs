@@ -12,7 +12,8 @@ pub struct HeldCommits {
 }
 
 impl Data {
-    /// Says what of a file is not committed, and keeps that so: a rename decides by it what the name stands for until it is.
+    /// Says what of a file is not committed, and keeps that so: a rename decides by it what the
+    /// name stands for until it is.
     pub async fn hold_commits(&self, ino: Ino) -> HeldCommits {
         let Some(file) = self.inner.known_file(ino) else {
             return HeldCommits {
@@ -28,7 +29,8 @@ impl Data {
         }
     }
 
-    /// Returns when everything written to these files before the call is committed, though it may not be durable.
+    /// Returns when everything written to these files before the call is committed, though it may
+    /// not be durable.
     pub async fn write_back(&self, inos: impl IntoIterator<Item = Ino>) -> Result<(), DataError> {
         let files = inos.into_iter().map(|ino| self.inner.committed_since(ino));
         futures::future::try_join_all(files).await.map(drop)

@@ -8,8 +8,8 @@ use crate::meta::{FileKind, Ino, MetaError, Removal, RenameMode, RenameSource};
 
 const S_IFMT: u32 = libc::S_IFMT;
 
-/// How often a rename looks its source up again because somebody else renamed it meanwhile, or because it is written to while it is waited
-/// for. Each time another operation got on.
+/// How often a rename looks its source up again because somebody else renamed it meanwhile, or
+/// because it is written to while it is waited for. Each time another operation got on.
 const RENAME_TRIES_MAX: usize = 100;
 
 impl Fs {
@@ -237,7 +237,8 @@ impl Fs {
 
     /// Renames, in one step whatever it moves. RENAME_NOREPLACE and RENAME_EXCHANGE are known, RENAME_WHITEOUT is not.
     ///
-    /// A file that is replaced stays what the name stands for after a crash, until the contents of its replacement are committed.
+    /// A file that is replaced stays what the name stands for after a crash, until the contents of
+    /// its replacement are committed.
     ///
     /// # Errors
     /// ENOENT, EEXIST, ENOTEMPTY, EISDIR, ENOTDIR, EROFS, ENAMETOOLONG; EINVAL for a directory below itself and for unknown flags.

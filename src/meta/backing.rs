@@ -17,8 +17,9 @@ use super::{MetaError, schema::Reader};
 const SCAN_READ_AHEAD_BYTES: usize = 256 * 1024;
 const SCAN_FETCH_TASKS: usize = 4;
 
-/// The same for a few rows, with one request at a time. It asks this much of each table that may hold them; what comes beside them stays in the cache
-/// of blocks for whoever goes on from there, so of some dozen tables it must not be more than that holds.
+/// The same for a few rows, with one request at a time. It asks this much of each table that may
+/// hold them; what comes beside them stays in the cache of blocks for whoever goes on from there,
+/// so of some dozen tables it must not be more than that holds.
 const NEAR_READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// Which rows a scan shows and in which order.

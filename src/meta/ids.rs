@@ -118,7 +118,8 @@ impl super::Meta {
     }
 }
 
-/// The batch that opens a session: its row, its first reservation, and the version of what it writes.
+/// The batch that opens a session: its row, its first reservation, and the version of what it
+/// writes.
 pub(super) fn opening_change(
     counters: Counters,
     session_row: &schema::SessionRow,

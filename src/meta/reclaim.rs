@@ -25,8 +25,9 @@ pub struct Garbage {
 }
 
 impl Meta {
-    /// Deletes an orphan for good: its inode, xattrs and extents, counted off their objects. Bounded batches; safe to repeat after a crash.
-    /// No effect on an inode that has links. One that a name may have to fall back to is deleted by itself when none does any more.
+    /// Deletes an orphan for good: its inode, xattrs and extents, counted off their objects.
+    /// Bounded batches; safe to repeat after a crash. No effect on an inode that has links. One
+    /// that a name may have to fall back to is deleted by itself when none does any more.
     pub async fn reap(&self, ino: Ino) -> Result<(), MetaError> {
         let held = self.inner.locks.inodes([ino]).await;
         if self.inner.replacements.defers_reaping(ino) {
@@ -136,8 +137,9 @@ impl Meta {
         self.commit(change, Held::default().and(held)).await
     }
 
-    /// Objects below half live, at most `limit`, in the order of their rows after that of `after` (`None`: from the first):
-    /// candidates for repacking, with the inodes whose extents name them (some of which may not any more).
+    /// Objects below half live, at most `limit`, in the order of their rows after that of `after`
+    /// (`None`: from the first): candidates for repacking, with the inodes whose extents name them
+    /// (some of which may not any more).
     pub async fn repack_candidates(
         &self,
         after: Option<ObjectId>,

@@ -27,8 +27,9 @@ pub enum RenameMode {
 pub struct RenameSource {
     /// The inode.
     pub ino: Ino,
-    /// The number of the last change of its contents, if they are not all committed. Then a file that it replaces stays what the name
-    /// stands for in the durable state, until a commit covers that change ([`super::ContentCommit::covers`]).
+    /// The number of the last change of its contents, if they are not all committed. Then a file
+    /// that it replaces stays what the name stands for in the durable state, until a commit covers
+    /// that change ([`super::ContentCommit::covers`]).
     pub uncommitted: Option<u64>,
 }
 
@@ -101,8 +102,9 @@ impl Meta {
 
     /// Rename in one batch, whatever it moves. Returns the removal of a replaced target.
     ///
-    /// `NameChanged` if the name is not the source's any more. `Uncommitted` names a file whose contents must be committed first: a name
-    /// that has a fallback is not moved, and the number of such names is bounded.
+    /// `NameChanged` if the name is not the source's any more. `Uncommitted` names a file whose
+    /// contents must be committed first: a name that has a fallback is not moved, and the number of
+    /// such names is bounded.
     pub async fn rename_source(
         &self,
         source: RenameSource,
@@ -224,8 +226,8 @@ impl Meta {
         Ok(removal)
     }
 
-    /// What a name falls back to until the contents of `moved` are committed up to the change that is returned; `None` if nothing was
-    /// replaced, or they are committed.
+    /// What a name falls back to until the contents of `moved` are committed up to the change that
+    /// is returned; `None` if nothing was replaced, or they are committed.
     fn fallback(
         &self,
         moved: Dentry,

@@ -1,16 +1,18 @@
 //! Names that were given to a file whose contents are not committed yet, in place of another file.
 //!
-//! A program that replaces a file writes a new one and renames it over the old name. It may do so without
-//! fsync, and expects the old contents or the new ones after a crash. So until the new contents are
-//! committed the entry has a *fallback*, the old inode: the mount that writes finds the new file under the
-//! name, whoever reads what is durable (a follower, the next mount after a crash) finds the old one.
+//! A program that replaces a file writes a new one and renames it over the old name. It may do so
+//! without fsync, and expects the old contents or the new ones after a crash. So until the new
+//! contents are committed the entry has a *fallback*, the old inode: the mount that writes finds
+//! the new file under the name, whoever reads what is durable (a follower, the next mount after a
+//! crash) finds the old one.
 //!
-//! Promises: the batch that commits the last of the contents that were written before the rename also takes
-//! the fallback away; until then the old inode is kept, though it has no name; what a crash leaves is undone
-//! by the next writable mount, before anybody sees it. Never: delays a rename, but where a bound is reached.
+//! Promises: the batch that commits the last of the contents that were written before the rename
+//! also takes the fallback away; until then the old inode is kept, though it has no name; what a
+//! crash leaves is undone by the next writable mount, before anybody sees it. Never: delays a
+//! rename, but where a bound is reached.
 //!
-//! An entry changes only under the lock of the inode that it names, so the lock under which contents are
-//! committed also keeps the file's names in place.
+//! An entry changes only under the lock of the inode that it names, so the lock under which
+//! contents are committed also keeps the file's names in place.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -30,8 +32,8 @@ use super::{
     volume::Inner,
 };
 
-/// Names that have a fallback at once. With names of 255 bytes they take 3 MiB. A rename beyond it waits
-/// until the contents of its file are committed, so it is the uploads that set the pace then.
+/// Names that have a fallback at once. With names of 255 bytes they take 3 MiB. A rename beyond it
+/// waits until the contents of its file are committed, so it is the uploads that set the pace then.
 const REPLACEMENTS_MAX: usize = 8192;
 
 /// The same for one file: they go out with the batch that commits its contents.
@@ -74,8 +76,8 @@ struct State {
     released: VecDeque<Ino>,
 }
 
-/// The names with a fallback that this mount made. Changed by batches, after they are applied and before
-/// their locks are let go of.
+/// The names with a fallback that this mount made. Changed by batches, after they are applied and
+/// before their locks are let go of.
 #[derive(Default)]
 pub(super) struct Replacements {
     state: Mutex<State>,
@@ -113,7 +115,8 @@ impl Replacements {
         }
     }
 
-    /// True if a name may have to fall back to `ino`: then it is deleted later, without being asked again.
+    /// True if a name may have to fall back to `ino`: then it is deleted later, without being asked
+    /// again.
     pub fn defers_reaping(&self, ino: Ino) -> bool {
         match self.state.lock().pins.get_mut(&ino) {
             Some(pin) => {
@@ -162,8 +165,8 @@ impl Replacements {
 }
 
 impl Meta {
-    /// Files that replaced others before their contents were committed: changes of names are durable only
-    /// once the contents of all of them are.
+    /// Files that replaced others before their contents were committed: changes of names are
+    /// durable only once the contents of all of them are.
     pub fn uncommitted_replacements(&self) -> Vec<Ino> {
         self.inner.replacements.new_files()
     }
@@ -180,8 +183,8 @@ impl Meta {
         }
     }
 
-    /// Gives each name that a crash left with a fallback back to the file that it falls back to. For a mount
-    /// that begins, before anybody else reads or writes.
+    /// Gives each name that a crash left with a fallback back to the file that it falls back to.
+    /// For a mount that begins, before anybody else reads or writes.
     pub(super) async fn undo_replacements(&self) -> Result<(), MetaError> {
         let mut rows = Vec::new();
         let mut scan = self
@@ -259,7 +262,8 @@ impl Meta {
         let mut lost = self.existing_inode(replaced.ino).await?.as_ref().clone();
         lost.nlink = lost.nlink.saturating_sub(1);
         if lost.nlink == 0 {
-            // As if the mount before this one had removed it: so it is deleted with what that one left.
+            // As if the mount before this one had removed it: so it is deleted with what that one
+            // left.
             change.put_orphan(lost.ino, self.inner.session_number.saturating_sub(1));
         }
         change.put_inode(&Arc::new(lost));

@@ -23,7 +23,8 @@ fn places(seed: &mut u64) -> Vec<u64> {
     places
 }
 
-/// What covers each run of a file, as a model: by the end of the run, its beginning, object and offset there.
+/// What covers each run of a file, as a model: by the end of the run, its beginning, object and
+/// offset there.
 type Runs = BTreeMap<u64, (u64, ObjectId, u64)>;
 
 fn put(runs: &mut Runs, from: u64, to: u64, object: ObjectId, at: u64) {

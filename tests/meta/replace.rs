@@ -1,5 +1,5 @@
-//! Renaming over a file whose replacement is not committed: whoever reads what is durable finds the old
-//! contents or the new ones, whole, at whatever batch the mount dies.
+//! Renaming over a file whose replacement is not committed: whoever reads what is durable finds the
+//! old contents or the new ones, whole, at whatever batch the mount dies.
 
 use std::{collections::BTreeMap, slice::from_ref, sync::Arc, time::Duration};
 
@@ -18,7 +18,8 @@ type Place = (Ino, &'static str);
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// A file. The bytes after its n-th change are n bytes, so the size says which changes are committed.
+/// A file. The bytes after its n-th change are n bytes, so the size says which changes are
+/// committed.
 #[derive(Clone, Debug, Default)]
 struct File {
     change: u64,
@@ -591,7 +592,8 @@ async fn a_source_that_somebody_else_renamed_meanwhile_is_looked_up_again() {
     assert!(matches!(renamed, Err(MetaError::NameChanged)));
 }
 
-/// A program that knows only the first version of the schema would delete what a name falls back to.
+/// A program that knows only the first version of the schema would delete what a name falls back
+/// to.
 #[tokio::test]
 async fn a_volume_of_the_first_schema_is_read_and_raised_and_one_of_a_later_is_refused() {
     const SCHEMA: &[u8] = &[1];

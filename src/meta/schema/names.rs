@@ -11,7 +11,8 @@ use crate::meta::{
 /// Form byte of a directory entry, by name or in the listing, that has a fallback.
 const FORM_FALLBACK: u8 = 2;
 
-/// Stored as 0 where the cookie is the inode's own number, as it is for everything but hard links and what was renamed over them.
+/// Stored as 0 where the cookie is the inode's own number, as it is for everything but hard links
+/// and what was renamed over them.
 fn cookie_or_zero(ino: Ino, cookie: u64) -> u64 {
     if cookie == ino.0 { 0 } else { cookie }
 }
