@@ -158,7 +158,11 @@ fn meta_errno(error: &MetaError) -> Errno {
         MetaError::TooManyLinks(_) => Errno::EMLINK,
         MetaError::NoAttribute => Errno::ENODATA,
         MetaError::Limit(_) => Errno::ENOSPC,
-        MetaError::Fenced | MetaError::Store(_) => Errno::EIO,
+        MetaError::Fenced
+        | MetaError::Missing
+        | MetaError::Older { .. }
+        | MetaError::NotListed(_)
+        | MetaError::Store(_) => Errno::EIO,
     }
 }
 

@@ -21,6 +21,7 @@ mod ids;
 mod inode;
 mod ledger;
 mod locks;
+mod look;
 mod memory;
 mod namespace;
 mod reclaim;
@@ -36,6 +37,7 @@ mod xattr;
 
 pub use content::{ContentCommit, NewObject};
 pub use error::MetaError;
+pub use look::Recovered;
 pub use memory::{MetaMemory, MetaPart};
 pub use namespace::{NewInode, Removal};
 pub use reclaim::{DeadSession, Garbage};

@@ -136,6 +136,11 @@ impl Store {
         }
     }
 
+    /// The endpoint: its URL, or AWS and the region.
+    pub fn endpoint(&self) -> &str {
+        &self.inner.endpoint
+    }
+
     /// Where it points.
     pub fn url(&self) -> &S3Url {
         &self.inner.url

@@ -10,6 +10,7 @@
 //! has opened is the length believed. Everything else (manifests, boundaries) is read whole, anew each time.
 
 mod cache;
+mod chain;
 mod errors;
 mod read;
 mod upload;
@@ -32,6 +33,8 @@ use super::{
     keys::VolumeKeys,
 };
 use crate::store::{ListEntry, Store};
+pub use chain::LogPosition;
+
 use cache::Cache;
 use errors::{from_store, permanent};
 
