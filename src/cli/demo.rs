@@ -23,6 +23,7 @@ use super::{
     mount::Durability,
     mountpoint, runtime,
     session::{self, SessionConfig},
+    state::Accept,
     sys,
     values::{human_size, parse_size},
 };
@@ -164,7 +165,8 @@ async fn volume(
         read_only: false,
         allow_other: false,
         takeover: false,
-        allow_rollback: false,
+        accept: Accept::default(),
+        expect: None,
         timeout: TIMEOUT,
         state_root: place.state.clone(),
         kernel_flags: Vec::new(),

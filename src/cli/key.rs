@@ -10,11 +10,12 @@ use super::{
     exit::{CliError, Exit},
     info, runtime, secret,
     session::{self, Opened, connect},
+    state::TrustArgs,
 };
 use crate::{
     seal::{
         keys::make_process_undumpable,
-        volume::{Argon2Params, SaveError, SlotError, SlotId},
+        volume::{Argon2Params, SaveError, Secret, SlotError, SlotId},
     },
     store::S3Url,
 };
@@ -53,6 +54,9 @@ struct AddArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// `strongroom key remove URL SLOT`
@@ -69,6 +73,9 @@ struct RemoveArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// `strongroom key list URL`
@@ -83,6 +90,9 @@ struct ListArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// `strongroom key change URL`
@@ -103,6 +113,9 @@ struct ChangeArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// Runs the command.
@@ -121,7 +134,7 @@ fn add(args: AddArgs) -> Result<(), CliError> {
     let url = session::parse_url(&args.url)?;
     let secret = secret::unlock_secret(&args.secret)?;
     runtime::block_on(async {
-        let mut opened = Opened::open(&connect(&url, &args.store).await?, secret).await?;
+        let mut opened = open(&url, &args.store, &args.trust, secret).await?;
         let new = secret::new_secret(&args.new, &args.url)?;
         let slot = opened
             .loaded
@@ -138,7 +151,7 @@ fn remove(args: RemoveArgs) -> Result<(), CliError> {
     let url = session::parse_url(&args.url)?;
     let secret = secret::unlock_secret(&args.secret)?;
     runtime::block_on(async {
-        let mut opened = Opened::open(&connect(&url, &args.store).await?, secret).await?;
+        let mut opened = open(&url, &args.store, &args.trust, secret).await?;
         let slot = SlotId(args.slot);
         opened
             .loaded
@@ -155,7 +168,9 @@ fn list(args: ListArgs) -> Result<(), CliError> {
     let url = session::parse_url(&args.url)?;
     runtime::block_on(async {
         let store = connect(&url, &args.store).await?;
+        let trust = args.trust.of(&store)?;
         let loaded = session::load_header(&store).await?;
+        trust.check_header(&loaded.header)?;
         if args.json {
             let slots: Vec<_> = loaded
                 .header
@@ -176,7 +191,7 @@ fn change(args: ChangeArgs) -> Result<(), CliError> {
     let url = session::parse_url(&args.url)?;
     let secret = secret::unlock_secret(&args.secret)?;
     runtime::block_on(async {
-        let mut opened = Opened::open(&connect(&url, &args.store).await?, secret).await?;
+        let mut opened = open(&url, &args.store, &args.trust, secret).await?;
         let slot = args.slot.map_or(opened.unlocked.slot, SlotId);
         let new = secret::new_secret(&args.new, &args.url)?;
         opened
@@ -188,6 +203,21 @@ fn change(args: ChangeArgs) -> Result<(), CliError> {
         say(&format!("slot {slot} is a {} now", new.kind()));
         Ok(())
     })
+}
+
+/// Reaches the store, loads and unlocks the header, and compares it with what this machine knows: an old header that is served again must
+/// not be written back as the newest.
+async fn open(
+    url: &S3Url,
+    store: &StoreArgs,
+    trust: &TrustArgs,
+    secret: Secret,
+) -> Result<Opened, CliError> {
+    let store = connect(url, store).await?;
+    let trust = trust.of(&store)?;
+    let opened = Opened::open(&store, secret, trust).await?;
+    opened.trust.adopt_header(&opened.loaded.header);
+    Ok(opened)
 }
 
 async fn save(opened: &Opened, url: &S3Url) -> Result<(), CliError> {
@@ -203,7 +233,9 @@ async fn save(opened: &Opened, url: &S3Url) -> Result<(), CliError> {
                 "look at 'strongroom key list' and try again",
             ),
             SaveError::Store(error) => errors::store(&error, url),
-        })
+        })?;
+    opened.trust.adopt_header(&opened.loaded.header);
+    Ok(())
 }
 
 fn slot_error(error: SlotError) -> CliError {

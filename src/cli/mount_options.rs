@@ -86,7 +86,8 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
         "ro" | "read-only" => args.read_only = true,
         "allow_other" | "allow-other" => args.allow_other = true,
         "takeover" => args.takeover = true,
-        "allow-rollback" => args.allow_rollback = true,
+        "allow-rollback" => args.accept.allow_rollback = true,
+        "allow-other-volume" => args.accept.allow_other_volume = true,
         "path-style" => args.store.path_style = true,
         "noexec" => args.kernel_flags.push(KernelFlag::NoExec),
         "nosuid" => args.kernel_flags.push(KernelFlag::NoSuid),
@@ -105,7 +106,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 16] = [
     "passphrase-file",
     "key-file",
     "recovery-key-file",
@@ -114,6 +115,7 @@ const SETTINGS: [&str; 15] = [
     "upload-delay",
     "timeout",
     "state-dir",
+    "expect",
     "log-file",
     "log-level",
     "endpoint-url",
@@ -146,7 +148,8 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), CliError
         }
         "upload-delay" => args.upload_delay = parse_duration(value).map_err(invalid)?,
         "timeout" => args.timeout = parse_duration(value).map_err(invalid)?,
-        "state-dir" => args.state_dir = path(),
+        "state-dir" => args.state.state_dir = path(),
+        "expect" => args.expect = Some(value.parse().map_err(invalid)?),
         "log-file" => args.log.log_file = path(),
         "log-level" => args.log.log_level = text(),
         "endpoint-url" => args.store.endpoint_url = text(),
@@ -222,6 +225,7 @@ mod tests {
                 "memory" => "1GiB",
                 "durability" => "close",
                 "timeout" | "upload-delay" => "3s",
+                "expect" => "sr1-aaaaaaaaaaaaa-1-CHECK",
                 _ => "value",
             };
             assert!(parse(&format!("{name}={value}")).is_ok(), "{name}");

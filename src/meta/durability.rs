@@ -130,6 +130,17 @@ impl Meta {
     pub fn generation(&self) -> u64 {
         self.inner.durable_sequence()
     }
+
+    /// Waits until the generation is beyond `seen`, and returns it. `None` once the database is closed.
+    pub async fn newer_than(&self, seen: u64) -> Option<u64> {
+        let mut status = self.inner.status();
+        let newer = status
+            .wait_for(|status| status.durable_seq > seen || status.close_reason.is_some())
+            .await
+            .ok()?
+            .durable_seq;
+        (newer > seen).then_some(newer)
+    }
 }
 
 /// Flushes what has waited for a second. Ends when the volume is closed or fenced.

@@ -126,6 +126,11 @@ impl Inner {
         self.upkeep.as_ref()
     }
 
+    /// What the database tells of itself.
+    pub fn status(&self) -> watch::Receiver<DbStatus> {
+        self.status.clone()
+    }
+
     pub fn durable_sequence(&self) -> u64 {
         self.durability
             .durable()

@@ -44,7 +44,7 @@ pub(super) enum Again {
     No,
     /// As long as [`Retry`] says.
     Yes,
-    /// A conflict of conditional requests: a few times, whatever [`Retry`] says.
+    /// A few times, whatever [`Retry`] says: a conflict of conditional requests, a listing that was not found.
     AfterConflict,
 }
 
