@@ -181,6 +181,15 @@ impl Meta {
         config: MetaConfig,
         seen: Recovered,
     ) -> Result<Meta, MetaError> {
+        Meta::open_after_on(store, config, seen).await
+    }
+
+    /// As [`Meta::open_after`], on any object store. What is written is not sealed: for tests.
+    pub async fn open_after_on(
+        store: Arc<dyn ObjectStore>,
+        config: MetaConfig,
+        seen: Recovered,
+    ) -> Result<Meta, MetaError> {
         Meta::open_writer(store, Sizes::for_memory(config.memory_bytes), seen).await
     }
 
