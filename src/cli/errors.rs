@@ -7,6 +7,7 @@ use crate::{
     data::DataError,
     fuse::MountError,
     meta::MetaError,
+    seal::object_store::LogFault,
     store::{S3Url, StoreError, StoreErrorKind},
 };
 
@@ -81,6 +82,30 @@ pub fn meta(error: &MetaError, doing: &str) -> CliError {
             Exit::Damaged,
             format!("{doing}: {other}"),
             "see the log for the object at fault; restore it, or the volume, from a copy",
+        ),
+    }
+}
+
+/// The log does not hold together, or not with the newest object of it that this machine has seen.
+pub fn log(fault: &LogFault, seen: Option<u64>) -> CliError {
+    let what = format!("log object {} {fault}", fault.number());
+    match fault {
+        LogFault::Missing { later, .. } if seen == Some(*later) => CliError::new(
+            Exit::RolledBack,
+            format!(
+                "the volume went back in time: this machine has seen log object {later}; {what}"
+            ),
+            "find out who put an old state back; use --allow-rollback if it was you",
+        ),
+        LogFault::Missing { .. } => CliError::new(
+            Exit::Damaged,
+            format!("the volume's metadata cannot be opened: {what}"),
+            "restore that object from a copy of the bucket",
+        ),
+        _ => CliError::new(
+            Exit::Forked,
+            format!("the volume has two histories: {what}"),
+            "find out which of them is yours; use --allow-rollback to go on with the one that is there",
         ),
     }
 }

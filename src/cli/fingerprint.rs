@@ -4,9 +4,9 @@
 //! digest are the first 8 and 10 bytes of the volume's id and of the commitment in the header of the log's newest object, in base32; the
 //! check is four letters of SHA-256 over what stands before it, against mistyping.
 //!
-//! What a match proves: the volume is that one; its metadata has reached that generation and its log that number; and if the log ends at
-//! exactly that number, it is the very same log. A log that has gone on is verified link by link as far as it is replayed, not back
-//! to any number. It is no secret, and proves nothing to somebody who has no key.
+//! What a match proves: the volume is that one; its metadata has reached that generation and its log that number. If the log ends at that
+//! number, or is still replayed from before it, then it is that very log, or one that continues it. Older log objects are superseded by tables
+//! and deleted, and then nothing but the numbers is compared. It is no secret.
 
 use std::{fmt, str::FromStr};
 
@@ -14,7 +14,7 @@ use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
 
 use super::state::StateSeen;
-use crate::seal::keys::VolumeId;
+use crate::seal::{keys::VolumeId, object_store::LogPosition};
 
 const VERSION: &str = "sr1";
 const VOLUME_LEN: usize = 8;
@@ -40,11 +40,16 @@ impl Fingerprint {
         }
     }
 
-    /// Compares with what was found.
+    /// Compares with what was found. `log_at` tells of the log objects that were verified.
     ///
     /// # Errors
     /// What does not fit, as the end of a sentence that begins "the volume is".
-    pub fn check(&self, volume: VolumeId, found: &StateSeen) -> Result<(), String> {
+    pub fn check(
+        &self,
+        volume: VolumeId,
+        found: &StateSeen,
+        log_at: &dyn Fn(u64) -> Option<LogPosition>,
+    ) -> Result<(), String> {
         if self.volume != first::<VOLUME_LEN>(&volume.0) {
             return Err("another one than the fingerprint was taken of".to_owned());
         }
@@ -63,7 +68,11 @@ impl Fingerprint {
                 head.number
             ));
         }
-        if head.number == number && first::<DIGEST_LEN>(&head.commitment) != digest {
+        let position = match head.number == number {
+            true => Some(head),
+            false => log_at(number),
+        };
+        if position.is_some_and(|position| first::<DIGEST_LEN>(&position.commitment) != digest) {
             return Err(format!(
                 "on another branch of its history: log object {number} is another one"
             ));
@@ -146,7 +155,6 @@ fn fields_of<'a>(mut fields: impl Iterator<Item = &'a str>) -> Option<Fingerprin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seal::object_store::LogPosition;
 
     const VOLUME: VolumeId = VolumeId([7; 16]);
 
@@ -188,7 +196,7 @@ mod tests {
     #[test]
     fn the_same_state_and_later_ones_fit_and_nothing_else_does() {
         let fingerprint = Fingerprint::of(VOLUME, &state(10, 5, 1));
-        let fits = |volume, found: &StateSeen| fingerprint.check(volume, found).is_ok();
+        let fits = |volume, found: &StateSeen| fingerprint.check(volume, found, &|_| None).is_ok();
         assert!(fits(VOLUME, &state(10, 5, 1)));
         assert!(fits(VOLUME, &state(11, 6, 2)));
         // A mount that was interrupted leaves a log object without a change.
@@ -197,6 +205,12 @@ mod tests {
         assert!(!fits(VOLUME, &state(10, 4, 1)));
         assert!(!fits(VOLUME, &state(11, 5, 2)));
         assert!(!fits(VolumeId([8; 16]), &state(10, 5, 1)));
+        // Where the log went on, the object of that number tells, if it was met on the way.
+        for (fill, fits) in [(1, true), (2, false)] {
+            let met = |_| state(0, 5, fill).log;
+            let checked = fingerprint.check(VOLUME, &state(11, 6, 3), &met);
+            assert_eq!(checked.is_ok(), fits);
+        }
         let unknown = StateSeen {
             generation: 10,
             log: None,

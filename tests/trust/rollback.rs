@@ -117,3 +117,34 @@ fn a_machine_that_lost_its_state_mounts_what_it_is_shown() {
     }
     machine.mount().unmount();
 }
+
+#[test]
+fn another_branch_that_has_gone_on_is_refused_by_who_saw_the_first_and_by_its_fingerprint() {
+    let site = site();
+    let provider = Provider::of(&site);
+    let machine = Machine::new(&site, "knowing");
+    let mount = machine.mount();
+    write_synced(&mount.dir.join("common"), &[1; 3000]);
+    let before = provider.picture();
+    for number in 0..2 {
+        write_synced(&mount.dir.join(format!("first{number}")), &[1; 3000]);
+    }
+    let fingerprint = mount.status()["mount"]["fingerprint"].clone();
+    mount.kill();
+    // The provider hides what was written since from another machine, which writes more than the first did.
+    provider.show(&before);
+    let mount = Machine::new(&site, "other").mount();
+    for number in 0..10 {
+        write_synced(&mount.dir.join(format!("second{number}")), &[2; 3000]);
+    }
+    mount.kill();
+    machine.refused(&provider, Exit::Forked, 10, &[]);
+    machine.refused(&provider, Exit::Forked, 3, &["--read-only"]);
+    let expect = ["--expect", fingerprint.as_str().unwrap()];
+    Machine::new(&site, "fresh").refused(&provider, Exit::NotExpected, 5, &expect);
+    // Who decides for that branch gets it whole.
+    let mount = machine.mount_with(&["--allow-rollback"]);
+    assert_eq!(fs::read_dir(&mount.dir).unwrap().count(), 11);
+    mount.unmount();
+    machine.mount().unmount();
+}

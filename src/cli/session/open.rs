@@ -246,11 +246,32 @@ struct Door<'a> {
 }
 
 impl Door<'_> {
+    /// What this machine knows of the log is compared with each object of it that is read.
+    fn remember_log(&self) -> Result<(), CliError> {
+        if self.opened.trust.accepts_rollback() {
+            self.sealed.accept_any_log();
+            return Ok(());
+        }
+        match self.known().and_then(|known| known.state.log) {
+            Some(seen) => self
+                .sealed
+                .expect_log(seen)
+                .map_err(|fault| errors::log(&fault, Some(seen.number))),
+            None => Ok(()),
+        }
+    }
+
+    fn known(&self) -> Option<Known> {
+        let volume = self.opened.loaded.header.volume();
+        self.opened.trust.known(volume)
+    }
+
     /// Opens for reading, which writes nothing at all.
     async fn follow(&self) -> Result<Meta, CliError> {
+        self.remember_log()?;
         let meta = Meta::open(Arc::new(self.sealed.clone()), self.config)
             .await
-            .map_err(|error| cannot_open(&error))?;
+            .map_err(|error| self.cannot_open(&error))?;
         let checked = self.check(meta.generation());
         if checked.is_err() {
             close_unused(&meta).await;
@@ -264,19 +285,21 @@ impl Door<'_> {
         request: LeaseRequest<'_>,
         opening: &Opening,
     ) -> Result<(Meta, Arc<Lease>), CliError> {
+        self.remember_log()?;
         let (seen, holder) = tokio::join!(self.look(), lease::look(request.store, request.keys));
         let mut seen = seen?;
         let lease = Arc::new(lease::acquire(request, holder?).await?);
         let lease = Arc::clone(opening.lease.get_or_init(|| lease));
         // A mount on this machine that drained meanwhile has noted what it left.
-        let volume = self.opened.loaded.header.volume();
-        let known = self.opened.trust.known(volume);
-        if known.is_some_and(|known| known.state.generation > seen.generation) {
+        if self
+            .known()
+            .is_some_and(|known| known.state.generation > seen.generation)
+        {
             seen = self.look().await?;
         }
         let meta = Meta::open_after(Arc::new(self.sealed.clone()), self.config, seen)
             .await
-            .map_err(|error| cannot_open(&error))?;
+            .map_err(|error| self.cannot_open(&error))?;
         Ok((meta, lease))
     }
 
@@ -284,7 +307,7 @@ impl Door<'_> {
     async fn look(&self) -> Result<Recovered, CliError> {
         let seen = Meta::look(Arc::new(self.sealed.clone()), self.config)
             .await
-            .map_err(|error| cannot_open(&error))?;
+            .map_err(|error| self.cannot_open(&error))?;
         self.check(seen.generation)?;
         Ok(seen)
     }
@@ -295,12 +318,19 @@ impl Door<'_> {
             log: self.sealed.log_head(),
         };
         let volume = self.opened.loaded.header.volume();
-        self.opened.trust.check_state(volume, &found)
+        let log_at = |number| self.sealed.log_at(number);
+        self.opened.trust.check_state(volume, &found, &log_at)
     }
-}
 
-fn cannot_open(error: &MetaError) -> CliError {
-    errors::meta(error, "the volume's metadata cannot be opened")
+    fn cannot_open(&self, error: &MetaError) -> CliError {
+        match self.sealed.log_fault() {
+            Some(fault) => {
+                let seen = self.known().and_then(|known| known.state.log);
+                errors::log(&fault, seen.map(|seen| seen.number))
+            }
+            None => errors::meta(error, "the volume's metadata cannot be opened"),
+        }
+    }
 }
 
 /// Closes metadata that a mount was not made of. Its session wrote nothing.

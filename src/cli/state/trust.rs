@@ -13,7 +13,7 @@ use crate::{
         exit::{CliError, Exit},
         fingerprint::Fingerprint,
     },
-    seal::{keys::VolumeId, volume::VolumeHeader},
+    seal::{keys::VolumeId, object_store::LogPosition, volume::VolumeHeader},
     store::Store,
 };
 
@@ -82,6 +82,11 @@ impl Trust {
             .filter(|known| known.volume == volume)
     }
 
+    /// Whether an older state, or one on another branch, is accepted.
+    pub fn accepts_rollback(&self) -> bool {
+        self.accept.allow_rollback
+    }
+
     /// Compares the header with what is known.
     ///
     /// # Errors
@@ -116,11 +121,16 @@ impl Trust {
         Ok(())
     }
 
-    /// Compares the state of the metadata with what is known and with what is expected.
+    /// Compares the state of the metadata with what is known and with what is expected. `log_at` tells of the log objects that were verified.
     ///
     /// # Errors
     /// [`Exit::RolledBack`], [`Exit::Forked`], [`Exit::NotExpected`].
-    pub fn check_state(&self, volume: VolumeId, found: &StateSeen) -> Result<(), CliError> {
+    pub fn check_state(
+        &self,
+        volume: VolumeId,
+        found: &StateSeen,
+        log_at: &dyn Fn(u64) -> Option<LogPosition>,
+    ) -> Result<(), CliError> {
         if let Some(known) = self.known(volume) {
             self.not_older("metadata", found.generation, known.state.generation)?;
             if let (Some(head), Some(seen)) = (found.log, known.state.log) {
@@ -136,7 +146,7 @@ impl Trust {
         let Some(expect) = &self.expect else {
             return Ok(());
         };
-        expect.check(volume, found).map_err(|why| {
+        expect.check(volume, found, log_at).map_err(|why| {
             CliError::new(
                 Exit::NotExpected,
                 format!("the volume is {why}"),

@@ -119,7 +119,7 @@ pub(super) mod second {
 }
 
 fn seal_in_pieces(frame_log2: u8, plaintext: &[u8], cuts: &[usize]) -> (Vec<u8>, Layout) {
-    let mut sealer = Sealer::with_salt(&keys(), ObjectKind::Data, frame_log2, PATH, SALT);
+    let mut sealer = Sealer::with_salt(&keys(), ObjectKind::Data, frame_log2, PATH, None, SALT);
     let mut out = Vec::new();
     let mut at = 0;
     for cut in cuts {

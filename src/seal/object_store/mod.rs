@@ -8,10 +8,15 @@
 //! what is read of one is read in chunks of 256 KiB, kept in a bounded cache, and asked for once however many want it at the same time.
 //! The first read of a table fetches its header with its first chunk, and its last chunk unless that was all of it: only when the final frame
 //! has opened is the length believed. Everything else (manifests, boundaries) is read whole, anew each time.
+//!
+//! Log objects (`wal/*.sst`) are chained: each is sealed with the commitment of its predecessor, and each manifest ends with the newest
+//! log object that its writer knew ([`LogPosition`]). SlateDB sees neither. What is read is compared with what is known of its
+//! neighbours (`chain`), and what does not fit is an error like one of authentication.
 
 mod cache;
 mod chain;
 mod errors;
+mod log;
 mod read;
 mod upload;
 mod write;
@@ -26,6 +31,7 @@ use object_store::{
     ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     path::Path,
 };
+use parking_lot::Mutex;
 use slatedb::object_store_tag::ObjectStoreCallTag;
 
 use super::{
@@ -33,10 +39,11 @@ use super::{
     keys::VolumeKeys,
 };
 use crate::store::{ListEntry, Store};
-pub use chain::LogPosition;
-
 use cache::Cache;
+use chain::Chain;
+pub use chain::{LogFault, LogPosition};
 use errors::{from_store, permanent};
+use log::Unanswered;
 
 /// What SlateDB's paths are below of, in the volume.
 const ROOT: &str = "meta/";
@@ -54,6 +61,8 @@ struct Inner {
     store: Store,
     keys: Arc<VolumeKeys>,
     cache: Cache,
+    chain: Mutex<Chain>,
+    unanswered: Mutex<Option<Unanswered>>,
 }
 
 impl SealedObjectStore {
@@ -64,8 +73,40 @@ impl SealedObjectStore {
                 store,
                 keys,
                 cache: Cache::new(cache_bytes_max),
+                chain: Mutex::default(),
+                unanswered: Mutex::default(),
             }),
         }
+    }
+
+    /// The newest log object that this process wrote (the store has acknowledged it) or verified.
+    /// `None` before the metadata was opened.
+    pub fn log_head(&self) -> Option<LogPosition> {
+        self.inner.chain.lock().head()
+    }
+
+    /// The log object of this number, if this process has met it in the log that it verified.
+    pub fn log_at(&self, number: u64) -> Option<LogPosition> {
+        self.inner.chain.lock().at(number)
+    }
+
+    /// What was found wrong with the log, if anything: the reason why it cannot be opened or written any more.
+    pub fn log_fault(&self) -> Option<LogFault> {
+        self.inner.chain.lock().fault()
+    }
+
+    /// Says before the metadata is opened what this machine knows of the log: the object of that number must be that object, and
+    /// must not be missing where the log is read or written. Objects that were collected since are not asked for.
+    ///
+    /// # Errors
+    /// If it is known already that it is another one.
+    pub fn expect_log(&self, position: LogPosition) -> Result<(), LogFault> {
+        self.inner.chain.lock().remember(position)
+    }
+
+    /// From now on a log that does not fit together is warned of and read as it is: for who accepts that the volume went back in time.
+    pub fn accept_any_log(&self) {
+        self.inner.chain.lock().tolerate();
     }
 
     /// Bytes of plaintext chunks kept now.
