@@ -225,7 +225,7 @@ mod tests {
                 "memory" => "1GiB",
                 "durability" => "close",
                 "timeout" | "upload-delay" => "3s",
-                "expect" => "sr1-aaaaaaaaaaaaa-1-CHECK",
+                "expect" => "sr1-aaaaaaaaaaaaa-1-pvki",
                 _ => "value",
             };
             assert!(parse(&format!("{name}={value}")).is_ok(), "{name}");

@@ -1,6 +1,7 @@
 //! Noting on this machine what is durable in the store, as soon as it is.
 //!
-//! Each flush of the log that made something durable wakes a task, which writes a small local file ([`Trust::note`], tens of microseconds).
+//! Each flush of the log that made something durable wakes a task, which writes a line to a local file ([`Trust::note_state`], some tens of
+//! microseconds, no access to the disk).
 //! Flushes that end while it writes share the next note, so no flush waits for one. A flush is acknowledged a moment before it is
 //! noted: a kill in between forgets that flush and no earlier one.
 
@@ -39,9 +40,11 @@ impl Noting {
         }
     }
 
-    /// Notes what is durable now.
+    /// Notes at the end all that is known.
     pub fn note(&self) {
-        note(&self.shared, &self.trust, &self.noted);
+        let mut noted = self.noted.lock();
+        noted.state = self.shared.state_seen();
+        self.trust.note(&noted);
     }
 }
 
@@ -70,5 +73,5 @@ async fn follow(shared: Arc<Shared>, trust: Trust, noted: Arc<Mutex<Known>>) {
 fn note(shared: &Shared, trust: &Trust, noted: &Mutex<Known>) {
     let mut noted = noted.lock();
     noted.state = shared.state_seen();
-    trust.note(&noted);
+    trust.note_state(noted.volume, &noted.state);
 }

@@ -195,11 +195,11 @@ async fn until_detached(
     signals: &mut StopSignals,
 ) -> Result<(), CliError> {
     tokio::select! {
-        () = session.mounted.wait_unmounted() => return Ok(()),
+        () = session.mounted.wait_unmounted() => Ok(()),
         () = lost(session) => {
             // Nothing of what is here can become durable any more; handles that stay open get errors.
             let _ = session.mounted.unmount(true).await;
-            return Err(errors::taken_over());
+            Err(errors::taken_over())
         }
         () = signals.next() => {
             tracing::info!("stopping: a signal came");
@@ -207,7 +207,7 @@ async fn until_detached(
             if timeout(DETACH_WITHIN, session.mounted.wait_unmounted()).await.is_err() {
                 tracing::warn!("files are still open; their handles end with this process");
             }
-            return Ok(());
+            Ok(())
         }
     }
 }

@@ -3,14 +3,18 @@
 //! A place is where the user says that the volume is: endpoint, bucket and prefix. Nothing that the store supplies is part of it, so a store
 //! cannot choose which knowledge it is compared with.
 //!
-//! A file is replaced whole by a rename, under a lock, and a note never makes one older: several mounts and commands may note at
-//! once. It is not synced to the disk (a note may cost a flush of the log nothing), so a machine that loses power may forget the last ones.
-//! A process that is killed forgets nothing that was noted.
+//! A place has two files. `<place>.json` holds all that is known, and is replaced whole by a rename when a mount begins or ends and when a key
+//! slot changes. `<place>.state` holds one line, the newest state alone, and is written over in place with each flush of the log: a
+//! rename would make the filesystem write to the disk at once, and cost ten times as much. A line that was torn by a loss of power does not fit
+//! its check, and what the first file says stands.
+//!
+//! Both are written under a lock, and a note never makes them older: several mounts and commands may note at once. They are not synced to
+//! the disk, so a machine that loses power may forget the last notes. A process that is killed forgets nothing that was noted.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -29,6 +33,8 @@ const DIRECTORY: &str = "places";
 const PLACES_MAX: usize = 4096;
 /// The form of a file.
 const FORMAT: u32 = 1;
+/// Bytes of a line of state: longer than any, so that each covers the one before it whole.
+const LINE_LEN: usize = 192;
 
 /// A state of the metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +43,17 @@ pub struct StateSeen {
     pub generation: u64,
     /// The newest object of the log, where that is known.
     pub log: Option<LogPosition>,
+}
+
+impl StateSeen {
+    /// Takes from `other`, of the same volume, what is newer.
+    fn merge(&mut self, other: &StateSeen) {
+        self.generation = self.generation.max(other.generation);
+        let number = |log: Option<LogPosition>| log.map(|head| head.number);
+        if number(other.log) > number(self.log) {
+            self.log = other.log;
+        }
+    }
 }
 
 /// What is known of a volume.
@@ -71,11 +88,7 @@ impl Known {
             self.header_revision = other.header_revision;
             self.header_mac = other.header_mac;
         }
-        self.state.generation = self.state.generation.max(other.state.generation);
-        let number = |log: Option<LogPosition>| log.map(|head| head.number);
-        if number(other.state.log) > number(self.state.log) {
-            self.state.log = other.state.log;
-        }
+        self.state.merge(&other.state);
     }
 }
 
@@ -139,22 +152,39 @@ impl PlaceMemory {
     /// # Errors
     /// The directory cannot be written.
     pub fn replace(&self, found: &Known) -> io::Result<()> {
-        self.write(|_| Some(found.clone()))
+        self.write(|_| {
+            // What it says is no longer wanted. If this ends here, less is known, and nothing wrong.
+            let _ = fs::remove_file(self.file().with_extension("state"));
+            Some(found.clone())
+        })
+    }
+
+    /// Notes a newer state of the volume that is known here: with each flush of the log, so this is quick.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn note_state(&self, volume: VolumeId, found: &StateSeen) -> io::Result<()> {
+        let _lock = self.lock()?;
+        let path = self.file().with_extension("state");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        let mut line = [0; LINE_LEN];
+        let read = file.read_at(&mut line, 0)?;
+        let mut newest = *found;
+        if let Some(before) = state_in_line(line.get(..read).unwrap_or_default(), volume) {
+            newest.merge(&before);
+        }
+        file.write_all_at(line_of(volume, &newest).as_bytes(), 0)
     }
 
     /// Makes the file what `change` makes of it, if anything.
     fn write(&self, change: impl FnOnce(Option<Known>) -> Option<Known>) -> io::Result<()> {
-        let directory = self.root.join(DIRECTORY);
-        let _lock = match lock(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o700)
-                    .create(&directory)?;
-                lock(&directory)?
-            }
-            locked => locked?,
-        };
+        let _lock = self.lock()?;
         let file = self.file();
         let before = read(&file);
         let Some(known) = change(before.clone()) else {
@@ -172,6 +202,21 @@ impl PlaceMemory {
             .open(&temporary)?
             .write_all(&serde_json::to_vec(&KnownJson::new(&self.place, &known))?)?;
         fs::rename(&temporary, &file)
+    }
+
+    /// Holds the lock of the directory, which is made if it is not there. It is held for one read and one write.
+    fn lock(&self) -> io::Result<Flock<fs::File>> {
+        let directory = self.root.join(DIRECTORY);
+        match lock(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&directory)?;
+                lock(&directory)
+            }
+            locked => locked,
+        }
     }
 
     fn file(&self) -> PathBuf {
@@ -201,7 +246,6 @@ impl PlaceMemory {
     }
 }
 
-/// Holds the lock of the directory. It is held for one read and one write.
 fn lock(directory: &Path) -> io::Result<Flock<fs::File>> {
     let file = OpenOptions::new()
         .write(true)
@@ -219,10 +263,55 @@ fn read(file: &Path) -> Option<Known> {
     let text = fs::read(file).ok()?;
     let known = serde_json::from_slice::<KnownJson>(&text).ok();
     let known = known.and_then(|json| json.known());
-    if known.is_none() {
+    let Some(mut known) = known else {
         tracing::warn!("{} cannot be read and is ignored", file.display());
+        return None;
+    };
+    if let Ok(line) = fs::read(file.with_extension("state"))
+        && let Some(state) = state_in_line(&line, known.volume)
+    {
+        known.state.merge(&state);
     }
-    known
+    Some(known)
+}
+
+/// `<volume> <generation> [<log number> <commitment>] <check>`, filled up with spaces.
+fn line_of(volume: VolumeId, state: &StateSeen) -> String {
+    let mut text = format!("{volume} {}", state.generation);
+    if let Some(head) = &state.log {
+        let commitment = data_encoding::HEXLOWER.encode(&head.commitment);
+        text.push_str(&format!(" {} {commitment}", head.number));
+    }
+    let check = check_of(&text);
+    let width = LINE_LEN - 1;
+    format!("{:<width$}\n", format!("{text} {check}"))
+}
+
+/// The state in a line, if it is whole and of this volume.
+fn state_in_line(line: &[u8], volume: VolumeId) -> Option<StateSeen> {
+    let (text, check) = std::str::from_utf8(line)
+        .ok()?
+        .trim_end()
+        .rsplit_once(' ')?;
+    let mut fields = text.split(' ');
+    if check != check_of(text) || fields.next()? != volume.to_string() {
+        return None;
+    }
+    let generation = fields.next()?.parse().ok()?;
+    let log = match fields.next() {
+        Some(number) => Some(LogPosition {
+            number: number.parse().ok()?,
+            commitment: unhex(fields.next()?)?,
+        }),
+        None => None,
+    };
+    Some(StateSeen { generation, log })
+}
+
+/// Tells a torn line.
+fn check_of(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    data_encoding::HEXLOWER.encode(digest.get(..8).unwrap_or_default())
 }
 
 /// A file.
@@ -341,14 +430,46 @@ mod tests {
                 let here = place(root.path(), "here");
                 scope.spawn(move || {
                     for generation in 0..100 {
-                        here.note(&known(generation * 4 + thread, generation))
-                            .expect("noted");
+                        let known = known(generation * 4 + thread, generation);
+                        match generation % 2 {
+                            0 => here.note(&known),
+                            _ => here.note_state(VOLUME, &known.state),
+                        }
+                        .expect("noted");
                     }
                 });
             }
         });
         let here = place(root.path(), "here");
         assert_eq!(here.known(VOLUME), Some(known(399, 99)));
+    }
+
+    #[test]
+    fn a_state_that_was_noted_in_place_counts_until_it_is_replaced_or_torn() {
+        let root = tempfile::tempdir().expect("a directory");
+        let here = place(root.path(), "here");
+        here.note(&known(3, 1)).expect("noted");
+        let (newest, longest) = (known(9, 5), known(u64::MAX, u64::MAX));
+        here.note_state(VOLUME, &newest.state).expect("noted");
+        here.note_state(VOLUME, &known(4, 2).state).expect("noted");
+        assert_eq!(here.known(VOLUME), Some(newest.clone()));
+        assert_eq!(line_of(VOLUME, &longest.state).len(), LINE_LEN);
+        let line = here.file().with_extension("state");
+        let whole = fs::read(&line).expect("read");
+        for torn in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[torn] ^= 1;
+            fs::write(&line, &bytes).expect("written");
+            let state = here.known(VOLUME).expect("known").state;
+            assert!(state == known(3, 1).state || state == newest.state);
+        }
+        fs::write(&line, &whole).expect("written");
+        here.replace(&known(2, 1)).expect("replaced");
+        assert_eq!(here.known(VOLUME), Some(known(2, 1)));
+        // A line of another volume says nothing.
+        let other = VolumeId([8; 16]);
+        here.note_state(other, &newest.state).expect("noted");
+        assert_eq!(here.known(VOLUME), Some(known(2, 1)));
     }
 
     #[test]

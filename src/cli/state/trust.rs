@@ -160,6 +160,11 @@ impl Trust {
         warn_if_failed(self.memory.note(found));
     }
 
+    /// Notes a newer state of the volume that is mounted from here.
+    pub fn note_state(&self, volume: VolumeId, state: &StateSeen) {
+        warn_if_failed(self.memory.note_state(volume, state));
+    }
+
     /// Notes what a mount found first. What the user accepted takes the place of what is known.
     pub fn adopt(&self, found: &Known) {
         if self.accept == Accept::default() {
