@@ -39,6 +39,7 @@ const URL: &str = "s3://demo/vault";
 
 /// The store is in this process: what waits longer waits in vain.
 const UPLOAD_DELAY: Duration = Duration::from_secs(1);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -162,6 +163,7 @@ async fn volume(
         memory_bytes: args.memory,
         durability: Durability::Fsync,
         upload_delay: UPLOAD_DELAY,
+        refusal_timeout: REFUSAL_TIMEOUT,
         read_only: false,
         allow_other: false,
         takeover: false,

@@ -78,6 +78,10 @@ pub struct MountArgs {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     pub upload_delay: Duration,
 
+    /// How long a request that the store refuses (credentials withdrawn, access denied) is tried again before the program that waits gets an error
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
+    pub refusal_timeout: Duration,
+
     /// Mount for reading only; needs no lease, follows the writer
     #[arg(long)]
     pub read_only: bool,
@@ -147,6 +151,7 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
         memory_bytes: args.memory,
         durability: args.durability,
         upload_delay: args.upload_delay,
+        refusal_timeout: args.refusal_timeout,
         read_only: args.read_only,
         allow_other: args.allow_other,
         takeover: args.takeover,

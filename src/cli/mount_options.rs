@@ -106,13 +106,14 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 16] = [
+const SETTINGS: [&str; 17] = [
     "passphrase-file",
     "key-file",
     "recovery-key-file",
     "memory",
     "durability",
     "upload-delay",
+    "refusal-timeout",
     "timeout",
     "state-dir",
     "expect",
@@ -147,6 +148,7 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), CliError
                 .map_err(|_| invalid("fsync or close".to_owned()))?
         }
         "upload-delay" => args.upload_delay = parse_duration(value).map_err(invalid)?,
+        "refusal-timeout" => args.refusal_timeout = parse_duration(value).map_err(invalid)?,
         "timeout" => args.timeout = parse_duration(value).map_err(invalid)?,
         "state-dir" => args.state.state_dir = path(),
         "expect" => args.expect = Some(value.parse().map_err(invalid)?),
@@ -224,7 +226,7 @@ mod tests {
             let value = match name {
                 "memory" => "1GiB",
                 "durability" => "close",
-                "timeout" | "upload-delay" => "3s",
+                "timeout" | "upload-delay" | "refusal-timeout" => "3s",
                 "expect" => "sr1-aaaaaaaaaaaaa-1-pvki",
                 _ => "value",
             };

@@ -50,7 +50,7 @@ impl Inner {
         } else {
             wanted.end
         };
-        let end = wanted_end.min(size).min(file.content.lock().base_size);
+        let end = wanted_end.min(size).min(file.content.lock().visible_size());
         let Ok(runs) = self.stored_runs(file, wanted.start..end).await else {
             return;
         };

@@ -31,6 +31,11 @@ pub struct DataConfig {
     pub write_back_after: Duration,
     /// How long a dead object stays for read-only mounts that may still read it.
     pub garbage_grace: Duration,
+    /// How often garbage is looked for, and objects are repacked. The look costs no request while the metadata is cached.
+    pub reclaim_every: Duration,
+    /// When what dead sessions left is looked for again, each counted from the look before. A mount that was taken over notices within
+    /// 30 s, but a stopped one goes on only when it is continued, and a request may be carried out long after it was sent.
+    pub leftovers_again: [Duration; 3],
 }
 
 impl DataConfig {
@@ -81,6 +86,8 @@ impl MemoryPlan {
                 fetch_bytes_max: (capacity / 32).clamp(MIB, 8 * MIB),
                 write_back_after: Duration::from_secs(1),
                 garbage_grace: Duration::from_secs(120),
+                reclaim_every: Duration::from_secs(60),
+                leftovers_again: [2, 20, 120].map(|minutes| Duration::from_secs(minutes * 60)),
             },
             connections_max: if memory < 256 * MIB { 16 } else { 32 },
             max_write_bytes: if memory < 256 * MIB {

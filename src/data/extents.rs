@@ -4,7 +4,8 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     DataError, Inner,
-    file::{EXTENT_WINDOW_MAX, ExtentWindow, FileState},
+    content::{EXTENT_WINDOW_MAX, ExtentWindow},
+    file::FileState,
     object::ObjectHandle,
     overlay::Piece,
     plan::Source,
@@ -28,9 +29,9 @@ impl Inner {
         range: Range<u64>,
     ) -> Result<Vec<Source>, DataError> {
         let mut sources = Vec::new();
-        let (views, base_size) = {
+        let (views, visible_size) = {
             let content = file.content.lock();
-            (content.overlay.view(range), content.base_size)
+            (content.overlay.view(range), content.visible_size())
         };
         for view in views {
             match view.piece {
@@ -47,7 +48,8 @@ impl Inner {
                     });
                 }
                 None => {
-                    let committed = view.range.start.min(base_size)..view.range.end.min(base_size);
+                    let committed =
+                        view.range.start.min(visible_size)..view.range.end.min(visible_size);
                     if !committed.is_empty() {
                         self.locate_committed(file, committed.clone(), &mut sources)
                             .await?;
@@ -187,6 +189,9 @@ impl Inner {
             let Some(pending) = self.objects.pending(object) else {
                 return self.objects.get(object).await;
             };
+            if let Some(error) = pending.lost() {
+                return Err(error.into());
+            }
             if let Some(handle) = pending.handle() {
                 return Ok(handle);
             }

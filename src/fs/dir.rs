@@ -118,6 +118,9 @@ impl Fs {
     /// EIO.
     pub async fn fsyncdir(&self) -> Result<(), FsError> {
         if !self.read_only() {
+            // Until then those names fall back to what they stood for before.
+            let replacing = self.meta().uncommitted_replacements();
+            self.data().write_back(replacing).await?;
             self.data().flush().await?;
         }
         Ok(())

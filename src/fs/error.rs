@@ -158,6 +158,7 @@ fn meta_errno(error: &MetaError) -> Errno {
         MetaError::TooManyLinks(_) => Errno::EMLINK,
         MetaError::NoAttribute => Errno::ENODATA,
         MetaError::Limit(_) => Errno::ENOSPC,
+        MetaError::NameChanged | MetaError::Uncommitted(_) => Errno::EBUSY,
         MetaError::Fenced
         | MetaError::Missing
         | MetaError::Older { .. }

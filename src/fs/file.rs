@@ -126,8 +126,13 @@ impl Fs {
     }
 
     /// As [`Data::take_in`](crate::data::Data::take_in).
-    pub fn take_in(&self, data: &[u8]) -> IncomingWrite {
+    pub fn take_in(&self, data: &[u8]) -> Option<IncomingWrite> {
         self.data().take_in(data)
+    }
+
+    /// As [`Data::take_in_line`](crate::data::Data::take_in_line).
+    pub async fn take_in_line(&self, data: &[u8]) -> IncomingWrite {
+        self.data().take_in_line(data).await
     }
 
     /// Returns when there is room for the write.
@@ -165,15 +170,24 @@ impl Fs {
             return Ok(());
         }
         if self.inner.config.durability == Durability::Close {
-            return self.fsync(handle.ino).await;
+            return self.fsync_through(fh).await;
         }
-        if let Some(trouble) = self.data().trouble_of(handle.ino) {
-            return Err(FsError {
-                source: Some(trouble.into()),
-                ..FsError::new(Errno::EIO, "storing what was written")
-            });
+        match self.data().unreported(&handle.file) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// As [`Fs::fsync`], through a handle: it hears of each error of the file once.
+    ///
+    /// # Errors
+    /// EBADF, EIO.
+    pub async fn fsync_through(&self, fh: u64) -> Result<(), FsError> {
+        if self.read_only() {
+            return Ok(());
+        }
+        let handle = self.inner.table.file(fh)?;
+        Ok(self.data().fsync_through(&handle.file).await?)
     }
 
     /// Returns when the file's contents and attributes are durable.

@@ -26,6 +26,7 @@ mod memory;
 mod namespace;
 mod reclaim;
 mod rename;
+mod replacements;
 mod schema;
 mod sessions;
 mod settings;
@@ -41,7 +42,7 @@ pub use look::Recovered;
 pub use memory::{MetaMemory, MetaPart};
 pub use namespace::{NewInode, Removal};
 pub use reclaim::{DeadSession, Garbage};
-pub use rename::RenameMode;
+pub use rename::{RenameMode, RenameSource};
 pub use types::{
     Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, ObjectId, ObjectRecord,
     SessionId, Timestamp, Totals,

@@ -23,7 +23,8 @@ use super::{
     locks::{Held, Locks},
     look::{self, Existing, Recovered},
     memory::{BlockCache, Memtables},
-    schema::{self, Counters, SCHEMA_VERSION, SessionRow, Table},
+    replacements::{self, Replacements},
+    schema::{self, Counters, SCHEMA_VERSION, SCHEMA_VERSION_MIN, SessionRow, Table},
     sessions::Sessions,
     settings::{self, DB_PATH, Sizes},
     upkeep::{self, Upkeep},
@@ -57,6 +58,7 @@ pub(super) struct Inner {
     pub durability: SharedDurability,
     pub ids: Ids,
     pub sessions: Sessions,
+    pub replacements: Replacements,
     /// What batches count on; locked while one that changes them is written.
     pub totals: tokio::sync::Mutex<Totals>,
     /// The same for those who only look.
@@ -269,6 +271,7 @@ impl Meta {
                 reserved.next_session,
             ),
             sessions: opened.sessions,
+            replacements: Replacements::default(),
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
             session,
@@ -285,11 +288,13 @@ impl Meta {
             inner: Arc::new(inner),
         };
         meta.commit(change, Held::default()).await?;
+        meta.undo_replacements().await?;
         meta.inner.flush().await?;
         let weak = Arc::downgrade(&meta.inner);
         let tasks = [
             tokio::spawn(durability::flush_when_due(weak.clone())).abort_handle(),
             tokio::spawn(upkeep::run(weak.clone())).abort_handle(),
+            tokio::spawn(replacements::reap_released(weak.clone())).abort_handle(),
             tokio::spawn(watch_for_fencing(weak, meta.inner.status.clone())).abort_handle(),
         ];
         meta.inner.tasks.lock().extend(tasks);
@@ -309,6 +314,7 @@ impl Meta {
             durability: SharedDurability::default(),
             ids: Ids::new(0..0, 0),
             sessions: opened.sessions,
+            replacements: Replacements::default(),
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
             session: SessionId([0; 16]),
@@ -338,6 +344,15 @@ impl Meta {
         self.inner.session
     }
 
+    /// Returns when another mount has taken the volume over, as soon as that is known here; never
+    /// for a follower.
+    pub async fn fenced(&self) {
+        let mut status = self.inner.status.clone();
+        if status.wait_for(is_fenced).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// For statfs.
     pub fn totals(&self) -> Totals {
         *self.inner.totals_shown.lock()
@@ -347,6 +362,7 @@ impl Meta {
     pub async fn close(&self) -> Result<(), MetaError> {
         let (flushed, closed) = match &self.inner.backing {
             Backing::Writer(db) => {
+                self.reap_released().await;
                 let flushed = self.inner.check().and(self.inner.flush().await);
                 let flush_type = match &self.inner.upkeep {
                     Some(upkeep) if flushed.is_ok() => upkeep.finish(db).await,
@@ -410,7 +426,7 @@ impl Opened {
     pub async fn read(backing: Backing) -> Result<Opened, MetaError> {
         let missing = || MetaError::Missing;
         match backing.get(&Table::Schema.single()).await?.as_deref() {
-            Some([SCHEMA_VERSION]) => {}
+            Some([SCHEMA_VERSION_MIN..=SCHEMA_VERSION]) => {}
             Some(_) => {
                 return Err(MetaError::Store(
                     "the metadata was written by a newer version".into(),
@@ -481,10 +497,13 @@ fn first_batch(uid: u32, gid: u32) -> slatedb::WriteBatch {
     batch
 }
 
+fn is_fenced(status: &DbStatus) -> bool {
+    status.close_reason == Some(slatedb::CloseReason::Fenced)
+}
+
 /// Notices that another mount took over even if nothing is being done here.
 async fn watch_for_fencing(inner: std::sync::Weak<Inner>, mut status: watch::Receiver<DbStatus>) {
-    let fenced = |status: &DbStatus| status.close_reason == Some(slatedb::CloseReason::Fenced);
-    if status.wait_for(fenced).await.is_ok()
+    if status.wait_for(is_fenced).await.is_ok()
         && let Some(inner) = inner.upgrade()
     {
         inner.noted(MetaError::Fenced);

@@ -18,7 +18,7 @@ use super::{
     attempt::{Direction, Progress, unless_stalled},
     classify::Context,
     connect::{Connected, connect},
-    health::{Health, Uploads},
+    health::Health,
     retry::{Failure, Outage},
 };
 use crate::telemetry::Metrics;
@@ -65,7 +65,6 @@ pub(super) struct Inner {
     pub(super) metrics: Arc<Metrics>,
     pub(super) permits: Arc<Semaphore>,
     pub(super) outage: Outage,
-    data_health: Health,
     log_health: Health,
     /// The store was found to lack DeleteObjects.
     pub(super) deletes_singly: AtomicBool,
@@ -104,7 +103,6 @@ impl Store {
                 config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
             )),
             outage: Outage::default(),
-            data_health: Health::new(),
             log_health: Health::new(),
             deletes_singly: AtomicBool::new(false),
         };
@@ -128,12 +126,14 @@ impl Store {
         &self.inner.metrics
     }
 
-    /// Whether uploads succeed, as those say who repeat them.
-    pub fn health(&self, uploads: Uploads) -> &Health {
-        match uploads {
-            Uploads::Data => &self.inner.data_health,
-            Uploads::Log => &self.inner.log_health,
-        }
+    /// Whether the metadata's log gets into the store.
+    pub fn log_health(&self) -> &Health {
+        &self.inner.log_health
+    }
+
+    /// What has failed and been tried again until just now, for `status`.
+    pub fn trouble(&self) -> Option<String> {
+        self.inner.outage.trouble()
     }
 
     /// The endpoint: its URL, or AWS and the region.

@@ -114,6 +114,7 @@ impl Store {
             self.inner.metrics.list_requests.increment();
             self.plain(context, |error| context.classify(error), request.send())
                 .await
+                .map_err(Failure::as_claim)
         })
         .await
     }

@@ -8,24 +8,41 @@ use bytes::Bytes;
 use super::{
     Condition, PutOutcome, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress},
+    retry::Failure,
     upload::Pieces,
 };
 
 /// Completing may take the store minutes during which nothing moves (S3 API: "several minutes").
 const COMPLETE_TIMEOUT_MIN: Duration = Duration::from_secs(120);
 
+/// S3 allows no more parts in an upload.
+const PARTS_MAX: usize = 10_000;
+
 /// An upload that was begun and neither completed nor aborted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadId(pub String);
 
 /// What completing needs to know of a part.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartTag {
     /// 1 to 10,000.
     pub number: u32,
     /// The part's ETag.
     pub etag: String,
     /// The CRC-32 that the part was sent with, in base64: the store wants it back on completion.
+    pub checksum: Option<String>,
+}
+
+/// A line of ListParts: what the store has of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPart {
+    /// 1 to 10,000.
+    pub number: u32,
+    /// Its length.
+    pub len: u64,
+    /// Its ETag.
+    pub etag: String,
+    /// Its CRC-32 in base64, if the store keeps checksums.
     pub checksum: Option<String>,
 }
 
@@ -56,7 +73,8 @@ impl Store {
             self.inner.metrics.multipart_requests.increment();
             let output = self
                 .plain(context, |error| context.classify(error), request.send())
-                .await?;
+                .await
+                .map_err(Failure::as_claim)?;
             output
                 .upload_id
                 .map(UploadId)
@@ -179,6 +197,58 @@ impl Store {
         .await
     }
 
+    /// The parts that the store has of an upload.
+    ///
+    /// # Errors
+    /// `NotFound` if the upload is not there.
+    pub async fn list_parts(
+        &self,
+        key: &str,
+        upload: &UploadId,
+    ) -> Result<Vec<StoredPart>, StoreError> {
+        let context = self.context("ListParts", key);
+        let mut parts: Vec<StoredPart> = Vec::new();
+        let mut marker: Option<String> = None;
+        loop {
+            let from = &marker;
+            let page = self.retrying(|_| async move {
+                let request = self
+                    .inner
+                    .client
+                    .list_parts()
+                    .bucket(&self.inner.url.bucket)
+                    .key(self.inner.url.full_key(key));
+                let request = request
+                    .upload_id(&upload.0)
+                    .set_part_number_marker(from.clone());
+                self.inner.metrics.multipart_requests.increment();
+                self.plain(context, |error| context.classify(error), request.send())
+                    .await
+            });
+            let page = page.await?;
+            for part in page.parts.unwrap_or_default() {
+                let number = part.part_number.and_then(|number| number.try_into().ok());
+                let len = part.size.and_then(|size| size.try_into().ok());
+                let (Some(number), Some(len), Some(etag)) = (number, len, part.e_tag) else {
+                    continue;
+                };
+                parts.push(StoredPart {
+                    number,
+                    len,
+                    etag,
+                    checksum: part.checksum_crc32,
+                });
+            }
+            // A store that does not move on, or names more parts than there can be, would be asked for ever.
+            let next = page.next_part_number_marker;
+            let goes_on = page.is_truncated == Some(true) && next.is_some() && next != marker;
+            if !goes_on || parts.len() >= PARTS_MAX {
+                return Ok(parts);
+            }
+            marker = next;
+        }
+    }
+
     /// Aborts; an upload that is not there is no error.
     ///
     /// # Errors
@@ -232,6 +302,7 @@ impl Store {
                 self.inner.metrics.multipart_requests.increment();
                 self.plain(context, |error| context.classify(error), request.send())
                     .await
+                    .map_err(Failure::as_claim)
             });
             let page = page.await?;
             for upload in page.uploads.unwrap_or_default() {

@@ -21,8 +21,11 @@ use super::{Store, StoreError, StoreErrorKind};
 pub enum Retry {
     /// Give up after this many tries: commands that a person waits for.
     Attempts(u32),
-    /// Never give up: a mounted volume. The caller bounds it by dropping the future.
+    /// Never give up. The caller bounds it by dropping the future.
     Forever,
+    /// The same, and what the store refuses (credentials withdrawn, access denied, bucket gone) is tried again for so long: a mounted volume. A refusal
+    /// is an outage too until somebody has had the time to mend it.
+    Outlasting(Duration),
 }
 
 /// The first pause is at most this.
@@ -33,6 +36,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// One warning per kind in this time.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
+/// Failures that go on for this long are trouble, as long as the last one is younger than this.
+const TROUBLE_LASTS: Duration = Duration::from_secs(2);
+const TROUBLE_FRESH: Duration = Duration::from_secs(15);
 /// AWS asks to repeat a conditional PUT that met another one in progress (409). Past this many
 /// repeats it counts as lost, whatever the patience.
 const CONFLICT_ATTEMPTS_MAX: u32 = 8;
@@ -46,6 +52,8 @@ pub(super) enum Again {
     Yes,
     /// A few times, whatever [`Retry`] says: a conflict of conditional requests, a listing that was not found.
     AfterConflict,
+    /// The store claims what makes no sense for this request: as a refusal, or a few times.
+    Claim,
 }
 
 /// One failed attempt.
@@ -80,6 +88,16 @@ impl Failure {
         }
     }
 
+    /// For requests to which "not there" and "the condition does not hold" are no sensible answers.
+    #[must_use]
+    pub(super) fn as_claim(mut self) -> Failure {
+        if self.error.kind.is_an_answer() {
+            self.error.kind = StoreErrorKind::Other;
+            self.again = Again::Claim;
+        }
+        self
+    }
+
     /// Whether the store gave this code.
     pub(super) fn has_code(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)
@@ -100,7 +118,7 @@ impl Store {
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, Failure>>,
     {
-        let mut failures = 0;
+        let mut tries = Tries::default();
         let mut ambiguous_before = false;
         loop {
             match attempt(Attempt { ambiguous_before }).await {
@@ -110,25 +128,43 @@ impl Store {
                 }
                 Err(failure) => {
                     ambiguous_before |= failure.ambiguous;
-                    failures += 1;
-                    self.pause_or_give_up(failure, failures).await?;
+                    self.pause_or_give_up(failure, &mut tries).await?;
                 }
             }
         }
     }
 
-    /// Pauses before attempt number `failures + 1`, or returns the error if there is to be none.
+    /// Pauses before the next attempt, or returns the error if there is to be none.
     pub(super) async fn pause_or_give_up(
         &self,
         failure: Failure,
-        failures: u32,
+        tries: &mut Tries,
     ) -> Result<(), StoreError> {
         let metrics = &self.inner.metrics;
+        tries.failures += 1;
+        let failures = tries.failures;
+        let is_refusal = failure.again == Again::Claim
+            || failure.again == Again::No && !failure.error.kind.is_an_answer();
+        let refused_for = match is_refusal {
+            true => tries
+                .refused_since
+                .get_or_insert_with(Instant::now)
+                .elapsed(),
+            false => {
+                tries.refused_since = None;
+                Duration::ZERO
+            }
+        };
         let goes_on = match (failure.again, self.retry) {
+            (Again::No | Again::Claim, Retry::Outlasting(patience)) => {
+                is_refusal && refused_for < patience
+            }
             (Again::No, _) => false,
-            (Again::AfterConflict, _) => failures < CONFLICT_ATTEMPTS_MAX,
-            (Again::Yes, Retry::Attempts(attempts_max)) => failures < attempts_max,
-            (Again::Yes, Retry::Forever) => true,
+            (Again::AfterConflict, _) | (Again::Claim, Retry::Forever) => {
+                failures < CONFLICT_ATTEMPTS_MAX
+            }
+            (Again::Yes | Again::Claim, Retry::Attempts(attempts_max)) => failures < attempts_max,
+            (Again::Yes, Retry::Forever | Retry::Outlasting(_)) => true,
         };
         if !goes_on {
             if !failure.error.kind.is_an_answer() {
@@ -137,7 +173,7 @@ impl Store {
             return Err(failure.error);
         }
         metrics.retries.increment();
-        if failure.again == Again::Yes {
+        if failure.again != Again::AfterConflict {
             self.inner.outage.seen(&failure.error);
         }
         tokio::time::sleep(pause(failures, failure.retry_after)).await;
@@ -157,6 +193,15 @@ fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
     own.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
 }
 
+/// What a request knows of its own failures.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    /// In a row.
+    pub(super) failures: u32,
+    /// Since when the store refuses it.
+    refused_since: Option<Instant>,
+}
+
 /// Remembers what was logged, so that an outage is a few lines and not one a request.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
@@ -164,11 +209,32 @@ pub(super) struct Outage {
     standing: AtomicBool,
     /// When each kind was warned of last; one entry a kind.
     warned: Mutex<Vec<(StoreErrorKind, Instant)>>,
+    /// The failures lately.
+    lately: Mutex<Option<Lately>>,
+}
+
+#[derive(Debug)]
+struct Lately {
+    began: Instant,
+    last: Instant,
+    message: String,
 }
 
 impl Outage {
     fn seen(&self, error: &StoreError) {
         let now = Instant::now();
+        {
+            let mut lately = self.lately.lock();
+            let began = lately
+                .take()
+                .filter(|lately| now.duration_since(lately.last) < TROUBLE_FRESH)
+                .map_or(now, |lately| lately.began);
+            *lately = Some(Lately {
+                began,
+                last: now,
+                message: error.to_string(),
+            });
+        }
         {
             let mut warned = self.warned.lock();
             match warned.iter_mut().find(|(kind, _)| *kind == error.kind) {
@@ -179,6 +245,14 @@ impl Outage {
         }
         self.standing.store(true, Ordering::Relaxed);
         tracing::warn!("trying again: {error}");
+    }
+
+    /// What has failed again and again until just now, for `status`.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let lately = self.lately.lock();
+        let lately = lately.as_ref()?;
+        let lasts = lately.last.duration_since(lately.began) >= TROUBLE_LASTS;
+        (lasts && lately.last.elapsed() < TROUBLE_FRESH).then(|| lately.message.clone())
     }
 
     fn over(&self) {

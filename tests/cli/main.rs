@@ -14,5 +14,6 @@ mod generated;
 mod keys;
 mod lease;
 mod secrets;
+mod signals;
 mod status;
 mod support;

@@ -9,7 +9,7 @@ use std::{
 
 use strongroom::{
     budget::Governor,
-    data::{Data, MEMORY_MIN_BYTES, MemoryPlan},
+    data::{Data, DataConfig, MEMORY_MIN_BYTES, MemoryPlan},
     fs::{Caller, Fs, FsConfig},
     fuse::{MountOptions, Mounted, mount},
     meta::{Meta, MetaConfig},
@@ -74,7 +74,7 @@ impl World {
             dir,
             keys: VolumeKeys::generate(VolumeId::generate()),
         };
-        let store = world.connect().await;
+        let store = world.connect(world.server.endpoint_url()).await;
         store.create_bucket().await.unwrap();
         Meta::format(world.sealed(&store), 0, 0).await.unwrap();
         world
@@ -110,10 +110,10 @@ impl World {
         std::mem::replace(&mut self.server, again).shutdown().await;
     }
 
-    async fn connect(&self) -> Store {
+    async fn connect(&self, endpoint_url: String) -> Store {
         let config = StoreConfig {
             url: "s3://bucket/volume".parse::<S3Url>().unwrap(),
-            endpoint_url: Some(self.server.endpoint_url()),
+            endpoint_url: Some(endpoint_url),
             region: Some("us-east-1".to_owned()),
             profile: None,
             ca_bundle: None,
@@ -139,8 +139,20 @@ impl World {
 
     /// As a process of its own would: nothing is shared with others that have it open.
     pub async fn open_with(&self, config: FsConfig) -> Opened {
-        let store = self.connect().await;
-        let plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
+        self.open_through(self.server.endpoint_url(), config, |_| {})
+            .await
+    }
+
+    /// With the store behind another endpoint (a proxy), and other intervals.
+    pub async fn open_through(
+        &self,
+        endpoint_url: String,
+        config: FsConfig,
+        tune: impl FnOnce(&mut DataConfig),
+    ) -> Opened {
+        let store = self.connect(endpoint_url).await;
+        let mut plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
+        tune(&mut plan.data);
         let meta_config = MetaConfig {
             read_only: config.read_only,
             memory_bytes: plan.meta_bytes,

@@ -1,5 +1,6 @@
-//! The chain in everything that may honestly happen: kills at any moment, takeovers, lost answers, collection of the log, followers. A
-//! healthy volume is never refused, and nothing that was acknowledged is lost.
+//! The chain in everything that may honestly happen: kills at any moment, takeovers, lost answers,
+//! collection of the log, followers. A healthy volume is never refused, and nothing that was
+//! acknowledged is lost.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -36,7 +37,8 @@ impl Choices {
     }
 }
 
-/// A mount in a runtime of its own, so that it can be killed between any two steps: its tasks end where they are, and its connections break.
+/// A mount in a runtime of its own, so that it can be killed between any two steps: its tasks end
+/// where they are, and its connections break.
 struct Mount {
     runtime: Option<Runtime>,
     db: Option<Arc<Db>>,

@@ -3,6 +3,7 @@
 
 mod canary;
 mod chain;
+mod chain_healthy;
 mod chain_random;
 mod database;
 mod fixture;

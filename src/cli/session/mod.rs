@@ -6,12 +6,14 @@
 //! | look at the metadata, lease, metadata, contents, filesystem, kernel | `open.rs` |
 //! | note on this machine what is durable | `note.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs` |
+//! | signals | `signals.rs` |
 //! | what the control socket tells | `report.rs` |
 
 mod note;
 mod open;
 mod report;
 mod serve;
+mod signals;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -31,7 +33,7 @@ use crate::{
 };
 
 pub use open::{Opening, VolumeSession};
-pub use serve::{mount_and_serve, serve, stop_signals};
+pub use serve::{mount_and_serve, serve};
 
 /// Tries of each request while a person waits: about 2 s of pauses in all.
 const ATTEMPTS: u32 = 5;
@@ -57,6 +59,8 @@ pub struct SessionConfig {
     pub durability: Durability,
     /// How long written data waits before it goes out by itself.
     pub upload_delay: Duration,
+    /// How long a request that the store refuses is tried again before whoever waits is told.
+    pub refusal_timeout: Duration,
     /// No lease, no writes.
     pub read_only: bool,
     /// Other users may see it.

@@ -94,7 +94,9 @@ impl VolumeSession {
     ) -> Result<VolumeSession, CliError> {
         let runtime_bytes = memory::allocated_bytes();
         let sealed = SealedObjectStore::new(
-            opened.store.with_retry(Retry::Forever),
+            opened
+                .store
+                .with_retry(Retry::Outlasting(config.refusal_timeout)),
             Arc::clone(&opened.unlocked.keys),
             plan.meta_bytes / OBJECT_CACHE_SHARE,
         );
@@ -156,7 +158,9 @@ impl VolumeSession {
                 .await
                 .map_err(|error| errors::store(&error, &config.url))?;
         }
-        let store = opened.store.with_retry(Retry::Forever);
+        let store = opened
+            .store
+            .with_retry(Retry::Outlasting(config.refusal_timeout));
         let governor = Governor::new(plan.shares);
         let data = Data::start(
             plan.data,

@@ -1,101 +1,23 @@
 //! The chain of log objects, as far as this process knows it: which object follows which.
 //!
-//! Each log object names its predecessor by the first bytes of its commitment ([`Link`]), and each manifest the newest log object
-//! that its writer knew ([`LogPosition`]). Objects are read in any order, so what is known is kept by number, and two
-//! neighbours are compared as soon as both are known. Everything here is arithmetic on what has authenticated already: no
-//! I/O, no keys.
+//! Each log object names its predecessor by the first bytes of its commitment ([`Link`]), and each
+//! manifest the newest log object that its writer knew ([`LogPosition`]). Objects are read in any
+//! order, so what is known is kept by number, and two neighbours are compared as soon as both are
+//! known. Everything here is arithmetic on what has authenticated already: no I/O, no keys.
 //!
-//! Promises: two neighbours that are both kept fit together; what does not fit is named, and nothing is added to the log afterwards.
+//! Promises: two neighbours that are both kept fit together; what does not fit is named, and
+//! nothing is added to the log afterwards.
 //! Never: takes an object for missing or wrong because of the order in which it came to be known.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
-use crate::seal::codec::{COMMITMENT_LEN, LINK_LEN, Link};
+use super::position::{LogFault, LogPosition};
+use crate::seal::codec::{COMMITMENT_LEN, Link};
 
-/// Log objects that are remembered. Replay reads at most 128 of them ahead of the oldest that is not read yet
-/// (SlateDB's limit), and beside these a few dozen are probed: 1,024 are enough for both, at about 80 KiB.
+/// Log objects that are remembered. Replay reads at most 128 of them ahead of the oldest that is
+/// not read yet (SlateDB's limit), and beside these a few dozen are probed: 1,024 are enough for
+/// both, at about 80 KiB.
 const ENTRIES_MAX: usize = 1024;
-
-/// One place in the log.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct LogPosition {
-    /// The log object's number; 0 is before the first one.
-    pub number: u64,
-    /// What it commits to its key with; zero before the first one.
-    pub commitment: [u8; COMMITMENT_LEN],
-}
-
-impl LogPosition {
-    /// Before the first log object of a new volume.
-    pub(super) const START: LogPosition = LogPosition {
-        number: 0,
-        commitment: [0; COMMITMENT_LEN],
-    };
-
-    /// What its successor holds.
-    pub(super) fn link(&self) -> Link {
-        let mut link = [0; LINK_LEN];
-        for (byte, of) in link.iter_mut().zip(self.commitment) {
-            *byte = of;
-        }
-        link
-    }
-}
-
-impl fmt::Debug for LogPosition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, ..] = self.commitment;
-        write!(f, "{}:{a:02x}{b:02x}{c:02x}{d:02x}", self.number)
-    }
-}
-
-/// What is wrong with the log. Each names the log object to look at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LogFault {
-    /// It holds another predecessor's commitment than the one that is there.
-    #[error(
-        "does not continue log object {}: one of the two belongs to another history of the volume",
-        .number.saturating_sub(1)
-    )]
-    Diverges {
-        /// The successor's number.
-        number: u64,
-    },
-    /// It is another object than the one that was there, or than the one that a manifest or this machine remembers.
-    #[error(
-        "is not the log object that was written there before: it belongs to another history of the volume"
-    )]
-    Replaced {
-        /// Its number.
-        number: u64,
-    },
-    /// It names no predecessor, although older ones do.
-    #[error("names no predecessor, although the log objects before it do")]
-    Unlinked {
-        /// Its number.
-        number: u64,
-    },
-    /// It is not there, although it was once: it is known by a manifest or by this machine, or a later one is known.
-    #[error("is missing, although the log went on to object {later}")]
-    Missing {
-        /// Its number.
-        number: u64,
-        /// The lowest known one from there on.
-        later: u64,
-    },
-}
-
-impl LogFault {
-    /// The number of the log object that it is about.
-    pub fn number(&self) -> u64 {
-        match *self {
-            LogFault::Diverges { number }
-            | LogFault::Replaced { number }
-            | LogFault::Unlinked { number }
-            | LogFault::Missing { number, .. } => number,
-        }
-    }
-}
 
 /// How something came to be known.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,7 +61,8 @@ pub(super) enum Next {
 #[derive(Default)]
 pub(super) struct Chain {
     entries: BTreeMap<u64, Entry>,
-    /// The newest entry that is certain to be in this history: noted in a manifest or written here, or continuing such a one.
+    /// The newest entry that is certain to be in this history: noted in a manifest or written here,
+    /// or continuing such a one.
     certain: Option<u64>,
     /// The lowest number from which all objects hold links.
     begun: Option<u64>,
@@ -151,12 +74,15 @@ pub(super) struct Chain {
     listed: Option<u64>,
     /// The newest manifest.
     manifest: u64,
+    /// The newest log object that a manifest notes.
+    noted: Option<u64>,
     fault: Option<LogFault>,
     tolerant: bool,
 }
 
 impl Chain {
-    /// From now on what does not fit is logged and taken as it is. Forgets what was found wrong so far.
+    /// From now on what does not fit is logged and taken as it is. Forgets what was found wrong so
+    /// far.
     pub fn tolerate(&mut self) {
         self.tolerant = true;
         self.fault = None;
@@ -189,6 +115,7 @@ impl Chain {
     /// The newest manifest that was read or written names it.
     pub fn noted(&mut self, position: LogPosition) -> Result<(), LogFault> {
         let number = position.number;
+        self.noted = self.noted.max(Some(number));
         self.begun = Some(self.begun.map_or(number, |begun| begun.min(number)));
         self.note(position, Known::Noted)?;
         self.advance(number);
@@ -294,6 +221,20 @@ impl Chain {
         known.chain(self.listed.filter(|at| *at >= number)).min()
     }
 
+    /// Numbers before `end` whose objects were not read, at most as many as are remembered. What
+    /// the newest manifest notes, and what is before it, may have been collected and is not among
+    /// them.
+    pub fn unread(&self, end: u64) -> Vec<u64> {
+        let is_read = |entry: &Entry| matches!(entry.known, Known::Read(_));
+        let Some(first) = self.noted.and_then(|noted| noted.checked_add(1)) else {
+            return Vec::new();
+        };
+        (first..end)
+            .filter(|number| !self.entries.get(number).is_some_and(is_read))
+            .take(ENTRIES_MAX)
+            .collect()
+    }
+
     /// The bucket lists a log object of this number.
     pub fn listed(&mut self, number: u64) {
         self.listed = self.listed.max(Some(number));
@@ -310,7 +251,8 @@ impl Chain {
         self.manifest == manifest
     }
 
-    /// Forgets what is known only by hearsay from `number` on: for those who take the log as they find it.
+    /// Forgets what is known only by hearsay from `number` on: for those who take the log as they
+    /// find it.
     pub fn forget_unread(&mut self, number: u64) {
         self.entries
             .retain(|at, entry| *at < number || matches!(entry.known, Known::Read(_)));

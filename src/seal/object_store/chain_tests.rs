@@ -40,7 +40,8 @@ fn whole(number: u64) -> (LogPosition, Option<Link>) {
     object(number, u64::MAX, 1)
 }
 
-/// Numbers from `first` on in the order in which replay may read them: at most `window` ahead of the oldest unread one.
+/// Numbers from `first` on in the order in which replay may read them: at most `window` ahead of
+/// the oldest unread one.
 fn replay_order(first: u64, last: u64, window: u64, choices: &[u64]) -> Vec<u64> {
     let mut waiting: Vec<u64> = (first..=last).collect();
     let mut order = Vec::new();
@@ -95,7 +96,8 @@ proptest! {
         let last = first + len - 1;
         let swapped = first + swapped % len;
         let fork = 1 + fork % swapped;
-        // The first object of the other history that is also the last one there is fits: it is the end of that history.
+        // The first object of the other history that is also the last one there is fits: it is the
+        // end of that history.
         prop_assume!(!(fork == swapped && swapped == last));
         let mut chain = Chain::default();
         chain.noted(position(first - 1, 1)).unwrap();

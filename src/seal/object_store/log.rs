@@ -1,35 +1,44 @@
-//! Log objects and manifests on their way to and from the store: the I/O around [`Chain`](super::chain::Chain).
+//! Log objects on their way to and from the store: the I/O around
+//! [`Chain`](super::chain::Chain).
 //!
-//! Promises: a log object is sent only with the link to its predecessor, and only where none was before; the same PUT tried again sends
-//! the same bytes. Costs one LIST when the first log object of a process is written, and nothing after that.
+//! Promises: a log object is sent only with the link to its predecessor, and only where none was
+//! before; the same PUT tried again sends the same bytes. The whole log is looked at before the
+//! first log object of a process is written: that costs one LIST, and no more if it was read
+//! before. After that nothing costs a request.
 
 use bytes::Bytes;
-use object_store::{Error, PutMode, PutPayload, path::Path};
+use futures::{FutureExt, future::join_all};
+use object_store::{Error, PutPayload, path::Path};
 
 use super::{
     Inner, ROOT,
-    chain::{LogFault, LogPosition, Next},
+    chain::Next,
     errors::from_store,
-    key_of, read,
+    key_of, manifest,
+    position::{LogFault, LogPosition},
+    read,
     write::{self, PUT_ID},
 };
 use crate::{
     seal::{
         SealError,
-        codec::{COMMITMENT_LEN, Link, Opener, Sealer},
+        codec::{Link, Opener, Sealer},
     },
     store::{PutOutcome, StoreError},
 };
 
-/// What a manifest of format 2 ends with: a [`LogPosition`].
-const TRAILER_LEN: usize = 8 + COMMITMENT_LEN;
 /// Digits in SlateDB's names of log objects and manifests.
 const DIGITS: usize = 20;
-/// Questions to the store before a log object is sent: its predecessor's header, its own, and each once more.
+/// Questions to the store before a log object is sent: its predecessor's header, its own, and each
+/// once more.
 const LOOKS_MAX: usize = 4;
+/// Log objects that are looked at concurrently before the first one is written: as many as a mount
+/// has connections.
+const READ_AT_ONCE: usize = 16;
 
-/// A log object whose PUT has not succeeded. SlateDB tries again, and then the same bytes are sent: whichever of
-/// the requests takes effect, the chain goes on from the same object. One at a time, because SlateDB writes its log in order.
+/// A log object whose PUT has not succeeded. SlateDB tries again, and then the same bytes are sent:
+/// whichever of the requests takes effect, the chain goes on from the same object. One at a time,
+/// because SlateDB writes its log in order.
 pub(super) struct Unanswered {
     put_id: String,
     put: SealedLog,
@@ -48,11 +57,8 @@ pub(super) fn number(location: &Path) -> Option<u64> {
     numbered(location, "wal", ".sst")
 }
 
-fn manifest_number(location: &Path) -> Option<u64> {
-    numbered(location, "manifest", ".manifest")
-}
-
-fn numbered(location: &Path, directory: &str, extension: &str) -> Option<u64> {
+/// The number in the name of an object of SlateDB's.
+pub(super) fn numbered(location: &Path, directory: &str, extension: &str) -> Option<u64> {
     let (parent, name) = location.as_ref().split_once('/')?;
     let digits = name.strip_suffix(extension)?;
     let numbered = parent == directory && digits.len() == DIGITS;
@@ -65,7 +71,8 @@ fn location(number: u64) -> Path {
 }
 
 impl Inner {
-    fn refuse_log(&self, fault: LogFault) -> Error {
+    /// Logs and counts that the log does not hold together.
+    pub(super) fn refuse_log(&self, fault: LogFault) -> Error {
         self.refuse(SealError::Log {
             path: key_of(&location(fault.number())),
             fault,
@@ -101,13 +108,13 @@ pub(super) async fn not_read(inner: &Inner, location: &Path, error: Error) -> Er
     let (Error::NotFound { .. }, Some(number)) = (&error, number(location)) else {
         return error;
     };
-    let (later, manifest) = {
+    let (later, known) = {
         let chain = inner.chain.lock();
         (chain.from(number), chain.newest_manifest())
     };
     let Some(later) = later else { return error };
     // A newer manifest may have made it superfluous, and then it was collected.
-    match newer_manifest(inner, manifest).await {
+    match manifest::newer_than(inner, known).await {
         Ok(true) => error,
         Ok(false) => match inner
             .chain
@@ -119,13 +126,6 @@ pub(super) async fn not_read(inner: &Inner, location: &Path, error: Error) -> Er
         },
         Err(failed) => failed,
     }
-}
-
-async fn newer_manifest(inner: &Inner, known: u64) -> Result<bool, Error> {
-    let prefix = format!("{ROOT}manifest/");
-    let after = format!("{prefix}{known:020}.manifest");
-    let page = inner.store.list_page(&prefix, Some(&after)).await;
-    Ok(!page.map_err(|error| from_store(error, &prefix))?.is_empty())
 }
 
 /// Seals the next log object, or finds the sealed bytes of the same PUT.
@@ -168,20 +168,9 @@ pub(super) async fn seal(
 
 /// What the object of this number has to hold.
 async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
-    let exists = || Error::AlreadyExists {
-        path: at.to_string(),
-        source: "this log object is there already".into(),
-    };
-    if !inner.chain.lock().is_writing() && later_in_bucket(inner, number).await? {
-        return Err(match read::header(inner, at).await {
-            Ok(()) => exists(),
-            Err(Error::NotFound { .. }) if inner.chain.lock().is_tolerant() => {
-                let later = inner.chain.lock().from(number).unwrap_or(number);
-                inner.refuse_log(LogFault::Missing { number, later })
-            }
-            Err(Error::NotFound { .. }) => exists(),
-            Err(error) => error,
-        });
+    let exists = || already_exists(at);
+    if !inner.chain.lock().is_writing() {
+        before_writing(inner, at, number).await?;
     }
     for _ in 0..LOOKS_MAX {
         let next = inner.chain.lock().next(number);
@@ -193,7 +182,8 @@ async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
                 Err(Error::NotFound { .. }) if inner.chain.lock().is_tolerant() => {
                     inner.chain.lock().forget_unread(number);
                 }
-                // Collected since: whoever did that has written a newer manifest, which SlateDB looks for now.
+                // Collected since: whoever did that has written a newer manifest, which SlateDB
+                // looks for now.
                 Ok(()) | Err(Error::NotFound { .. }) => return Err(exists()),
                 Err(error) => return Err(error),
             },
@@ -225,7 +215,47 @@ async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
     )))
 }
 
-/// Whether the bucket has log objects beyond this one: SlateDB finds the end of the log by trying numbers, and a gap looks like the end.
+/// Looks at the whole log that this process is about to continue, as far as it was not read yet.
+/// SlateDB writes first and reads then, and whatever it adds to a log that does not hold together
+/// makes it harder to mend.
+async fn before_writing(inner: &Inner, at: &Path, number: u64) -> Result<(), Error> {
+    if later_in_bucket(inner, number).await? {
+        return Err(match read::header(inner, at).await {
+            Err(Error::NotFound { .. }) if inner.chain.lock().is_tolerant() => {
+                let later = inner.chain.lock().from(number).unwrap_or(number);
+                inner.refuse_log(LogFault::Missing { number, later })
+            }
+            // Collected since: whoever did that has written a newer manifest, which SlateDB looks
+            // for now.
+            Ok(()) | Err(Error::NotFound { .. }) => already_exists(at),
+            Err(error) => error,
+        });
+    }
+    let unread = inner.chain.lock().unread(number);
+    let unread: Vec<Path> = unread.into_iter().map(location).collect();
+    for some in unread.chunks(READ_AT_ONCE) {
+        let read = some
+            .iter()
+            .map(|unread| read::header(inner, unread).boxed());
+        for read in join_all(read).await {
+            match read {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn already_exists(at: &Path) -> Error {
+    Error::AlreadyExists {
+        path: at.to_string(),
+        source: "this log object is there already".into(),
+    }
+}
+
+/// Whether the bucket has log objects beyond this one: SlateDB finds the end of the log by trying
+/// numbers, and a gap looks like the end.
 async fn later_in_bucket(inner: &Inner, number: u64) -> Result<bool, Error> {
     let prefix = format!("{ROOT}wal/");
     let page = inner
@@ -261,80 +291,4 @@ pub(super) fn put_ended(
         .take_if(|unanswered| unanswered.put.position == put.position);
     let written = inner.chain.lock().written(put.position, put.link);
     written.map_err(|fault| inner.refuse_log(fault))
-}
-
-/// What a manifest ends with, if the position in the log is known.
-pub(super) fn trailer(inner: &Inner, location: &Path, mode: &PutMode) -> Option<Vec<u8>> {
-    let manifest = manifest_number(location)?;
-    let position = match inner.chain.lock().certain() {
-        None if begins(manifest, mode) => LogPosition::START,
-        known => known?,
-    };
-    let mut trailer = position.number.to_be_bytes().to_vec();
-    trailer.extend_from_slice(&position.commitment);
-    Some(trailer)
-}
-
-/// A new volume: its chain begins with its first log object.
-fn begins(manifest: u64, mode: &PutMode) -> bool {
-    manifest == 1 && *mode == PutMode::Create
-}
-
-/// A manifest is in the store.
-pub(super) fn manifest_written(
-    inner: &Inner,
-    location: &Path,
-    mode: &PutMode,
-) -> Result<(), Error> {
-    let Some(manifest) = manifest_number(location) else {
-        return Ok(());
-    };
-    let chain = &mut *inner.chain.lock();
-    chain.is_newest_manifest(manifest);
-    match chain.certain() {
-        None if begins(manifest, mode) => chain
-            .noted(LogPosition::START)
-            .map_err(|fault| inner.refuse_log(fault)),
-        _ => Ok(()),
-    }
-}
-
-/// Takes the position off a manifest of format 2, and compares it with the log if no newer manifest was read.
-pub(super) fn manifest_read(
-    inner: &Inner,
-    location: &Path,
-    opener: &Opener,
-    plaintext: &mut Vec<u8>,
-) -> Result<(), Error> {
-    let Some(manifest) = manifest_number(location) else {
-        return Ok(());
-    };
-    let position = match opener.link() {
-        None => None,
-        Some(_) => Some(take_position(plaintext).ok_or_else(|| {
-            inner.refuse(SealError::Header {
-                path: key_of(location),
-                why: "is shorter than its position in the log",
-            })
-        })?),
-    };
-    let chain = &mut *inner.chain.lock();
-    if !chain.is_newest_manifest(manifest) {
-        return Ok(());
-    }
-    match position {
-        Some(position) => chain
-            .noted(position)
-            .map_err(|fault| inner.refuse_log(fault)),
-        None => Ok(()),
-    }
-}
-
-fn take_position(plaintext: &mut Vec<u8>) -> Option<LogPosition> {
-    let trailer = plaintext.split_off(plaintext.len().checked_sub(TRAILER_LEN)?);
-    let (number, commitment) = trailer.split_first_chunk()?;
-    Some(LogPosition {
-        number: u64::from_be_bytes(*number),
-        commitment: commitment.try_into().ok()?,
-    })
 }

@@ -9,14 +9,17 @@
 //! The first read of a table fetches its header with its first chunk, and its last chunk unless that was all of it: only when the final frame
 //! has opened is the length believed. Everything else (manifests, boundaries) is read whole, anew each time.
 //!
-//! Log objects (`wal/*.sst`) are chained: each is sealed with the commitment of its predecessor, and each manifest ends with the newest
-//! log object that its writer knew ([`LogPosition`]). SlateDB sees neither. What is read is compared with what is known of its
-//! neighbours (`chain`), and what does not fit is an error like one of authentication.
+//! Log objects (`wal/*.sst`) are chained: each is sealed with the commitment of its predecessor, and
+//! each manifest ends with the newest log object that its writer knew ([`LogPosition`]). SlateDB
+//! sees neither. What is read is compared with what is known of its neighbours (`chain`), and what
+//! does not fit is an error like one of authentication.
 
 mod cache;
 mod chain;
 mod errors;
 mod log;
+mod manifest;
+mod position;
 mod read;
 mod upload;
 mod write;
@@ -41,9 +44,9 @@ use super::{
 use crate::store::{ListEntry, Store};
 use cache::Cache;
 use chain::Chain;
-pub use chain::{LogFault, LogPosition};
 use errors::{from_store, permanent};
 use log::Unanswered;
+pub use position::{LogFault, LogPosition};
 
 /// What SlateDB's paths are below of, in the volume.
 const ROOT: &str = "meta/";
@@ -90,13 +93,15 @@ impl SealedObjectStore {
         self.inner.chain.lock().at(number)
     }
 
-    /// What was found wrong with the log, if anything: the reason why it cannot be opened or written any more.
+    /// What was found wrong with the log, if anything: the reason why it cannot be opened or
+    /// written any more.
     pub fn log_fault(&self) -> Option<LogFault> {
         self.inner.chain.lock().fault()
     }
 
-    /// Says before the metadata is opened what this machine knows of the log: the object of that number must be that object, and
-    /// must not be missing where the log is read or written. Objects that were collected since are not asked for.
+    /// Says before the metadata is opened what this machine knows of the log: the object of that
+    /// number must be that object, and must not be missing where the log is read or written.
+    /// Objects that were collected since are not asked for.
     ///
     /// # Errors
     /// If it is known already that it is another one.
@@ -104,7 +109,8 @@ impl SealedObjectStore {
         self.inner.chain.lock().remember(position)
     }
 
-    /// From now on a log that does not fit together is warned of and read as it is: for who accepts that the volume went back in time.
+    /// From now on a log that does not hold together is warned of and read as it is: for somebody
+    /// who accepts that the volume went back in time.
     pub fn accept_any_log(&self) {
         self.inner.chain.lock().tolerate();
     }

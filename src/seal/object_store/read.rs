@@ -13,7 +13,7 @@ use object_store::{
 };
 
 use super::{
-    Inner, cache::Table, errors::from_store, is_immutable, key_of, log, payload, unusable,
+    Inner, cache::Table, errors::from_store, is_immutable, key_of, log, manifest, payload, unusable,
 };
 use crate::{
     seal::{
@@ -90,7 +90,7 @@ async fn get_whole(
     opener
         .open_run(0, &mut plaintext)
         .map_err(|error| inner.refuse(error))?;
-    log::manifest_read(inner, location, &opener, &mut plaintext)?;
+    manifest::read(inner, location, &opener, &mut plaintext)?;
     let meta = meta_of(location, plaintext.len() as u64, &head);
     options.check_preconditions(&meta)?;
     let range = requested(options, &meta)?;

@@ -7,10 +7,10 @@ use object_store::{
     Attribute, Attributes, Extensions, PutMode, PutOptions, PutPayload, PutResult, path::Path,
 };
 
-use super::{Inner, errors::from_store, is_immutable, key_of, log, unusable};
+use super::{Inner, errors::from_store, is_immutable, key_of, log, manifest, unusable};
 use crate::{
     seal::codec::{Layout, Link, META_FRAME_LOG2, ObjectKind, Sealer},
-    store::{Condition, StoreErrorKind, Uploads},
+    store::{Condition, StoreErrorKind},
 };
 
 /// The one attribute that goes out, unsealed: a random number with a time in it, by which SlateDB recognises its own object
@@ -57,7 +57,7 @@ pub(super) async fn put(
         let sealed = log::seal(inner, location, number, payload, &attributes, linked);
         // Boxed, since the compiler limits how deep futures may nest.
         log_put.insert(Box::pin(sealed).await?).bytes.clone()
-    } else if let Some(trailer) = log::trailer(inner, location, &options.mode) {
+    } else if let Some(trailer) = manifest::trailer(inner, location, &options.mode) {
         seal(sealer(Some(Link::default())), payload, &trailer)
     } else {
         seal(sealer(None), payload, &[])
@@ -70,10 +70,10 @@ pub(super) async fn put(
         inner.cache.forget(&key);
     }
     if let Some(put) = &log_put {
-        inner.store.health(Uploads::Log).upload_ended(&outcome);
+        inner.store.log_health().upload_ended(&outcome);
         log::put_ended(inner, put, &outcome)?;
     } else if outcome.is_ok() {
-        log::manifest_written(inner, location, &options.mode)?;
+        manifest::written(inner, location, &options.mode)?;
     }
     match outcome {
         Ok(outcome) => Ok(PutResult {
