@@ -96,22 +96,27 @@ pub enum Progress {
         what: String,
         /// What to do about it.
         advice: String,
+        /// The state that is in the store, if it could be closed.
+        #[serde(default)]
+        fingerprint: Option<String>,
     },
 }
 
 impl Progress {
-    /// The last line for an outcome.
-    pub fn finished(outcome: &Result<(), CliError>) -> Progress {
+    /// The last line for an outcome; one that succeeded may tell the fingerprint of what is in the store.
+    pub fn finished(outcome: &Result<Option<String>, CliError>) -> Progress {
         match outcome {
-            Ok(()) => Progress::Finished {
+            Ok(fingerprint) => Progress::Finished {
                 exit: Exit::Ok.code(),
                 what: String::new(),
                 advice: String::new(),
+                fingerprint: fingerprint.clone(),
             },
             Err(error) => Progress::Finished {
                 exit: error.exit.code(),
                 what: error.what.clone(),
                 advice: error.advice.clone(),
+                fingerprint: None,
             },
         }
     }
@@ -478,11 +483,11 @@ mod tests {
             )
         });
         tokio::time::sleep(Duration::from_millis(300)).await;
-        finish.send_replace(Some(Progress::finished(&Ok(()))));
+        finish.send_replace(Some(Progress::finished(&Ok(None))));
         server.finish(Duration::from_secs(5)).await;
         let seen = follower.await.expect("followed");
         assert_eq!(seen.first(), Some(&Draining.progress()));
-        assert_eq!(seen.last(), Some(&Progress::finished(&Ok(()))));
+        assert_eq!(seen.last(), Some(&Progress::finished(&Ok(None))));
         assert!(!path.exists());
     }
 

@@ -23,6 +23,7 @@ use super::{
     mount::Durability,
     mountpoint, runtime,
     session::{self, SessionConfig},
+    state::Accept,
     sys,
     values::{human_size, parse_size},
 };
@@ -170,7 +171,8 @@ async fn volume(
         follow_every: FOLLOW_EVERY,
         allow_other: false,
         takeover: false,
-        allow_rollback: false,
+        accept: Accept::default(),
+        expect: None,
         timeout: TIMEOUT,
         state_root: place.state.clone(),
         kernel_flags: Vec::new(),

@@ -7,6 +7,7 @@ use crate::{
     data::DataError,
     fuse::MountError,
     meta::MetaError,
+    seal::object_store::LogFault,
     store::{S3Url, StoreError, StoreErrorKind},
 };
 
@@ -64,10 +65,49 @@ pub fn store(error: &StoreError, url: &S3Url) -> CliError {
 pub fn meta(error: &MetaError, doing: &str) -> CliError {
     match error {
         MetaError::Fenced => taken_over(),
+        MetaError::Missing => CliError::new(
+            Exit::NoMetadata,
+            "the volume's header is there, its metadata is not",
+            "find out who removed it or hides it, and restore it from a copy of the bucket; nothing was written",
+        ),
+        MetaError::Older { .. } => CliError::new(
+            Exit::RolledBack,
+            format!("the volume went back in time while it was opened: {error}"),
+            "the store contradicts itself: do not write to it before its operator explains that",
+        ),
+        MetaError::NotListed(refused) => CliError::new(
+            Exit::Unreachable,
+            format!("the store does not list what it holds ({refused})"),
+            "check the bucket and the endpoint, then try again; nothing says that an object is lost",
+        ),
         other => CliError::new(
             Exit::Damaged,
             format!("{doing}: {other}"),
             "see the log for the object at fault; restore it, or the volume, from a copy",
+        ),
+    }
+}
+
+/// The log does not hold together, or not with the newest object of it that this machine has seen.
+pub fn log(fault: &LogFault, seen: Option<u64>) -> CliError {
+    let what = format!("log object {} {fault}", fault.number());
+    match fault {
+        LogFault::Missing { later, .. } if seen == Some(*later) => CliError::new(
+            Exit::RolledBack,
+            format!(
+                "the volume went back in time: this machine has seen log object {later}; {what}"
+            ),
+            "find out who put an old state back; use --allow-rollback if it was you",
+        ),
+        LogFault::Missing { .. } => CliError::new(
+            Exit::Damaged,
+            format!("the volume's metadata cannot be opened: {what}"),
+            "restore that object from a copy of the bucket",
+        ),
+        _ => CliError::new(
+            Exit::Forked,
+            format!("the volume has two histories: {what}"),
+            "find out which of them is yours; use --allow-rollback to go on with the one that is there",
         ),
     }
 }
@@ -113,9 +153,14 @@ pub fn not_durable(error: &DataError, dirty_bytes: u64) -> CliError {
 
 /// What is lost when a mount ends before everything is durable.
 pub fn lost(why: impl Display, dirty_bytes: u64) -> CliError {
+    let what = match dirty_bytes {
+        // Changes of names and attributes, or contents that the failure already took out of the count.
+        0 => format!("the last changes did not become durable ({why})"),
+        _ => format!("not everything became durable, {dirty_bytes} bytes are lost ({why})"),
+    };
     CliError::new(
         Exit::NotDurable,
-        format!("not everything became durable, {dirty_bytes} bytes are lost ({why})"),
+        what,
         "what was fsynced is safe; check what was written last",
     )
 }

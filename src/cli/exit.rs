@@ -75,11 +75,19 @@ pub enum Exit {
     Damaged = 28,
     /// A volume exists there already.
     VolumeExists = 29,
+    /// Another volume is at the URL than this machine knows there.
+    OtherVolume = 30,
+    /// The volume is on another branch of its history than this machine has seen.
+    Forked = 31,
+    /// The volume does not have the fingerprint of `--expect`.
+    NotExpected = 32,
+    /// The volume has a header and no metadata.
+    NoMetadata = 33,
 }
 
 impl Exit {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Exit; 30] = [
+    pub const ALL: [Exit; 34] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -110,6 +118,10 @@ impl Exit {
         Exit::Tls,
         Exit::Damaged,
         Exit::VolumeExists,
+        Exit::OtherVolume,
+        Exit::Forked,
+        Exit::NotExpected,
+        Exit::NoMetadata,
     ];
 
     /// The number the process exits with.
@@ -155,6 +167,12 @@ impl Exit {
             Exit::Tls => "the endpoint's certificate is not trusted",
             Exit::Damaged => "a stored object does not authenticate",
             Exit::VolumeExists => "`init`: there is a volume already",
+            Exit::OtherVolume => "another volume is at this URL than this machine knows there",
+            Exit::Forked => {
+                "the volume is on another branch of its history than this machine has seen"
+            }
+            Exit::NotExpected => "the volume does not have the fingerprint of `--expect`",
+            Exit::NoMetadata => "the volume's header is there, its metadata is not",
         }
     }
 }

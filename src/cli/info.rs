@@ -8,8 +8,10 @@ use serde_json::json;
 use super::{
     args::StoreArgs,
     exit::CliError,
+    fingerprint::Fingerprint,
     runtime,
     session::{self, connect},
+    state::{StateSeen, TrustArgs},
 };
 use crate::seal::volume::{FORMAT, HeaderSource, SlotInfo, VolumeHeader};
 
@@ -25,15 +27,27 @@ pub struct InfoArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// Runs the command.
 pub fn run(args: InfoArgs) -> Result<(), CliError> {
     let url = session::parse_url(&args.url)?;
-    let loaded = runtime::block_on(async {
+    let (loaded, known) = runtime::block_on(async {
         let store = connect(&url, &args.store).await?;
-        session::load_header(&store).await
+        let trust = args.trust.of(&store)?;
+        let loaded = session::load_header(&store).await?;
+        // Without a key nothing in it is authentic, so it is compared, and never noted.
+        trust.check_header(&loaded.header)?;
+        let known = trust.known(loaded.header.volume());
+        Ok((loaded, known))
     })?;
+    let fingerprint = known
+        .filter(|known| known.state != StateSeen::default())
+        .map(|known| Fingerprint::of(known.volume, &known.state).to_string());
+    let fingerprint = fingerprint.as_deref();
     let source = match &loaded.source {
         HeaderSource::Primary => "strongroom.json".to_owned(),
         HeaderSource::Copy { why } => {
@@ -41,15 +55,15 @@ pub fn run(args: InfoArgs) -> Result<(), CliError> {
         }
     };
     let text = if args.json {
-        as_json(&url.to_string(), &loaded.header, &source)
+        as_json(&url.to_string(), &loaded.header, &source, fingerprint)
     } else {
-        as_lines(&url.to_string(), &loaded.header, &source)
+        as_lines(&url.to_string(), &loaded.header, &source, fingerprint)
     };
     let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
     Ok(())
 }
 
-fn as_lines(url: &str, header: &VolumeHeader, source: &str) -> String {
+fn as_lines(url: &str, header: &VolumeHeader, source: &str, fingerprint: Option<&str>) -> String {
     let mut lines = vec![
         format!("volume    {url}"),
         format!("id        {}", header.volume()),
@@ -57,6 +71,10 @@ fn as_lines(url: &str, header: &VolumeHeader, source: &str) -> String {
         format!("revision  {}", header.revision()),
         format!("header    {source}"),
         format!("epochs    {}", header.epochs().count()),
+        format!(
+            "seen      {}",
+            fingerprint.unwrap_or("this machine has not mounted it yet")
+        ),
     ];
     lines.extend(header.slots().map(|slot| slot_line(&slot)));
     lines.join("\n")
@@ -94,13 +112,14 @@ pub fn slot_json(slot: &SlotInfo) -> serde_json::Value {
     value
 }
 
-fn as_json(url: &str, header: &VolumeHeader, source: &str) -> String {
+fn as_json(url: &str, header: &VolumeHeader, source: &str, fingerprint: Option<&str>) -> String {
     let value = json!({
         "url": url,
         "volume": header.volume().to_string(),
         "format": FORMAT,
         "revision": header.revision(),
         "header": source,
+        "fingerprint_seen": fingerprint,
         "epochs": header.epochs().map(|epoch| epoch.0).collect::<Vec<_>>(),
         "slots": header.slots().map(|slot| slot_json(&slot)).collect::<Vec<_>>(),
     });

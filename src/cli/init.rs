@@ -10,6 +10,7 @@ use super::{
     exit::{CliError, Exit},
     runtime, secret,
     session::{self, client},
+    state::{Accept, Known, StateArgs, Trust},
 };
 use crate::{
     meta::Meta,
@@ -69,6 +70,9 @@ pub struct InitArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 /// Runs the command.
@@ -87,6 +91,7 @@ pub fn run(args: InitArgs) -> Result<(), CliError> {
 }
 
 async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), CliError> {
+    let state_root = args.state.root()?;
     let store = client(url, &args.store, CONNECTIONS, Arc::new(Metrics::default())).await?;
     if args.create_bucket {
         make_bucket(&store).await?;
@@ -119,6 +124,8 @@ async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), CliErro
             return Err(error);
         }
     };
+    // Whatever was known of this place was of a volume that is gone.
+    Trust::new(&state_root, &store, Accept::default()).replace(&Known::of_header(&header));
     let mut out = std::io::stdout();
     let _ = writeln!(out, "made volume {} at {url}", header.volume());
     if let Some(file) = &args.recovery_key_file {

@@ -10,11 +10,12 @@ use super::{
     exit::{CliError, Exit},
     info, runtime, secret,
     session::{self, Opened, connect},
+    state::TrustArgs,
 };
 use crate::{
     seal::{
         keys::make_process_undumpable,
-        volume::{Argon2Params, SaveError, SlotError, SlotId, SlotKind},
+        volume::{Argon2Params, SaveError, Secret, SlotError, SlotId, SlotKind},
     },
     store::S3Url,
 };
@@ -53,6 +54,9 @@ struct AddArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// `strongroom key remove URL SLOT`
@@ -69,6 +73,9 @@ struct RemoveArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// `strongroom key list URL`
@@ -83,6 +90,9 @@ struct ListArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// `strongroom key change URL`
@@ -104,6 +114,9 @@ struct ChangeArgs {
 
     #[command(flatten)]
     store: StoreArgs,
+
+    #[command(flatten)]
+    trust: TrustArgs,
 }
 
 /// Runs the command.
@@ -122,7 +135,7 @@ fn add(args: AddArgs) -> Result<(), CliError> {
     let url = session::parse_url(&args.url)?;
     let secret = secret::unlock_secret(&args.secret)?;
     runtime::block_on(async {
-        let mut opened = Opened::open(&connect(&url, &args.store).await?, secret).await?;
+        let mut opened = open(&url, &args.store, &args.trust, secret).await?;
         let new = secret::new_secret(&args.new, &args.url)?;
         let slot = opened
             .loaded
@@ -139,7 +152,7 @@ fn remove(args: RemoveArgs) -> Result<(), CliError> {
     let url = session::parse_url(&args.url)?;
     let secret = secret::unlock_secret(&args.secret)?;
     runtime::block_on(async {
-        let mut opened = Opened::open(&connect(&url, &args.store).await?, secret).await?;
+        let mut opened = open(&url, &args.store, &args.trust, secret).await?;
         let slot = SlotId(args.slot);
         opened
             .loaded
@@ -156,7 +169,9 @@ fn list(args: ListArgs) -> Result<(), CliError> {
     let url = session::parse_url(&args.url)?;
     runtime::block_on(async {
         let store = connect(&url, &args.store).await?;
+        let trust = args.trust.of(&store)?;
         let loaded = session::load_header(&store).await?;
+        trust.check_header(&loaded.header)?;
         if args.json {
             let slots: Vec<_> = loaded
                 .header
@@ -177,7 +192,7 @@ fn change(args: ChangeArgs) -> Result<(), CliError> {
     let url = session::parse_url(&args.url)?;
     let secret = secret::unlock_secret(&args.secret)?;
     runtime::block_on(async {
-        let mut opened = Opened::open(&connect(&url, &args.store).await?, secret).await?;
+        let mut opened = open(&url, &args.store, &args.trust, secret).await?;
         let slot = match args.slot {
             Some(slot) => SlotId(slot),
             None => slot_to_change(&opened, secret::new_kind(&args.new))?,
@@ -192,6 +207,21 @@ fn change(args: ChangeArgs) -> Result<(), CliError> {
         say(&format!("slot {slot} is a {} now", new.kind()));
         Ok(())
     })
+}
+
+/// Reaches the store, loads and unlocks the header, and compares it with what this machine knows: an old header that is served again must
+/// not be written back as the newest.
+async fn open(
+    url: &S3Url,
+    store: &StoreArgs,
+    trust: &TrustArgs,
+    secret: Secret,
+) -> Result<Opened, CliError> {
+    let store = connect(url, store).await?;
+    let trust = trust.of(&store)?;
+    let opened = Opened::open(&store, secret, trust, u64::MAX).await?;
+    opened.trust.adopt_header(&opened.loaded.header);
+    Ok(opened)
 }
 
 /// The slot that is changed if none is named: never one that would become another kind, since its
@@ -230,7 +260,9 @@ async fn save(opened: &Opened, url: &S3Url) -> Result<(), CliError> {
                 "look at 'strongroom key list' and try again",
             ),
             SaveError::Store(error) => errors::store(&error, url),
-        })
+        })?;
+    opened.trust.adopt_header(&opened.loaded.header);
+    Ok(())
 }
 
 fn slot_error(error: SlotError) -> CliError {

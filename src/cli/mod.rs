@@ -10,6 +10,7 @@ pub mod daemon;
 mod demo;
 pub mod errors;
 pub mod exit;
+pub mod fingerprint;
 mod generate;
 mod info;
 mod init;

@@ -11,10 +11,11 @@ use super::{
     args::{LogArgs, SecretArgs, StoreArgs},
     daemon::{self, Reporter, Side},
     exit::{CliError, Exit},
+    fingerprint::Fingerprint,
     mount_options::{self, KernelFlag},
     mountpoint, runtime, secret,
     session::{self, SessionConfig},
-    state,
+    state::{Accept, StateArgs},
     values::{human_size, parse_duration, parse_follow_every, parse_size},
 };
 use crate::{
@@ -98,17 +99,19 @@ pub struct MountArgs {
     #[arg(long)]
     pub takeover: bool,
 
-    /// Mount even if the volume is older than this machine has seen it
-    #[arg(long)]
-    pub allow_rollback: bool,
+    /// Mount only if the volume is in the state with this fingerprint, or in a later one; `umount`, `status` and `info` show it
+    #[arg(long, value_name = "FINGERPRINT", help_heading = "Trust")]
+    pub expect: Option<Fingerprint>,
+
+    #[command(flatten)]
+    pub accept: Accept,
 
     /// Fail an operation that has waited this long for the store; 0 waits for ever
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = parse_duration)]
     pub timeout: Duration,
 
-    /// Where this machine keeps logs, control sockets and what it has seen of volumes
-    #[arg(long, value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub state: StateArgs,
 
     /// Mount options as mount(8) passes them
     #[arg(short = 'o', value_name = "OPTIONS")]
@@ -145,6 +148,7 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
     let _ = make_process_undumpable();
     let secret = secret::unlock_secret(&args.secret)?;
     absolute_paths(&mut args)?;
+    let state_root = args.state.root()?;
     let config = SessionConfig {
         url,
         store: args.store,
@@ -157,9 +161,10 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
         follow_every: args.follow_every,
         allow_other: args.allow_other,
         takeover: args.takeover,
-        allow_rollback: args.allow_rollback,
+        accept: args.accept,
+        expect: args.expect,
         timeout: args.timeout,
-        state_root: args.state_dir.unwrap_or_else(state::default_root),
+        state_root,
         kernel_flags: args.kernel_flags,
     };
     if args.foreground {
@@ -181,7 +186,7 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
 /// The process in the background leaves the directory that it was started in.
 fn absolute_paths(args: &mut MountArgs) -> Result<(), CliError> {
     let paths = [
-        &mut args.state_dir,
+        &mut args.state.state_dir,
         &mut args.log.log_file,
         &mut args.store.ca_bundle,
     ];

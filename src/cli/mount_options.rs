@@ -86,7 +86,8 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
         "ro" | "read-only" => args.read_only = true,
         "allow_other" | "allow-other" => args.allow_other = true,
         "takeover" => args.takeover = true,
-        "allow-rollback" => args.allow_rollback = true,
+        "allow-rollback" => args.accept.allow_rollback = true,
+        "allow-other-volume" => args.accept.allow_other_volume = true,
         "path-style" => args.store.path_style = true,
         "noexec" => args.kernel_flags.push(KernelFlag::NoExec),
         "nosuid" => args.kernel_flags.push(KernelFlag::NoSuid),
@@ -105,7 +106,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 17] = [
+const SETTINGS: [&str; 18] = [
     "passphrase-file",
     "key-file",
     "recovery-key-file",
@@ -116,6 +117,7 @@ const SETTINGS: [&str; 17] = [
     "follow-every",
     "timeout",
     "state-dir",
+    "expect",
     "log-file",
     "log-level",
     "endpoint-url",
@@ -150,7 +152,8 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), CliError
         "refusal-timeout" => args.refusal_timeout = parse_duration(value).map_err(invalid)?,
         "follow-every" => args.follow_every = parse_follow_every(value).map_err(invalid)?,
         "timeout" => args.timeout = parse_duration(value).map_err(invalid)?,
-        "state-dir" => args.state_dir = path(),
+        "state-dir" => args.state.state_dir = path(),
+        "expect" => args.expect = Some(value.parse().map_err(invalid)?),
         "log-file" => args.log.log_file = path(),
         "log-level" => args.log.log_level = text(),
         "endpoint-url" => args.store.endpoint_url = text(),
@@ -226,6 +229,7 @@ mod tests {
                 "memory" => "1GiB",
                 "durability" => "close",
                 "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
+                "expect" => "sr1-aaaaaaaaaaaaa-1-pvki",
                 _ => "value",
             };
             assert!(parse(&format!("{name}={value}")).is_ok(), "{name}");

@@ -74,6 +74,9 @@ pub struct MountStatus {
     pub pid: u32,
     /// Since when, seconds since 1970.
     pub since_unix_seconds: i64,
+    /// Of the newest state that is in the store: what `mount --expect` takes.
+    #[serde(default)]
+    pub fingerprint: String,
 }
 
 /// What is not yet in the store.

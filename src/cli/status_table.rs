@@ -54,6 +54,7 @@ fn mount(report: &StatusReport, table: &mut Table) {
         format!("{}, {access}, durability {}", mount.state, mount.durability),
     );
     table.line("volume", &mount.volume);
+    table.line("fingerprint", &mount.fingerprint);
     table.line(
         "process",
         format!(

@@ -16,7 +16,7 @@ use super::{
     exit::{CliError, Exit},
     lease::Process,
     mountpoint::{self, UnmountError},
-    state,
+    state::{self, StateArgs},
     values::human_size,
 };
 use crate::telemetry::shown;
@@ -47,10 +47,8 @@ pub struct UmountArgs {
     #[arg(long, short)]
     quiet: bool,
 
-    /// Where mounts keep their control sockets, if not the default; needed only to follow the drain of a directory that
-    /// the kernel has let go of already
-    #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
 }
 
 /// Runs the command.
@@ -59,7 +57,7 @@ pub fn run(args: &UmountArgs) -> Result<(), CliError> {
     let mounted = mountpoint::control_socket(&dir);
     let (socket, detach) = match mounted {
         Ok(socket) => (socket, true),
-        Err(error) => match draining_from(&dir, args.state_dir.as_deref()) {
+        Err(error) => match draining_from(&dir, &args.state.root()?) {
             Some(socket) => (socket, false),
             None => return clear_dead_mount(&dir, error),
         },
@@ -81,11 +79,17 @@ pub fn run(args: &UmountArgs) -> Result<(), CliError> {
     if detach {
         let_go(&dir, args.lazy)?;
     }
-    follow(lines, &Display::new(args.quiet)).map_err(|failure| match failure {
+    let ended = follow(lines, &Display::new(args.quiet));
+    let fingerprint = ended.map_err(|failure| match failure {
         FollowError::Ended(error) => error,
         FollowError::LostTouch(error) => lost_touch(error),
     })?;
-    wait_until_gone(process.as_ref())
+    wait_until_gone(process.as_ref())?;
+    if let Some(fingerprint) = fingerprint.filter(|_| !args.quiet) {
+        // A reader that has gone is no error.
+        let _ = writeln!(io::stdout(), "fingerprint {fingerprint}");
+    }
+    Ok(())
 }
 
 fn let_go(dir: &Path, lazy: bool) -> Result<(), CliError> {
@@ -106,9 +110,8 @@ fn let_go(dir: &Path, lazy: bool) -> Result<(), CliError> {
 }
 
 /// The socket of a process that was mounted at `dir` and still drains.
-fn draining_from(dir: &Path, state_dir: Option<&Path>) -> Option<Address> {
-    let root = state_dir.map_or_else(state::default_root, Path::to_path_buf);
-    let sockets = state::all_sockets(&root).into_iter();
+fn draining_from(dir: &Path, state_root: &Path) -> Option<Address> {
+    let sockets = state::all_sockets(state_root).into_iter();
     sockets.map(Address::trusted).find(|socket| {
         control::ask_status(socket, Duration::from_secs(5)).is_ok_and(|status| {
             status.mount.state != "mounted" && Path::new(&status.mount.mount_point) == dir
@@ -141,7 +144,7 @@ enum FollowError {
     LostTouch(io::Error),
 }
 
-fn follow(mut lines: Answers, display: &Display) -> Result<(), FollowError> {
+fn follow(mut lines: Answers, display: &Display) -> Result<Option<String>, FollowError> {
     while let Some(line) = lines.next_line().map_err(FollowError::LostTouch)? {
         let progress =
             serde_json::from_str(&line).map_err(|error| FollowError::LostTouch(error.into()))?;
@@ -152,10 +155,15 @@ fn follow(mut lines: Answers, display: &Display) -> Result<(), FollowError> {
                 trouble,
                 ..
             } => display.show(dirty_bytes, trouble.as_deref()),
-            Progress::Finished { exit, what, advice } => {
+            Progress::Finished {
+                exit,
+                what,
+                advice,
+                fingerprint,
+            } => {
                 display.clear();
                 return match Exit::from_code(exit) {
-                    Some(Exit::Ok) => Ok(()),
+                    Some(Exit::Ok) => Ok(fingerprint),
                     exit => {
                         let exit = exit.unwrap_or(Exit::Unexpected);
                         Err(FollowError::Ended(CliError::new(exit, what, advice)))

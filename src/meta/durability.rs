@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{Meta, MetaError, volume::Inner};
 
@@ -37,6 +37,8 @@ pub(super) struct Durability {
     lane: tokio::sync::Mutex<()>,
     /// Wakes the background task when something begins to wait.
     begun: Notify,
+    /// What the last flush made durable. SlateDB's own report of it comes later.
+    flushed: watch::Sender<u64>,
 }
 
 impl Durability {
@@ -105,6 +107,7 @@ impl Inner {
         pending.durable = pending.durable.max(covered);
         pending.oldest = (pending.applied > pending.durable).then_some(begun);
         pending.wal_objects += 1;
+        self.durability.flushed.send_replace(pending.durable);
         Ok(())
     }
 }
@@ -129,6 +132,26 @@ impl Meta {
     /// A number that grows with every flush that made something durable; kept by clients to notice a rollback.
     pub fn generation(&self) -> u64 {
         self.inner.durable_sequence()
+    }
+
+    /// Waits until the generation is beyond `seen`, and returns it. `None` once the database is closed.
+    pub async fn newer_than(&self, seen: u64) -> Option<u64> {
+        let mut flushed = self.inner.durability.flushed.subscribe();
+        let mut status = self.inner.status();
+        loop {
+            let closed = status.borrow_and_update().close_reason.is_some();
+            let newest = self.generation();
+            if newest > seen {
+                return Some(newest);
+            }
+            if closed {
+                return None;
+            }
+            tokio::select! {
+                changed = flushed.changed() => changed.ok()?,
+                changed = status.changed() => changed.ok()?,
+            }
+        }
     }
 }
 

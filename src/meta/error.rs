@@ -1,8 +1,11 @@
 //! Why an operation on the namespace fails.
 
+use std::error::Error;
+
 use slatedb::{CloseReason, ErrorKind};
 
-use super::Ino;
+use super::{Ino, look::NotMade};
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Each maps to one errno in `fs`.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,20 @@ pub enum MetaError {
     /// EIO; another mount took the volume over. Nothing more can be read or written here.
     #[error("another mount has taken this volume over")]
     Fenced,
+    /// At open: there is no database. A mount never makes one.
+    #[error("the metadata is missing")]
+    Missing,
+    /// At open: the store showed the writer less than it had shown before.
+    #[error("the store first showed generation {seen}, then {recovered}")]
+    Older {
+        /// What the writer recovered.
+        recovered: u64,
+        /// What the look before had recovered.
+        seen: u64,
+    },
+    /// At open: the store does not list what it holds. That says nothing about the objects.
+    #[error("metadata: {0}")]
+    NotListed(StoreError),
     /// EIO: the metadata store failed, or something in it did not authenticate or decode.
     #[error("metadata: {0}")]
     Store(String),
@@ -55,13 +72,35 @@ impl From<slatedb::Error> for MetaError {
     fn from(error: slatedb::Error) -> MetaError {
         match error.kind() {
             ErrorKind::Closed(CloseReason::Fenced) => MetaError::Fenced,
-            _ => MetaError::Store(chain(&error)),
+            _ if source_of::<NotMade>(&error).is_some() => MetaError::Missing,
+            _ => match source_of::<StoreError>(&error) {
+                Some(refused) if is_listing(refused) => MetaError::NotListed(refused.clone()),
+                _ => MetaError::Store(chain(&error)),
+            },
         }
     }
 }
 
+/// A 404 to a listing is about the bucket or the store, never about an object.
+fn is_listing(error: &StoreError) -> bool {
+    error.kind == StoreErrorKind::NotFound && error.operation.starts_with("ListObjects")
+}
+
+/// The first error of this type among the causes.
+fn source_of<E: Error + 'static>(error: &slatedb::Error) -> Option<&E> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // An `Arc` of the object store's error hides it from its own type, but not its source.
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// The error with its causes: SlateDB's own text names neither the object nor what is wrong with it.
-fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -11,9 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use slatedb::{
-    Db, DbReader, DbReaderMode, DbStatus, config::CloseOptions, object_store::ObjectStore,
-};
+use slatedb::{Db, DbStatus, config::CloseOptions, object_store::ObjectStore};
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
@@ -24,6 +22,7 @@ use super::{
     follower::{FollowerStore, Pace},
     ids::{self, FIRST_ID, Ids},
     locks::{Held, Locks},
+    look::{self, Existing, Recovered},
     memory::{BlockCache, Memtables},
     replacements::{self, Replacements},
     schema::{self, Counters, SCHEMA_VERSION, SCHEMA_VERSION_MIN, SessionRow, Table},
@@ -137,6 +136,11 @@ impl Inner {
         self.upkeep.as_ref()
     }
 
+    /// What the database tells of itself.
+    pub fn status(&self) -> watch::Receiver<DbStatus> {
+        self.status.clone()
+    }
+
     pub fn durable_sequence(&self) -> u64 {
         if let Some(published) = self.pace.as_ref().and_then(|pace| pace.published()) {
             return published;
@@ -172,12 +176,34 @@ impl Meta {
         Meta::format_on(store, uid, gid).await
     }
 
-    /// Opens. A writable open fences every earlier writer and begins a new session, whose record is durable before this returns.
+    /// Opens, after a look. See [`Meta::open_after`].
     pub async fn open(
         store: Arc<SealedObjectStore>,
         config: MetaConfig,
     ) -> Result<Meta, MetaError> {
         Meta::open_on(store, config).await
+    }
+
+    /// Opens for writing what `seen` told of: fences every earlier writer and begins a new session, whose record is durable before this
+    /// returns.
+    ///
+    /// # Errors
+    /// [`MetaError::Older`] if the store now shows less than was seen; then no session was begun.
+    pub async fn open_after(
+        store: Arc<SealedObjectStore>,
+        config: MetaConfig,
+        seen: Recovered,
+    ) -> Result<Meta, MetaError> {
+        Meta::open_after_on(store, config, seen).await
+    }
+
+    /// As [`Meta::open_after`], on any object store. What is written is not sealed: for tests.
+    pub async fn open_after_on(
+        store: Arc<dyn ObjectStore>,
+        config: MetaConfig,
+        seen: Recovered,
+    ) -> Result<Meta, MetaError> {
+        Meta::open_writer(store, Sizes::for_memory(config.memory_bytes), seen).await
     }
 
     /// As [`Meta::format`], on any object store. What is written is not sealed: for tests.
@@ -209,14 +235,29 @@ impl Meta {
         if config.read_only {
             Meta::follow(store, sizes, config.follow_every).await
         } else {
-            Meta::open_writer(store, sizes).await
+            let seen = Meta::look_on(store.clone(), config).await?;
+            Meta::open_writer(store, sizes, seen).await
         }
     }
 
-    async fn open_writer(store: Arc<dyn ObjectStore>, sizes: Sizes) -> Result<Meta, MetaError> {
+    async fn open_writer(
+        store: Arc<dyn ObjectStore>,
+        sizes: Sizes,
+        seen: Recovered,
+    ) -> Result<Meta, MetaError> {
         let (blocks, memtables) = (sizes.cache(), Arc::new(Memtables::default()));
-        let db = open_db(store.clone(), &sizes, blocks.clone(), memtables.clone()).await?;
+        let existing = Arc::new(Existing(store.clone()));
+        let db = open_db(existing, &sizes, blocks.clone(), memtables.clone()).await?;
         let status = db.subscribe();
+        let recovered = status.borrow().durable_seq;
+        if recovered < seen.generation {
+            db.close_with_options(CloseOptions { flush_type: None })
+                .await?;
+            return Err(MetaError::Older {
+                recovered,
+                seen: seen.generation,
+            });
+        }
         let opened = Opened::read(Backing::Writer(db)).await?;
         let mut session = SessionId([0; 16]);
         getrandom::fill(&mut session.0)
@@ -280,12 +321,7 @@ impl Meta {
         let blocks = sizes.cache();
         let pace = Pace::new(every);
         let store = Arc::new(FollowerStore::new(store, pace.clone()));
-        let reader = DbReader::builder(DB_PATH, store)
-            .with_reader_mode(DbReaderMode::FollowLatest)
-            .with_options(sizes.follower())
-            .with_db_cache(blocks.clone(), 0)
-            .build()
-            .await?;
+        let reader = look::open_reader(store, &sizes, blocks.clone()).await?;
         let status = reader.subscribe();
         pace.begin(status.clone()).await;
         let opened = Opened::read(Backing::Follower(Box::new(reader))).await?;
@@ -399,17 +435,16 @@ async fn open_db(
 }
 
 /// What is read at open.
-struct Opened {
-    backing: Backing,
+pub(super) struct Opened {
+    pub backing: Backing,
     counters: Counters,
     totals: Totals,
     sessions: Sessions,
 }
 
 impl Opened {
-    async fn read(backing: Backing) -> Result<Opened, MetaError> {
-        let missing =
-            || MetaError::Store("there is no volume here: its metadata is missing".into());
+    pub async fn read(backing: Backing) -> Result<Opened, MetaError> {
+        let missing = || MetaError::Missing;
         match backing.get(&Table::Schema.single()).await?.as_deref() {
             Some([SCHEMA_VERSION_MIN..=SCHEMA_VERSION]) => {}
             Some(_) => {

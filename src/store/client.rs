@@ -139,6 +139,11 @@ impl Store {
         self.inner.outage.trouble()
     }
 
+    /// The endpoint: its URL, or AWS and the region.
+    pub fn endpoint(&self) -> &str {
+        &self.inner.endpoint
+    }
+
     /// Where it points.
     pub fn url(&self) -> &S3Url {
         &self.inner.url

@@ -141,6 +141,8 @@ impl Site {
             .env("AWS_ENDPOINT_URL_S3", &self.endpoint)
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("HOME", self.path())
+            // Ports are used again: nothing is to be known of the volume that another test had at this address.
+            .env("STRONGROOM_STATE_DIR", self.path().join("state"))
             .stdin(Stdio::null());
         if self.transport == Transport::Tls {
             command.env("AWS_CA_BUNDLE", self.path().join("ca.pem"));

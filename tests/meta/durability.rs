@@ -243,7 +243,7 @@ async fn what_is_not_a_volume_is_refused_and_a_volume_is_not_formatted_twice() {
     let store = CountingStore::new();
     assert!(matches!(
         Meta::open_on(store.clone(), CONFIG).await,
-        Err(MetaError::Store(_))
+        Err(MetaError::Missing)
     ));
     let (store, meta) = volume().await;
     file(&meta, Ino::ROOT, "kept").await;

@@ -46,7 +46,7 @@ pub struct LeaseRequest<'a> {
 }
 
 /// The lease as found.
-struct Found {
+pub struct Found {
     etag: String,
     modified_unix_seconds: i64,
     record: Result<LeaseRecord, SealError>,
@@ -69,20 +69,32 @@ enum Verdict {
     Refuse(CliError),
 }
 
-/// Takes the lease, waiting for a mount that drains.
+/// Reads the lease; `None` if there is none.
+///
+/// # Errors
+/// The store's.
+pub async fn look(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, CliError> {
+    read(&store.with_retry(Retry::Attempts(ATTEMPTS)), keys).await
+}
+
+/// Takes the lease that was found by [`look`], waiting for a mount that drains.
 ///
 /// # Errors
 /// [`Exit::Held`] if another mount serves the volume, [`Exit::Damaged`] if the lease does not authenticate, or the store fails.
-pub async fn acquire(request: LeaseRequest<'_>) -> Result<Lease, CliError> {
+pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<Lease, CliError> {
     let store = request.store.with_retry(Retry::Attempts(ATTEMPTS));
     let record = own_record(request.socket)?;
     let mut watch: Option<Watch> = None;
+    let mut first = Some(first);
     loop {
-        let found = read(&store, request.keys).await?;
+        let found = match first.take() {
+            Some(found) => found,
+            None => read(&store, request.keys).await?,
+        };
         let condition = match &found {
             None => Condition::Absent,
             Some(found) => {
-                let watch = look(&mut watch, &found.etag);
+                let watch = observe(&mut watch, &found.etag);
                 match judge(found, watch, &record, request.takeover).await {
                     Verdict::Take => Condition::Matches(found.etag.clone()),
                     Verdict::Wait(why) => {
@@ -165,7 +177,7 @@ async fn read(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, Cl
 }
 
 /// Notes what was found just now.
-fn look<'a>(watch: &'a mut Option<Watch>, etag: &str) -> &'a mut Watch {
+fn observe<'a>(watch: &'a mut Option<Watch>, etag: &str) -> &'a mut Watch {
     let now = Instant::now();
     let watch = watch.get_or_insert_with(|| Watch {
         etag: etag.to_owned(),

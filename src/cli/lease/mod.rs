@@ -21,7 +21,7 @@ mod record;
 
 use std::time::Duration;
 
-pub use acquire::{LeaseRequest, acquire};
+pub use acquire::{Found, LeaseRequest, acquire, look};
 pub use keeper::Lease;
 pub use record::{LeaseRecord, LeaseState, Machine, Process};
 

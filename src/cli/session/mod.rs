@@ -3,11 +3,13 @@
 //! | step | file |
 //! |---|---|
 //! | reach the store, read and unlock the header | here |
-//! | lease, metadata, contents, filesystem, kernel | `open.rs` |
+//! | look at the metadata, lease, metadata, contents, filesystem, kernel | `open.rs` |
+//! | note on this machine what is durable | `note.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs` |
 //! | signals | `signals.rs` |
 //! | what the control socket tells | `report.rs` |
 
+mod note;
 mod open;
 mod report;
 mod serve;
@@ -19,8 +21,10 @@ use super::{
     args::StoreArgs,
     errors,
     exit::{CliError, Exit},
+    fingerprint::Fingerprint,
     mount::Durability,
     mount_options::KernelFlag,
+    state::{Accept, Trust},
     values::human_size,
 };
 use crate::{
@@ -29,7 +33,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-pub use open::VolumeSession;
+pub use open::{Opening, VolumeSession};
 pub use serve::{mount_and_serve, serve};
 
 /// Tries of each request while a person waits: about 2 s of pauses in all.
@@ -66,8 +70,10 @@ pub struct SessionConfig {
     pub allow_other: bool,
     /// Take the lease from whoever holds it.
     pub takeover: bool,
-    /// Accept a volume that is older than what was seen.
-    pub allow_rollback: bool,
+    /// What is accepted of a volume that is not as this machine knows it.
+    pub accept: Accept,
+    /// The state that the volume must have reached.
+    pub expect: Option<Fingerprint>,
     /// The longest that an operation waits for the store; zero: for ever.
     pub timeout: Duration,
     /// The state directory of all volumes.
@@ -160,6 +166,8 @@ pub async fn load_header(store: &Store) -> Result<LoadedHeader, CliError> {
 pub struct Opened {
     /// The store, with the patience of a command.
     pub store: Store,
+    /// What it is compared with.
+    pub trust: Trust,
     /// The header.
     pub loaded: LoadedHeader,
     /// Its keys.
@@ -167,15 +175,32 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Loads and unlocks.
+    /// Loads, unlocks, and compares with what this machine knows.
     ///
     /// # Errors
-    /// Those of [`load_header`]; a wrong secret; a header that somebody without the key changed.
-    pub async fn open(store: &Store, secret: Secret) -> Result<Opened, CliError> {
+    /// Those of [`load_header`]; a wrong secret; a header that somebody without the key changed; one that is older than what was seen here,
+    /// or another volume's.
+    pub async fn open(
+        store: &Store,
+        secret: Secret,
+        trust: Trust,
+        memory_bytes_max: u64,
+    ) -> Result<Opened, CliError> {
         let loaded = load_header(store).await?;
-        let unlocked = unlock(&loaded, secret, u64::MAX).await?;
+        let unlocked = unlock(&loaded, secret, memory_bytes_max)
+            .await
+            .map_err(|error| {
+                // The secret may be right, and the volume another one.
+                let another = trust
+                    .check_header(&loaded.header)
+                    .err()
+                    .filter(|refusal| refusal.exit == Exit::OtherVolume);
+                another.unwrap_or(error)
+            })?;
+        trust.check_header(&loaded.header)?;
         Ok(Opened {
             store: store.clone(),
+            trust,
             loaded,
             unlocked,
         })

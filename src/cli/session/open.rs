@@ -1,4 +1,12 @@
-//! Opening a volume for serving: every layer, bottom up.
+//! Opening a volume for serving: every layer, bottom up. What is stored is read and compared before the first object is written.
+//!
+//! 1. The metadata is opened as a reader ([`Meta::look`]) and its state is compared with what this machine knows and with `--expect`. A
+//!    refusal up to here has written nothing, however often it is repeated.
+//! 2. The lease is taken.
+//! 3. The metadata is opened for writing. What the writer recovers must not be older than what the reader saw.
+//! 4. Only then: the session's row, the repair of the header, reclaim.
+//!
+//! Whatever fails after 2 gives the lease back ([`Opening`]).
 
 use std::{
     sync::{Arc, OnceLock, atomic::AtomicBool},
@@ -8,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Opened, SessionConfig, report::Shared};
+use super::{Opened, SessionConfig, note::Noting, report::Shared};
 use crate::{
     budget::Governor,
     cli::{
@@ -19,12 +27,12 @@ use crate::{
         memory,
         mount::Durability,
         mount_options::KernelFlag,
-        state::{Seen, VolumeState},
+        state::{Known, StateSeen, VolumeState},
     },
     data::{Data, MemoryPlan},
     fs::{self, Fs, FsConfig},
     fuse,
-    meta::{Meta, MetaConfig},
+    meta::{Meta, MetaConfig, MetaError, Recovered},
     seal::object_store::SealedObjectStore,
     store::Retry,
 };
@@ -35,20 +43,44 @@ const OBJECT_CACHE_SHARE: u64 = 8;
 /// A volume that is mounted. Dropping it lets go of everything without making anything durable: see [`super::serve`].
 pub struct VolumeSession {
     pub(super) config: SessionConfig,
-    pub(super) header_revision: u64,
-    pub(super) state: VolumeState,
     pub(super) lease: Option<Arc<Lease>>,
     pub(super) meta: Meta,
     pub(super) data: Data,
     pub(super) fs: Fs,
     pub(super) mounted: Arc<fuse::Mounted>,
     pub(super) shared: Arc<Shared>,
+    pub(super) noting: Noting,
     pub(super) control: ControlServer,
     pub(super) finished: watch::Sender<Option<Progress>>,
 }
 
+/// What an opening that fails, or is interrupted at any point, has to give back.
+#[derive(Debug, Default)]
+pub struct Opening {
+    lease: OnceLock<Arc<Lease>>,
+}
+
+impl Opening {
+    /// Gives the lease back, if it was taken.
+    pub async fn give_back(&self) {
+        if let Some(lease) = self.lease.get()
+            && let Err(error) = lease.release().await
+        {
+            tracing::debug!("the lease was not given back: {error}");
+        }
+    }
+}
+
+/// The layers below the contents.
+struct Base {
+    sealed: SealedObjectStore,
+    meta: Meta,
+    lease: Option<Arc<Lease>>,
+}
+
 impl VolumeSession {
-    /// Opens what was unlocked, mounts it, and returns when the mount answers. `tell` shows a line to the user while it waits.
+    /// Opens what was unlocked, mounts it, and returns when the mount answers. `tell` shows a line to the user while it waits. After a
+    /// failure, and if this is dropped before it is done, the caller lets `opening` give back what was taken.
     ///
     /// # Errors
     /// The volume is held by another mount, went back in time, does not authenticate; the kernel refuses.
@@ -57,15 +89,29 @@ impl VolumeSession {
         plan: MemoryPlan,
         opened: Opened,
         state: VolumeState,
+        opening: &Opening,
         tell: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<VolumeSession, CliError> {
         let runtime_bytes = memory::allocated_bytes();
-        let header_revision = opened.loaded.header.revision();
-        let seen = state.seen();
-        refuse_older("header", header_revision, seen.header_revision, &config)?;
+        let sealed = SealedObjectStore::new(
+            opened
+                .store
+                .with_retry(Retry::Outlasting(config.refusal_timeout)),
+            Arc::clone(&opened.unlocked.keys),
+            plan.meta_bytes / OBJECT_CACHE_SHARE,
+        );
+        let door = Door {
+            opened: &opened,
+            sealed: &sealed,
+            config: MetaConfig {
+                read_only: config.read_only,
+                follow_every: config.follow_every,
+                memory_bytes: plan.meta_bytes,
+            },
+        };
         let socket = state.socket(std::process::id());
-        let lease = if config.read_only {
-            None
+        let (meta, lease) = if config.read_only {
+            (door.follow().await?, None)
         } else {
             let request = LeaseRequest {
                 store: &opened.store,
@@ -74,8 +120,38 @@ impl VolumeSession {
                 takeover: config.takeover,
                 tell,
             };
-            Some(Arc::new(lease::acquire(request).await?))
+            let (meta, lease) = door.enter(request, opening).await?;
+            (meta, Some(lease))
         };
+        let base = Base {
+            sealed,
+            meta: meta.clone(),
+            lease,
+        };
+        let session = VolumeSession::above(config, plan, &opened, &state, base, runtime_bytes);
+        let session = session.await;
+        if session.is_err() {
+            close_unused(&meta).await;
+        }
+        session
+    }
+
+    /// Everything above the metadata.
+    async fn above(
+        config: SessionConfig,
+        plan: MemoryPlan,
+        opened: &Opened,
+        state: &VolumeState,
+        base: Base,
+        runtime_bytes: u64,
+    ) -> Result<VolumeSession, CliError> {
+        let Base {
+            sealed,
+            meta,
+            lease,
+        } = base;
+        let header = &opened.loaded.header;
+        let socket = state.socket(std::process::id());
         if !config.read_only {
             opened
                 .loaded
@@ -86,28 +162,12 @@ impl VolumeSession {
         let store = opened
             .store
             .with_retry(Retry::Outlasting(config.refusal_timeout));
-        let keys = Arc::clone(&opened.unlocked.keys);
-        let sealed = SealedObjectStore::new(
-            store.clone(),
-            Arc::clone(&keys),
-            plan.meta_bytes / OBJECT_CACHE_SHARE,
-        );
-        let meta_config = MetaConfig {
-            read_only: config.read_only,
-            follow_every: config.follow_every,
-            memory_bytes: plan.meta_bytes,
-        };
-        let meta = Meta::open(Arc::new(sealed.clone()), meta_config)
-            .await
-            .map_err(|error| errors::meta(&error, "the volume's metadata cannot be opened"))?;
-        refuse_older("metadata", meta.generation(), seen.generation, &config)?;
-
         let governor = Governor::new(plan.shares);
         let data = Data::start(
             plan.data,
             governor.clone(),
             store.clone(),
-            keys,
+            Arc::clone(&opened.unlocked.keys),
             meta.clone(),
         );
         if config.read_only {
@@ -127,7 +187,7 @@ impl VolumeSession {
         let fs = Fs::new(meta.clone(), data.clone(), Arc::clone(&metrics), fs_config);
         let shared = Arc::new(Shared {
             config: config.clone(),
-            volume: opened.loaded.header.volume(),
+            volume: header.volume(),
             plan,
             runtime_bytes,
             sealed,
@@ -165,60 +225,127 @@ impl VolumeSession {
         .map_err(|error| errors::mount(&error))?;
         let mounted = Arc::new(mounted);
         shared.mounted.get_or_init(|| Arc::clone(&mounted));
-        let session = VolumeSession {
+        let found = Known {
+            state: shared.state_seen(),
+            ..Known::of_header(header)
+        };
+        let noting = Noting::start(Arc::clone(&shared), opened.trust.clone(), found);
+        Ok(VolumeSession {
             config,
-            header_revision,
-            state,
             lease,
             meta,
             data,
             fs,
             mounted,
             shared,
+            noting,
             control,
             finished,
-        };
-        session.remember();
-        Ok(session)
+        })
+    }
+}
+
+/// The metadata of a volume that is to be opened, and what it is compared with.
+struct Door<'a> {
+    opened: &'a Opened,
+    sealed: &'a SealedObjectStore,
+    config: MetaConfig,
+}
+
+impl Door<'_> {
+    /// What this machine knows of the log is compared with each object of it that is read.
+    fn remember_log(&self) -> Result<(), CliError> {
+        if self.opened.trust.accepts_rollback() {
+            self.sealed.accept_any_log();
+            return Ok(());
+        }
+        match self.known().and_then(|known| known.state.log) {
+            Some(seen) => self
+                .sealed
+                .expect_log(seen)
+                .map_err(|fault| errors::log(&fault, Some(seen.number))),
+            None => Ok(()),
+        }
     }
 
-    /// Notes the newest state of the volume, so that an older one is noticed.
-    pub(super) fn remember(&self) {
-        let seen = Seen {
-            generation: self.meta.generation(),
-            header_revision: self.header_revision,
-        };
-        let before = self.state.seen();
-        let newest = if self.config.allow_rollback {
-            seen
-        } else {
-            before.newest(seen)
-        };
-        if newest != before
-            && let Err(error) = self.state.remember(newest)
+    fn known(&self) -> Option<Known> {
+        let volume = self.opened.loaded.header.volume();
+        self.opened.trust.known(volume)
+    }
+
+    /// Opens for reading, which writes nothing at all.
+    async fn follow(&self) -> Result<Meta, CliError> {
+        self.remember_log()?;
+        let meta = Meta::open(Arc::new(self.sealed.clone()), self.config)
+            .await
+            .map_err(|error| self.cannot_open(&error))?;
+        let checked = self.check(meta.generation());
+        if checked.is_err() {
+            close_unused(&meta).await;
+        }
+        checked.map(|()| meta)
+    }
+
+    /// Looks, takes the lease, opens for writing.
+    async fn enter(
+        &self,
+        request: LeaseRequest<'_>,
+        opening: &Opening,
+    ) -> Result<(Meta, Arc<Lease>), CliError> {
+        self.remember_log()?;
+        let (seen, holder) = tokio::join!(self.look(), lease::look(request.store, request.keys));
+        let mut seen = seen?;
+        let lease = Arc::new(lease::acquire(request, holder?).await?);
+        let lease = Arc::clone(opening.lease.get_or_init(|| lease));
+        // A mount on this machine that drained meanwhile has noted what it left.
+        if self
+            .known()
+            .is_some_and(|known| known.state.generation > seen.generation)
         {
-            tracing::warn!("what was seen of the volume cannot be remembered: {error}");
+            seen = self.look().await?;
+        }
+        let meta = Meta::open_after(Arc::new(self.sealed.clone()), self.config, seen)
+            .await
+            .map_err(|error| self.cannot_open(&error))?;
+        Ok((meta, lease))
+    }
+
+    /// Reads what is stored, as a reader, and compares it.
+    async fn look(&self) -> Result<Recovered, CliError> {
+        let seen = Meta::look(Arc::new(self.sealed.clone()), self.config)
+            .await
+            .map_err(|error| self.cannot_open(&error))?;
+        self.check(seen.generation)?;
+        Ok(seen)
+    }
+
+    fn check(&self, generation: u64) -> Result<(), CliError> {
+        let found = StateSeen {
+            generation,
+            log: self.sealed.log_head(),
+        };
+        let volume = self.opened.loaded.header.volume();
+        let log_at = |number| self.sealed.log_at(number);
+        self.opened.trust.check_state(volume, &found, &log_at)
+    }
+
+    fn cannot_open(&self, error: &MetaError) -> CliError {
+        match self.sealed.log_fault() {
+            Some(fault) => {
+                let seen = self.known().and_then(|known| known.state.log);
+                errors::log(&fault, seen.map(|seen| seen.number))
+            }
+            None => errors::meta(error, "the volume's metadata cannot be opened"),
         }
     }
 }
 
-fn refuse_older(what: &str, found: u64, seen: u64, config: &SessionConfig) -> Result<(), CliError> {
-    if found >= seen {
-        return Ok(());
+/// Closes metadata that a mount was not made of. Its session wrote nothing.
+async fn close_unused(meta: &Meta) {
+    let ended = meta.end_session(meta.session()).await;
+    if let Err(error) = ended.and(meta.close().await) {
+        tracing::debug!("the metadata was not closed: {error}");
     }
-    if config.allow_rollback {
-        tracing::warn!(
-            "the volume's {what} is at {found}, this machine has seen {seen}; accepted because of --allow-rollback"
-        );
-        return Ok(());
-    }
-    Err(CliError::new(
-        Exit::RolledBack,
-        format!(
-            "the volume went back in time: its {what} is at {found}, this machine has seen {seen}"
-        ),
-        "find out who put an old state back; use --allow-rollback if it was you",
-    ))
 }
 
 fn mount_options(config: &SessionConfig, plan: &MemoryPlan) -> fuse::MountOptions {

@@ -12,8 +12,10 @@ use crate::{
     budget::Governor,
     cli::{
         control::{Progress, Source},
+        fingerprint::Fingerprint,
         lease::Lease,
         memory::{self, Fixed},
+        state::StateSeen,
         status::{self, DurabilityStatus, MountStatus, REPORT_FORMAT, StatusReport, VolumeStatus},
     },
     data::{Data, MemoryPlan},
@@ -62,6 +64,18 @@ impl Shared {
         }
     }
 
+    /// The newest state that is in the store. The log's head may be newer than the generation beside it, never older than durable.
+    pub(super) fn state_seen(&self) -> StateSeen {
+        StateSeen {
+            generation: self.meta.generation(),
+            log: self.sealed.log_head(),
+        }
+    }
+
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.volume, &self.state_seen())
+    }
+
     /// As the kernel has it now: it may have been remounted since.
     fn read_only(&self) -> bool {
         let mounted = self.mounted.get();
@@ -106,6 +120,7 @@ impl Source for Shared {
                 durability: config.durability.name().to_owned(),
                 pid: std::process::id(),
                 since_unix_seconds: self.since_unix_seconds,
+                fingerprint: self.fingerprint().to_string(),
             },
             memory: memory::measure(
                 &self.governor,

@@ -6,9 +6,9 @@ use std::{
 };
 
 use sd_notify::NotifyState;
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{Opened, SessionConfig, VolumeSession, client, load_header, signals::Signals, unlock};
+use super::{Opened, Opening, SessionConfig, VolumeSession, client, signals::Signals};
 use crate::{
     cli::{
         args::LogArgs,
@@ -16,17 +16,15 @@ use crate::{
         daemon::Reporter,
         errors,
         exit::{CliError, Exit},
-        state::VolumeState,
+        state::{Trust, VolumeState},
         umount::Display,
     },
     data::MemoryPlan,
     fuse::MountError,
+    meta::MetaError,
     seal::volume::Secret,
     telemetry::{self, Metrics},
 };
-
-/// How often the newest state of the volume is noted on this machine.
-const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
 /// How long the kernel may take to let go once it was told to.
 const DETACH_WITHIN: Duration = Duration::from_secs(5);
@@ -34,6 +32,9 @@ const DETACH_WITHIN: Duration = Duration::from_secs(5);
 /// How often systemd is asked for more time while draining, and for how much.
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
 const EXTEND_BY_MICROSECONDS: u32 = 60_000_000;
+
+/// How long giving the lease back may take after a drain that failed, perhaps because the store is gone.
+const GIVE_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long clients of the control socket may take to read the last line.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -56,10 +57,18 @@ pub async fn mount_and_serve(
             "nothing was mounted",
         )
     };
+    let opening = Opening::default();
     let session = tokio::select! {
-        session = open(config, secret, log, reporter) => session?,
-        () = signals.stop() => return Err(interrupted()),
-        () = reporter.abandoned() => return Err(interrupted()),
+        session = open(config, secret, log, reporter, &opening) => session,
+        () = signals.stop() => Err(interrupted()),
+        () = reporter.abandoned() => Err(interrupted()),
+    };
+    let session = match session {
+        Ok(session) => session,
+        Err(error) => {
+            opening.give_back().await;
+            return Err(error);
+        }
     };
     tracing::info!(
         "{} is mounted on {}",
@@ -79,6 +88,7 @@ async fn open(
     secret: Secret,
     log: &LogArgs,
     reporter: &Reporter,
+    opening: &Opening,
 ) -> Result<VolumeSession, CliError> {
     if !reporter.is_background() {
         start_log(log, log.log_file.as_deref())?;
@@ -92,15 +102,16 @@ async fn open(
         Arc::new(Metrics::default()),
     )
     .await?;
-    store
-        .check_bucket()
-        .await
-        .map_err(|error| errors::store(&error, &config.url))?;
-    let loaded = load_header(&store).await?;
+    let trust = Trust::new(&config.state_root, &store, config.accept).expecting(config.expect);
     // What metadata and contents will have is free until the volume is open.
     let free_bytes = plan.meta_bytes + plan.shares.capacity_bytes;
-    let unlocked = unlock(&loaded, secret, free_bytes).await?;
-    let state = VolumeState::open(&config.state_root, loaded.header.volume())?;
+    let (bucket, opened) = tokio::join!(
+        store.check_bucket(),
+        Opened::open(&store, secret, trust, free_bytes)
+    );
+    bucket.map_err(|error| errors::store(&error, &config.url))?;
+    let opened = opened?;
+    let state = VolumeState::open(&config.state_root, opened.loaded.header.volume())?;
     if reporter.is_background() {
         start_log(
             log,
@@ -108,12 +119,8 @@ async fn open(
         )?;
     }
     log_panics();
-    let opened = Opened {
-        store,
-        loaded,
-        unlocked,
-    };
-    VolumeSession::open(config, plan, opened, state, &|line| reporter.message(line)).await
+    let tell = |line: &str| reporter.message(line);
+    VolumeSession::open(config, plan, opened, state, opening, &tell).await
 }
 
 fn start_log(log: &LogArgs, file: Option<&std::path::Path>) -> Result<(), CliError> {
@@ -151,23 +158,19 @@ pub async fn serve(
 }
 
 async fn until_detached(session: &VolumeSession, signals: &mut Signals) -> Result<(), CliError> {
-    let mut remember = interval(REMEMBER_EVERY);
-    loop {
-        tokio::select! {
-            () = session.mounted.wait_unmounted() => return Ok(()),
-            () = lost(session) => {
-                stand_dead(session, signals).await;
-                return Err(errors::taken_over());
+    tokio::select! {
+        () = session.mounted.wait_unmounted() => Ok(()),
+        () = lost(session) => {
+            stand_dead(session, signals).await;
+            Err(errors::taken_over())
+        }
+        () = signals.stop() => {
+            tracing::info!("stopping: a signal came");
+            detach(session).await;
+            if timeout(DETACH_WITHIN, session.mounted.wait_unmounted()).await.is_err() {
+                tracing::warn!("files are still open; their handles end with this process");
             }
-            () = signals.stop() => {
-                tracing::info!("stopping: a signal came");
-                detach(session).await;
-                if timeout(DETACH_WITHIN, session.mounted.wait_unmounted()).await.is_err() {
-                    tracing::warn!("files are still open; their handles end with this process");
-                }
-                return Ok(());
-            }
-            _ = remember.tick() => session.remember(),
+            Ok(())
         }
     }
 }
@@ -297,30 +300,52 @@ impl VolumeSession {
     async fn close(self, outcome: Result<(), CliError>) -> Result<(), CliError> {
         let outcome = match outcome {
             Ok(()) => self.close_layers().await,
-            Err(error) => Err(error),
+            Err(error) => {
+                self.give_up().await;
+                Err(error)
+            }
         };
-        self.finished
-            .send_replace(Some(Progress::finished(&outcome)));
+        let fingerprint = || Some(self.shared.fingerprint().to_string());
+        let told = outcome.clone().map(|()| fingerprint());
+        self.finished.send_replace(Some(Progress::finished(&told)));
         self.control.finish(FAREWELL).await;
         outcome
     }
 
+    /// Closes what was drained. Everything is durable by now, so a store that fails here costs the next mount some work and nobody data.
     async fn close_layers(&self) -> Result<(), CliError> {
         self.data.shutdown().await;
-        self.remember();
-        if !self.config.read_only {
-            // Everything that it uploaded is committed: the next mount need not look for leftovers.
-            let ended = self.meta.end_session(self.meta.session()).await;
-            ended.map_err(|error| errors::meta(&error, "the session cannot be ended"))?;
+        match self.close_metadata().await {
+            Err(MetaError::Fenced) => return Err(errors::taken_over()),
+            Err(error) => tracing::warn!(
+                "everything is durable, but the metadata was not closed, and the next mount looks after that: {error}"
+            ),
+            Ok(()) => {}
         }
-        self.meta
-            .close()
-            .await
-            .map_err(|error| errors::meta(&error, "the metadata cannot be closed"))?;
-        self.remember();
+        self.noting.note();
         match &self.lease {
             Some(lease) => lease.release().await,
             None => Ok(()),
+        }
+    }
+
+    async fn close_metadata(&self) -> Result<(), MetaError> {
+        let ended = if self.config.read_only {
+            Ok(())
+        } else {
+            // Everything that it uploaded is committed: the next mount need not look for leftovers.
+            self.meta.end_session(self.meta.session()).await
+        };
+        let closed = self.meta.close().await;
+        ended.and(closed)
+    }
+
+    /// Gives the lease back after a drain that failed. The session is not ended: the next mount looks for what it left.
+    async fn give_up(&self) {
+        if let Some(lease) = &self.lease
+            && timeout(GIVE_UP_WITHIN, lease.release()).await.is_err()
+        {
+            tracing::warn!("the lease was not given back; the next mount waits until it expires");
         }
     }
 }

@@ -283,6 +283,12 @@ impl Chain {
         head
     }
 
+    /// The log object of this number, if it was read, written or noted in a manifest.
+    pub fn at(&self, number: u64) -> Option<LogPosition> {
+        let entry = self.entries.get(&number)?;
+        (entry.known != Known::Remembered).then(|| entry.at(number))
+    }
+
     fn check_linked(&mut self, number: u64, link: &Link) -> Result<(), LogFault> {
         let fits = match number
             .checked_sub(1)

@@ -97,6 +97,11 @@ impl SealedObjectStore {
         self.inner.chain.lock().head()
     }
 
+    /// The log object of this number, if this process has met it in the log that it verified.
+    pub fn log_at(&self, number: u64) -> Option<LogPosition> {
+        self.inner.chain.lock().at(number)
+    }
+
     /// What was found wrong with the log, if anything: the reason why it cannot be opened or
     /// written any more.
     pub fn log_fault(&self) -> Option<LogFault> {

@@ -205,6 +205,11 @@ impl VolumeHeader {
         self.revision
     }
 
+    /// The MAC under the master key. Two headers with one revision and different MACs belong to two histories.
+    pub fn mac(&self) -> [u8; 32] {
+        self.mac
+    }
+
     /// The slots, by number.
     pub fn slots(&self) -> impl Iterator<Item = SlotInfo> {
         self.slots.iter().map(Slot::info)

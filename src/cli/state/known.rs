@@ -1,0 +1,514 @@
+//! What this machine knows of the volume at one place, in `<state-dir>/places/`.
+//!
+//! A place is where the user says that the volume is: endpoint, bucket and prefix. Nothing that the store supplies is part of it, so a store
+//! cannot choose which knowledge it is compared with.
+//!
+//! A place has two files. `<place>.json` holds all that is known, and is replaced whole by a rename when a mount begins or ends and when a key
+//! slot changes. `<place>.state` holds one line, the newest state alone, and is written over in place with each flush of the log: a
+//! rename would make the filesystem write to the disk at once, and cost ten times as much. A line that was torn by a loss of power does not fit
+//! its check, and what the first file says stands.
+//!
+//! Both are written under a lock, and a note never makes them older: several mounts and commands may note at once. They are not synced to
+//! the disk, so a machine that loses power may forget the last notes. A process that is killed forgets nothing that was noted.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    seal::{keys::VolumeId, object_store::LogPosition, volume::VolumeHeader},
+    store::Store,
+};
+
+/// The directory of the files below the state directory.
+const DIRECTORY: &str = "places";
+/// Files read to find a volume that is known from another place.
+const PLACES_MAX: usize = 4096;
+/// The form of a file.
+const FORMAT: u32 = 1;
+/// Bytes of a line of state: longer than any, so that each covers the one before it whole.
+const LINE_LEN: usize = 192;
+
+/// A state of the metadata.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSeen {
+    /// Grows with every flush of the log that made something durable.
+    pub generation: u64,
+    /// The newest object of the log, where that is known.
+    pub log: Option<LogPosition>,
+}
+
+impl StateSeen {
+    /// Takes from `other`, of the same volume, what is newer.
+    fn merge(&mut self, other: &StateSeen) {
+        self.generation = self.generation.max(other.generation);
+        let number = |log: Option<LogPosition>| log.map(|head| head.number);
+        if number(other.log) > number(self.log) {
+            self.log = other.log;
+        }
+    }
+}
+
+/// What is known of a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its id.
+    pub volume: VolumeId,
+    /// Its header's revision; grows with every change of a key slot.
+    pub header_revision: u64,
+    /// The MAC of the header with that revision.
+    pub header_mac: Option<[u8; 32]>,
+    /// The newest state of its metadata.
+    pub state: StateSeen,
+}
+
+impl Known {
+    /// What an authenticated header tells.
+    pub fn of_header(header: &VolumeHeader) -> Known {
+        Known {
+            volume: header.volume(),
+            header_revision: header.revision(),
+            header_mac: Some(header.mac()),
+            state: StateSeen::default(),
+        }
+    }
+
+    /// Takes from `other`, of the same volume, what is newer.
+    fn merge(&mut self, other: &Known) {
+        if other.header_revision > self.header_revision
+            || (other.header_revision == self.header_revision && self.header_mac.is_none())
+        {
+            self.header_revision = other.header_revision;
+            self.header_mac = other.header_mac;
+        }
+        self.state.merge(&other.state);
+    }
+}
+
+/// The knowledge of one place.
+#[derive(Clone, Debug)]
+pub struct PlaceMemory {
+    root: PathBuf,
+    place: String,
+}
+
+impl PlaceMemory {
+    /// Of the place that `store` points to. Reads and makes nothing yet.
+    pub fn new(root: &Path, store: &Store) -> PlaceMemory {
+        let endpoint = store.endpoint().trim_end_matches('/').to_ascii_lowercase();
+        PlaceMemory {
+            root: root.to_path_buf(),
+            place: format!("{endpoint} {}", store.url()),
+        }
+    }
+
+    /// What is known of the volume at this place. A volume that was never met here is looked for among the other places and in the notes of
+    /// earlier versions: then it is known as `volume`. What cannot be read is not known.
+    pub fn known(&self, volume: VolumeId) -> Option<Known> {
+        if let Some(known) = read(&self.file()) {
+            return Some(known);
+        }
+        let mut known = self.earlier_versions(volume);
+        let files = fs::read_dir(self.root.join(DIRECTORY))
+            .into_iter()
+            .flatten();
+        for other in files
+            .take(PLACES_MAX)
+            .filter_map(|entry| read(&entry.ok()?.path()))
+            .filter(|other| other.volume == volume)
+        {
+            match &mut known {
+                Some(known) => known.merge(&other),
+                None => known = Some(other),
+            }
+        }
+        known
+    }
+
+    /// Notes what is newer than what is known. If another volume is known here by now, nothing is noted.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn note(&self, found: &Known) -> io::Result<()> {
+        self.write(|known| match known {
+            Some(known) if known.volume != found.volume => None,
+            Some(mut known) => {
+                known.merge(found);
+                Some(known)
+            }
+            None => Some(found.clone()),
+        })
+    }
+
+    /// Notes `found` instead of what is known.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn replace(&self, found: &Known) -> io::Result<()> {
+        self.write(|_| {
+            // What it says is no longer wanted. If this ends here, less is known, and nothing wrong.
+            let _ = fs::remove_file(self.file().with_extension("state"));
+            Some(found.clone())
+        })
+    }
+
+    /// Notes a newer state of the volume that is known here: with each flush of the log, so this is quick.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn note_state(&self, volume: VolumeId, found: &StateSeen) -> io::Result<()> {
+        let _lock = self.lock()?;
+        let path = self.file().with_extension("state");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)?;
+        let mut line = [0; LINE_LEN];
+        let read = file.read_at(&mut line, 0)?;
+        let mut newest = *found;
+        if let Some(before) = state_in_line(line.get(..read).unwrap_or_default(), volume) {
+            newest.merge(&before);
+        }
+        file.write_all_at(line_of(volume, &newest).as_bytes(), 0)
+    }
+
+    /// Makes the file what `change` makes of it, if anything.
+    fn write(&self, change: impl FnOnce(Option<Known>) -> Option<Known>) -> io::Result<()> {
+        let _lock = self.lock()?;
+        let file = self.file();
+        let before = read(&file);
+        let Some(known) = change(before.clone()) else {
+            return Ok(());
+        };
+        if before.as_ref() == Some(&known) {
+            return Ok(());
+        }
+        let temporary = file.with_extension("tmp");
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?
+            .write_all(&serde_json::to_vec(&KnownJson::new(&self.place, &known))?)?;
+        fs::rename(&temporary, &file)
+    }
+
+    /// Holds the lock of the directory, which is made if it is not there. It is held for one read and one write.
+    fn lock(&self) -> io::Result<Flock<fs::File>> {
+        let directory = self.root.join(DIRECTORY);
+        match lock(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&directory)?;
+                lock(&directory)
+            }
+            locked => locked,
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        let name = Sha256::digest(self.place.as_bytes());
+        let name = data_encoding::HEXLOWER.encode(&name);
+        self.root.join(DIRECTORY).join(name).with_extension("json")
+    }
+
+    /// `<volume id>/seen.json`, which versions before this one wrote.
+    fn earlier_versions(&self, volume: VolumeId) -> Option<Known> {
+        #[derive(Deserialize)]
+        struct Seen {
+            generation: u64,
+            header_revision: u64,
+        }
+        let text = fs::read(self.root.join(volume.to_string()).join("seen.json")).ok()?;
+        let seen: Seen = serde_json::from_slice(&text).ok()?;
+        Some(Known {
+            volume,
+            header_revision: seen.header_revision,
+            header_mac: None,
+            state: StateSeen {
+                generation: seen.generation,
+                log: None,
+            },
+        })
+    }
+}
+
+fn lock(directory: &Path) -> io::Result<Flock<fs::File>> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join("lock"))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+}
+
+fn read(file: &Path) -> Option<Known> {
+    if file.extension()? != "json" {
+        return None;
+    }
+    let text = fs::read(file).ok()?;
+    let known = serde_json::from_slice::<KnownJson>(&text).ok();
+    let known = known.and_then(|json| json.known());
+    let Some(mut known) = known else {
+        tracing::warn!("{} cannot be read and is ignored", file.display());
+        return None;
+    };
+    if let Ok(line) = fs::read(file.with_extension("state"))
+        && let Some(state) = state_in_line(&line, known.volume)
+    {
+        known.state.merge(&state);
+    }
+    Some(known)
+}
+
+/// `<volume> <generation> [<log number> <commitment>] <check>`, filled up with spaces.
+fn line_of(volume: VolumeId, state: &StateSeen) -> String {
+    let mut text = format!("{volume} {}", state.generation);
+    if let Some(head) = &state.log {
+        let commitment = data_encoding::HEXLOWER.encode(&head.commitment);
+        text.push_str(&format!(" {} {commitment}", head.number));
+    }
+    let check = check_of(&text);
+    let width = LINE_LEN - 1;
+    format!("{:<width$}\n", format!("{text} {check}"))
+}
+
+/// The state in a line, if it is whole and of this volume.
+fn state_in_line(line: &[u8], volume: VolumeId) -> Option<StateSeen> {
+    let (text, check) = std::str::from_utf8(line)
+        .ok()?
+        .trim_end()
+        .rsplit_once(' ')?;
+    let mut fields = text.split(' ');
+    if check != check_of(text) || fields.next()? != volume.to_string() {
+        return None;
+    }
+    let generation = fields.next()?.parse().ok()?;
+    let log = match fields.next() {
+        Some(number) => Some(LogPosition {
+            number: number.parse().ok()?,
+            commitment: unhex(fields.next()?)?,
+        }),
+        None => None,
+    };
+    Some(StateSeen { generation, log })
+}
+
+/// Tells a torn line.
+fn check_of(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    data_encoding::HEXLOWER.encode(digest.get(..8).unwrap_or_default())
+}
+
+/// A file.
+#[derive(Serialize, Deserialize)]
+struct KnownJson {
+    format: u32,
+    /// For people.
+    place: String,
+    volume: String,
+    header_revision: u64,
+    header_mac: Option<String>,
+    generation: u64,
+    log: Option<LogJson>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct LogJson {
+    number: u64,
+    commitment: String,
+}
+
+impl KnownJson {
+    fn new(place: &str, known: &Known) -> KnownJson {
+        let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+        KnownJson {
+            format: FORMAT,
+            place: place.to_owned(),
+            volume: known.volume.to_string(),
+            header_revision: known.header_revision,
+            header_mac: known.header_mac.map(|mac| hex(&mac)),
+            generation: known.state.generation,
+            log: known.state.log.map(|head| LogJson {
+                number: head.number,
+                commitment: hex(&head.commitment),
+            }),
+        }
+    }
+
+    fn known(&self) -> Option<Known> {
+        if self.format != FORMAT {
+            return None;
+        }
+        let log = match &self.log {
+            Some(head) => Some(LogPosition {
+                number: head.number,
+                commitment: unhex(&head.commitment)?,
+            }),
+            None => None,
+        };
+        let header_mac = match &self.header_mac {
+            Some(mac) => Some(unhex(mac)?),
+            None => None,
+        };
+        Some(Known {
+            volume: VolumeId(unhex(&self.volume)?),
+            header_revision: self.header_revision,
+            header_mac,
+            state: StateSeen {
+                generation: self.generation,
+                log,
+            },
+        })
+    }
+}
+
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?;
+    bytes.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VOLUME: VolumeId = VolumeId([7; 16]);
+
+    fn place(root: &Path, place: &str) -> PlaceMemory {
+        PlaceMemory {
+            root: root.to_path_buf(),
+            place: place.to_owned(),
+        }
+    }
+
+    fn known(generation: u64, number: u64) -> Known {
+        Known {
+            volume: VOLUME,
+            header_revision: 2,
+            header_mac: Some([1; 32]),
+            state: StateSeen {
+                generation,
+                log: Some(LogPosition {
+                    number,
+                    commitment: [9; 32],
+                }),
+            },
+        }
+    }
+
+    #[test]
+    fn a_note_never_makes_what_is_known_older() {
+        let root = tempfile::tempdir().expect("a directory");
+        let here = place(root.path(), "here");
+        assert_eq!(here.known(VOLUME), None);
+        here.note(&known(9, 5)).expect("noted");
+        here.note(&known(7, 6)).expect("noted");
+        assert_eq!(here.known(VOLUME), Some(known(9, 6)));
+        here.replace(&known(3, 1)).expect("replaced");
+        assert_eq!(here.known(VOLUME), Some(known(3, 1)));
+    }
+
+    #[test]
+    fn many_notes_at_once_leave_the_newest() {
+        let root = tempfile::tempdir().expect("a directory");
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let here = place(root.path(), "here");
+                scope.spawn(move || {
+                    for generation in 0..100 {
+                        let known = known(generation * 4 + thread, generation);
+                        match generation % 2 {
+                            0 => here.note(&known),
+                            _ => here.note_state(VOLUME, &known.state),
+                        }
+                        .expect("noted");
+                    }
+                });
+            }
+        });
+        let here = place(root.path(), "here");
+        assert_eq!(here.known(VOLUME), Some(known(399, 99)));
+    }
+
+    #[test]
+    fn a_state_that_was_noted_in_place_counts_until_it_is_replaced_or_torn() {
+        let root = tempfile::tempdir().expect("a directory");
+        let here = place(root.path(), "here");
+        here.note(&known(3, 1)).expect("noted");
+        let (newest, longest) = (known(9, 5), known(u64::MAX, u64::MAX));
+        here.note_state(VOLUME, &newest.state).expect("noted");
+        here.note_state(VOLUME, &known(4, 2).state).expect("noted");
+        assert_eq!(here.known(VOLUME), Some(newest.clone()));
+        assert_eq!(line_of(VOLUME, &longest.state).len(), LINE_LEN);
+        let line = here.file().with_extension("state");
+        let whole = fs::read(&line).expect("read");
+        for torn in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[torn] ^= 1;
+            fs::write(&line, &bytes).expect("written");
+            let state = here.known(VOLUME).expect("known").state;
+            assert!(state == known(3, 1).state || state == newest.state);
+        }
+        fs::write(&line, &whole).expect("written");
+        here.replace(&known(2, 1)).expect("replaced");
+        assert_eq!(here.known(VOLUME), Some(known(2, 1)));
+        // A line of another volume says nothing.
+        let other = VolumeId([8; 16]);
+        here.note_state(other, &newest.state).expect("noted");
+        assert_eq!(here.known(VOLUME), Some(known(2, 1)));
+    }
+
+    #[test]
+    fn a_volume_is_known_from_its_place_from_another_place_and_from_an_earlier_version() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (here, elsewhere) = (place(root.path(), "here"), place(root.path(), "elsewhere"));
+        let directory = root.path().join(VOLUME.to_string());
+        fs::create_dir(&directory).expect("made");
+        fs::write(
+            directory.join("seen.json"),
+            br#"{"generation":4,"header_revision":1}"#,
+        )
+        .expect("written");
+        let earlier = here.known(VOLUME).expect("known");
+        assert_eq!((earlier.state.generation, earlier.header_revision), (4, 1));
+        elsewhere.note(&known(9, 5)).expect("noted");
+        assert_eq!(here.known(VOLUME), Some(known(9, 5)));
+        here.note(&known(2, 1)).expect("noted");
+        assert_eq!(here.known(VOLUME), Some(known(2, 1)));
+        // Whatever id the store supplies, the place decides.
+        assert_eq!(here.known(VolumeId([8; 16])), Some(known(2, 1)));
+        let other = Known {
+            volume: VolumeId([8; 16]),
+            ..known(50, 50)
+        };
+        here.note(&other).expect("left");
+        assert_eq!(here.known(VOLUME), Some(known(2, 1)));
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_known() {
+        let root = tempfile::tempdir().expect("a directory");
+        let here = place(root.path(), "here");
+        here.note(&known(9, 5)).expect("noted");
+        for damage in [&b""[..], b"{", b"[]", &[0xff; 100]] {
+            fs::write(here.file(), damage).expect("written");
+            assert_eq!(here.known(VOLUME), None);
+        }
+        here.note(&known(3, 1)).expect("noted");
+        assert_eq!(here.known(VOLUME), Some(known(3, 1)));
+    }
+}

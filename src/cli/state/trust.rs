@@ -1,0 +1,231 @@
+//! Comparing what a store shows with what this machine knows of the volume there, before anything of it is believed.
+
+use std::{fmt::Display, path::Path};
+
+use clap::Args;
+
+use super::{
+    StateArgs,
+    known::{Known, PlaceMemory, StateSeen},
+};
+use crate::{
+    cli::{
+        exit::{CliError, Exit},
+        fingerprint::Fingerprint,
+    },
+    seal::{keys::VolumeId, object_store::LogPosition, volume::VolumeHeader},
+    store::Store,
+};
+
+/// What the user accepts for once.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Trust")]
+pub struct Accept {
+    /// Accept a volume that is older than this machine has seen it, or on another branch of its history
+    #[arg(long)]
+    pub allow_rollback: bool,
+
+    /// Accept another volume than the one that this machine knows at this URL
+    #[arg(long)]
+    pub allow_other_volume: bool,
+}
+
+/// The options of the commands that look at a header.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TrustArgs {
+    #[command(flatten)]
+    accept: Accept,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+impl TrustArgs {
+    /// The checks for the volume at the place of `store`.
+    ///
+    /// # Errors
+    /// There is no state directory that can be trusted.
+    pub fn of(&self, store: &Store) -> Result<Trust, CliError> {
+        Ok(Trust::new(&self.state.root()?, store, self.accept))
+    }
+}
+
+/// The checks for one volume.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    memory: PlaceMemory,
+    accept: Accept,
+    expect: Option<Fingerprint>,
+}
+
+impl Trust {
+    /// The checks for the volume at the place of `store`.
+    pub fn new(root: &Path, store: &Store, accept: Accept) -> Trust {
+        Trust {
+            memory: PlaceMemory::new(root, store),
+            accept,
+            expect: None,
+        }
+    }
+
+    /// Pins the volume to a fingerprint too.
+    #[must_use]
+    pub fn expecting(mut self, expect: Option<Fingerprint>) -> Trust {
+        self.expect = expect;
+        self
+    }
+
+    /// What is known of the volume at this place, as far as it is this one.
+    pub fn known(&self, volume: VolumeId) -> Option<Known> {
+        self.memory
+            .known(volume)
+            .filter(|known| known.volume == volume)
+    }
+
+    /// Whether an older state, or one on another branch, is accepted.
+    pub fn accepts_rollback(&self) -> bool {
+        self.accept.allow_rollback
+    }
+
+    /// Compares the header with what is known.
+    ///
+    /// # Errors
+    /// [`Exit::OtherVolume`], [`Exit::RolledBack`], [`Exit::Forked`].
+    pub fn check_header(&self, header: &VolumeHeader) -> Result<(), CliError> {
+        let Some(known) = self.memory.known(header.volume()) else {
+            return Ok(());
+        };
+        if known.volume != header.volume() {
+            return accepted(
+                self.accept.allow_other_volume,
+                CliError::new(
+                    Exit::OtherVolume,
+                    format!(
+                        "another volume ({}) is at this URL than the one this machine knows there ({})",
+                        header.volume(),
+                        known.volume
+                    ),
+                    "find out who replaced it; use --allow-other-volume if it was you",
+                ),
+            );
+        }
+        self.not_older("header", header.revision(), known.header_revision)?;
+        let forked = header.revision() == known.header_revision
+            && known.header_mac.is_some_and(|mac| mac != header.mac());
+        if forked {
+            return self.forked(format!(
+                "its header of revision {} is not the one that this machine has seen",
+                header.revision()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Compares the state of the metadata with what is known and with what is expected. `log_at` tells of the log objects that were verified.
+    ///
+    /// # Errors
+    /// [`Exit::RolledBack`], [`Exit::Forked`], [`Exit::NotExpected`].
+    pub fn check_state(
+        &self,
+        volume: VolumeId,
+        found: &StateSeen,
+        log_at: &dyn Fn(u64) -> Option<LogPosition>,
+    ) -> Result<(), CliError> {
+        if let Some(known) = self.known(volume) {
+            self.not_older("metadata", found.generation, known.state.generation)?;
+            if let (Some(head), Some(seen)) = (found.log, known.state.log) {
+                self.not_older("log", head.number, seen.number)?;
+                if head.number == seen.number && head.commitment != seen.commitment {
+                    return self.forked(format!(
+                        "log object {} is not the one that this machine has seen",
+                        head.number
+                    ));
+                }
+            }
+        }
+        let Some(expect) = &self.expect else {
+            return Ok(());
+        };
+        expect.check(volume, found, log_at).map_err(|why| {
+            CliError::new(
+                Exit::NotExpected,
+                format!("the volume is {why}"),
+                "do not trust what this store shows; without --expect it would be believed",
+            )
+        })
+    }
+
+    /// Notes what was found and checked.
+    pub fn note(&self, found: &Known) {
+        warn_if_failed(self.memory.note(found));
+    }
+
+    /// Notes a newer state of the volume that is mounted from here.
+    pub fn note_state(&self, volume: VolumeId, state: &StateSeen) {
+        warn_if_failed(self.memory.note_state(volume, state));
+    }
+
+    /// Notes what a mount found first. What the user accepted takes the place of what is known.
+    pub fn adopt(&self, found: &Known) {
+        if self.accept == Accept::default() {
+            self.note(found);
+        } else {
+            self.replace(found);
+        }
+    }
+
+    /// Notes a header that was checked, or written since. What is known of the metadata stays known.
+    pub fn adopt_header(&self, header: &VolumeHeader) {
+        let mut found = Known::of_header(header);
+        if let Some(known) = self.known(header.volume()) {
+            found.state = known.state;
+        }
+        self.adopt(&found);
+    }
+
+    /// Notes that a volume was made here.
+    pub fn replace(&self, found: &Known) {
+        warn_if_failed(self.memory.replace(found));
+    }
+
+    fn not_older(&self, what: &str, found: u64, seen: u64) -> Result<(), CliError> {
+        if found >= seen {
+            return Ok(());
+        }
+        accepted(
+            self.accept.allow_rollback,
+            CliError::new(
+                Exit::RolledBack,
+                format!(
+                    "the volume went back in time: its {what} is at {found}, this machine has seen {seen}"
+                ),
+                "find out who put an old state back; use --allow-rollback if it was you",
+            ),
+        )
+    }
+
+    fn forked(&self, how: impl Display) -> Result<(), CliError> {
+        accepted(
+            self.accept.allow_rollback,
+            CliError::new(
+                Exit::Forked,
+                format!("the volume has two histories: {how}"),
+                "find out which of them is yours; use --allow-rollback to go on with the one that is there",
+            ),
+        )
+    }
+}
+
+fn accepted(accepts: bool, refusal: CliError) -> Result<(), CliError> {
+    if !accepts {
+        return Err(refusal);
+    }
+    tracing::warn!("{}; accepted as asked", refusal.what);
+    Ok(())
+}
+
+fn warn_if_failed(outcome: std::io::Result<()>) {
+    if let Err(error) = outcome {
+        tracing::warn!("what was seen of the volume cannot be remembered: {error}");
+    }
+}
