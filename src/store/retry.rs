@@ -50,7 +50,7 @@ pub(super) enum Again {
     No,
     /// As long as [`Retry`] says.
     Yes,
-    /// A few times, whatever [`Retry`] says: a conflict of conditional requests, a listing that was not found.
+    /// A conflict of conditional requests: a few times, whatever [`Retry`] says.
     AfterConflict,
     /// The store claims what makes no sense for this request: as a refusal, or a few times.
     Claim,
