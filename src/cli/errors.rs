@@ -75,11 +75,6 @@ pub fn meta(error: &MetaError, doing: &str) -> CliError {
             format!("the volume went back in time while it was opened: {error}"),
             "the store contradicts itself: do not write to it before its operator explains that",
         ),
-        MetaError::NotListed(refused) => CliError::new(
-            Exit::Unreachable,
-            format!("the store does not list what it holds ({refused})"),
-            "check the bucket and the endpoint, then try again; nothing says that an object is lost",
-        ),
         other => CliError::new(
             Exit::Damaged,
             format!("{doing}: {other}"),

@@ -1,12 +1,14 @@
 //! A volume's fingerprint: one line that pins a state of it, to be carried to another machine.
 //!
-//! `sr1-<volume>-<generation>-<log number>-<digest>-<check>`, or without number and digest where the log's head is not known. Volume and
-//! digest are the first 8 and 10 bytes of the volume's id and of the commitment in the header of the log's newest object, in base32; the
-//! check is four letters of SHA-256 over what stands before it, against mistyping.
+//! `sr1-<volume>-<generation>-<log number>-<digest>-<check>`, or without number and digest where
+//! the log's head is not known. Volume and digest are the first 8 and 10 bytes of the volume's id
+//! and of the commitment in the header of the log's newest object, in base32; the check is four
+//! letters of SHA-256 over what stands before it, against mistyping.
 //!
-//! What a match proves: the volume is that one; its metadata has reached that generation and its log that number. If the log ends at that
-//! number, or is still replayed from before it, then it is that very log, or one that continues it. Older log objects are superseded by tables
-//! and deleted, and then nothing but the numbers is compared. It is no secret.
+//! What a match proves: the volume is that one; its metadata has reached that generation and its
+//! log that number. If the log ends at that number, or is still replayed from before it, then it is
+//! that very log, or one that continues it. Older log objects are superseded by tables and deleted,
+//! and then nothing but the numbers is compared. It is no secret.
 
 use std::{fmt, str::FromStr};
 
@@ -18,7 +20,8 @@ use crate::seal::{keys::VolumeId, object_store::LogPosition};
 
 const VERSION: &str = "sr1";
 const VOLUME_LEN: usize = 8;
-/// Nobody can choose a commitment (it is derived with the volume's key), so 80 bits leave nothing to search for.
+/// Nobody can choose a commitment (it is derived with the volume's key), so 80 bits leave nothing
+/// to search for.
 const DIGEST_LEN: usize = 10;
 const CHECK_LEN: usize = 4;
 

@@ -159,11 +159,9 @@ fn meta_errno(error: &MetaError) -> Errno {
         MetaError::NoAttribute => Errno::ENODATA,
         MetaError::Limit(_) => Errno::ENOSPC,
         MetaError::NameChanged | MetaError::Uncommitted(_) => Errno::EBUSY,
-        MetaError::Fenced
-        | MetaError::Missing
-        | MetaError::Older { .. }
-        | MetaError::NotListed(_)
-        | MetaError::Store(_) => Errno::EIO,
+        MetaError::Fenced | MetaError::Missing | MetaError::Older { .. } | MetaError::Store(_) => {
+            Errno::EIO
+        }
     }
 }
 

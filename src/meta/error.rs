@@ -5,7 +5,6 @@ use std::error::Error;
 use slatedb::{CloseReason, ErrorKind};
 
 use super::{Ino, look::NotMade};
-use crate::store::{StoreError, StoreErrorKind};
 
 /// Each maps to one errno in `fs`.
 #[derive(Debug, thiserror::Error)]
@@ -60,9 +59,6 @@ pub enum MetaError {
         /// What the look before had recovered.
         seen: u64,
     },
-    /// At open: the store does not list what it holds. That says nothing about the objects.
-    #[error("metadata: {0}")]
-    NotListed(StoreError),
     /// EIO: the metadata store failed, or something in it did not authenticate or decode.
     #[error("metadata: {0}")]
     Store(String),
@@ -73,17 +69,9 @@ impl From<slatedb::Error> for MetaError {
         match error.kind() {
             ErrorKind::Closed(CloseReason::Fenced) => MetaError::Fenced,
             _ if source_of::<NotMade>(&error).is_some() => MetaError::Missing,
-            _ => match source_of::<StoreError>(&error) {
-                Some(refused) if is_listing(refused) => MetaError::NotListed(refused.clone()),
-                _ => MetaError::Store(chain(&error)),
-            },
+            _ => MetaError::Store(chain(&error)),
         }
     }
-}
-
-/// A 404 to a listing is about the bucket or the store, never about an object.
-fn is_listing(error: &StoreError) -> bool {
-    error.kind == StoreErrorKind::NotFound && error.operation.starts_with("ListObjects")
 }
 
 /// The first error of this type among the causes.

@@ -1,8 +1,11 @@
-//! Looking before writing: what is stored is read, and compared, before the first object is written.
+//! Looking before writing: what is stored is read, and compared, before the first object is
+//! written.
 //!
-//! A writer that opens claims the database at once: it writes a manifest and a log object. So [`Meta::look`] opens as a reader first, which
-//! writes nothing, and tells what it recovered. The caller compares that with what it knows of the volume. The writer that is opened then
-//! must recover at least as much ([`Meta::open_after`]), and can never make a database where it finds none ([`Existing`]).
+//! A writer that opens claims the database at once: it writes a manifest and a log object. So
+//! [`Meta::look`] opens as a reader first, which writes nothing, and tells what it recovered. The
+//! caller compares that with what it knows of the volume. The writer that is opened then must
+//! recover at least as much ([`Meta::open_after`]), and can never make a database where it finds
+//! none ([`Existing`]).
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -42,7 +45,8 @@ impl Meta {
     /// Reads what a mount needs first, as a reader: nothing is written.
     ///
     /// # Errors
-    /// [`MetaError::Missing`] where there is no database; what does not authenticate; a newer version's schema.
+    /// [`MetaError::Missing`] where there is no database; what does not authenticate; a newer
+    /// version's schema.
     pub async fn look(
         store: Arc<SealedObjectStore>,
         config: MetaConfig,

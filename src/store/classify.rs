@@ -179,9 +179,7 @@ fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, 
     let passing = (Unavailable, Again::Yes);
     match code {
         "NoSuchBucket" => return (NoBucket, Again::No),
-        "NoSuchKey" | "NoSuchUpload" | "NotFound"
-            if operation != "HeadBucket" && !is_listing(operation) =>
-        {
+        "NoSuchKey" | "NoSuchUpload" | "NotFound" if operation != "HeadBucket" => {
             return (NotFound, Again::No);
         }
         "SignatureDoesNotMatch"
@@ -216,8 +214,6 @@ fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, 
     }
     match status {
         404 if operation == "HeadBucket" => (NoBucket, Again::No),
-        // A listing names no object, so there is none to be missing: a stray answer, asked for again.
-        404 if is_listing(operation) => (NotFound, Again::AFewTimes),
         404 => (NotFound, Again::No),
         401 | 403 => (Denied, Again::No),
         412 => (Precondition, Again::No),
@@ -226,10 +222,6 @@ fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, 
         408 | 429 | 500 | 502..=504 | 506..=599 => passing,
         _ => (Other, Again::No),
     }
-}
-
-fn is_listing(operation: &str) -> bool {
-    operation.starts_with("ListObjects")
 }
 
 fn no_credentials(error: &CredentialsError) -> String {
@@ -334,12 +326,6 @@ mod tests {
             kind_of_answer("HeadBucket", 404, "NotFound"),
             (NoBucket, Again::No)
         );
-        for code in ["", "NoSuchKey", "NoSuchUpload"] {
-            assert_eq!(
-                kind_of_answer("ListObjectsV2", 404, code),
-                (NotFound, Again::AFewTimes)
-            );
-        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What a machine believes of a store, and what a store can make it do: the real binary against a store that shows old states, other
-//! volumes, and parts of one.
+//! What a machine believes of a store, and what a store can make it do: the real binary against a
+//! store that shows old states, other volumes, and parts of one.
 
 #[allow(dead_code)]
 #[path = "../e2e/harness.rs"]

@@ -1,4 +1,5 @@
-//! The provider's side: pictures of the bucket, shown again later; and a proxy that gives answers of its own.
+//! The provider's side: pictures of the bucket, shown again later; and a proxy that gives answers
+//! of its own.
 
 use std::{
     collections::BTreeMap,
@@ -113,7 +114,8 @@ pub struct Proxy {
     answered: Arc<AtomicUsize>,
 }
 
-/// Decides by the first line of a request, such as `GET /vault?list-type=2 HTTP/1.1`, and by how many were answered here before.
+/// Decides by the first line of a request, such as `GET /vault?list-type=2 HTTP/1.1`, and by how
+/// many were answered here before.
 type Rule = dyn Fn(&str, usize) -> Option<u16> + Send + Sync;
 
 impl Proxy {

@@ -131,7 +131,8 @@ fn another_branch_that_has_gone_on_is_refused_by_who_saw_the_first_and_by_its_fi
     }
     let fingerprint = mount.status()["mount"]["fingerprint"].clone();
     mount.kill();
-    // The provider hides what was written since from another machine, which writes more than the first did.
+    // The provider hides what was written since from another machine, which writes more than the
+    // first did.
     provider.show(&before);
     let mount = Machine::new(&site, "other").mount();
     for number in 0..10 {

@@ -21,7 +21,8 @@ use crate::{
 /// The longest that a refusal may take; the longest of all asks eight times, with pauses.
 const END_WITHIN: Duration = Duration::from_secs(40);
 
-/// A site whose volume has a key file too: unlocking with it costs no derivation, so that a mount can be tried many times.
+/// A site whose volume has a key file too: unlocking with it costs no derivation, so that a mount
+/// can be tried many times.
 pub fn site() -> Site {
     let site = Site::start(Transport::Plain);
     add_key_file(&site);
@@ -104,7 +105,8 @@ impl<'a> Machine<'a> {
         command
     }
 
-    /// Wants a mount to be refused with this code, as often as `times`, without a change of the bucket.
+    /// Wants a mount to be refused with this code, as often as `times`, without a change of the
+    /// bucket.
     pub fn refused(&self, provider: &Provider, exit: Exit, times: u32, options: &[&str]) -> String {
         let before = provider.listing();
         let mut said = String::new();
@@ -161,7 +163,8 @@ pub fn write_synced(path: &Path, contents: &[u8]) {
     File::open(path).unwrap().sync_all().unwrap();
 }
 
-/// The states after each of `count` mounts of one machine, which wrote a file each; the oldest first.
+/// The states after each of `count` mounts of one machine, which wrote a file each; the oldest
+/// first.
 pub fn pictures(machine: &Machine<'_>, provider: &Provider, count: usize) -> Vec<Picture> {
     (0..count)
         .map(|number| {

@@ -1,9 +1,10 @@
 //! Noting on this machine what is durable in the store, as soon as it is.
 //!
-//! Each flush of the log that made something durable wakes a task, which writes a line to a local file ([`Trust::note_state`], some tens of
-//! microseconds, no access to the disk).
-//! Flushes that end while it writes share the next note, so no flush waits for one. A flush is acknowledged a moment before it is
-//! noted: a kill in between forgets that flush and no earlier one.
+//! Each flush of the log that made something durable wakes a task, which writes a line to a local
+//! file ([`Trust::note_state`], some tens of microseconds, no access to the disk).
+//! Flushes that end while it writes share the next note, so no flush waits for one. A flush is
+//! acknowledged a moment before it is noted: a kill in between forgets that flush and no earlier
+//! one.
 
 use std::sync::Arc;
 

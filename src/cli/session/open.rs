@@ -1,9 +1,12 @@
-//! Opening a volume for serving: every layer, bottom up. What is stored is read and compared before the first object is written.
+//! Opening a volume for serving: every layer, bottom up. What is stored is read and compared before
+//! the first object is written.
 //!
-//! 1. The metadata is opened as a reader ([`Meta::look`]) and its state is compared with what this machine knows and with `--expect`. A
-//!    refusal up to here has written nothing, however often it is repeated.
+//! 1. The metadata is opened as a reader ([`Meta::look`]) and its state is compared with what this
+//!    machine knows and with `--expect`. A refusal up to here has written nothing, however often it
+//!    is repeated.
 //! 2. The lease is taken.
-//! 3. The metadata is opened for writing. What the writer recovers must not be older than what the reader saw.
+//! 3. The metadata is opened for writing. What the writer recovers must not be older than what the
+//!    reader saw.
 //! 4. Only then: the session's row, the repair of the header, reclaim.
 //!
 //! Whatever fails after 2 gives the lease back ([`Opening`]).
@@ -40,7 +43,8 @@ use crate::{
 /// The share of the metadata's memory that holds pieces of its objects, for reading around.
 const OBJECT_CACHE_SHARE: u64 = 8;
 
-/// A volume that is mounted. Dropping it lets go of everything without making anything durable: see [`super::serve`].
+/// A volume that is mounted. Dropping it lets go of everything without making anything durable: see
+/// [`super::serve`].
 pub struct VolumeSession {
     pub(super) config: SessionConfig,
     pub(super) lease: Option<Arc<Lease>>,
@@ -79,11 +83,13 @@ struct Base {
 }
 
 impl VolumeSession {
-    /// Opens what was unlocked, mounts it, and returns when the mount answers. `tell` shows a line to the user while it waits. After a
-    /// failure, and if this is dropped before it is done, the caller lets `opening` give back what was taken.
+    /// Opens what was unlocked, mounts it, and returns when the mount answers. `tell` shows a line
+    /// to the user while it waits. After a failure, and if this is dropped before it is done, the
+    /// caller lets `opening` give back what was taken.
     ///
     /// # Errors
-    /// The volume is held by another mount, went back in time, does not authenticate; the kernel refuses.
+    /// The volume is held by another mount, went back in time, does not authenticate; the kernel
+    /// refuses.
     pub async fn open(
         config: SessionConfig,
         plan: MemoryPlan,

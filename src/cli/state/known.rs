@@ -1,15 +1,17 @@
 //! What this machine knows of the volume at one place, in `<state-dir>/places/`.
 //!
-//! A place is where the user says that the volume is: endpoint, bucket and prefix. Nothing that the store supplies is part of it, so a store
-//! cannot choose which knowledge it is compared with.
+//! A place is where the user says that the volume is: endpoint, bucket and prefix. Nothing that the
+//! store supplies is part of it, so a store cannot choose which knowledge it is compared with.
 //!
-//! A place has two files. `<place>.json` holds all that is known, and is replaced whole by a rename when a mount begins or ends and when a key
-//! slot changes. `<place>.state` holds one line, the newest state alone, and is written over in place with each flush of the log: a
-//! rename would make the filesystem write to the disk at once, and cost ten times as much. A line that was torn by a loss of power does not fit
-//! its check, and what the first file says stands.
+//! A place has two files. `<place>.json` holds all that is known, and is replaced whole by a rename
+//! when a mount begins or ends and when a key slot changes. `<place>.state` holds one line, the
+//! newest state alone, and is written over in place with each flush of the log: a rename would make
+//! the filesystem write to the disk at once, and cost ten times as much. A line that was torn by a
+//! loss of power does not fit its check, and what the first file says stands.
 //!
-//! Both are written under a lock, and a note never makes them older: several mounts and commands may note at once. They are not synced to
-//! the disk, so a machine that loses power may forget the last notes. A process that is killed forgets nothing that was noted.
+//! Both are written under a lock, and a note never makes them older: several mounts and commands
+//! may note at once. They are not synced to the disk, so a machine that loses power may forget the
+//! last notes. A process that is killed forgets nothing that was noted.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -109,8 +111,9 @@ impl PlaceMemory {
         }
     }
 
-    /// What is known of the volume at this place. A volume that was never met here is looked for among the other places and in the notes of
-    /// earlier versions: then it is known as `volume`. What cannot be read is not known.
+    /// What is known of the volume at this place. A volume that was never met here is looked for
+    /// among the other places and in the notes of earlier versions: then it is known as `volume`.
+    /// What cannot be read is not known.
     pub fn known(&self, volume: VolumeId) -> Option<Known> {
         if let Some(known) = read(&self.file()) {
             return Some(known);
@@ -132,7 +135,8 @@ impl PlaceMemory {
         known
     }
 
-    /// Notes what is newer than what is known. If another volume is known here by now, nothing is noted.
+    /// Notes what is newer than what is known. If another volume is known here by now, nothing is
+    /// noted.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -153,13 +157,15 @@ impl PlaceMemory {
     /// The directory cannot be written.
     pub fn replace(&self, found: &Known) -> io::Result<()> {
         self.write(|_| {
-            // What it says is no longer wanted. If this ends here, less is known, and nothing wrong.
+            // What it says is no longer wanted. If this ends here, less is known, and nothing
+            // wrong.
             let _ = fs::remove_file(self.file().with_extension("state"));
             Some(found.clone())
         })
     }
 
-    /// Notes a newer state of the volume that is known here: with each flush of the log, so this is quick.
+    /// Notes a newer state of the volume that is known here: with each flush of the log, so this is
+    /// quick.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -204,7 +210,8 @@ impl PlaceMemory {
         fs::rename(&temporary, &file)
     }
 
-    /// Holds the lock of the directory, which is made if it is not there. It is held for one read and one write.
+    /// Holds the lock of the directory, which is made if it is not there. It is held for one read
+    /// and one write.
     fn lock(&self) -> io::Result<Flock<fs::File>> {
         let directory = self.root.join(DIRECTORY);
         match lock(&directory) {

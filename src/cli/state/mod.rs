@@ -6,8 +6,9 @@
 //! | what is known of the volume at each place, so that a store cannot show an older one or another one unnoticed | `<state-dir>/places/`, `known.rs` |
 //! | the comparison | `trust.rs` |
 //!
-//! Promises: no data depends on anything here; what is lost or damaged here is no check, never a failure to mount.
-//! Never: holds a secret or a name from the volume; trusts a directory in a place where others can write unless it is this user's alone.
+//! Promises: no data depends on anything here; what is lost or damaged here is no check, never a
+//! failure to mount. Never: holds a secret or a name from the volume; trusts a directory in a place
+//! where others can write unless it is this user's alone.
 
 mod known;
 mod trust;
@@ -37,8 +38,9 @@ pub struct StateArgs {
 }
 
 impl StateArgs {
-    /// The directory that was named, or else `/var/lib/strongroom` for root, `$XDG_STATE_HOME/strongroom` or `~/.local/state/strongroom`
-    /// for others, and without a home one in the directory of temporary files.
+    /// The directory that was named, or else `/var/lib/strongroom` for root,
+    /// `$XDG_STATE_HOME/strongroom` or `~/.local/state/strongroom` for others, and without a home
+    /// one in the directory of temporary files.
     ///
     /// # Errors
     /// The last of these exists and is not this user's alone.
@@ -85,8 +87,9 @@ fn default_root() -> Result<PathBuf, CliError> {
     Ok(dir)
 }
 
-/// Makes the directory, or makes sure that it is a directory of this user's that nobody else can enter. Its parent may be anybody's, if
-/// it is sticky: then nobody else can put another one in its place.
+/// Makes the directory, or makes sure that it is a directory of this user's that nobody else can
+/// enter. Its parent may be anybody's, if it is sticky: then nobody else can put another one in its
+/// place.
 fn own_directory(dir: &Path) -> Result<(), String> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.to_string()),
@@ -107,7 +110,8 @@ fn own_directory(dir: &Path) -> Result<(), String> {
 }
 
 impl VolumeState {
-    /// Makes the directory if it is not there (mode 0700) and removes sockets that nobody listens on.
+    /// Makes the directory if it is not there (mode 0700) and removes sockets that nobody listens
+    /// on.
     ///
     /// # Errors
     /// The directory cannot be made.

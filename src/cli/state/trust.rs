@@ -1,4 +1,5 @@
-//! Comparing what a store shows with what this machine knows of the volume there, before anything of it is believed.
+//! Comparing what a store shows with what this machine knows of the volume there, before anything
+//! of it is believed.
 
 use std::{fmt::Display, path::Path};
 
@@ -21,7 +22,8 @@ use crate::{
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Trust")]
 pub struct Accept {
-    /// Accept a volume that is older than this machine has seen it, or on another branch of its history
+    /// Accept a volume that is older than this machine has seen it, or on another branch of its
+    /// history
     #[arg(long)]
     pub allow_rollback: bool,
 
@@ -121,7 +123,8 @@ impl Trust {
         Ok(())
     }
 
-    /// Compares the state of the metadata with what is known and with what is expected. `log_at` tells of the log objects that were verified.
+    /// Compares the state of the metadata with what is known and with what is expected. `log_at`
+    /// tells of the log objects that were verified.
     ///
     /// # Errors
     /// [`Exit::RolledBack`], [`Exit::Forked`], [`Exit::NotExpected`].
@@ -174,7 +177,8 @@ impl Trust {
         }
     }
 
-    /// Notes a header that was checked, or written since. What is known of the metadata stays known.
+    /// Notes a header that was checked, or written since. What is known of the metadata stays
+    /// known.
     pub fn adopt_header(&self, header: &VolumeHeader) {
         let mut found = Known::of_header(header);
         if let Some(known) = self.known(header.volume()) {
