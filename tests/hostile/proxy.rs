@@ -1,0 +1,1 @@
+//! The lying store itself: honest until told, and exactly as false as told.
