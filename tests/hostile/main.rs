@@ -14,4 +14,5 @@ mod tree;
 
 mod matrix;
 mod proxy;
+mod table;
 mod world;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::{
-    harness::{ACCESS_KEY, Mount, SECRET_KEY, Site, Transport},
+    harness::{ACCESS_KEY, BUCKET, Mount, SECRET_KEY, Site, Transport},
     lying::{KeyPair, LyingStore},
 };
 
@@ -101,6 +101,31 @@ impl Past {
 
     pub fn address(&self) -> SocketAddr {
         self.server.as_ref().expect("serves").local_addr()
+    }
+
+    pub fn get(&self, key: &str) -> Vec<u8> {
+        let get = self.client().get_object().bucket(BUCKET).key(key);
+        self.runtime.block_on(async {
+            let object = get.send().await.expect("object");
+            object.body.collect().await.expect("body").to_vec()
+        })
+    }
+
+    pub fn delete(&self, key: &str) {
+        let delete = self.client().delete_object().bucket(BUCKET).key(key);
+        self.runtime.block_on(delete.send()).expect("delete");
+    }
+
+    fn client(&self) -> aws_sdk_s3::Client {
+        use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(format!("http://{}", self.address()))
+            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
+            .region(Region::new("us-east-1"))
+            .force_path_style(true)
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
     }
 }
 
