@@ -13,6 +13,7 @@ mod lying;
 mod tree;
 
 mod matrix;
+mod outages;
 mod proxy;
 mod table;
 mod world;
