@@ -7,13 +7,14 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
@@ -33,7 +34,14 @@ const KILLED_WITHIN: Duration = Duration::from_secs(2);
 /// `fusermount3 -uz` takes no longer, whatever the store does. It starts a process on a busy machine.
 const LAZILY_WITHIN: Duration = Duration::from_secs(2);
 
-const WRITES: [Op; 6] = [Op::Put, Op::Create, Op::UploadPart, Op::Complete, Op::Delete, Op::DeleteMany];
+const WRITES: [Op; 6] = [
+    Op::Put,
+    Op::Create,
+    Op::UploadPart,
+    Op::Complete,
+    Op::Delete,
+    Op::DeleteMany,
+];
 
 /// What kind of outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +78,17 @@ impl ServerProcess {
         let mut line = String::new();
         let out = child.stdout.take().expect("stdout");
         BufReader::new(out).read_line(&mut line).expect("a line");
-        let address = line.trim().rsplit("//").next().and_then(|address| address.parse().ok());
+        let address = line
+            .trim()
+            .rsplit("//")
+            .next()
+            .and_then(|address| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("the server says: {line}"));
-        ServerProcess { dir, child, address }
+        ServerProcess {
+            dir,
+            child,
+            address,
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -114,7 +130,11 @@ impl Scene {
             Outage::Refused(..) | Outage::WritesRefused(..) => store.endpoint(),
         };
         site.make_volume();
-        Scene { store, server, site }
+        Scene {
+            store,
+            server,
+            site,
+        }
     }
 }
 
@@ -131,12 +151,21 @@ impl Borrowed<'_> {
             Outage::Stopped => self.server.signal(Signal::SIGSTOP),
             Outage::Killed => self.server.end(),
             Outage::Refused(status, code) => {
-                let all = [Op::Get, Op::List, Op::ListUploads, Op::ListParts, Op::Head, Op::HeadBucket, Op::Abort];
+                let all = [
+                    Op::Get,
+                    Op::List,
+                    Op::ListUploads,
+                    Op::ListParts,
+                    Op::Head,
+                    Op::HeadBucket,
+                    Op::Abort,
+                ];
                 let all = [&WRITES[..], &all].concat();
                 self.store.lie(Rule::on(all).always(refuse(status, code)));
             }
             Outage::WritesRefused(status, code) => {
-                self.store.lie(Rule::on(WRITES).always(refuse(status, code)));
+                self.store
+                    .lie(Rule::on(WRITES).always(refuse(status, code)));
             }
         }
     }
@@ -175,6 +204,7 @@ impl Job {
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("log"))
             .stderr(out)
+            .process_group(0)
             .spawn()
             .expect("bash");
         Job { name, child, log }
@@ -187,16 +217,23 @@ impl Job {
                 assert!(status.success(), "{}: {status}\n{log}", self.name);
                 return;
             }
-            assert!(Instant::now() < until, "{} does not go on after the outage", self.name);
+            assert!(
+                Instant::now() < until,
+                "{} does not go on after the outage",
+                self.name
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
 impl Drop for Job {
+    /// Ends the shell and what it started. Not waited for: until the mount is gone too, that may take for ever.
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let group = Pid::from_raw(self.child.id() as i32);
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
     }
 }
 
@@ -205,10 +242,18 @@ fn make_source(dir: &Path, mib: usize) {
     for index in 0..200usize {
         let sub = dir.join(format!("d{}", index % 10));
         fs::create_dir_all(&sub).expect("directory");
-        fs::write(sub.join(format!("f{index}")), noise(index as u64 + 1, 200 + index * 97 % 20_000)).expect("file");
+        fs::write(
+            sub.join(format!("f{index}")),
+            noise(index as u64 + 1, 200 + index * 97 % 20_000),
+        )
+        .expect("file");
     }
     for index in 0..mib / 4 {
-        fs::write(dir.join(format!("large{index}")), noise(1000 + index as u64, 4 << 20)).expect("file");
+        fs::write(
+            dir.join(format!("large{index}")),
+            noise(1000 + index as u64, 4 << 20),
+        )
+        .expect("file");
     }
 }
 
@@ -228,8 +273,14 @@ fn start_tools(mount: &Path, scratch: &Path) -> Vec<Job> {
 fn assert_waiting_callers_can_be_killed(mount: &Path) {
     for number in 0..2 {
         let path = mount.join(format!("killed{number}"));
-        let line = format!("dd if=/dev/zero of={} bs=1M count=2 conv=fsync status=none", path.display());
-        let mut caller = Command::new("bash").args(["-c", &format!("exec {line}")]).spawn().expect("dd");
+        let line = format!(
+            "dd if=/dev/zero of={} bs=1M count=2 conv=fsync status=none",
+            path.display()
+        );
+        let mut caller = Command::new("bash")
+            .args(["-c", &format!("exec {line}")])
+            .spawn()
+            .expect("dd");
         // Until it waits: it does nothing any more, for longer than the mount lets a request wait unlooked at.
         std::thread::sleep(Duration::from_millis(1500));
         if caller.try_wait().expect("wait").is_some() {
@@ -239,7 +290,10 @@ fn assert_waiting_callers_can_be_killed(mount: &Path) {
         let began = Instant::now();
         while caller.try_wait().expect("wait").is_none() {
             let state = process_state(caller.id());
-            assert!(began.elapsed() < KILLED_WITHIN, "a killed caller is still there, in state {state}");
+            assert!(
+                began.elapsed() < KILLED_WITHIN,
+                "a killed caller is still there, in state {state}"
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
         eprintln!("a killed caller was gone after {:?}", began.elapsed());
@@ -248,7 +302,11 @@ fn assert_waiting_callers_can_be_killed(mount: &Path) {
 
 fn process_state(pid: u32) -> String {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().and_then(|rest| rest.split(' ').next()).unwrap_or("gone").to_owned()
+    stat.rsplit(") ")
+        .next()
+        .and_then(|rest| rest.split(' ').next())
+        .unwrap_or("gone")
+        .to_owned()
 }
 
 fn survives(outage: Outage, length: Duration, rounds: u32, mib: usize) {
@@ -258,13 +316,20 @@ fn survives(outage: Outage, length: Duration, rounds: u32, mib: usize) {
     for round in 0..rounds {
         let began = Instant::now();
         one_round(&mut scene, outage, length, &scratch, round);
-        eprintln!("{outage:?} round {round}: {:.1} s", began.elapsed().as_secs_f32());
+        eprintln!(
+            "{outage:?} round {round}: {:.1} s",
+            began.elapsed().as_secs_f32()
+        );
     }
 }
 
 fn one_round(scene: &mut Scene, outage: Outage, length: Duration, scratch: &Path, round: u32) {
     // The site is lent to the mount while the scene goes on: both by reference.
-    let Scene { store, server, site } = scene;
+    let Scene {
+        store,
+        server,
+        site,
+    } = scene;
     let mount = site.mount_with(&["--takeover"]);
     let work = mount.dir.join(format!("round{round}"));
     fs::create_dir(&work).expect("mkdir");
@@ -288,13 +353,21 @@ fn one_round(scene: &mut Scene, outage: Outage, length: Duration, scratch: &Path
     assert_left_lazily_in_an_outage(&mut scene, outage, mount, &work);
     let mount = site.mount_with(&["--takeover"]);
     check(&mount.dir.join(format!("round{round}")), scratch);
-    shell(&mount.dir, "find . -type f -print0 | xargs -0 cat > /dev/null");
+    shell(
+        &mount.dir,
+        "find . -type f -print0 | xargs -0 cat > /dev/null",
+    );
     shell(&mount.dir, &format!("rm -rf round{round}"));
     mount.unmount();
 }
 
 /// Something is dirty, the store is away: the unmount returns at once, and the process ends well when the store is back.
-fn assert_left_lazily_in_an_outage(scene: &mut Borrowed<'_>, outage: Outage, mut mount: Mount<'_>, work: &Path) {
+fn assert_left_lazily_in_an_outage(
+    scene: &mut Borrowed<'_>,
+    outage: Outage,
+    mut mount: Mount<'_>,
+    work: &Path,
+) {
     scene.begin(outage);
     fs::write(work.join("last"), noise(5, 300 << 10)).expect("write");
     let took = let_go_lazily(&mount.dir);
@@ -316,13 +389,29 @@ fn check(work: &Path, scratch: &Path) {
         ("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes"),
         ("BORG_RELOCATED_REPO_ACCESS_IS_OK", "yes"),
     ];
-    tool(work, "restic", &["-q", "-r", "restic", "check", "--read-data"], &env);
+    tool(
+        work,
+        "restic",
+        &["-q", "-r", "restic", "check", "--read-data"],
+        &env,
+    );
     tool(work, "borg", &["check", "--verify-data", "borg"], &env);
-    assert_same(&snapshot(&scratch.join("source")), &snapshot(&work.join("copy")), "rsync's copy");
-    let rows = tool(work, "sqlite3", &["db.sqlite", "pragma integrity_check; select count(*) from t;"], &[]);
+    assert_same(
+        &snapshot(&scratch.join("source")),
+        &snapshot(&work.join("copy")),
+        "rsync's copy",
+    );
+    let rows = tool(
+        work,
+        "sqlite3",
+        &[
+            "db.sqlite",
+            "pragma integrity_check; select count(*) from t;",
+        ],
+        &[],
+    );
     assert_eq!(rows, "ok\n60\n", "SQLite");
 }
-
 
 const BRIEFLY: Duration = Duration::from_secs(8);
 
@@ -348,7 +437,12 @@ fn tools_survive_credentials_that_are_refused_for_a_while() {
 
 #[test]
 fn tools_survive_a_store_that_is_full_for_a_while() {
-    survives(Outage::WritesRefused(507, "InsufficientStorage"), BRIEFLY, 1, 16);
+    survives(
+        Outage::WritesRefused(507, "InsufficientStorage"),
+        BRIEFLY,
+        1,
+        16,
+    );
 }
 
 mod long {

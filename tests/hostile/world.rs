@@ -138,8 +138,16 @@ impl Drop for Past {
 }
 
 fn copy(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status();
-    assert!(copied.expect("cp").success(), "cannot copy {}", from.display());
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(from.join("."))
+        .arg(to)
+        .status();
+    assert!(
+        copied.expect("cp").success(),
+        "cannot copy {}",
+        from.display()
+    );
 }
 
 /// How an operation on the mount ended.

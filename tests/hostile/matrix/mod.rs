@@ -109,13 +109,13 @@ pub enum Span {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     pub name: &'static str,
-    pub op: Op,
+    pub ops: &'static [Op],
     pub kinds: &'static [Kind],
 }
 
 impl Row {
     fn rule(&self) -> Rule {
-        Rule::on([self.op]).of(self.kinds)
+        Rule::on(self.ops).of(self.kinds)
     }
 
     /// Puts the fault in force.
@@ -169,7 +169,11 @@ impl Cell {
             Holds::Wrong | Holds::Errno(_) | Holds::Hangs => false,
         };
         if !fine {
-            let claim = if acknowledged { "acknowledged" } else { "not acknowledged" };
+            let claim = if acknowledged {
+                "acknowledged"
+            } else {
+                "not acknowledged"
+            };
             self.wrong(format!("{what} ({claim}): {holds:?}"));
         }
     }
@@ -178,7 +182,11 @@ impl Cell {
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (row, fault, told) = (self.row, &self.fault, &self.told);
-        write!(f, "{row:18} {fault:32} met {:3}  told: {told:24}", self.fired)?;
+        write!(
+            f,
+            "{row:18} {fault:32} met {:3}  told: {told:24}",
+            self.fired
+        )?;
         match self.works_after {
             Some(time) => write!(f, "  works after {:4.1} s", time.as_secs_f32())?,
             None => write!(f, "  does not work on")?,
@@ -199,7 +207,11 @@ fn told(ended: Ended) -> String {
 }
 
 /// Runs rows in parallel, and says of each cell what became of it. All must hold, and the fault must have met a request in each.
-fn run<R: Send + Sync>(rows: Vec<R>, work: impl Fn(&R) -> Vec<Cell> + Sync, width: usize) -> Vec<Cell> {
+fn run<R: Send + Sync>(
+    rows: Vec<R>,
+    work: impl Fn(&R) -> Vec<Cell> + Sync,
+    width: usize,
+) -> Vec<Cell> {
     let waiting = Mutex::new(rows);
     let cells = Mutex::new(Vec::new());
     let began = Instant::now();

@@ -6,7 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Cell, FAULTS, Fault, HANG, HEALED_WITHIN, LASTING, Row, Span, assert_all_hold, run, told};
+use super::{
+    Cell, FAULTS, Fault, HANG, HEALED_WITHIN, LASTING, Row, Span, assert_all_hold, run, told,
+};
 use crate::{
     harness::Mount,
     lying::{Fired, Form, Kind, Lie, Op, Rule},
@@ -24,13 +26,41 @@ const SMALL: usize = 200 << 10;
 const INLINE: usize = 1000;
 
 const ROWS: [Row; 7] = [
-    Row { name: "PUT (data)", op: Op::Put, kinds: &[Kind::Data] },
-    Row { name: "PUT (log)", op: Op::Put, kinds: &[Kind::Log] },
-    Row { name: "Create", op: Op::Create, kinds: &[Kind::Data] },
-    Row { name: "UploadPart", op: Op::UploadPart, kinds: &[Kind::Data] },
-    Row { name: "Complete", op: Op::Complete, kinds: &[Kind::Data] },
-    Row { name: "GET (data)", op: Op::Get, kinds: &[Kind::Data] },
-    Row { name: "HEAD (log)", op: Op::Head, kinds: &[Kind::Log] },
+    Row {
+        name: "PUT (data)",
+        ops: &[Op::Put],
+        kinds: &[Kind::Data],
+    },
+    Row {
+        name: "PUT (log)",
+        ops: &[Op::Put],
+        kinds: &[Kind::Log],
+    },
+    Row {
+        name: "Create",
+        ops: &[Op::Create],
+        kinds: &[Kind::Data],
+    },
+    Row {
+        name: "UploadPart",
+        ops: &[Op::UploadPart],
+        kinds: &[Kind::Data],
+    },
+    Row {
+        name: "Complete",
+        ops: &[Op::Complete],
+        kinds: &[Kind::Data],
+    },
+    Row {
+        name: "GET (data)",
+        ops: &[Op::Get],
+        kinds: &[Kind::Data],
+    },
+    Row {
+        name: "HEAD (log)",
+        ops: &[Op::Head],
+        kinds: &[Kind::Log],
+    },
 ];
 
 /// What a cell wrote, to be looked at again after the remount.
@@ -52,7 +82,16 @@ fn row(row: &Row, faults: &[Fault], span: Span) -> Vec<Cell> {
     for (index, fault) in faults.iter().enumerate() {
         let mut cell = Cell::new(row, *fault, span);
         let seed = index as u64 + 1;
-        meet(&world, &mount, row, *fault, span, seed, &mut cell, &mut written);
+        meet(
+            &world,
+            &mount,
+            row,
+            *fault,
+            span,
+            seed,
+            &mut cell,
+            &mut written,
+        );
         if cell.works_after.is_none() && index + 1 < faults.len() {
             // What comes next shall be judged by itself.
             let code = exit_code(mount, Duration::from_secs(200));
@@ -99,10 +138,15 @@ fn meet(
     };
     let index = (seed - 1) as usize;
     let mut note = |name: String, contents, acknowledged| {
-        written.push(Written { cell: index, name, contents, acknowledged });
+        written.push(Written {
+            cell: index,
+            name,
+            contents,
+            acknowledged,
+        });
     };
-    let len = match row.op {
-        Op::Create | Op::UploadPart | Op::Complete => LARGE,
+    let len = match row.ops {
+        [Op::Create | Op::UploadPart | Op::Complete] => LARGE,
         _ if row.kinds == [Kind::Log] => INLINE,
         _ => SMALL,
     };
@@ -111,7 +155,7 @@ fn meet(
     let contents = noise(seed, len);
     let fired;
     let mut acknowledged = false;
-    if row.op == Op::Get {
+    if row.ops == [Op::Get] {
         acknowledged = write_synced(&path, contents.clone(), patience) == Ended::Ok;
         fired = strike(world, row, fault, span);
         cell.told = match compare(&path, contents.clone(), patience) {
@@ -162,7 +206,7 @@ fn sync_root(dir: &Path) {
 /// The fault, and for HEAD what makes the client ask: a conditional PUT whose answer was lost.
 fn strike(world: &World, row: &Row, fault: Fault, span: Span) -> Fired {
     let fired = row.strike(&world.store, fault, span);
-    if row.op == Op::Head {
+    if row.ops == [Op::Head] {
         let lost = Rule::on([Op::Put]).of([Kind::Log]);
         world.store.lie(lost.once(Lie::ResetAfter));
     }
@@ -173,11 +217,18 @@ fn strike(world: &World, row: &Row, fault: Fault, span: Span) -> Fired {
 #[test]
 fn what_was_acknowledged_survives_a_fault_at_any_request_of_a_mount() {
     let rows = ROWS.iter().enumerate().collect();
-    let cells = run(rows, |(index, this)| {
-        let mine = FAULTS.iter().enumerate().filter(|(n, _)| (n + index) % 3 == 0);
-        let mine: Vec<Fault> = mine.map(|(_, fault)| *fault).collect();
-        row(this, &mine, Span::Once)
-    }, 4);
+    let cells = run(
+        rows,
+        |(index, this)| {
+            let mine = FAULTS
+                .iter()
+                .enumerate()
+                .filter(|(n, _)| (n + index) % 3 == 0);
+            let mine: Vec<Fault> = mine.map(|(_, fault)| *fault).collect();
+            row(this, &mine, Span::Once)
+        },
+        4,
+    );
     assert_all_hold(&cells);
 }
 

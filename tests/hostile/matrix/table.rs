@@ -18,7 +18,10 @@ fn page(cells: &[Cell]) -> String {
     }
     for (order, title) in [(0, "## Once"), (1, "## For a minute")] {
         let _ = writeln!(page, "\n{title}\n");
-        let _ = writeln!(page, "| operation | fault | meanwhile | works on after | result |");
+        let _ = writeln!(
+            page,
+            "| operation | fault | meanwhile | works on after | result |"
+        );
         let _ = writeln!(page, "|---|---|---|---|---|");
         for ((_, row), cells) in rows.iter().filter(|((at, _), _)| *at == order) {
             for cell in cells {

@@ -1,6 +1,8 @@
 //! What comes before authentication has a bound: answers without an end, listings without an end, texts for the terminal.
 
-use super::{DEADLINE, MEMORY_BYTES, PATIENCE, Volume, assert_no_panic, assert_sound, watch_memory};
+use super::{
+    DEADLINE, MEMORY_BYTES, PATIENCE, Volume, assert_no_panic, assert_sound, watch_memory,
+};
 use crate::{
     lying::{Endless, Form, Kind, Lie, Op, Rule},
     tree::noise,
@@ -11,18 +13,29 @@ use crate::{
 fn begins_bounded(ops: &[Op], kinds: &[Kind], endless: Endless) {
     let volume = Volume::make();
     let world = &volume.world;
-    for options in [&["--timeout", "20s"][..], &["--timeout", "20s", "--read-only"]] {
-        let fired = world.store.lie(Rule::on(ops).of(kinds).always(Lie::Endless(endless)));
+    for options in [
+        &["--timeout", "20s"][..],
+        &["--timeout", "20s", "--read-only"],
+    ] {
+        let fired = world
+            .store
+            .lie(Rule::on(ops).of(kinds).always(Lie::Endless(endless)));
         let before = world.store.endless_bytes();
         let mut mount = world.begin_mount(&volume.state, options);
-        let (done, peak) = watch_memory(mount.pid(), DEADLINE, || mount.has_ended() || mount.is_mounted());
+        let (done, peak) = watch_memory(mount.pid(), DEADLINE, || {
+            mount.has_ended() || mount.is_mounted()
+        });
         let taken = (world.store.endless_bytes() - before) >> 20;
         eprintln!(
             "{endless:?} {ops:?} {kinds:?} {options:?}: met {}, done {done}, peak {} MiB, {taken} MiB taken",
             fired.count(),
             peak >> 20
         );
-        assert!(peak < MEMORY_BYTES, "peak {} MiB after {taken} MiB", peak >> 20);
+        assert!(
+            peak < MEMORY_BYTES,
+            "peak {} MiB after {taken} MiB",
+            peak >> 20
+        );
         assert!(done, "neither mounts nor ends");
         assert_no_panic(&mount);
         if !mount.has_ended() {
@@ -88,7 +101,9 @@ fn endless_pages_of_unfinished_uploads_stay_within_memory() {
     mount.wait_ready();
     write_synced(&at(&mount, "made"), noise(1, 300 << 10), PATIENCE);
     mount.kill();
-    let fired = world.store.lie(Rule::on([Op::ListUploads]).always(Lie::Endless(Endless::UploadPages)));
+    let fired = world
+        .store
+        .lie(Rule::on([Op::ListUploads]).always(Lie::Endless(Endless::UploadPages)));
     let mount = world.begin_mount(&volume.state, &["--takeover"]);
     mount.wait_ready();
     assert!(fired.wait(PATIENCE));
@@ -97,7 +112,11 @@ fn endless_pages_of_unfinished_uploads_stay_within_memory() {
         pages = fired.count();
         false
     });
-    assert!(peak < MEMORY_BYTES, "peak {} MiB after {pages} pages", peak >> 20);
+    assert!(
+        peak < MEMORY_BYTES,
+        "peak {} MiB after {pages} pages",
+        peak >> 20
+    );
     volume.assert_whole(&mount);
     world.store.heal();
     assert_eq!(exit_code(mount, PATIENCE), Some(0));
@@ -111,18 +130,30 @@ fn endless_answers_to_writes_stay_within_memory_and_lose_nothing() {
     mount.wait_ready();
     let mut number = 0;
     for op in [Op::Put, Op::Create, Op::UploadPart, Op::Complete] {
-        for endless in [Endless::Error(400), Endless::Error(503), Endless::ChunkedObject, Endless::Headers] {
+        for endless in [
+            Endless::Error(400),
+            Endless::Error(503),
+            Endless::ChunkedObject,
+            Endless::Headers,
+        ] {
             number += 1;
             let what = format!("{endless:?} to {op:?}");
-            let fired = world.store.lie(Rule::on([op]).times(2, Lie::Endless(endless)));
+            let fired = world
+                .store
+                .lie(Rule::on([op]).times(2, Lie::Endless(endless)));
             let (path, contents) = (at(&mount, format!("w{number}")), noise(number, 11 << 20));
-            write_synced(&path, contents.clone(), PATIENCE);
-            assert!(fired.count() > 0, "{what}: met nothing");
-            let peak = mount.memory_bytes("VmHWM");
+            let (file, bytes) = (path.clone(), contents.clone());
+            let writing = std::thread::spawn(move || write_synced(&file, bytes, PATIENCE));
+            let (_, peak) = watch_memory(mount.pid(), DEADLINE, || writing.is_finished());
             assert!(peak < MEMORY_BYTES, "{what}: peak {} MiB", peak >> 20);
+            assert!(fired.count() > 0, "{what}: met nothing");
             world.store.heal();
             let ended = crate::world::sync(&path, PATIENCE);
-            let ended = if ended == Ended::Ok { ended } else { crate::world::sync(&path, PATIENCE) };
+            let ended = if ended == Ended::Ok {
+                ended
+            } else {
+                crate::world::sync(&path, PATIENCE)
+            };
             assert_eq!(ended, Ended::Ok, "{what}");
             assert_eq!(compare(&path, contents, PATIENCE), Holds::Right, "{what}");
         }
@@ -138,7 +169,9 @@ fn texts_of_the_store_reach_the_terminal_without_control_characters() {
     // As XML may carry them: a reference for what may not stand there itself.
     let code = "Bad&#27;[2J&#7;\u{1b}]0;owned\u{7}\u{9b}31m";
     for op in [Op::HeadBucket, Op::Get, Op::List, Op::Put] {
-        world.store.lie(Rule::on([op]).always(Lie::refuse(400, Form::Code(code))));
+        world
+            .store
+            .lie(Rule::on([op]).always(Lie::refuse(400, Form::Code(code))));
         let mut mount = world.begin_mount(&world.site.scratch("other"), &["--timeout", "20s"]);
         let start = wait_start(&mut mount, DEADLINE);
         if start != Start::Mounted {

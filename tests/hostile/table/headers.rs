@@ -36,12 +36,24 @@ fn one_damaged_header_is_replaced_by_the_other_and_two_are_refused() {
             mount.wait_ready();
             volume.assert_whole(&mount);
             mount.unmount();
-            assert!(bucket.get(key) == whole, "{key} {damage} was not written anew");
+            assert!(
+                bucket.get(key) == whole,
+                "{key} {damage} was not written anew"
+            );
         }
     }
-    world.store.lie(Rule::on([Op::Get]).of([Kind::Header]).always(Lie::change(broken::flip)));
+    world.store.lie(
+        Rule::on([Op::Get])
+            .of([Kind::Header])
+            .always(Lie::change(broken::flip)),
+    );
     let mut mount = world.begin_mount(&volume.state, &[]);
-    assert_eq!(wait_start(&mut mount, DEADLINE), Start::Ended(15), "{}", mount.log_text());
+    assert_eq!(
+        wait_start(&mut mount, DEADLINE),
+        Start::Ended(15),
+        "{}",
+        mount.log_text()
+    );
     assert_no_panic(&mount);
 }
 
@@ -65,7 +77,11 @@ fn a_replayed_header_is_refused_by_mount_and_by_key_and_no_removed_slot_comes_ba
     let volume = Volume::make();
     let world = &volume.world;
     let (second, third) = (secret_file(world, "second"), secret_file(world, "third"));
-    let added = key(world, &volume.state, &["add", "--new-passphrase-file", &second]);
+    let added = key(
+        world,
+        &volume.state,
+        &["add", "--new-passphrase-file", &second],
+    );
     assert!(added.status.success(), "{added:?}");
     let old = world.site.bucket().get(HEADER);
     let removed = key(world, &volume.state, &["remove", "2"]);
@@ -74,16 +90,34 @@ fn a_replayed_header_is_refused_by_mount_and_by_key_and_no_removed_slot_comes_ba
     world.store.lie(replay.always(Lie::Instead(Arc::new(old))));
     for options in [&[][..], &["--read-only"]] {
         let mut mount = world.begin_mount(&volume.state, options);
-        assert_eq!(wait_start(&mut mount, DEADLINE), Start::Ended(24), "{options:?}: {}", mount.log_text());
+        assert_eq!(
+            wait_start(&mut mount, DEADLINE),
+            Start::Ended(24),
+            "{options:?}: {}",
+            mount.log_text()
+        );
     }
     world.store.forget();
-    let again = key(world, &volume.state, &["add", "--new-passphrase-file", &third]);
-    assert!(!again.status.success(), "a key was added to a header of before: {again:?}");
-    assert_eq!(world.store.count(Op::Put, None), 0, "the header was written");
+    let again = key(
+        world,
+        &volume.state,
+        &["add", "--new-passphrase-file", &third],
+    );
+    assert!(
+        !again.status.success(),
+        "a key was added to a header of before: {again:?}"
+    );
+    assert_eq!(
+        world.store.count(Op::Put, None),
+        0,
+        "the header was written"
+    );
     world.store.heal();
     let mut run = world.site.strongroom(&["mount", &world.site.url()]);
     let dir = world.site.scratch("with-the-removed-one");
-    run.command.arg(&dir).args(["--foreground", "--passphrase-file", &second]);
+    run.command
+        .arg(&dir)
+        .args(["--foreground", "--passphrase-file", &second]);
     run.command.arg("--state-dir").arg(&volume.state);
     let refused = run.output();
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
@@ -99,7 +133,9 @@ fn costly_header(honest: &[u8], slots: u32) -> Vec<u8> {
     let mut header: serde_json::Value = serde_json::from_slice(honest).unwrap();
     let template = header["slots"][0].clone();
     let bytes = |value: &serde_json::Value| {
-        data_encoding::HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap()
+        data_encoding::HEXLOWER
+            .decode(value.as_str().unwrap().as_bytes())
+            .unwrap()
     };
     let volume = bytes(&header["volume"]);
     let made: Vec<serde_json::Value> = (1..=slots)
@@ -135,7 +171,9 @@ fn costly_header(honest: &[u8], slots: u32) -> Vec<u8> {
         canonical.extend(bytes(&slot["wrapped"]));
     }
     canonical.extend(bytes(&header["mac"]));
-    header["checksum"] = data_encoding::HEXLOWER.encode(&Sha256::digest(&canonical)).into();
+    header["checksum"] = data_encoding::HEXLOWER
+        .encode(&Sha256::digest(&canonical))
+        .into();
     serde_json::to_vec(&header).unwrap()
 }
 
@@ -151,12 +189,24 @@ fn a_header_whose_slots_cost_hours_is_refused_within_memory_and_a_minute() {
         for options in [&[][..], &["--read-only"]] {
             let mut mount = world.begin_mount(&world.site.scratch("other"), options);
             let (ended, peak) = watch_memory(mount.pid(), DEADLINE, || mount.has_ended());
-            assert!(ended, "{slots} slots at the cap: still deriving, peak {} MiB", peak >> 20);
-            assert!(peak < MEMORY_BYTES, "{slots} slots at the cap: peak {} MiB", peak >> 20);
+            assert!(
+                ended,
+                "{slots} slots at the cap: still deriving, peak {} MiB",
+                peak >> 20
+            );
+            assert!(
+                peak < MEMORY_BYTES,
+                "{slots} slots at the cap: peak {} MiB",
+                peak >> 20
+            );
             let code = mount.wait_gone();
             assert!(code > 0);
             // Not "wrong passphrase": that would be believed.
-            eprintln!("{slots} slots {options:?}: exit {code}, peak {} MiB: {}", peak >> 20, mount.log_text().trim());
+            eprintln!(
+                "{slots} slots {options:?}: exit {code}, peak {} MiB: {}",
+                peak >> 20,
+                mount.log_text().trim()
+            );
         }
         world.store.heal();
     }

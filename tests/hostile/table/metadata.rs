@@ -10,8 +10,11 @@ use crate::{
     world::{EIO, Ended, Start, at, compare, exit_code, wait_start, write_synced},
 };
 
-const KINDS: [(Kind, &str); 3] =
-    [(Kind::Log, "/meta/wal/"), (Kind::Table, "/meta/compacted/"), (Kind::Manifest, "/meta/manifest/")];
+const KINDS: [(Kind, &str); 3] = [
+    (Kind::Log, "/meta/wal/"),
+    (Kind::Table, "/meta/compacted/"),
+    (Kind::Manifest, "/meta/manifest/"),
+];
 
 /// A volume whose newest files are in the log only: their mount was killed.
 fn volume_with_a_log() -> Volume {
@@ -20,7 +23,10 @@ fn volume_with_a_log() -> Volume {
     mount.wait_ready();
     for number in 0..4 {
         let path = at(&mount, format!("in-the-log-{number}"));
-        assert_eq!(write_synced(&path, noise(50 + number, 3000), PATIENCE), Ended::Ok);
+        assert_eq!(
+            write_synced(&path, noise(50 + number, 3000), PATIENCE),
+            Ended::Ok
+        );
     }
     mount.kill();
     volume
@@ -29,18 +35,26 @@ fn volume_with_a_log() -> Volume {
 /// Every name that must be there is there with its contents, or the operation fails with EIO; nothing else.
 fn assert_right_or_eio(volume: &Volume, mount: &Mount<'_>, what: &str) {
     let names = (0..4).map(|n| (format!("in-the-log-{n}"), noise(50 + n, 3000)));
-    let files = volume.files.iter().map(|file| (file.name.clone(), file.contents.clone()));
+    let files = volume
+        .files
+        .iter()
+        .map(|file| (file.name.clone(), file.contents.clone()));
     for (name, contents) in names.chain(files) {
         match fs::read(at(mount, &name)) {
             Ok(found) => assert!(found == contents, "{what}: {name} holds something else"),
+            // That the newest log object is missing is what a machine that never saw the volume cannot know.
+            Err(error) if what == "Log hidden" && name == "in-the-log-3" => {
+                eprintln!("{what}: {name}: {error}")
+            }
             Err(error) => assert_eq!(error.raw_os_error(), Some(EIO), "{what}: {name}: {error}"),
         }
     }
 }
 
-fn lied_to(volume: &Volume, what: &str, options: &[&str]) -> bool {
+/// A mount from a machine that knows nothing of the volume; was it refused?
+fn lied_to(volume: &Volume, what: &str, options: &[&str], number: u32) -> bool {
     let world = &volume.world;
-    let machine = world.site.scratch("another-machine");
+    let machine = world.site.scratch(&format!("machine{number}"));
     let mut mount = world.begin_mount(&machine, options);
     let start = wait_start(&mut mount, DEADLINE);
     match start {
@@ -63,11 +77,19 @@ fn lied_to(volume: &Volume, what: &str, options: &[&str]) -> bool {
 
 fn every_kind_lied_about(options: &[&str]) {
     let volume = volume_with_a_log();
-    let mut refused = 0;
-    let keys = volume.world.site.bucket().keys();
+    let (mut refused, mut refused_or_mounted) = (0, 0);
     for (kind, dir) in KINDS {
-        let mine: Vec<String> = keys.iter().filter(|key| key.contains(dir)).cloned().collect();
-        let newest = mine.last().unwrap_or_else(|| panic!("no object in {dir}")).clone();
+        // Attempts that were let in have written some.
+        let keys = volume.world.site.bucket().keys();
+        let mine: Vec<String> = keys
+            .iter()
+            .filter(|key| key.contains(dir))
+            .cloned()
+            .collect();
+        let newest = mine
+            .last()
+            .unwrap_or_else(|| panic!("no object in {dir}"))
+            .clone();
         let other = mine.iter().rev().nth(1).cloned();
         let object = volume.world.site.bucket().get(&newest);
         let mut flipped = object.clone();
@@ -77,7 +99,10 @@ fn every_kind_lied_about(options: &[&str]) {
         longer.extend_from_slice(&[0; 100]);
         let mut lies = vec![
             ("flipped", Lie::Instead(Arc::new(flipped))),
-            ("truncated", Lie::Instead(Arc::new(object[..object.len() - 20].to_vec()))),
+            (
+                "truncated",
+                Lie::Instead(Arc::new(object[..object.len() - 20].to_vec())),
+            ),
             ("extended", Lie::Instead(Arc::new(longer))),
             ("flipped in each answer", Lie::change(broken::flip)),
             ("hidden", Lie::refuse(404, Form::Code("NoSuchKey"))),
@@ -91,18 +116,29 @@ fn every_kind_lied_about(options: &[&str]) {
             let key = newest.clone();
             let rule = Rule::on([Op::Get, Op::Head]).keys(move |asked| asked == key);
             volume.world.store.lie(rule.always(lie));
-            let was_refused = lied_to(&volume, &what, options);
-            eprintln!("{what}: {}", if was_refused { "refused" } else { "mounted" });
+            let was_refused = lied_to(&volume, &what, options, refused_or_mounted);
+            refused_or_mounted += 1;
+            eprintln!(
+                "{what}: {}",
+                if was_refused { "refused" } else { "mounted" }
+            );
             refused += usize::from(was_refused);
         }
     }
-    assert!(refused > 5, "only {refused} were noticed when the mount began");
+    assert!(
+        refused > 5,
+        "only {refused} were noticed when the mount began"
+    );
     // What was tried above has changed nothing.
     let mount = volume.world.begin_mount(&volume.state, &["--takeover"]);
     mount.wait_ready();
     volume.assert_whole(&mount);
     for n in 0..4 {
-        let holds = compare(&at(&mount, format!("in-the-log-{n}")), noise(50 + n, 3000), PATIENCE);
+        let holds = compare(
+            &at(&mount, format!("in-the-log-{n}")),
+            noise(50 + n, 3000),
+            PATIENCE,
+        );
         assert_eq!(holds, crate::world::Holds::Right);
     }
     mount.unmount();
@@ -127,14 +163,23 @@ fn only_the_header_the_lease_and_the_boundaries_are_ever_written_twice() {
         let mount = world.begin_mount(&volume.state, &["--takeover"]);
         mount.wait_ready();
         for (name, len) in [("again", 12 << 20), ("small", 200 << 10), ("tiny", 100)] {
-            assert_eq!(write_synced(&at(&mount, name), noise(round, len), PATIENCE), Ended::Ok);
+            assert_eq!(
+                write_synced(&at(&mount, name), noise(round, len), PATIENCE),
+                Ended::Ok
+            );
         }
         mount.unmount();
     }
     let mut written = std::collections::BTreeMap::<String, u32>::new();
     for seen in world.store.seen() {
-        let writes = matches!(seen.op, Op::Put | Op::Complete) && seen.status.is_some_and(|status| status < 300);
-        if writes && !matches!(seen.kind, Kind::Header | Kind::Lease | Kind::Boundary | Kind::Other) {
+        let writes = matches!(seen.op, Op::Put | Op::Complete)
+            && seen.status.is_some_and(|status| status < 300);
+        if writes
+            && !matches!(
+                seen.kind,
+                Kind::Header | Kind::Lease | Kind::Boundary | Kind::Other
+            )
+        {
             *written.entry(seen.key).or_default() += 1;
         }
     }
@@ -147,8 +192,14 @@ fn only_the_header_the_lease_and_the_boundaries_are_ever_written_twice() {
 fn a_store_that_withholds_metadata_ends_a_mount_within_its_patience() {
     let volume = Volume::make();
     for kind in [Kind::Header, Kind::Manifest, Kind::Table] {
-        volume.world.store.lie(Rule::on([Op::Get, Op::List]).of([kind]).always(Lie::Withhold));
-        let mut mount = volume.world.begin_mount(&volume.world.site.scratch("other"), &["--timeout", "20s"]);
+        volume.world.store.lie(
+            Rule::on([Op::Get, Op::List])
+                .of([kind])
+                .always(Lie::Withhold),
+        );
+        let mut mount = volume
+            .world
+            .begin_mount(&volume.world.site.scratch("other"), &["--timeout", "20s"]);
         let began = std::time::Instant::now();
         // A mount may wait for the store; whoever waits for it can end it.
         let start = wait_start(&mut mount, Duration::from_secs(5));
@@ -158,7 +209,10 @@ fn a_store_that_withholds_metadata_ends_a_mount_within_its_patience() {
                 nix::sys::signal::Signal::SIGTERM,
             )
             .unwrap();
-            assert!(matches!(wait_start(&mut mount, DEADLINE), Start::Ended(_)), "{kind:?}: SIGTERM does not end it");
+            assert!(
+                matches!(wait_start(&mut mount, DEADLINE), Start::Ended(_)),
+                "{kind:?}: SIGTERM does not end it"
+            );
         }
         eprintln!("{kind:?}: ended after {:?}", began.elapsed());
         volume.world.store.heal();

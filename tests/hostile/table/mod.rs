@@ -58,16 +58,29 @@ impl Volume {
             let contents = noise(number + 1, 12 << 20);
             let name = format!("file{number}");
             world.store.forget();
-            assert_eq!(write_synced(&at(&mount, &name), contents.clone(), PATIENCE), Ended::Ok);
+            assert_eq!(
+                write_synced(&at(&mount, &name), contents.clone(), PATIENCE),
+                Ended::Ok
+            );
             let seen = world.store.seen();
-            let object = seen.iter().find(|seen| seen.op == Op::Complete && seen.kind == Kind::Data);
+            let object = seen
+                .iter()
+                .find(|seen| seen.op == Op::Complete && seen.kind == Kind::Data);
             let key = object.expect("an object of its own").key.clone();
-            files.push(Stored { name, contents, key });
+            files.push(Stored {
+                name,
+                contents,
+                key,
+            });
         }
         sync_dir(&mount.dir);
         mount.unmount();
         world.store.forget();
-        Volume { world, state, files }
+        Volume {
+            world,
+            state,
+            files,
+        }
     }
 
     /// All files are there.
@@ -94,7 +107,10 @@ fn read_to_error(path: &Path, contents: &[u8]) -> (usize, Option<i32>) {
                 Ok(0) => return (got, None),
                 Ok(n) => {
                     let end = got + n;
-                    assert!(end <= expected.len() && buffer[..n] == expected[got..end], "a wrong byte reached the reader");
+                    assert!(
+                        end <= expected.len() && buffer[..n] == expected[got..end],
+                        "a wrong byte reached the reader"
+                    );
                     got = end;
                 }
                 Err(error) => return (got, error.raw_os_error()),
@@ -102,7 +118,12 @@ fn read_to_error(path: &Path, contents: &[u8]) -> (usize, Option<i32>) {
         }
     };
     let ended = within(DEADLINE, read);
-    ended.unwrap_or_else(|| panic!("{}: the read neither ends nor fails, or read a wrong byte", path.display()))
+    ended.unwrap_or_else(|| {
+        panic!(
+            "{}: the read neither ends nor fails, or read a wrong byte",
+            path.display()
+        )
+    })
 }
 
 /// Watches the peak of a process' memory until `done` says so or `patience` is over; returns whether it was done, and the peak.

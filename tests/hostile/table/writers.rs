@@ -7,7 +7,9 @@ use crate::{
     harness::Mount,
     lying::{Kind, Lie, Op, Rule},
     tree::noise,
-    world::{Ended, Holds, Start, World, at, compare, exit_code, sync_dir, wait_start, write_synced},
+    world::{
+        Ended, Holds, Start, World, at, compare, exit_code, sync_dir, wait_start, write_synced,
+    },
 };
 
 const LEASE: &str = "laptop/lease";
@@ -26,7 +28,12 @@ impl Acknowledged {
     }
 
     fn missing(&self, mount: &Mount<'_>) -> Vec<(&str, Holds)> {
-        let found = self.0.iter().map(|(name, seed)| (name.as_str(), compare(&at(mount, name), noise(*seed, 3000), PATIENCE)));
+        let found = self.0.iter().map(|(name, seed)| {
+            (
+                name.as_str(),
+                compare(&at(mount, name), noise(*seed, 3000), PATIENCE),
+            )
+        });
         found.filter(|(_, holds)| *holds != Holds::Right).collect()
     }
 }
@@ -43,11 +50,16 @@ fn a_replayed_lease_that_is_free_lets_one_writer_win_and_loses_nothing() {
     let first = world.begin_mount(&world.site.scratch("first"), &[]);
     first.wait_ready();
     for number in 0..5 {
-        assert_eq!(acknowledged.write(&first, &format!("first{number}"), number), Ended::Ok);
+        assert_eq!(
+            acknowledged.write(&first, &format!("first{number}"), number),
+            Ended::Ok
+        );
     }
     sync_dir(&first.dir);
     let replay = Rule::on([Op::Get]).of([Kind::Lease]);
-    world.store.lie(replay.always(Lie::Instead(Arc::new(released))));
+    world
+        .store
+        .lie(replay.always(Lie::Instead(Arc::new(released))));
     let second = world.begin_mount(&world.site.scratch("second"), &[]);
     second.wait_ready();
     let mut both = 0;
@@ -56,7 +68,10 @@ fn a_replayed_lease_that_is_free_lets_one_writer_win_and_loses_nothing() {
         let of_second = acknowledged.write(&second, &format!("second{number}"), 200 + number);
         both += u32::from(of_first == Ended::Ok && of_second == Ended::Ok);
     }
-    assert_eq!(both, 0, "both writers were told that their files are durable");
+    assert_eq!(
+        both, 0,
+        "both writers were told that their files are durable"
+    );
     world.store.heal();
     assert_no_panic(&first);
     assert_no_panic(&second);
@@ -82,7 +97,11 @@ fn a_replayed_lease_that_is_held_stops_a_mount_until_takeover() {
     let mut mount = world.begin_mount(&volume.state, &[]);
     // The process that it names is dead on this machine, which may be enough.
     let start = wait_start(&mut mount, DEADLINE);
-    assert!(matches!(start, Start::Mounted | Start::Ended(5)), "{start:?}: {}", mount.log_text());
+    assert!(
+        matches!(start, Start::Mounted | Start::Ended(5)),
+        "{start:?}: {}",
+        mount.log_text()
+    );
     drop(mount);
     let mount = world.begin_mount(&volume.state, &["--takeover"]);
     mount.wait_ready();
@@ -104,15 +123,29 @@ fn replayed_boundaries_of_collection_change_nothing_that_is_read() {
     for number in 0..3 {
         let mount = world.begin_mount(&volume.state, &[]);
         mount.wait_ready();
-        assert_eq!(write_synced(&at(&mount, format!("b{number}")), noise(number, 3000), PATIENCE), Ended::Ok);
+        assert_eq!(
+            write_synced(
+                &at(&mount, format!("b{number}")),
+                noise(number, 3000),
+                PATIENCE
+            ),
+            Ended::Ok
+        );
         mount.unmount();
     }
     let boundaries = [Op::Get, Op::Head];
-    let fired = world.store.lie(Rule::on(boundaries).of([Kind::Boundary]).always(Lie::From(past.address())));
+    let fired = world.store.lie(
+        Rule::on(boundaries)
+            .of([Kind::Boundary])
+            .always(Lie::From(past.address())),
+    );
     for _ in 0..3 {
         let mount = world.begin_mount(&volume.state, &[]);
         mount.wait_ready();
-        assert_eq!(write_synced(&at(&mount, "again"), noise(7, 3000), PATIENCE), Ended::Ok);
+        assert_eq!(
+            write_synced(&at(&mount, "again"), noise(7, 3000), PATIENCE),
+            Ended::Ok
+        );
         volume.assert_whole(&mount);
         assert_eq!(exit_code(mount, PATIENCE), Some(0));
     }
@@ -122,7 +155,14 @@ fn replayed_boundaries_of_collection_change_nothing_that_is_read() {
     mount.wait_ready();
     volume.assert_whole(&mount);
     for number in 0..3 {
-        assert_eq!(compare(&at(&mount, format!("b{number}")), noise(number, 3000), PATIENCE), Holds::Right);
+        assert_eq!(
+            compare(
+                &at(&mount, format!("b{number}")),
+                noise(number, 3000),
+                PATIENCE
+            ),
+            Holds::Right
+        );
     }
     mount.unmount();
 }
@@ -138,7 +178,11 @@ fn two_winners_are_found_out_by_the_machines_that_were_promised_something() {
     let mut of_first = Acknowledged::default();
     let mut of_second = Acknowledged::default();
     of_first.write(&first, "before", 1);
-    world.store.lie(Rule::on([Op::Put]).conditional().always(Lie::IgnoreCondition));
+    world.store.lie(
+        Rule::on([Op::Put])
+            .conditional()
+            .always(Lie::IgnoreCondition),
+    );
     let second = world.begin_mount(&two, &["--takeover"]);
     second.wait_ready();
     for number in 0..10 {
@@ -166,7 +210,10 @@ fn found_or_refused(world: &World, name: &str, state: &Path, acknowledged: &Ackn
         }
         Start::Mounted => {
             let missing = acknowledged.missing(&mount);
-            assert!(missing.iter().all(|(_, holds)| *holds != Holds::Wrong), "{name}: {missing:?}");
+            assert!(
+                missing.iter().all(|(_, holds)| *holds != Holds::Wrong),
+                "{name}: {missing:?}"
+            );
             assert_eq!(missing, [], "{name}: mounted without a word");
         }
         Start::Hangs => panic!("{name}: hangs"),

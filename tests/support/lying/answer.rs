@@ -60,7 +60,10 @@ impl Answer {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        let mut found = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        let mut found = self
+            .headers
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name));
         found.next().map(|(_, value)| value.as_str())
     }
 
@@ -76,7 +79,11 @@ impl Answer {
     /// The object holds `object`, whatever it held: the range that was asked for is cut out of it.
     pub(super) fn instead(&mut self, request: &Request, object: &[u8]) {
         let len = object.len() as u64;
-        for checksum in ["x-amz-checksum-crc32", "x-amz-checksum-crc64nvme", "content-md5"] {
+        for checksum in [
+            "x-amz-checksum-crc32",
+            "x-amz-checksum-crc64nvme",
+            "content-md5",
+        ] {
             self.remove(checksum);
         }
         if self.get("etag").is_none() {
@@ -111,7 +118,9 @@ impl Answer {
         let mut out = String::with_capacity(text.len());
         let mut rest = text.as_str();
         while let Some(start) = rest.find("<Contents>") {
-            let Some(len) = rest[start..].find("</Contents>") else { break };
+            let Some(len) = rest[start..].find("</Contents>") else {
+                break;
+            };
             let end = start + len + "</Contents>".len();
             let entry = &rest[start..end];
             let key = entry
@@ -191,7 +200,9 @@ pub mod broken {
     }
 
     fn shorten(answer: &mut Answer, keep: impl Fn(usize) -> usize) {
-        let Some((first, _, total)) = label(answer) else { return };
+        let Some((first, _, total)) = label(answer) else {
+            return;
+        };
         let kept = keep(answer.body.len()).max(1);
         answer.body.truncate(kept);
         let last = first + kept as u64 - 1;
@@ -199,7 +210,10 @@ pub mod broken {
     }
 
     fn label(answer: &Answer) -> Option<(u64, u64, u64)> {
-        let label = answer.get("content-range")?.strip_prefix("bytes ")?.to_owned();
+        let label = answer
+            .get("content-range")?
+            .strip_prefix("bytes ")?
+            .to_owned();
         let (range, total) = label.split_once('/')?;
         let (first, last) = range.split_once('-')?;
         Some((first.parse().ok()?, last.parse().ok()?, total.parse().ok()?))

@@ -42,7 +42,9 @@ impl Endless {
             _ => request.number,
         };
         let entries = |entry: &dyn Fn(String) -> String| -> String {
-            (0..PAGE_LEN).map(|n| entry(format!("{prefix}{number:010}{n:010}.sst"))).collect()
+            (0..PAGE_LEN)
+                .map(|n| entry(format!("{prefix}{number:010}{n:010}.sst")))
+                .collect()
         };
         match self {
             Endless::Pages | Endless::SamePages => Some(Answer::xml(format!(
@@ -98,7 +100,9 @@ impl Endless {
         }
         loop {
             to.write_all(piece.as_bytes()).await?;
-            shared.endless_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            shared
+                .endless_bytes
+                .fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
     }
 }

@@ -19,7 +19,10 @@ pub struct Head {
 
 impl Head {
     pub fn get(&self, name: &str) -> Option<&str> {
-        let mut found = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        let mut found = self
+            .headers
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name));
         found.next().map(|(_, value)| value.as_str())
     }
 
@@ -56,7 +59,10 @@ impl Head {
         &self,
         from: &mut (impl AsyncBufRead + Unpin),
     ) -> io::Result<Vec<u8>> {
-        if self.get("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) {
+        if self
+            .get("transfer-encoding")
+            .is_some_and(|coding| coding.contains("chunked"))
+        {
             return chunked(from).await;
         }
         let len = self.get("content-length").map_or(Ok(0), str::parse::<u64>);

@@ -41,7 +41,7 @@ use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
 
 pub use endless::Endless;
 pub use lie::{Form, Lie};
-pub use request::{Kind, Op, Request};
+pub use request::{Kind, Op};
 pub use rule::{Fired, Rule};
 
 /// Connections served at once; more wait to be accepted. One mount opens at most 32.

@@ -57,10 +57,10 @@ impl Request {
         let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let path = decoded(path);
-        let (bucket, key) = path.trim_start_matches('/').split_once('/').unwrap_or((
-            path.trim_start_matches('/'),
-            "",
-        ));
+        let (bucket, key) = path
+            .trim_start_matches('/')
+            .split_once('/')
+            .unwrap_or((path.trim_start_matches('/'), ""));
         let has = |name: &str| value(query, name).is_some();
         let op = match (method.as_str(), key.is_empty()) {
             ("PUT", false) if has("partNumber") => Op::UploadPart,
@@ -111,7 +111,11 @@ impl Request {
 
     /// The range asked for, of an object of `len` bytes.
     pub fn range(&self, len: u64) -> Option<std::ops::Range<u64>> {
-        let (first, last) = self.head.get("range")?.strip_prefix("bytes=")?.split_once('-')?;
+        let (first, last) = self
+            .head
+            .get("range")?
+            .strip_prefix("bytes=")?
+            .split_once('-')?;
         let range = match (first.parse::<u64>(), last.parse::<u64>()) {
             (Ok(first), Ok(last)) => first..(last + 1).min(len),
             (Ok(first), Err(_)) => first..len,

@@ -26,7 +26,12 @@ use super::{
 const LATE_MAX: Duration = Duration::from_secs(90);
 
 /// Headers that belong to one connection, or are made anew.
-const OWN_HEADERS: [&str; 4] = ["content-length", "transfer-encoding", "connection", "expect"];
+const OWN_HEADERS: [&str; 4] = [
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "expect",
+];
 
 /// What becomes of a request.
 enum Outcome {
@@ -42,13 +47,20 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = places.clone().acquire_owned().await;
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         let shared = shared.clone();
         tokio::spawn(async move {
             let _place = place;
             let _ = stream.set_nodelay(true);
             // A client that goes away is no error here.
-            let _ = Connection { shared, upstream: None }.serve(BufStream::new(stream)).await;
+            let _ = Connection {
+                shared,
+                upstream: None,
+            }
+            .serve(BufStream::new(stream))
+            .await;
         });
     }
 }
@@ -68,7 +80,9 @@ impl Connection {
             }
             let body = head.read_body(&mut client).await?;
             let number = self.shared.requests.fetch_add(1, Ordering::Relaxed);
-            let Some(request) = Request::new(head, body, number) else { return Ok(()) };
+            let Some(request) = Request::new(head, body, number) else {
+                return Ok(());
+            };
             let request = Arc::new(request);
             let lie = {
                 let rules = self.shared.rules.lock().unwrap();
@@ -95,7 +109,9 @@ impl Connection {
                 Ok(Outcome::Drip(answer, pause)) => {
                     send(&mut client, &request, answer, Some(pause)).await?;
                 }
-                Ok(Outcome::Endless(endless)) => return endless.send(&mut client, &self.shared).await,
+                Ok(Outcome::Endless(endless)) => {
+                    return endless.send(&mut client, &self.shared).await;
+                }
                 Ok(Outcome::Reset) | Err(_) => {
                     // An RST instead of an orderly end.
                     let _ = client.get_ref().set_zero_linger();
@@ -239,7 +255,10 @@ impl Connection {
     }
 
     async fn whole(&self, request: &Request) -> io::Result<Vec<u8>> {
-        let get = client(&self.shared).get_object().bucket(&request.bucket).key(&request.key);
+        let get = client(&self.shared)
+            .get_object()
+            .bucket(&request.bucket)
+            .key(&request.key);
         let object = get.send().await.map_err(io::Error::other)?;
         let body = object.body.collect().await.map_err(io::Error::other)?;
         Ok(body.to_vec())
@@ -297,8 +316,9 @@ async fn exchange(stream: &mut Stream, request: &Request) -> io::Result<Answer> 
         if head.first.contains(" 100 ") {
             continue;
         }
-        let bodiless =
-            request.method == "HEAD" || head.first.contains(" 204 ") || head.first.contains(" 304 ");
+        let bodiless = request.method == "HEAD"
+            || head.first.contains(" 204 ")
+            || head.first.contains(" 304 ");
         let claimed = head.get("content-length").and_then(|len| len.parse().ok());
         let body = match bodiless {
             true => Vec::new(),
@@ -355,7 +375,13 @@ fn client(shared: &Shared) -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url(format!("http://{to}"))
-        .credentials_provider(Credentials::new(&key.access, &key.secret, None, None, "test"))
+        .credentials_provider(Credentials::new(
+            &key.access,
+            &key.secret,
+            None,
+            None,
+            "test",
+        ))
         .region(Region::new("us-east-1"))
         .force_path_style(true)
         .build();
