@@ -25,7 +25,7 @@ const SMALL: usize = 200 << 10;
 /// Small enough to lie in the metadata: fsync is one PUT of the log.
 const INLINE: usize = 1000;
 
-const ROWS: [Row; 7] = [
+const ROWS: [Row; 8] = [
     Row {
         name: "PUT (data)",
         ops: &[Op::Put],
@@ -49,6 +49,11 @@ const ROWS: [Row; 7] = [
     Row {
         name: "Complete",
         ops: &[Op::Complete],
+        kinds: &[Kind::Data],
+    },
+    Row {
+        name: "ListParts",
+        ops: &[Op::ListParts],
         kinds: &[Kind::Data],
     },
     Row {
@@ -146,7 +151,7 @@ fn meet(
         });
     };
     let len = match row.ops {
-        [Op::Create | Op::UploadPart | Op::Complete] => LARGE,
+        [Op::Create | Op::UploadPart | Op::Complete | Op::ListParts] => LARGE,
         _ if row.kinds == [Kind::Log] => INLINE,
         _ => SMALL,
     };
@@ -203,12 +208,15 @@ fn sync_root(dir: &Path) {
     let _ = crate::world::within(HEALED_WITHIN, move || crate::world::sync_dir(&dir));
 }
 
-/// The fault, and for HEAD what makes the client ask: a conditional PUT whose answer was lost.
+/// The fault, and what makes the client ask: for HEAD a conditional PUT whose answer was lost, for ListParts a part that came
+/// late, so that completing the upload fails.
 fn strike(world: &World, row: &Row, fault: Fault, span: Span) -> Fired {
     let fired = row.strike(&world.store, fault, span);
-    if row.ops == [Op::Head] {
-        let lost = Rule::on([Op::Put]).of([Kind::Log]);
-        world.store.lie(lost.once(Lie::ResetAfter));
+    let lie = |rule: Rule, lie| drop(world.store.lie(rule.once(lie)));
+    match row.ops {
+        [Op::Head] => lie(Rule::on([Op::Put]).of([Kind::Log]), Lie::ResetAfter),
+        [Op::ListParts] => lie(Rule::on([Op::UploadPart]), Lie::Overtaken),
+        _ => {}
     }
     fired
 }
