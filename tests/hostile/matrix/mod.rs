@@ -133,7 +133,6 @@ impl Row {
 pub struct Cell {
     pub row: &'static str,
     pub fault: String,
-    pub span: Span,
     /// Requests that the fault met.
     pub fired: u64,
     /// What the caller (or the mount) was told while the fault was in force.
@@ -145,11 +144,10 @@ pub struct Cell {
 }
 
 impl Cell {
-    fn new(row: &Row, fault: Fault, span: Span) -> Cell {
+    fn new(row: &Row, fault: Fault) -> Cell {
         Cell {
             row: row.name,
             fault: fault.to_string(),
-            span,
             fired: 0,
             told: String::new(),
             works_after: None,

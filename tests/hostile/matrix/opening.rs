@@ -137,7 +137,7 @@ impl Visit<'_> {
 }
 
 fn cell(ruin: &Ruin, row: &Row, fault: Fault, span: Span) -> Cell {
-    let mut cell = Cell::new(row, fault, span);
+    let mut cell = Cell::new(row, fault);
     let branch = ruin.past.branch();
     let visit = Visit {
         site: &ruin.world.site,

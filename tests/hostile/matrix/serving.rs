@@ -13,7 +13,7 @@ use crate::{
     harness::Mount,
     lying::{Fired, Form, Kind, Lie, Op, Rule},
     tree::noise,
-    world::{Ended, World, at, compare, exit_code, sync, write_synced},
+    world::{Ended, Holds, World, at, compare, exit_code, sync, write_synced},
 };
 
 /// Larger than two parts at 128 MiB, so that a file has an upload of its own with three.
@@ -21,6 +21,15 @@ const LARGE: usize = 12 << 20;
 
 /// Too large to lie in the metadata, small enough for a pack.
 const SMALL: usize = 200 << 10;
+
+/// An unmount gives up by itself before this.
+const UNMOUNTED_WITHIN: Duration = Duration::from_secs(200);
+
+/// A request that a cell provokes was made by the time that its caller is told, or very soon after.
+const MET_WITHIN: Duration = Duration::from_secs(3);
+
+/// What comes late has come after this.
+const BEFORE_COMPLETE: Duration = Duration::from_millis(500);
 
 /// Small enough to lie in the metadata: fsync is one PUT of the log.
 const INLINE: usize = 1000;
@@ -72,34 +81,36 @@ const ROWS: [Row; 8] = [
 struct Written {
     cell: usize,
     name: String,
-    contents: (u64, usize),
+    seed: u64,
+    len: usize,
     acknowledged: bool,
+}
+
+/// A mount whose requests of one kind meet one fault after the other.
+struct Serving<'a> {
+    world: &'a World,
+    row: &'a Row,
+    span: Span,
+    written: Vec<Written>,
 }
 
 /// One row under all these faults.
 fn row(row: &Row, faults: &[Fault], span: Span) -> Vec<Cell> {
     let world = World::start();
-    let state = world.site.scratch("state");
-    let mut mount = world.begin_mount(&state, &[]);
+    let mut mount = world.begin_mount(&world.site.scratch("state"), &[]);
     mount.wait_ready();
+    let mut serving = Serving {
+        world: &world,
+        row,
+        span,
+        written: Vec::new(),
+    };
     let mut cells = Vec::new();
-    let mut written = Vec::new();
     for (index, fault) in faults.iter().enumerate() {
-        let mut cell = Cell::new(row, *fault, span);
-        let seed = index as u64 + 1;
-        meet(
-            &world,
-            &mount,
-            row,
-            *fault,
-            span,
-            seed,
-            &mut cell,
-            &mut written,
-        );
+        let mut cell = serving.meet(&mount, *fault, index);
         if cell.works_after.is_none() && index + 1 < faults.len() {
             // What comes next shall be judged by itself.
-            let code = exit_code(mount, Duration::from_secs(200));
+            let code = exit_code(mount, UNMOUNTED_WITHIN);
             cell.wrong(format!("unmount after the failure: {code:?}"));
             let again = world.site.scratch(&format!("state-after-{index}"));
             mount = world.begin_mount(&again, &["--takeover"]);
@@ -107,7 +118,7 @@ fn row(row: &Row, faults: &[Fault], span: Span) -> Vec<Cell> {
         }
         cells.push(cell);
     }
-    let code = exit_code(mount, Duration::from_secs(200));
+    let code = exit_code(mount, UNMOUNTED_WITHIN);
     if code != Some(0)
         && let Some(last) = cells.last_mut()
     {
@@ -116,9 +127,9 @@ fn row(row: &Row, faults: &[Fault], span: Span) -> Vec<Cell> {
     // Another machine: no state, no cache.
     let elsewhere = world.begin_mount(&world.site.scratch("elsewhere"), &["--takeover"]);
     elsewhere.wait_ready();
-    for file in &written {
-        let (seed, len) = file.contents;
-        let holds = compare(&at(&elsewhere, &file.name), noise(seed, len), HEALED_WITHIN);
+    for file in &serving.written {
+        let contents = noise(file.seed, file.len);
+        let holds = compare(&at(&elsewhere, &file.name), contents, HEALED_WITHIN);
         let what = format!("{} after a remount", file.name);
         cells[file.cell].judge(&what, file.acknowledged, holds);
     }
@@ -126,99 +137,106 @@ fn row(row: &Row, faults: &[Fault], span: Span) -> Vec<Cell> {
     cells
 }
 
-#[allow(clippy::too_many_arguments)]
-fn meet(
-    world: &World,
-    mount: &Mount<'_>,
-    row: &Row,
-    fault: Fault,
-    span: Span,
-    seed: u64,
-    cell: &mut Cell,
-    written: &mut Vec<Written>,
-) {
-    let patience = match span {
-        Span::Once => HANG * 2 + HEALED_WITHIN,
-        Span::Minute => LASTING * 2 + HEALED_WITHIN,
-    };
-    let index = (seed - 1) as usize;
-    let mut note = |name: String, contents, acknowledged| {
-        written.push(Written {
-            cell: index,
+impl Serving<'_> {
+    /// The fault meets a request of a file; then it is over, and everything must go on.
+    fn meet(&mut self, mount: &Mount<'_>, fault: Fault, index: usize) -> Cell {
+        let mut cell = Cell::new(self.row, fault);
+        let seed = index as u64 + 1;
+        let len = match self.row.ops {
+            [Op::Create | Op::UploadPart | Op::Complete | Op::ListParts] => LARGE,
+            _ if self.row.kinds == [Kind::Log] => INLINE,
+            _ => SMALL,
+        };
+        let name = format!("struck-{index}");
+        let (path, contents) = (at(mount, &name), noise(seed, len));
+        let mut acknowledged = self.strike(&mut cell, fault, &path, &contents);
+        self.world.store.heal();
+        let began = Instant::now();
+        // The same file becomes durable, if need be with the second fsync: the first may report what happened before.
+        let ended = sync(&path, HEALED_WITHIN);
+        acknowledged |= ended == Ended::Ok;
+        if ended != Ended::Ok && sync(&path, HEALED_WITHIN) != Ended::Ok {
+            cell.wrong(format!("fsync after healing: {}", told(ended)));
+        }
+        let holds = compare(&path, contents, HEALED_WITHIN);
+        cell.judge("the file in the same mount", true, holds);
+        self.note(index, name, seed, len, acknowledged);
+        let (after, seed) = (format!("after-{index}"), seed + 1000);
+        let ended = write_synced(&at(mount, &after), noise(seed, len), HEALED_WITHIN);
+        self.note(index, after, seed, len, ended == Ended::Ok);
+        match ended {
+            Ended::Ok => cell.works_after = Some(began.elapsed()),
+            ended => cell.wrong(format!("a new file after healing: {}", told(ended))),
+        }
+        sync_root(&mount.dir);
+        cell
+    }
+
+    /// Writes or reads the file under the fault; whether an fsync of it returned 0.
+    fn strike(&self, cell: &mut Cell, fault: Fault, path: &Path, contents: &[u8]) -> bool {
+        let patience = match self.span {
+            Span::Once => HANG * 2 + HEALED_WITHIN,
+            Span::Minute => LASTING * 2 + HEALED_WITHIN,
+        };
+        let acknowledged;
+        let fired;
+        if self.row.ops == [Op::Get] {
+            acknowledged = write_synced(path, contents.to_vec(), patience) == Ended::Ok;
+            fired = self.provoke(fault);
+            cell.told = match compare(path, contents.to_vec(), patience) {
+                Holds::Right => "ok".to_owned(),
+                Holds::Errno(errno) => told(Ended::Errno(errno)),
+                Holds::Hangs => told(Ended::Hangs),
+                other => {
+                    cell.wrong(format!("a read under the fault: {other:?}"));
+                    format!("{other:?}")
+                }
+            };
+        } else {
+            fired = self.provoke(fault);
+            let ended = write_synced(path, contents.to_vec(), patience);
+            acknowledged = ended == Ended::Ok;
+            cell.told = told(ended);
+        }
+        if !fired.wait(MET_WITHIN) {
+            cell.wrong("the fault met no request");
+        }
+        cell.fired = fired.count();
+        acknowledged
+    }
+
+    /// The fault, and what it needs to matter: for HEAD a conditional PUT whose answer was lost; for ListParts a part that comes
+    /// late, so that completing the upload fails. Whenever parts come late, they come before the upload is completed.
+    fn provoke(&self, fault: Fault) -> Fired {
+        let store = &self.world.store;
+        let fired = self.row.strike(store, fault, self.span);
+        let once = |ops: [Op; 1], lie| drop(store.lie(Rule::on(ops).once(lie)));
+        match self.row.ops {
+            [Op::Head] => once([Op::Put], Lie::ResetAfter),
+            [Op::ListParts] => {
+                once([Op::UploadPart], Lie::Overtaken);
+                once([Op::Complete], Lie::Hang(BEFORE_COMPLETE));
+            }
+            [Op::UploadPart] => once([Op::Complete], Lie::Hang(BEFORE_COMPLETE)),
+            _ => {}
+        }
+        fired
+    }
+
+    fn note(&mut self, cell: usize, name: String, seed: u64, len: usize, acknowledged: bool) {
+        self.written.push(Written {
+            cell,
             name,
-            contents,
+            seed,
+            len,
             acknowledged,
         });
-    };
-    let len = match row.ops {
-        [Op::Create | Op::UploadPart | Op::Complete | Op::ListParts] => LARGE,
-        _ if row.kinds == [Kind::Log] => INLINE,
-        _ => SMALL,
-    };
-    let name = format!("struck-{index}");
-    let path = at(mount, &name);
-    let contents = noise(seed, len);
-    let fired;
-    let mut acknowledged = false;
-    if row.ops == [Op::Get] {
-        acknowledged = write_synced(&path, contents.clone(), patience) == Ended::Ok;
-        fired = strike(world, row, fault, span);
-        cell.told = match compare(&path, contents.clone(), patience) {
-            crate::world::Holds::Right => "ok".to_owned(),
-            crate::world::Holds::Errno(errno) => told(Ended::Errno(errno)),
-            crate::world::Holds::Hangs => "waits".to_owned(),
-            other => {
-                cell.wrong(format!("a read under the fault: {other:?}"));
-                format!("{other:?}")
-            }
-        };
-    } else {
-        fired = strike(world, row, fault, span);
-        let ended = write_synced(&path, contents.clone(), patience);
-        acknowledged |= ended == Ended::Ok;
-        cell.told = told(ended);
     }
-    if !fired.wait(Duration::from_secs(3)) {
-        cell.wrong("the fault met no request");
-    }
-    cell.fired = fired.count();
-    world.store.heal();
-    let began = Instant::now();
-    // The same file becomes durable, and a new one.
-    let ended = sync(&path, HEALED_WITHIN);
-    acknowledged |= ended == Ended::Ok;
-    if ended != Ended::Ok && sync(&path, HEALED_WITHIN) != Ended::Ok {
-        cell.wrong(format!("fsync after healing: {}", told(ended)));
-    }
-    let holds = compare(&path, contents, HEALED_WITHIN);
-    cell.judge("the file in the same mount", true, holds);
-    note(name, (seed, len), acknowledged);
-    let after = format!("after-{index}");
-    let ended = write_synced(&at(mount, &after), noise(seed + 1000, len), HEALED_WITHIN);
-    note(after.clone(), (seed + 1000, len), ended == Ended::Ok);
-    match ended {
-        Ended::Ok => cell.works_after = Some(began.elapsed()),
-        ended => cell.wrong(format!("a new file after healing: {}", told(ended))),
-    }
-    sync_root(&mount.dir);
 }
 
 fn sync_root(dir: &Path) {
     let dir = dir.to_owned();
     let _ = crate::world::within(HEALED_WITHIN, move || crate::world::sync_dir(&dir));
-}
-
-/// The fault, and what makes the client ask: for HEAD a conditional PUT whose answer was lost, for ListParts a part that came
-/// late, so that completing the upload fails.
-fn strike(world: &World, row: &Row, fault: Fault, span: Span) -> Fired {
-    let fired = row.strike(&world.store, fault, span);
-    let lie = |rule: Rule, lie| drop(world.store.lie(rule.once(lie)));
-    match row.ops {
-        [Op::Head] => lie(Rule::on([Op::Put]).of([Kind::Log]), Lie::ResetAfter),
-        [Op::ListParts] => lie(Rule::on([Op::UploadPart]), Lie::Overtaken),
-        _ => {}
-    }
-    fired
 }
 
 /// Each row with each third fault, shifted from row to row: every fault and every row is there.
