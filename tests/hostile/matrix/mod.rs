@@ -28,6 +28,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Refused(u16, Form),
+    /// Although the server acted.
+    RefusedAfter(u16, Form),
     ResetBefore,
     ResetAfter,
     Hang,
@@ -36,7 +38,7 @@ pub enum Fault {
     Overtaken,
 }
 
-const FAULTS: [Fault; 20] = [
+const FAULTS: [Fault; 22] = [
     Fault::Refused(404, Form::Code("NoSuchKey")),
     Fault::Refused(404, Form::Code("NoSuchUpload")),
     Fault::Refused(404, Form::Foreign),
@@ -52,6 +54,8 @@ const FAULTS: [Fault; 20] = [
     Fault::Refused(501, Form::Code("NotImplemented")),
     Fault::Refused(503, Form::Code("SlowDown")),
     Fault::Refused(507, Form::Code("InsufficientStorage")),
+    Fault::RefusedAfter(404, Form::Code("NoSuchUpload")),
+    Fault::RefusedAfter(500, Form::Code("InternalError")),
     Fault::ResetBefore,
     Fault::ResetAfter,
     Fault::Hang,
@@ -74,6 +78,7 @@ impl fmt::Display for Fault {
             Fault::Refused(status, Form::Code(code)) => write!(f, "{status} {code}"),
             Fault::Refused(status, Form::Foreign) => write!(f, "{status}, another body"),
             Fault::Refused(status, Form::Empty) => write!(f, "{status}, no body"),
+            Fault::RefusedAfter(status, _) => write!(f, "{status} after the server acted"),
             Fault::ResetBefore => f.write_str("reset before the server acted"),
             Fault::ResetAfter => f.write_str("reset after the server acted"),
             Fault::Hang => f.write_str("hang"),
@@ -87,6 +92,7 @@ impl Fault {
     fn lie(self, span: Span) -> Lie {
         match self {
             Fault::Refused(status, form) => Lie::Refuse(status, form),
+            Fault::RefusedAfter(status, form) => Lie::RefuseAfter(status, form),
             Fault::ResetBefore => Lie::ResetBefore,
             Fault::ResetAfter => Lie::ResetAfter,
             Fault::Hang => Lie::Hang(if span == Span::Once { HANG } else { LASTING }),
