@@ -12,6 +12,7 @@ mod lying;
 #[allow(dead_code)]
 mod tree;
 
+mod crashes;
 mod matrix;
 mod outages;
 mod proxy;

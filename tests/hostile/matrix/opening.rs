@@ -236,7 +236,7 @@ fn a_volume_opens_whole_after_a_fault_at_any_request_of_opening_it() {
     let chosen = all()
         .into_iter()
         .enumerate()
-        .filter(|(n, _)| (n % FAULTS.len() + 3 * (n / FAULTS.len())) % 7 == 0);
+        .filter(|(n, _)| (n % FAULTS.len() + 3 * (n / FAULTS.len())).is_multiple_of(7));
     assert_all_hold(&cells(
         chosen.map(|(_, cell)| cell).collect(),
         Span::Once,

@@ -92,6 +92,11 @@ impl Connection {
             let lied = lie.is_some();
             let outcome = match lie {
                 None => self.pass(&request).await,
+                // Whoever is withheld an answer for ever gives up some time, and its place becomes free.
+                Some(Lie::Withhold) => tokio::select! {
+                    outcome = self.tell(&request, Lie::Withhold) => outcome,
+                    () = gone(&client) => return Ok(()),
+                },
                 Some(lie) => self.tell(&request, lie).await,
             };
             // The answer is noted before it is sent: who has it can rely on finding it noted.
@@ -262,6 +267,15 @@ impl Connection {
         let object = get.send().await.map_err(io::Error::other)?;
         let body = object.body.collect().await.map_err(io::Error::other)?;
         Ok(body.to_vec())
+    }
+}
+
+/// Ends when the client has closed its connection.
+async fn gone(client: &Stream) {
+    let mut byte = [0];
+    match client.get_ref().peek(&mut byte).await {
+        Ok(0) | Err(_) => {}
+        Ok(_) => std::future::pending().await,
     }
 }
 
