@@ -158,7 +158,7 @@ fn endless_answers_to_writes_stay_within_memory_and_lose_nothing() {
             assert_eq!(compare(&path, contents, PATIENCE), Holds::Right, "{what}");
         }
     }
-    assert_sound(&mount);
+    assert_sound(&mount, "after endless answers to writes");
     assert_eq!(exit_code(mount, DEADLINE), Some(0));
 }
 

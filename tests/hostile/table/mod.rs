@@ -146,8 +146,9 @@ fn watch_memory(pid: u32, patience: Duration, mut done: impl FnMut() -> bool) ->
     }
 }
 
-fn assert_sound(mount: &Mount<'_>) {
+fn assert_sound(mount: &Mount<'_>, what: &str) {
     let peak = mount.memory_bytes("VmHWM");
+    eprintln!("{what}: peak {} MiB", peak >> 20);
     assert!(peak < MEMORY_BYTES, "peak memory is {peak} bytes");
     assert_no_panic(mount);
 }
