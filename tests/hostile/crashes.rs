@@ -1,4 +1,5 @@
-//! What is in the store when a client dies while the store treats the parts of one file, or two files, differently.
+//! What is in the store when a client dies while the store treats the parts of one file, or two
+//! files, differently.
 
 use std::{
     fs::{self, File},
@@ -16,7 +17,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 const MIB: usize = 1 << 20;
 
-/// Sizes follow bytes: an object that is late keeps the size down, however much of what lies behind it is in the store.
+/// Sizes follow bytes: an object that is late keeps the size down, however much of what lies behind
+/// it is in the store.
 #[test]
 fn after_a_crash_no_file_is_larger_than_what_was_stored_of_it() {
     for op in [Op::Complete, Op::UploadPart] {
@@ -102,7 +104,8 @@ fn a_file_whose_upload_is_refused_fails_no_other() {
     mount.unmount();
 }
 
-/// Four writers, whose parts are sent twice, the first copy arriving last: the bytes are the same, the tags are not.
+/// Four writers, whose parts are sent twice, the first copy arriving last: the bytes are the same,
+/// the tags are not.
 #[test]
 fn uploads_whose_parts_come_late_recover() {
     let world = World::start();

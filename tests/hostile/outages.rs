@@ -1,5 +1,6 @@
-//! Outages under real tools: restic, borg, rsync and SQLite work on one mount while the store stands still, dies and comes back, or
-//! refuses. All of them end well, and whoever waits meanwhile can be killed.
+//! Outages under real tools: restic, borg, rsync and SQLite work on one mount while the store
+//! stands still, dies and comes back, or refuses. All of them end well, and whoever waits meanwhile
+//! can be killed.
 //!
 //! Briefly here, seventy seconds and ten times each in the long run.
 
@@ -31,7 +32,8 @@ const RECOVERY: Duration = Duration::from_secs(120);
 /// Whoever waits for the store ends this soon after SIGKILL.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
-/// `fusermount3 -uz` takes no longer, whatever the store does. It starts a process on a busy machine.
+/// `fusermount3 -uz` takes no longer, whatever the store does. It starts a process on a busy
+/// machine.
 const LAZILY_WITHIN: Duration = Duration::from_secs(2);
 
 /// A file that no mount has read before the outage.
@@ -231,7 +233,8 @@ impl Job {
 }
 
 impl Drop for Job {
-    /// Ends the shell and what it started. Not waited for: until the mount is gone too, that may take for ever.
+    /// Ends the shell and what it started. Not waited for: until the mount is gone too, that may
+    /// take for ever.
     fn drop(&mut self) {
         let group = Pid::from_raw(self.child.id() as i32);
         if matches!(self.child.try_wait(), Ok(None)) {
@@ -283,7 +286,8 @@ fn assert_waiting_callers_can_be_killed(mount: &Path, outage: Outage) {
             .spawn();
         caller.expect("bash")
     });
-    // Until they wait, and for longer than the mount lets a request wait without looking at who made it.
+    // Until they wait, and for longer than the mount lets a request wait without looking at who
+    // made it.
     std::thread::sleep(Duration::from_millis(1500));
     let mut waited = 0;
     for caller in &mut callers {
@@ -375,7 +379,8 @@ fn one_round(scene: &mut Scene, outage: Outage, length: Duration, scratch: &Path
     mount.unmount();
 }
 
-/// Something is dirty, the store is away: the unmount returns at once, and the process ends well when the store is back.
+/// Something is dirty, the store is away: the unmount returns at once, and the process ends well
+/// when the store is back.
 fn assert_left_lazily_in_an_outage(
     scene: &mut Borrowed<'_>,
     outage: Outage,

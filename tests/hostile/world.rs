@@ -51,7 +51,8 @@ impl World {
         Past::serve(dir)
     }
 
-    /// A mount in the foreground with this state directory (so, with the memory of this machine), not waited for.
+    /// A mount in the foreground with this state directory (so, with the memory of this machine),
+    /// not waited for.
     pub fn begin_mount(&self, state: &Path, options: &[&str]) -> Mount<'_> {
         let state = state.to_str().expect("path");
         let options = [&["--state-dir", state], options].concat();

@@ -1,4 +1,5 @@
-//! The fault matrix: each fault at each operation of S3, once and for a minute; what became of the files.
+//! The fault matrix: each fault at each operation of S3, once and for a minute; what became of the
+//! files.
 //!
 //! A cell holds if, after the fault is over,
 //! - every file whose fsync returned 0 has its contents after a remount elsewhere,
@@ -6,8 +7,9 @@
 //! - the mount works on: a new file is written, synced and read,
 //! - the unmount ends with 0.
 //!
-//! `opening` has the operations that only a mount makes, `serving` those of a mount at work, `table` makes `docs/fault-matrix.md`:
-//! `STRONGROOM_FAULT_MATRIX=docs/fault-matrix.md` with the long run.
+//! `opening` has the operations that only a mount makes, `serving` those of a mount at work,
+//! `table` makes `docs/fault-matrix.md`: `STRONGROOM_FAULT_MATRIX=docs/fault-matrix.md` with the
+//! long run.
 
 mod opening;
 mod serving;
@@ -63,7 +65,8 @@ const FAULTS: [Fault; 22] = [
     Fault::Overtaken,
 ];
 
-/// Longer than the client waits without progress (20 s), so that it tries again while the first try is still on its way.
+/// Longer than the client waits without progress (20 s), so that it tries again while the first try
+/// is still on its way.
 const HANG: Duration = Duration::from_secs(23);
 
 /// The long run's faults last this long.
@@ -165,7 +168,8 @@ impl Cell {
         self.faults_found.push(what.into());
     }
 
-    /// A file whose fsync ended so must hold what was written, or, if it was never acknowledged, at least not fail.
+    /// A file whose fsync ended so must hold what was written, or, if it was never acknowledged, at
+    /// least not fail.
     fn judge(&mut self, what: &str, acknowledged: bool, holds: Holds) {
         let fine = match holds {
             Holds::Right => true,
@@ -210,7 +214,8 @@ fn told(ended: Ended) -> String {
     }
 }
 
-/// Runs rows in parallel, and says of each cell what became of it. All must hold, and the fault must have met a request in each.
+/// Runs rows in parallel, and says of each cell what became of it. All must hold, and the fault
+/// must have met a request in each.
 fn run<R: Send + Sync>(
     rows: Vec<R>,
     work: impl Fn(&R) -> Vec<Cell> + Sync,

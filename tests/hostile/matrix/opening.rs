@@ -1,6 +1,8 @@
-//! The operations that a mount makes while it opens a volume and clears what a dead one left: a volume for each cell.
+//! The operations that a mount makes while it opens a volume and clears what a dead one left: a
+//! volume for each cell.
 //!
-//! The volume was left by a process that was killed with an unfinished upload and an object that no metadata names.
+//! The volume was left by a process that was killed with an unfinished upload and an object that no
+//! metadata names.
 
 use std::time::{Duration, Instant};
 
@@ -74,7 +76,8 @@ const CLEARED_WITHIN: Duration = Duration::from_secs(20);
 struct Ruin {
     past: Past,
     files: Vec<(String, u64, usize)>,
-    /// The proxy's place is taken by one for each cell; the site is kept for its passphrase and directories.
+    /// The proxy's place is taken by one for each cell; the site is kept for its passphrase and
+    /// directories.
     world: World,
 }
 

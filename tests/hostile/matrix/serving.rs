@@ -1,5 +1,5 @@
-//! The operations of a mount at work. A row is one volume and one mount; its cells follow one another in it, so that what a fault
-//! breaks for good fails all that come after it.
+//! The operations of a mount at work. A row is one volume and one mount; its cells follow one
+//! another in it, so that what a fault breaks for good fails all that come after it.
 
 use std::{
     path::Path,
@@ -152,7 +152,8 @@ impl Serving<'_> {
         let mut acknowledged = self.strike(&mut cell, fault, &path, &contents);
         self.world.store.heal();
         let began = Instant::now();
-        // The same file becomes durable, if need be with the second fsync: the first may report what happened before.
+        // The same file becomes durable, if need be with the second fsync: the first may report
+        // what happened before.
         let ended = sync(&path, HEALED_WITHIN);
         acknowledged |= ended == Ended::Ok;
         if ended != Ended::Ok && sync(&path, HEALED_WITHIN) != Ended::Ok {
@@ -205,8 +206,9 @@ impl Serving<'_> {
         acknowledged
     }
 
-    /// The fault, and what it needs to matter: for HEAD a conditional PUT whose answer was lost; for ListParts a part that comes
-    /// late, so that completing the upload fails. Whenever parts come late, they come before the upload is completed.
+    /// The fault, and what it needs to matter: for HEAD a conditional PUT whose answer was lost;
+    /// for ListParts a part that comes late, so that completing the upload fails. Whenever parts
+    /// come late, they come before the upload is completed.
     fn provoke(&self, fault: Fault) -> Fired {
         let store = &self.world.store;
         let fired = self.row.strike(store, fault, self.span);

@@ -1,4 +1,5 @@
-//! What comes before authentication has a bound: answers without an end, listings without an end, texts for the terminal.
+//! What comes before authentication has a bound: answers without an end, listings without an end,
+//! texts for the terminal.
 
 use super::{
     DEADLINE, MEMORY_BYTES, PATIENCE, Volume, assert_no_panic, assert_sound, watch_memory,
@@ -9,7 +10,8 @@ use crate::{
     world::{Ended, Holds, Start, at, compare, exit_code, let_go_lazily, wait_start, write_synced},
 };
 
-/// Sends endless answers to a mount that begins; it ends or mounts within the deadline and its memory.
+/// Sends endless answers to a mount that begins; it ends or mounts within the deadline and its
+/// memory.
 fn begins_bounded(ops: &[Op], kinds: &[Kind], endless: Endless) {
     let volume = Volume::make();
     let world = &volume.world;

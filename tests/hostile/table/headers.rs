@@ -71,7 +71,8 @@ fn secret_file(world: &World, name: &str) -> String {
     path.to_str().unwrap().to_owned()
 }
 
-/// The header of before a slot was removed comes back under the attributes of the present one, so that a conditional PUT goes through.
+/// The header of before a slot was removed comes back under the attributes of the present one, so
+/// that a conditional PUT goes through.
 #[test]
 fn a_replayed_header_is_refused_by_mount_and_by_key_and_no_removed_slot_comes_back() {
     let volume = Volume::make();

@@ -32,7 +32,8 @@ fn volume_with_a_log() -> Volume {
     volume
 }
 
-/// Every name that must be there is there with its contents, or the operation fails with EIO; nothing else.
+/// Every name that must be there is there with its contents, or the operation fails with EIO;
+/// nothing else.
 fn assert_right_or_eio(volume: &Volume, mount: &Mount<'_>, what: &str) {
     let names = (0..4).map(|n| (format!("in-the-log-{n}"), noise(50 + n, 3000)));
     let files = volume
@@ -42,7 +43,8 @@ fn assert_right_or_eio(volume: &Volume, mount: &Mount<'_>, what: &str) {
     for (name, contents) in names.chain(files) {
         match fs::read(at(mount, &name)) {
             Ok(found) => assert!(found == contents, "{what}: {name} holds something else"),
-            // That the newest log object is missing is what a machine that never saw the volume cannot know.
+            // That the newest log object is missing is what a machine that never saw the volume
+            // cannot know.
             Err(error) if what == "Log hidden" && name == "in-the-log-3" => {
                 eprintln!("{what}: {name}: {error}")
             }

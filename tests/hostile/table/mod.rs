@@ -1,7 +1,8 @@
 //! What docs/security.md says of a store that lies: a test for each row of its tables.
 //!
-//! In each: no byte that was not written, no panic, no memory beyond `--memory`, an end within a deadline, no old state taken for
-//! the newest; and where the store turns honest again, everything is there.
+//! In each: no byte that was not written, no panic, no memory beyond `--memory`, an end within a
+//! deadline, no old state taken for the newest; and where the store turns honest again, everything
+//! is there.
 
 mod bounds;
 mod headers;
@@ -40,7 +41,8 @@ pub struct Stored {
     pub key: String,
 }
 
-/// A volume with files that have an object each, made from a machine with this state directory, whose mount has ended.
+/// A volume with files that have an object each, made from a machine with this state directory,
+/// whose mount has ended.
 pub struct Volume {
     pub world: World,
     pub state: PathBuf,
@@ -126,7 +128,8 @@ fn read_to_error(path: &Path, contents: &[u8]) -> (usize, Option<i32>) {
     })
 }
 
-/// Watches the peak of a process' memory until `done` says so or `patience` is over; returns whether it was done, and the peak.
+/// Watches the peak of a process' memory until `done` says so or `patience` is over; returns
+/// whether it was done, and the peak.
 fn watch_memory(pid: u32, patience: Duration, mut done: impl FnMut() -> bool) -> (bool, u64) {
     let began = Instant::now();
     let mut peak = 0;

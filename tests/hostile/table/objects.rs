@@ -24,8 +24,8 @@ fn joined(header: &[u8], frames: &[Vec<u8>]) -> Vec<u8> {
     [header, &frames.concat()].concat()
 }
 
-/// The first file's object is answered with a lie. Its read fails without a wrong byte; others are read; and when the store is
-/// honest again, so is it, in the same mount.
+/// The first file's object is answered with a lie. Its read fails without a wrong byte; others are
+/// read; and when the store is honest again, so is it, in the same mount.
 fn read_fails_until_healed(volume: &Volume, lies: Vec<(&str, Lie)>) {
     lied_to(volume, lies, false);
 }

@@ -196,7 +196,8 @@ fn hidden_log_objects_are_missed_though_the_store_takes_others_under_their_names
     }
 }
 
-/// Two histories were written: one on a machine that knows nothing of the other. Log objects of one are shown among those of the other.
+/// Two histories were written: one on a machine that knows nothing of the other. Log objects of one
+/// are shown among those of the other.
 #[test]
 fn log_objects_of_another_branch_are_refused() {
     let world = World::start();

@@ -1,4 +1,5 @@
-//! Leases and boundaries that come back, conditions that are not kept: who may write, and what is believed of it.
+//! Leases and boundaries that come back, conditions that are not kept: who may write, and what is
+//! believed of it.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -83,7 +84,8 @@ fn a_replayed_lease_that_is_free_lets_one_writer_win_and_loses_nothing() {
     third.unmount();
 }
 
-/// Says that somebody has the volume. That stops a mount until it is told to take over, and no longer.
+/// Says that somebody has the volume. That stops a mount until it is told to take over, and no
+/// longer.
 #[test]
 fn a_replayed_lease_that_is_held_stops_a_mount_until_takeover() {
     let volume = Volume::make();
@@ -167,8 +169,8 @@ fn replayed_boundaries_of_collection_change_nothing_that_is_read() {
     mount.unmount();
 }
 
-/// The store keeps no condition: two mounts both think that they alone write. No wrong byte comes of it, and each of their machines finds what it
-/// was promised, or refuses.
+/// The store keeps no condition: two mounts both think that they alone write. No wrong byte comes
+/// of it, and each of their machines finds what it was promised, or refuses.
 #[test]
 fn two_winners_are_found_out_by_the_machines_that_were_promised_something() {
     let world = World::start();

@@ -47,7 +47,8 @@ pub enum Lie {
     Change(Change),
     /// The object is said to hold these bytes, under the attributes that it has.
     Instead(Arc<Vec<u8>>),
-    /// Another range of the same length than the one asked for, by so many bytes, under the right label.
+    /// Another range of the same length than the one asked for, by so many bytes, under the right
+    /// label.
     OtherRange(u64),
     /// Keys are left out of a listing.
     Unlist(KeyFilter),

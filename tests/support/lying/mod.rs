@@ -1,12 +1,14 @@
 //! An S3 store that lies: a proxy between Strongroom and an honest S3 server.
 //!
-//! It speaks HTTP/1.1 over real sockets and passes each request on as it came, the client's `Host` included, so signatures stay
-//! valid. Rules say which requests are treated otherwise: refused, cut off, delayed, done twice, answered from another state or
-//! with other bytes. Where a lie needs a request of its own (a condition that is to be ignored, another range of an object),
-//! the proxy signs it with the server's key pair.
+//! It speaks HTTP/1.1 over real sockets and passes each request on as it came, the client's `Host`
+//! included, so signatures stay valid. Rules say which requests are treated otherwise: refused, cut
+//! off, delayed, done twice, answered from another state or with other bytes. Where a lie needs a
+//! request of its own (a condition that is to be ignored, another range of an object), the proxy
+//! signs it with the server's key pair.
 //!
-//! Its memory is bounded: [`CONNECTIONS_MAX`] connections with one request each, bodies of at most [`http::BODY_LEN_MAX`] bytes,
-//! and a log of [`LOG_LEN_MAX`] lines. What it sends without end is made of one piece.
+//! Its memory is bounded: [`CONNECTIONS_MAX`] connections with one request each, bodies of at most
+//! [`http::BODY_LEN_MAX`] bytes, and a log of [`LOG_LEN_MAX`] lines. What it sends without end is
+//! made of one piece.
 //!
 //! ```text
 //! request   what a request is: its operation, the kind of object

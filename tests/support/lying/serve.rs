@@ -1,4 +1,5 @@
-//! The connections: each request is read, looked up in the rules, passed on or lied about, and noted.
+//! The connections: each request is read, looked up in the rules, passed on or lied about, and
+//! noted.
 
 use std::{
     io,
@@ -92,7 +93,8 @@ impl Connection {
             let lied = lie.is_some();
             let outcome = match lie {
                 None => self.pass(&request).await,
-                // Whoever is withheld an answer for ever gives up some time, and its place becomes free.
+                // Whoever is withheld an answer for ever gives up some time, and its place becomes
+                // free.
                 Some(Lie::Withhold) => tokio::select! {
                     outcome = self.tell(&request, Lie::Withhold) => outcome,
                     () = gone(&client) => return Ok(()),
@@ -156,7 +158,8 @@ impl Connection {
         self.forward(to, request).await
     }
 
-    /// Sends it on as it came. A connection that was kept may have ended meanwhile: then once more over a new one.
+    /// Sends it on as it came. A connection that was kept may have ended meanwhile: then once more
+    /// over a new one.
     async fn forward(&mut self, to: SocketAddr, request: &Request) -> io::Result<Answer> {
         if let Some((_, mut stream)) = self.upstream.take_if(|(address, _)| *address == to)
             && let Ok(answer) = exchange(&mut stream, request).await
