@@ -118,6 +118,7 @@ fn row(row: &Row, faults: &[Fault], span: Span) -> Vec<Cell> {
         }
         cells.push(cell);
     }
+    let log = mount.log.clone();
     let code = exit_code(mount, UNMOUNTED_WITHIN);
     if code != Some(0)
         && let Some(last) = cells.last_mut()
@@ -134,6 +135,10 @@ fn row(row: &Row, faults: &[Fault], span: Span) -> Vec<Cell> {
         cells[file.cell].judge(&what, file.acknowledged, holds);
     }
     elsewhere.unmount();
+    if cells.iter().any(|cell| !cell.faults_found.is_empty()) {
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        eprintln!("--- log of the mount of {}:\n{log}", row.name);
+    }
     cells
 }
 
