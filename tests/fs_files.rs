@@ -131,6 +131,68 @@ async fn what_rename_replaced_lives_as_long_as_it_is_open() {
     opened.close().await;
 }
 
+/// What a name holds after a crash, if all that was done to names is durable.
+async fn after_crash(world: &World, opened: &Opened, name: &[u8]) -> Option<Vec<u8>> {
+    opened.data.flush().await.unwrap();
+    let after = world.open().await;
+    let found = after.fs.lookup(Ino::ROOT, name).await.unwrap()?;
+    let opened = after.fs.open(ROOT, found.ino, libc::O_RDONLY).await;
+    Some(read(&after.fs, opened.unwrap().fh, 0, 100).await)
+}
+
+/// A name that falls back to the old contents is not moved before the new ones are there: it would lose either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_replaced_another_is_whole_before_it_is_renamed_again() {
+    use nix::fcntl::RenameFlags;
+    for flags in [RenameFlags::empty(), RenameFlags::RENAME_EXCHANGE] {
+        let world = World::new().await;
+        let opened = world.open().await;
+        let fs = &opened.fs;
+        for name in [b"name", b"else"] {
+            let (_fh, ino) = create(fs, name).await;
+            write(fs, ino, 0, name).await;
+            fs.fsync(ino).await.unwrap();
+        }
+        let (_fh, new) = create(fs, b"new").await;
+        write(fs, new, 0, b"new contents").await;
+        let rename = async |from: &[u8], to: &[u8], flags| {
+            fs.rename(Ino::ROOT, from, Ino::ROOT, to, flags)
+                .await
+                .unwrap();
+        };
+        rename(b"new", b"name", RenameFlags::empty()).await;
+        rename(b"name", b"else", flags).await;
+        let left = after_crash(&world, &opened, b"else").await;
+        assert_eq!(left.as_deref(), Some(&b"new contents"[..]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_was_replaced_and_removed_stays_removed() {
+    let world = World::new().await;
+    let opened = world.open().await;
+    let fs = &opened.fs;
+    let (old_fh, old) = create(fs, b"name").await;
+    write(fs, old, 0, b"old").await;
+    fs.fsync(old).await.unwrap();
+    fs.release(old_fh);
+    let (new_fh, new) = create(fs, b"new").await;
+    write(fs, new, 0, b"new").await;
+    let flags = nix::fcntl::RenameFlags::empty();
+    fs.rename(Ino::ROOT, b"new", Ino::ROOT, b"name", flags)
+        .await
+        .unwrap();
+    fs.release(new_fh);
+    fs.forget(old);
+    fs.unlink(Ino::ROOT, b"name").await.unwrap();
+    fs.forget(new);
+    eventually("both are deleted", async || {
+        fs.getattr(old).await.is_err() && fs.getattr(new).await.is_err()
+    })
+    .await;
+    assert_eq!(after_crash(&world, &opened, b"name").await, None);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_earlier_mount_left_without_a_name_is_deleted() {
     let world = World::new().await;

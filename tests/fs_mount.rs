@@ -591,9 +591,13 @@ async fn a_store_that_refuses_is_reported_by_fsync_and_close_and_nothing_is_lost
     file.sync_all().unwrap();
     world.restart_server(Some("another-secret")).await;
     file.write_all_at(b"refused at first", 0).unwrap();
+    // Each descriptor hears of it.
+    let other = OpenOptions::new().write(true).open(at.path("f")).unwrap();
     assert_eq!(file.sync_all().unwrap_err().raw_os_error(), Some(libc::EIO));
-    assert_eq!(nix::unistd::close(file).unwrap_err(), Errno::EIO);
+    assert_eq!(nix::unistd::close(other).unwrap_err(), Errno::EIO);
     world.restart_server(None).await;
+    file.sync_all().unwrap();
+    nix::unistd::close(file).unwrap();
     eventually("it is stored", async || at.opened.data.dirty_bytes() == 0).await;
     let file = OpenOptions::new().write(true).open(at.path("f")).unwrap();
     file.sync_all().unwrap();

@@ -2,9 +2,13 @@
 
 #[path = "common/lax_store.rs"]
 mod lax_store;
+#[path = "common/raw_store.rs"]
+mod raw_store;
 #[path = "store_client/support.rs"]
 mod support;
 
+#[path = "store_client/bounds.rs"]
+mod bounds;
 #[path = "store_client/connections.rs"]
 mod connections;
 #[path = "store_client/errors.rs"]

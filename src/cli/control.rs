@@ -10,7 +10,9 @@
 //! | `{"request":"follow-drain"}` | a line of [`Progress`] every 200 ms, the last one `finished` |
 //!
 //! Promises: a slow or silent client holds nothing but its connection, and there are at most
-//! [`CONNECTIONS_MAX`]; `finished` is sent after all is durable and the lease is given back.
+//! [`CONNECTIONS_MAX`]; `finished` is sent after all is durable and the lease is given back; a
+//! client takes no line that is longer or comes more slowly than it has patience for, and talks to
+//! no process of another user than the one that it expects.
 //! Never: accepts a request that changes data.
 
 use std::{
@@ -22,9 +24,10 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
@@ -47,6 +50,9 @@ const REQUEST_BYTES_MAX: u64 = 1024;
 
 /// How long a client may take over its request.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+
+/// The longest line of an answer; a status report has some 4 KiB.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// How long a client may leave a line unread before it is dropped.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
@@ -238,31 +244,105 @@ pub fn connect(path: &Path) -> io::Result<net::UnixStream> {
     net::UnixStream::connect(&short.path)
 }
 
-/// Sends a request; the answers come line by line from what is returned.
+/// A control socket, and who must listen there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The socket.
+    pub path: PathBuf,
+    /// The user whose process it must be; `None` where the path itself is trusted.
+    pub owner: Option<u32>,
+}
+
+impl Address {
+    /// A socket whose path is trusted: from the state directory, or from the sealed lease.
+    pub fn trusted(path: PathBuf) -> Address {
+        Address { path, owner: None }
+    }
+}
+
+/// Sends a request; the answers come line by line from what is returned, each within `patience`.
 ///
 /// # Errors
-/// The mount does not take it.
-pub fn request(
-    path: &Path,
-    request: Request,
-    patience: Duration,
-) -> io::Result<BufReader<net::UnixStream>> {
-    let mut stream = connect(path)?;
-    stream.set_read_timeout(Some(patience))?;
+/// The mount does not take it; `PermissionDenied` if another user's process listens there.
+pub fn request(address: &Address, request: Request, patience: Duration) -> io::Result<Answers> {
+    let mut stream = connect(&address.path)?;
+    if let Some(owner) = address.owner {
+        let listens = getsockopt(&stream, PeerCredentials)?.uid();
+        if listens != owner {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("user {listens} listens on its socket, and user {owner} mounted it"),
+            ));
+        }
+    }
     stream.set_write_timeout(Some(patience))?;
     let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    Ok(BufReader::new(stream))
+    Ok(Answers {
+        reader: BufReader::new(stream),
+        patience,
+    })
+}
+
+/// The answers to a request.
+#[derive(Debug)]
+pub struct Answers {
+    reader: BufReader<net::UnixStream>,
+    patience: Duration,
+}
+
+impl Answers {
+    /// The next line; `None` at the end.
+    ///
+    /// # Errors
+    /// `TimedOut` if the line is not whole in time, however it comes; `InvalidData` if it is longer
+    /// than [`ANSWER_BYTES_MAX`].
+    pub fn next_line(&mut self) -> io::Result<Option<String>> {
+        let deadline = Instant::now() + self.patience;
+        let mut line = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.reader.get_ref().set_read_timeout(Some(left))?;
+            let piece = match self.reader.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                piece => piece?,
+            };
+            if piece.is_empty() {
+                return match line.is_empty() {
+                    true => Ok(None),
+                    false => Err(io::ErrorKind::UnexpectedEof.into()),
+                };
+            }
+            let end = piece.iter().position(|byte| *byte == b'\n');
+            let taken = end.map_or(piece.len(), |end| end + 1);
+            line.extend_from_slice(piece.get(..taken).unwrap_or(piece));
+            self.reader.consume(taken);
+            if line.len() > ANSWER_BYTES_MAX {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "its answer is too long",
+                ));
+            }
+            if end.is_some() {
+                return String::from_utf8(line).map(Some).map_err(io::Error::other);
+            }
+        }
+    }
 }
 
 /// Asks a mount for its status.
 ///
 /// # Errors
 /// It does not answer within `patience`, or in a form that this version does not know.
-pub fn ask_status(path: &Path, patience: Duration) -> io::Result<StatusReport> {
-    let mut line = String::new();
-    request(path, Request::Status, patience)?.read_line(&mut line)?;
+pub fn ask_status(address: &Address, patience: Duration) -> io::Result<StatusReport> {
+    let line = request(address, Request::Status, patience)?.next_line()?;
+    let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(serde_json::from_str(&line)?)
 }
 
@@ -310,14 +390,67 @@ mod tests {
         }
     }
 
-    fn lines(mut reader: BufReader<net::UnixStream>) -> Vec<Progress> {
+    fn lines(mut answers: Answers) -> Vec<Progress> {
         let mut seen = Vec::new();
-        let mut line = String::new();
-        while reader.read_line(&mut line).expect("a line") > 0 {
+        while let Some(line) = answers.next_line().expect("a line") {
             seen.push(serde_json::from_str(&line).expect("progress"));
-            line.clear();
         }
         seen
+    }
+
+    /// A listener that sends `piece` again and again, `pause` apart, until nobody reads.
+    fn endless(path: &Path, piece: &'static [u8], pause: Duration) {
+        let listener = net::UnixListener::bind(path).expect("bound");
+        std::thread::spawn(move || {
+            let Ok((mut stream, _)) = listener.accept() else {
+                return;
+            };
+            while stream.write_all(piece).is_ok() {
+                std::thread::sleep(pause);
+            }
+        });
+    }
+
+    #[test]
+    fn an_answer_without_end_is_given_up_however_it_comes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let patience = Duration::from_millis(500);
+        for (name, piece, pause, kind) in [
+            (
+                "flood",
+                &[b'x'; 4096][..],
+                Duration::ZERO,
+                io::ErrorKind::InvalidData,
+            ),
+            (
+                "drip",
+                b"x",
+                Duration::from_millis(20),
+                io::ErrorKind::TimedOut,
+            ),
+        ] {
+            let path = dir.path().join(name);
+            endless(&path, piece, pause);
+            let began = Instant::now();
+            let error = ask_status(&Address::trusted(path), patience).expect_err(name);
+            assert_eq!(error.kind(), kind, "{name}: {error}");
+            assert!(began.elapsed() < patience * 10, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_socket_of_another_user_is_told_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("1.sock");
+        let listener = net::UnixListener::bind(&path).expect("bound");
+        let owner = Some(nix::unistd::geteuid().as_raw() + 1);
+        let error =
+            ask_status(&Address { path, owner }, Duration::from_secs(5)).expect_err("other");
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+        let (mut stream, _) = listener.accept().expect("connected");
+        let mut told = Vec::new();
+        io::Read::read_to_end(&mut stream, &mut told).expect("closed");
+        assert!(told.is_empty(), "{told:?}");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -336,7 +469,12 @@ mod tests {
         let client = path.clone();
         let follower = tokio::task::spawn_blocking(move || {
             lines(
-                request(&client, Request::FollowDrain, Duration::from_secs(10)).expect("connected"),
+                request(
+                    &Address::trusted(client),
+                    Request::FollowDrain,
+                    Duration::from_secs(10),
+                )
+                .expect("connected"),
             )
         });
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -354,8 +492,10 @@ mod tests {
         let path = dir.path().join("1.sock");
         let (_finish, finished) = watch::channel(None);
         let _server = serve(&path, Arc::new(Draining), finished).expect("listening");
+        let owner = Some(nix::unistd::geteuid().as_raw());
+        let address = Address { path, owner };
         let report =
-            tokio::task::spawn_blocking(move || ask_status(&path, Duration::from_secs(10)))
+            tokio::task::spawn_blocking(move || ask_status(&address, Duration::from_secs(10)))
                 .await
                 .expect("asked")
                 .expect("answered");

@@ -26,6 +26,10 @@ use super::{
     exit::{CliError, Exit},
     sys,
 };
+use crate::telemetry::shown;
+
+/// Longer messages are cut. They may name another host.
+const MESSAGE_CHARS_MAX: usize = 1000;
 
 /// What the child tells the parent: one JSON line each.
 #[derive(Debug, Serialize, Deserialize)]
@@ -116,7 +120,7 @@ fn wait_for_child(reports: impl BufRead, child: Pid) -> Result<(), CliError> {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
             Ok(Report::Message(text)) => {
-                let _ = writeln!(io::stderr(), "{text}");
+                let _ = writeln!(io::stderr(), "{}", shown(&text, MESSAGE_CHARS_MAX));
             }
             Ok(Report::Ready) => return Ok(()),
             Ok(Report::Failed { exit, what, advice }) => {
@@ -157,7 +161,7 @@ impl Reporter {
     pub fn message(&self, text: &str) {
         match &self.0 {
             Channel::Terminal(_) => {
-                let _ = writeln!(io::stderr(), "{text}");
+                let _ = writeln!(io::stderr(), "{}", shown(text, MESSAGE_CHARS_MAX));
             }
             Channel::Pipe(_) => {
                 self.send(&Report::Message(text.to_owned()));

@@ -38,6 +38,10 @@ const URL: &str = "s3://demo/vault";
 
 /// The store is in this process: what waits longer waits in vain.
 const UPLOAD_DELAY: Duration = Duration::from_secs(1);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The demo's mount writes: nothing is followed.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -161,7 +165,9 @@ async fn volume(
         memory_bytes: args.memory,
         durability: Durability::Fsync,
         upload_delay: UPLOAD_DELAY,
+        refusal_timeout: REFUSAL_TIMEOUT,
         read_only: false,
+        follow_every: FOLLOW_EVERY,
         allow_other: false,
         takeover: false,
         allow_rollback: false,

@@ -6,6 +6,11 @@
 
 use std::fmt;
 
+use crate::telemetry::shown;
+
+/// Longer texts are cut: a path may have 4,096 bytes.
+const TEXT_CHARS_MAX: usize = 6000;
+
 /// How the program ended. The table in `docs/operations.md` and the man page is made from this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -166,7 +171,8 @@ pub struct CliError {
 }
 
 impl CliError {
-    /// An error with its code; line breaks are folded away.
+    /// An error with its code; line breaks are folded away, and control characters are escaped,
+    /// since parts of it may come from the store or another process.
     pub fn new(exit: Exit, what: impl Into<String>, advice: impl Into<String>) -> CliError {
         CliError {
             exit,
@@ -200,7 +206,8 @@ impl std::error::Error for CliError {}
 
 /// Folds every run of white space, line breaks included, into one space.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    shown(&text, TEXT_CHARS_MAX)
 }
 
 #[cfg(test)]
@@ -220,5 +227,11 @@ mod tests {
     fn an_error_is_one_line_whatever_went_into_it() {
         let error = CliError::new(Exit::Held, "a\n  b", "c\r\nd");
         assert_eq!(error.to_string(), "strongroom: a b: c d");
+        let error = CliError::new(Exit::Held, "\u{1b}[2Ja", "\u{9b}1mb");
+        assert_eq!(
+            error.to_string(),
+            "strongroom: \\u{1b}[2Ja: \\u{9b}1mb",
+            "a terminal has nothing to obey"
+        );
     }
 }

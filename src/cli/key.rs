@@ -14,7 +14,7 @@ use super::{
 use crate::{
     seal::{
         keys::make_process_undumpable,
-        volume::{Argon2Params, SaveError, SlotError, SlotId},
+        volume::{Argon2Params, SaveError, SlotError, SlotId, SlotKind},
     },
     store::S3Url,
 };
@@ -91,7 +91,8 @@ struct ChangeArgs {
     /// The volume: s3://bucket/prefix
     url: String,
 
-    /// The slot's number; by default the one that the given secret opens
+    /// The slot's number. By default the one that the given secret opens, if it is of the new
+    /// secret's kind; with the recovery key, the only one of that kind
     #[arg(long, value_name = "NUMBER")]
     slot: Option<u32>,
 
@@ -177,7 +178,10 @@ fn change(args: ChangeArgs) -> Result<(), CliError> {
     let secret = secret::unlock_secret(&args.secret)?;
     runtime::block_on(async {
         let mut opened = Opened::open(&connect(&url, &args.store).await?, secret).await?;
-        let slot = args.slot.map_or(opened.unlocked.slot, SlotId);
+        let slot = match args.slot {
+            Some(slot) => SlotId(slot),
+            None => slot_to_change(&opened, secret::new_kind(&args.new))?,
+        };
         let new = secret::new_secret(&args.new, &args.url)?;
         opened
             .loaded
@@ -188,6 +192,29 @@ fn change(args: ChangeArgs) -> Result<(), CliError> {
         say(&format!("slot {slot} is a {} now", new.kind()));
         Ok(())
     })
+}
+
+/// The slot that is changed if none is named: never one that would become another kind, since its
+/// old secret may be the recovery key on paper.
+fn slot_to_change(opened: &Opened, new: SlotKind) -> Result<SlotId, CliError> {
+    let slots = opened.loaded.header.list();
+    let unlocked = slots.iter().find(|slot| slot.id == opened.unlocked.slot);
+    let recovering = match unlocked {
+        Some(unlocked) if unlocked.kind == new => return Ok(unlocked.id),
+        unlocked => unlocked.is_some_and(|slot| slot.kind == SlotKind::RecoveryKey),
+    };
+    let mut same: Vec<SlotId> = slots
+        .iter()
+        .filter(|slot| slot.kind == new)
+        .map(|slot| slot.id)
+        .collect();
+    match (recovering, same.pop()) {
+        (true, Some(only)) if same.is_empty() => Ok(only),
+        _ => Err(CliError::usage(
+            format!("it is not clear which slot is to become a {new}"),
+            "name it with --slot (see 'strongroom key list'), or use 'strongroom key add'",
+        )),
+    }
 }
 
 async fn save(opened: &Opened, url: &S3Url) -> Result<(), CliError> {

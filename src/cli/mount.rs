@@ -15,7 +15,7 @@ use super::{
     mountpoint, runtime, secret,
     session::{self, SessionConfig},
     state,
-    values::{human_size, parse_duration, parse_size},
+    values::{human_size, parse_duration, parse_follow_every, parse_size},
 };
 use crate::{
     data::MEMORY_MIN_BYTES,
@@ -77,9 +77,18 @@ pub struct MountArgs {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
     pub upload_delay: Duration,
 
+    /// How long a request that the store refuses (credentials withdrawn, access denied) is tried again before the program that waits gets an error
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
+    pub refusal_timeout: Duration,
+
     /// Mount for reading only; needs no lease, follows the writer
     #[arg(long)]
     pub read_only: bool,
+
+    /// How often a read-only mount looks for what the writer made durable; each look is one request
+    /// while nothing happens
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_follow_every)]
+    pub follow_every: Duration,
 
     /// Let other users see the mount
     #[arg(long)]
@@ -143,7 +152,9 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
         memory_bytes: args.memory,
         durability: args.durability,
         upload_delay: args.upload_delay,
+        refusal_timeout: args.refusal_timeout,
         read_only: args.read_only,
+        follow_every: args.follow_every,
         allow_other: args.allow_other,
         takeover: args.takeover,
         allow_rollback: args.allow_rollback,

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::{
     exit::CliError,
     mount::{Durability, MountArgs},
-    values::{parse_duration, parse_size},
+    values::{parse_duration, parse_follow_every, parse_size},
 };
 
 /// Flags that the kernel keeps for the mount.
@@ -105,13 +105,15 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 15] = [
+const SETTINGS: [&str; 17] = [
     "passphrase-file",
     "key-file",
     "recovery-key-file",
     "memory",
     "durability",
     "upload-delay",
+    "refusal-timeout",
+    "follow-every",
     "timeout",
     "state-dir",
     "log-file",
@@ -145,6 +147,8 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), CliError
                 .map_err(|_| invalid("fsync or close".to_owned()))?
         }
         "upload-delay" => args.upload_delay = parse_duration(value).map_err(invalid)?,
+        "refusal-timeout" => args.refusal_timeout = parse_duration(value).map_err(invalid)?,
+        "follow-every" => args.follow_every = parse_follow_every(value).map_err(invalid)?,
         "timeout" => args.timeout = parse_duration(value).map_err(invalid)?,
         "state-dir" => args.state_dir = path(),
         "log-file" => args.log.log_file = path(),
@@ -221,7 +225,7 @@ mod tests {
             let value = match name {
                 "memory" => "1GiB",
                 "durability" => "close",
-                "timeout" | "upload-delay" => "3s",
+                "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
                 _ => "value",
             };
             assert!(parse(&format!("{name}={value}")).is_ok(), "{name}");

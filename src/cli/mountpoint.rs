@@ -14,9 +14,13 @@ use nix::{
 };
 
 use super::{
+    control::Address,
     exit::{CliError, Exit},
     sys,
 };
+
+/// The type that the kernel shows for our mounts.
+const KIND: &[u8] = b"fuse.strongroom";
 
 /// The attribute of a mount's root directory that names its control socket.
 pub const CONTROL_ATTRIBUTE: &str = "user.strongroom.control";
@@ -121,18 +125,26 @@ fn not_a_directory(dir: &Path) -> CliError {
 
 /// Whether something is mounted exactly there. `path` is absolute.
 pub fn is_mount(path: &Path) -> bool {
-    mounts().iter().any(|(target, _)| target == path)
+    mounts().iter().any(|mount| mount.target == path)
 }
 
 /// Whether a FUSE filesystem is mounted exactly there. `path` is absolute.
 pub fn is_fuse_mount(path: &Path) -> bool {
     mounts()
         .iter()
-        .any(|(target, kind)| target == path && kind.starts_with(b"fuse"))
+        .any(|mount| mount.target == path && mount.kind.starts_with(b"fuse"))
 }
 
-/// The targets and types of all mounts that this process sees.
-fn mounts() -> Vec<(PathBuf, Vec<u8>)> {
+/// A line of mountinfo.
+struct MountLine {
+    target: PathBuf,
+    kind: Vec<u8>,
+    /// FUSE: the user who mounted it, as the kernel has it.
+    user: Option<u32>,
+}
+
+/// All mounts that this process sees.
+fn mounts() -> Vec<MountLine> {
     let Ok(table) = fs::read("/proc/self/mountinfo") else {
         return Vec::new();
     };
@@ -142,15 +154,21 @@ fn mounts() -> Vec<(PathBuf, Vec<u8>)> {
         .collect()
 }
 
-/// One line of mountinfo (proc(5)): the target is field 5, the type is the first field behind the `-`.
-fn parse_mount(line: &[u8]) -> Option<(PathBuf, Vec<u8>)> {
+/// One line of mountinfo (proc(5)): the target is field 5; behind the `-` come type, source and options of the filesystem.
+fn parse_mount(line: &[u8]) -> Option<MountLine> {
     let mut fields = line.split(|byte| *byte == b' ');
     let target = fields.nth(4)?;
-    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-    Some((
-        PathBuf::from(OsString::from_vec(unescape(target))),
-        kind.to_vec(),
-    ))
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = fields.next()?;
+    let options = fields.nth(1).unwrap_or_default();
+    let user = options
+        .split(|byte| *byte == b',')
+        .find_map(|option| option.strip_prefix(b"user_id="));
+    Some(MountLine {
+        target: PathBuf::from(OsString::from_vec(unescape(target))),
+        kind: kind.to_vec(),
+        user: user.and_then(|user| std::str::from_utf8(user).ok()?.parse().ok()),
+    })
 }
 
 /// The kernel writes space, tab, line break and backslash as three octal digits.
@@ -178,20 +196,37 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The control socket of the mount at `dir`.
+/// The control socket of the mount at `dir`. Any filesystem can have the attribute that names it, so the kernel must say that this is a
+/// mount of ours, and who made it; that user's process must be the one that listens.
 ///
 /// # Errors
 /// It is not a Strongroom mount.
-pub fn control_socket(dir: &Path) -> Result<PathBuf, CliError> {
+pub fn control_socket(dir: &Path) -> Result<Address, CliError> {
     let path_bytes_max = 4096;
-    match sys::getxattr(dir, CONTROL_ATTRIBUTE, path_bytes_max) {
-        Ok(path) if !path.is_empty() => Ok(PathBuf::from(OsString::from_vec(path))),
-        Ok(_) | Err(_) => Err(CliError::new(
+    let socket = || {
+        let owner =
+            mounted_by(&resolve(dir)).or_else(|| mounted_by(&fs::canonicalize(dir).ok()?))?;
+        let path = sys::getxattr(dir, CONTROL_ATTRIBUTE, path_bytes_max).ok()?;
+        (!path.is_empty()).then(|| Address {
+            path: PathBuf::from(OsString::from_vec(path)),
+            owner: Some(owner),
+        })
+    };
+    socket().ok_or_else(|| {
+        CliError::new(
             Exit::NotMounted,
             format!("{} is not a Strongroom mount", dir.display()),
             "give the directory that a volume is mounted on",
-        )),
-    }
+        )
+    })
+}
+
+/// Who mounted a Strongroom volume exactly there. `path` is absolute.
+fn mounted_by(path: &Path) -> Option<u32> {
+    let mounts = mounts();
+    // The last one covers those before it.
+    let mount = mounts.iter().rfind(|mount| mount.target == path)?;
+    mount.user.filter(|_| mount.kind == KIND)
 }
 
 /// Why the kernel did not let go.
@@ -264,11 +299,29 @@ mod tests {
     #[test]
     fn mountinfo_lines_give_target_and_type() {
         let line =
-            b"36 35 98:0 / /mnt/a\\040b\\134 rw,noatime shared:1 - fuse.strongroom s3://x rw";
-        let (target, kind) = parse_mount(line).expect("a line");
-        assert_eq!(target, Path::new("/mnt/a b\\"));
-        assert_eq!(kind, b"fuse.strongroom");
+            b"36 35 98:0 / /mnt/a\\040b\\134 rw,noatime shared:1 - fuse.strongroom s3://x rw,user_id=7,group_id=8";
+        let mount = parse_mount(line).expect("a line");
+        assert_eq!(mount.target, Path::new("/mnt/a b\\"));
+        assert_eq!(mount.kind, KIND);
+        assert_eq!(mount.user, Some(7));
+        let local = parse_mount(b"36 35 98:0 / /mnt rw - ext4 /dev/sda rw").expect("a line");
+        assert_eq!(local.user, None);
         assert!(parse_mount(b"garbage").is_none());
+    }
+
+    #[test]
+    fn the_attribute_of_another_filesystem_leads_to_no_socket() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let value = dir.path().join("1.sock");
+        let set = Command::new("setfattr")
+            .args(["-n", CONTROL_ATTRIBUTE, "-v"])
+            .arg(&value)
+            .arg(dir.path())
+            .status();
+        let is_set = sys::getxattr(dir.path(), CONTROL_ATTRIBUTE, 4096).is_ok();
+        assert_eq!(set.is_ok_and(|status| status.success()), is_set);
+        let error = control_socket(dir.path()).expect_err("no mount");
+        assert_eq!(error.exit, Exit::NotMounted);
     }
 
     #[test]

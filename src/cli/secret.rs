@@ -17,7 +17,7 @@ use super::{
     args::{NewSecretArgs, SecretArgs},
     exit::{CliError, Exit},
 };
-use crate::seal::volume::{PASSPHRASE_LEN_MAX, RecoveryKey, Secret, SecretError};
+use crate::seal::volume::{PASSPHRASE_LEN_MAX, RecoveryKey, Secret, SecretError, SlotKind};
 
 /// Names the file that holds the passphrase, when no option does.
 const PASSPHRASE_FILE_VARIABLE: &str = "STRONGROOM_PASSPHRASE_FILE";
@@ -82,6 +82,17 @@ pub fn new_secret(args: &NewSecretArgs, volume: &str) -> Result<Secret, CliError
         return from_command(command).and_then(passphrase);
     }
     prompt_twice()
+}
+
+/// The kind of what [`new_secret`] will give.
+pub fn new_kind(args: &NewSecretArgs) -> SlotKind {
+    if args.new_key_file.is_some() {
+        SlotKind::KeyFile
+    } else if args.new_recovery_key_file.is_some() {
+        SlotKind::RecoveryKey
+    } else {
+        SlotKind::Passphrase
+    }
 }
 
 /// Makes a recovery key and writes it to a new file. `volume` is named in the file's comment.

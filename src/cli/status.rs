@@ -13,7 +13,7 @@ use super::{
     exit::{CliError, Exit},
     mountpoint, status_table,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, shown_json};
 
 pub use super::memory::{MemoryStatus, OwnerStatus, ShareStatus};
 
@@ -125,8 +125,9 @@ pub fn run(args: &StatusArgs) -> Result<(), CliError> {
         )
     })?;
     let text = if args.json {
-        serde_json::to_string_pretty(&report)
-            .map_err(|error| CliError::unexpected(format!("cannot print the report: {error}")))?
+        let json = serde_json::to_string_pretty(&report)
+            .map_err(|error| CliError::unexpected(format!("cannot print the report: {error}")))?;
+        shown_json(&json)
     } else {
         status_table::render(&report)
     };

@@ -3,6 +3,10 @@
 use std::fmt::Write;
 
 use super::{status::StatusReport, values::human_size};
+use crate::telemetry::shown;
+
+/// A longer text of the mount's is cut: a path may have 4,096 bytes.
+const TEXT_CHARS_MAX: usize = 6000;
 
 /// Renders the report; lines are `section  label  value`.
 pub fn render(report: &StatusReport) -> String {
@@ -25,13 +29,15 @@ impl Table {
         if !self.out.is_empty() {
             self.out.push('\n');
         }
-        self.out.push_str(text);
+        self.out.push_str(&shown(text, TEXT_CHARS_MAX));
         self.out.push('\n');
     }
 
     fn line(&mut self, label: &str, value: impl AsRef<str>) {
+        let label = shown(label, TEXT_CHARS_MAX);
+        let value = shown(value.as_ref(), TEXT_CHARS_MAX);
         // Writing to a string cannot fail.
-        let _ = writeln!(self.out, "  {label:<22} {}", value.as_ref());
+        let _ = writeln!(self.out, "  {label:<22} {value}");
     }
 }
 

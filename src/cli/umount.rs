@@ -3,8 +3,7 @@
 //! Promises: exit 0 only when everything is durable in the store and the process has gone.
 
 use std::{
-    io::{self, BufRead, BufReader, IsTerminal, Write},
-    os::unix::net::UnixStream,
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -13,19 +12,23 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    control::{self, Progress, Request},
+    control::{self, Address, Answers, Progress, Request},
     exit::{CliError, Exit},
     lease::Process,
     mountpoint::{self, UnmountError},
     state,
     values::human_size,
 };
+use crate::telemetry::shown;
 
 /// A mount that says nothing for this long has died or hangs; it speaks five times a second.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// How long the process may take to go once all is durable.
 const EXIT_WITHIN: Duration = Duration::from_secs(30);
+
+/// A longer trouble of the mount's is cut.
+const TROUBLE_CHARS_MAX: usize = 1000;
 
 /// How often plain progress lines are printed where there is no terminal.
 const PLAIN_LINE_EVERY: Duration = Duration::from_secs(5);
@@ -103,9 +106,10 @@ fn let_go(dir: &Path, lazy: bool) -> Result<(), CliError> {
 }
 
 /// The socket of a process that was mounted at `dir` and still drains.
-fn draining_from(dir: &Path, state_dir: Option<&Path>) -> Option<PathBuf> {
+fn draining_from(dir: &Path, state_dir: Option<&Path>) -> Option<Address> {
     let root = state_dir.map_or_else(state::default_root, Path::to_path_buf);
-    state::all_sockets(&root).into_iter().find(|socket| {
+    let sockets = state::all_sockets(&root).into_iter();
+    sockets.map(Address::trusted).find(|socket| {
         control::ask_status(socket, Duration::from_secs(5)).is_ok_and(|status| {
             status.mount.state != "mounted" && Path::new(&status.mount.mount_point) == dir
         })
@@ -137,9 +141,8 @@ enum FollowError {
     LostTouch(io::Error),
 }
 
-fn follow(lines: BufReader<UnixStream>, display: &Display) -> Result<(), FollowError> {
-    for line in lines.lines() {
-        let line = line.map_err(FollowError::LostTouch)?;
+fn follow(mut lines: Answers, display: &Display) -> Result<(), FollowError> {
+    while let Some(line) = lines.next_line().map_err(FollowError::LostTouch)? {
         let progress =
             serde_json::from_str(&line).map_err(|error| FollowError::LostTouch(error.into()))?;
         match progress {
@@ -228,7 +231,7 @@ impl Display {
             let total = bar.length().unwrap_or(0).max(dirty_bytes);
             bar.set_length(total);
             bar.set_position(total - dirty_bytes);
-            bar.set_message(trouble.unwrap_or_default().to_owned());
+            bar.set_message(shown(trouble.unwrap_or_default(), TROUBLE_CHARS_MAX));
             return;
         }
         let mut last_line = self.last_line.lock();
@@ -237,7 +240,7 @@ impl Display {
         }
         if last_line.is_some() {
             let trouble = trouble
-                .map(|trouble| format!(" ({trouble})"))
+                .map(|trouble| format!(" ({})", shown(trouble, TROUBLE_CHARS_MAX)))
                 .unwrap_or_default();
             let _ = writeln!(
                 io::stderr(),

@@ -58,6 +58,24 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("'{text}' is too long"))
 }
 
+/// The shortest and the longest time between two looks of a follower. Each look is a request; and
+/// what a follower reads may be as old as the time between two of them, which has to be well below
+/// the time that a deleted object stays (two minutes).
+const FOLLOW_EVERY: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(30);
+
+/// Parses how often a follower looks: a duration from 100ms to 30s.
+///
+/// # Errors
+/// One line that says what is wrong.
+pub fn parse_follow_every(text: &str) -> Result<Duration, String> {
+    let every = parse_duration(text)?;
+    match FOLLOW_EVERY.contains(&every) {
+        true => Ok(every),
+        false => Err(format!("'{text}' is not between 100ms and 30s")),
+    }
+}
+
 /// A size for people: three digits and a binary unit.
 pub fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -106,6 +124,15 @@ mod tests {
         assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3600)));
         assert!(parse_duration("soon").is_err());
         assert!(parse_duration("3 fortnights").is_err());
+    }
+
+    #[test]
+    fn a_follower_looks_neither_all_the_time_nor_hardly_ever() {
+        assert_eq!(parse_follow_every("1s"), Ok(Duration::from_secs(1)));
+        assert!(parse_follow_every("100ms").is_ok() && parse_follow_every("30s").is_ok());
+        for text in ["0", "99ms", "31s", "1h", "often"] {
+            assert!(parse_follow_every(text).is_err(), "{text}");
+        }
     }
 
     #[test]

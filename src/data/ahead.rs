@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     DataError, Inner, OpenFile, block::BLOCK_FRAMES, fetch::Fetch, file::FileState,
-    object::ObjectHandle, plan::frames_len, readahead::WINDOW_MIN,
+    object::ObjectHandle, plan::frames_len, readahead::WINDOW_MIN, view::View,
 };
 use crate::{
     budget::{Owner, Reclaim},
@@ -28,7 +28,13 @@ struct StoredRun {
 
 impl Inner {
     /// Starts what should be fetched ahead of this handle. Never waits for memory, and failures are left to the read that wants the bytes.
-    pub(super) async fn read_ahead(self: &Arc<Self>, open: &OpenFile, read: Range<u64>, size: u64) {
+    pub(super) async fn read_ahead(
+        self: &Arc<Self>,
+        open: &OpenFile,
+        view: Option<&View>,
+        read: Range<u64>,
+        size: u64,
+    ) {
         let share = (self.governor.capacity_bytes() / 2) / (self.windows.active() as u64 + 1);
         // A smaller share is not worth its request: then it is up to the governor who gets a window.
         let size_max = self.config.readahead_bytes_max.min(share.max(WINDOW_MIN));
@@ -50,8 +56,9 @@ impl Inner {
         } else {
             wanted.end
         };
-        let end = wanted_end.min(size).min(file.content.lock().base_size);
-        let Ok(runs) = self.stored_runs(file, wanted.start..end).await else {
+        let visible_size = view.map_or_else(|| file.content.lock().visible_size(), View::size);
+        let end = wanted_end.min(size).min(visible_size);
+        let Ok(runs) = self.stored_runs(file, view, wanted.start..end).await else {
             return;
         };
         let runs = together(runs);
@@ -86,12 +93,13 @@ impl Inner {
     async fn stored_runs(
         &self,
         file: &FileState,
+        view: Option<&View>,
         range: Range<u64>,
     ) -> Result<Vec<StoredRun>, DataError> {
         let mut runs = Vec::new();
         let mut at = range.start;
         while at < range.end {
-            let window = self.extents_ahead(file, at..range.end).await?;
+            let window = self.extents_ahead(file, view, at..range.end).await?;
             for extent in window.extents.iter() {
                 let (from, to) = (
                     extent.offset.max(at),

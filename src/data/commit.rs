@@ -4,128 +4,150 @@ use std::{sync::Arc, time::Duration};
 
 use tracing::error;
 
-use super::{DataError, Inner, file::FileState};
-use crate::meta::{ContentCommit, Extent, MetaError, NewObject, ObjectId, Timestamp};
+use super::{
+    Inner,
+    content::FileCommit,
+    file::FileState,
+    writer::{ObjectWriter, Unfinished},
+};
+use crate::{
+    meta::{ContentCommit, MetaError, NewObject},
+    store::{StoreError, StoreErrorKind},
+};
 
 /// Pause after a metadata failure.
 const META_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a commit of one file says, and what it knew when it was made up.
-struct Gathered {
-    commit: ContentCommit,
-    mtime: Option<Timestamp>,
-    ctime: Option<Timestamp>,
-    takes_begun: u64,
-}
-
 impl Inner {
-    /// Commits `object` with all runs of `files` that are still in it, in one batch. `None`: their attributes, and the runs that were taken inline.
-    pub(super) async fn commit(
-        self: &Arc<Self>,
-        object: Option<NewObject>,
-        mut files: Vec<Arc<FileState>>,
-    ) {
+    /// Brings an object into the store and commits it.
+    pub(super) async fn complete(self: &Arc<Self>, writer: ObjectWriter) {
+        let (id, files) = (writer.id, writer.files());
+        match writer.finish().await {
+            Ok(new) => {
+                let mut is_wanted = false;
+                for file in &files {
+                    is_wanted |= file.content.lock().object_stored(&new);
+                }
+                if !is_wanted {
+                    // Its files were removed meanwhile: it is recorded as garbage.
+                    self.apply(&[new], &[], &[]).await;
+                    self.objects.end(id);
+                }
+                self.commit(files).await;
+            }
+            Err(Unfinished::Lost(error)) => {
+                error!("written data is lost: {error}");
+                for file in &files {
+                    file.content.lock().object_lost(id, &error);
+                }
+                self.objects.lose(id, &error);
+                self.commit(files.clone()).await;
+                for file in &files {
+                    file.progress.notify_waiters();
+                }
+                self.settled.notify_waiters();
+            }
+            Err(Unfinished::Abandoned) => self.objects.end(id),
+        }
+    }
+
+    /// Commits what may be committed of `files`, in one batch as long as there is something.
+    pub(super) async fn commit(self: &Arc<Self>, mut files: Vec<Arc<FileState>>) {
         files.sort_by_key(|file| file.ino);
         files.dedup_by_key(|file| file.ino);
-        let id = object.as_ref().map(|object| object.object);
-        let objects: Vec<NewObject> = object.into_iter().collect();
-        // In inode order, and a truncation takes one only: no cycle.
-        let mut locks = Vec::with_capacity(files.len());
-        for file in &files {
-            locks.push(file.commit.lock().await);
-        }
-        let gathered: Vec<Gathered> = files.iter().map(|file| gather(file, id)).collect();
-        let commits: Vec<ContentCommit> = gathered
-            .iter()
-            .map(|gathered| gathered.commit.clone())
-            .collect();
-        loop {
-            match self.meta.commit_content(&objects, &commits).await {
-                Ok(()) => break,
-                Err(error @ MetaError::Fenced) => {
-                    self.fail(&error.to_string());
-                    return;
-                }
-                Err(error) => {
-                    error!("commit of {} files: {error}", files.len());
-                    self.fail(&error.to_string());
-                    if self.stop.is_cancelled() {
-                        return;
-                    }
-                    tokio::time::sleep(META_PAUSE).await;
+        while !files.is_empty() {
+            // In inode order, and others take one only: no cycle.
+            let mut locks = Vec::with_capacity(files.len());
+            for file in &files {
+                locks.push(file.commit.lock().await);
+            }
+            let commits: Vec<Option<FileCommit>> = files
+                .iter()
+                .map(|file| file.content.lock().next_commit())
+                .collect();
+            let mut objects: Vec<NewObject> = Vec::new();
+            for new in commits.iter().flatten().flat_map(|commit| &commit.objects) {
+                if objects.iter().all(|known| known.object != new.object) {
+                    objects.push(new.clone());
                 }
             }
-        }
-        let committed_at = self.meta.applied();
-        for (file, gathered) in files.iter().zip(gathered) {
-            let mut content = file.content.lock();
-            match id {
-                Some(id) => content.overlay.forget_object(id),
-                None => content.overlay.forget_inline(gathered.takes_begun),
+            let parts: Vec<ContentCommit> = files
+                .iter()
+                .zip(&commits)
+                .filter_map(|(file, commit)| {
+                    let commit = commit.as_ref()?;
+                    Some(ContentCommit {
+                        ino: file.ino,
+                        extents: commit.extents.clone(),
+                        size: commit.size,
+                        cut: commit.cut,
+                        mtime: commit.mtime,
+                        ctime: commit.ctime,
+                        covers: commit.covers,
+                    })
+                })
+                .collect();
+            if parts.is_empty() || !self.apply(&objects, &parts, &files).await {
+                return;
             }
-            content.committed_at = committed_at;
-            content.base_size = gathered.commit.size;
-            content.mtime = content.mtime.filter(|now| Some(*now) != gathered.mtime);
-            content.ctime = content.ctime.filter(|now| Some(*now) != gathered.ctime);
-            content.invalidate_extents();
-            content.end_take(id, gathered.takes_begun);
-        }
-        drop(locks);
-        if let Some(id) = id {
-            self.objects.end(id);
-        }
-        for file in &files {
-            file.progress.notify_waiters();
-            self.settle(file);
+            let applied = self.meta.applied();
+            let mut done = Vec::new();
+            for (file, commit) in files.iter().zip(&commits) {
+                if let Some(commit) = commit {
+                    done.extend(file.content.lock().commit_ended(commit, applied));
+                }
+            }
+            drop(locks);
+            drop(done);
+            for new in &objects {
+                self.objects.end(new.object);
+            }
+            let mut committed = commits.into_iter();
+            files.retain(|_| committed.next().flatten().is_some());
+            for file in &files {
+                file.progress.notify_waiters();
+                self.settle(file);
+            }
+            // More may have become ready meanwhile.
+            files.retain(|file| file.content.lock().may_commit());
         }
     }
 
-    /// An object cannot be finished: its runs are gone. Readers and fsync see an error; the rest of the file stands.
-    pub(super) fn lost(
-        self: &Arc<Self>,
-        object: ObjectId,
+    /// Writes the batch, however often it takes; false if this mount can never write again, or is closing.
+    async fn apply(
+        &self,
+        objects: &[NewObject],
+        parts: &[ContentCommit],
         files: &[Arc<FileState>],
-        cause: &DataError,
-    ) {
-        let message = format!("written data could not be stored: {cause}");
-        error!("{message}");
-        self.fail(&message);
-        for file in files {
-            file.progress.notify_waiters();
+    ) -> bool {
+        loop {
+            let error = match self.meta.commit_content(objects, parts).await {
+                Ok(()) => return true,
+                Err(error) => error,
+            };
+            error!("commit of {} files: {error}", parts.len());
+            if matches!(error, MetaError::Fenced) {
+                self.fail(&error.to_string());
+                return false;
+            }
+            let error = StoreError::new(
+                StoreErrorKind::Other,
+                "commit",
+                "the metadata",
+                error.to_string(),
+            );
+            self.report(files, None, &error);
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                () = tokio::time::sleep(META_PAUSE) => {}
+            }
         }
-        self.objects.end(object);
     }
-}
 
-fn gather(file: &FileState, object: Option<ObjectId>) -> Gathered {
-    let content = file.content.lock();
-    let extents = match object {
-        _ if content.discarded => Vec::new(),
-        Some(object) => content.overlay.extents_in(object),
-        None => content.overlay.inline_extents(),
-    };
-    let committed_now: u64 = extents.iter().map(|extent| extent.len).sum();
-    let nothing_else = content.overlay.total_bytes() == committed_now;
-    // While other bytes are still on their way the size covers only what is there: after a crash no file ends in zeros
-    // that nobody wrote.
-    let size = if nothing_else {
-        content.size
-    } else {
-        let end = extents
-            .last()
-            .map_or(0, |last: &Extent| last.offset + last.len);
-        content.base_size.max(end).min(content.size)
-    };
-    Gathered {
-        commit: ContentCommit {
-            ino: file.ino,
-            extents,
-            size,
-            mtime: content.mtime,
-            ctime: content.ctime,
-        },
-        mtime: content.mtime,
-        ctime: content.ctime,
-        takes_begun: content.takes_begun(),
+    /// Commits what waits in `file`, in the background.
+    pub(super) fn spawn_commit(self: &Arc<Self>, file: &Arc<FileState>) {
+        let (inner, file) = (self.clone(), file.clone());
+        self.tasks
+            .spawn(async move { inner.commit(vec![file]).await });
     }
 }

@@ -29,8 +29,16 @@ pub struct DataConfig {
     pub fetch_bytes_max: u64,
     /// Dirty data older than this goes out by itself.
     pub write_back_after: Duration,
+    /// How often the writer looks for dead objects, and repacks those that are mostly dead. The look costs no request while the metadata is
+    /// cached and nothing is to be deleted.
+    pub reclaim_every: Duration,
+    /// How often a read-only mount says what it still reads.
+    pub reader_renewed_every: Duration,
     /// How long a dead object stays for read-only mounts that may still read it.
     pub garbage_grace: Duration,
+    /// When what dead sessions left is looked for again, each counted from the look before. A mount that was taken over notices within
+    /// 30 s, but a stopped one goes on only when it is continued, and a request may be carried out long after it was sent.
+    pub leftovers_again: [Duration; 3],
 }
 
 impl DataConfig {
@@ -80,7 +88,10 @@ impl MemoryPlan {
                 readahead_bytes_max: (capacity / 8).clamp(2 * MIB, 32 * MIB),
                 fetch_bytes_max: (capacity / 32).clamp(MIB, 8 * MIB),
                 write_back_after: Duration::from_secs(1),
+                reclaim_every: Duration::from_secs(60),
+                reader_renewed_every: Duration::from_secs(60),
                 garbage_grace: Duration::from_secs(120),
+                leftovers_again: [2, 20, 120].map(|minutes| Duration::from_secs(minutes * 60)),
             },
             connections_max: if memory < 256 * MIB { 16 } else { 32 },
             max_write_bytes: if memory < 256 * MIB {

@@ -4,14 +4,16 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     DataError, Inner,
-    file::{EXTENT_WINDOW_MAX, ExtentWindow, FileState},
+    content::{EXTENT_WINDOW_MAX, ExtentWindow},
+    file::FileState,
     object::ObjectHandle,
     overlay::Piece,
     plan::Source,
+    view::View,
 };
 use crate::{
     budget::{Owner, Reservation},
-    meta::{Extent, ExtentSource},
+    meta::{Extent, ExtentSource, Ino},
 };
 
 /// Extents that are looked up at once for readahead; they are not kept.
@@ -21,25 +23,28 @@ const EXTENTS_AHEAD_MAX: usize = 1024;
 const EXTENT_LOOKAHEAD: u64 = 64 << 20;
 
 impl Inner {
-    /// Resolves a file range (within the size) to its sources, in order.
+    /// Resolves a file range (within the size) to its sources, in order. A follower's are those of
+    /// `view`.
     pub(super) async fn locate(
         self: &Arc<Self>,
         file: &Arc<FileState>,
+        view: Option<&View>,
         range: Range<u64>,
     ) -> Result<Vec<Source>, DataError> {
         let mut sources = Vec::new();
-        let (views, base_size) = {
+        let (views, visible_size) = {
             let content = file.content.lock();
-            (content.overlay.view(range), content.base_size)
+            let visible_size = view.map_or_else(|| content.visible_size(), View::size);
+            (content.overlay.view(range), visible_size)
         };
-        for view in views {
-            match view.piece {
+        for part in views {
+            match part.piece {
                 Some(Piece::Dirty(bytes) | Piece::Inline { bytes, .. }) => {
                     sources.push(Source::Memory(bytes))
                 }
                 Some(Piece::Sealed { object, at }) => {
                     let object = self.readable(object).await?;
-                    let len = view.range.end - view.range.start;
+                    let len = part.range.end - part.range.start;
                     sources.push(Source::Object {
                         object,
                         range: at..at + len,
@@ -47,12 +52,13 @@ impl Inner {
                     });
                 }
                 None => {
-                    let committed = view.range.start.min(base_size)..view.range.end.min(base_size);
+                    let committed =
+                        part.range.start.min(visible_size)..part.range.end.min(visible_size);
                     if !committed.is_empty() {
-                        self.locate_committed(file, committed.clone(), &mut sources)
+                        self.locate_committed(file, view, committed.clone(), &mut sources)
                             .await?;
                     }
-                    let hole = view.range.end - view.range.start.max(committed.end);
+                    let hole = part.range.end - part.range.start.max(committed.end);
                     if hole > 0 {
                         sources.push(Source::Zeros(hole));
                     }
@@ -65,12 +71,16 @@ impl Inner {
     async fn locate_committed(
         self: &Arc<Self>,
         file: &Arc<FileState>,
+        view: Option<&View>,
         range: Range<u64>,
         sources: &mut Vec<Source>,
     ) -> Result<(), DataError> {
         let mut at = range.start;
         while at < range.end {
-            let window = self.extents(file, at..range.end).await?;
+            let window = match view {
+                Some(view) => self.extents_of_view(view, at..range.end).await?,
+                None => self.extents(file, at..range.end).await?,
+            };
             for extent in window.extents.iter() {
                 let (from, to) = (
                     extent.offset.max(at),
@@ -120,7 +130,9 @@ impl Inner {
             Err(version) => version,
         };
         let wide = range.start..range.end.saturating_add(EXTENT_LOOKAHEAD);
-        let window = self.look_up_extents(file, wide, EXTENT_WINDOW_MAX).await?;
+        let window = self
+            .look_up_extents(file.ino, wide, EXTENT_WINDOW_MAX)
+            .await?;
         // Inline bytes are not kept: nobody would pay for them. Small files are read at once, and the metadata store has a cache.
         let is_inline = |extent: &Extent| matches!(extent.source, ExtentSource::Inline(_));
         let keep = !window.extents.iter().any(is_inline);
@@ -139,21 +151,28 @@ impl Inner {
     pub(super) async fn extents_ahead(
         &self,
         file: &FileState,
+        view: Option<&View>,
         range: Range<u64>,
     ) -> Result<ExtentWindow, DataError> {
+        if let Some(view) = view {
+            return self.extents_of_view(view, range).await;
+        }
         match known_extents(file, range.start) {
             Ok(window) => Ok(window),
-            Err(_) => self.look_up_extents(file, range, EXTENTS_AHEAD_MAX).await,
+            Err(_) => {
+                self.look_up_extents(file.ino, range, EXTENTS_AHEAD_MAX)
+                    .await
+            }
         }
     }
 
-    async fn look_up_extents(
+    pub(super) async fn look_up_extents(
         &self,
-        file: &FileState,
+        ino: Ino,
         range: Range<u64>,
         limit: usize,
     ) -> Result<ExtentWindow, DataError> {
-        let extents = self.meta.extents(file.ino, range.clone(), limit).await?;
+        let extents = self.meta.extents(ino, range.clone(), limit).await?;
         let known_until = match extents.last() {
             Some(last) if extents.len() >= limit => last.offset + last.len,
             _ => range.end,
@@ -187,6 +206,9 @@ impl Inner {
             let Some(pending) = self.objects.pending(object) else {
                 return self.objects.get(object).await;
             };
+            if let Some(error) = pending.lost() {
+                return Err(error.into());
+            }
             if let Some(handle) = pending.handle() {
                 return Ok(handle);
             }

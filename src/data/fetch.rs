@@ -164,7 +164,9 @@ async fn run(
     keep: bool,
 ) {
     let mut next = frames.start;
+    let mut backoff = inner.store.backoff();
     let failure = loop {
+        let before = next;
         match deliver(
             &inner,
             &fetch,
@@ -177,8 +179,12 @@ async fn run(
         .await
         {
             Ok(()) if next >= frames.end => return,
-            // The body ended early or the connection broke: go on after what was delivered.
-            Ok(()) => {}
+            // The body ended early or the connection broke: go on after what was delivered. A
+            // store whose bodies bring nothing is asked less and less often.
+            Ok(()) => {
+                let brought = object.layout.stored_range(before..next);
+                backoff.pause(brought.end - brought.start).await;
+            }
             Err(failure) => break failure,
         }
     };
@@ -209,6 +215,9 @@ async fn deliver(
         Ok(body) => {
             inner.distance.note(asked.elapsed());
             body
+        }
+        Err(error) if error.kind == StoreErrorKind::NotFound && inner.meta.is_follower() => {
+            return Err(DataError::Stale(object.key.clone()));
         }
         Err(error) if error.kind == StoreErrorKind::NotFound => {
             return Err(SealError::Missing {

@@ -11,20 +11,29 @@ mod block;
 mod cache;
 mod commit;
 mod config;
+mod content;
 mod distance;
 mod error;
 mod extents;
 mod fetch;
 mod file;
 mod idle;
+#[cfg(test)]
+mod model_tests;
 mod object;
 mod overlay;
 mod paid;
 mod plan;
 mod read;
 mod readahead;
+mod readers;
 mod reclaim;
+mod repack;
+mod replace;
+mod send;
 mod space;
+mod upload;
+mod view;
 mod windows;
 mod write_back;
 mod writer;
@@ -46,6 +55,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use config::{DataConfig, MEMORY_MIN_BYTES, MemoryPlan};
 pub use error::DataError;
 pub use paid::OPEN_FILE_BYTES;
+pub use replace::HeldCommits;
 
 use self::{
     around::{Around, Neighbours},
@@ -57,13 +67,14 @@ use self::{
     object::Objects,
     paid::{BUFFER_OVERHEAD, STATE_BYTES, paid_bytes},
     readahead::Window,
+    readers::Readers,
     windows::Windows,
 };
 use crate::{
     budget::{Governor, Owner, Reclaim, Reservation},
-    meta::{Ino, Meta, ObjectId, Timestamp},
+    meta::{Ino, Inode, Meta, ObjectId, Timestamp},
     seal::keys::VolumeKeys,
-    store::{Store, Uploads},
+    store::Store,
 };
 
 /// The largest file offset.
@@ -93,9 +104,10 @@ struct Inner {
     files: Arc<FileTable>,
     /// Those of them with uncommitted contents, which are held by this.
     dirty: Mutex<HashMap<Ino, Arc<FileState>>>,
+    readers: Readers,
     next_object: AtomicU64,
     packs: Arc<Semaphore>,
-    /// Why nothing can be made durable any more, once that is so.
+    /// Why nothing can be made durable any more, once another mount has taken over.
     failure: OnceLock<String>,
     wake: Notify,
     settled: Notify,
@@ -103,6 +115,8 @@ struct Inner {
     fetched: Notify,
     draining: AtomicBool,
     stop: CancellationToken,
+    /// Cancelled with `stop`, and when another mount has taken over.
+    no_uploads: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -111,8 +125,18 @@ pub struct OpenFile {
     windows: Arc<Windows>,
     file: Arc<FileState>,
     window: Arc<Mutex<Window>>,
+    heard: Mutex<Heard>,
     /// Told whenever the window got something.
     fetched: Notify,
+}
+
+/// How many errors a descriptor has reported: each is reported once.
+#[derive(Clone, Copy)]
+struct Heard {
+    /// Of its file.
+    file: u64,
+    /// Of the metadata's log.
+    log: u64,
 }
 
 /// Contents on their way to a reader; what pays for them is released when the last view of `bytes` is dropped.
@@ -208,6 +232,7 @@ impl Data {
         for reclaimer in &reclaimers {
             governor.register(Arc::downgrade(reclaimer));
         }
+        let stop = CancellationToken::new();
         let inner = Arc::new(Inner {
             config,
             governor,
@@ -224,6 +249,7 @@ impl Data {
             around,
             files: Arc::default(),
             dirty: Mutex::default(),
+            readers: Readers::default(),
             next_object: AtomicU64::new(0),
             packs: Arc::new(Semaphore::new(write_back::PACKS_IN_FLIGHT_MAX)),
             failure: OnceLock::new(),
@@ -231,7 +257,8 @@ impl Data {
             settled: Notify::new(),
             fetched: Notify::new(),
             draining: AtomicBool::new(false),
-            stop: CancellationToken::new(),
+            no_uploads: stop.child_token(),
+            stop,
             tasks: TaskTracker::new(),
         });
         inner.tasks.spawn(inner.clone().write_back_loop());
@@ -245,6 +272,12 @@ impl Data {
         self.inner.tasks.spawn(self.inner.clone().reclaim_loop());
     }
 
+    /// Starts telling the writer what is read here, so that it does not delete that, in the
+    /// background. For read-only mounts.
+    pub fn start_telling(&self) {
+        self.inner.tasks.spawn(self.inner.clone().reader_loop());
+    }
+
     /// What this and everything above it is paid from.
     pub fn governor(&self) -> &Governor {
         &self.inner.governor
@@ -253,12 +286,36 @@ impl Data {
     /// A handle on a file, which the caller pays for ([`OPEN_FILE_BYTES`]) until it is dropped. What it reads it pays for itself.
     pub fn open(&self, ino: Ino) -> OpenFile {
         let window = Arc::new(Mutex::new(Window::new()));
+        let file = self.inner.file(ino);
+        let log = self.inner.store.log_health();
+        let heard = Heard {
+            file: file.content.lock().errors.seen_at_open(),
+            log: log.refusals() - u64::from(log.refusal().is_some()),
+        };
         OpenFile {
             windows: self.inner.windows.clone(),
-            file: self.inner.file(ino),
+            file,
+            heard: Mutex::new(heard),
             window,
             fetched: Notify::new(),
         }
+    }
+
+    /// On a read-only mount, makes sure that what is read of the file stays the same if it is
+    /// removed or replaced now.
+    pub async fn hold(&self, file: &OpenFile) -> Result<(), DataError> {
+        self.inner.hold(&file.file).await
+    }
+
+    /// On a read-only mount, the record of a file that is open: what [`Data::read`] reads is of
+    /// this size.
+    pub async fn held_record(&self, ino: Ino) -> Result<Option<Inode>, DataError> {
+        self.inner.held_record(ino).await
+    }
+
+    /// On a read-only mount, those of the open files that are others than when last looked at.
+    pub async fn changed_files(&self) -> Vec<Ino> {
+        self.inner.look_at_open_files().await
     }
 
     /// Reads; short only at the end of the file.
@@ -281,22 +338,28 @@ impl Data {
     }
 
     /// Copies `data`, whose memory is the caller's only until it goes on: into room for dirty data, or where writes wait for such room.
-    /// If there is no place for one more that waits, blocks this *thread*: the back-pressure of last resort, for FUSE threads only.
-    /// Progress of uploads and reads never depends on a FUSE thread, so this ends once the store answers.
-    pub fn take_in(&self, data: &[u8]) -> IncomingWrite {
-        let governor = &self.inner.governor;
-        let cost = buffer_cost(data);
+    /// `None` if there is no place for one more that waits either.
+    pub fn take_in(&self, data: &[u8]) -> Option<IncomingWrite> {
         let room = match self.try_buffer(data) {
             Some(buffer) => Room::Found(buffer),
-            None => match governor.try_acquire(Owner::Parked, cost) {
-                Some(parked) => Room::Awaited(data.to_vec(), parked),
-                None => Room::Found(WriteBuffer::copy_of(
-                    data,
-                    governor.acquire_blocking(Owner::Dirty, cost),
-                )),
-            },
+            None => {
+                let parked = self
+                    .inner
+                    .governor
+                    .try_acquire(Owner::Parked, buffer_cost(data))?;
+                Room::Awaited(data.to_vec(), parked)
+            }
         };
-        IncomingWrite { room }
+        Some(IncomingWrite { room })
+    }
+
+    /// As [`Data::take_in`], waiting in line for room while `data` stays where it is: the
+    /// back-pressure of last resort, for which a FUSE thread waits. Progress of uploads and reads
+    /// never depends on a FUSE thread, so this ends once the store answers.
+    pub async fn take_in_line(&self, data: &[u8]) -> IncomingWrite {
+        IncomingWrite {
+            room: Room::Found(self.buffer(data).await),
+        }
     }
 
     /// Returns when there is room for the write.
@@ -340,6 +403,7 @@ impl Data {
             .ok_or(DataError::TooLarge)?;
         self.inner.check()?;
         let file = self.inner.loaded(ino).await?;
+        self.inner.not_crowded(&file).await?;
         let mut state = Some(buffer.state);
         let (dirty_bytes, at_random) = {
             let mut content = file.content.lock();
@@ -414,18 +478,47 @@ impl Data {
         self.inner.seek(ino, offset, what).await
     }
 
-    /// Returns when everything written to this file before the call is durable, its metadata included. An upload that the store refuses for good
-    /// meanwhile is reported; its data is kept and tried again.
+    /// Returns when everything written to this file before the call is durable, its metadata included. What the store refuses for longer than its patience
+    /// meanwhile is reported; the data is kept and tried again.
     pub async fn fsync(&self, ino: Ino) -> Result<(), DataError> {
-        self.inner.committed(ino).await?;
+        self.inner.committed_since(ino).await?;
         self.flush().await
+    }
+
+    /// The same through one descriptor, which hears of each error of the file once, also of one that came before.
+    pub async fn fsync_through(&self, open: &OpenFile) -> Result<(), DataError> {
+        let mut seen = open.heard.lock().file;
+        let committed = self.inner.committed(&open.file, &mut seen).await;
+        open.heard.lock().file = seen;
+        committed?;
+        let flushed = self.flush().await;
+        open.heard.lock().log = self.inner.store.log_health().refusals();
+        flushed
+    }
+
+    /// What a descriptor that is closed has to report, without waiting: an error that keeps what was written to this file from being durable, and that
+    /// it has not reported.
+    pub fn unreported(&self, open: &OpenFile) -> Option<DataError> {
+        let (error, committed_at) = {
+            let content = open.file.content.lock();
+            let error = content.errors.report(&mut open.heard.lock().file);
+            (error, content.committed_at)
+        };
+        let log = self.inner.store.log_health();
+        let log_error = || {
+            let is_undurable = committed_at > self.inner.meta.generation();
+            let heard = std::mem::replace(&mut open.heard.lock().log, log.refusals());
+            log.refusal()
+                .filter(|_| is_undurable && heard < log.refusals())
+        };
+        error.or_else(log_error).map(DataError::from)
     }
 
     /// Returns when all that is committed is durable, names and attributes too. Reports what the store refuses, as [`Data::fsync`] does.
     pub async fn flush(&self) -> Result<(), DataError> {
         tokio::select! {
             flushed = self.inner.meta.flush() => Ok(flushed?),
-            refusal = self.inner.store.health(Uploads::Log).next_refusal() => Err(refusal.into()),
+            refusal = self.inner.store.log_health().next_refusal() => Err(refusal.into()),
         }
     }
 
@@ -460,25 +553,25 @@ impl Data {
             .sum()
     }
 
-    /// Why nothing can be made durable at present, if so.
-    pub fn trouble(&self) -> Option<String> {
-        self.inner.trouble(&[Uploads::Data, Uploads::Log])
-    }
-
-    /// Why what was written to this file cannot be made durable at present, if so; `None` if it is durable.
-    pub fn trouble_of(&self, ino: Ino) -> Option<String> {
-        let file = self.inner.known_file(ino)?;
-        let (is_clean, committed_at) = {
-            let content = file.content.lock();
-            (content.is_clean(), content.committed_at)
-        };
-        if !is_clean {
-            self.trouble()
-        } else if committed_at > self.inner.meta.generation() {
-            self.inner.trouble(&[Uploads::Log])
-        } else {
-            None
+    /// Why something cannot be made durable at present, if so, and the file if it is one file's.
+    pub fn trouble(&self) -> Option<(Option<Ino>, String)> {
+        let inner = &self.inner;
+        if let Some(why) = inner.failure.get() {
+            return Some((None, why.clone()));
         }
+        if let Some(refusal) = inner.store.log_health().refusal() {
+            return Some((None, refusal.to_string()));
+        }
+        let files: Vec<_> = inner.dirty.lock().values().cloned().collect();
+        let standing = |file: &Arc<FileState>| {
+            let content = file.content.lock();
+            let error = content.errors.standing()?.to_string();
+            Some((Some(file.ino), error))
+        };
+        files
+            .iter()
+            .find_map(standing)
+            .or_else(|| inner.store.trouble().map(|why| (None, why)))
     }
 
     /// What bounded tables beside the budget take now, and at most.
@@ -577,8 +670,9 @@ impl Inner {
         }
     }
 
-    /// Nothing can be made durable any more: writes and fsyncs fail from now on.
+    /// Another mount has taken over: nothing can be made durable here any more, and nothing more is sent. Writes and fsyncs fail from now on.
     fn fail(&self, why: &str) {
+        self.no_uploads.cancel();
         if self.failure.set(why.to_owned()).is_ok() {
             tracing::error!("writing stops: {why}");
         }
@@ -588,15 +682,6 @@ impl Inner {
         self.settled.notify_waiters();
     }
 
-    fn trouble(&self, uploads: &[Uploads]) -> Option<String> {
-        let refusals = || {
-            let refusal = |uploads: &Uploads| self.store.health(*uploads).refusal();
-            uploads.iter().find_map(refusal)
-        };
-        let failure = self.failure.get().cloned();
-        failure.or_else(|| refusals().map(|error| error.to_string()))
-    }
-
     fn check(&self) -> Result<(), DataError> {
         match self.failure.get() {
             Some(why) => Err(DataError::Internal(why.clone())),
@@ -604,18 +689,47 @@ impl Inner {
         }
     }
 
-    /// Returns when all changes made to `ino` before the call are committed.
-    async fn committed(self: &Arc<Self>, ino: Ino) -> Result<(), DataError> {
-        let Some(file) = self.dirty.lock().get(&ino).cloned() else {
+    /// Waits while too much of the file waits for data before it.
+    async fn not_crowded(self: &Arc<Self>, file: &Arc<FileState>) -> Result<(), DataError> {
+        loop {
+            let progress = file.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            {
+                let mut content = file.content.lock();
+                if !content.is_crowded() {
+                    return Ok(());
+                }
+                content.wanted = content.change;
+            }
+            self.check()?;
+            self.wake.notify_one();
+            progress.await;
+        }
+    }
+
+    /// Returns when all changes made to the file before the call are committed, or with an error from then on.
+    async fn committed_since(self: &Arc<Self>, ino: Ino) -> Result<(), DataError> {
+        let Some(file) = self.known_file(ino) else {
             return self.check();
         };
+        let mut seen = file.content.lock().errors.count();
+        self.committed(&file, &mut seen).await
+    }
+
+    /// Returns when all changes made to the file before the call are committed, or with an error of the file beyond those `seen`.
+    async fn committed(
+        self: &Arc<Self>,
+        file: &Arc<FileState>,
+        seen: &mut u64,
+    ) -> Result<(), DataError> {
         let target = {
             let mut content = file.content.lock();
-            content.wanted = content.change;
+            if content.committed < content.change {
+                content.wanted = content.change;
+            }
             content.change
         };
-        let refusal = self.store.health(Uploads::Data).next_refusal();
-        tokio::pin!(refusal);
         loop {
             let progress = file.progress.notified();
             tokio::pin!(progress);
@@ -625,32 +739,44 @@ impl Inner {
                 if content.committed >= target || content.discarded {
                     return self.check();
                 }
+                if let Some(error) = content.trouble(seen) {
+                    return Err(error.into());
+                }
             }
             self.check()?;
             self.wake.notify_one();
-            tokio::select! {
-                () = progress => {}
-                refusal = &mut refusal => return Err(refusal.into()),
-            }
+            progress.await;
         }
     }
 
+    /// Returns when all files are committed, or with an error when those that are left have all been refused since.
     async fn all_committed(self: &Arc<Self>) -> Result<(), DataError> {
-        let refusal = self.store.health(Uploads::Data).next_refusal();
-        tokio::pin!(refusal);
+        let mut seen: HashMap<Ino, u64> = HashMap::new();
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);
             settled.as_mut().enable();
             self.check()?;
-            if self.dirty.lock().is_empty() {
-                return Ok(());
+            let files: Vec<_> = self.dirty.lock().values().cloned().collect();
+            let mut trouble = None;
+            let mut all_in_trouble = true;
+            for file in &files {
+                let content = file.content.lock();
+                let seen = *seen
+                    .entry(file.ino)
+                    .or_insert_with(|| content.errors.count());
+                match content.trouble(&mut seen.clone()) {
+                    Some(error) => trouble = Some(error),
+                    None => all_in_trouble = false,
+                }
+            }
+            match trouble {
+                _ if files.is_empty() => return Ok(()),
+                Some(error) if all_in_trouble => return Err(error.into()),
+                _ => {}
             }
             self.wake.notify_one();
-            tokio::select! {
-                () = settled => {}
-                refusal = &mut refusal => return Err(refusal.into()),
-            }
+            settled.await;
         }
     }
 
@@ -658,16 +784,13 @@ impl Inner {
         let Some(file) = self.known_file(ino) else {
             return;
         };
-        let dropped = {
-            let mut content = file.content.lock();
-            content.discarded = true;
-            content.committed = content.change;
-            std::mem::take(&mut content.overlay)
-        };
+        let dropped = file.content.lock().discard();
         drop(dropped);
         if let Some(stream) = file.take.lock().await.take() {
-            stream.abandon().await;
-            file.content.lock().forget_takes();
+            stream.abandon();
+            // What it took since.
+            let dropped = file.content.lock().discard();
+            drop(dropped);
         }
         file.progress.notify_waiters();
         self.settle(&file);

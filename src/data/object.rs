@@ -17,6 +17,7 @@ use crate::{
         codec::{Layout, Opener, SealParams},
         keys::VolumeKeys,
     },
+    store::StoreError,
 };
 
 /// What an opener takes: its key schedule, the object's key and salt, the map's entry.
@@ -51,6 +52,8 @@ pub(super) struct PendingObject {
     pub(super) stream_of: Option<Ino>,
     params: SealParams,
     handle: OnceLock<Arc<ObjectHandle>>,
+    /// Why it can never be stored.
+    lost: OnceLock<StoreError>,
     finished: watch::Sender<bool>,
 }
 
@@ -79,6 +82,7 @@ impl Objects {
             stream_of,
             params,
             handle: OnceLock::new(),
+            lost: OnceLock::new(),
             finished: watch::channel(false).0,
         };
         self.pending.lock().insert(object, Arc::new(pending));
@@ -96,7 +100,15 @@ impl Objects {
         Ok(())
     }
 
-    /// The object is committed (or lost): metadata speaks for it now.
+    /// The object can never be stored: readers hear why for as long as this mount lives.
+    pub(super) fn lose(&self, object: ObjectId, error: &StoreError) {
+        if let Some(pending) = self.pending(object) {
+            let _ = pending.lost.set(error.clone());
+            pending.finished.send_replace(true);
+        }
+    }
+
+    /// The object is committed, or nobody wants it: metadata speaks for it now.
     pub(super) fn end(&self, object: ObjectId) {
         if let Some(pending) = self.pending.lock().remove(&object) {
             pending.finished.send_replace(true);
@@ -122,13 +134,13 @@ impl Objects {
         if let Some(handle) = self.handles.lock().get(&object) {
             return Ok(handle.clone());
         }
-        let record = self
-            .meta
-            .object(object)
-            .await?
-            .ok_or_else(|| SealError::Missing {
-                path: object_key(object),
-            })?;
+        let record = self.meta.object(object).await?.ok_or_else(|| {
+            let path = object_key(object);
+            match self.meta.is_follower() {
+                true => DataError::Stale(path),
+                false => SealError::Missing { path }.into(),
+            }
+        })?;
         let layout = Layout {
             frame_log2: record.params.frame_log2,
             plaintext_len: record.plaintext_len,
@@ -165,5 +177,9 @@ impl PendingObject {
 
     pub(super) fn handle(&self) -> Option<Arc<ObjectHandle>> {
         self.handle.get().cloned()
+    }
+
+    pub(super) fn lost(&self) -> Option<StoreError> {
+        self.lost.get().cloned()
     }
 }

@@ -206,6 +206,44 @@ impl Overlay {
         }
     }
 
+    /// Puts a run that is in `object` over whatever is there.
+    pub(super) fn put_sealed(&mut self, offset: u64, len: u64, object: ObjectId, at: u64) {
+        self.cut(offset..offset + len);
+        self.add_sealed(offset, len, object, at);
+    }
+
+    /// Puts all pieces of `other` over whatever is there.
+    pub(super) fn lay(&mut self, other: &Overlay) {
+        for (offset, segment) in &other.segments {
+            self.cut(*offset..offset + segment.len);
+            self.add(*offset, segment.clone());
+        }
+    }
+
+    /// The first dirty byte in `range`.
+    pub(super) fn first_dirty(&self, range: Range<u64>) -> Option<u64> {
+        if range.is_empty() || self.dirty_bytes == 0 {
+            return None;
+        }
+        let before = self
+            .segments
+            .range(..range.start)
+            .next_back()
+            .filter(|(offset, segment)| **offset + segment.len > range.start);
+        before
+            .into_iter()
+            .chain(self.segments.range(range.clone()))
+            .find(|(_, segment)| matches!(segment.piece, Piece::Dirty(_)))
+            .map(|(offset, _)| (*offset).max(range.start))
+    }
+
+    /// Is anything in `object`?
+    pub(super) fn has_object(&self, object: ObjectId) -> bool {
+        self.segments.values().any(
+            |segment| matches!(segment.piece, Piece::Sealed { object: there, .. } if there == object),
+        )
+    }
+
     /// Adds a sealed run, joined to one that it continues, so that a stream commits as one extent.
     fn add_sealed(&mut self, offset: u64, len: u64, object: ObjectId, at: u64) {
         let before = self
@@ -250,57 +288,62 @@ impl Overlay {
         );
     }
 
-    /// Takes all that is dirty, to be committed as it is.
-    pub(super) fn take_inline(&mut self, take: u64) {
-        for segment in self.segments.values_mut() {
+    /// Takes all that is dirty, to be committed as it is; returns the same.
+    pub(super) fn take_inline(&mut self, take: u64) -> Overlay {
+        let mut taken = Overlay::default();
+        for (offset, segment) in &mut self.segments {
             if let Piece::Dirty(bytes) = &mut segment.piece {
                 self.dirty_bytes -= segment.len;
                 let bytes = std::mem::take(bytes);
                 segment.piece = Piece::Inline { bytes, take };
+                taken.add(*offset, segment.clone());
             }
         }
+        taken
     }
 
-    /// The runs that go into the metadata, as extents to commit: one for those that follow each other, however many writes they came in.
-    pub(super) fn inline_extents(&self) -> Vec<Extent> {
-        let mut runs: Vec<(u64, Vec<u8>)> = Vec::new();
+    /// All runs that are in objects or go into the metadata, as extents to commit. Inline runs that follow each other are one, however many writes
+    /// they came in.
+    pub(super) fn extents(&self) -> Vec<Extent> {
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut inline: Vec<u8> = Vec::new();
         for (offset, segment) in &self.segments {
-            let Piece::Inline { bytes, .. } = &segment.piece else {
-                continue;
-            };
-            match runs.last_mut() {
-                Some((start, run)) if *start + run.len() as u64 == *offset => {
-                    run.extend_from_slice(bytes);
+            match &segment.piece {
+                Piece::Dirty(_) => {}
+                Piece::Sealed { object, at } => extents.push(Extent {
+                    offset: *offset,
+                    len: segment.len,
+                    source: ExtentSource::Object {
+                        object: *object,
+                        at: *at,
+                    },
+                }),
+                Piece::Inline { bytes, .. } => {
+                    let follows = extents.last_mut().filter(|last| {
+                        last.offset + last.len == *offset
+                            && matches!(last.source, ExtentSource::Inline(_))
+                    });
+                    if let Some(last) = follows {
+                        inline.extend_from_slice(bytes);
+                        last.len += segment.len;
+                        last.source = ExtentSource::Inline(inline.clone().into());
+                    } else {
+                        inline = bytes.to_vec();
+                        extents.push(Extent {
+                            offset: *offset,
+                            len: segment.len,
+                            source: ExtentSource::Inline(bytes.clone()),
+                        });
+                    }
                 }
-                _ => runs.push((*offset, bytes.to_vec())),
             }
         }
-        let extent = |(offset, run): (u64, Vec<u8>)| Extent {
-            offset,
-            len: run.len() as u64,
-            source: ExtentSource::Inline(run.into()),
-        };
-        runs.into_iter().map(extent).collect()
+        extents
     }
 
     /// Forgets the inline runs of takes below this number: they are committed now.
     pub(super) fn forget_inline(&mut self, below: u64) {
         self.forget(|piece| matches!(piece, Piece::Inline { take, .. } if *take < below));
-    }
-
-    /// The runs that are in `object`, as extents to commit.
-    pub(super) fn extents_in(&self, object: ObjectId) -> Vec<Extent> {
-        self.segments
-            .iter()
-            .filter_map(|(offset, segment)| match &segment.piece {
-                Piece::Sealed { object: there, at } if *there == object => Some(Extent {
-                    offset: *offset,
-                    len: segment.len,
-                    source: ExtentSource::Object { object, at: *at },
-                }),
-                _ => None,
-            })
-            .collect()
     }
 
     /// Forgets the runs that are in `object`: they are committed now, or lost.
@@ -481,8 +524,8 @@ mod tests {
                 prop_assert_eq!(seen, model);
                 let mut committed = [None; SIZE as usize];
                 let mut last_end = None;
-                for extent in overlay.inline_extents() {
-                    let ExtentSource::Inline(bytes) = &extent.source else { unreachable!() };
+                for extent in overlay.extents() {
+                    let ExtentSource::Inline(bytes) = &extent.source else { continue };
                     prop_assert_eq!(bytes.len() as u64, extent.len);
                     prop_assert!(last_end < Some(extent.offset), "extents that follow each other are one");
                     last_end = Some(extent.offset + extent.len);
@@ -511,6 +554,6 @@ mod tests {
             overlay.mark_sealed(offset, &bytes, object(0), at);
             at += bytes.len() as u64;
         }
-        assert_eq!(overlay.extents_in(object(0)).len(), 1);
+        assert_eq!(overlay.extents().len(), 1);
     }
 }

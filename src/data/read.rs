@@ -11,6 +11,7 @@ use super::{
     object::ObjectHandle,
     paid::paid_bytes,
     plan::{Beyond, Frame, Plan, Source, missing_bytes_max},
+    view::View,
 };
 use crate::budget::{Owner, Reservation};
 
@@ -27,16 +28,33 @@ impl Inner {
         offset: u64,
         len: u32,
     ) -> Result<ReadReply, DataError> {
+        match self.view(&open.file).await? {
+            Some(view) => self.read_followed(open, view, offset, len).await,
+            None => {
+                open.file.load(&self.meta).await?;
+                let size = open.file.content.lock().size;
+                self.read_at(open, None, size, offset, len).await
+            }
+        }
+    }
+
+    /// A read of a file that is `size` bytes long; a follower's is one of `view`.
+    pub(super) async fn read_at(
+        self: &Arc<Self>,
+        open: &OpenFile,
+        view: Option<&View>,
+        size: u64,
+        offset: u64,
+        len: u32,
+    ) -> Result<ReadReply, DataError> {
         let file = &open.file;
-        file.load(&self.meta).await?;
-        let size = file.content.lock().size;
         let end = offset.saturating_add(u64::from(len)).min(size);
         if offset >= end {
             return Ok(ReadReply {
                 bytes: Bytes::new(),
             });
         }
-        let sources = self.locate(file, offset..end).await?;
+        let sources = self.locate(file, view, offset..end).await?;
         let reply_len = end - offset;
 
         let beyond = if size <= SMALL_FILE_MAX {
@@ -59,7 +77,7 @@ impl Inner {
         let frames = self.start_missing(open, &sources, &(offset..end), plan, &mut reservation);
         // What turned out not to be missing.
         reservation.shrink_to(reply_bytes);
-        self.read_ahead(open, offset..end, size).await;
+        self.read_ahead(open, view, offset..end, size).await;
         let all_paid_for = !sources
             .iter()
             .any(|source| matches!(source, Source::Inline(_)));
@@ -175,6 +193,7 @@ async fn collect(
 fn own(shared: &Arc<DataError>) -> DataError {
     match &**shared {
         DataError::Store(error) => DataError::Store(error.clone()),
+        DataError::Stale(gone) => DataError::Stale(gone.clone()),
         other => {
             error!("read failed: {other}");
             DataError::Internal(other.to_string())

@@ -1,7 +1,8 @@
-//! Space reclaim: deleting dead objects, clearing what crashed sessions left, repacking what is mostly dead.
+//! Space reclaim: deleting dead objects, clearing what crashed sessions left. (Repacking is in `repack.rs`.)
 //!
 //! Deletes fail closed: an object goes only if the metadata says, durably, that nothing names it, and only after the grace that read-only
-//! mounts need.
+//! mounts need, and not while one of these says that it may still read it (`readers.rs`). Keys are made here, from the metadata; what a listing says is
+//! only ever compared with them.
 
 use std::{
     sync::Arc,
@@ -11,91 +12,115 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
-    DataError, Inner, WriteBuffer,
+    DataError, Inner,
     object::{object_key, object_number},
+    repack::Repacking,
 };
-use crate::{
-    budget::Owner,
-    meta::{ExtentSource, Ino, ObjectId, SessionId},
-};
-
-/// How often garbage is looked for. The look costs no request while the metadata is cached.
-const RECLAIM_EVERY: Duration = Duration::from_secs(60);
+use crate::meta::{ObjectId, SessionId};
 
 /// Objects deleted in one request.
 const DELETE_BATCH: usize = 1000;
 
-/// Objects repacked in one round: bounds the traffic that reclaim causes.
-const REPACK_BATCH: usize = 8;
+/// Dead sessions that stay known until what they may have sent late was looked for: each costs every mount two listings at its beginning. Mounts
+/// that are too short to look again would else collect them.
+const DEAD_SESSIONS_KEPT: usize = 8;
 
-/// Extents moved in one step of repacking.
-const MOVE_BATCH: usize = 64;
+/// Pages of 1,000 objects that the listing of one session may have: a hundred million objects, one
+/// for each of a thousand syncs a second for a day.
+const SESSION_PAGES_MAX: u32 = 100_000;
 
 impl Inner {
     pub(super) async fn reclaim_loop(self: Arc<Self>) {
-        let work = async {
-            if let Err(error) = self.clear_dead_sessions().await {
-                warn!("what earlier mounts left behind stays for now: {error}");
-            }
+        let rounds = async {
+            let mut repacking = Repacking::new(self.config.reclaim_every);
             loop {
-                tokio::time::sleep(RECLAIM_EVERY).await;
-                if let Err(error) = self.reclaim_round().await {
+                self.mark_generation().await;
+                tokio::time::sleep(self.config.reclaim_every).await;
+                if let Err(error) = self.reclaim_round(&mut repacking).await {
                     warn!("space reclaim will be tried again: {error}");
                 }
             }
         };
+        let work = async { tokio::join!(self.look_for_leftovers(), rounds) };
         tokio::select! {
             () = self.stop.cancelled() => {}
-            () = work => {}
+            _ = work => {}
         }
     }
 
-    /// Deletes the objects that crashed sessions wrote and never committed, and aborts their uploads.
-    async fn clear_dead_sessions(&self) -> Result<(), DataError> {
-        for dead in self.meta.dead_sessions().await? {
-            let prefix = session_prefix(dead.session);
-            for pending in self.store.list_multipart(&prefix).await? {
-                self.store
-                    .abort_multipart(&pending.key, &pending.upload)
-                    .await?;
+    /// Clears what dead sessions left: at once, and again later. A mount that was taken over goes on until it notices, and a
+    /// request that it sent may be carried out after that.
+    async fn look_for_leftovers(&self) {
+        let pauses = self.config.leftovers_again;
+        let mut looks = std::iter::once(Duration::ZERO).chain(pauses).peekable();
+        while let Some(pause) = looks.next() {
+            tokio::time::sleep(pause).await;
+            let is_last = looks.peek().is_none();
+            if let Err(error) = self.clear_dead_sessions(is_last).await {
+                warn!("what earlier mounts left behind stays for now: {error}");
             }
-            let mut after: Option<String> = None;
-            let mut deleted = 0;
-            loop {
-                let page = self.store.list_page(&prefix, after.as_deref()).await?;
-                let Some(last) = page.last() else { break };
-                after = Some(last.key.clone());
-                let mut orphaned = Vec::new();
-                for entry in &page {
-                    let Some(number) = object_number(&entry.key) else {
-                        continue;
-                    };
-                    let object = ObjectId {
-                        session: dead.session,
-                        number,
-                    };
-                    if !self.meta.knows_object(object).await? {
-                        orphaned.push(entry.key.clone());
-                    }
-                }
-                deleted += orphaned.len();
-                if !orphaned.is_empty() {
-                    self.store.delete(&orphaned).await?;
-                }
+        }
+    }
+
+    /// Clears what dead sessions left. With `forget`, all of them are forgotten then; else only those beyond the latest few.
+    async fn clear_dead_sessions(&self, forget: bool) -> Result<(), DataError> {
+        let sessions = self.meta.dead_sessions().await?;
+        let kept_from = sessions.len().saturating_sub(DEAD_SESSIONS_KEPT);
+        for (index, dead) in sessions.into_iter().enumerate() {
+            let (deleted, aborted) = self.clear_session(dead.session).await?;
+            if deleted + aborted > 0 {
+                info!(
+                    "cleared a session that did not end cleanly: {deleted} uncommitted objects deleted, {aborted} uploads aborted"
+                );
             }
-            self.meta.end_session(dead.session).await?;
-            info!(
-                "cleared a session that did not end cleanly: {deleted} uncommitted objects deleted"
-            );
+            if forget || index < kept_from {
+                self.meta.end_session(dead.session).await?;
+            }
         }
         Ok(())
     }
 
-    async fn reclaim_round(self: &Arc<Self>) -> Result<(), DataError> {
+    /// Deletes the objects that a session wrote and never committed, and aborts its uploads. Says how many.
+    async fn clear_session(&self, session: SessionId) -> Result<(usize, usize), DataError> {
+        let prefix = session_prefix(session);
+        let (mut deleted, mut aborted) = (0, 0);
+        for pending in self.store.list_multipart(&prefix).await? {
+            if object_of(session, &pending.key).is_some() {
+                self.store
+                    .abort_multipart(&pending.key, &pending.upload)
+                    .await?;
+                aborted += 1;
+            }
+        }
+        let mut pages = self.store.pages(&prefix, None, SESSION_PAGES_MAX);
+        while let Some(page) = pages.next().await? {
+            let mut orphaned = Vec::new();
+            for object in page
+                .iter()
+                .filter_map(|entry| object_of(session, &entry.key))
+            {
+                if !self.meta.knows_object(object).await? {
+                    orphaned.push(object_key(object));
+                }
+            }
+            deleted += orphaned.len();
+            if !orphaned.is_empty() {
+                self.store.delete(&orphaned).await?;
+            }
+        }
+        Ok((deleted, aborted))
+    }
+
+    async fn reclaim_round(self: &Arc<Self>, repacking: &mut Repacking) -> Result<(), DataError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let before = now.saturating_sub(self.config.garbage_grace).as_secs() as i64;
+        let mut before = now.saturating_sub(self.config.garbage_grace).as_secs() as i64;
+        if !self.meta.garbage(before, 1).await?.is_empty()
+            && let Some(needed_from) = self.needed_from().await?
+        {
+            before = before.min(needed_from.saturating_sub(1));
+        }
         loop {
             let garbage = self.meta.garbage(before, DELETE_BATCH).await?;
             if garbage.is_empty() {
@@ -106,92 +131,17 @@ impl Inner {
             self.store.delete(&keys).await?;
             self.meta.forget_garbage(&objects).await?;
         }
-        for (object, inos) in self.meta.repack_candidates(REPACK_BATCH).await? {
-            self.repack(object, &inos).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes the live bytes of `object` dirty again: write-back moves them into a new pack, and the object dies by itself.
-    async fn repack(self: &Arc<Self>, object: ObjectId, inos: &[Ino]) -> Result<(), DataError> {
-        for ino in inos {
-            let file = match self.loaded(*ino).await {
-                Ok(file) => file,
-                Err(DataError::NotFound) => continue,
-                Err(error) => return Err(error),
-            };
-            let mut at = 0;
-            loop {
-                let extents = self.meta.extents(*ino, at..u64::MAX, MOVE_BATCH).await?;
-                let Some(last) = extents.last() else { break };
-                at = last.offset + last.len;
-                for extent in &extents {
-                    if matches!(extent.source, ExtentSource::Object { object: there, .. } if there == object)
-                    {
-                        self.move_extent(&file, extent.offset, extent.len).await?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads a committed run and puts it into the overlay as if it had been written, unless something newer is there.
-    async fn move_extent(
-        self: &Arc<Self>,
-        file: &Arc<super::FileState>,
-        offset: u64,
-        len: u64,
-    ) -> Result<(), DataError> {
-        const STEP: u64 = 1 << 20;
-        let open = super::Data {
-            inner: self.clone(),
-        }
-        .open(file.ino);
-        let mut at = offset;
-        while at < offset + len {
-            let step = STEP.min(offset + len - at);
-            let version = file.content.lock().extents_version;
-            let bytes = self.read(&open, at, step as u32).await?.bytes;
-            let cost = super::buffer_cost(&bytes);
-            let Some(reservation) = self.governor.try_acquire(Owner::Dirty, cost) else {
-                // What was read is let go before its turn is waited for, and read again.
-                drop(bytes);
-                drop(self.governor.acquire(Owner::Dirty, cost).await);
-                continue;
-            };
-            let buffer = WriteBuffer::copy_of(&bytes, reservation);
-            drop(bytes);
-            let mut state = Some(buffer.state);
-            let _no_commit = file.commit.lock().await;
-            let moved = {
-                let mut content = file.content.lock();
-                let untouched = content
-                    .overlay
-                    .view(at..at + step)
-                    .iter()
-                    .all(|view| view.piece.is_none());
-                let still_there = content.extents_version == version && !content.discarded;
-                if untouched && still_there {
-                    content.overlay.write(at, buffer.bytes);
-                    content.change += 1;
-                    content.pay_for_state(&mut state);
-                    content
-                        .dirty_since
-                        .get_or_insert_with(std::time::Instant::now);
-                }
-                untouched && still_there
-            };
-            drop(state);
-            if moved {
-                self.mark_dirty(file);
-            }
-            at += step;
-        }
-        Ok(())
+        self.repack_round(repacking).await
     }
 }
 
 fn session_prefix(session: SessionId) -> String {
     format!("data/{}/", data_encoding::HEXLOWER.encode(&session.0))
+}
+
+/// The object of this session whose key this is; `None` if it is another key, whatever a listing says.
+fn object_of(session: SessionId, key: &str) -> Option<ObjectId> {
+    let number = object_number(key)?;
+    let object = ObjectId { session, number };
+    (object_key(object) == key).then_some(object)
 }

@@ -2,8 +2,11 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::{DataError, Inner, OFFSET_MAX, Seek};
-use crate::meta::{Ino, Timestamp};
+use super::{DataError, Inner, OFFSET_MAX, Seek, file::FileState, paid::STATE_BYTES};
+use crate::{
+    budget::{Owner, Reservation},
+    meta::{Ino, Timestamp},
+};
 
 impl Inner {
     pub(super) async fn truncate(
@@ -17,25 +20,30 @@ impl Inner {
         }
         self.check()?;
         let file = self.loaded(ino).await?;
+        let mut state = self.room_for_state(&file).await;
+        let _no_take = file.take.lock().await;
         let _no_commit = file.commit.lock().await;
-        let cut_committed = {
+        {
             let mut content = file.content.lock();
             if content.discarded {
                 return Err(DataError::NotFound);
             }
-            content.overlay.cut(size..u64::MAX);
-            content.size = size;
+            content.truncate(size);
             content.touch(now);
-            size < content.base_size
-        };
-        self.mark_dirty(&file);
-        if cut_committed {
-            self.meta.truncate(ino, size, now, now).await?;
-            let mut content = file.content.lock();
-            content.base_size = size;
             content.invalidate_extents();
+            content.pay_for_state(&mut state);
         }
+        drop(state);
+        self.mark_dirty(&file);
         Ok(())
+    }
+
+    /// What is kept of a file with uncommitted changes is paid for, however many files are changed while nothing can be committed.
+    async fn room_for_state(&self, file: &FileState) -> Option<Reservation> {
+        if file.content.lock().is_paid_for() {
+            return None;
+        }
+        Some(self.governor.acquire(Owner::Dirty, STATE_BYTES).await)
     }
 
     pub(super) async fn punch_hole(
@@ -46,6 +54,8 @@ impl Inner {
     ) -> Result<(), DataError> {
         self.check()?;
         let file = self.loaded(ino).await?;
+        let mut state = self.room_for_state(&file).await;
+        let _no_take = file.take.lock().await;
         let _no_commit = file.commit.lock().await;
         let committed = {
             let mut content = file.content.lock();
@@ -56,10 +66,12 @@ impl Inner {
             if range.is_empty() {
                 return Ok(());
             }
-            content.overlay.cut(range.clone());
+            content.punch(range.clone());
             content.touch(now);
-            range.start..range.end.min(content.base_size)
+            content.pay_for_state(&mut state);
+            range.start..range.end.min(content.visible_size())
         };
+        drop(state);
         self.mark_dirty(&file);
         if !committed.is_empty() {
             self.meta.punch_hole(ino, committed, now, now).await?;
@@ -74,24 +86,27 @@ impl Inner {
         offset: u64,
         what: Seek,
     ) -> Result<Option<u64>, DataError> {
-        let file = self.loaded(ino).await?;
-        let (size, base_size) = {
-            let content = file.content.lock();
-            (content.size, content.base_size)
-        };
-        if offset >= size {
-            return Ok(None);
+        let file = self.file(ino);
+        if let Some(view) = self.view(&file).await? {
+            return Ok(view.seek(offset, what));
         }
+        file.load(&self.meta).await?;
         let mut at = offset;
-        while at < size {
-            let view = file
-                .content
-                .lock()
-                .overlay
-                .view(at..size)
-                .into_iter()
-                .next();
-            let Some(view) = view else { break };
+        let mut first = true;
+        loop {
+            // One look at everything: were a commit to come between two, data would be neither in the overlay nor
+            // below the committed size.
+            let (view, size, visible_size) = {
+                let content = file.content.lock();
+                let view = content.overlay.view(at..content.size).into_iter().next();
+                (view, content.size, content.visible_size())
+            };
+            if at >= size {
+                let at_end = !first && what == Seek::Hole;
+                return Ok(at_end.then_some(size));
+            }
+            first = false;
+            let Some(view) = view else { return Ok(None) };
             match view.piece {
                 Some(_) => {
                     if what == Seek::Data {
@@ -102,7 +117,7 @@ impl Inner {
                 None => {
                     let end = view.range.end;
                     let (data, until) = self
-                        .committed_run(&file, at..end.min(base_size).max(at))
+                        .committed_run(&file, at..end.min(visible_size).max(at))
                         .await?;
                     let until = if until <= at { end } else { until };
                     if data == (what == Seek::Data) {
@@ -112,16 +127,12 @@ impl Inner {
                 }
             }
         }
-        Ok(match what {
-            Seek::Data => None,
-            Seek::Hole => Some(size),
-        })
     }
 
     /// Is there committed data at the start of `range`, and how far does that hold?
     async fn committed_run(
         &self,
-        file: &super::FileState,
+        file: &FileState,
         range: Range<u64>,
     ) -> Result<(bool, u64), DataError> {
         if range.is_empty() {

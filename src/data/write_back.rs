@@ -17,10 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::error;
-
 use super::{
-    DataError, Inner,
+    Inner,
     file::FileState,
     writer::{ObjectWriter, PART_SLACK, sealed_bound},
 };
@@ -85,13 +83,16 @@ impl Inner {
                 continue;
             }
             let content = file.content.lock();
+            if content.may_commit() && file.commit.try_lock().is_ok() {
+                self.spawn_commit(&file);
+            }
             if content.everything_taken() {
                 continue;
             }
             let dirty_bytes = content.overlay.dirty_bytes();
-            let age = content
-                .dirty_since
-                .map_or(Duration::ZERO, |since| now - since);
+            let age = content.age(now);
+            let is_due = age >= self.config.write_back_after;
+            let may_wait = content.awaits_contents(now) || !(is_due || content.may_be_packed());
             let is_wanted = content.wanted > content.committed;
             let fits_inline = content.fits_inline();
             let at_random = content.is_written_at_random() && dirty_bytes >= self.config.part_bytes;
@@ -107,7 +108,9 @@ impl Inner {
             if file.pumping.load(Ordering::Acquire) && !draining {
                 continue;
             }
-            let is_due = age >= self.config.write_back_after;
+            if may_wait && !draining && !writers_wait {
+                continue;
+            }
             if at_random && !is_due && !draining && !writers_wait {
                 continue;
             }
@@ -134,7 +137,8 @@ impl Inner {
         let mut pack_bytes = 0;
         for (dirty_bytes, file) in files {
             let has_stream = file.take.try_lock().map_or(true, |stream| stream.is_some());
-            if has_stream || dirty_bytes >= self.config.part_bytes {
+            let is_alone = has_stream || !file.content.lock().may_be_packed();
+            if is_alone || dirty_bytes >= self.config.part_bytes {
                 self.spawn_finish_stream(&file);
                 continue;
             }
@@ -162,11 +166,9 @@ impl Inner {
         self.tasks.spawn(async move {
             if inner.take_inline(&file).await {
                 file.queued.store(false, Ordering::Release);
-                inner.commit(None, vec![file.clone()]).await;
+                inner.commit(vec![file.clone()]).await;
             } else {
-                if let Err(error) = inner.finish_stream(&file).await {
-                    error!("write-back of inode {}: {error}", file.ino.0);
-                }
+                inner.finish_stream(&file).await;
                 file.queued.store(false, Ordering::Release);
             }
             inner.wake.notify_one();
@@ -179,7 +181,7 @@ impl Inner {
         let mut content = file.content.lock();
         let fits = content.fits_inline();
         if fits {
-            content.begin_inline_take();
+            content.take_inline();
         }
         fits
     }
@@ -193,10 +195,7 @@ impl Inner {
         let file = file.clone();
         self.tasks.spawn(async move {
             loop {
-                if let Err(error) = inner.pump(&file).await {
-                    error!("write-back of inode {}: {error}", file.ino.0);
-                    tokio::time::sleep(ROUND_EVERY).await;
-                }
+                inner.pump(&file).await;
                 file.pumping.store(false, Ordering::Release);
                 // A write that came between the last look and the store above saw the flag and left the work to us.
                 let more = inner.has_full_part(&file);
@@ -220,7 +219,7 @@ impl Inner {
         room.max(self.config.part_bytes)
     }
 
-    async fn pump(self: &Arc<Self>, file: &Arc<FileState>) -> Result<(), DataError> {
+    async fn pump(self: &Arc<Self>, file: &Arc<FileState>) {
         while self.has_full_part(file) {
             let reservation = self
                 .governor
@@ -229,38 +228,28 @@ impl Inner {
             let mut stream = file.take.lock().await;
             // Another task may have taken it meanwhile.
             if !self.has_full_part(file) {
-                return Ok(());
+                return;
             }
-            let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file.ino)));
+            let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file)));
             writer.provide(reservation);
             self.seal_dirty(file, writer, 0);
-            let sent = writer.send_full_part(self.config.part_bytes).await;
             // Less than a part if the file was truncated just now.
-            let goes_on = matches!(sent, Ok(true)) && !writer.is_full();
+            let goes_on = writer.send_full_part(self.config.part_bytes) && !writer.is_full();
             if !goes_on && let Some(writer) = stream.take() {
-                self.spawn_complete(writer, vec![file.clone()]);
+                self.spawn_complete(writer);
             }
-            sent?;
         }
-        Ok(())
     }
 
-    /// Moves dirty pieces of `file` from `from` on into `writer`, as far as it has room; returns where the last of them ends.
+    /// Moves dirty pieces of `file` from `from` on into `writer`, as far as it has room; returns where the last of them ends. The caller holds the
+    /// file's take lock.
     fn seal_dirty(&self, file: &FileState, writer: &mut ObjectWriter, from: u64) -> Option<u64> {
-        let pieces = file
-            .content
-            .lock()
-            .overlay
-            .dirty_pieces(from, writer.room_bytes());
-        let placed = writer.seal(&pieces);
+        let collected = file.content.lock().collect(from, writer.room_bytes());
+        let placed = writer.seal(&collected.pieces);
         let end = placed.last().map(|run| run.offset + run.bytes.len() as u64);
-        let mut content = file.content.lock();
-        for run in placed {
-            content
-                .overlay
-                .mark_sealed(run.offset, &run.bytes, writer.id, run.at);
-        }
-        content.begin_take(Some(writer.id));
+        file.content
+            .lock()
+            .take_into(writer.id, &collected, &placed);
         end
     }
 
@@ -272,15 +261,13 @@ impl Inner {
         let inner = self.clone();
         let file = file.clone();
         self.tasks.spawn(async move {
-            if let Err(error) = inner.finish_stream(&file).await {
-                error!("write-back of inode {}: {error}", file.ino.0);
-            }
+            inner.finish_stream(&file).await;
             file.queued.store(false, Ordering::Release);
             inner.wake.notify_one();
         });
     }
 
-    async fn finish_stream(self: &Arc<Self>, file: &Arc<FileState>) -> Result<(), DataError> {
+    async fn finish_stream(self: &Arc<Self>, file: &Arc<FileState>) {
         let mut whole_part = false;
         let (began, mut swept_to) = (Instant::now(), 0);
         loop {
@@ -300,9 +287,9 @@ impl Inner {
             if stream.is_none() && dirty_bytes == 0 {
                 drop((stream, reservation));
                 self.commit_attributes(file).await;
-                return Ok(());
+                return;
             }
-            let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file.ino)));
+            let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file)));
             if dirty_bytes > 0 {
                 if limit <= writer.buffered_bytes() {
                     whole_part = true;
@@ -313,19 +300,19 @@ impl Inner {
                     swept_to = end;
                 }
             }
-            let sent = writer.send_full_part(part_bytes).await;
+            let sent = writer.send_full_part(part_bytes);
             let all_taken = file.content.lock().overlay.dirty_bytes() == 0;
-            let goes_on = matches!(sent, Ok(true)) && !all_taken;
+            let goes_on = sent && !all_taken;
             if goes_on && !writer.is_full() && !self.is_enough(file, writer) {
                 continue;
             }
             if let Some(writer) = stream.take() {
-                self.spawn_complete(writer, vec![file.clone()]);
+                self.spawn_complete(writer);
             }
             if !goes_on {
                 file.content.lock().note_sweep(began, swept_to);
                 // What was written since the room was taken waits for the next round: a writer that is short of room must not wait for more.
-                return Ok(sent.map(drop)?);
+                return;
             }
         }
     }
@@ -337,17 +324,14 @@ impl Inner {
     }
 
     async fn commit_attributes(self: &Arc<Self>, file: &Arc<FileState>) {
-        let pending = {
+        {
+            let _no_other_take = file.take.lock().await;
             let mut content = file.content.lock();
-            let pending = !content.everything_taken();
-            if pending {
-                content.begin_take(None);
+            if !content.everything_taken() {
+                content.take_attributes();
             }
-            pending
-        };
-        if pending {
-            self.commit(None, vec![file.clone()]).await;
         }
+        self.commit(vec![file.clone()]).await;
     }
 
     /// Packs what is dirty in `files` into one object, if a place for a pack is free.
@@ -384,35 +368,29 @@ impl Inner {
         let mut taken = Vec::with_capacity(files.len());
         for file in files {
             let stream = file.take.lock().await;
-            if stream.is_none() {
+            // What is on its way of a file comes first: the rest waits for its commit.
+            if stream.is_none() && file.content.lock().may_be_packed() {
                 match &mut writer {
                     Some(writer) => {
+                        writer.serves(file);
                         self.seal_dirty(file, writer, 0);
                     }
-                    None => file.content.lock().begin_take(None),
+                    None => file.content.lock().take_attributes(),
                 }
                 taken.push(file.clone());
             }
             file.queued.store(false, Ordering::Release);
         }
         match writer {
-            Some(writer) => self.complete(writer, taken).await,
-            None => self.commit(None, taken).await,
+            Some(writer) if taken.is_empty() => writer.abandon(),
+            Some(writer) => self.complete(writer).await,
+            None => self.commit(taken).await,
         }
     }
 
-    fn spawn_complete(self: &Arc<Self>, writer: ObjectWriter, files: Vec<Arc<FileState>>) {
+    fn spawn_complete(self: &Arc<Self>, writer: ObjectWriter) {
         let inner = self.clone();
         self.tasks
-            .spawn(async move { inner.complete(writer, files).await });
-    }
-
-    /// Finishes the object and commits it to the metadata.
-    async fn complete(self: &Arc<Self>, writer: ObjectWriter, files: Vec<Arc<FileState>>) {
-        let id = writer.id;
-        match writer.finish().await {
-            Ok(object) => self.commit(Some(object), files).await,
-            Err(error) => self.lost(id, &files, &error),
-        }
+            .spawn(async move { inner.complete(writer).await });
     }
 }

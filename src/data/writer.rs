@@ -1,25 +1,31 @@
-//! Writing one data object: sealing into part buffers, uploading parts in parallel, finishing.
+//! Writing one data object: sealing into part buffers, which [`Sending`] brings into the store.
 //!
 //! Sealed bytes are cut into parts of exactly the part size, wherever that falls, because some stores want all parts but the last to
 //! be alike. What reaches over a part's end (less than a frame and a bit) is carried into the next. An object that ends
-//! within its first part is a single PUT. A part that fails is sent again, the identical bytes, until it is accepted.
+//! within its first part is a single PUT.
 //!
-//! Memory for uploads is held only while a buffer is being filled, which waits for nothing, and while it is on its way. A writer that waits for more
+//! Memory for uploads is held only while a buffer is being filled, which waits for nothing, and until the store acknowledged it. A writer that waits for more
 //! of its file holds nothing but its carry, and that counts as dirty data: many open streams together must not take what the first of
 //! them needs to go on.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
-use tracing::{error, warn};
+use tokio::task::JoinHandle;
 
-use super::{DataError, Inner, object::object_key, paid::paid_bytes};
+use super::{
+    DataError, Inner,
+    content::Placed,
+    file::FileState,
+    object::object_key,
+    paid::paid_bytes,
+    send::{Ended, Sending},
+};
 use crate::{
     budget::{Owner, Reservation},
-    meta::{Ino, NewObject, ObjectId},
+    meta::{NewObject, ObjectId},
     seal::codec::{DATA_FRAME_LOG2, HEADER_LEN, ObjectKind, Sealer, TAG_LEN},
-    store::{Condition, PartTag, StoreError, StoreErrorKind, UploadId, Uploads},
+    store::StoreError,
 };
 
 const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
@@ -27,19 +33,9 @@ const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 /// Room in a part's buffer beyond the part: one frame may reach over its end, and one may be held back before it.
 pub(super) const PART_SLACK: u64 = 3 * (FRAME_LEN + TAG_LEN);
 
-/// Pause between two tries of an upload that the store refused for a reason that time alone does not mend.
-const REFUSED_PAUSE: Duration = Duration::from_secs(5);
-
 /// What sealing `plaintext` bytes into one object may take.
 pub(super) fn sealed_bound(plaintext_len: u64) -> u64 {
     plaintext_len + (plaintext_len / FRAME_LEN + 2) * TAG_LEN + HEADER_LEN
-}
-
-/// A run of a file that went into an object.
-pub(super) struct Placed {
-    pub(super) offset: u64,
-    pub(super) bytes: Bytes,
-    pub(super) at: u64,
 }
 
 /// An object being written.
@@ -53,18 +49,23 @@ pub(super) struct ObjectWriter {
     reservation: Option<Reservation>,
     /// No more is sealed once this much is buffered.
     limit_bytes: u64,
-    upload: Option<UploadId>,
-    parts: JoinSet<Result<PartTag, StoreError>>,
-    parts_sent: u32,
+    sending: Arc<Sending>,
+    /// The task that sends, once there is something to send.
+    task: Option<JoinHandle<Ended>>,
 }
 
 impl ObjectWriter {
-    /// A new object. `stream_of` names the file if it is one file's stream.
-    pub(super) fn begin(inner: &Arc<Inner>, stream_of: Option<Ino>) -> ObjectWriter {
+    /// A new object. `stream_of` is the file if it is one file's stream.
+    pub(super) fn begin(inner: &Arc<Inner>, stream_of: Option<&Arc<FileState>>) -> ObjectWriter {
         let id = inner.next_object();
         let key = object_key(id);
         let sealer = Sealer::new(&inner.keys, ObjectKind::Data, DATA_FRAME_LOG2, &key);
-        inner.objects.begin(id, sealer.params(), stream_of);
+        let ino = stream_of.map(|file| file.ino);
+        inner.objects.begin(id, sealer.params(), ino);
+        let sending = Sending::new(id, key.clone());
+        if let Some(file) = stream_of {
+            sending.serves(file);
+        }
         ObjectWriter {
             inner: inner.clone(),
             id,
@@ -73,10 +74,14 @@ impl ObjectWriter {
             buffer: Vec::new(),
             reservation: None,
             limit_bytes: 0,
-            upload: None,
-            parts: JoinSet::new(),
-            parts_sent: 0,
+            sending,
+            task: None,
         }
+    }
+
+    /// `file` has bytes in the object.
+    pub(super) fn serves(&self, file: &Arc<FileState>) {
+        self.sending.serves(file);
     }
 
     /// Plaintext taken so far.
@@ -143,51 +148,32 @@ impl ObjectWriter {
     }
 
     /// Sends the first `part_bytes` of the buffer as a part and carries the rest; false if there are not as many.
-    pub(super) async fn send_full_part(&mut self, part_bytes: u64) -> Result<bool, StoreError> {
+    pub(super) fn send_full_part(&mut self, part_bytes: u64) -> bool {
         if self.buffered_bytes() < part_bytes {
-            return Ok(false);
+            return false;
         }
+        // Without a reservation nothing was sealed since the last part: the buffer is a carry.
+        let Some(mut paid) = self.reservation.take() else {
+            return false;
+        };
         let carry = self.buffer.split_off(part_bytes as usize);
         let part = std::mem::replace(&mut self.buffer, carry);
-        if let Some(mut paid) = self.reservation.take() {
-            let carried = paid.split(self.buffered_bytes());
-            self.reservation = Some(carried.reassign(Owner::Dirty));
-            self.send_part(part, paid).await?;
-        }
-        Ok(true)
+        let carried = paid.split(self.buffered_bytes());
+        self.reservation = Some(carried.reassign(Owner::Dirty));
+        self.send_part(paid_bytes(part, paid), false);
+        true
     }
 
-    async fn send_part(
-        &mut self,
-        part: Vec<u8>,
-        reservation: Reservation,
-    ) -> Result<(), StoreError> {
-        let upload = match &self.upload {
-            Some(upload) => upload.clone(),
-            None => {
-                let upload =
-                    persist(&self.inner, || self.inner.store.create_multipart(&self.key)).await?;
-                self.upload.insert(upload).clone()
-            }
-        };
-        self.parts_sent += 1;
-        let number = self.parts_sent;
-        let part = paid_bytes(part, reservation);
-        let inner = self.inner.clone();
-        let key = self.key.clone();
-        self.parts.spawn(async move {
-            persist(&inner, || {
-                inner
-                    .store
-                    .upload_part(&key, &upload, number, vec![part.clone()])
-            })
-            .await
-        });
-        Ok(())
+    fn send_part(&mut self, part: Bytes, last: bool) {
+        self.sending.push(part, last);
+        if self.task.is_none() {
+            let send = self.inner.clone().send(self.sending.clone());
+            self.task = Some(self.inner.tasks.spawn(send));
+        }
     }
 
     /// Seals the final frame, sends what is left and waits until the object is in the store.
-    pub(super) async fn finish(mut self) -> Result<NewObject, DataError> {
+    pub(super) async fn finish(mut self) -> Result<NewObject, Unfinished> {
         let inner = self.inner.clone();
         let room = self.buffered_bytes() + FRAME_LEN + TAG_LEN + HEADER_LEN;
         if self
@@ -204,25 +190,23 @@ impl ObjectWriter {
         let params = sealer.params();
         let layout = sealer.finish(&mut self.buffer);
         let rest = std::mem::take(&mut self.buffer);
-        let Some(reservation) = self.reservation.take() else {
-            return Err(DataError::Internal(format!(
-                "object {}: no room for its last part",
-                self.key
-            )));
-        };
-        if self.upload.is_none() {
-            let body = paid_bytes(rest, reservation);
-            persist(&inner, || {
-                inner
-                    .store
-                    .put(&self.key, vec![body.clone()], Condition::None, &[])
-            })
-            .await?;
-        } else {
-            self.send_part(rest, reservation).await?;
-            self.complete().await?;
+        match self.reservation.take() {
+            Some(reservation) => self.send_part(paid_bytes(rest, reservation), true),
+            None => return Err(Unfinished::Abandoned),
         }
-        inner.objects.finish(self.id, layout)?;
+        let ended = match self.task.take() {
+            Some(task) => task.await.unwrap_or(Ended::Abandoned),
+            None => Ended::Abandoned,
+        };
+        match ended {
+            Ended::Stored => {}
+            Ended::Lost(error) => return Err(Unfinished::Lost(error)),
+            Ended::Abandoned => return Err(Unfinished::Abandoned),
+        }
+        if let Err(error) = inner.objects.finish(self.id, layout) {
+            // Its key was derived when it was begun; deriving it again cannot fail.
+            tracing::error!("object {}: {}", self.key, DataError::from(error));
+        }
         Ok(NewObject {
             object: self.id,
             params,
@@ -230,66 +214,23 @@ impl ObjectWriter {
         })
     }
 
-    async fn complete(&mut self) -> Result<(), DataError> {
-        let mut tags = Vec::with_capacity(self.parts_sent as usize);
-        while let Some(part) = self.parts.join_next().await {
-            let tag = part
-                .map_err(|error| DataError::Internal(format!("upload of {}: {error}", self.key)))?;
-            tags.push(tag?);
-        }
-        tags.sort_by_key(|tag| tag.number);
-        if let Some(upload) = self.upload.take() {
-            persist(&self.inner, || {
-                self.inner
-                    .store
-                    .complete_multipart(&self.key, &upload, &tags, Condition::None)
-            })
-            .await?;
-        }
-        Ok(())
+    /// Lets the object go unfinished: its file was removed. What stands of it in the store is aborted in
+    /// the background.
+    pub(super) fn abandon(self) {
+        self.sending.abandon();
+        self.inner.objects.end(self.id);
     }
 
-    /// Lets the object go unfinished: its file was removed.
-    pub(super) async fn abandon(mut self) {
-        self.parts.abort_all();
-        while self.parts.join_next().await.is_some() {}
-        if let Some(upload) = self.upload.take()
-            && let Err(error) = self.inner.store.abort_multipart(&self.key, &upload).await
-        {
-            // Left for the next mount, which clears what dead sessions began.
-            warn!("object {}: cannot abort its upload: {error}", self.key);
-        }
-        self.inner.objects.end(self.id);
+    /// Files with bytes in the object.
+    pub(super) fn files(&self) -> Vec<Arc<FileState>> {
+        self.sending.files()
     }
 }
 
-/// Tries until the store accepts. Passing failures are waited out inside the store; what it refuses for good (credentials
-/// withdrawn, bucket gone) is reported to whoever waits for durability, and tried again: the data is still here.
-async fn persist<T, F, Fut>(inner: &Arc<Inner>, mut attempt: F) -> Result<T, StoreError>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, StoreError>>,
-{
-    loop {
-        match attempt().await {
-            Ok(done) => {
-                inner.store.health(Uploads::Data).store_answered();
-                return Ok(done);
-            }
-            Err(refusal) if refusal.kind == StoreErrorKind::NotFound => {
-                // The multipart upload itself is gone: its earlier parts cannot be sent again.
-                error!("upload lost: {refusal}");
-                inner.store.health(Uploads::Data).store_refused(&refusal);
-                return Err(refusal);
-            }
-            Err(refusal) => {
-                warn!(
-                    "upload refused, will try again in {} s: {refusal}",
-                    REFUSED_PAUSE.as_secs()
-                );
-                inner.store.health(Uploads::Data).store_refused(&refusal);
-                tokio::time::sleep(REFUSED_PAUSE).await;
-            }
-        }
-    }
+/// Why an object did not get into the store.
+pub(super) enum Unfinished {
+    /// The store lost bytes that it had acknowledged.
+    Lost(StoreError),
+    /// Nobody wants it any more.
+    Abandoned,
 }

@@ -123,6 +123,9 @@ pub(super) fn without_set_id(mode: u32) -> u32 {
 impl Fs {
     /// The committed record of an inode that somebody holds.
     pub(super) async fn record(&self, ino: Ino) -> Result<Inode, FsError> {
+        if let Some(held) = self.data().held_record(ino).await? {
+            return Ok(held);
+        }
         self.meta()
             .inode(ino)
             .await?
@@ -251,14 +254,16 @@ impl Fs {
                 ));
             }
         }
-        self.data().truncate(ino, size, now).await?;
         if !caller.keeps_set_id() {
             self.drop_set_id(ino).await?;
         }
+        self.data().truncate(ino, size, now).await?;
         Ok(())
     }
 
-    /// Clears set-id bits if there are any.
+    /// Clears set-id bits if there are any. To be called *before* contents change: what others
+    /// wrote never stands in a file that still has the bits, and the kernel, which executes a
+    /// program by the mode that it keeps, has been told by then.
     pub(super) async fn drop_set_id(&self, ino: Ino) -> Result<(), FsError> {
         let mode = self.record(ino).await?.mode;
         if without_set_id(mode) != mode {
@@ -268,6 +273,7 @@ impl Fs {
                     Ok(())
                 })
                 .await?;
+            self.forget_attributes(ino);
         }
         Ok(())
     }

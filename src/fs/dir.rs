@@ -89,22 +89,52 @@ impl Fs {
             });
         }
         if attributes {
-            self.add_attributes(&mut listed).await?;
+            self.add_attributes(dir, &mut listed).await?;
         }
         Ok(listed)
     }
 
-    /// Entries that were removed meanwhile are dropped.
-    async fn add_attributes(&self, listed: &mut Vec<Listed>) -> Result<(), FsError> {
+    /// Entries that were removed meanwhile are dropped; one that was replaced is what it was
+    /// replaced with.
+    async fn add_attributes(&self, dir: Ino, listed: &mut Vec<Listed>) -> Result<(), FsError> {
         let inos: Vec<Ino> = listed.iter().map(|entry| entry.ino).collect();
         // Before the records: see `getattr`.
         let live: Vec<_> = inos.iter().map(|ino| self.data().live(*ino)).collect();
         let records = self.meta().inodes(&inos).await?;
         for ((entry, record), live) in listed.iter_mut().zip(records).zip(live) {
-            entry.attributes = record.map(|record| Attributes::overlay(&record, live));
+            entry.attributes = match record {
+                Some(record) => {
+                    let held = self.data().held_record(entry.ino).await?;
+                    Some(Attributes::overlay(&held.unwrap_or(record), live))
+                }
+                None => self.replacement(dir, entry).await?,
+            };
         }
         listed.retain(|entry| entry.attributes.is_some() || entry.cookie <= DOT_DOT);
         Ok(())
+    }
+
+    /// The attributes of what took the place of an entry whose inode is gone. A name that was
+    /// removed and made again has another cookie, and is listed there.
+    async fn replacement(
+        &self,
+        dir: Ino,
+        entry: &mut Listed,
+    ) -> Result<Option<Attributes>, FsError> {
+        let Some(dentry) = self.meta().lookup(dir, &entry.name).await? else {
+            return Ok(None);
+        };
+        if dentry.cookie != entry.cookie {
+            return Ok(None);
+        }
+        match self.getattr(dentry.ino).await {
+            Ok(attributes) => {
+                (entry.ino, entry.kind) = (dentry.ino, dentry.kind);
+                Ok(Some(attributes))
+            }
+            Err(error) if error.errno == Errno::ESTALE => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Closes a directory.
@@ -118,6 +148,9 @@ impl Fs {
     /// EIO.
     pub async fn fsyncdir(&self) -> Result<(), FsError> {
         if !self.read_only() {
+            // Until then those names fall back to what they stood for before.
+            let replacing = self.meta().uncommitted_replacements();
+            self.data().write_back(replacing).await?;
             self.data().flush().await?;
         }
         Ok(())

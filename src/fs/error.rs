@@ -158,6 +158,7 @@ fn meta_errno(error: &MetaError) -> Errno {
         MetaError::TooManyLinks(_) => Errno::EMLINK,
         MetaError::NoAttribute => Errno::ENODATA,
         MetaError::Limit(_) => Errno::ENOSPC,
+        MetaError::NameChanged | MetaError::Uncommitted(_) => Errno::EBUSY,
         MetaError::Fenced | MetaError::Store(_) => Errno::EIO,
     }
 }
@@ -165,7 +166,7 @@ fn meta_errno(error: &MetaError) -> Errno {
 /// The errno of a failure with contents.
 fn data_errno(error: &DataError) -> Errno {
     match error {
-        DataError::NotFound => Errno::ESTALE,
+        DataError::NotFound | DataError::Stale(_) => Errno::ESTALE,
         DataError::TooLarge => Errno::EFBIG,
         DataError::Seal(_) | DataError::Store(_) | DataError::Internal(_) => Errno::EIO,
         // Contents belong to an inode, not to a name: a record that is gone is a stale inode.

@@ -12,7 +12,7 @@ use super::{
     table::{FileHandle, Room},
 };
 use crate::{
-    data::{IncomingWrite, ReadReply, WriteBuffer},
+    data::{IncomingWrite, OpenFile, ReadReply, WriteBuffer},
     meta::{FileKind, Ino},
 };
 
@@ -45,8 +45,12 @@ impl Fs {
         if truncates {
             self.truncate(caller, ino, 0, now()).await?;
         }
+        let file = self.data().open(ino);
+        if self.read_only() {
+            self.data().hold(&file).await?;
+        }
         let attributes = self.getattr(ino).await?;
-        self.opened(attributes, writable, room)
+        self.opened(attributes, file, writable, room)
     }
 
     /// Creates a file and opens it; an existing one is opened unless O_EXCL is set.
@@ -70,7 +74,7 @@ impl Fs {
         {
             Ok(attributes) => {
                 let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
-                self.opened(attributes, writable, room)
+                self.opened(attributes, self.data().open(attributes.ino), writable, room)
             }
             Err(error) if error.errno == Errno::EEXIST && flags & libc::O_EXCL == 0 => {
                 // Opening takes room of its own.
@@ -89,13 +93,14 @@ impl Fs {
     fn opened(
         &self,
         attributes: Attributes,
+        file: OpenFile,
         writable: bool,
         room: Room,
     ) -> Result<Opened, FsError> {
         let ino = attributes.ino;
         let handle = FileHandle {
             ino,
-            file: self.data().open(ino),
+            file,
             writable,
             _room: room,
         };
@@ -126,8 +131,13 @@ impl Fs {
     }
 
     /// As [`Data::take_in`](crate::data::Data::take_in).
-    pub fn take_in(&self, data: &[u8]) -> IncomingWrite {
+    pub fn take_in(&self, data: &[u8]) -> Option<IncomingWrite> {
         self.data().take_in(data)
+    }
+
+    /// As [`Data::take_in_line`](crate::data::Data::take_in_line).
+    pub async fn take_in_line(&self, data: &[u8]) -> IncomingWrite {
+        self.data().take_in_line(data).await
     }
 
     /// Returns when there is room for the write.
@@ -165,15 +175,24 @@ impl Fs {
             return Ok(());
         }
         if self.inner.config.durability == Durability::Close {
-            return self.fsync(handle.ino).await;
+            return self.fsync_through(fh).await;
         }
-        if let Some(trouble) = self.data().trouble_of(handle.ino) {
-            return Err(FsError {
-                source: Some(trouble.into()),
-                ..FsError::new(Errno::EIO, "storing what was written")
-            });
+        match self.data().unreported(&handle.file) {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// As [`Fs::fsync`], through a handle: it hears of each error of the file once.
+    ///
+    /// # Errors
+    /// EBADF, EIO.
+    pub async fn fsync_through(&self, fh: u64) -> Result<(), FsError> {
+        if self.read_only() {
+            return Ok(());
+        }
+        let handle = self.inner.table.file(fh)?;
+        Ok(self.data().fsync_through(&handle.file).await?)
     }
 
     /// Returns when the file's contents and attributes are durable.

@@ -24,6 +24,7 @@
 //! | `file.rs` | open, read, write, flush, fsync, release |
 //! | `space.rs` | fallocate, lseek, statfs |
 //! | `xattr.rs` | extended attributes |
+//! | `names.rs` | the names of files, for messages |
 //! | `page_cache.rs` | which files the kernel may have pages of |
 //! | `table.rs` | open handles and nameless inodes |
 //! | `reaper.rs` | deletes nameless inodes in the background |
@@ -35,6 +36,7 @@ mod create;
 mod dir;
 mod error;
 mod file;
+mod names;
 mod namespace;
 mod page_cache;
 mod reaper;
@@ -42,7 +44,10 @@ mod space;
 mod table;
 mod xattr;
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 pub use acl::{Acl, AclError};
 pub use attr::{Attributes, SetAttributes, SetTime};
@@ -53,8 +58,13 @@ pub use file::Opened;
 pub use space::Space;
 pub use xattr::CONTROL_XATTR;
 
-use crate::{data::Data, meta::Meta, telemetry::Metrics};
+use crate::{
+    data::Data,
+    meta::{Ino, Meta},
+    telemetry::Metrics,
+};
 
+use names::Names;
 use page_cache::PageCache;
 use reaper::Reaper;
 use table::Table;
@@ -92,13 +102,22 @@ pub struct Fs {
     inner: Arc<Inner>,
 }
 
+/// Somebody who keeps attributes that were read here, and is told when they change without having
+/// asked for it: the kernel.
+pub trait AttributeCache: Send + Sync {
+    /// Those of this inode must be asked for again. Does not wait.
+    fn forget_attributes(&self, ino: Ino);
+}
+
 struct Inner {
     meta: Meta,
     data: Data,
     config: FsConfig,
     table: Table,
     page_cache: PageCache,
+    names: Names,
     reaper: Reaper,
+    attribute_cache: OnceLock<Arc<dyn AttributeCache>>,
 }
 
 impl Fs {
@@ -114,9 +133,16 @@ impl Fs {
                 config,
                 table,
                 page_cache: PageCache::new(),
+                names: Names::new(),
                 reaper,
+                attribute_cache: OnceLock::new(),
             }),
         }
+    }
+
+    /// The path of a file, for messages, as far as it is known.
+    pub fn known_path(&self, ino: Ino) -> String {
+        self.inner.names.path(ino)
     }
 
     /// What bounded tables beside the budget take now, and at most.
@@ -126,9 +152,34 @@ impl Fs {
         (files + data, files_max + data_max)
     }
 
+    /// From now on `cache` is told of attributes that change by themselves. There can be one: the
+    /// first stays.
+    pub fn tell(&self, cache: Arc<dyn AttributeCache>) {
+        let _ = self.inner.attribute_cache.set(cache);
+    }
+
+    fn forget_attributes(&self, ino: Ino) {
+        if let Some(cache) = self.inner.attribute_cache.get() {
+            cache.forget_attributes(ino);
+        }
+    }
+
     /// Whether every change is refused.
     pub fn read_only(&self) -> bool {
         self.inner.config.read_only
+    }
+
+    /// How long nothing that was answered will change yet, on a mount that follows another one's
+    /// changes.
+    pub fn unchanged_for(&self) -> Option<Duration> {
+        self.meta().unchanged_for()
+    }
+
+    /// Waits for a generation after `seen`. Returns it with the open files that are others with it:
+    /// what somebody remembers of these is of no more use. Never returns on a writable mount.
+    pub async fn next_changes(&self, seen: u64) -> (u64, Vec<Ino>) {
+        let generation = self.meta().generation_after(seen).await;
+        (generation, self.data().changed_files().await)
     }
 
     /// Closes every handle, deletes every inode that is left without a name and waits for that. Contents are not drained: call

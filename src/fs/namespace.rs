@@ -4,22 +4,39 @@ use bytes::Bytes;
 use nix::{errno::Errno, fcntl::RenameFlags};
 
 use super::{Attributes, Caller, Fs, FsError, NAME_LEN_MAX, TARGET_LEN_MAX, now};
-use crate::meta::{FileKind, Ino, Removal, RenameMode};
+use crate::meta::{FileKind, Ino, MetaError, Removal, RenameMode, RenameSource};
 
 const S_IFMT: u32 = libc::S_IFMT;
 
+/// How often a rename looks its source up again because somebody else renamed it meanwhile, or because it is written to while it is waited
+/// for. Each time another operation got on.
+const RENAME_TRIES_MAX: usize = 100;
+
 impl Fs {
-    /// What a name points to; `None` if there is no such name.
+    /// What a name points to; `None` if there is no such name. `.` is the inode itself, which need
+    /// not be a directory then: so the kernel finds an inode again by a file handle, long after it
+    /// has forgotten it.
     ///
     /// # Errors
     /// ENAMETOOLONG; ENOTDIR.
     pub async fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Attributes>, FsError> {
+        match name {
+            b"." => return self.found_again(dir).await,
+            b".." => {
+                let Some(record) = self.meta().inode(dir).await? else {
+                    return Ok(None);
+                };
+                return self.found_again(record.parent).await;
+            }
+            _ => {}
+        }
         if name.len() > NAME_LEN_MAX {
             return Err(FsError::new(Errno::ENAMETOOLONG, "looking a name up"));
         }
         let Some(dentry) = self.meta().lookup(dir, name).await? else {
             return Ok(None);
         };
+        self.inner.names.note(dentry.ino, dir, name);
         match self.getattr(dentry.ino).await {
             Ok(attributes) => Ok(Some(attributes)),
             // It was removed between the two steps.
@@ -33,6 +50,16 @@ impl Fs {
                     None => Ok(None),
                 }
             }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// An inode by its number, if it still has a name. Without one it exists only for those who
+    /// hold it, and they need no number.
+    async fn found_again(&self, ino: Ino) -> Result<Option<Attributes>, FsError> {
+        match self.getattr(ino).await {
+            Ok(attributes) => Ok(Some(attributes).filter(|attributes| attributes.nlink > 0)),
+            Err(error) if error.errno == Errno::ESTALE => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -164,6 +191,7 @@ impl Fs {
         new.rdev = rdev;
         new.target = target;
         let inode = self.meta().create(dir, name, new).await?;
+        self.inner.names.note(inode.ino, dir, name);
         Ok(Attributes::overlay(&inode, None))
     }
 
@@ -209,6 +237,8 @@ impl Fs {
 
     /// Renames, in one step whatever it moves. RENAME_NOREPLACE and RENAME_EXCHANGE are known, RENAME_WHITEOUT is not.
     ///
+    /// A file that is replaced stays what the name stands for after a crash, until the contents of its replacement are committed.
+    ///
     /// # Errors
     /// ENOENT, EEXIST, ENOTEMPTY, EISDIR, ENOTDIR, EROFS, ENAMETOOLONG; EINVAL for a directory below itself and for unknown flags.
     pub async fn rename(
@@ -231,11 +261,46 @@ impl Fs {
             return Err(FsError::new(Errno::EINVAL, "renaming with these flags"));
         };
         self.inner.reaper.room().await;
-        if let Some(removal) = self
+        let (from, to) = ((from_dir, from_name), (to_dir, to_name));
+        for _ in 0..RENAME_TRIES_MAX {
+            match self.try_rename(from, to, mode).await {
+                Err(RenameError::NameChanged) => {}
+                Err(RenameError::Uncommitted(ino)) => self.data().write_back([ino]).await?,
+                Err(RenameError::Failed(error)) => return Err(error),
+                Ok(()) => return Ok(()),
+            }
+        }
+        Err(FsError::new(
+            Errno::EBUSY,
+            "renaming what others rename at the same time",
+        ))
+    }
+
+    async fn try_rename(
+        &self,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        mode: RenameMode,
+    ) -> Result<(), RenameError> {
+        let found = self.meta().lookup(from.0, from.1).await?;
+        let ino = found.ok_or(MetaError::NotFound)?.ino;
+        if mode == RenameMode::Exchange {
+            // Neither name has a version to fall back to, so both are whole first.
+            let other = self.meta().lookup(to.0, to.1).await?;
+            let both = std::iter::once(ino).chain(other.map(|other| other.ino));
+            self.data().write_back(both).await.map_err(FsError::from)?;
+        }
+        let commits = self.data().hold_commits(ino).await;
+        let source = RenameSource {
+            ino,
+            uncommitted: commits.uncommitted,
+        };
+        let removal = self
             .meta()
-            .rename(from_dir, from_name, to_dir, to_name, mode, now())
-            .await?
-        {
+            .rename_source(source, from, to, mode, now())
+            .await?;
+        self.data().forget_change_time(ino);
+        if let Some(removal) = removal {
             self.removed(&removal);
         }
         Ok(())
@@ -246,6 +311,34 @@ impl Fs {
         self.data().forget_change_time(removal.ino);
         if removal.nlink == 0 {
             self.inner.table.lost_name(removal.ino);
+        } else {
+            // The kernel counts links itself, unless its request timed out.
+            self.forget_attributes(removal.ino);
+        }
+    }
+}
+
+/// Why a rename was not made.
+enum RenameError {
+    /// To be tried again.
+    NameChanged,
+    /// To be tried again once the contents of this file are committed.
+    Uncommitted(Ino),
+    Failed(FsError),
+}
+
+impl From<FsError> for RenameError {
+    fn from(error: FsError) -> RenameError {
+        RenameError::Failed(error)
+    }
+}
+
+impl From<MetaError> for RenameError {
+    fn from(error: MetaError) -> RenameError {
+        match error {
+            MetaError::NameChanged => RenameError::NameChanged,
+            MetaError::Uncommitted(ino) => RenameError::Uncommitted(ino),
+            error => RenameError::Failed(error.into()),
         }
     }
 }

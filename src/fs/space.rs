@@ -62,14 +62,15 @@ impl Fs {
             }
             _ => return Err(FsError::new(Errno::EOPNOTSUPP, "allocating in this mode")),
         };
+        // As ext4 does, also where nothing is left to be allocated.
+        if !caller.keeps_set_id() {
+            self.drop_set_id(ino).await?;
+        }
         let size = self.getattr(ino).await?.size;
         if zeroes && offset < size {
             self.data()
                 .punch_hole(ino, offset..end.min(size), now())
                 .await?;
-            if !caller.keeps_set_id() {
-                self.drop_set_id(ino).await?;
-            }
         }
         if !keeps_size && end > size {
             self.truncate(caller, ino, end, now()).await?;

@@ -23,19 +23,18 @@ const S_ISGID: u32 = 0o2000;
 pub const CONTROL_XATTR: &str = "user.strongroom.control";
 
 impl Fs {
+    /// The value of [`CONTROL_XATTR`]. Nothing in the volume is needed for it.
+    pub fn control(&self) -> Option<Bytes> {
+        self.inner.config.control.clone().map(Bytes::from)
+    }
+
     /// One attribute's value.
     ///
     /// # Errors
     /// ENODATA; EOPNOTSUPP outside the known namespaces.
     pub async fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Bytes, FsError> {
         if is_control(ino, name) {
-            return self
-                .inner
-                .config
-                .control
-                .clone()
-                .map(Bytes::from)
-                .ok_or_else(missing);
+            return self.control().ok_or_else(missing);
         }
         known_namespace(name)?;
         self.meta().xattr(ino, name).await?.ok_or_else(missing)

@@ -14,11 +14,12 @@ use nix::errno::Errno as SystemErrno;
 use super::{
     capabilities::{Granted, negotiate},
     convert::{decode_time, file_attr, file_type, set_time},
+    late::{Late, Touched},
     reply::{CACHED_FOR, CacheTimes, GENERATION, no_attributes, send_empty, send_xattr},
-    run::Runner,
+    run::{Call, Runner},
 };
 use crate::{
-    fs::{Attributes, Caller, Fs, FsError, Operation, SetAttributes},
+    fs::{Attributes, CONTROL_XATTR, Caller, Fs, FsError, Opened, Operation, SetAttributes},
     meta::Ino,
 };
 
@@ -47,33 +48,42 @@ impl Kernel {
 
     fn times(&self) -> CacheTimes {
         CacheTimes {
-            read_only: self.fs.read_only(),
+            unchanged_for: self.fs.unchanged_for(),
         }
     }
 
-    fn empty(&self, operation: Operation, reply: ReplyEmpty, work: impl Work<()>) {
+    fn empty(&self, call: Call, reply: ReplyEmpty, work: impl Work<()>) {
         self.runner
-            .run(operation, work, move |result| send_empty(reply, result));
+            .run(call, work, move |result| send_empty(reply, result));
     }
 
-    fn entry(&self, operation: Operation, reply: ReplyEntry, work: impl Work<Attributes>) {
+    fn xattr(&self, call: Call, reply: ReplyXattr, room: u32, work: impl Work<Bytes>) {
+        self.runner
+            .run(call, work, move |result| send_xattr(reply, room, result));
+    }
+
+    /// A change that answers with nothing.
+    fn change(&self, call: Call, touched: Touched, reply: ReplyEmpty, work: impl Work<()>) {
+        let answer = move |result| send_empty(reply, result);
+        self.runner
+            .run_change(call, work, answer, move || Some(Late::of(touched)));
+    }
+
+    /// A change that makes a name.
+    fn entry(&self, call: Call, touched: Touched, reply: ReplyEntry, work: impl Work<Attributes>) {
         let times = self.times();
-        self.runner.run(operation, work, move |result| {
-            times.send_entry(reply, result)
-        });
+        let answer = move |result| times.send_entry(reply, result);
+        self.runner
+            .run_change(call, work, answer, move || Some(Late::of(touched)));
     }
 
-    fn attributes(&self, operation: Operation, reply: ReplyAttr, work: impl Work<Attributes>) {
-        let times = self.times();
-        self.runner.run(operation, work, move |result| {
-            times.send_attributes(reply, result)
-        });
-    }
-
-    fn xattr(&self, operation: Operation, reply: ReplyXattr, room: u32, work: impl Work<Bytes>) {
-        self.runner.run(operation, work, move |result| {
-            send_xattr(reply, room, result)
-        });
+    /// What is left of opening a file whose opener has gone.
+    fn unclaimed(&self, touched: Touched) -> impl FnOnce() -> Late<Opened> + Send + 'static {
+        let fs = self.fs.clone();
+        move || Late {
+            touched,
+            unclaimed: Box::new(move |opened| fs.release(opened.fh)),
+        }
     }
 
     /// How a file that was opened with these flags is treated. Closing what cannot write has nothing to report, so the kernel need not say so.
@@ -105,6 +115,13 @@ fn caller(request: &Request, umask: u32) -> Caller {
     }
 }
 
+fn call(request: &Request, operation: Operation) -> Call {
+    Call {
+        operation,
+        tid: request.pid(),
+    }
+}
+
 fn copied(name: &OsStr) -> Bytes {
     Bytes::copy_from_slice(name.as_bytes())
 }
@@ -119,16 +136,16 @@ impl Filesystem for Kernel {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let fs = self.fs.clone();
         let (name, times) = (copied(name), self.times());
         let dir = ino(parent);
         self.runner.run(
-            Operation::on("lookup", dir),
+            call(request, Operation::on("lookup", dir)),
             async move { fs.lookup(dir, &name).await },
             move |result| match result {
                 // Nobody but this mount can make it.
-                Ok(None) if !times.read_only => {
+                Ok(None) if times.unchanged_for.is_none() => {
                     reply.entry_with_ttls(&CACHED_FOR, &CACHED_FOR, &no_attributes(), GENERATION)
                 }
                 Ok(None) => reply.error(Errno::ENOENT),
@@ -148,16 +165,18 @@ impl Filesystem for Kernel {
 
     fn getattr(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         _fh: Option<FileHandle>,
         reply: ReplyAttr,
     ) {
         let fs = self.fs.clone();
-        let number = ino(number);
-        self.attributes(Operation::on("getattr", number), reply, async move {
-            fs.getattr(number).await
-        });
+        let (number, times) = (ino(number), self.times());
+        self.runner.run(
+            call(request, Operation::on("getattr", number)),
+            async move { fs.getattr(number).await },
+            move |result| times.send_attributes(reply, result),
+        );
     }
 
     fn setattr(
@@ -189,16 +208,20 @@ impl Filesystem for Kernel {
             mtime: mtime.map(set_time),
             ctime: ctime.map(decode_time),
         };
-        self.attributes(Operation::on("setattr", number), reply, async move {
-            fs.setattr(caller, number, set).await
-        });
+        let times = self.times();
+        self.runner.run_change(
+            call(request, Operation::on("setattr", number)),
+            async move { fs.setattr(caller, number, set).await },
+            move |result| times.send_attributes(reply, result),
+            move || Some(Late::of(Touched::inode(number))),
+        );
     }
 
-    fn readlink(&self, _request: &Request, number: INodeNo, reply: ReplyData) {
+    fn readlink(&self, request: &Request, number: INodeNo, reply: ReplyData) {
         let fs = self.fs.clone();
         let number = ino(number);
         self.runner.run(
-            Operation::on("readlink", number),
+            call(request, Operation::on("readlink", number)),
             async move { fs.readlink(number).await },
             move |result| match result {
                 Ok(target) => reply.data(&target),
@@ -219,7 +242,11 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let (caller, dir, name) = (caller(request, umask), ino(parent), copied(name));
-        self.entry(Operation::on("mknod", dir), reply, async move {
+        let (call, touched) = (
+            call(request, Operation::on("mknod", dir)),
+            Touched::name(dir, &name),
+        );
+        self.entry(call, touched, reply, async move {
             fs.mknod(caller, dir, &name, mode, rdev).await
         });
     }
@@ -235,25 +262,43 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let (caller, dir, name) = (caller(request, umask), ino(parent), copied(name));
-        self.entry(Operation::on("mkdir", dir), reply, async move {
+        let (call, touched) = (
+            call(request, Operation::on("mkdir", dir)),
+            Touched::name(dir, &name),
+        );
+        self.entry(call, touched, reply, async move {
             fs.mkdir(caller, dir, &name, mode).await
         });
     }
 
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let fs = self.fs.clone();
         let (dir, name) = (ino(parent), copied(name));
-        self.empty(Operation::on("unlink", dir), reply, async move {
-            fs.unlink(dir, &name).await
-        });
+        let (call, touched) = (
+            call(request, Operation::on("unlink", dir)),
+            Touched::name(dir, &name),
+        );
+        self.change(
+            call,
+            touched,
+            reply,
+            async move { fs.unlink(dir, &name).await },
+        );
     }
 
-    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let fs = self.fs.clone();
         let (dir, name) = (ino(parent), copied(name));
-        self.empty(Operation::on("rmdir", dir), reply, async move {
-            fs.rmdir(dir, &name).await
-        });
+        let (call, touched) = (
+            call(request, Operation::on("rmdir", dir)),
+            Touched::name(dir, &name),
+        );
+        self.change(
+            call,
+            touched,
+            reply,
+            async move { fs.rmdir(dir, &name).await },
+        );
     }
 
     fn symlink(
@@ -267,14 +312,18 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (caller, dir, name) = (caller(request, 0), ino(parent), copied(name));
         let target = copied(target.as_os_str());
-        self.entry(Operation::on("symlink", dir), reply, async move {
+        let (call, touched) = (
+            call(request, Operation::on("symlink", dir)),
+            Touched::name(dir, &name),
+        );
+        self.entry(call, touched, reply, async move {
             fs.symlink(caller, dir, &name, &target).await
         });
     }
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -286,14 +335,16 @@ impl Filesystem for Kernel {
         let (from, to) = (ino(parent), ino(new_parent));
         let (from_name, to_name) = (copied(name), copied(new_name));
         let flags = nix::fcntl::RenameFlags::from_bits_retain(flags.bits());
-        self.empty(Operation::on("rename", from), reply, async move {
+        let touched = Touched::name(from, &from_name).and(Touched::name(to, &to_name));
+        let call = call(request, Operation::on("rename", from));
+        self.change(call, touched, reply, async move {
             fs.rename(from, &from_name, to, &to_name, flags).await
         });
     }
 
     fn link(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         new_parent: INodeNo,
         new_name: &OsStr,
@@ -301,7 +352,9 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let (number, dir, name) = (ino(number), ino(new_parent), copied(new_name));
-        self.entry(Operation::on("link", number), reply, async move {
+        let touched = Touched::name(dir, &name).and(Touched::inode(number));
+        let call = call(request, Operation::on("link", number));
+        self.entry(call, touched, reply, async move {
             fs.link(number, dir, &name).await
         });
     }
@@ -311,8 +364,10 @@ impl Filesystem for Kernel {
         let (caller, number, mut open_flags) =
             (caller(request, 0), ino(number), self.file_flags(flags.0));
         let direct_io = self.granted.direct_io;
-        self.runner.run(
-            Operation::on("open", number),
+        let truncates = flags.0 & libc::O_TRUNC != 0;
+        let late = self.unclaimed(Touched::inode(number));
+        self.runner.run_change(
+            call(request, Operation::on("open", number)),
             async move { fs.open(caller, number, flags.0).await },
             move |result| match result {
                 Ok(opened) => {
@@ -321,6 +376,7 @@ impl Filesystem for Kernel {
                 }
                 Err(errno) => reply.error(errno),
             },
+            move || truncates.then(late),
         );
     }
 
@@ -342,8 +398,9 @@ impl Filesystem for Kernel {
             copied(name),
         );
         let open_flags = self.file_flags(flags);
-        self.runner.run(
-            Operation::on("create", dir),
+        let late = self.unclaimed(Touched::name(dir, &name));
+        self.runner.run_change(
+            call(request, Operation::on("create", dir)),
             async move { fs.create(caller, dir, &name, mode, flags).await },
             move |result| match result {
                 Ok(opened) => {
@@ -358,12 +415,13 @@ impl Filesystem for Kernel {
                 }
                 Err(errno) => reply.error(errno),
             },
+            move || Some(late()),
         );
     }
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -377,7 +435,7 @@ impl Filesystem for Kernel {
             .handle(fh.0)
             .range(offset, u64::from(size));
         self.runner.run(
-            operation,
+            call(request, operation),
             async move { fs.read(fh.0, offset, size).await },
             move |result| match result {
                 Ok(read) => reply.data(&read.bytes),
@@ -388,7 +446,7 @@ impl Filesystem for Kernel {
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -408,28 +466,42 @@ impl Filesystem for Kernel {
         let drops_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         // The kernel follows a buffered synchronous write with FSYNC itself, a direct one not.
         let durable = flags.0 & libc::O_DIRECT != 0 && flags.0 & libc::O_DSYNC != 0;
-        let Some(incoming) = self.runner.run_here(operation, || fs.take_in(data)) else {
+        let call = call(request, operation);
+        if self.runner.has_failed() {
             reply.error(Errno::EIO);
             return;
+        }
+        let incoming = match self.runner.run_here(operation, || fs.take_in(data)) {
+            Some(Some(incoming)) => incoming,
+            Some(None) => match self.runner.wait_here(call, fs.take_in_line(data)) {
+                Ok(incoming) => incoming,
+                Err(errno) => {
+                    reply.error(errno);
+                    return;
+                }
+            },
+            None => {
+                reply.error(Errno::EIO);
+                return;
+            }
         };
         let work = async move {
             let buffer = fs.room_for(incoming).await;
             fs.write(number, offset, buffer, drops_set_id).await?;
             if durable {
-                fs.fsync(number).await?;
+                fs.fsync_through(fh.0).await?;
             }
             Ok(())
         };
-        self.runner
-            .run(operation, work, move |result| match result {
-                Ok(()) => reply.written(len),
-                Err(errno) => reply.error(errno),
-            });
+        self.runner.run(call, work, move |result| match result {
+            Ok(()) => reply.written(len),
+            Err(errno) => reply.error(errno),
+        });
     }
 
     fn flush(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         fh: FileHandle,
         _lock_owner: LockOwner,
@@ -437,7 +509,9 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let operation = Operation::on("flush", ino(number)).handle(fh.0);
-        self.empty(operation, reply, async move { fs.flush(fh.0).await });
+        self.empty(call(request, operation), reply, async move {
+            fs.flush(fh.0).await
+        });
     }
 
     fn release(
@@ -460,7 +534,7 @@ impl Filesystem for Kernel {
 
     fn fsync(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         fh: FileHandle,
         _datasync: bool,
@@ -469,14 +543,16 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let number = ino(number);
         let operation = Operation::on("fsync", number).handle(fh.0);
-        self.empty(operation, reply, async move { fs.fsync(number).await });
+        self.empty(call(request, operation), reply, async move {
+            fs.fsync_through(fh.0).await
+        });
     }
 
-    fn opendir(&self, _request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, number: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let fs = self.fs.clone();
         let (number, open_flags) = (ino(number), self.dir_flags());
         self.runner.run(
-            Operation::on("opendir", number),
+            call(request, Operation::on("opendir", number)),
             async move { fs.opendir(number).await },
             move |result| match result {
                 Ok(fh) => reply.opened(FileHandle(fh), open_flags),
@@ -487,7 +563,7 @@ impl Filesystem for Kernel {
 
     fn readdir(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -498,7 +574,7 @@ impl Filesystem for Kernel {
             .handle(fh.0)
             .range(offset, 0);
         self.runner.run(
-            operation,
+            call(request, operation),
             async move { fs.read_dir(fh.0, offset, false).await },
             move |result| match result {
                 Ok(batch) => {
@@ -521,7 +597,7 @@ impl Filesystem for Kernel {
 
     fn readdirplus(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -533,7 +609,7 @@ impl Filesystem for Kernel {
             .handle(fh.0)
             .range(offset, 0);
         self.runner.run(
-            operation,
+            call(request, operation),
             async move { fs.read_dir(fh.0, offset, true).await },
             move |result| match result {
                 Ok(batch) => {
@@ -579,7 +655,7 @@ impl Filesystem for Kernel {
 
     fn fsyncdir(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         fh: FileHandle,
         _datasync: bool,
@@ -587,13 +663,15 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let operation = Operation::on("fsyncdir", ino(number)).handle(fh.0);
-        self.empty(operation, reply, async move { fs.fsyncdir().await });
+        self.empty(call(request, operation), reply, async move {
+            fs.fsyncdir().await
+        });
     }
 
-    fn statfs(&self, _request: &Request, number: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, request: &Request, number: INodeNo, reply: ReplyStatfs) {
         let fs = self.fs.clone();
         self.runner.run(
-            Operation::on("statfs", ino(number)),
+            call(request, Operation::on("statfs", ino(number))),
             async move { Ok(fs.statfs()) },
             move |result| match result {
                 Ok(space) => reply.statfs(
@@ -624,14 +702,18 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (caller, number, name) = (caller(request, 0), ino(number), copied(name));
         let value = Bytes::copy_from_slice(value);
-        self.empty(Operation::on("setxattr", number), reply, async move {
+        let (call, touched) = (
+            call(request, Operation::on("setxattr", number)),
+            Touched::inode(number),
+        );
+        self.change(call, touched, reply, async move {
             fs.setxattr(caller, number, &name, &value, flags).await
         });
     }
 
     fn getxattr(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         name: &OsStr,
         size: u32,
@@ -639,7 +721,18 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let (number, name) = (ino(number), copied(name));
-        self.xattr(Operation::on("getxattr", number), reply, size, async move {
+        if number == Ino::ROOT && name == CONTROL_XATTR.as_bytes() {
+            // Answered to the last: it is how 'status' and 'umount' find the process of a volume
+            // that was lost.
+            self.runner.count();
+            let answer = self
+                .runner
+                .run_here(Operation::on("getxattr", number), || fs.control());
+            let answer = answer.flatten().ok_or(Errno::ENODATA);
+            return send_xattr(reply, size, answer);
+        }
+        let call = call(request, Operation::on("getxattr", number));
+        self.xattr(call, reply, size, async move {
             fs.getxattr(number, &name).await
         });
     }
@@ -648,17 +741,21 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (caller, number) = (caller(request, 0), ino(number));
         self.xattr(
-            Operation::on("listxattr", number),
+            call(request, Operation::on("listxattr", number)),
             reply,
             size,
             async move { fs.listxattr(caller, number).await },
         );
     }
 
-    fn removexattr(&self, _request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, request: &Request, number: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let fs = self.fs.clone();
         let (number, name) = (ino(number), copied(name));
-        self.empty(Operation::on("removexattr", number), reply, async move {
+        let (call, touched) = (
+            call(request, Operation::on("removexattr", number)),
+            Touched::inode(number),
+        );
+        self.change(call, touched, reply, async move {
             fs.removexattr(number, &name).await
         });
     }
@@ -678,14 +775,17 @@ impl Filesystem for Kernel {
         let operation = Operation::on("fallocate", number)
             .handle(fh.0)
             .range(offset, length);
-        self.empty(operation, reply, async move {
-            fs.fallocate(caller, number, offset, length, mode).await
-        });
+        self.change(
+            call(request, operation),
+            Touched::inode(number),
+            reply,
+            async move { fs.fallocate(caller, number, offset, length, mode).await },
+        );
     }
 
     fn lseek(
         &self,
-        _request: &Request,
+        request: &Request,
         number: INodeNo,
         fh: FileHandle,
         offset: i64,
@@ -700,7 +800,7 @@ impl Filesystem for Kernel {
             i64::try_from(found).map_err(|_| FsError::new(SystemErrno::EOVERFLOW, "seeking"))
         };
         self.runner
-            .run(operation, work, move |result| match result {
+            .run(call(request, operation), work, move |result| match result {
                 Ok(found) => reply.offset(found),
                 Err(errno) => reply.error(errno),
             });

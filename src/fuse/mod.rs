@@ -6,6 +6,8 @@
 //! Promises:
 //! - FUSE threads never wait for memory or the store, with one exception of last resort: a write for which there is no room yet;
 //! - each request has a deadline, after which it is answered with ETIMEDOUT and what was in flight for it is dropped;
+//! - a request whose caller is killed is answered within two seconds;
+//! - a change of names or attributes that happens after it was answered is shown to the kernel;
 //! - a panic is one EIO and a log line, never a dead thread;
 //! - only the mount that was made here is ever unmounted, and only while it is still there.
 //!
@@ -17,6 +19,10 @@
 //! | `capabilities.rs` | what is asked of the kernel at INIT |
 //! | `reply.rs` | what is sent back, and how long the kernel may keep it |
 //! | `run.rs` | poll once, then spawn; deadlines; panics |
+//! | `killed.rs` | callers that were killed while they wait |
+//! | `late.rs` | changes that happen after their caller was answered |
+//! | `notify.rs` | [`Notifier`]: what the kernel keeps is no longer true |
+//! | `follow.rs` | which pages of a follower are no more true |
 //! | `convert.rs` | attributes and times |
 //! | `mount.rs` | [`mount`], [`Mounted`] |
 //! | `attach.rs` | mount(2), fusermount3, unmounting |
@@ -28,9 +34,13 @@ mod attach;
 mod capabilities;
 mod convert;
 mod error;
+mod follow;
 mod kernel;
+mod killed;
+mod late;
 mod mount;
 mod mountinfo;
+mod notify;
 mod reply;
 mod run;
 mod sys;
@@ -39,6 +49,7 @@ use std::time::Duration;
 
 pub use error::MountError;
 pub use mount::{Mounted, mount, request_buffers_bytes};
+pub use notify::Notifier;
 
 /// The longest request in bytes, both ways: 256 pages, the kernel's own default limit (`fs.fuse.max_pages_limit`).
 pub const REQUEST_LEN_MAX: u32 = 1 << 20;

@@ -12,8 +12,10 @@ use tokio::sync::watch;
 use super::{
     MountError, MountOptions, REQUEST_LEN_MAX,
     attach::{attach, check, detach},
+    follow::{Following, follow},
     kernel::Kernel,
     mountinfo::{self, MountEntry},
+    notify::Notifier,
     run::Runner,
 };
 use crate::{fs::Fs, meta::Ino, telemetry::Metrics};
@@ -38,6 +40,8 @@ pub struct Mounted {
     entry: MountEntry,
     ended: watch::Receiver<bool>,
     runner: Runner,
+    notifier: Notifier,
+    _following: Option<Following>,
 }
 
 /// Mounts `fs` at `mountpoint`. Returns once the mount has answered its first requests.
@@ -54,33 +58,52 @@ pub async fn mount(
     fs.getattr(Ino::ROOT).await.map_err(|error| {
         MountError::io("reading the root directory", std::io::Error::other(error))
     })?;
-    let runner = Runner::new(tokio::runtime::Handle::current(), options.timeout, metrics);
+    let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
+    fs.tell(Arc::new(notifier.clone()));
+    let runner = Runner::new(
+        tokio::runtime::Handle::current(),
+        options.timeout,
+        metrics,
+        notifier.clone(),
+    );
     let read_only = fs.read_only();
     let kernel = Kernel::new(
-        fs,
+        fs.clone(),
         runner.clone(),
         options.max_write_bytes.min(REQUEST_LEN_MAX),
     );
+    let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
     let requested = mountpoint.to_owned();
     let read_ahead_kib = options.read_ahead_kib;
-    let (entry, session) = blocking(move || start(kernel, &options, read_only, &requested)).await?;
+    let telling = notifier.clone();
+    let (entry, session) =
+        blocking(move || start(kernel, &telling, &options, read_only, &requested)).await?;
+    let following = read_only.then(|| follow(fs, notifier.clone()));
     let (ending, ended) = watch::channel(false);
     // From here on dropping it undoes the mount.
     let mounted = Mounted {
         entry,
         ended,
         runner,
+        notifier,
+        _following: following,
     };
     let ours = mounted.entry.clone();
+    let telling = mounted.notifier.clone();
     std::thread::Builder::new()
         .name("strongroom-fuse".to_owned())
         .spawn(move || {
             if let Err(error) = session.run() {
                 tracing::error!("the session with the kernel ended: {error}");
             }
-            // Its threads have ended and it is still there: nobody answers any more, so nobody should come in.
-            if let Err(error) = detach(&ours, true) {
-                tracing::error!("leaving a mount behind: {error}");
+            telling.detach();
+            // Its threads have ended: if it is still there, it answers ENOTCONN from now on. It stays,
+            // so that nobody writes into the directory below it.
+            if mountinfo::is_there(&ours).unwrap_or(false) {
+                tracing::error!(
+                    "the mount at {:?} is dead; remove it with: fusermount3 -u",
+                    ours.path
+                );
             }
             // Whoever waited may be gone.
             let _ = ending.send(true);
@@ -98,6 +121,7 @@ pub async fn mount(
 
 fn start(
     kernel: Kernel,
+    notifier: &Notifier,
     options: &MountOptions,
     read_only: bool,
     mountpoint: &Path,
@@ -111,8 +135,17 @@ fn start(
     config.n_threads = Some(THREADS);
     config.clone_fd = true;
     // Who may enter is the kernel's decision, by the mount's own options.
-    match Session::from_fd(kernel, device, SessionACL::All, config) {
-        Ok(session) => Ok((entry, session)),
+    let session = device.try_clone().and_then(|raw| {
+        Ok((
+            Session::from_fd(kernel, device, SessionACL::All, config)?,
+            raw,
+        ))
+    });
+    match session {
+        Ok((session, raw)) => {
+            notifier.attach(session.notifier(), raw);
+            Ok((entry, session))
+        }
         Err(error) => {
             // The descriptor is closed by now: what is left there is dead.
             let _ = detach(&entry, true);
@@ -154,6 +187,30 @@ impl Mounted {
     /// Where it is, by its real path.
     pub fn path(&self) -> &Path {
         &self.entry.path
+    }
+
+    /// For telling the kernel what changed without it.
+    pub fn notifier(&self) -> &Notifier {
+        &self.notifier
+    }
+
+    /// The volume is lost: from now on every request is answered with EIO, and every name is asked
+    /// for again. The mount stays, so that nobody writes into the directory below it by mistake.
+    pub fn fail(&self) {
+        self.runner.fail();
+        if !self.notifier.all_names() {
+            tracing::info!("the kernel may show names and attributes that it has seen before");
+        }
+    }
+
+    /// Whether [`Mounted::fail`] was called.
+    pub fn has_failed(&self) -> bool {
+        self.runner.has_failed()
+    }
+
+    /// Whether the kernel refuses every change, as it does after `mount -o remount,ro`.
+    pub fn is_read_only(&self) -> bool {
+        mountinfo::is_read_only(&self.entry).unwrap_or(false)
     }
 
     /// Whether it is still to be seen there.

@@ -33,6 +33,33 @@ pub fn is_there(entry: &MountEntry) -> io::Result<bool> {
     Ok(parse(&table).any(|other| other == *entry))
 }
 
+/// Whether this mount refuses every change now: by itself, or because its whole filesystem does.
+/// Not there: it does not.
+pub fn is_read_only(entry: &MountEntry) -> io::Result<bool> {
+    let table = std::fs::read("/proc/self/mountinfo")?;
+    Ok(refuses_changes(&table, entry))
+}
+
+fn refuses_changes(table: &[u8], entry: &MountEntry) -> bool {
+    table
+        .split(|byte| *byte == b'\n')
+        .filter(|line| parse_line(line).as_ref() == Some(entry))
+        .any(|line| {
+            let mut fields = line.split(|byte| *byte == b' ');
+            // The sixth field, and the third behind the dash.
+            let of_mount = fields.nth(5);
+            let of_filesystem = fields.skip_while(|field| *field != b"-").nth(3);
+            [of_mount, of_filesystem]
+                .into_iter()
+                .flatten()
+                .any(|options| {
+                    options
+                        .split(|byte| *byte == b',')
+                        .any(|word| word == b"ro")
+                })
+        })
+}
+
 fn parse(table: &[u8]) -> impl Iterator<Item = MountEntry> {
     table.split(|byte| *byte == b'\n').filter_map(parse_line)
 }
@@ -101,6 +128,19 @@ mod tests {
             }
         );
         assert_eq!(entries.len(), 3);
+    }
+
+    #[test]
+    fn a_mount_refuses_changes_by_itself_or_with_its_filesystem() {
+        let entry = parse(TABLE).nth(1).unwrap();
+        let table = |from: &str, to: &str| {
+            let table = std::str::from_utf8(TABLE).unwrap();
+            table.replace(from, to).into_bytes()
+        };
+        assert!(!refuses_changes(TABLE, &entry));
+        assert!(refuses_changes(&table("rw,nosuid", "ro,nosuid"), &entry));
+        assert!(refuses_changes(&table("rw,user_id", "ro,user_id"), &entry));
+        assert!(!refuses_changes(&table("none rw", "none ro"), &entry));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::fs::Attributes;
 
 /// How long the kernel may answer for the only writer by itself: nothing changes without it, so only its memory limits it.
 pub const CACHED_FOR: Duration = Duration::from_secs(24 * 3600);
-/// The same where something may change without it: a read-only follower, and the blocks of a file that is not committed yet.
+/// The same for the blocks of a file that is not committed yet.
 pub const CACHED_BRIEFLY: Duration = Duration::from_secs(1);
 
 /// Inode numbers are never used again.
@@ -21,26 +21,22 @@ pub const GENERATION: Generation = Generation(0);
 /// How long the kernel may keep answers.
 #[derive(Clone, Copy)]
 pub struct CacheTimes {
-    /// A follower's mount.
-    pub read_only: bool,
+    /// A follower's mount: how long nothing will change yet.
+    pub unchanged_for: Option<Duration>,
 }
 
 impl CacheTimes {
     /// For a name.
     pub fn entry(self) -> Duration {
-        if self.read_only {
-            CACHED_BRIEFLY
-        } else {
-            CACHED_FOR
-        }
+        self.unchanged_for.unwrap_or(CACHED_FOR)
     }
 
     /// For an inode's attributes.
     pub fn attributes(self, attributes: &Attributes) -> Duration {
-        if self.read_only || !attributes.settled {
-            CACHED_BRIEFLY
-        } else {
-            CACHED_FOR
+        match self.unchanged_for {
+            Some(unchanged_for) => unchanged_for,
+            None if attributes.settled => CACHED_FOR,
+            None => CACHED_BRIEFLY,
         }
     }
 

@@ -4,11 +4,16 @@
 //! polling its future once on the FUSE thread costs nothing if that completes it, and if not, the same future goes on as a task: futures may be polled
 //! from one place first and another later, the last waker counts. Measured on 2 busy cores, this crate unoptimised: a lookup of a name that is not there
 //! takes 10 us this way and 46 us when spawned, a write of 4 KiB 24 us and 46 us.
+//!
+//! A request ends without its outcome when its deadline is over (ETIMEDOUT), when its caller is
+//! killed (EINTR, see `killed.rs`), and when the volume is lost (EIO). Its work is dropped then, or
+//! goes on by itself if it changes a name or an attribute (`late.rs`).
 
 use std::{
     any::Any,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
@@ -16,13 +21,28 @@ use std::{
 
 use fuser::Errno;
 use futures::FutureExt;
-use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
+use nix::errno::Errno as SystemErrno;
+use tokio::{
+    runtime::Handle,
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::{
+    Notifier,
+    killed::Callers,
+    late::{LATE_MAX, Late},
+};
 use crate::{
     fs::{FsError, Operation},
     telemetry::Metrics,
 };
+
+/// A request that has waited this long is worth looking at its caller. Callers wait for each other
+/// too, for the lock of a file: each that is killed is found only once the one before has gone, so
+/// this is short.
+const LOOKED_AT_AFTER: Duration = Duration::from_millis(250);
 
 /// Carries requests out.
 #[derive(Clone)]
@@ -31,48 +51,186 @@ pub struct Runner {
     tasks: TaskTracker,
     deadline: Option<Duration>,
     metrics: Arc<Metrics>,
+    callers: Callers,
+    notifier: Notifier,
+    /// For changes whose callers have gone.
+    late: Arc<Semaphore>,
+    /// The volume is lost: whatever is asked is answered with EIO.
+    failed: CancellationToken,
+    /// The kernel has let go: nobody sees any more what a late change does.
+    ended: CancellationToken,
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// What is asked.
+    pub operation: Operation,
+    /// The thread that asks; 0 if it is the kernel itself.
+    pub tid: u32,
+}
+
+/// Why a request ends without its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum GaveUp {
+    TimedOut,
+    Killed,
+    Failed,
+}
+
+impl GaveUp {
+    fn error(self) -> FsError {
+        match self {
+            GaveUp::TimedOut => FsError::timed_out(),
+            GaveUp::Killed => {
+                FsError::new(SystemErrno::EINTR, "waiting for a caller that was killed")
+            }
+            GaveUp::Failed => FsError::new(SystemErrno::EIO, "serving a volume that was lost"),
+        }
+    }
 }
 
 impl Runner {
     /// On `runtime`, each request at most `timeout` (zero: no limit).
-    pub fn new(runtime: Handle, timeout: Duration, metrics: Arc<Metrics>) -> Runner {
+    pub fn new(
+        runtime: Handle,
+        timeout: Duration,
+        metrics: Arc<Metrics>,
+        notifier: Notifier,
+    ) -> Runner {
         Runner {
+            callers: Callers::new(runtime.clone()),
             runtime,
             tasks: TaskTracker::new(),
             deadline: (!timeout.is_zero()).then_some(timeout),
             metrics,
+            notifier,
+            late: Arc::new(Semaphore::new(LATE_MAX)),
+            failed: CancellationToken::new(),
+            ended: CancellationToken::new(),
         }
     }
 
     /// Carries out `work` and gives its outcome to `answer`, here or later. `answer` owns the reply: dropping it unsent is EIO.
-    pub fn run<T, W, A>(&self, operation: Operation, work: W, answer: A)
+    /// `work` is dropped if the request ends before it.
+    pub fn run<T, W, A>(&self, call: Call, work: W, answer: A)
     where
         T: Send + 'static,
         W: Future<Output = Result<T, FsError>> + Send + 'static,
         A: FnOnce(Result<T, Errno>) + Send + 'static,
     {
+        self.run_change(call, work, answer, || None);
+    }
+
+    /// As [`Runner::run`], for what changes names or attributes: if the request ends before `work`,
+    /// that goes on, unless `late` says otherwise.
+    pub fn run_change<T, W, A, L>(&self, call: Call, work: W, answer: A, late: L)
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, FsError>> + Send + 'static,
+        A: FnOnce(Result<T, Errno>) + Send + 'static,
+        L: FnOnce() -> Option<Late<T>> + Send + 'static,
+    {
         self.metrics.fuse_requests.increment();
+        if self.failed.is_cancelled() {
+            return self.finish(call, Ok(Err(GaveUp::Failed.error())), answer);
+        }
         let mut work = Box::pin(AssertUnwindSafe(work).catch_unwind());
         let _entered = self.runtime.enter();
         match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(outcome) => self.finish(operation, outcome, answer),
+            Poll::Ready(outcome) => self.finish(call, outcome, answer),
             Poll::Pending => {
                 let runner = self.clone();
                 self.tasks.spawn_on(
                     async move {
-                        let outcome = match runner.deadline {
-                            None => work.await,
-                            Some(deadline) => match tokio::time::timeout(deadline, work).await {
-                                Ok(outcome) => outcome,
-                                Err(_) => Ok(Err(FsError::timed_out())),
-                            },
+                        let why = match runner.outcome(call, &mut work).await {
+                            Ok(outcome) => return runner.finish(call, outcome, answer),
+                            Err(why) => why,
                         };
-                        runner.finish(operation, outcome, answer);
+                        match late() {
+                            None => {
+                                drop(work);
+                                runner.finish(call, Ok(Err(why.error())), answer);
+                            }
+                            Some(late) => {
+                                // First the answer: the kernel holds locks until then that
+                                // forgetting a name needs.
+                                runner.finish(call, Ok(Err(why.error())), answer);
+                                runner.go_on(call, work, late).await;
+                            }
+                        }
                     },
                     &self.runtime,
                 );
             }
         }
+    }
+
+    /// Waits for `work`, on this thread. For the write that finds no place to wait.
+    pub fn wait_here<T>(&self, call: Call, work: impl Future<Output = T>) -> Result<T, Errno> {
+        let outcome = self
+            .runtime
+            .block_on(async { self.outcome(call, &mut pin!(work)).await });
+        outcome.map_err(|why| self.log_failure(why.error().during(call.operation)))
+    }
+
+    /// The outcome of `work`, or why nobody waits for it any longer.
+    async fn outcome<F: Future + Unpin>(
+        &self,
+        call: Call,
+        work: &mut F,
+    ) -> Result<F::Output, GaveUp> {
+        let began = Instant::now();
+        let deadline = self.deadline.map(|deadline| began + deadline);
+        let looked_at = began + LOOKED_AT_AFTER;
+        let first = deadline.map_or(looked_at, |deadline| deadline.min(looked_at));
+        // Most are over before anything has to be set up for them.
+        if let Ok(outcome) = timeout_at(first, &mut *work).await {
+            return Ok(outcome);
+        }
+        let too_late = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            outcome = work => Ok(outcome),
+            () = self.failed.cancelled() => Err(GaveUp::Failed),
+            () = self.callers.killed(call.tid) => Err(GaveUp::Killed),
+            () = too_late => Err(GaveUp::TimedOut),
+        }
+    }
+
+    /// Lets a change whose caller has gone come to its end, as a task that nobody waits for, then
+    /// tells the kernel.
+    async fn go_on<T, W>(&self, call: Call, work: W, late: Late<T>)
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<Result<T, FsError>, Box<dyn Any + Send>>> + Send + 'static,
+    {
+        let Ok(place) = Arc::clone(&self.late).try_acquire_owned() else {
+            drop(work);
+            return late.touched.forget(&self.notifier).await;
+        };
+        let runner = self.clone();
+        self.runtime.spawn(async move {
+            let outcome = tokio::select! {
+                outcome = work => outcome,
+                () = runner.ended.cancelled() => return,
+            };
+            drop(place);
+            match outcome {
+                Ok(Ok(value)) => {
+                    tracing::info!("{}: done after its caller had gone", call.operation);
+                    (late.unclaimed)(value);
+                }
+                Ok(Err(error)) => tracing::debug!("{}", error.during(call.operation)),
+                Err(panic) => runner.log_panic(call.operation, panic.as_ref()),
+            }
+            late.touched.forget(&runner.notifier).await;
+        });
     }
 
     /// Carries out what needs no task, on this thread. `None` if it panicked.
@@ -87,10 +245,21 @@ impl Runner {
         }
     }
 
+    /// From now on every request is answered with EIO, those under way too.
+    pub fn fail(&self) {
+        self.failed.cancel();
+    }
+
+    /// Whether [`Runner::fail`] was called.
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_cancelled()
+    }
+
     /// Returns when no request is under way. New ones may still come.
     pub async fn idle(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+        self.ended.cancel();
     }
 
     /// Counts a request that [`Runner::run_here`] answers.
@@ -100,10 +269,11 @@ impl Runner {
 
     fn finish<T>(
         &self,
-        operation: Operation,
+        call: Call,
         outcome: Result<Result<T, FsError>, Box<dyn Any + Send>>,
         answer: impl FnOnce(Result<T, Errno>),
     ) {
+        let operation = call.operation;
         let result = match outcome {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.log_failure(error.during(operation))),
@@ -118,7 +288,8 @@ impl Runner {
     }
 
     fn log_failure(&self, error: FsError) -> Errno {
-        if error.is_ordinary() {
+        // Once the volume is lost that is said once, not for each request.
+        if error.is_ordinary() || self.has_failed() {
             tracing::debug!("{error}");
         } else {
             self.metrics.fuse_errors.increment();
@@ -142,21 +313,25 @@ impl Runner {
 mod tests {
     use std::sync::mpsc;
 
-    use super::*;
+    use super::{super::late::Touched, *};
     use crate::meta::Ino;
 
     fn runner(timeout: Duration) -> Runner {
-        Runner::new(Handle::current(), timeout, Arc::default())
+        let notifier = Notifier::start().unwrap();
+        Runner::new(Handle::current(), timeout, Arc::default(), notifier)
     }
 
-    fn operation() -> Operation {
-        Operation::on("test", Ino(1))
+    fn call() -> Call {
+        Call {
+            operation: Operation::on("test", Ino(1)),
+            tid: 0,
+        }
     }
 
     #[tokio::test]
     async fn what_is_ready_is_answered_on_the_same_thread() {
         let (sender, answers) = mpsc::channel();
-        runner(Duration::ZERO).run(operation(), async { Ok(5) }, move |answer| {
+        runner(Duration::ZERO).run(call(), async { Ok(5) }, move |answer| {
             sender.send((answer, std::thread::current().id())).unwrap();
         });
         let (answer, thread) = answers.try_recv().unwrap();
@@ -172,9 +347,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Ok(7)
         };
-        runner.run(operation(), work, move |answer| {
-            sender.send(answer).unwrap()
-        });
+        runner.run(call(), work, move |answer| sender.send(answer).unwrap());
         assert_eq!(answer.await.unwrap().unwrap(), 7);
         runner.idle().await;
     }
@@ -194,9 +367,8 @@ mod tests {
             let _held = held;
             std::future::pending::<Result<(), FsError>>().await
         };
-        runner(Duration::from_millis(5)).run(operation(), work, move |answer| {
-            sender.send(answer).unwrap()
-        });
+        runner(Duration::from_millis(5))
+            .run(call(), work, move |answer| sender.send(answer).unwrap());
         assert_eq!(answer.await.unwrap().unwrap_err(), Errno::ETIMEDOUT);
         dropped.await.unwrap();
     }
@@ -207,7 +379,7 @@ mod tests {
         let (sender, answers) = mpsc::channel();
         let later = sender.clone();
         runner.run(
-            operation(),
+            call(),
             async { panic!("at once") },
             move |answer: Result<(), _>| sender.send(answer).unwrap(),
         );
@@ -215,10 +387,13 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("later")
         };
-        runner.run(operation(), work, move |answer: Result<(), _>| {
+        runner.run(call(), work, move |answer: Result<(), _>| {
             later.send(answer).unwrap()
         });
-        assert_eq!(runner.run_here(operation(), || panic!("here")), None::<()>);
+        assert_eq!(
+            runner.run_here(call().operation, || panic!("here")),
+            None::<()>
+        );
         runner.idle().await;
         assert_eq!(
             answers
@@ -227,5 +402,67 @@ mod tests {
                 .collect::<Vec<_>>(),
             [Errno::EIO, Errno::EIO]
         );
+    }
+
+    #[tokio::test]
+    async fn a_change_goes_on_after_its_deadline_and_gives_back_what_nobody_takes() {
+        let runner = runner(Duration::from_millis(5));
+        let (answer_sender, answer) = tokio::sync::oneshot::channel();
+        let (taken_sender, taken) = tokio::sync::oneshot::channel();
+        let (go_on, gone_on) = tokio::sync::oneshot::channel::<()>();
+        let work = async move {
+            gone_on.await.unwrap();
+            Ok(11)
+        };
+        runner.run_change(
+            call(),
+            work,
+            move |answer| answer_sender.send(answer).unwrap(),
+            move || {
+                Some(Late {
+                    touched: Touched::inode(Ino(1)),
+                    unclaimed: Box::new(move |value| taken_sender.send(value).unwrap()),
+                })
+            },
+        );
+        assert_eq!(answer.await.unwrap().unwrap_err(), Errno::ETIMEDOUT);
+        go_on.send(()).unwrap();
+        assert_eq!(taken.await.unwrap(), 11);
+    }
+
+    #[tokio::test]
+    async fn changes_without_their_callers_are_bounded() {
+        let runner = runner(Duration::from_millis(5));
+        let dropped = Arc::new(());
+        for _ in 0..LATE_MAX + 10 {
+            let held = Arc::clone(&dropped);
+            let work = async move {
+                let _held = held;
+                std::future::pending::<Result<(), FsError>>().await
+            };
+            runner.run_change(call(), work, drop, || Some(Late::of(Touched::default())));
+        }
+        while Arc::strong_count(&dropped) != LATE_MAX + 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        runner.idle().await;
+        while Arc::strong_count(&dropped) != 1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn when_the_volume_is_lost_all_is_eio_what_waits_too() {
+        let runner = runner(Duration::ZERO);
+        let (sender, answer) = tokio::sync::oneshot::channel();
+        let waits = std::future::pending::<Result<(), FsError>>();
+        runner.run(call(), waits, move |answer| sender.send(answer).unwrap());
+        runner.fail();
+        let (later, at_once) = tokio::sync::oneshot::channel();
+        runner.run(call(), async { Ok(()) }, move |answer| {
+            later.send(answer).unwrap()
+        });
+        assert_eq!(at_once.await.unwrap().unwrap_err(), Errno::EIO);
+        assert_eq!(answer.await.unwrap().unwrap_err(), Errno::EIO);
     }
 }

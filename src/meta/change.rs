@@ -12,7 +12,8 @@ use super::{
     Dentry, Ino, Inode, Meta, MetaError,
     cache::CacheChange,
     locks::Held,
-    schema::{self, ExtentRow, ObjectKey, SessionRow, StoredObject, Table},
+    replacements::{Replacement, ReplacementChange},
+    schema::{self, ExtentRow, Fallback, ObjectKey, SessionRow, StoredObject, Table},
     volume::Inner,
 };
 
@@ -31,6 +32,7 @@ pub(super) struct Change {
     inodes: i64,
     /// Bytes of extents that came (or went).
     allocated: i64,
+    replacements: ReplacementChange,
 }
 
 impl Change {
@@ -76,15 +78,38 @@ impl Change {
     }
 
     pub fn put_name(&mut self, dir: Ino, name: &[u8], dentry: Dentry) {
+        self.put_name_with(dir, name, dentry, None);
+    }
+
+    fn put_name_with(&mut self, dir: Ino, name: &[u8], dentry: Dentry, fallback: Option<Fallback>) {
         self.put(
             schema::dentry_key(dir, name),
-            schema::encode_dentry(&dentry),
+            schema::encode_dentry(&dentry, fallback),
         );
         self.put(
             schema::listing_key(dir, dentry.cookie),
-            schema::encode_listing(&dentry, name),
+            schema::encode_listing(&dentry, name, fallback),
         );
         self.cache.names.push((dir, name.into(), Some(dentry)));
+    }
+
+    /// A name for `dentry`, whose contents are not committed: until they are, whoever reads what is
+    /// durable finds what the name stood for before.
+    pub fn put_replacing_name(&mut self, dentry: Dentry, replacement: Replacement) {
+        let Replacement { dir, name, old, .. } = &replacement;
+        self.put_name_with(*dir, name, dentry, Some(*old));
+        self.put(
+            schema::replacement_key(dentry.ino, dentry.cookie),
+            schema::encode_replacement(*dir, name, *old),
+        );
+        let key = (dentry.ino, dentry.cookie);
+        self.replacements.begun.push((key, replacement));
+    }
+
+    /// The name's fallback is not needed any more: its row goes. The name itself is the caller's.
+    pub fn end_replacement(&mut self, new: Ino, cookie: u64) {
+        self.delete(schema::replacement_key(new, cookie));
+        self.replacements.ended.push((new, cookie));
     }
 
     pub fn delete_name(&mut self, dir: Ino, name: &[u8], cookie: u64) {
@@ -166,6 +191,7 @@ impl Inner {
                     *self.totals_shown.lock() = next;
                 }
                 self.caches.apply(change.cache);
+                self.replacements.apply(change.replacements);
                 self.durability.changed(sequence);
                 Ok(())
             }

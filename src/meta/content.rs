@@ -29,10 +29,16 @@ pub struct ContentCommit {
     pub extents: Vec<Extent>,
     /// The size to record; must cover the extents.
     pub size: u64,
+    /// Stored extents from here on go first: the file was truncated before the new ones were written. In the same batch, so that what replaces
+    /// contents and what takes them away become durable together (of a file in more than some thousand extents, the old ones go before).
+    pub cut: Option<u64>,
     /// The modification time to record; `None` leaves it.
     pub mtime: Option<Timestamp>,
     /// The change time to record; `None` leaves it.
     pub ctime: Option<Timestamp>,
+    /// Changes of the contents up to this number are committed with it. Names that were given to
+    /// the file by then lose their fallback in the same batch (see [`super::RenameSource`]).
+    pub covers: u64,
 }
 
 /// An object that became readable.
@@ -97,7 +103,7 @@ impl Meta {
         }
         let mut rows = self
             .inner
-            .scan(schema::extent_range(ino, range.start + 1), Scan::Forward)
+            .scan(schema::extent_range(ino, range.start + 1), Scan::Near)
             .await?;
         while extents.len() < limit {
             let Some((key, value)) = rows.next().await? else {
@@ -172,6 +178,9 @@ impl Meta {
                 },
             };
             let inode = self.commit_file(&mut commit, part, inode).await?;
+            self.inner
+                .replacements
+                .complete(part.ino, part.covers, &mut commit.change);
             written.insert(part.ino, inode);
         }
         commit.write(true).await
@@ -190,9 +199,9 @@ impl Meta {
         mut inode: Inode,
     ) -> Result<Inode, MetaError> {
         let mut window = Window::new(part.ino);
-        if part.size < inode.size && inode.allocated > 0 {
-            inode = self.cut(commit, inode, part.size).await?;
-            commit.write(false).await?;
+        let cut = part.size.min(part.cut.unwrap_or(u64::MAX));
+        if cut < inode.size && inode.allocated > 0 {
+            inode = self.cut(commit, inode, cut).await?;
         }
         // Nothing is stored beyond the size, nor in a file that has no extents.
         let stored_end = if inode.allocated == 0 { 0 } else { inode.size };
@@ -229,7 +238,7 @@ impl Meta {
                     }
                     let far = scan_end(part.extents.get(index..).unwrap_or_default(), end)
                         .min(stored_end);
-                    loaded_to = self.load(&mut window, from..far).await?;
+                    loaded_to = self.load(&mut window, from..far, stored_end).await?;
                     if loaded_to == stored_end {
                         loaded_to = u64::MAX;
                     }
@@ -263,8 +272,13 @@ impl Meta {
     }
 
     /// Takes the stored extents that touch `range` into the window, and says how far: to the range's end, or to the end of the last row that
-    /// there was room for.
-    async fn load(&self, window: &mut Window, range: Range<u64>) -> Result<u64, MetaError> {
+    /// there was room for. Rows that the batch cuts off at `stored_end`, which the database does not know yet, are taken as they will be.
+    async fn load(
+        &self,
+        window: &mut Window,
+        range: Range<u64>,
+        stored_end: u64,
+    ) -> Result<u64, MetaError> {
         // An extent that ends where the range begins is taken along: what is put there may continue it.
         let mut rows = self
             .inner
@@ -278,10 +292,14 @@ impl Meta {
             let Some((key, value)) = rows.next().await? else {
                 return Ok(range.end);
             };
-            let end = schema::second_of_key(&key)?;
-            let row = schema::decode_extent(end, &value)?;
-            let is_beyond = row.start > range.end;
+            let stored = schema::second_of_key(&key)?;
+            let mut row = schema::decode_extent(stored, &value)?;
+            let end = stored.min(stored_end);
+            let is_beyond = row.start > range.end || row.start >= stored_end;
             if !is_beyond {
+                if end < stored {
+                    row = row.part(stored, row.start, end);
+                }
                 window.load(end, row);
             }
             if is_beyond || end >= range.end {
@@ -293,19 +311,18 @@ impl Meta {
         Ok(last_end)
     }
 
-    /// Takes everything from `size` on away, from the back, batch by batch; all but the last are written. The inode's size follows.
+    /// Takes everything from `size` on away, from the back. In the batch that is under way if there is room in it, else in several, all but the last
+    /// of which are written. The inode's size follows.
     async fn cut(
         &self,
         commit: &mut Commit<'_>,
         mut inode: Inode,
         size: u64,
     ) -> Result<Inode, MetaError> {
+        let mut range = schema::extent_range(inode.ino, size + 1);
         loop {
             let mut window = Window::new(inode.ino);
-            let mut rows = self
-                .inner
-                .scan(schema::extent_range(inode.ino, size + 1), Scan::Backward)
-                .await?;
+            let mut rows = self.inner.scan(range.clone(), Scan::Backward).await?;
             let mut lowest = None;
             for _ in 0..WINDOW_ROWS {
                 let Some((key, value)) = rows.next().await? else {
@@ -314,17 +331,26 @@ impl Meta {
                 };
                 let end = schema::second_of_key(&key)?;
                 let row = schema::decode_extent(end, &value)?;
-                lowest = Some(row.start);
+                lowest = Some((row.start, key));
                 window.load(end, row);
             }
-            let from = lowest.map_or(size, |lowest| lowest.max(size));
+            let from = lowest
+                .as_ref()
+                .map_or(size, |(lowest, _)| (*lowest).max(size));
             window.clear(from, u64::MAX - 1, &mut commit.ledger);
             inode.size = from;
             commit.emit(&mut window, &mut inode);
-            if from == size {
-                return Ok(inode);
+            match lowest {
+                // What was cleared is still in the database until the batch is written: the next look ends before it.
+                Some((_, key)) if from > size => range.end = key.to_vec(),
+                _ => {
+                    inode.size = size;
+                    return Ok(inode);
+                }
             }
-            commit.write(false).await?;
+            if commit.change.is_full() {
+                commit.write(false).await?;
+            }
         }
     }
 
@@ -378,7 +404,7 @@ impl Meta {
         let mut window = Window::new(ino);
         let (mut from, end) = (range.start, range.end.min(inode.size));
         while from < end && inode.allocated > 0 {
-            let to = self.load(&mut window, from..end).await?;
+            let to = self.load(&mut window, from..end, inode.size).await?;
             window.clear(from, to, &mut commit.ledger);
             from = to;
             if from < end {

@@ -37,6 +37,12 @@ pub enum MetaError {
     /// ENOSPC: beyond a documented limit.
     #[error("{0}")]
     Limit(&'static str),
+    /// EBUSY: a name stands for another inode than the caller found; to be looked up again.
+    #[error("the name was changed meanwhile")]
+    NameChanged,
+    /// EBUSY: to be tried again once the contents of this file are committed.
+    #[error("contents of inode {} must be committed first", .0.0)]
+    Uncommitted(Ino),
     /// EIO; another mount took the volume over. Nothing more can be read or written here.
     #[error("another mount has taken this volume over")]
     Fenced,

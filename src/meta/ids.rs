@@ -118,7 +118,7 @@ impl super::Meta {
     }
 }
 
-/// The batch that opens a session: its row and its first reservation.
+/// The batch that opens a session: its row, its first reservation, and the version of what it writes.
 pub(super) fn opening_change(
     counters: Counters,
     session_row: &schema::SessionRow,
@@ -126,6 +126,7 @@ pub(super) fn opening_change(
     let next = reserve(counters.ids_end, counters.next_session + 1);
     let mut change = Change::default();
     change.put(Table::Counters.single(), schema::encode_counters(&next));
+    change.put(Table::Schema.single(), schema::encode_schema());
     change.put_session(counters.next_session, session_row);
     (change, next)
 }

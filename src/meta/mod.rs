@@ -8,7 +8,9 @@
 //!
 //! How an operation goes: it locks the inodes it touches (`locks`), reads what it needs through the caches (`cache`), builds its batch
 //! (`change`), settles what it did to objects (`ledger`), and commits; the commit is a task of its own, so a caller that is cancelled in the
-//! middle leaves nothing half done. `durability` decides when batches go to the store, `upkeep` when the database is compacted and swept.
+//! middle leaves nothing half done. `durability` decides when batches go to the store, `upkeep`
+//! when the database is compacted and swept, `follower` when a read-only mount looks for what the
+//! writer did.
 
 mod backing;
 mod cache;
@@ -17,6 +19,7 @@ mod content;
 mod durability;
 mod error;
 mod extents;
+mod follower;
 mod ids;
 mod inode;
 mod ledger;
@@ -25,6 +28,7 @@ mod memory;
 mod namespace;
 mod reclaim;
 mod rename;
+mod replacements;
 mod schema;
 mod sessions;
 mod settings;
@@ -36,10 +40,11 @@ mod xattr;
 
 pub use content::{ContentCommit, NewObject};
 pub use error::MetaError;
+pub use follower::FileSnapshot;
 pub use memory::{MetaMemory, MetaPart};
 pub use namespace::{NewInode, Removal};
 pub use reclaim::{DeadSession, Garbage};
-pub use rename::RenameMode;
+pub use rename::{RenameMode, RenameSource};
 pub use types::{
     Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, ObjectId, ObjectRecord,
     SessionId, Timestamp, Totals,

@@ -105,7 +105,7 @@ impl Meta {
         };
         let value = self.inner.get(&schema::dentry_key(dir, name)).await?;
         let dentry = value
-            .map(|value| schema::decode_dentry(&value))
+            .map(|value| schema::decode_dentry(&value, self.inner.backing.reader()))
             .transpose()?;
         self.inner.caches.fill_name(stamp, dir, name, dentry);
         Ok(dentry)
@@ -135,15 +135,14 @@ impl Meta {
             .inner
             .scan(schema::listing_range(dir, after_cookie), Scan::Forward)
             .await?;
+        let reader = self.inner.backing.reader();
         let mut entries = Vec::new();
         while entries.len() < limit {
             let Some((key, value)) = rows.next().await? else {
                 break;
             };
-            entries.push(schema::decode_listing(
-                schema::second_of_key(&key)?,
-                &value,
-            )?);
+            let cookie = schema::second_of_key(&key)?;
+            entries.push(schema::decode_listing(cookie, &value, reader)?);
         }
         let listed = entries.iter().map(|entry| {
             (
@@ -285,6 +284,9 @@ impl Meta {
         let parent = self.live_directory(dir).await?;
         let mut change = Change::default();
         change.delete_name(dir, name, dentry.cookie);
+        if self.inner.replacements.of(&dentry).is_some() {
+            change.end_replacement(dentry.ino, dentry.cookie);
+        }
         let removal = self.drop_link(dentry.ino, now, &mut change).await?;
         let subdirectories = if dentry.kind == FileKind::Directory {
             -1

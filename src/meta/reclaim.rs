@@ -1,7 +1,7 @@
 //! What crashes and deletions leave behind: orphans, garbage objects, objects worth repacking.
 
 use super::{
-    Ino, Meta, MetaError, ObjectId, SessionId,
+    Ino, Meta, MetaError, ObjectId, SessionId, Timestamp,
     backing::Scan,
     change::Change,
     locks::Held,
@@ -26,9 +26,12 @@ pub struct Garbage {
 
 impl Meta {
     /// Deletes an orphan for good: its inode, xattrs and extents, counted off their objects. Bounded batches; safe to repeat after a crash.
-    /// No effect on an inode that has links.
+    /// No effect on an inode that has links. One that a name may have to fall back to is deleted by itself when none does any more.
     pub async fn reap(&self, ino: Ino) -> Result<(), MetaError> {
         let held = self.inner.locks.inodes([ino]).await;
+        if self.inner.replacements.defers_reaping(ino) {
+            return Ok(());
+        }
         let Some(inode) = self.find_inode(ino).await? else {
             return Ok(());
         };
@@ -66,6 +69,14 @@ impl Meta {
             Some(key) => Ok(self.stored_object(key).await?.is_some()),
             None => Ok(false),
         }
+    }
+
+    /// This moment, in seconds since 1970, and its generation: what dies from now on dies in this
+    /// second or later, and in a later generation.
+    pub async fn mark(&self) -> (i64, u64) {
+        // Whoever notes that an object died holds this until that is applied.
+        let _nothing_dies = self.inner.locks.reclaim().await;
+        (Timestamp::now().seconds, self.applied())
     }
 
     /// Garbage that died at or before `before_unix_seconds` and whose death is durable, oldest first.
@@ -125,13 +136,22 @@ impl Meta {
         self.commit(change, Held::default().and(held)).await
     }
 
-    /// Objects below half live, at most `limit`: candidates for repacking, with the inodes whose extents name them (some of which
-    /// may not any more).
+    /// Objects below half live, at most `limit`, in the order of their rows after that of `after` (`None`: from the first):
+    /// candidates for repacking, with the inodes whose extents name them (some of which may not any more).
     pub async fn repack_candidates(
         &self,
+        after: Option<ObjectId>,
         limit: usize,
     ) -> Result<Vec<(ObjectId, Vec<Ino>)>, MetaError> {
-        let mut rows = self.inner.scan(Table::Sparse.all(), Scan::Forward).await?;
+        let mut range = Table::Sparse.all();
+        if let Some(after) = after
+            && let Some(key) = self.object_key(after).await?
+        {
+            // The next key that there can be.
+            range.start = schema::sparse_key(key);
+            range.start.push(0);
+        }
+        let mut rows = self.inner.scan(range, Scan::Forward).await?;
         let mut candidates = Vec::new();
         while candidates.len() < limit {
             let Some((key, _)) = rows.next().await? else {

@@ -7,6 +7,8 @@ use super::{
     change::Change,
     locks::Held,
     namespace::{add_link, check_name},
+    replacements::Replacement,
+    schema::Fallback,
 };
 
 /// How rename treats an existing target.
@@ -18,6 +20,16 @@ pub enum RenameMode {
     NoReplace,
     /// RENAME_EXCHANGE.
     Exchange,
+}
+
+/// What is renamed, as the caller found it before it asked [`crate::data`] for its contents.
+#[derive(Clone, Copy, Debug)]
+pub struct RenameSource {
+    /// The inode.
+    pub ino: Ino,
+    /// The number of the last change of its contents, if they are not all committed. Then a file that it replaces stays what the name
+    /// stands for in the durable state, until a commit covers that change ([`super::ContentCommit::covers`]).
+    pub uncommitted: Option<u64>,
 }
 
 /// Deeper than any path a kernel hands over; a tree that is deeper has a loop, which cannot be.
@@ -64,7 +76,7 @@ impl Touched {
 }
 
 impl Meta {
-    /// Rename in one batch, whatever it moves. Returns the removal of a replaced target.
+    /// As [`Meta::rename_source`], for a source whose contents are all committed, if it has any.
     pub async fn rename(
         &self,
         from_dir: Ino,
@@ -74,11 +86,39 @@ impl Meta {
         mode: RenameMode,
         now: Timestamp,
     ) -> Result<Option<Removal>, MetaError> {
+        loop {
+            let source = RenameSource {
+                ino: self.existing_name(from_dir, from_name).await?.ino,
+                uncommitted: None,
+            };
+            let (from, to) = ((from_dir, from_name), (to_dir, to_name));
+            match self.rename_source(source, from, to, mode, now).await {
+                Err(MetaError::NameChanged) => {}
+                renamed => return renamed,
+            }
+        }
+    }
+
+    /// Rename in one batch, whatever it moves. Returns the removal of a replaced target.
+    ///
+    /// `NameChanged` if the name is not the source's any more. `Uncommitted` names a file whose contents must be committed first: a name
+    /// that has a fallback is not moved, and the number of such names is bounded.
+    pub async fn rename_source(
+        &self,
+        source: RenameSource,
+        (from_dir, from_name): (Ino, &[u8]),
+        (to_dir, to_name): (Ino, &[u8]),
+        mode: RenameMode,
+        now: Timestamp,
+    ) -> Result<Option<Removal>, MetaError> {
         check_name(to_name)?;
         let (held, names) = self
             .lock_names((from_dir, from_name), (to_dir, to_name))
             .await?;
         let (from, to) = (names.from.2, names.to.2);
+        if from.ino != source.ino {
+            return Err(MetaError::NameChanged);
+        }
         if mode == RenameMode::NoReplace && to.is_some() {
             return Err(MetaError::Exists);
         }
@@ -88,6 +128,12 @@ impl Meta {
         // Two names of one file, or the same name twice: POSIX says that nothing happens.
         if to.is_some_and(|to| to.ino == from.ino) {
             return Ok(None);
+        }
+        let exchanged = to.filter(|_| mode == RenameMode::Exchange);
+        for moved in [Some(from), exchanged].into_iter().flatten() {
+            if self.inner.replacements.of(&moved).is_some() {
+                return Err(MetaError::Uncommitted(moved.ino));
+            }
         }
         self.live_directory(from_dir).await?;
         self.live_directory(to_dir).await?;
@@ -105,7 +151,7 @@ impl Meta {
             (RenameMode::Exchange, Some(to)) => {
                 self.exchange(held, names, to, now).await.map(|()| None)
             }
-            (_, to) => self.replace(held, names, to, now).await,
+            (_, to) => self.replace(held, names, to, source.uncommitted, now).await,
         }
     }
 
@@ -114,6 +160,7 @@ impl Meta {
         held: Held,
         names: Names<'_>,
         to: Option<Dentry>,
+        uncommitted: Option<u64>,
         now: Timestamp,
     ) -> Result<Option<Removal>, MetaError> {
         let Names {
@@ -157,9 +204,50 @@ impl Meta {
         change.delete_name(from_dir, from_name, from.cookie);
         // A name that was there keeps its place in a listing that is going on, and so does an entry that only changed its name.
         let cookie = to.map_or(from.cookie, |to| to.cookie);
-        change.put_name(to_dir, to_name, Dentry { cookie, ..from });
+        let moved = Dentry { cookie, ..from };
+        match self.fallback(moved, to, uncommitted)? {
+            Some((old, last_change)) => {
+                let replacement = Replacement {
+                    dir: to_dir,
+                    name: to_name.into(),
+                    old,
+                    last_change,
+                };
+                change.put_replacing_name(moved, replacement);
+            }
+            None => change.put_name(to_dir, to_name, moved),
+        }
+        if let Some(to) = to.filter(|to| self.inner.replacements.of(to).is_some()) {
+            change.end_replacement(to.ino, to.cookie);
+        }
         self.finish(change, touched, held).await?;
         Ok(removal)
+    }
+
+    /// What a name falls back to until the contents of `moved` are committed up to the change that is returned; `None` if nothing was
+    /// replaced, or they are committed.
+    fn fallback(
+        &self,
+        moved: Dentry,
+        replaced: Option<Dentry>,
+        uncommitted: Option<u64>,
+    ) -> Result<Option<(Fallback, u64)>, MetaError> {
+        let (Some(replaced), Some(last_change)) = (replaced, uncommitted) else {
+            return Ok(None);
+        };
+        // What was replaced may not be committed either: then what it replaced counts.
+        let old = self.inner.replacements.of(&replaced).unwrap_or(Fallback {
+            ino: replaced.ino,
+            kind: replaced.kind,
+        });
+        // The older contents of the same file need nothing to be kept.
+        if old.ino == moved.ino {
+            return Ok(None);
+        }
+        if !self.inner.replacements.has_room(moved.ino) {
+            return Err(MetaError::Uncommitted(moved.ino));
+        }
+        Ok(Some((old, last_change)))
     }
 
     async fn exchange(

@@ -107,10 +107,6 @@ impl Meta {
         })
     }
 
-    fn is_follower(&self) -> bool {
-        matches!(self.inner.backing, Backing::Follower(_))
-    }
-
     /// Sessions other than this one whose objects were not checked since they ended without `end_session`.
     pub async fn dead_sessions(&self) -> Result<Vec<DeadSession>, MetaError> {
         self.inner.check()?;

@@ -14,7 +14,7 @@ use slatedb::{
     },
 };
 
-use super::memory::BlockCache;
+use super::{follower::READER_TICK, memory::BlockCache};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -26,8 +26,6 @@ pub(super) const BLOCK_SIZE: SstBlockSize = SstBlockSize::Block8Kib;
 const FILTER_KEYS_MIN: u32 = 64;
 /// How often an idle writer looks whether another mount has taken over: the only requests of an idle mount.
 const MANIFEST_POLL: Duration = Duration::from_secs(60);
-/// How often a follower looks for what the writer made durable: ten requests each time.
-const FOLLOWER_POLL: Duration = Duration::from_secs(8);
 /// How often a running compaction looks at its own state. It runs only while there is work.
 const COMPACTION_POLL: Duration = Duration::from_millis(500);
 /// A running compaction says this often that it is alive; one that has not for three times as long was left by a mount that ended, and
@@ -96,7 +94,8 @@ impl Sizes {
 
     pub fn follower(&self) -> DbReaderOptions {
         DbReaderOptions {
-            manifest_poll_interval: FOLLOWER_POLL,
+            // `follower` holds each look back until it is time.
+            manifest_poll_interval: READER_TICK,
             max_memtable_bytes: self.unflushed,
             object_store_max_retries: None,
             ..DbReaderOptions::default()

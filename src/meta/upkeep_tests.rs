@@ -15,6 +15,7 @@ use super::*;
 
 const CONFIG: MetaConfig = MetaConfig {
     read_only: false,
+    follow_every: Duration::from_secs(1),
     memory_bytes: 40 << 20,
 };
 

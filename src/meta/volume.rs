@@ -21,10 +21,12 @@ use super::{
     backing::{Backing, Rows, Scan},
     cache::Caches,
     durability::{self, SharedDurability},
+    follower::{FollowerStore, Pace},
     ids::{self, FIRST_ID, Ids},
     locks::{Held, Locks},
     memory::{BlockCache, Memtables},
-    schema::{self, Counters, SCHEMA_VERSION, SessionRow, Table},
+    replacements::{self, Replacements},
+    schema::{self, Counters, SCHEMA_VERSION, SCHEMA_VERSION_MIN, SessionRow, Table},
     sessions::Sessions,
     settings::{self, DB_PATH, Sizes},
     upkeep::{self, Upkeep},
@@ -36,6 +38,8 @@ use crate::seal::object_store::SealedObjectStore;
 pub struct MetaConfig {
     /// Follow another mount's volume: no session, no writes.
     pub read_only: bool,
+    /// How often a follower looks for what the writer made durable.
+    pub follow_every: Duration,
     /// What SlateDB and the caches above it may take, bytes (40 MiB at `--memory 128MiB`).
     pub memory_bytes: u64,
 }
@@ -58,6 +62,7 @@ pub(super) struct Inner {
     pub durability: SharedDurability,
     pub ids: Ids,
     pub sessions: Sessions,
+    pub replacements: Replacements,
     /// What batches count on; locked while one that changes them is written.
     pub totals: tokio::sync::Mutex<Totals>,
     /// The same for those who only look.
@@ -66,6 +71,8 @@ pub(super) struct Inner {
     pub session_number: u32,
     fenced: AtomicBool,
     status: watch::Receiver<DbStatus>,
+    /// Followers only.
+    pub pace: Option<Arc<Pace>>,
     upkeep: Option<Upkeep>,
     pub sizes: Sizes,
     pub blocks: Arc<BlockCache>,
@@ -77,6 +84,9 @@ impl Drop for Inner {
     fn drop(&mut self) {
         for task in self.tasks.lock().drain(..) {
             task.abort();
+        }
+        if let Some(pace) = &self.pace {
+            pace.abandon();
         }
     }
 }
@@ -128,6 +138,9 @@ impl Inner {
     }
 
     pub fn durable_sequence(&self) -> u64 {
+        if let Some(published) = self.pace.as_ref().and_then(|pace| pace.published()) {
+            return published;
+        }
         self.durability
             .durable()
             .max(self.status.borrow().durable_seq)
@@ -194,7 +207,7 @@ impl Meta {
     ) -> Result<Meta, MetaError> {
         let sizes = Sizes::for_memory(config.memory_bytes);
         if config.read_only {
-            Meta::follow(store, sizes).await
+            Meta::follow(store, sizes, config.follow_every).await
         } else {
             Meta::open_writer(store, sizes).await
         }
@@ -228,12 +241,14 @@ impl Meta {
                 reserved.next_session,
             ),
             sessions: opened.sessions,
+            replacements: Replacements::default(),
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
             session,
             session_number,
             fenced: AtomicBool::new(false),
             status,
+            pace: None,
             upkeep: Some(Upkeep::new(store, sizes)),
             sizes,
             blocks,
@@ -244,19 +259,27 @@ impl Meta {
             inner: Arc::new(inner),
         };
         meta.commit(change, Held::default()).await?;
+        meta.undo_replacements().await?;
         meta.inner.flush().await?;
         let weak = Arc::downgrade(&meta.inner);
         let tasks = [
             tokio::spawn(durability::flush_when_due(weak.clone())).abort_handle(),
             tokio::spawn(upkeep::run(weak.clone())).abort_handle(),
+            tokio::spawn(replacements::reap_released(weak.clone())).abort_handle(),
             tokio::spawn(watch_for_fencing(weak, meta.inner.status.clone())).abort_handle(),
         ];
         meta.inner.tasks.lock().extend(tasks);
         Ok(meta)
     }
 
-    async fn follow(store: Arc<dyn ObjectStore>, sizes: Sizes) -> Result<Meta, MetaError> {
+    async fn follow(
+        store: Arc<dyn ObjectStore>,
+        sizes: Sizes,
+        every: Duration,
+    ) -> Result<Meta, MetaError> {
         let blocks = sizes.cache();
+        let pace = Pace::new(every);
+        let store = Arc::new(FollowerStore::new(store, pace.clone()));
         let reader = DbReader::builder(DB_PATH, store)
             .with_reader_mode(DbReaderMode::FollowLatest)
             .with_options(sizes.follower())
@@ -264,6 +287,7 @@ impl Meta {
             .build()
             .await?;
         let status = reader.subscribe();
+        pace.begin(status.clone()).await;
         let opened = Opened::read(Backing::Follower(Box::new(reader))).await?;
         let inner = Inner {
             backing: opened.backing,
@@ -273,12 +297,14 @@ impl Meta {
             durability: SharedDurability::default(),
             ids: Ids::new(0..0, 0),
             sessions: opened.sessions,
+            replacements: Replacements::default(),
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
             session: SessionId([0; 16]),
             session_number: 0,
             fenced: AtomicBool::new(false),
             status,
+            pace: Some(pace.clone()),
             upkeep: None,
             sizes,
             blocks,
@@ -288,11 +314,8 @@ impl Meta {
         let meta = Meta {
             inner: Arc::new(inner),
         };
-        let task = tokio::spawn(follow_totals(
-            Arc::downgrade(&meta.inner),
-            meta.inner.status.clone(),
-        ))
-        .abort_handle();
+        let task = tokio::spawn(follow_totals(Arc::downgrade(&meta.inner), pace.subscribe()))
+            .abort_handle();
         meta.inner.tasks.lock().push(task);
         Ok(meta)
     }
@@ -300,6 +323,15 @@ impl Meta {
     /// The session of this mount (writable mounts only; all zero otherwise).
     pub fn session(&self) -> SessionId {
         self.inner.session
+    }
+
+    /// Returns when another mount has taken the volume over, as soon as that is known here; never
+    /// for a follower.
+    pub async fn fenced(&self) {
+        let mut status = self.inner.status.clone();
+        if status.wait_for(is_fenced).await.is_err() {
+            std::future::pending().await
+        }
     }
 
     /// For statfs.
@@ -311,6 +343,7 @@ impl Meta {
     pub async fn close(&self) -> Result<(), MetaError> {
         let (flushed, closed) = match &self.inner.backing {
             Backing::Writer(db) => {
+                self.reap_released().await;
                 let flushed = self.inner.check().and(self.inner.flush().await);
                 let flush_type = match &self.inner.upkeep {
                     Some(upkeep) if flushed.is_ok() => upkeep.finish(db).await,
@@ -335,6 +368,9 @@ impl Meta {
             }
             Backing::Follower(reader) => {
                 self.abort_tasks();
+                if let Some(pace) = &self.inner.pace {
+                    pace.close();
+                }
                 (Ok(()), reader.close().await)
             }
         };
@@ -375,7 +411,7 @@ impl Opened {
         let missing =
             || MetaError::Store("there is no volume here: its metadata is missing".into());
         match backing.get(&Table::Schema.single()).await?.as_deref() {
-            Some([SCHEMA_VERSION]) => {}
+            Some([SCHEMA_VERSION_MIN..=SCHEMA_VERSION]) => {}
             Some(_) => {
                 return Err(MetaError::Store(
                     "the metadata was written by a newer version".into(),
@@ -446,10 +482,13 @@ fn first_batch(uid: u32, gid: u32) -> slatedb::WriteBatch {
     batch
 }
 
+fn is_fenced(status: &DbStatus) -> bool {
+    status.close_reason == Some(slatedb::CloseReason::Fenced)
+}
+
 /// Notices that another mount took over even if nothing is being done here.
 async fn watch_for_fencing(inner: std::sync::Weak<Inner>, mut status: watch::Receiver<DbStatus>) {
-    let fenced = |status: &DbStatus| status.close_reason == Some(slatedb::CloseReason::Fenced);
-    if status.wait_for(fenced).await.is_ok()
+    if status.wait_for(is_fenced).await.is_ok()
         && let Some(inner) = inner.upgrade()
     {
         inner.noted(MetaError::Fenced);
@@ -457,8 +496,8 @@ async fn watch_for_fencing(inner: std::sync::Weak<Inner>, mut status: watch::Rec
 }
 
 /// Keeps a follower's totals with what it has seen.
-async fn follow_totals(inner: std::sync::Weak<Inner>, mut status: watch::Receiver<DbStatus>) {
-    while status.changed().await.is_ok() {
+async fn follow_totals(inner: std::sync::Weak<Inner>, mut published: watch::Receiver<Option<u64>>) {
+    while published.changed().await.is_ok() {
         let Some(inner) = inner.upgrade() else { return };
         if let Ok(Some(value)) = inner.backing.get(&Table::Totals.single()).await
             && let Ok(totals) = schema::decode_totals(&value)

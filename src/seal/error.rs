@@ -1,5 +1,7 @@
 //! Why something sealed cannot be opened.
 
+use super::object_store::LogFault;
+
 /// A failure of sealing or opening. Never names key material.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
@@ -34,6 +36,14 @@ pub enum SealError {
     Missing {
         /// Volume-relative key.
         path: String,
+    },
+    /// A log object does not fit to the others.
+    #[error("object {path} {fault}")]
+    Log {
+        /// Volume-relative key.
+        path: String,
+        /// What is wrong.
+        fault: LogFault,
     },
     /// The epoch's key is not in the volume header.
     #[error("object {path}: sealed under key epoch {epoch}, which this volume does not have")]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hyper::{HeaderMap, Uri, header};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::{S3Result, s3_error};
@@ -40,6 +41,23 @@ impl S3Auth for KeyPair {
     }
 }
 
+/// HMAC-SHA-1 over a few headers, without region and date: replays and moves. No client needs it.
+/// In a header it is `AWS key:signature`, in a URL the parameters have no `X-Amz-` before them.
+fn is_version_2(headers: &HeaderMap, uri: &Uri) -> bool {
+    let in_header = headers
+        .get(header::AUTHORIZATION)
+        .is_some_and(|value| value.as_bytes().starts_with(b"AWS "));
+    let mut fields = uri.query().unwrap_or_default().split('&');
+    in_header || fields.any(|field| field.starts_with("AWSAccessKeyId="))
+}
+
+/// A browser's upload, whose signature of either version is one of its fields.
+fn is_form(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"multipart/form-data"))
+}
+
 /// Runs once for each request whose signature is good (or absent) and whose operation is known.
 pub(super) struct Gate;
 
@@ -48,6 +66,8 @@ impl S3Access for Gate {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
         let operation = stats::known_operation(cx.s3_op().name());
         let signed = cx.credentials().is_some();
+        let is_form = is_form(cx.headers());
+        let signed_by_version_2 = is_version_2(cx.headers(), cx.uri());
         let upload_bytes = match operation {
             "PutObject" | "UploadPart" => cx
                 .headers()
@@ -60,6 +80,18 @@ impl S3Access for Gate {
         };
         if !signed {
             return Err(s3_error!(AccessDenied, "The request is not signed."));
+        }
+        if is_form {
+            return Err(s3_error!(
+                NotImplemented,
+                "Uploads by HTML form are not accepted."
+            ));
+        }
+        if signed_by_version_2 {
+            return Err(s3_error!(
+                InvalidRequest,
+                "Signature version 2 is not accepted. Please use AWS4-HMAC-SHA256."
+            ));
         }
         request.record.set_operation(operation);
         request.shared.stats.started(operation);

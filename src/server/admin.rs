@@ -17,13 +17,14 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::faults::Faults;
+use super::net::HEAD_TIMEOUT;
 
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 16;
@@ -49,6 +50,8 @@ pub(super) async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, task
         tasks.spawn(async move {
             let handler = service_fn(|request| answer(&shared, request));
             let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), handler);
             let connection = pin!(connection);
             tokio::select! {

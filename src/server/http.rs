@@ -3,6 +3,7 @@
 //! Counts what passes, cuts connections where the faults say so, and reads the rest of a refused upload
 //! so that its sender gets the answer and not a broken pipe.
 
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, Response, header};
 use parking_lot::Mutex;
 use s3s::service::S3Service;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -29,6 +31,12 @@ const DRAIN_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How long a refused upload may pause.
 const DRAIN_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a refused upload is read at most, however it comes.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long an upload may pause. Longer than a client that is stopped for a minute.
+const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What belongs to one request; rides along in its extensions.
 pub(super) struct RequestContext {
@@ -109,6 +117,7 @@ pub(super) async fn handle(
             cutter: chunked.then(ChunkCutter::new),
             context: Arc::clone(&context),
             passed: 0,
+            pause: None,
         })
     });
 
@@ -123,7 +132,7 @@ pub(super) async fn handle(
         .stats
         .answered(record.operation(), answer.status().as_u16());
     if !answer.status().is_success() && !waits_for_continue {
-        drain(&context).await;
+        let _whole_or_late = tokio::time::timeout(DRAIN_TIMEOUT, drain(&context)).await;
     }
     if record.cut() == Some(Cut::BeforeAnswer) {
         context.cut_connection().await;
@@ -151,6 +160,8 @@ struct UploadBody {
     cutter: Option<ChunkCutter>,
     context: Arc<RequestContext>,
     passed: u64,
+    /// Runs while nothing comes.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl UploadBody {
@@ -164,7 +175,15 @@ impl UploadBody {
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(inner).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) else {
+            let pause = self
+                .pause
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(UPLOAD_IDLE_TIMEOUT)));
+            ready!(pause.as_mut().poll(cx));
+            let seconds = UPLOAD_IDLE_TIMEOUT.as_secs();
+            return Poll::Ready(Some(Err(format!("nothing came for {seconds} s").into())));
+        };
+        self.pause = None;
         if let Some(Ok(frame)) = &frame {
             self.passed += frame.data_ref().map_or(0, |data| data.len() as u64);
         }

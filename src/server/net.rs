@@ -1,6 +1,7 @@
 //! Sockets: accepting, counting, throttling, TLS, and one task a connection.
 //!
-//! Promises: at most [`MAX_CONNECTIONS`] at once (further ones wait in the kernel's queue); every byte
+//! Promises: at most [`MAX_CONNECTIONS`] at once (further ones wait in the kernel's queue), none of
+//! which can be held by saying nothing; every byte
 //! that a socket moved is counted; a cut connection and an outage take effect at once, also in the
 //! middle of a body; shutting down ends idle connections at once and busy ones with their answer.
 
@@ -14,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::service::S3Service;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -33,6 +34,9 @@ use super::http;
 const MAX_CONNECTIONS: usize = 512;
 /// A TLS handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request's head must be whole within this; so a connection without a request is closed, too. Longer
+/// than clients keep theirs idle (the AWS SDK 20 s), so that they close first.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept (out of descriptors), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Connections that wait in the kernel to be accepted.
@@ -157,7 +161,10 @@ where
 {
     let handler = service_fn(|request| http::handle(&service, &shared, &cut, request));
     let mut connection = pin!(
-        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), handler)
+        hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), handler)
     );
     let mut stopping = pin!(shared.shutdown.cancelled());
     let mut stopped = false;

@@ -1,7 +1,7 @@
 //! A body being streamed from the store.
 //!
 //! Promises: pieces are handed on as they came off the wire, uncopied; an end before the announced
-//! length is an error; dropping the body drops the connection with it, unless the body was at its
+//! length is an error, and so is a body that comes in drips; dropping the body drops the connection with it, unless the body was at its
 //! end, where the connection goes back to the pool. Never: reads ahead of its caller, drains.
 
 use std::{ops::Range, time::Duration};
@@ -10,8 +10,14 @@ use aws_sdk_s3::primitives::SdkBody;
 use bytes::Bytes;
 use futures::FutureExt;
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 
 use super::{ObjectHead, Store, StoreError, attempt::InFlight};
+
+/// What a body must bring, on average over a stall timeout of waiting for it. Slower is as good as
+/// standing still: 64 KiB take 4 minutes then. A line of 64 kbit/s brings as much on 32 connections
+/// at the same time.
+const BYTES_PER_SECOND_MIN: u64 = 256;
 
 /// A body being streamed. Dropping it closes the connection unless the body was at its end.
 ///
@@ -38,7 +44,30 @@ enum State {
 struct Stream {
     body: SdkBody,
     remaining: u64,
+    pace: Pace,
     _flight: InFlight,
+}
+
+/// How much came while somebody waited for it. The time between two waits is the reader's own.
+#[derive(Debug, Default)]
+struct Pace {
+    waited: Duration,
+    brought_bytes: u64,
+}
+
+impl Pace {
+    /// `bytes` came after a wait. False once a whole stall timeout of waiting brought too little.
+    fn keeps_up(&mut self, waited: Duration, bytes: u64, stall: Duration) -> bool {
+        self.waited += waited;
+        self.brought_bytes += bytes;
+        if self.waited < stall {
+            return true;
+        }
+        let wanted = self.waited.as_secs_f64() * BYTES_PER_SECOND_MIN as f64;
+        let enough = self.brought_bytes as f64 >= wanted;
+        *self = Pace::default();
+        enough
+    }
 }
 
 impl Body {
@@ -57,6 +86,7 @@ impl Body {
             _ => State::Streaming(Stream {
                 body,
                 remaining,
+                pace: Pace::default(),
                 _flight: flight,
             }),
         };
@@ -113,6 +143,7 @@ impl Body {
 impl Stream {
     async fn next(&mut self, stall: Duration) -> Result<Bytes, String> {
         loop {
+            let asked = Instant::now();
             let frame = match tokio::time::timeout(stall, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(error))) => return Err(super::classify::innermost(error.as_ref())),
@@ -122,6 +153,15 @@ impl Stream {
             let Ok(data) = frame.into_data() else {
                 continue;
             };
+            let keeps_up = self
+                .pace
+                .keeps_up(asked.elapsed(), data.len() as u64, stall);
+            if !keeps_up && self.remaining > data.len() as u64 {
+                return Err(format!(
+                    "less than {BYTES_PER_SECOND_MIN} bytes a second came for {} s",
+                    stall.as_secs_f32()
+                ));
+            }
             if data.is_empty() {
                 continue;
             }
@@ -131,5 +171,22 @@ impl Stream {
             };
             return Ok(data);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drip_does_not_keep_up_and_a_slow_line_does() {
+        let (stall, second) = (Duration::from_secs(20), Duration::from_secs(1));
+        let mut drip = Pace::default();
+        let kept_up = (0..20).filter(|_| drip.keeps_up(second, 10, stall)).count();
+        assert_eq!(kept_up, 19, "the first stall timeout is waited for");
+        let mut slow = Pace::default();
+        assert!((0..1000).all(|_| slow.keeps_up(second, BYTES_PER_SECOND_MIN, stall)));
+        let mut waits_for_its_reader = Pace::default();
+        assert!((0..1000).all(|_| waits_for_its_reader.keeps_up(Duration::ZERO, 1, stall)));
     }
 }

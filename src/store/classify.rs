@@ -12,11 +12,9 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use super::{
     StoreError,
     StoreErrorKind::{self, *},
+    bounds::TooLarge,
     retry::{Again, Failure},
 };
-
-/// Longer texts of a store are cut.
-const MESSAGE_LEN_MAX: usize = 300;
 
 /// Which request failed, and where it went.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +29,7 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     fn failure(&self, kind: StoreErrorKind, message: impl Into<String>) -> Failure {
-        Failure::local(StoreError::new(
-            kind,
-            self.operation,
-            self.key,
-            one_line(&message.into()),
-        ))
+        Failure::local(StoreError::new(kind, self.operation, self.key, message))
     }
 
     /// The attempt stood still for `stall`.
@@ -64,11 +57,30 @@ impl Context<'_> {
         self.failure(Other, what)
     }
 
+    /// The store answered, but not what was asked. A proxy between may be confused for a moment,
+    /// so that this is tried again a few times.
+    pub(super) fn another_answer(&self, what: impl Into<String>) -> Failure {
+        let mut failure = self.nonsense(what);
+        failure.again = Again::AFewTimes;
+        failure
+    }
+
     /// Classifies what the SDK says.
     pub(super) fn classify<E>(&self, error: SdkError<E, HttpResponse>) -> Failure
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
+        if let Some(too_large) = find::<TooLarge>(&error) {
+            let why = format!("{}: {too_large}", self.endpoint);
+            // A listing that does not end is not mended by waiting for it.
+            return match self.operation.starts_with("List") {
+                true => Failure {
+                    again: Again::AFewTimes,
+                    ..self.failure(Nonsense, why)
+                },
+                false => self.failure(Unavailable, why),
+            };
+        }
         match &error {
             SdkError::ServiceError(_) => self.answered(&error),
             SdkError::ResponseError(_) => self.failure(
@@ -131,7 +143,7 @@ impl Context<'_> {
             _ => {}
         }
         Failure {
-            error: StoreError::new(kind, self.operation, self.key, one_line(&message)),
+            error: StoreError::new(kind, self.operation, self.key, message),
             again,
             // A 5xx may come after the fact; any other answer says that nothing was done.
             ambiguous: status >= 500,
@@ -180,7 +192,7 @@ fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, 
         "AccessDenied" | "AccountProblem" | "AllAccessDisabled" | "RequestTimeTooSkewed" => {
             return (Denied, Again::No);
         }
-        "ConditionalRequestConflict" => return (Precondition, Again::AfterConflict),
+        "ConditionalRequestConflict" => return (Precondition, Again::AFewTimes),
         "PreconditionFailed" => return (Precondition, Again::No),
         "InvalidRange" => return (Range, Again::No),
         "NotImplemented" => return (Other, Again::No),
@@ -205,7 +217,7 @@ fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, 
         404 => (NotFound, Again::No),
         401 | 403 => (Denied, Again::No),
         412 => (Precondition, Again::No),
-        409 => (Precondition, Again::AfterConflict),
+        409 => (Precondition, Again::AFewTimes),
         416 => (Range, Again::No),
         408 | 429 | 500 | 502..=504 | 506..=599 => passing,
         _ => (Other, Again::No),
@@ -273,16 +285,6 @@ pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
         .map_or_else(String::new, |error| error.to_string())
 }
 
-/// One line of printable characters, cut to a length that fits a terminal.
-fn one_line(text: &str) -> String {
-    let printable: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(MESSAGE_LEN_MAX)
-        .collect();
-    printable.trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,7 +303,7 @@ mod tests {
                 409,
                 "ConditionalRequestConflict",
                 Precondition,
-                Again::AfterConflict,
+                Again::AFewTimes,
             ),
             (409, "OperationAborted", Unavailable, Again::Yes),
             (412, "PreconditionFailed", Precondition, Again::No),
@@ -327,8 +329,11 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_one_line_and_not_endless() {
-        assert_eq!(one_line("a\nb\tc\u{1b}[0m\n"), "a b c [0m");
-        assert_eq!(one_line(&"x".repeat(10_000)).len(), MESSAGE_LEN_MAX);
+    fn a_message_is_one_line_without_control_characters_and_not_endless() {
+        let of = |message: &str| StoreError::new(Other, "GetObject", "k\u{1b}", message);
+        let error = of("a\nb\tc\u{1b}[0m\n");
+        assert_eq!(error.message, "a b c\\u{1b}[0m");
+        assert_eq!(error.key, "k\\u{1b}");
+        assert_eq!(of(&"x".repeat(10_000)).message.chars().count(), 301);
     }
 }

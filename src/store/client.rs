@@ -18,7 +18,7 @@ use super::{
     attempt::{Direction, Progress, unless_stalled},
     classify::Context,
     connect::{Connected, connect},
-    health::{Health, Uploads},
+    health::Health,
     retry::{Failure, Outage},
 };
 use crate::telemetry::Metrics;
@@ -64,8 +64,9 @@ pub(super) struct Inner {
     pub(super) stall_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) permits: Arc<Semaphore>,
+    /// Whoever holds its one permit may take a LIST page, which may be large.
+    pub(super) listing: Semaphore,
     pub(super) outage: Outage,
-    data_health: Health,
     log_health: Health,
     /// The store was found to lack DeleteObjects.
     pub(super) deletes_singly: AtomicBool,
@@ -103,8 +104,8 @@ impl Store {
             permits: Arc::new(Semaphore::new(
                 config.connections_max.clamp(1, Semaphore::MAX_PERMITS),
             )),
+            listing: Semaphore::new(1),
             outage: Outage::default(),
-            data_health: Health::new(),
             log_health: Health::new(),
             deletes_singly: AtomicBool::new(false),
         };
@@ -128,12 +129,14 @@ impl Store {
         &self.inner.metrics
     }
 
-    /// Whether uploads succeed, as those say who repeat them.
-    pub fn health(&self, uploads: Uploads) -> &Health {
-        match uploads {
-            Uploads::Data => &self.inner.data_health,
-            Uploads::Log => &self.inner.log_health,
-        }
+    /// Whether the metadata's log gets into the store.
+    pub fn log_health(&self) -> &Health {
+        &self.inner.log_health
+    }
+
+    /// What has failed and been tried again until just now, for `status`.
+    pub fn trouble(&self) -> Option<String> {
+        self.inner.outage.trouble()
     }
 
     /// Where it points.

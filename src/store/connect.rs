@@ -1,8 +1,9 @@
 //! How the client is made: endpoint, region, credentials, TLS, the connection pool.
 //!
 //! Promises: one HTTP client, one pool and one TLS configuration, which the credential providers
-//! share; the number of open connections to the store is bounded by the pool itself; nothing is
-//! sent to the store. Where the endpoint is not AWS, looking for an instance role is cut short.
+//! share; the number of open connections to the store is bounded by the pool itself, and what an
+//! answer may hold by `bounds.rs`, for credential providers too; nothing is sent to the store.
+//! Where the endpoint is not AWS, looking for an instance role is cut short.
 //! Never: retries (the SDK's own retries are off; `retry.rs` does it).
 
 use std::{path::PathBuf, time::Duration};
@@ -29,7 +30,7 @@ use aws_smithy_http_client::{pool, tls};
 use aws_types::service_config::ServiceConfigKey;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use super::{StoreConfig, StoreError, StoreErrorKind};
+use super::{StoreConfig, StoreError, StoreErrorKind, bounds::bounded};
 
 /// A TCP connection, with its TLS handshake, takes no longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -251,9 +252,9 @@ fn http_client(trust: tls::TrustStore, connections_max: usize) -> Result<SharedH
         .tls_context(context)
         .build_https()
         .map_err(|error| error.to_string())?;
-    Ok(SharedHttpClient::new(
-        pool::Client::from_partition(&pool, everything).map_err(|error| error.to_string())?,
-    ))
+    let client =
+        pool::Client::from_partition(&pool, everything).map_err(|error| error.to_string())?;
+    Ok(bounded(SharedHttpClient::new(client)))
 }
 
 /// One short question to the instance's metadata service.

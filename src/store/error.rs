@@ -1,5 +1,10 @@
 //! What can go wrong with the store, in the terms of its callers.
 
+use crate::telemetry::shown;
+
+/// Longer texts are cut.
+const MESSAGE_CHARS_MAX: usize = 300;
+
 /// The kinds that callers tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
@@ -23,6 +28,8 @@ pub enum StoreErrorKind {
     Tls,
     /// Throttled or failing inside (429, 5xx).
     Unavailable,
+    /// A listing that does not advance, does not end, or is not the one that was asked for.
+    Nonsense,
     /// Anything else, not worth trying again.
     Other,
 }
@@ -60,7 +67,8 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// An error of `kind` with one line that says what happened.
+    /// An error of `kind` with one line that says what happened. Both texts may come from the
+    /// store: they are escaped and cut.
     pub fn new(
         kind: StoreErrorKind,
         operation: &'static str,
@@ -70,8 +78,8 @@ impl StoreError {
         StoreError {
             kind,
             operation,
-            key: key.to_owned(),
-            message: message.into(),
+            key: shown(key, MESSAGE_CHARS_MAX),
+            message: shown(message.into().trim(), MESSAGE_CHARS_MAX),
         }
     }
 }

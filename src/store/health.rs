@@ -1,19 +1,10 @@
-//! Whether uploads succeed: what fsync must report although what was written is kept and tried again.
+//! Whether the metadata's log gets into the store: what fsync must report although it is kept and tried again.
 //!
-//! Those who try again say so here: `data` of its objects, the sealed store under the metadata of the log.
+//! The sealed store under the metadata says so here, since the metadata store repeats its PUTs for ever.
 
 use tokio::sync::watch;
 
 use super::StoreError;
-
-/// Who repeats uploads. Each has a health of its own: one may be refused while the other is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uploads {
-    /// Data objects.
-    Data,
-    /// The metadata's log.
-    Log,
-}
 
 /// See the module's head.
 pub struct Health {
@@ -68,6 +59,11 @@ impl Health {
                 return error;
             }
         }
+    }
+
+    /// How many refusals there were.
+    pub fn refusals(&self) -> u64 {
+        self.refusal.borrow().count
     }
 
     /// The refusal that stands now, if uploads fail at present.

@@ -1,4 +1,8 @@
 //! Listings and deletes.
+//!
+//! Promises: the keys of a listing ascend, start with what was asked for, and end: a page that does
+//! not advance, and a listing past its bound, are errors. One page is taken at a time, since a page
+//! may be large. Never: says that an object does not exist; a store may leave it out of a listing.
 
 use std::sync::atomic::Ordering;
 
@@ -8,10 +12,16 @@ use aws_sdk_s3::{
 };
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Store, StoreError, StoreErrorKind, retry::Failure};
+use super::{
+    Store, StoreError, StoreErrorKind,
+    retry::{Again, Failure},
+};
 
 /// What one LIST gives and one DeleteObjects takes at most (S3 API).
 const KEYS_PER_REQUEST: usize = 1000;
+/// Pages of a listing of "directories", at most: a level of a volume holds a few of them and a few
+/// objects.
+const LEVEL_PAGES_MAX: u32 = 32;
 /// Single DELETEs at once, where the store lacks DeleteObjects.
 const SINGLE_DELETES_IN_FLIGHT: usize = 8;
 
@@ -28,11 +38,64 @@ pub struct ListEntry {
     pub modified_unix_seconds: i64,
 }
 
+/// A listing, page by page, in bounded number.
+#[derive(Debug)]
+pub struct Pages {
+    store: Store,
+    prefix: String,
+    after: Option<String>,
+    left: u32,
+}
+
+impl Pages {
+    /// The next page; `None` after the last one. Its keys come after all that were given before.
+    ///
+    /// # Errors
+    /// As [`Store::list_page`]; `Nonsense` if there are more pages than there may be.
+    pub async fn next(&mut self) -> Result<Option<Vec<ListEntry>>, StoreError> {
+        let page = self
+            .store
+            .list_page(&self.prefix, self.after.as_deref())
+            .await?;
+        let Some(last) = page.last() else {
+            return Ok(None);
+        };
+        self.after = Some(last.key.clone());
+        self.left = self
+            .left
+            .checked_sub(1)
+            .ok_or_else(|| endless("ListObjectsV2", &self.prefix))?;
+        Ok(Some(page))
+    }
+}
+
+/// A listing had more pages than there may be.
+pub(super) fn endless(operation: &'static str, prefix: &str) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Nonsense,
+        operation,
+        prefix,
+        "the listing does not end: it has more pages than any volume needs",
+    )
+}
+
 impl Store {
+    /// All keys that start with `prefix` and come after `after`, in key order, in at most
+    /// `pages_max` pages of at most 1,000.
+    pub fn pages(&self, prefix: &str, after: Option<&str>, pages_max: u32) -> Pages {
+        Pages {
+            store: self.clone(),
+            prefix: prefix.to_owned(),
+            after: after.map(str::to_owned),
+            left: pages_max,
+        }
+    }
+
     /// One page (at most 1,000) of keys that start with `prefix` and come after `after`, in key order.
     ///
     /// # Errors
-    /// `NoBucket`, and whatever keeps a request from being answered.
+    /// `NoBucket`, and whatever keeps a request from being answered; `Nonsense` for a page that is
+    /// none of what was asked for.
     pub async fn list_page(
         &self,
         prefix: &str,
@@ -49,37 +112,56 @@ impl Store {
         keys_max: usize,
     ) -> Result<Vec<ListEntry>, StoreError> {
         let after = after.map(|after| self.inner.url.full_key(after));
-        let output = self
-            .list(prefix, |request| {
+        let (full_prefix, behind) = (self.inner.url.full_key(prefix), after.as_deref());
+        let output = self.list(
+            prefix,
+            |request| {
                 request
                     .set_start_after(after.clone())
                     .max_keys(i32::try_from(keys_max).unwrap_or(i32::MAX))
-            })
-            .await?;
-        Ok(self.entries(output))
+            },
+            |page| advances(keys_of(page), &full_prefix, behind),
+        );
+        Ok(self.entries(output.await?))
     }
 
     /// The "directories" (without their trailing slash) and objects directly under `prefix` (delimiter `/`), all pages.
     ///
     /// # Errors
-    /// As [`Store::list_page`].
+    /// As [`Store::list_page`], and as [`Pages::next`].
     pub async fn list_level(
         &self,
         prefix: &str,
     ) -> Result<(Vec<String>, Vec<ListEntry>), StoreError> {
+        let full_prefix = self.inner.url.full_key(prefix);
         let mut directories = Vec::new();
         let mut entries = Vec::new();
-        let mut token = None;
-        loop {
+        let mut token: Option<String> = None;
+        let (mut last_key, mut last_directory): (Option<String>, Option<String>) = (None, None);
+        for _ in 0..LEVEL_PAGES_MAX {
             let mut page = self
-                .list(prefix, |request| {
-                    request.delimiter("/").set_continuation_token(token.clone())
-                })
+                .list(
+                    prefix,
+                    |request| request.delimiter("/").set_continuation_token(token.clone()),
+                    |page| {
+                        advances(keys_of(page), &full_prefix, last_key.as_deref())?;
+                        advances(
+                            directories_of(page),
+                            &full_prefix,
+                            last_directory.as_deref(),
+                        )
+                    },
+                )
                 .await?;
             token = page
                 .next_continuation_token
                 .take()
                 .filter(|_| page.is_truncated == Some(true));
+            last_key = keys_of(&page).last().map(str::to_owned).or(last_key);
+            last_directory = directories_of(&page)
+                .last()
+                .map(str::to_owned)
+                .or(last_directory);
             for common in page.common_prefixes.take().unwrap_or_default() {
                 let full = common.prefix.unwrap_or_default();
                 directories.extend(
@@ -94,16 +176,20 @@ impl Store {
                 return Ok((directories, entries));
             }
         }
+        Err(endless("ListObjectsV2", prefix))
     }
 
     async fn list(
         &self,
         prefix: &str,
         page: impl Fn(ListObjectsV2FluentBuilder) -> ListObjectsV2FluentBuilder,
+        check: impl Fn(&ListObjectsV2Output) -> Result<(), &'static str>,
     ) -> Result<ListObjectsV2Output, StoreError> {
         let context = self.context("ListObjectsV2", prefix);
-        let page = &page;
+        let (page, check) = (&page, &check);
         self.retrying(|_| async move {
+            // Never closed, so this always is a permit.
+            let _one_page = self.inner.listing.acquire().await.ok();
             let request = self
                 .inner
                 .client
@@ -112,8 +198,14 @@ impl Store {
             // Even where the volume's prefix is empty: an absent one and an empty one are the same.
             let request = page(request.prefix(self.inner.url.full_key(prefix)));
             self.inner.metrics.list_requests.increment();
-            self.plain(context, |error| context.classify(error), request.send())
+            let output = self
+                .plain(context, |error| context.classify(error), request.send())
                 .await
+                .map_err(Failure::as_claim)?;
+            match check(&output) {
+                Ok(()) => Ok(output),
+                Err(why) => Err(wrong_page("ListObjectsV2", prefix, why)),
+            }
         })
         .await
     }
@@ -239,6 +331,44 @@ impl Store {
     }
 }
 
+/// A page that is none of what was asked for; tried again a few times.
+pub(super) fn wrong_page(operation: &'static str, prefix: &str, why: &str) -> Failure {
+    let error = StoreError::new(StoreErrorKind::Nonsense, operation, prefix, why);
+    Failure {
+        again: Again::AFewTimes,
+        ..Failure::local(error)
+    }
+}
+
+fn keys_of(page: &ListObjectsV2Output) -> impl Iterator<Item = &str> {
+    let lines = page.contents.as_deref().unwrap_or_default();
+    lines.iter().filter_map(|object| object.key.as_deref())
+}
+
+fn directories_of(page: &ListObjectsV2Output) -> impl Iterator<Item = &str> {
+    let lines = page.common_prefixes.as_deref().unwrap_or_default();
+    lines.iter().filter_map(|common| common.prefix.as_deref())
+}
+
+/// Whether full keys start with `prefix` and ascend, beginning behind `after`.
+fn advances<'a>(
+    keys: impl Iterator<Item = &'a str>,
+    prefix: &str,
+    after: Option<&'a str>,
+) -> Result<(), &'static str> {
+    let mut last = after;
+    for key in keys {
+        if !key.starts_with(prefix) {
+            return Err("the listing names keys that were not asked for");
+        }
+        if last.is_some_and(|last| key <= last) {
+            return Err("the listing does not advance: its keys do not ascend");
+        }
+        last = Some(key);
+    }
+    Ok(())
+}
+
 /// What a line of DeleteObjects' answer means; `None` if the object is gone.
 fn not_deleted(line: &aws_sdk_s3::types::Error) -> Option<(StoreErrorKind, &str, String)> {
     let code = line.code.as_deref().unwrap_or_default();
@@ -250,4 +380,27 @@ fn not_deleted(line: &aws_sdk_s3::types::Error) -> Option<(StoreErrorKind, &str,
     };
     let message = format!("{code}: {}", line.message.as_deref().unwrap_or_default());
     Some((kind, line.key.as_deref().unwrap_or_default(), message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_repeat_go_back_or_lie_elsewhere_are_refused() {
+        let check = |keys: &[&'static str], after| advances(keys.iter().copied(), "v/", after);
+        assert_eq!(check(&["v/a", "v/b", "v/b/c"], None), Ok(()));
+        assert_eq!(check(&["v/b"], Some("v/a")), Ok(()));
+        assert_eq!(check(&[], Some("v/a")), Ok(()));
+        for (keys, after) in [
+            (&["v/a", "v/a"][..], None),
+            (&["v/b", "v/a"], None),
+            (&["v/a"], Some("v/a")),
+            (&["v/a"], Some("v/b")),
+            (&["w/a"], None),
+            (&["v"], None),
+        ] {
+            assert!(check(keys, after).is_err(), "{keys:?} after {after:?}");
+        }
+    }
 }

@@ -23,6 +23,7 @@
 
 mod attempt;
 mod body;
+mod bounds;
 mod classify;
 mod client;
 mod connect;
@@ -39,9 +40,10 @@ mod url;
 pub use body::Body;
 pub use client::{Store, StoreConfig};
 pub use error::{StoreError, StoreErrorKind};
-pub use health::{Health, Uploads};
-pub use list::ListEntry;
-pub use multipart::{PartTag, PendingUpload, UploadId};
+pub use health::Health;
+pub use list::{ListEntry, Pages};
+pub use multipart::{PartTag, PendingUpload, StoredPart, UploadId};
 pub use object::{Condition, ObjectHead, PutOutcome};
-pub use retry::Retry;
+pub use retry::{Backoff, Retry};
+pub use upload::checksum;
 pub use url::{S3Url, S3UrlError};

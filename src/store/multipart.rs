@@ -8,24 +8,45 @@ use bytes::Bytes;
 use super::{
     Condition, PutOutcome, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress},
+    list::{endless, wrong_page},
+    retry::Failure,
     upload::Pieces,
 };
 
 /// Completing may take the store minutes during which nothing moves (S3 API: "several minutes").
 const COMPLETE_TIMEOUT_MIN: Duration = Duration::from_secs(120);
 
+/// S3 allows no more parts in an upload.
+const PARTS_MAX: usize = 10_000;
+/// Pages of a listing of uploads, at most. A crash leaves some 30 uploads, and a store that answers
+/// nothing for an hour some 1,000 more: each attempt to begin one may have begun it.
+const UPLOAD_PAGES_MAX: u32 = 16;
+
 /// An upload that was begun and neither completed nor aborted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadId(pub String);
 
 /// What completing needs to know of a part.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartTag {
     /// 1 to 10,000.
     pub number: u32,
     /// The part's ETag.
     pub etag: String,
     /// The CRC-32 that the part was sent with, in base64: the store wants it back on completion.
+    pub checksum: Option<String>,
+}
+
+/// A line of ListParts: what the store has of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPart {
+    /// 1 to 10,000.
+    pub number: u32,
+    /// Its length.
+    pub len: u64,
+    /// Its ETag.
+    pub etag: String,
+    /// Its CRC-32 in base64, if the store keeps checksums.
     pub checksum: Option<String>,
 }
 
@@ -56,7 +77,8 @@ impl Store {
             self.inner.metrics.multipart_requests.increment();
             let output = self
                 .plain(context, |error| context.classify(error), request.send())
-                .await?;
+                .await
+                .map_err(Failure::as_claim)?;
             output
                 .upload_id
                 .map(UploadId)
@@ -179,6 +201,58 @@ impl Store {
         .await
     }
 
+    /// The parts that the store has of an upload.
+    ///
+    /// # Errors
+    /// `NotFound` if the upload is not there.
+    pub async fn list_parts(
+        &self,
+        key: &str,
+        upload: &UploadId,
+    ) -> Result<Vec<StoredPart>, StoreError> {
+        let context = self.context("ListParts", key);
+        let mut parts: Vec<StoredPart> = Vec::new();
+        let mut marker: Option<String> = None;
+        loop {
+            let from = &marker;
+            let page = self.retrying(|_| async move {
+                let request = self
+                    .inner
+                    .client
+                    .list_parts()
+                    .bucket(&self.inner.url.bucket)
+                    .key(self.inner.url.full_key(key));
+                let request = request
+                    .upload_id(&upload.0)
+                    .set_part_number_marker(from.clone());
+                self.inner.metrics.multipart_requests.increment();
+                self.plain(context, |error| context.classify(error), request.send())
+                    .await
+            });
+            let page = page.await?;
+            for part in page.parts.unwrap_or_default() {
+                let number = part.part_number.and_then(|number| number.try_into().ok());
+                let len = part.size.and_then(|size| size.try_into().ok());
+                let (Some(number), Some(len), Some(etag)) = (number, len, part.e_tag) else {
+                    continue;
+                };
+                parts.push(StoredPart {
+                    number,
+                    len,
+                    etag,
+                    checksum: part.checksum_crc32,
+                });
+            }
+            // A store that does not move on, or names more parts than there can be, would be asked for ever.
+            let next = page.next_part_number_marker;
+            let goes_on = page.is_truncated == Some(true) && next.is_some() && next != marker;
+            if !goes_on || parts.len() >= PARTS_MAX {
+                return Ok(parts);
+            }
+            marker = next;
+        }
+    }
+
     /// Aborts; an upload that is not there is no error.
     ///
     /// # Errors
@@ -212,14 +286,17 @@ impl Store {
     /// All uploads under way for keys that start with `prefix`.
     ///
     /// # Errors
-    /// Whatever keeps a request from being answered.
+    /// Whatever keeps a request from being answered; `Nonsense` for a listing that does not advance
+    /// or does not end.
     pub async fn list_multipart(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {
         let context = self.context("ListMultipartUploads", prefix);
         let mut pending = Vec::new();
         let mut marker: (Option<String>, Option<String>) = (None, None);
-        loop {
+        for _ in 0..UPLOAD_PAGES_MAX {
             let from = &marker;
             let page = self.retrying(|_| async move {
+                // Never closed, so this always is a permit.
+                let _one_page = self.inner.listing.acquire().await.ok();
                 let request = self
                     .inner
                     .client
@@ -232,13 +309,16 @@ impl Store {
                 self.inner.metrics.multipart_requests.increment();
                 self.plain(context, |error| context.classify(error), request.send())
                     .await
+                    .map_err(Failure::as_claim)
             });
             let page = page.await?;
             for upload in page.uploads.unwrap_or_default() {
                 let (Some(full), Some(id)) = (upload.key, upload.upload_id) else {
                     continue;
                 };
-                let Some(key) = self.inner.url.relative_key(&full) else {
+                // Others' uploads are none of ours to abort.
+                let key = self.inner.url.relative_key(&full);
+                let Some(key) = key.filter(|key| key.starts_with(prefix)) else {
                     continue;
                 };
                 pending.push(PendingUpload {
@@ -247,11 +327,15 @@ impl Store {
                 });
             }
             let next = (page.next_key_marker, page.next_upload_id_marker);
-            // A store that does not move on would be asked forever.
-            if page.is_truncated != Some(true) || next.0.is_none() || next == marker {
+            if page.is_truncated != Some(true) || next.0.is_none() {
                 return Ok(pending);
+            }
+            if next == marker || next.0 < marker.0 {
+                let why = "the listing of uploads does not advance";
+                return Err(wrong_page("ListMultipartUploads", prefix, why).error);
             }
             marker = next;
         }
+        Err(endless("ListMultipartUploads", prefix))
     }
 }

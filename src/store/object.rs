@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{
     Body, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress, unless_stalled},
-    retry::Failure,
+    retry::{Again, Failure, Tries},
     upload::Pieces,
 };
 
@@ -31,6 +31,15 @@ pub enum Condition {
 }
 
 impl Condition {
+    /// Does it hold where the object has this ETag, or is not there?
+    fn holds(&self, there: Option<&str>) -> bool {
+        match self {
+            Condition::None => true,
+            Condition::Absent => there.is_none(),
+            Condition::Matches(etag) => there == Some(etag),
+        }
+    }
+
     /// The `If-None-Match` and `If-Match` headers.
     pub(super) fn headers(&self) -> (Option<String>, Option<String>) {
         match self {
@@ -134,7 +143,7 @@ impl Store {
             None => return Err(context.stalled(stall)),
         };
         let (carried, size) =
-            extent(&output, range.as_ref()).map_err(|why| context.nonsense(why))?;
+            extent(&output, range.as_ref()).map_err(|why| context.another_answer(why))?;
         let body = std::mem::take(&mut output.body).into_inner();
         let head = ObjectHead::new(size, output.e_tag, output.last_modified, output.metadata);
         Ok(Body::new(self, key, head, carried, body, flight))
@@ -152,7 +161,7 @@ impl Store {
         range: Option<Range<u64>>,
         max_bytes: u64,
     ) -> Result<(ObjectHead, Bytes), StoreError> {
-        let mut failures = 0;
+        let mut tries = Tries::default();
         let mut fetch = Fetch::default();
         loop {
             let before = fetch.received.len();
@@ -164,14 +173,11 @@ impl Store {
                 Err(mut failure) => {
                     if failure.error.kind == StoreErrorKind::Precondition && fetch.etag.is_some() {
                         fetch = Fetch::default();
-                        failure.again = super::retry::Again::AfterConflict;
+                        failure.again = Again::AFewTimes;
                     }
-                    failures = if fetch.received.len() > before {
-                        1
-                    } else {
-                        failures + 1
-                    };
-                    self.pause_or_give_up(failure, failures).await?;
+                    let brought = fetch.received.len().saturating_sub(before);
+                    tries.brought(brought as u64);
+                    self.pause_or_give_up(failure, &mut tries).await?;
                 }
             }
         }
@@ -235,7 +241,7 @@ impl Store {
         let metadata = &metadata;
         let pieces = &pieces;
         let condition = &condition;
-        self.retrying(|attempt| async move {
+        self.retrying(|_| async move {
             let progress = Progress::new();
             let (if_none_match, if_match) = condition.headers();
             let request = self
@@ -263,24 +269,23 @@ impl Store {
             );
             match sent.await {
                 Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
-                Err(failure)
-                    if attempt.ambiguous_before
-                        && failure.error.kind == StoreErrorKind::Precondition =>
-                {
-                    match self.head_once(key).await {
-                        Ok(there)
-                            if token_of(&there.metadata) == token_of(&Some(metadata.clone())) =>
-                        {
-                            Ok(PutOutcome { etag: there.e_tag })
-                        }
-                        Ok(_) => Err(failure),
-                        Err(unknown) if unknown.error.kind == StoreErrorKind::NotFound => {
-                            Err(failure)
-                        }
-                        Err(unknown) => Err(unknown),
+                Err(failure) if !failure.error.kind.is_an_answer() => Err(failure),
+                Err(failure) if *condition == Condition::None => Err(failure.as_claim()),
+                // That the condition does not hold is a claim too, and the object may be our own: its answer was lost.
+                Err(failure) => match self.head_once(key).await {
+                    Ok(there) if token_of(&there.metadata) == token_of(&Some(metadata.clone())) => {
+                        Ok(PutOutcome { etag: there.e_tag })
                     }
-                }
-                Err(failure) => Err(failure),
+                    Ok(there) if condition.holds(there.e_tag.as_deref()) => Err(failure.as_claim()),
+                    Ok(_) => Err(failure),
+                    Err(unknown) if unknown.error.kind == StoreErrorKind::NotFound => {
+                        Err(match condition.holds(None) {
+                            true => failure.as_claim(),
+                            false => failure,
+                        })
+                    }
+                    Err(unknown) => Err(unknown),
+                },
             }
         })
         .await
@@ -353,8 +358,9 @@ fn extent(
         (Some(asked), Some(header)) => {
             let (carried, size) = content_range(header)
                 .ok_or_else(|| format!("the answer's range {header:?} makes no sense"))?;
+            // Less than was asked for is an answer only where the object ends.
             if carried.start != asked.start
-                || carried.end > asked.end
+                || carried.end != asked.end.min(size)
                 || carried.end - carried.start != len
             {
                 return Err(format!(
@@ -409,6 +415,8 @@ mod tests {
             (10, Some("bytes 6-15/1000")),
             (11, Some("bytes 5-15/1000")),
             (9, Some("bytes 5-14/1000")),
+            (1, Some("bytes 5-5/1000")),
+            (9, Some("bytes 5-13/1000")),
             (10, Some("bytes 5-14/*")),
             (10, Some("bytes 5-14/9")),
             (10, Some("lines 5-14/1000")),

@@ -62,6 +62,7 @@ pub async fn prefix_is_empty(store: &Store) -> Result<bool, StoreError> {
 fn lacks(capability: &'static str, error: StoreError) -> ProbeFailure {
     match error.kind {
         StoreErrorKind::Other
+        | StoreErrorKind::Nonsense
         | StoreErrorKind::Precondition
         | StoreErrorKind::Range
         | StoreErrorKind::NotFound => ProbeFailure::Lacks {
@@ -261,29 +262,25 @@ impl Probe<'_> {
             .complete_multipart(&key, &upload, &parts, Condition::None)
             .await
             .map_err(failed)?;
-        let mut body = self.store.get(&key, None).await.map_err(failed)?;
-        let [mut first, mut last] = contents;
-        if body.head.size != (PART_LEN + LAST_PART_LEN) as u64 {
+        let len = (PART_LEN + LAST_PART_LEN) as u64;
+        let (head, body) = self
+            .store
+            .get_bytes(&key, None, 2 * len)
+            .await
+            .map_err(failed)?;
+        if head.size != len {
             return Err(refuse(
                 MULTIPART,
                 format!(
                     "the object has {} bytes after its parts were joined",
-                    body.head.size
+                    head.size
                 ),
             ));
         }
-        while let Some(mut chunk) = body.chunk().await? {
-            while !chunk.is_empty() {
-                let wanted = if first.is_empty() {
-                    &mut last
-                } else {
-                    &mut first
-                };
-                let len = chunk.len().min(wanted.len());
-                if chunk.split_to(len) != wanted.split_to(len) {
-                    return Err(refuse(MULTIPART, "the object is not its parts joined"));
-                }
-            }
+        let [first, last] = contents;
+        let (head, tail) = body.split_at(PART_LEN);
+        if *head != *first || *tail != *last {
+            return Err(refuse(MULTIPART, "the object is not its parts joined"));
         }
         Ok(())
     }

@@ -2,18 +2,23 @@
 //!
 //! Promises: only failures that may pass are tried again; the pauses grow from 50 ms to 5 s with
 //! jitter, or follow the store's own Retry-After up to 10 s; an outage logs one warning per kind
-//! every 10 s and one line when it is over.
+//! every 10 s and one line when it is over. Callers that repeat requests themselves pause by
+//! [`Backoff`], so that every repetition is paced and counted alike.
 //! Never: holds a connection's permit during a pause.
 
 use std::{
     future::Future,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
 use super::{Store, StoreError, StoreErrorKind};
+use crate::telemetry::Metrics;
 
 /// What to do when a request fails for a reason that may pass (throttling, 5xx, timeouts, resets,
 /// name resolution, refused connections). Backoff is exponential with jitter, capped.
@@ -21,8 +26,11 @@ use super::{Store, StoreError, StoreErrorKind};
 pub enum Retry {
     /// Give up after this many tries: commands that a person waits for.
     Attempts(u32),
-    /// Never give up: a mounted volume. The caller bounds it by dropping the future.
+    /// Never give up. The caller bounds it by dropping the future.
     Forever,
+    /// The same, and what the store refuses (credentials withdrawn, access denied, bucket gone) is tried again for so long: a mounted volume. A refusal
+    /// is an outage too until somebody has had the time to mend it.
+    Outlasting(Duration),
 }
 
 /// The first pause is at most this.
@@ -33,9 +41,16 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 /// One warning per kind in this time.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
-/// AWS asks to repeat a conditional PUT that met another one in progress (409). Past this many
-/// repeats it counts as lost, whatever the patience.
-const CONFLICT_ATTEMPTS_MAX: u32 = 8;
+/// Failures that go on for this long are trouble, as long as the last one is younger than this.
+const TROUBLE_LASTS: Duration = Duration::from_secs(2);
+const TROUBLE_FRESH: Duration = Duration::from_secs(15);
+/// AWS asks to repeat a conditional PUT that met another one in progress (409), and an answer to
+/// another question may come from a proxy that is confused for a moment. Past this many tries,
+/// which with their pauses take 3 to 6 s, the failure counts, whatever the patience.
+const FEW_ATTEMPTS: u32 = 8;
+/// An answer that broke off had made progress if it brought this much; one that brought less
+/// counts as failed. Without it a store that answers with a byte at a time is asked without pause.
+const PROGRESS_BYTES_MIN: u64 = 16 * 1024;
 
 /// Whether a failed attempt is worth another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +59,11 @@ pub(super) enum Again {
     No,
     /// As long as [`Retry`] says.
     Yes,
-    /// A conflict of conditional requests: a few times, whatever [`Retry`] says.
-    AfterConflict,
+    /// A few times, whatever [`Retry`] says: a conflict of conditional requests, or an answer to
+    /// another question.
+    AFewTimes,
+    /// The store claims what makes no sense for this request: as a refusal, or a few times.
+    Claim,
 }
 
 /// One failed attempt.
@@ -80,6 +98,16 @@ impl Failure {
         }
     }
 
+    /// For requests to which "not there" and "the condition does not hold" are no sensible answers.
+    #[must_use]
+    pub(super) fn as_claim(mut self) -> Failure {
+        if self.error.kind.is_an_answer() {
+            self.error.kind = StoreErrorKind::Other;
+            self.again = Again::Claim;
+        }
+        self
+    }
+
     /// Whether the store gave this code.
     pub(super) fn has_code(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)
@@ -100,7 +128,7 @@ impl Store {
         F: FnMut(Attempt) -> Fut,
         Fut: Future<Output = Result<T, Failure>>,
     {
-        let mut failures = 0;
+        let mut tries = Tries::default();
         let mut ambiguous_before = false;
         loop {
             match attempt(Attempt { ambiguous_before }).await {
@@ -110,25 +138,40 @@ impl Store {
                 }
                 Err(failure) => {
                     ambiguous_before |= failure.ambiguous;
-                    failures += 1;
-                    self.pause_or_give_up(failure, failures).await?;
+                    self.pause_or_give_up(failure, &mut tries).await?;
                 }
             }
         }
     }
 
-    /// Pauses before attempt number `failures + 1`, or returns the error if there is to be none.
+    /// Pauses before the next attempt, or returns the error if there is to be none.
     pub(super) async fn pause_or_give_up(
         &self,
         failure: Failure,
-        failures: u32,
+        tries: &mut Tries,
     ) -> Result<(), StoreError> {
         let metrics = &self.inner.metrics;
+        let failures = tries.failures.after(0);
+        let is_refusal = failure.again == Again::Claim
+            || failure.again == Again::No && !failure.error.kind.is_an_answer();
+        let refused_for = match is_refusal {
+            true => tries
+                .refused_since
+                .get_or_insert_with(Instant::now)
+                .elapsed(),
+            false => {
+                tries.refused_since = None;
+                Duration::ZERO
+            }
+        };
         let goes_on = match (failure.again, self.retry) {
+            (Again::No | Again::Claim, Retry::Outlasting(patience)) => {
+                is_refusal && refused_for < patience
+            }
             (Again::No, _) => false,
-            (Again::AfterConflict, _) => failures < CONFLICT_ATTEMPTS_MAX,
-            (Again::Yes, Retry::Attempts(attempts_max)) => failures < attempts_max,
-            (Again::Yes, Retry::Forever) => true,
+            (Again::AFewTimes, _) | (Again::Claim, Retry::Forever) => failures < FEW_ATTEMPTS,
+            (Again::Yes | Again::Claim, Retry::Attempts(attempts_max)) => failures < attempts_max,
+            (Again::Yes, Retry::Forever | Retry::Outlasting(_)) => true,
         };
         if !goes_on {
             if !failure.error.kind.is_an_answer() {
@@ -137,11 +180,59 @@ impl Store {
             return Err(failure.error);
         }
         metrics.retries.increment();
-        if failure.again == Again::Yes {
+        if failure.again != Again::AFewTimes {
             self.inner.outage.seen(&failure.error);
         }
         tokio::time::sleep(pause(failures, failure.retry_after)).await;
         Ok(())
+    }
+}
+
+/// How often a fetch in pieces has failed since it last made progress.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Failures(u32);
+
+impl Failures {
+    /// One more attempt broke off, after it had brought `brought_bytes`. Returns the failures in a
+    /// row, this one included.
+    pub(super) fn after(&mut self, brought_bytes: u64) -> u32 {
+        self.progress(brought_bytes);
+        self.0 = self.0.saturating_add(1);
+        self.0
+    }
+
+    fn progress(&mut self, brought_bytes: u64) {
+        if brought_bytes >= PROGRESS_BYTES_MIN {
+            self.0 = 0;
+        }
+    }
+}
+
+/// The pauses of a caller that repeats requests itself: as long as the store's own, and counted
+/// with them in `retries`.
+#[derive(Debug)]
+pub struct Backoff {
+    metrics: Arc<Metrics>,
+    failures: Failures,
+}
+
+impl Backoff {
+    /// Pauses before the next attempt, after one that broke off when it had brought
+    /// `brought_bytes`. The pauses grow as long as attempts bring next to nothing.
+    pub async fn pause(&mut self, brought_bytes: u64) {
+        let failures = self.failures.after(brought_bytes);
+        self.metrics.retries.increment();
+        tokio::time::sleep(pause(failures, None)).await;
+    }
+}
+
+impl Store {
+    /// For a caller that repeats requests itself.
+    pub fn backoff(&self) -> Backoff {
+        Backoff {
+            metrics: Arc::clone(&self.inner.metrics),
+            failures: Failures::default(),
+        }
     }
 }
 
@@ -157,6 +248,22 @@ fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
     own.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
 }
 
+/// What a request knows of its own failures.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    /// In a row.
+    failures: Failures,
+    /// Since when the store refuses it.
+    refused_since: Option<Instant>,
+}
+
+impl Tries {
+    /// The attempt that broke off just now had brought so much before.
+    pub(super) fn brought(&mut self, bytes: u64) {
+        self.failures.progress(bytes);
+    }
+}
+
 /// Remembers what was logged, so that an outage is a few lines and not one a request.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
@@ -164,11 +271,32 @@ pub(super) struct Outage {
     standing: AtomicBool,
     /// When each kind was warned of last; one entry a kind.
     warned: Mutex<Vec<(StoreErrorKind, Instant)>>,
+    /// The failures lately.
+    lately: Mutex<Option<Lately>>,
+}
+
+#[derive(Debug)]
+struct Lately {
+    began: Instant,
+    last: Instant,
+    message: String,
 }
 
 impl Outage {
     fn seen(&self, error: &StoreError) {
         let now = Instant::now();
+        {
+            let mut lately = self.lately.lock();
+            let began = lately
+                .take()
+                .filter(|lately| now.duration_since(lately.last) < TROUBLE_FRESH)
+                .map_or(now, |lately| lately.began);
+            *lately = Some(Lately {
+                began,
+                last: now,
+                message: error.to_string(),
+            });
+        }
         {
             let mut warned = self.warned.lock();
             match warned.iter_mut().find(|(kind, _)| *kind == error.kind) {
@@ -179,6 +307,14 @@ impl Outage {
         }
         self.standing.store(true, Ordering::Relaxed);
         tracing::warn!("trying again: {error}");
+    }
+
+    /// What has failed again and again until just now, for `status`.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let lately = self.lately.lock();
+        let lately = lately.as_ref()?;
+        let lasts = lately.last.duration_since(lately.began) >= TROUBLE_LASTS;
+        (lasts && lately.last.elapsed() < TROUBLE_FRESH).then(|| lately.message.clone())
     }
 
     fn over(&self) {
@@ -210,6 +346,16 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn an_attempt_that_brings_next_to_nothing_counts_as_failed() {
+        let mut failures = Failures::default();
+        assert_eq!(failures.after(0), 1);
+        assert_eq!(failures.after(1), 2);
+        assert_eq!(failures.after(PROGRESS_BYTES_MIN - 1), 3);
+        assert_eq!(failures.after(PROGRESS_BYTES_MIN), 1);
+        assert_eq!(failures.after(1), 2);
     }
 
     #[test]

@@ -27,6 +27,11 @@ pub(super) struct Pieces {
     pub(super) checksum: String,
 }
 
+/// CRC-32 of a part, in base64, as the store shows it.
+pub fn checksum(bytes: &Bytes) -> String {
+    Pieces::new(vec![bytes.clone()]).checksum
+}
+
 impl Pieces {
     /// Goes over the bytes once, for the checksum.
     pub(super) fn new(pieces: Vec<Bytes>) -> Pieces {

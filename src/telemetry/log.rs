@@ -1,8 +1,63 @@
 //! Where log lines go: standard error or a file, never both; one line a record.
+//!
+//! Promises: whatever text from outside is in a record, it is escaped; signatures and session tokens
+//! are not logged at any level.
 
-use std::{fs::OpenOptions, io, path::Path};
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
-use tracing_subscriber::EnvFilter;
+use parking_lot::RwLock;
+use tracing_subscriber::{EnvFilter, filter::Directive, fmt::MakeWriter};
+
+use super::text::record;
+
+/// Modules that log signatures or requests with their credentials, and the level that they are
+/// kept to, whatever was asked for.
+const KEPT_QUIET: [&str; 4] = [
+    "s3s::service=info",
+    "s3s::ops=info",
+    "aws_sigv4=info",
+    "aws_smithy_runtime::client::orchestrator=info",
+];
+
+/// The file that is logged to.
+struct LogFile {
+    path: PathBuf,
+    file: RwLock<Arc<File>>,
+}
+
+static LOG_FILE: OnceLock<LogFile> = OnceLock::new();
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<LogFile> {
+        Ok(LogFile {
+            path: path.to_owned(),
+            file: RwLock::new(Arc::new(append_to(path)?)),
+        })
+    }
+
+    fn reopen(&self) -> io::Result<()> {
+        let file = append_to(&self.path)?;
+        *self.file.write() = Arc::new(file);
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for &'static LogFile {
+    type Writer = Arc<File>;
+
+    fn make_writer(&'a self) -> Arc<File> {
+        Arc::clone(&self.file.read())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
 
 /// Starts logging at `level` (`error`, `warn`, `info`, `debug`, `trace`, or a `tracing` filter),
 /// into `file` or to standard error. Call once.
@@ -13,15 +68,56 @@ pub fn start(level: &str, file: Option<&Path>) -> io::Result<()> {
     let filter = EnvFilter::try_new(level).map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("log level: {error}"))
     })?;
+    let quiet = KEPT_QUIET
+        .iter()
+        .filter_map(|directive| directive.parse::<Directive>().ok());
+    let filter = quiet.fold(filter, EnvFilter::add_directive);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_target(true);
+        .with_target(true)
+        .with_ansi(false)
+        // It would report a full disk or a terminal that is gone on standard error, and panic where
+        // that is gone too.
+        .log_internal_errors(false);
     match file {
         Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path)?;
-            builder.with_ansi(false).with_writer(file).init();
+            let opened = LogFile::open(path)?;
+            let file = LOG_FILE.get_or_init(|| opened);
+            builder.with_writer(Escaped(file)).init();
         }
-        None => builder.with_ansi(false).with_writer(io::stderr).init(),
+        None => builder.with_writer(Escaped(io::stderr)).init(),
     }
     Ok(())
+}
+
+/// Opens the log file again by its name: what was renamed meanwhile is left to whoever renamed it.
+/// Standard error stays what it is.
+///
+/// # Errors
+/// The file cannot be opened; the one that is open stays in use.
+pub fn reopen() -> io::Result<()> {
+    LOG_FILE.get().map_or(Ok(()), LogFile::reopen)
+}
+
+/// Writes each record as one line of printable characters.
+struct Escaped<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Escaped<W> {
+    type Writer = Escaped<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Escaped(self.0.make_writer())
+    }
+}
+
+impl<W: Write> Write for Escaped<W> {
+    /// tracing hands over a record at a time.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_all(&record(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }

@@ -5,5 +5,7 @@
 
 mod counters;
 pub mod log;
+mod text;
 
 pub use counters::{Counter, Gauge, Metrics};
+pub use text::{shown, shown_json};

@@ -219,3 +219,67 @@ fn a_mount_that_is_interrupted_before_it_is_ready_leaves_no_process() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// Commits rows, one transaction each, and notes each number once its commit has returned.
+const COMMIT: &str = "
+import sqlite3, sys
+path, journal, synchronous, noted = sys.argv[1:]
+db = sqlite3.connect(path, isolation_level=None)
+db.execute(f'PRAGMA journal_mode={journal}'); db.execute(f'PRAGMA synchronous={synchronous}')
+db.execute('CREATE TABLE IF NOT EXISTS t(n)')
+with open(noted, 'w') as out:
+    for n in range(1000000):
+        db.execute('INSERT INTO t VALUES(?)', (n,)); print(n, file=out, flush=True)
+";
+
+const LAST_ROW: &str = "
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+assert db.execute('PRAGMA integrity_check').fetchone() == ('ok',)
+print(db.execute('SELECT max(n) FROM t').fetchone()[0])
+";
+
+#[test]
+fn sqlite_keeps_each_commit_through_a_crash_with_a_log_ahead_or_with_extra_synchrony() {
+    let site = Site::start(Transport::Plain);
+    for (round, (journal, synchronous)) in [("WAL", "FULL"), ("DELETE", "EXTRA")]
+        .into_iter()
+        .cycle()
+        .take(6)
+        .enumerate()
+    {
+        let mount = site.mount_with(&["--upload-delay", "30s"]);
+        let name = format!("{round}.db");
+        let noted = site.path().join("noted");
+        fs::write(&noted, b"").unwrap();
+        let mut writer = Command::new("python3")
+            .args(["-c", COMMIT])
+            .arg(mount.dir.join(&name))
+            .args([journal, synchronous])
+            .arg(&noted)
+            .spawn()
+            .unwrap();
+        let last = || {
+            let noted = fs::read_to_string(&noted).unwrap();
+            let last = noted.rsplit_terminator('\n').next();
+            last.and_then(|last| last.parse::<u64>().ok())
+        };
+        while last().is_none_or(|last| last < 10 + round as u64) {
+            assert!(writer.try_wait().unwrap().is_none(), "the writer ended");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(mount.pid()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        writer.wait().unwrap();
+        mount.kill();
+        let mount = site.mount();
+        let output = Command::new("python3")
+            .args(["-c", LAST_ROW])
+            .arg(mount.dir.join(&name))
+            .output()
+            .unwrap();
+        let found: u64 = printed(&output).trim().parse().unwrap();
+        assert!(found >= last().unwrap(), "{journal} {synchronous}: {found}");
+        mount.unmount();
+    }
+}

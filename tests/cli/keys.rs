@@ -100,6 +100,105 @@ fn slots_are_added_changed_and_removed_and_each_unlocks() {
 }
 
 #[test]
+fn a_recovery_key_replaces_the_passphrase_and_stays_what_it_is() {
+    let site = Site::start(Transport::Plain);
+    let url = site.url();
+    let path = |name: &str| site.path().join(name);
+    let (recovery, key, other, third) =
+        (path("recovery"), path("key"), path("other"), path("third"));
+    fs::write(&key, (1..=64).collect::<Vec<u8>>()).unwrap();
+    fs::write(&other, "another passphrase\n").unwrap();
+    fs::write(&third, "a third passphrase\n").unwrap();
+    let add = [
+        "key",
+        "add",
+        &url,
+        "--new-recovery-key-file",
+        text(&recovery),
+    ];
+    printed(&site.strongroom(&add).with_passphrase(&site).output());
+    let kinds = || -> Vec<String> {
+        let list = printed(&site.strongroom(&["key", "list", &url]).output());
+        let kind = |line: &str| line.split_whitespace().nth(2).unwrap().to_owned();
+        list.lines().map(kind).collect()
+    };
+    let by_recovery_key = [
+        "key",
+        "change",
+        &url,
+        "--recovery-key-file",
+        text(&recovery),
+    ];
+
+    let set_passphrase = [
+        &by_recovery_key[..],
+        &["--new-passphrase-file", text(&other)],
+    ]
+    .concat();
+    let said = printed(&site.strongroom(&set_passphrase).output());
+    assert!(said.contains("slot 1 is a passphrase now"), "{said}");
+    assert_eq!(kinds(), ["passphrase", "recovery-key"]);
+    let mut old = site
+        .strongroom(&["key", "remove", &url, "2"])
+        .with_passphrase(&site);
+    assert_refused(&mut old.command, Exit::WrongKey, &["wrong passphrase"]);
+    // The recovery key opens as before.
+    let add_key = [
+        "key",
+        "add",
+        &url,
+        "--recovery-key-file",
+        text(&recovery),
+        "--new-key-file",
+        text(&key),
+    ];
+    printed(&site.strongroom(&add_key).output());
+    // No slot turns into another kind unless it is named.
+    let by_passphrase = ["key", "change", &url, "--passphrase-file", text(&other)];
+    let by_key_file = ["key", "change", &url, "--key-file", text(&key)];
+    let made = path("made");
+    let unclear = [
+        [&by_passphrase[..], &["--new-key-file", text(&key)]].concat(),
+        [&by_key_file[..], &["--new-passphrase-file", text(&third)]].concat(),
+        [
+            &by_passphrase[..],
+            &["--new-recovery-key-file", text(&made)],
+        ]
+        .concat(),
+    ];
+    for change in unclear {
+        assert_refused(
+            &mut site.strongroom(&change).command,
+            Exit::Usage,
+            &["which slot", "--slot"],
+        );
+    }
+    assert!(!made.exists(), "a recovery key was written for nothing");
+    // With two passphrases the recovery key cannot tell which one is lost.
+    let add_third = [
+        "key",
+        "add",
+        &url,
+        "--passphrase-file",
+        text(&other),
+        "--new-passphrase-file",
+        text(&third),
+    ];
+    printed(&site.strongroom(&add_third).output());
+    assert_refused(
+        &mut site.strongroom(&set_passphrase).command,
+        Exit::Usage,
+        &["which slot is to become a passphrase", "--slot"],
+    );
+    let named = [&set_passphrase[..], &["--slot", "4"]].concat();
+    printed(&site.strongroom(&named).output());
+    assert_eq!(
+        kinds(),
+        ["passphrase", "recovery-key", "key-file", "passphrase"]
+    );
+}
+
+#[test]
 fn info_shows_the_header_without_a_key() {
     let site = Site::without_volume(Transport::Plain);
     let url = format!("s3://{BUCKET}/laptop");

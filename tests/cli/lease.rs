@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     process::Command,
     time::{Duration, Instant},
 };
@@ -9,7 +10,7 @@ use std::{
 use strongroom::{cli::exit::Exit, server::Faults};
 
 use crate::{
-    harness::{Site, Transport},
+    harness::{Mount, Site, Transport},
     support::{BackgroundMount, assert_refused},
 };
 
@@ -75,27 +76,65 @@ fn a_mount_started_while_another_drains_waits_and_says_so() {
 }
 
 #[test]
-fn a_holder_that_lost_its_volume_stops_and_says_so() {
+fn a_holder_that_lost_its_volume_stays_in_the_way_and_answers_eio_until_it_is_unmounted() {
     let site = Site::start(Transport::Plain);
-    let mut first = site.mount();
-    fs::write(first.dir.join("kept"), b"kept").unwrap();
-    fs::File::open(first.dir.join("kept"))
-        .unwrap()
-        .sync_all()
-        .unwrap();
-    let second = BackgroundMount::prepare(&site, "second");
-    second.mount(&site, &["--takeover"]);
-    assert_eq!(fs::read(second.dir.join("kept")).unwrap(), b"kept");
-    // It notices at its next renewal at the latest, 30 s.
-    assert_eq!(
-        first.wait_gone(),
-        i32::from(Exit::TakenOver.code()),
-        "{}",
-        first.log_text()
-    );
-    assert!(!first.is_mounted());
-    fs::write(second.dir.join("new"), b"new").unwrap();
-    second.umount(&site);
+    type Ending<'a> = &'a dyn Fn(&Mount, &Site);
+    let fusermount: Ending = &|mount, _| mount.let_go();
+    let umount: Ending = &|mount, site| {
+        let dir = mount.dir.to_str().unwrap();
+        let output = site.strongroom(&["umount", dir]).output();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let taken_over = i32::from(Exit::TakenOver.code());
+        assert_eq!(output.status.code(), Some(taken_over), "{said}");
+    };
+    let terminate: Ending = &|mount, _| {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(mount.pid()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    };
+    for (round, end) in [fusermount, umount, terminate].into_iter().enumerate() {
+        let kept = format!("kept{round}");
+        let mut first = site.mount();
+        let mut open = fs::File::create_new(first.dir.join(&kept)).unwrap();
+        open.write_all(b"kept").unwrap();
+        open.sync_all().unwrap();
+        let second = BackgroundMount::prepare(&site, &format!("second{round}"));
+        second.mount(&site, &["--takeover"]);
+        assert_eq!(fs::read(second.dir.join(&kept)).unwrap(), b"kept");
+        // It notices with its next change at the latest, and at its next renewal of the lease
+        // without one, 30 s.
+        let _ = fs::write(first.dir.join("too-late"), b"x");
+        let began = Instant::now();
+        while first.status()["mount"]["state"] != "lost" {
+            assert!(began.elapsed() < Duration::from_secs(40));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(first.status()["durability"]["trouble"].is_string());
+        // Now nothing gets through, least of all to what lies under the mount.
+        let eio = |outcome: std::io::Result<()>| {
+            assert_eq!(outcome.unwrap_err().raw_os_error(), Some(nix::libc::EIO));
+        };
+        eio(fs::write(first.dir.join("lost"), b"lost"));
+        eio(fs::read(first.dir.join(&kept)).map(drop));
+        eio(fs::read_dir(&first.dir).map(drop));
+        eio(fs::metadata(first.dir.join(&kept)).map(drop));
+        eio(fs::create_dir(first.dir.join("d")));
+        eio(fs::remove_file(first.dir.join(&kept)));
+        eio(open.write_all(b"more"));
+        eio(open.sync_all());
+        drop(open);
+        assert!(!first.has_ended());
+        end(&first, &site);
+        assert_eq!(
+            first.wait_gone(),
+            i32::from(Exit::TakenOver.code()),
+            "{}",
+            first.log_text()
+        );
+        assert!(!first.is_mounted());
+        assert_eq!(fs::read_dir(&first.dir).unwrap().count(), 0);
+        fs::write(second.dir.join("new"), b"new").unwrap();
+        second.umount(&site);
+    }
 }
 
 /// A mount command in a process namespace of its own: process numbers mean nothing there, as on another machine.

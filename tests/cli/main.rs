@@ -7,12 +7,17 @@ mod harness;
 #[path = "../common/lax_store.rs"]
 mod lax_store;
 
+#[path = "../common/raw_store.rs"]
+mod raw_store;
+
 mod background;
+mod bounds;
 mod demo;
 mod errors;
 mod generated;
 mod keys;
 mod lease;
 mod secrets;
+mod signals;
 mod status;
 mod support;

@@ -1,6 +1,6 @@
 //! `status` tells what the mount does, in two forms.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use crate::{
     harness::{Site, Transport},
@@ -72,6 +72,24 @@ fn status_reports_memory_requests_lease_and_what_is_not_yet_durable() {
         assert!(table.contains(label), "{label}: {table}");
     }
     drop(open);
+    mount.umount(&site);
+}
+
+#[test]
+fn status_says_what_the_kernel_has_after_a_remount() {
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "remounted");
+    mount.mount(&site, &[]);
+    let read_only = || mount.status(&site)["mount"]["read_only"].as_bool().unwrap();
+    for (option, expected) in [("ro", true), ("rw", false), ("bind,ro", true)] {
+        let remounted = Command::new("mount")
+            .args(["-i", "-o", &format!("remount,{option}"), text(&mount.dir)])
+            .status()
+            .unwrap();
+        assert!(remounted.success());
+        assert_eq!(read_only(), expected, "{option}");
+        assert_eq!(fs::write(mount.dir.join("f"), b"x").is_err(), expected);
+    }
     mount.umount(&site);
 }
 

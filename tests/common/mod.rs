@@ -9,7 +9,7 @@ use std::{
 
 use strongroom::{
     budget::Governor,
-    data::{Data, MEMORY_MIN_BYTES, MemoryPlan},
+    data::{Data, DataConfig, MEMORY_MIN_BYTES, MemoryPlan},
     fs::{Caller, Fs, FsConfig},
     fuse::{MountOptions, Mounted, mount},
     meta::{Meta, MetaConfig},
@@ -74,7 +74,7 @@ impl World {
             dir,
             keys: VolumeKeys::generate(VolumeId::generate()),
         };
-        let store = world.connect().await;
+        let store = world.connect(world.server.endpoint_url()).await;
         store.create_bucket().await.unwrap();
         Meta::format(world.sealed(&store), 0, 0).await.unwrap();
         world
@@ -110,10 +110,10 @@ impl World {
         std::mem::replace(&mut self.server, again).shutdown().await;
     }
 
-    async fn connect(&self) -> Store {
+    async fn connect(&self, endpoint_url: String) -> Store {
         let config = StoreConfig {
             url: "s3://bucket/volume".parse::<S3Url>().unwrap(),
-            endpoint_url: Some(self.server.endpoint_url()),
+            endpoint_url: Some(endpoint_url),
             region: Some("us-east-1".to_owned()),
             profile: None,
             ca_bundle: None,
@@ -139,10 +139,33 @@ impl World {
 
     /// As a process of its own would: nothing is shared with others that have it open.
     pub async fn open_with(&self, config: FsConfig) -> Opened {
-        let store = self.connect().await;
-        let plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
+        self.open_planned(config, MemoryPlan::for_memory(MEMORY_MIN_BYTES))
+            .await
+    }
+
+    /// With other sizes and times than those of a mount.
+    pub async fn open_planned(&self, config: FsConfig, plan: MemoryPlan) -> Opened {
+        self.open_at(self.server.endpoint_url(), config, plan).await
+    }
+
+    /// With the store behind another endpoint (a proxy), and other intervals.
+    pub async fn open_through(
+        &self,
+        endpoint_url: String,
+        config: FsConfig,
+        tune: impl FnOnce(&mut DataConfig),
+    ) -> Opened {
+        let mut plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
+        tune(&mut plan.data);
+        self.open_at(endpoint_url, config, plan).await
+    }
+
+    /// As [`World::open_planned`], by another way to the server.
+    pub async fn open_at(&self, endpoint: String, config: FsConfig, plan: MemoryPlan) -> Opened {
+        let store = self.connect(endpoint).await;
         let meta_config = MetaConfig {
             read_only: config.read_only,
+            follow_every: Duration::from_secs(1),
             memory_bytes: plan.meta_bytes,
         };
         let meta = Meta::open(self.sealed(&store), meta_config).await.unwrap();
@@ -171,21 +194,25 @@ impl World {
     }
 
     pub async fn mount_with(&self, config: FsConfig, options: MountOptions) -> AtMount {
-        let opened = self.open_with(config).await;
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = mount(
-            opened.fs.clone(),
-            Arc::clone(&opened.metrics),
-            options,
-            dir.path(),
-        )
-        .await
-        .unwrap();
-        AtMount {
-            mounted,
-            opened,
-            dir,
-        }
+        at_mount(self.open_with(config).await, options).await
+    }
+}
+
+/// Mounts what was opened.
+pub async fn at_mount(opened: Opened, options: MountOptions) -> AtMount {
+    let dir = tempfile::tempdir().unwrap();
+    let mounted = mount(
+        opened.fs.clone(),
+        Arc::clone(&opened.metrics),
+        options,
+        dir.path(),
+    )
+    .await
+    .unwrap();
+    AtMount {
+        mounted,
+        opened,
+        dir,
     }
 }
 

@@ -9,11 +9,13 @@ use crate::support::{at, extent, file, get, object, open, volume};
 
 fn commit(ino: Ino, extents: Vec<Extent>, size: u64) -> ContentCommit {
     ContentCommit {
+        cut: None,
         ino,
         extents,
         size,
         mtime: Some(at(30)),
         ctime: Some(at(31)),
+        covers: 0,
     }
 }
 

@@ -3,10 +3,12 @@
 mod content;
 mod durability;
 mod follower;
+mod fragments;
 mod model;
 mod names;
 mod reclaim;
 mod renames;
+mod replace;
 mod requests;
 mod stack;
 mod support;

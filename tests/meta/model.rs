@@ -249,7 +249,7 @@ async fn read(meta: &Meta, objects: &BTreeMap<ObjectId, u64>) -> Model {
             *bytes
         );
     }
-    let sparse: Vec<_> = meta.repack_candidates(usize::MAX).await.unwrap();
+    let sparse: Vec<_> = meta.repack_candidates(None, usize::MAX).await.unwrap();
     let expected: Vec<_> = live
         .iter()
         .filter(|(object, live)| **live > 0 && **live * 2 < objects[object])
@@ -498,11 +498,13 @@ impl Run {
         }
         node.changed = self.clock;
         let commit = ContentCommit {
+            cut: None,
             ino: file,
             extents,
             size: node.bytes.len() as u64,
             mtime: None,
             ctime: Some(at(self.clock)),
+            covers: 0,
         };
         self.model.objects.insert(new.object, new.plaintext_len);
         self.all_objects.insert(new.object, new.plaintext_len);

@@ -13,11 +13,13 @@ async fn whole(meta: &Meta, name: &str, number: u64) -> (Ino, NewObject) {
     let ino = file(meta, Ino::ROOT, name).await.ino;
     let object = object(meta, number, 1000);
     let commit = ContentCommit {
+        cut: None,
         ino,
         extents: vec![extent(0, 1000, &object, 0)],
         size: 1000,
         mtime: None,
         ctime: None,
+        covers: 0,
     };
     meta.commit_content(from_ref(&object), &[commit])
         .await
@@ -82,26 +84,28 @@ async fn objects_below_half_live_are_offered_for_repacking() {
     let (_store, meta) = volume().await;
     let (ino, object) = whole(&meta, "file", 0).await;
     meta.truncate(ino, 500, at(20), at(20)).await.unwrap();
-    assert!(meta.repack_candidates(10).await.unwrap().is_empty());
+    assert!(meta.repack_candidates(None, 10).await.unwrap().is_empty());
     meta.punch_hole(ino, 0..1, at(20), at(20)).await.unwrap();
     assert_eq!(
-        meta.repack_candidates(10).await.unwrap(),
+        meta.repack_candidates(None, 10).await.unwrap(),
         [(object.object, vec![ino])]
     );
-    assert!(meta.repack_candidates(0).await.unwrap().is_empty());
+    assert!(meta.repack_candidates(None, 0).await.unwrap().is_empty());
     // Repacking is a commit that names the bytes elsewhere.
     let packed = crate::support::object(&meta, 1, 499);
     let commit = ContentCommit {
+        cut: None,
         ino,
         extents: vec![extent(1, 499, &packed, 0)],
         size: 500,
         mtime: None,
         ctime: None,
+        covers: 0,
     };
     meta.commit_content(from_ref(&packed), &[commit])
         .await
         .unwrap();
-    assert!(meta.repack_candidates(10).await.unwrap().is_empty());
+    assert!(meta.repack_candidates(None, 10).await.unwrap().is_empty());
     assert_eq!(
         meta.object(object.object)
             .await
@@ -125,11 +129,13 @@ async fn members_of_a_pack_are_remembered() {
         .iter()
         .zip(0..)
         .map(|(ino, number)| ContentCommit {
+            cut: None,
             ino: *ino,
             extents: vec![extent(0, 100, &pack, number * 100)],
             size: 100,
             mtime: None,
             ctime: None,
+            covers: 0,
         })
         .collect();
     meta.commit_content(from_ref(&pack), &commits[..15])
@@ -140,7 +146,7 @@ async fn members_of_a_pack_are_remembered() {
         meta.truncate(*ino, 0, at(20), at(20)).await.unwrap();
     }
     assert_eq!(
-        meta.repack_candidates(10).await.unwrap(),
+        meta.repack_candidates(None, 10).await.unwrap(),
         [(pack.object, inos)]
     );
 }

@@ -39,11 +39,13 @@ pub async fn unpack(meta: &Meta) -> Vec<Ino> {
             .iter()
             .zip(0..)
             .map(|(ino, number)| ContentCommit {
+                cut: None,
                 ino: *ino,
                 extents: vec![extent(0, 8000, &pack, number * 8000)],
                 size: 8000,
                 mtime: None,
                 ctime: None,
+                covers: 0,
             })
             .collect();
         meta.commit_content(&[pack], &commits).await.unwrap();

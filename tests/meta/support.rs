@@ -172,6 +172,7 @@ impl ObjectStore for CountingStore {
 /// As at `--memory 128MiB`.
 pub const CONFIG: MetaConfig = MetaConfig {
     read_only: false,
+    follow_every: Duration::from_secs(1),
     memory_bytes: 40 << 20,
 };
 

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod canary;
+mod chain;
+mod chain_healthy;
+mod chain_random;
 mod database;
 mod fixture;
 mod header;

@@ -50,20 +50,7 @@ impl Bucket {
         let mut config = ServerConfig::new(directory.path(), ACCESS_KEY, SECRET_KEY.into());
         config.sync = SyncPolicy::Never;
         let server = Server::start(config).await.unwrap();
-        let config = StoreConfig {
-            url: "s3://bucket/some/volume".parse().unwrap(),
-            endpoint_url: Some(server.endpoint_url()),
-            region: None,
-            profile: None,
-            ca_bundle: None,
-            path_style: None,
-            stall_timeout: Duration::from_secs(10),
-            connections_max: 16,
-            retry: Retry::Attempts(3),
-        };
-        let store = Store::connect(config, Arc::new(Metrics::default()))
-            .await
-            .unwrap();
+        let store = connect(server.endpoint_url()).await;
         let keys = VolumeKeys::generate(VolumeId::generate());
         Bucket {
             server,
@@ -129,6 +116,24 @@ impl Bucket {
             keys.extend(page.into_iter().map(|entry| entry.key));
         }
     }
+}
+
+/// A client of the server, with connections of its own.
+pub async fn connect(endpoint_url: String) -> Store {
+    let config = StoreConfig {
+        url: "s3://bucket/some/volume".parse().unwrap(),
+        endpoint_url: Some(endpoint_url),
+        region: None,
+        profile: None,
+        ca_bundle: None,
+        path_style: None,
+        stall_timeout: Duration::from_secs(10),
+        connections_max: 16,
+        retry: Retry::Attempts(3),
+    };
+    Store::connect(config, Arc::new(Metrics::default()))
+        .await
+        .unwrap()
 }
 
 /// Bytes that differ from each other everywhere.

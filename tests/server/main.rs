@@ -5,6 +5,7 @@ mod bodies;
 mod conditions;
 mod crash;
 mod faults;
+mod idle;
 mod listing;
 mod memory;
 mod multipart;

@@ -240,7 +240,7 @@ fn judge_distant(found: &Found, watch: &Watch, record: &LeaseRecord) -> Verdict 
 
 /// Asks the holder's process on this machine whether it is mounted; `None` if it does not answer.
 async fn ask(record: &LeaseRecord) -> Option<String> {
-    let socket = PathBuf::from(&record.socket);
+    let socket = control::Address::trusted(PathBuf::from(&record.socket));
     let asked =
         tokio::task::spawn_blocking(move || control::ask_status(&socket, Duration::from_secs(5)))
             .await;

@@ -5,11 +5,13 @@
 //! | reach the store, read and unlock the header | here |
 //! | lease, metadata, contents, filesystem, kernel | `open.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs` |
+//! | signals | `signals.rs` |
 //! | what the control socket tells | `report.rs` |
 
 mod open;
 mod report;
 mod serve;
+mod signals;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,6 +21,7 @@ use super::{
     exit::{CliError, Exit},
     mount::Durability,
     mount_options::KernelFlag,
+    values::human_size,
 };
 use crate::{
     seal::volume::{LoadError, LoadedHeader, Secret, UnlockError, Unlocked, VolumeHeader},
@@ -27,7 +30,7 @@ use crate::{
 };
 
 pub use open::VolumeSession;
-pub use serve::{mount_and_serve, serve, stop_signals};
+pub use serve::{mount_and_serve, serve};
 
 /// Tries of each request while a person waits: about 2 s of pauses in all.
 const ATTEMPTS: u32 = 5;
@@ -53,8 +56,12 @@ pub struct SessionConfig {
     pub durability: Durability,
     /// How long written data waits before it goes out by itself.
     pub upload_delay: Duration,
+    /// How long a request that the store refuses is tried again before whoever waits is told.
+    pub refusal_timeout: Duration,
     /// No lease, no writes.
     pub read_only: bool,
+    /// How often a read-only mount looks for what the writer did.
+    pub follow_every: Duration,
     /// Other users may see it.
     pub allow_other: bool,
     /// Take the lease from whoever holds it.
@@ -166,7 +173,7 @@ impl Opened {
     /// Those of [`load_header`]; a wrong secret; a header that somebody without the key changed.
     pub async fn open(store: &Store, secret: Secret) -> Result<Opened, CliError> {
         let loaded = load_header(store).await?;
-        let unlocked = unlock(&loaded, secret).await?;
+        let unlocked = unlock(&loaded, secret, u64::MAX).await?;
         Ok(Opened {
             store: store.clone(),
             loaded,
@@ -176,9 +183,14 @@ impl Opened {
 }
 
 /// Unlocks in a thread of its own: the derivation takes a good part of a second. The secret is wiped at its end.
-async fn unlock(loaded: &LoadedHeader, secret: Secret) -> Result<Unlocked, CliError> {
+/// A derivation may take `memory_bytes_max`.
+async fn unlock(
+    loaded: &LoadedHeader,
+    secret: Secret,
+    memory_bytes_max: u64,
+) -> Result<Unlocked, CliError> {
     let header = loaded.header.clone();
-    tokio::task::spawn_blocking(move || header.unlock(&secret))
+    tokio::task::spawn_blocking(move || header.unlock_within(&secret, memory_bytes_max))
         .await
         .map_err(|error| CliError::unexpected(format!("unlocking failed: {error}")))?
         .map_err(|error| match error {
@@ -191,6 +203,19 @@ async fn unlock(loaded: &LoadedHeader, secret: Secret) -> Result<Unlocked, CliEr
                 Exit::WrongKey,
                 format!("the volume has no {kind} slot"),
                 "'strongroom key list' shows what unlocks this volume",
+            ),
+            UnlockError::Memory { needed_bytes, .. } => CliError::new(
+                Exit::MemoryTooSmall,
+                error.to_string(),
+                format!(
+                    "give {} more of --memory, or unlock with another slot",
+                    human_size(needed_bytes.saturating_sub(memory_bytes_max))
+                ),
+            ),
+            UnlockError::Time => CliError::new(
+                Exit::WrongKey,
+                error.to_string(),
+                "unlock with a key file or the recovery key, which take no time",
             ),
             UnlockError::Tampered => CliError::new(
                 Exit::DamagedHeader,

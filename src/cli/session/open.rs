@@ -83,7 +83,9 @@ impl VolumeSession {
                 .await
                 .map_err(|error| errors::store(&error, &config.url))?;
         }
-        let store = opened.store.with_retry(Retry::Forever);
+        let store = opened
+            .store
+            .with_retry(Retry::Outlasting(config.refusal_timeout));
         let keys = Arc::clone(&opened.unlocked.keys);
         let sealed = SealedObjectStore::new(
             store.clone(),
@@ -92,6 +94,7 @@ impl VolumeSession {
         );
         let meta_config = MetaConfig {
             read_only: config.read_only,
+            follow_every: config.follow_every,
             memory_bytes: plan.meta_bytes,
         };
         let meta = Meta::open(Arc::new(sealed.clone()), meta_config)
@@ -107,7 +110,9 @@ impl VolumeSession {
             keys,
             meta.clone(),
         );
-        if !config.read_only {
+        if config.read_only {
+            data.start_telling();
+        } else {
             data.start_reclaim();
         }
         let metrics = Arc::clone(store.metrics());

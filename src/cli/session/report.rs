@@ -19,7 +19,7 @@ use crate::{
     data::{Data, MemoryPlan},
     fs::Fs,
     fuse::{self, Mounted},
-    meta::Meta,
+    meta::{Ino, Meta},
     seal::{keys::VolumeId, object_store::SealedObjectStore},
     telemetry::Metrics,
 };
@@ -49,11 +49,23 @@ impl Shared {
     fn state(&self) -> &'static str {
         if self.draining.load(Ordering::Acquire) {
             "draining"
+        } else if self
+            .mounted
+            .get()
+            .is_some_and(|mounted| mounted.has_failed())
+        {
+            "lost"
         } else if self.mounted.get().is_none_or(|mounted| mounted.is_there()) {
             "mounted"
         } else {
             "detached"
         }
+    }
+
+    /// As the kernel has it now: it may have been remounted since.
+    fn read_only(&self) -> bool {
+        let mounted = self.mounted.get();
+        self.config.read_only || mounted.is_some_and(|mounted| mounted.is_read_only())
     }
 
     fn fixed(&self) -> Fixed {
@@ -69,7 +81,12 @@ impl Shared {
     }
 
     pub(super) fn trouble(&self) -> Option<String> {
-        self.trouble.lock().clone().or_else(|| self.data.trouble())
+        let told = |(ino, why): (Option<Ino>, String)| match ino {
+            Some(ino) => format!("{}: {why}", self.fs.known_path(ino)),
+            None => why,
+        };
+        let drain = self.trouble.lock().clone();
+        drain.or_else(|| self.data.trouble().map(told))
     }
 }
 
@@ -85,7 +102,7 @@ impl Source for Shared {
                 volume: self.volume.to_string(),
                 mount_point: config.mount_point.display().to_string(),
                 state: self.state().to_owned(),
-                read_only: config.read_only,
+                read_only: self.read_only(),
                 durability: config.durability.name().to_owned(),
                 pid: std::process::id(),
                 since_unix_seconds: self.since_unix_seconds,

@@ -1,18 +1,14 @@
 //! Serving until the kernel lets go, draining, and giving everything back.
 
 use std::{
-    io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use sd_notify::NotifyState;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, interval, sleep, timeout},
-};
+use tokio::time::{Instant, interval, sleep, timeout};
 
-use super::{Opened, SessionConfig, VolumeSession, client, load_header, unlock};
+use super::{Opened, SessionConfig, VolumeSession, client, load_header, signals::Signals, unlock};
 use crate::{
     cli::{
         args::LogArgs,
@@ -23,9 +19,8 @@ use crate::{
         state::VolumeState,
         umount::Display,
     },
-    data::{DataError, MemoryPlan},
+    data::MemoryPlan,
     fuse::MountError,
-    meta::MetaError,
     seal::volume::Secret,
     telemetry::{self, Metrics},
 };
@@ -36,46 +31,12 @@ const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 /// How long the kernel may take to let go once it was told to.
 const DETACH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Drains that fail for good, one after the other, before the rest is given up. With the pauses between, about two minutes.
-const DRAIN_ATTEMPTS: u32 = 7;
-
-/// The longest pause between them.
-const DRAIN_PAUSE_MAX: Duration = Duration::from_secs(60);
-
 /// How often systemd is asked for more time while draining, and for how much.
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
 const EXTEND_BY_MICROSECONDS: u32 = 60_000_000;
 
 /// How long clients of the control socket may take to read the last line.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// SIGINT or SIGTERM.
-pub struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-/// Begins to catch SIGINT and SIGTERM.
-///
-/// # Errors
-/// The system refuses.
-pub fn stop_signals() -> Result<StopSignals, CliError> {
-    let failed = |error: io::Error| CliError::unexpected(format!("cannot catch signals: {error}"));
-    Ok(StopSignals {
-        interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
-        terminate: signal(SignalKind::terminate()).map_err(failed)?,
-    })
-}
-
-impl StopSignals {
-    /// Returns at the next one.
-    pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
 
 /// All of `mount` behind the command line: opens, reports, serves, drains.
 ///
@@ -87,7 +48,7 @@ pub async fn mount_and_serve(
     log: &LogArgs,
     reporter: &Reporter,
 ) -> Result<(), CliError> {
-    let mut signals = stop_signals()?;
+    let mut signals = Signals::catch(reporter.is_background())?;
     let interrupted = || {
         CliError::new(
             Exit::Interrupted,
@@ -97,7 +58,7 @@ pub async fn mount_and_serve(
     };
     let session = tokio::select! {
         session = open(config, secret, log, reporter) => session?,
-        () = signals.next() => return Err(interrupted()),
+        () = signals.stop() => return Err(interrupted()),
         () = reporter.abandoned() => return Err(interrupted()),
     };
     tracing::info!(
@@ -136,7 +97,9 @@ async fn open(
         .await
         .map_err(|error| errors::store(&error, &config.url))?;
     let loaded = load_header(&store).await?;
-    let unlocked = unlock(&loaded, secret).await?;
+    // What metadata and contents will have is free until the volume is open.
+    let free_bytes = plan.meta_bytes + plan.shares.capacity_bytes;
+    let unlocked = unlock(&loaded, secret, free_bytes).await?;
     let state = VolumeState::open(&config.state_root, loaded.header.volume())?;
     if reporter.is_background() {
         start_log(
@@ -177,7 +140,7 @@ fn log_panics() {
 /// [`Exit::NotDurable`] if something was lost, [`Exit::TakenOver`] if another mount has the volume.
 pub async fn serve(
     session: VolumeSession,
-    signals: &mut StopSignals,
+    signals: &mut Signals,
     on_terminal: bool,
 ) -> Result<(), CliError> {
     let outcome = match until_detached(&session, signals).await {
@@ -187,20 +150,16 @@ pub async fn serve(
     session.close(outcome).await
 }
 
-async fn until_detached(
-    session: &VolumeSession,
-    signals: &mut StopSignals,
-) -> Result<(), CliError> {
+async fn until_detached(session: &VolumeSession, signals: &mut Signals) -> Result<(), CliError> {
     let mut remember = interval(REMEMBER_EVERY);
     loop {
         tokio::select! {
             () = session.mounted.wait_unmounted() => return Ok(()),
             () = lost(session) => {
-                // Nothing of what is here can become durable any more; handles that stay open get errors.
-                let _ = session.mounted.unmount(true).await;
+                stand_dead(session, signals).await;
                 return Err(errors::taken_over());
             }
-            () = signals.next() => {
+            () = signals.stop() => {
                 tracing::info!("stopping: a signal came");
                 detach(session).await;
                 if timeout(DETACH_WITHIN, session.mounted.wait_unmounted()).await.is_err() {
@@ -215,9 +174,37 @@ async fn until_detached(
 
 /// Returns when another mount has taken the volume; never for a read-only mount.
 async fn lost(session: &VolumeSession) {
-    match &session.lease {
-        Some(lease) => lease.lost().await,
-        None => std::future::pending().await,
+    let Some(lease) = &session.lease else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        () = lease.lost() => {}
+        () = session.meta.fenced() => {}
+    }
+}
+
+/// Nothing of what is here can become durable any more. The mount stays where it is and answers
+/// EIO, until somebody unmounts it or a signal comes: were it taken away, whoever writes below its
+/// path would write into the directory that it covers, and believe it safe.
+async fn stand_dead(session: &VolumeSession, signals: &mut Signals) {
+    tracing::error!(
+        "another mount has taken this volume over; {} answers EIO until it is unmounted",
+        session.config.mount_point.display()
+    );
+    session.mounted.fail();
+    let trouble =
+        "another mount has taken this volume over: everything here fails until it is unmounted";
+    *session.shared.trouble.lock() = Some(trouble.to_owned());
+    notify(&[NotifyState::Status(trouble)]);
+    let quiet = async {
+        // Nothing is sent to the store any more.
+        session.data.shutdown().await;
+        std::future::pending::<()>().await
+    };
+    tokio::select! {
+        () = session.mounted.wait_unmounted() => {}
+        () = signals.stop() => detach(session).await,
+        () = quiet => {}
     }
 }
 
@@ -235,7 +222,7 @@ async fn detach(session: &VolumeSession) {
 /// Makes everything durable. A second signal gives the rest up.
 async fn drain(
     session: &VolumeSession,
-    signals: &mut StopSignals,
+    signals: &mut Signals,
     on_terminal: bool,
 ) -> Result<(), CliError> {
     session.shared.draining.store(true, Ordering::Release);
@@ -256,7 +243,7 @@ async fn drain(
         outcome = make_durable(session) => outcome,
         () = show_progress(session, on_terminal) => Ok(()),
         () = lost(session) => Err(errors::taken_over()),
-        () = signals.next() => Err(errors::lost("interrupted while draining", session.data.dirty_bytes())),
+        () = signals.give_up() => Err(errors::lost("interrupted while draining", session.data.dirty_bytes())),
     };
     match &outcome {
         Ok(()) => tracing::info!(
@@ -268,27 +255,14 @@ async fn drain(
     outcome
 }
 
+/// Waits for as long as it takes, unless the store refuses all that is left for longer than `--refusal-timeout`.
 async fn make_durable(session: &VolumeSession) -> Result<(), CliError> {
     session.fs.shutdown().await;
-    let mut attempt = 0;
-    loop {
-        let error = match session.data.drain().await {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        attempt += 1;
-        let fenced = matches!(error, DataError::Meta(MetaError::Fenced));
-        if fenced || attempt >= DRAIN_ATTEMPTS {
-            return Err(errors::not_durable(&error, session.data.dirty_bytes()));
-        }
-        let pause = Duration::from_secs(1 << attempt).min(DRAIN_PAUSE_MAX);
-        tracing::warn!(
-            "not everything is durable, trying again in {} s: {error}",
-            pause.as_secs()
-        );
-        *session.shared.trouble.lock() = Some(error.to_string());
-        sleep(pause).await;
-    }
+    session
+        .data
+        .drain()
+        .await
+        .map_err(|error| errors::not_durable(&error, session.data.dirty_bytes()))
 }
 
 /// Shows the drain on the terminal and to systemd; never returns.

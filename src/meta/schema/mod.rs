@@ -6,6 +6,7 @@
 //! Extents are keyed by where they *end*: a scan from `a` meets first the one extent that may begin before `a`.
 //! Extents name an object's session by a small number (the session table has the 16 bytes), which halves them.
 
+mod names;
 mod values;
 
 use std::ops::Range;
@@ -13,10 +14,15 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{Ino, MetaError, varint::Decoder};
+pub(super) use names::*;
 pub(super) use values::*;
 
-/// The version of this schema, in its own row.
-pub(super) const SCHEMA_VERSION: u8 = 1;
+/// The version of this schema, in its own row. Version 2 knows names with a fallback. A program
+/// that knows only version 1 would delete the files that they fall back to, so a writable mount
+/// raises the number, and such a program refuses the volume.
+pub(super) const SCHEMA_VERSION: u8 = 2;
+/// The oldest version that is read; its rows mean the same.
+pub(super) const SCHEMA_VERSION_MIN: u8 = 1;
 
 /// Longest name of an entry or an attribute, bytes (Linux `NAME_MAX`, `XATTR_NAME_MAX`).
 pub(super) const NAME_LEN_MAX: usize = 255;
@@ -39,6 +45,7 @@ pub(super) enum Table {
     Garbage = 0x43,
     Orphan = 0x50,
     Session = 0x51,
+    Replacement = 0x52,
 }
 
 impl Table {
@@ -159,6 +166,11 @@ pub(super) fn orphan_key(ino: Ino) -> Vec<u8> {
     Table::Orphan.with(ino.0)
 }
 
+/// A name whose replacement is not committed: the new inode, and the name's cookie.
+pub(super) fn replacement_key(new: Ino, cookie: u64) -> Vec<u8> {
+    Table::Replacement.with_two(new.0, cookie)
+}
+
 pub(super) fn session_key(number: u32) -> Vec<u8> {
     let mut key = Table::Session.single();
     key.extend_from_slice(&number.to_be_bytes());
@@ -188,6 +200,14 @@ pub(super) fn second_of_key(key: &[u8]) -> Result<u64, MetaError> {
 /// The name in a dentry or xattr key.
 pub(super) fn name_of_key(key: &[u8]) -> Result<Bytes, MetaError> {
     key.get(9..).map(Bytes::copy_from_slice).ok_or_else(bad_key)
+}
+
+/// The new inode and the cookie of a replacement key.
+pub(super) fn replacement_of_key(key: &[u8]) -> Result<(Ino, u64), MetaError> {
+    let tail: [u8; 16] = key_tail(key, 1)?;
+    let mut decoder = Decoder::new(&tail, "a replacement key");
+    let new = Ino(u64::from_be_bytes(decoder.array()?));
+    Ok((new, u64::from_be_bytes(decoder.array()?)))
 }
 
 pub(super) fn session_of_key(key: &[u8]) -> Result<u32, MetaError> {

@@ -45,6 +45,11 @@ fn inode(kind: FileKind) -> Inode {
     inode
 }
 
+const FALLBACK: Fallback = Fallback {
+    ino: Ino(200),
+    kind: FileKind::File,
+};
+
 const KINDS: [FileKind; 7] = [
     FileKind::File,
     FileKind::Directory,
@@ -121,8 +126,16 @@ fn every_record_that_is_cut_short_or_of_another_form_is_refused() {
     type Check = Box<dyn Fn(&[u8]) -> bool>;
     let records: Vec<(Vec<u8>, Check)> = vec![
         (
-            encode_dentry(&dentry),
-            Box::new(move |value| decode_dentry(value).is_ok_and(|back| back == dentry)),
+            encode_dentry(&dentry, None),
+            Box::new(move |value| {
+                decode_dentry_row(value).is_ok_and(|back| back == (dentry, None))
+            }),
+        ),
+        (
+            encode_dentry(&dentry, Some(FALLBACK)),
+            Box::new(move |value| {
+                decode_dentry_row(value).is_ok_and(|back| back == (dentry, Some(FALLBACK)))
+            }),
         ),
         (
             encode_object(&object),
@@ -191,7 +204,7 @@ fn every_record_that_is_cut_short_or_of_another_form_is_refused() {
         .is_err()
     );
     assert!(decode_extent(10, &[FORM_INLINE]).is_err());
-    assert!(decode_listing(20, &[FORM, 1, 0]).is_err());
+    assert!(decode_listing(20, &[FORM, 1, 0], Reader::Writer).is_err());
 }
 
 #[test]
@@ -202,12 +215,46 @@ fn listings_keep_names_that_are_not_text() {
             kind: FileKind::File,
             cookie,
         };
-        let back = decode_listing(cookie, &encode_listing(&dentry, b"\xff\n")).unwrap();
-        assert_eq!(
-            (back.ino, back.cookie, back.name.as_ref()),
-            (Ino(300), cookie, b"\xff\n".as_slice())
-        );
+        for fallback in [None, Some(FALLBACK)] {
+            let value = encode_listing(&dentry, b"\xff\n", fallback);
+            let back = decode_listing(cookie, &value, Reader::Writer).unwrap();
+            assert_eq!(
+                (back.ino, back.cookie, back.name.as_ref()),
+                (Ino(300), cookie, b"\xff\n".as_slice())
+            );
+        }
     }
+}
+
+#[test]
+fn an_entry_with_a_fallback_is_that_for_all_but_the_writer() {
+    let dentry = Dentry {
+        ino: Ino(300),
+        kind: FileKind::Symlink,
+        cookie: 301,
+    };
+    let fallen_back = Dentry {
+        ino: FALLBACK.ino,
+        kind: FALLBACK.kind,
+        ..dentry
+    };
+    let value = encode_dentry(&dentry, Some(FALLBACK));
+    assert_eq!(decode_dentry(&value, Reader::Writer).unwrap(), dentry);
+    assert_eq!(
+        decode_dentry(&value, Reader::Follower).unwrap(),
+        fallen_back
+    );
+    let value = encode_listing(&dentry, b"name", Some(FALLBACK));
+    let line = decode_listing(301, &value, Reader::Follower).unwrap();
+    assert_eq!((line.ino, line.kind), (FALLBACK.ino, FALLBACK.kind));
+    let value = encode_replacement(Ino(7), b"name", FALLBACK);
+    let row = decode_replacement(&value).unwrap();
+    assert_eq!((row.dir, row.old), (Ino(7), FALLBACK));
+    assert_eq!(row.name, b"name".as_slice());
+    let key = replacement_key(Ino(300), 301);
+    assert_eq!(replacement_of_key(&key).unwrap(), (Ino(300), 301));
+    // A program that knows only the first form refuses what it would misread.
+    assert_ne!(encode_dentry(&dentry, Some(FALLBACK))[0], FORM);
 }
 
 #[test]

@@ -2,11 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{NAME_LEN_MAX, ObjectKey, SCHEMA_VERSION};
+use super::{ObjectKey, SCHEMA_VERSION};
 use crate::{
     meta::{
-        Dentry, DirEntry, FileKind, Ino, Inode, MetaError, ObjectRecord, SessionId, Timestamp,
-        Totals,
+        FileKind, Ino, Inode, MetaError, ObjectRecord, SessionId, Timestamp, Totals,
         varint::{Decoder, Encoder},
     },
     seal::{
@@ -22,7 +21,7 @@ pub(super) const FORM_INLINE: u8 = 2;
 
 // ---- inodes ----
 
-fn kind_byte(kind: FileKind) -> u8 {
+pub(super) fn kind_byte(kind: FileKind) -> u8 {
     match kind {
         FileKind::File => 1,
         FileKind::Directory => 2,
@@ -34,7 +33,7 @@ fn kind_byte(kind: FileKind) -> u8 {
     }
 }
 
-fn decode_kind(decoder: &mut Decoder<'_>) -> Result<FileKind, MetaError> {
+pub(super) fn decode_kind(decoder: &mut Decoder<'_>) -> Result<FileKind, MetaError> {
     Ok(match decoder.byte()? {
         1 => FileKind::File,
         2 => FileKind::Directory,
@@ -157,65 +156,6 @@ pub(in crate::meta) fn decode_inode(ino: Ino, value: &[u8]) -> Result<Inode, Met
     }
     decoder.end()?;
     Ok(inode)
-}
-
-// ---- names ----
-
-/// Stored as 0 where the cookie is the inode's own number, as it is for everything but hard links and what was renamed over them.
-fn cookie_or_zero(ino: Ino, cookie: u64) -> u64 {
-    if cookie == ino.0 { 0 } else { cookie }
-}
-
-pub(in crate::meta) fn encode_dentry(dentry: &Dentry) -> Vec<u8> {
-    Encoder::new(FORM)
-        .byte(kind_byte(dentry.kind))
-        .unsigned(dentry.ino.0)
-        .unsigned(cookie_or_zero(dentry.ino, dentry.cookie))
-        .finish()
-}
-
-pub(in crate::meta) fn decode_dentry(value: &[u8]) -> Result<Dentry, MetaError> {
-    let mut decoder = Decoder::new(value, "a directory entry");
-    decoder.form(FORM)?;
-    let kind = decode_kind(&mut decoder)?;
-    let ino = Ino(decoder.unsigned()?);
-    let cookie = decoder.unsigned()?;
-    decoder.end()?;
-    Ok(Dentry {
-        ino,
-        kind,
-        cookie: if cookie == 0 { ino.0 } else { cookie },
-    })
-}
-
-pub(in crate::meta) fn encode_listing(dentry: &Dentry, name: &[u8]) -> Vec<u8> {
-    let ino = if dentry.cookie == dentry.ino.0 {
-        0
-    } else {
-        dentry.ino.0
-    };
-    Encoder::new(FORM)
-        .byte(kind_byte(dentry.kind))
-        .unsigned(ino)
-        .bytes(name)
-        .finish()
-}
-
-pub(in crate::meta) fn decode_listing(cookie: u64, value: &[u8]) -> Result<DirEntry, MetaError> {
-    let mut decoder = Decoder::new(value, "a listing entry");
-    decoder.form(FORM)?;
-    let kind = decode_kind(&mut decoder)?;
-    let ino = decoder.unsigned()?;
-    let name = Bytes::copy_from_slice(decoder.rest());
-    if name.is_empty() || name.len() > NAME_LEN_MAX {
-        return Err(decoder.bad());
-    }
-    Ok(DirEntry {
-        cookie,
-        name,
-        ino: Ino(if ino == 0 { cookie } else { ino }),
-        kind,
-    })
 }
 
 // ---- extents ----

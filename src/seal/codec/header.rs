@@ -4,34 +4,43 @@ use aws_lc_rs::{aead, hkdf};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{FRAME_LOG2_MAX, FRAME_LOG2_MIN, HEADER_LEN, ObjectKind, SealParams};
+use super::{
+    COMMITMENT_LEN, FRAME_LOG2_MAX, FRAME_LOG2_MIN, HEADER_LEN, LINK_LEN, Link, ObjectKind,
+    SealParams,
+};
 use crate::seal::{
     SealError,
     keys::{Epoch, KeyBytes, VolumeId},
 };
 
 const MAGIC: &[u8; 8] = b"STRONGRM";
-const FORMAT_VERSION: u16 = 1;
+/// An object that stands for itself.
+const FORMAT_PLAIN: u16 = 1;
+/// An object with a link to another one.
+const FORMAT_LINKED: u16 = 2;
 /// AES-256-GCM, HKDF-SHA-256.
 const SUITE: u8 = 1;
 const LABEL: &[u8] = b"strongroom/1/object";
 /// Bytes that the object key is bound to: all before the commitment.
 const BOUND_LEN: usize = 80;
-const COMMITMENT_LEN: usize = 32;
 
 /// The header's bytes before the commitment.
 pub(super) type BoundHeader = [u8; BOUND_LEN];
 
-/// The bytes of a header before its commitment.
-pub(super) fn encode(volume: VolumeId, params: &SealParams) -> BoundHeader {
+/// The bytes of a header before its commitment: format 2 if it has a link, else format 1.
+pub(super) fn encode(volume: VolumeId, params: &SealParams, link: Option<&Link>) -> BoundHeader {
+    let format = match link {
+        Some(_) => FORMAT_LINKED,
+        None => FORMAT_PLAIN,
+    };
     let fields: [&[u8]; 8] = [
         MAGIC,
-        &FORMAT_VERSION.to_be_bytes(),
+        &format.to_be_bytes(),
         &[SUITE, params.frame_log2, params.kind as u8],
         &[0; 3],
         &volume.0,
         &params.epoch.0.to_be_bytes(),
-        &[0; 12],
+        link.unwrap_or(&[0; LINK_LEN]),
         &params.salt,
     ];
     let mut header = [0; BOUND_LEN];
@@ -56,6 +65,8 @@ pub(super) fn complete(
 /// A header that was read: not authenticated before [`Parsed::commitment`] was compared.
 pub(super) struct Parsed {
     pub params: SealParams,
+    /// Of format 2.
+    pub link: Option<Link>,
     pub bound: BoundHeader,
     pub commitment: [u8; COMMITMENT_LEN],
 }
@@ -80,9 +91,11 @@ pub(super) fn parse(volume: VolumeId, path: &str, header: &[u8]) -> Result<Parse
     if field(0, 8) != MAGIC {
         return Err(refuse("not a sealed object"));
     }
-    if field(8, 2) != FORMAT_VERSION.to_be_bytes() {
-        return Err(refuse("sealed in a format that this program does not know"));
-    }
+    let linked = match u16::from_be_bytes([byte(8), byte(9)]) {
+        FORMAT_PLAIN => false,
+        FORMAT_LINKED => true,
+        _ => return Err(refuse("sealed in a format that this program does not know")),
+    };
     if byte(10) != SUITE {
         return Err(refuse(
             "sealed with a cipher that this program does not know",
@@ -100,12 +113,14 @@ pub(super) fn parse(volume: VolumeId, path: &str, header: &[u8]) -> Result<Parse
     };
     if field(13, 3)
         .iter()
-        .chain(field(36, 12))
+        .chain(if linked { &[] } else { field(36, LINK_LEN) })
         .chain(zero)
         .any(|byte| *byte != 0)
     {
         return Err(refuse("header was changed: a reserved byte is not zero"));
     }
+    let mut link = [0; LINK_LEN];
+    link.copy_from_slice(field(36, LINK_LEN));
     if field(16, 16) != volume.0 {
         return Err(refuse("belongs to another volume"));
     }
@@ -121,6 +136,7 @@ pub(super) fn parse(volume: VolumeId, path: &str, header: &[u8]) -> Result<Parse
     };
     Ok(Parsed {
         params,
+        link: linked.then_some(link),
         bound: *bound,
         commitment: *commitment,
     })

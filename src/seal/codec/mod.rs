@@ -1,4 +1,4 @@
-//! The sealed object, format 1: header, frames, lengths (`docs/format.md`).
+//! The sealed object, formats 1 and 2: header, frames, lengths (`docs/format.md`).
 //!
 //! Promises: an object's key derives from its epoch key, its own random salt, its whole header and the path that it is asked for by; every nonce
 //! is used once; a frame opens only in its own place in its own object, and as the last one only if it was sealed as the last one.
@@ -22,6 +22,14 @@ use super::keys::Epoch;
 
 /// Length of the header before frame 0.
 pub const HEADER_LEN: u64 = 128;
+/// Length of the commitment to an object's key.
+pub const COMMITMENT_LEN: usize = 32;
+/// Length of a link.
+pub const LINK_LEN: usize = 12;
+/// The first bytes of another object's commitment, in the header of an object of format 2. No two
+/// objects that a holder of the key ever wrote share them by chance (96 bits), and nobody else can
+/// make an object that opens.
+pub type Link = [u8; LINK_LEN];
 /// Length of the tag behind each frame's ciphertext.
 pub const TAG_LEN: u64 = 16;
 /// Frame size exponent of data objects (64 KiB).

@@ -6,7 +6,7 @@ use aws_lc_rs::aead;
 use zeroize::Zeroize;
 
 use super::{
-    FRAME_LOG2_MAX, FRAME_LOG2_MIN, HEADER_LEN, Layout, SealParams, TAG_LEN,
+    COMMITMENT_LEN, FRAME_LOG2_MAX, FRAME_LOG2_MIN, HEADER_LEN, Layout, Link, SealParams, TAG_LEN,
     header::{self, ObjectKey},
     nonce::frame_nonce,
 };
@@ -20,6 +20,8 @@ pub struct Opener {
 
 struct Inner {
     key: aead::LessSafeKey,
+    commitment: [u8; COMMITMENT_LEN],
+    link: Option<Link>,
     params: SealParams,
     layout: Layout,
     path: String,
@@ -44,9 +46,9 @@ impl Opener {
                 why: "frame size out of bounds",
             });
         }
-        let bound = header::encode(keys.volume(), &params);
+        let bound = header::encode(keys.volume(), &params, None);
         let object = object_key(keys, path, &params, &bound)?;
-        Ok(Opener::assemble(object, params, layout, path))
+        Ok(Opener::assemble(object, params, None, layout, path))
     }
 
     /// From a header read from the store: checks magic, version, volume, commitment. `stored_len` is what the store says; the
@@ -73,13 +75,22 @@ impl Opener {
         }
         let layout = Layout::from_stored_len(parsed.params.frame_log2, stored_len)
             .ok_or_else(|| refuse("no sealed object has its length: truncated or extended"))?;
-        Ok(Opener::assemble(object, parsed.params, layout, path))
+        let (params, link) = (parsed.params, parsed.link);
+        Ok(Opener::assemble(object, params, link, layout, path))
     }
 
-    fn assemble(object: ObjectKey, params: SealParams, layout: Layout, path: &str) -> Opener {
+    fn assemble(
+        object: ObjectKey,
+        params: SealParams,
+        link: Option<Link>,
+        layout: Layout,
+        path: &str,
+    ) -> Opener {
         Opener {
             inner: Arc::new(Inner {
                 key: object.key,
+                commitment: object.commitment,
+                link,
                 params,
                 layout,
                 path: path.to_owned(),
@@ -95,6 +106,16 @@ impl Opener {
     /// Salt, epoch, frame size, kind.
     pub fn params(&self) -> SealParams {
         self.inner.params
+    }
+
+    /// What the object commits to its key with: no other object has the same.
+    pub fn commitment(&self) -> [u8; COMMITMENT_LEN] {
+        self.inner.commitment
+    }
+
+    /// The link in its header, if it is of format 2.
+    pub fn link(&self) -> Option<Link> {
+        self.inner.link
     }
 
     /// The volume-relative key that this object was asked for by.

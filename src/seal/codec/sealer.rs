@@ -6,7 +6,8 @@ use aws_lc_rs::aead;
 use zeroize::Zeroizing;
 
 use super::{
-    FRAME_LOG2_MAX, FRAME_LOG2_MIN, HEADER_LEN, Layout, ObjectKind, SealParams, TAG_LEN,
+    COMMITMENT_LEN, FRAME_LOG2_MAX, FRAME_LOG2_MIN, HEADER_LEN, Layout, Link, ObjectKind,
+    SealParams, TAG_LEN,
     header::{self, ObjectKey},
     nonce::NonceSequence,
 };
@@ -16,6 +17,7 @@ use crate::seal::keys::{VolumeKeys, random};
 pub struct Sealer {
     key: aead::LessSafeKey,
     nonces: NonceSequence,
+    commitment: [u8; COMMITMENT_LEN],
     params: SealParams,
     /// The header until it is put out.
     header: Option<[u8; HEADER_LEN as usize]>,
@@ -31,7 +33,21 @@ impl Sealer {
     /// # Panics
     /// If `frame_log2` is not within [`FRAME_LOG2_MIN`]..=[`FRAME_LOG2_MAX`]: a constant of the program.
     pub fn new(keys: &Arc<VolumeKeys>, kind: ObjectKind, frame_log2: u8, path: &str) -> Sealer {
-        Sealer::with_salt(keys, kind, frame_log2, path, random())
+        Sealer::with_salt(keys, kind, frame_log2, path, None, random())
+    }
+
+    /// As [`Sealer::new`], an object of format 2 that holds a link.
+    ///
+    /// # Panics
+    /// As [`Sealer::new`].
+    pub fn linked(
+        keys: &Arc<VolumeKeys>,
+        kind: ObjectKind,
+        frame_log2: u8,
+        path: &str,
+        link: Link,
+    ) -> Sealer {
+        Sealer::with_salt(keys, kind, frame_log2, path, Some(link), random())
     }
 
     /// As [`Sealer::new`]. Outside tests nothing but a fresh random salt may come here: the same salt twice
@@ -41,6 +57,7 @@ impl Sealer {
         kind: ObjectKind,
         frame_log2: u8,
         path: &str,
+        link: Option<Link>,
         salt: [u8; 32],
     ) -> Sealer {
         assert!(
@@ -53,11 +70,12 @@ impl Sealer {
             frame_log2,
             kind,
         };
-        let bound = header::encode(keys.volume(), &params);
+        let bound = header::encode(keys.volume(), &params, link.as_ref());
         let object = ObjectKey::derive(keys.current_key(), &bound, &salt, path);
         Sealer {
             header: Some(header::complete(&bound, &object.commitment)),
             key: object.key,
+            commitment: object.commitment,
             nonces: NonceSequence::new(),
             params,
             frame_len: 1 << frame_log2,
@@ -69,6 +87,11 @@ impl Sealer {
     /// What metadata keeps.
     pub fn params(&self) -> SealParams {
         self.params
+    }
+
+    /// The commitment that its header will hold.
+    pub fn commitment(&self) -> [u8; COMMITMENT_LEN] {
+        self.commitment
     }
 
     /// Appends plaintext; sealed bytes (the header first) are appended to `out`. `out` grows by at most

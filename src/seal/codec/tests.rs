@@ -49,7 +49,7 @@ pub(super) fn plaintext(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 31 + i / 251) as u8).collect()
 }
 
-/// Format 1 written down a second time, over other crates, straight from docs/format.md.
+/// Formats 1 and 2 written down a second time, over other crates, straight from docs/format.md.
 pub(super) mod second {
     use super::*;
 
@@ -73,13 +73,29 @@ pub(super) mod second {
     }
 
     pub fn seal(kind: u8, frame_log2: u8, path: &str, plaintext: &[u8]) -> Vec<u8> {
-        let mut object = b"STRONGRM\x00\x01\x01".to_vec();
+        seal_as(1, [0; 12], kind, frame_log2, path, plaintext)
+    }
+
+    pub fn seal_linked(link: [u8; 12], path: &str, plaintext: &[u8]) -> Vec<u8> {
+        seal_as(2, link, 2, 10, path, plaintext)
+    }
+
+    fn seal_as(
+        format: u8,
+        link: [u8; 12],
+        kind: u8,
+        frame_log2: u8,
+        path: &str,
+        plaintext: &[u8],
+    ) -> Vec<u8> {
+        let mut object = b"STRONGRM\x00".to_vec();
+        object.extend([format, 1]);
         object.push(frame_log2);
         object.push(kind);
         object.extend([0; 3]);
         object.extend(VOLUME);
         object.extend(3u32.to_be_bytes());
-        object.extend([0; 12]);
+        object.extend(link);
         object.extend(SALT);
         let (key, commitment) = object_key(&object, path);
         object.extend(commitment);
@@ -119,7 +135,7 @@ pub(super) mod second {
 }
 
 fn seal_in_pieces(frame_log2: u8, plaintext: &[u8], cuts: &[usize]) -> (Vec<u8>, Layout) {
-    let mut sealer = Sealer::with_salt(&keys(), ObjectKind::Data, frame_log2, PATH, SALT);
+    let mut sealer = Sealer::with_salt(&keys(), ObjectKind::Data, frame_log2, PATH, None, SALT);
     let mut out = Vec::new();
     let mut at = 0;
     for cut in cuts {
@@ -154,6 +170,38 @@ fn both_implementations_agree_byte_for_byte_at_every_boundary() {
         assert_eq!(open_whole(&keys(), PATH, &expected).unwrap(), plaintext);
         assert_eq!(second::open(PATH, &expected).unwrap(), plaintext);
     }
+}
+
+#[test]
+fn both_implementations_agree_on_links_and_no_bit_of_one_can_be_changed() {
+    let path = "meta/wal/00000000000000000002.sst";
+    let link = *b"a link of 12";
+    for len in boundary_lengths(1024) {
+        let plaintext = plaintext(len);
+        let mut sealer =
+            Sealer::with_salt(&keys(), ObjectKind::Metadata, 10, path, Some(link), SALT);
+        let commitment = sealer.commitment();
+        let mut sealed = Vec::new();
+        sealer.push(&plaintext, &mut sealed);
+        sealer.finish(&mut sealed);
+        assert!(
+            sealed == second::seal_linked(link, path, &plaintext),
+            "{len}"
+        );
+        assert!(open_whole(&keys(), path, &sealed).unwrap() == plaintext);
+        let opener = Opener::from_header(&keys(), path, &sealed, sealed.len() as u64).unwrap();
+        assert_eq!(opener.link(), Some(link));
+        assert_eq!(opener.commitment(), commitment);
+        assert_eq!(sealed[80..112], commitment);
+        for at in 36..48 {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(open_whole(&keys(), path, &changed).is_err());
+        }
+    }
+    let plain = second::seal(2, 10, path, b"x");
+    let opener = Opener::from_header(&keys(), path, &plain, plain.len() as u64).unwrap();
+    assert_eq!(opener.link(), None);
 }
 
 proptest! {

@@ -1,4 +1,4 @@
-//! Named test vectors of format 1, the corrupted ones included: stored, and made again by the second implementation.
+//! Named test vectors of formats 1 and 2, the corrupted ones included: stored, and made again by the second implementation.
 
 use std::fmt::Write as _;
 
@@ -128,6 +128,26 @@ fn vectors() -> Vec<Vector> {
     let mut wrong_volume = good.clone();
     wrong_volume[16..32].copy_from_slice(b"volume number 2.");
     add("wrong-volume", false, PATH, 2500, wrong_volume);
+
+    let log = "meta/wal/00000000000000000002.sst";
+    let linked = second::seal_linked(*b"a link of 12", log, &plaintext(2000));
+    let mut damage = |name: &str, opens, at: usize, byte: u8| {
+        let mut object = linked.clone();
+        object[at] ^= byte;
+        add(name, opens, log, 2000, object);
+    };
+    damage("linked-intact", true, 0, 0);
+    damage("linked-flip-link-first", false, 36, 1);
+    damage("linked-flip-link-last", false, 47, 1);
+    // Format 2 told to be 1, and a format that does not exist.
+    damage("linked-as-format-1", false, 9, 3);
+    damage("linked-as-format-3", false, 9, 1);
+    damage("linked-flip-reserved", false, 13, 1);
+    let unlinked = second::seal_linked([0; 12], log, &plaintext(2000));
+    add("linked-to-nothing", true, log, 2000, unlinked.clone());
+    let mut plain = unlinked;
+    plain[9] = 1;
+    add("linked-to-nothing-as-format-1", false, log, 2000, plain);
     vectors
 }
 
@@ -135,7 +155,7 @@ const VECTORS: &str = include_str!("../../../tests/fixtures/seal/codec_vectors.t
 
 fn written(vectors: &[Vector]) -> String {
     let mut text = String::from(
-        "# Sealed objects of format 1. Volume id \"volume number 1.\", epoch 3 with a key of 32 bytes 0x17.\n\
+        "# Sealed objects of formats 1 and 2. Volume id \"volume number 1.\", epoch 3 with a key of 32 bytes 0x17.\n\
          # Plaintext byte i = (i * 31 + i / 251) mod 256. One vector a line: name, opens or refused, path, plaintext length, object.\n",
     );
     for v in vectors {

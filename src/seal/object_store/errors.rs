@@ -37,7 +37,8 @@ pub(super) fn from_store(error: StoreError, location: &str) -> Error {
             path,
             source: Box::new(error),
         },
-        StoreErrorKind::Range => permanent(Box::new(error)),
+        // A listing that does not end would be listed for ever.
+        StoreErrorKind::Range | StoreErrorKind::Nonsense => permanent(Box::new(error)),
         // All of these somebody may mend while we are mounted: an outage, expired credentials, a policy, a full disk.
         StoreErrorKind::NoBucket
         | StoreErrorKind::NoCredentials

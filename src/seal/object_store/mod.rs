@@ -8,9 +8,18 @@
 //! what is read of one is read in chunks of 256 KiB, kept in a bounded cache, and asked for once however many want it at the same time.
 //! The first read of a table fetches its header with its first chunk, and its last chunk unless that was all of it: only when the final frame
 //! has opened is the length believed. Everything else (manifests, boundaries) is read whole, anew each time.
+//!
+//! Log objects (`wal/*.sst`) are chained: each is sealed with the commitment of its predecessor, and
+//! each manifest ends with the newest log object that its writer knew ([`LogPosition`]). SlateDB
+//! sees neither. What is read is compared with what is known of its neighbours (`chain`), and what
+//! does not fit is an error like one of authentication.
 
 mod cache;
+mod chain;
 mod errors;
+mod log;
+mod manifest;
+mod position;
 mod read;
 mod upload;
 mod write;
@@ -25,6 +34,7 @@ use object_store::{
     ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
     path::Path,
 };
+use parking_lot::Mutex;
 use slatedb::object_store_tag::ObjectStoreCallTag;
 
 use super::{
@@ -33,10 +43,22 @@ use super::{
 };
 use crate::store::{ListEntry, Store};
 use cache::Cache;
+use chain::Chain;
 use errors::{from_store, permanent};
+use log::Unanswered;
+pub use position::{LogFault, LogPosition};
 
 /// What SlateDB's paths are below of, in the volume.
 const ROOT: &str = "meta/";
+/// Pages of a listing, at most: of manifests and compactions there are a few hundred. SlateDB keeps
+/// a listing in memory, some 200 bytes an object.
+const LIST_PAGES_MAX: u32 = 100;
+/// Directories that only garbage collection lists. Names ascend with time there, so a listing that
+/// is cut off names the oldest objects, and the next collection goes on.
+const COLLECTED_DIRECTORIES: [&str; 2] = ["/wal/", "/compacted/"];
+/// Objects of such a listing, at most: what a mount that syncs 150 times a second leaves in the ten
+/// minutes between two collections.
+const COLLECTED_OBJECTS_MAX: usize = 90_000;
 /// Locations that one batch of deletes takes at most (S3's limit).
 const DELETE_BATCH_MAX: usize = 1000;
 
@@ -51,6 +73,8 @@ struct Inner {
     store: Store,
     keys: Arc<VolumeKeys>,
     cache: Cache,
+    chain: Mutex<Chain>,
+    unanswered: Mutex<Option<Unanswered>>,
 }
 
 impl SealedObjectStore {
@@ -61,8 +85,38 @@ impl SealedObjectStore {
                 store,
                 keys,
                 cache: Cache::new(cache_bytes_max),
+                chain: Mutex::default(),
+                unanswered: Mutex::default(),
             }),
         }
+    }
+
+    /// The newest log object that this process wrote (the store has acknowledged it) or verified.
+    /// `None` before the metadata was opened.
+    pub fn log_head(&self) -> Option<LogPosition> {
+        self.inner.chain.lock().head()
+    }
+
+    /// What was found wrong with the log, if anything: the reason why it cannot be opened or
+    /// written any more.
+    pub fn log_fault(&self) -> Option<LogFault> {
+        self.inner.chain.lock().fault()
+    }
+
+    /// Says before the metadata is opened what this machine knows of the log: the object of that
+    /// number must be that object, and must not be missing where the log is read or written.
+    /// Objects that were collected since are not asked for.
+    ///
+    /// # Errors
+    /// If it is known already that it is another one.
+    pub fn expect_log(&self, position: LogPosition) -> Result<(), LogFault> {
+        self.inner.chain.lock().remember(position)
+    }
+
+    /// From now on a log that does not hold together is warned of and read as it is: for somebody
+    /// who accepts that the volume went back in time.
+    pub fn accept_any_log(&self) {
+        self.inner.chain.lock().tolerate();
     }
 
     /// Bytes of plaintext chunks kept now.
@@ -112,23 +166,19 @@ impl Inner {
         prefix: String,
         after: Option<String>,
     ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        let pages = futures::stream::try_unfold(Some(after), move |position| {
-            let (inner, prefix) = (Arc::clone(&self), prefix.clone());
+        let pages = self.store.pages(&prefix, after.as_deref(), LIST_PAGES_MAX);
+        let pages = futures::stream::try_unfold(pages, move |mut pages| {
+            let prefix = prefix.clone();
             async move {
-                let Some(after) = position else {
+                let page = pages.next().await;
+                let Some(page) = page.map_err(|error| from_store(error, &prefix))? else {
                     return Ok::<_, object_store::Error>(None);
                 };
-                let page = inner
-                    .store
-                    .list_page(&prefix, after.as_deref())
-                    .await
-                    .map_err(|error| from_store(error, &prefix))?;
-                let next = page.last().map(|last| Some(last.key.clone()));
                 let entries = page
                     .into_iter()
                     .filter_map(listed)
                     .map(Ok::<_, object_store::Error>);
-                Ok(Some((futures::stream::iter(entries), next)))
+                Ok(Some((futures::stream::iter(entries), pages)))
             }
         });
         pages.try_flatten().boxed()
@@ -237,7 +287,15 @@ impl ObjectStore for SealedObjectStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        Arc::clone(&self.inner).list(directory_prefix(prefix), None)
+        let prefix = directory_prefix(prefix);
+        let is_collected = COLLECTED_DIRECTORIES
+            .iter()
+            .any(|directory| prefix.ends_with(directory));
+        let objects = Arc::clone(&self.inner).list(prefix, None);
+        match is_collected {
+            true => objects.take(COLLECTED_OBJECTS_MAX).boxed(),
+            false => objects,
+        }
     }
 
     fn list_with_offset(

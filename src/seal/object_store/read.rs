@@ -12,11 +12,13 @@ use object_store::{
     Attribute, AttributeValue, Attributes, GetOptions, GetRange, GetResult, ObjectMeta, path::Path,
 };
 
-use super::{Inner, cache::Table, errors::from_store, is_immutable, key_of, payload, unusable};
+use super::{
+    Inner, cache::Table, errors::from_store, is_immutable, key_of, log, manifest, payload, unusable,
+};
 use crate::{
     seal::{
         SealError,
-        codec::{HEADER_LEN, Layout, META_FRAME_LOG2, ObjectKind, Opener, TAG_LEN, open_whole},
+        codec::{HEADER_LEN, Layout, META_FRAME_LOG2, ObjectKind, Opener, TAG_LEN},
     },
     store::{ObjectHead, StoreErrorKind},
 };
@@ -30,8 +32,8 @@ const CHUNK_FRAMES: u64 = CHUNK_BYTES >> META_FRAME_LOG2;
 const FIRST_LEN: u64 = HEADER_LEN + CHUNK_BYTES + CHUNK_FRAMES * TAG_LEN;
 /// Chunks that a request fetches when the one before them was read already.
 const SEQUENTIAL_CHUNKS: u64 = 2;
-/// The largest object that is read whole: manifests stay far below, and a provider must not fill our memory.
-const WHOLE_LEN_MAX: u64 = 64 * 1024 * 1024;
+/// The largest object that is read whole: a manifest names some 100 bytes a table, and a provider must not fill our memory.
+const WHOLE_LEN_MAX: u64 = 8 * 1024 * 1024;
 
 /// A plaintext range cannot be had because the object is another one than it was.
 enum ReadError {
@@ -82,8 +84,13 @@ async fn get_whole(
         .get_bytes(&key, None, WHOLE_LEN_MAX)
         .await
         .map_err(|error| from_store(error, location.as_ref()))?;
-    let plaintext = open_whole(&inner.keys, &key, &stored).map_err(|error| inner.refuse(error))?;
-    drop(stored);
+    let opener = Opener::from_header(&inner.keys, &key, &stored, stored.len() as u64)
+        .map_err(|error| inner.refuse(error))?;
+    let mut plaintext = Vec::from(stored).split_off(HEADER_LEN as usize);
+    opener
+        .open_run(0, &mut plaintext)
+        .map_err(|error| inner.refuse(error))?;
+    manifest::read(inner, location, &opener, &mut plaintext)?;
     let meta = meta_of(location, plaintext.len() as u64, &head);
     options.check_preconditions(&meta)?;
     let range = requested(options, &meta)?;
@@ -92,6 +99,15 @@ async fn get_whole(
         false => vec![Bytes::from(plaintext).slice(range.start as usize..range.end as usize)],
     };
     Ok(result(pieces, meta, range, attributes_of(&head)))
+}
+
+/// Reads what is before an object's frames, to know that it is there and what it commits to.
+pub(super) async fn header(inner: &Inner, location: &Path) -> object_store::Result<()> {
+    match table(inner, location).await {
+        Ok(_) => Ok(()),
+        Err(ReadError::Final(error)) => Err(error),
+        Err(ReadError::Replaced) => Err(unusable(format!("{location} changes as it is read"))),
+    }
 }
 
 async fn get_table(
@@ -141,7 +157,11 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
         Err(FetchError::Range) => {
             return Err(refuse_header(inner, &key, "is empty: truncated"));
         }
-        Err(FetchError::Other(error)) => return Err(ReadError::Final(error)),
+        Err(FetchError::Other(error)) => {
+            // Boxed, since the compiler limits how deep futures may nest.
+            let error = Box::pin(log::not_read(inner, location, error)).await;
+            return Err(ReadError::Final(error));
+        }
         Ok(found) => found,
     };
     let opener = Opener::from_header(&inner.keys, &key, &stored, head.size)
@@ -170,6 +190,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
         1 => Vec::new(),
         count => fetch_chunks(inner, &table, tail_start(&table, count)..count).await?,
     };
+    log::read(inner, location, &table.opener)?;
     inner.cache.keep_table(&key, &table);
     inner.cache.keep_chunk(table.chunk_key(0), first);
     for (index, chunk) in rest {

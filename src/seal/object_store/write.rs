@@ -7,15 +7,15 @@ use object_store::{
     Attribute, Attributes, Extensions, PutMode, PutOptions, PutPayload, PutResult, path::Path,
 };
 
-use super::{Inner, errors::from_store, is_immutable, key_of, unusable};
+use super::{Inner, errors::from_store, is_immutable, key_of, log, manifest, unusable};
 use crate::{
-    seal::codec::{Layout, META_FRAME_LOG2, ObjectKind, Sealer},
-    store::{Condition, StoreErrorKind, Uploads},
+    seal::codec::{Layout, Link, META_FRAME_LOG2, ObjectKind, Sealer},
+    store::{Condition, StoreErrorKind},
 };
 
 /// The one attribute that goes out, unsealed: a random number with a time in it, by which SlateDB recognises its own object
 /// after an answer was lost.
-const PUT_ID: &str = "slatedbputid";
+pub(super) const PUT_ID: &str = "slatedbputid";
 
 /// Seals and stores an object.
 pub(super) async fn put(
@@ -41,25 +41,39 @@ pub(super) async fn put(
         },
     };
     let key = key_of(location);
-    let layout = Layout {
-        frame_log2: META_FRAME_LOG2,
-        plaintext_len: payload.content_length() as u64,
+    let sealer = |link: Option<Link>| match link {
+        Some(link) => Sealer::linked(
+            &inner.keys,
+            ObjectKind::Metadata,
+            META_FRAME_LOG2,
+            &key,
+            link,
+        ),
+        None => Sealer::new(&inner.keys, ObjectKind::Metadata, META_FRAME_LOG2, &key),
     };
-    let mut sealed = Vec::with_capacity(usize::try_from(layout.stored_len()).unwrap_or_default());
-    let mut sealer = Sealer::new(&inner.keys, ObjectKind::Metadata, META_FRAME_LOG2, &key);
-    for piece in payload {
-        sealer.push(piece, &mut sealed);
-    }
-    sealer.finish(&mut sealed);
+    let mut log_put = None;
+    let sealed = if let Some(number) = log::number(location) {
+        let linked = |link| sealer(Some(link));
+        let sealed = log::seal(inner, location, number, payload, &attributes, linked);
+        // Boxed, since the compiler limits how deep futures may nest.
+        log_put.insert(Box::pin(sealed).await?).bytes.clone()
+    } else if let Some(trailer) = manifest::trailer(inner, location, &options.mode) {
+        seal(sealer(Some(Link::default())), payload, &trailer)
+    } else {
+        seal(sealer(None), payload, &[])
+    };
     let outcome = inner
         .store
-        .put(&key, vec![Bytes::from(sealed)], condition, &attributes)
+        .put(&key, vec![sealed], condition, &attributes)
         .await;
     if is_immutable(location) {
         inner.cache.forget(&key);
     }
-    if is_log(location) {
-        inner.store.health(Uploads::Log).upload_ended(&outcome);
+    if let Some(put) = &log_put {
+        inner.store.log_health().upload_ended(&outcome);
+        log::put_ended(inner, put, &outcome)?;
+    } else if outcome.is_ok() {
+        manifest::written(inner, location, &options.mode)?;
     }
     match outcome {
         Ok(outcome) => Ok(PutResult {
@@ -79,12 +93,19 @@ pub(super) async fn put(
     }
 }
 
-/// A write-ahead log object: what fsync waits for. SlateDB repeats its PUT for ever, so nobody else would hear that it is refused.
-fn is_log(location: &Path) -> bool {
-    location
-        .parts()
-        .next()
-        .is_some_and(|part| part.as_ref() == "wal")
+/// The payload and what follows it, sealed.
+pub(super) fn seal(mut sealer: Sealer, payload: &PutPayload, trailer: &[u8]) -> Bytes {
+    let layout = Layout {
+        frame_log2: META_FRAME_LOG2,
+        plaintext_len: (payload.content_length() + trailer.len()) as u64,
+    };
+    let mut sealed = Vec::with_capacity(usize::try_from(layout.stored_len()).unwrap_or_default());
+    for piece in payload {
+        sealer.push(piece, &mut sealed);
+    }
+    sealer.push(trailer, &mut sealed);
+    sealer.finish(&mut sealed);
+    Bytes::from(sealed)
 }
 
 /// The attributes as user metadata. Only the put id may leave unsealed.

@@ -3,10 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Argon2Params, EPOCHS_MAX, FORMAT, HEADER_FILE_LEN_MAX, HeaderError, SLOTS_MAX, SlotId,
-    SlotKind, VolumeHeader, WrappedEpoch, slot::Slot,
+    Argon2Params, DERIVATION_MAX_KIB_PASSES, EPOCHS_MAX, FORMAT, HEADER_FILE_LEN_MAX, HeaderError,
+    SLOTS_MAX, SlotId, SlotKind, VolumeHeader, WrappedEpoch, slot::Slot,
 };
-use crate::seal::keys::{Epoch, VolumeId};
+use crate::{
+    seal::keys::{Epoch, VolumeId},
+    telemetry::shown,
+};
+
+/// Longer reasons are cut: they may name a field, and whoever wrote the file named it.
+const REASON_CHARS_MAX: usize = 200;
 
 /// The one field that must stay where it is in every format to come.
 #[derive(Deserialize)]
@@ -57,7 +63,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn damaged(why: impl Into<String>) -> HeaderError {
-    HeaderError::Damaged(why.into())
+    HeaderError::Damaged(shown(&why.into(), REASON_CHARS_MAX))
 }
 
 /// Exactly `N` bytes from lowercase hexadecimal.
@@ -172,7 +178,14 @@ fn slots(json: Vec<SlotJson>) -> Result<Vec<Slot>, HeaderError> {
     if !json.is_sorted_by(|a, b| a.id < b.id) {
         return Err(damaged("key slots are not in ascending order"));
     }
-    json.into_iter().map(slot).collect()
+    let slots: Vec<Slot> = json.into_iter().map(slot).collect::<Result<_, _>>()?;
+    let argon2 = slots.iter().filter_map(Slot::argon2);
+    if argon2.map(|params| params.cost_kib_passes()).sum::<u64>() > DERIVATION_MAX_KIB_PASSES {
+        return Err(damaged(
+            "its key slots ask for more key derivation than 32 slots of the default cost",
+        ));
+    }
+    Ok(slots)
 }
 
 fn slot(json: SlotJson) -> Result<Slot, HeaderError> {

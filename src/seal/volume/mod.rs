@@ -14,7 +14,12 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -35,6 +40,13 @@ pub const FORMAT: u64 = 1;
 pub const HEADER_FILE_LEN_MAX: u64 = 64 * 1024;
 /// Slots of a header, at most: each one of the kind that is tried costs a derivation.
 pub const SLOTS_MAX: usize = 32;
+/// Passes times KiB of all slots together, at most: 32 slots of the default cost, 6 GiB-passes. So
+/// every volume that this program makes opens, and a wrong passphrase takes some ten seconds at
+/// most.
+pub const DERIVATION_MAX_KIB_PASSES: u64 = SLOTS_MAX as u64 * 3 * 64 * 1024;
+/// Deriving for one secret takes no longer, plus the one derivation that is under way: a slow
+/// machine is not held by a header from a stranger.
+pub const DERIVATION_TIME_MAX: Duration = Duration::from_secs(60);
 /// Epochs of a header, at most.
 pub const EPOCHS_MAX: usize = 256;
 
@@ -99,6 +111,20 @@ pub enum UnlockError {
     /// No slot of that kind opens.
     #[error("wrong {0}")]
     WrongSecret(SlotKind),
+    /// No slot opened, and this one was not tried.
+    #[error(
+        "key slot {slot} takes {} MiB to derive its key, more than there is",
+        .needed_bytes >> 20
+    )]
+    Memory {
+        /// The slot.
+        slot: SlotId,
+        /// What its derivation takes.
+        needed_bytes: u64,
+    },
+    /// No slot opened in [`DERIVATION_TIME_MAX`], and some were not tried.
+    #[error("no slot opened within {} s of key derivation", DERIVATION_TIME_MAX.as_secs())]
+    Time,
     /// The secret is right, the header is not what was written with it.
     #[error("the volume header was changed by somebody without the key: refusing it")]
     Tampered,
@@ -194,24 +220,26 @@ impl VolumeHeader {
         self.epochs.iter().map(|epoch| epoch.epoch)
     }
 
-    /// Tries the secret on all slots of its kind and authenticates the whole header. Takes a good part of a second for each
-    /// passphrase slot and the memory that the slot names: not for a thread that others wait for.
+    /// [`VolumeHeader::unlock_within`] whatever memory the slots' own bounds allow.
     ///
     /// # Errors
     /// See [`UnlockError`].
     pub fn unlock(&self, secret: &Secret) -> Result<Unlocked, UnlockError> {
-        let kind = secret.kind();
-        let mut slots = self
-            .slots
-            .iter()
-            .filter(|slot| slot.kind() == kind)
-            .peekable();
-        if slots.peek().is_none() {
-            return Err(UnlockError::NoSlot(kind));
-        }
-        let (slot, master) = slots
-            .find_map(|slot| Some((slot.id, slot.open(self.volume, secret)?)))
-            .ok_or(UnlockError::WrongSecret(kind))?;
+        self.unlock_within(secret, u64::MAX)
+    }
+
+    /// Tries the secret on all slots of its kind whose derivation takes `memory_bytes_max` at most,
+    /// and authenticates the whole header. Takes a good part of a second for each passphrase slot
+    /// and the memory that the slot names: not for a thread that others wait for.
+    ///
+    /// # Errors
+    /// See [`UnlockError`].
+    pub fn unlock_within(
+        &self,
+        secret: &Secret,
+        memory_bytes_max: u64,
+    ) -> Result<Unlocked, UnlockError> {
+        let (slot, master) = self.open_a_slot(secret, memory_bytes_max)?;
         self.mac_state(&master)
             .verify_slice(&self.mac)
             .map_err(|_| UnlockError::Tampered)?;
@@ -224,6 +252,37 @@ impl VolumeHeader {
         }
         let keys = VolumeKeys::from_epochs(self.volume, epochs).ok_or(UnlockError::Tampered)?;
         Ok(Unlocked { master, keys, slot })
+    }
+
+    /// The first slot that the secret opens, and the master key.
+    fn open_a_slot(
+        &self,
+        secret: &Secret,
+        memory_bytes_max: u64,
+    ) -> Result<(SlotId, MasterKey), UnlockError> {
+        let kind = secret.kind();
+        let began = Instant::now();
+        let mut failure = UnlockError::NoSlot(kind);
+        for slot in self.slots.iter().filter(|slot| slot.kind() == kind) {
+            let needed_bytes = slot.argon2().map_or(0, |params| params.memory_bytes());
+            if needed_bytes > memory_bytes_max {
+                failure = UnlockError::Memory {
+                    slot: slot.id,
+                    needed_bytes,
+                };
+                continue;
+            }
+            if began.elapsed() >= DERIVATION_TIME_MAX {
+                return Err(UnlockError::Time);
+            }
+            if let Some(master) = slot.open(self.volume, secret) {
+                return Ok((slot.id, master));
+            }
+            if matches!(failure, UnlockError::NoSlot(_)) {
+                failure = UnlockError::WrongSecret(kind);
+            }
+        }
+        Err(failure)
     }
 
     /// Adds a slot. `master` must be what this header was unlocked with.

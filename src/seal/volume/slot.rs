@@ -100,12 +100,24 @@ impl Argon2Params {
         memory_kib: 19 * 1024,
         lanes: 1,
     };
-    /// The most that is accepted: a header from a stranger must not take the machine.
+    /// The most that is accepted of each: a header from a stranger must not take the machine.
     pub const CAP: Argon2Params = Argon2Params {
         passes: 64,
         memory_kib: 1024 * 1024,
         lanes: 64,
     };
+    /// Passes times KiB of one slot, at most: 1 GiB-pass, which takes about a second.
+    pub const COST_MAX_KIB_PASSES: u64 = 1024 * 1024;
+
+    /// Passes times KiB: what a derivation's time grows with.
+    pub fn cost_kib_passes(&self) -> u64 {
+        u64::from(self.passes) * u64::from(self.memory_kib)
+    }
+
+    /// Bytes of memory that a derivation takes.
+    pub fn memory_bytes(&self) -> u64 {
+        u64::from(self.memory_kib) * 1024
+    }
 
     /// Are they within bounds?
     ///
@@ -131,6 +143,9 @@ impl Argon2Params {
             .find(|(range, value, _)| !range.contains(value))
         {
             Some((_, _, why)) => Err(SlotError::Parameters(why)),
+            None if self.cost_kib_passes() > Self::COST_MAX_KIB_PASSES => Err(
+                SlotError::Parameters("passes times memory must be at most 1 GiB"),
+            ),
             None => Ok(()),
         }
     }

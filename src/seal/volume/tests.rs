@@ -195,6 +195,9 @@ fn parameters_out_of_bounds_are_refused_before_anything_is_derived() {
         ("memory_kib", 19 * 1024 - 1),
         ("memory_kib", 1024 * 1024 + 1),
         ("memory_kib", u32::MAX),
+        // Each within its bounds, but 1 GiB-pass is the most that a slot may cost.
+        ("memory_kib", 512 * 1024 + 1),
+        ("passes", 56),
         ("lanes", 0),
         ("lanes", 65),
     ] {
@@ -220,6 +223,74 @@ fn parameters_out_of_bounds_are_refused_before_anything_is_derived() {
         VolumeHeader::create(&passphrase("p"), weak),
         Err(SlotError::Parameters(_))
     ));
+}
+
+/// The header with `count` passphrase slots of these parameters, as a stranger would make it.
+fn with_slots(count: u32, params: Argon2Params) -> VolumeHeader {
+    let (mut header, _) = created();
+    let slot = |id| {
+        let salt = vec![id as u8; SlotKind::Passphrase.salt_len()];
+        let wrapped = [0; WRAPPED_LEN];
+        Slot::assemble(
+            SlotId(id),
+            SlotKind::Passphrase,
+            Some(params),
+            salt,
+            wrapped,
+        )
+        .unwrap()
+    };
+    header.slots = (1..=count).map(slot).collect();
+    header
+}
+
+#[test]
+fn slots_that_cost_too_much_together_are_refused_before_anything_is_derived() {
+    let default = with_slots(SLOTS_MAX as u32, Argon2Params::default());
+    assert!(VolumeHeader::parse(&default.encode()).is_ok());
+    let dearest = Argon2Params {
+        passes: 2,
+        memory_kib: 512 * 1024,
+        lanes: 1,
+    };
+    assert!(VolumeHeader::parse(&with_slots(6, dearest).encode()).is_ok());
+    let error = VolumeHeader::parse(&with_slots(7, dearest).encode()).unwrap_err();
+    assert!(error.to_string().contains("more key derivation"), "{error}");
+}
+
+#[test]
+fn a_slot_that_needs_more_memory_than_there_is_is_named_and_not_tried() {
+    let (mut header, made) = created();
+    let large = Argon2Params {
+        memory_kib: 100 * 1024,
+        ..CHEAP
+    };
+    header
+        .add_slot(&made.master, &passphrase("large"), large)
+        .unwrap();
+    let small = header
+        .add_slot(&made.master, &passphrase("small"), CHEAP)
+        .unwrap();
+    let unlock = |text, mib: u64| header.unlock_within(&passphrase(text), mib << 20);
+    assert_eq!(unlock("small", 99).unwrap().slot, small, "others are tried");
+    let error = unlock("large", 99).unwrap_err();
+    let needed_bytes = 100 << 20;
+    let slot = SlotId(2);
+    assert_eq!(error, UnlockError::Memory { slot, needed_bytes });
+    assert!(
+        error.to_string().contains("slot 2 takes 100 MiB"),
+        "{error}"
+    );
+    assert_eq!(unlock("large", 100).unwrap().slot, slot);
+}
+
+#[test]
+fn a_header_cannot_write_to_the_terminal() {
+    let (header, _) = created();
+    let bytes = tampered(&header, |json| json["\u{1b}]0;owned\u{7}"] = 1.into());
+    let error = VolumeHeader::parse(&bytes).unwrap_err().to_string();
+    assert!(error.contains("\\u{1b}]0;owned"), "{error}");
+    assert!(!error.contains(char::is_control), "{error:?}");
 }
 
 #[test]

@@ -1,0 +1,70 @@
+//! The names under which files were last met, for messages: requests name inodes, people name paths.
+
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+
+use crate::meta::Ino;
+
+/// Names that are kept: about half a megabyte of usual names, and never more than a file can be deep.
+const NAMES_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// Directories that a path is followed up through at most.
+const DEPTH_MAX: usize = 256;
+
+/// See the module's head.
+pub(super) struct Names {
+    known: Mutex<LruCache<Ino, (Ino, Box<[u8]>)>>,
+}
+
+impl Names {
+    pub(super) fn new() -> Names {
+        Names {
+            known: Mutex::new(LruCache::new(NAMES_MAX)),
+        }
+    }
+
+    /// `ino` was met as `name` in `dir`.
+    pub(super) fn note(&self, ino: Ino, dir: Ino, name: &[u8]) {
+        let mut known = self.known.lock();
+        let is_known = known
+            .get(&ino)
+            .is_some_and(|(known_dir, known_name)| *known_dir == dir && **known_name == *name);
+        if !is_known {
+            known.put(ino, (dir, name.into()));
+        }
+    }
+
+    /// The path from the mount's root, as far as it is known, with control characters escaped.
+    pub(super) fn path(&self, ino: Ino) -> String {
+        let known = self.known.lock();
+        let (mut names, mut at) = (Vec::new(), ino);
+        while at != Ino::ROOT && names.len() < DEPTH_MAX {
+            let Some((dir, name)) = known.peek(&at) else {
+                names.push(format!("(inode {})", at.0));
+                break;
+            };
+            names.push(name.escape_ascii().to_string());
+            at = *dir;
+        }
+        names.reverse();
+        names.join("/")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_told_as_far_as_it_is_known() {
+        let names = Names::new();
+        names.note(Ino(5), Ino::ROOT, b"backups");
+        names.note(Ino(6), Ino(5), b"mon\nday");
+        names.note(Ino(8), Ino(7), b"lost");
+        assert_eq!(names.path(Ino(6)), "backups/mon\\nday");
+        assert_eq!(names.path(Ino(8)), "(inode 7)/lost");
+        assert_eq!(names.path(Ino(9)), "(inode 9)");
+    }
+}

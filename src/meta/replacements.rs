@@ -1,0 +1,288 @@
+//! Names that were given to a file whose contents are not committed yet, in place of another file.
+//!
+//! A program that replaces a file writes a new one and renames it over the old name. It may do so without
+//! fsync, and expects the old contents or the new ones after a crash. So until the new contents are
+//! committed the entry has a *fallback*, the old inode: the mount that writes finds the new file under the
+//! name, whoever reads what is durable (a follower, the next mount after a crash) finds the old one.
+//!
+//! Promises: the batch that commits the last of the contents that were written before the rename also takes
+//! the fallback away; until then the old inode is kept, though it has no name; what a crash leaves is undone
+//! by the next writable mount, before anybody sees it. Never: delays a rename, but where a bound is reached.
+//!
+//! An entry changes only under the lock of the inode that it names, so the lock under which contents are
+//! committed also keeps the file's names in place.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{
+    Dentry, Ino, Meta, MetaError,
+    backing::Scan,
+    change::Change,
+    locks::Held,
+    namespace::add_link,
+    schema::{self, Fallback, ReplacementRow, Table},
+    volume::Inner,
+};
+
+/// Names that have a fallback at once. With names of 255 bytes they take 3 MiB. A rename beyond it waits
+/// until the contents of its file are committed, so it is the uploads that set the pace then.
+const REPLACEMENTS_MAX: usize = 8192;
+
+/// The same for one file: they go out with the batch that commits its contents.
+const REPLACEMENTS_OF_FILE_MAX: usize = 64;
+
+/// A name that has a fallback.
+#[derive(Clone, Debug)]
+pub(super) struct Replacement {
+    pub dir: Ino,
+    pub name: Box<[u8]>,
+    pub old: Fallback,
+    /// The last change of the new file's contents before the rename.
+    pub last_change: u64,
+}
+
+/// The new inode, and the cookie of the entry: it is the entry's own as long as it exists.
+type Key = (Ino, u64);
+
+/// What one operation changed.
+#[derive(Default)]
+pub(super) struct ReplacementChange {
+    pub begun: Vec<(Key, Replacement)>,
+    pub ended: Vec<Key>,
+}
+
+#[derive(Default)]
+struct Pin {
+    /// Names that fall back to the inode.
+    names: usize,
+    /// Somebody wanted to delete it meanwhile.
+    reaping_deferred: bool,
+}
+
+#[derive(Default)]
+struct State {
+    names: BTreeMap<Key, Replacement>,
+    /// Inodes that names fall back to.
+    pins: HashMap<Ino, Pin>,
+    /// Inodes whose deletion was deferred, and is due.
+    released: VecDeque<Ino>,
+}
+
+/// The names with a fallback that this mount made. Changed by batches, after they are applied and before
+/// their locks are let go of.
+#[derive(Default)]
+pub(super) struct Replacements {
+    state: Mutex<State>,
+    due: Arc<Notify>,
+}
+
+impl Replacements {
+    /// What the entry falls back to, if it does.
+    pub fn of(&self, dentry: &Dentry) -> Option<Fallback> {
+        let state = self.state.lock();
+        let name = state.names.get(&(dentry.ino, dentry.cookie))?;
+        Some(name.old)
+    }
+
+    /// Whether one more name of `ino` may have a fallback.
+    pub fn has_room(&self, ino: Ino) -> bool {
+        let state = self.state.lock();
+        state.names.len() < REPLACEMENTS_MAX
+            && state.names.range((ino, 0)..=(ino, u64::MAX)).count() < REPLACEMENTS_OF_FILE_MAX
+    }
+
+    /// Adds to `change` what makes the names of `ino` final that were given to it up to the change
+    /// `covers` of its contents. Call under the lock of `ino`.
+    pub fn complete(&self, ino: Ino, covers: u64, change: &mut Change) {
+        let state = self.state.lock();
+        let names = state.names.range((ino, 0)..=(ino, u64::MAX));
+        for ((_, cookie), name) in names.filter(|(_, name)| name.last_change <= covers) {
+            let dentry = Dentry {
+                ino,
+                kind: super::FileKind::File,
+                cookie: *cookie,
+            };
+            change.put_name(name.dir, &name.name, dentry);
+            change.end_replacement(ino, *cookie);
+        }
+    }
+
+    /// True if a name may have to fall back to `ino`: then it is deleted later, without being asked again.
+    pub fn defers_reaping(&self, ino: Ino) -> bool {
+        match self.state.lock().pins.get_mut(&ino) {
+            Some(pin) => {
+                pin.reaping_deferred = true;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A batch was applied.
+    pub fn apply(&self, change: ReplacementChange) {
+        let mut state = self.state.lock();
+        // A name that changes hands keeps its fallback pinned: what begins counts first.
+        for (key, name) in change.begun {
+            state.pins.entry(name.old.ino).or_default().names += 1;
+            state.names.insert(key, name);
+        }
+        for key in change.ended {
+            let Some(name) = state.names.remove(&key) else {
+                continue;
+            };
+            let old = name.old.ino;
+            let Some(pin) = state.pins.get_mut(&old) else {
+                continue;
+            };
+            pin.names -= 1;
+            if pin.names > 0 {
+                continue;
+            }
+            if pin.reaping_deferred {
+                state.released.push_back(old);
+                self.due.notify_one();
+            }
+            state.pins.remove(&old);
+        }
+    }
+
+    /// Files that got a name which still falls back to another.
+    fn new_files(&self) -> Vec<Ino> {
+        let state = self.state.lock();
+        let mut files: Vec<Ino> = state.names.keys().map(|(new, _)| *new).collect();
+        files.dedup();
+        files
+    }
+}
+
+impl Meta {
+    /// Files that replaced others before their contents were committed: changes of names are durable only
+    /// once the contents of all of them are.
+    pub fn uncommitted_replacements(&self) -> Vec<Ino> {
+        self.inner.replacements.new_files()
+    }
+
+    /// Deletes the inodes whose deletion was deferred and is due.
+    pub(super) async fn reap_released(&self) {
+        loop {
+            let next = self.inner.replacements.state.lock().released.pop_front();
+            let Some(ino) = next else { return };
+            if let Err(error) = self.reap(ino).await {
+                // It stays recorded as an orphan: the next mount tries again.
+                tracing::warn!("deleting replaced inode {} failed: {error}", ino.0);
+            }
+        }
+    }
+
+    /// Gives each name that a crash left with a fallback back to the file that it falls back to. For a mount
+    /// that begins, before anybody else reads or writes.
+    pub(super) async fn undo_replacements(&self) -> Result<(), MetaError> {
+        let mut rows = Vec::new();
+        let mut scan = self
+            .inner
+            .scan(Table::Replacement.all(), Scan::Forward)
+            .await?;
+        // As many as one mount may have had.
+        while let Some((key, value)) = scan.next().await? {
+            rows.push((
+                schema::replacement_of_key(&key)?,
+                schema::decode_replacement(&value)?,
+            ));
+        }
+        drop(scan);
+        for ((new, cookie), row) in &rows {
+            self.undo_replacement(*new, *cookie, row).await?;
+        }
+        if !rows.is_empty() {
+            tracing::info!(
+                "{} names stand for what they stood for before files were renamed over it whose contents were lost",
+                rows.len()
+            );
+        }
+        Ok(())
+    }
+
+    async fn undo_replacement(
+        &self,
+        new: Ino,
+        cookie: u64,
+        row: &ReplacementRow,
+    ) -> Result<(), MetaError> {
+        let mut change = Change::default();
+        change.delete(schema::replacement_key(new, cookie));
+        let stored = self
+            .inner
+            .get(&schema::dentry_key(row.dir, &row.name))
+            .await?;
+        let entry = match stored {
+            Some(value) => Some(schema::decode_dentry_row(&value)?),
+            None => None,
+        };
+        let replaced = Dentry {
+            ino: new,
+            kind: super::FileKind::File,
+            cookie,
+        };
+        if entry == Some((replaced, Some(row.old))) {
+            self.fall_back(replaced, row, &mut change).await?;
+        }
+        self.commit(change, Held::default()).await
+    }
+
+    async fn fall_back(
+        &self,
+        replaced: Dentry,
+        row: &ReplacementRow,
+        change: &mut Change,
+    ) -> Result<(), MetaError> {
+        let Some(old) = self.find_inode(row.old.ino).await? else {
+            // It is kept as long as the name may need it, so this is a fault. What there is stays.
+            tracing::error!(
+                "inode {}, which a name falls back to, is gone",
+                row.old.ino.0
+            );
+            change.put_name(row.dir, &row.name, replaced);
+            return Ok(());
+        };
+        let mut old = old.as_ref().clone();
+        if old.nlink == 0 {
+            change.delete(schema::orphan_key(old.ino));
+        }
+        add_link(&mut old)?;
+        change.put_inode(&Arc::new(old));
+        let mut lost = self.existing_inode(replaced.ino).await?.as_ref().clone();
+        lost.nlink = lost.nlink.saturating_sub(1);
+        if lost.nlink == 0 {
+            // As if the mount before this one had removed it: so it is deleted with what that one left.
+            change.put_orphan(lost.ino, self.inner.session_number.saturating_sub(1));
+        }
+        change.put_inode(&Arc::new(lost));
+        let dentry = Dentry {
+            ino: row.old.ino,
+            kind: row.old.kind,
+            ..replaced
+        };
+        change.put_name(row.dir, &row.name, dentry);
+        Ok(())
+    }
+}
+
+/// Deletes what was deferred, as it becomes due. Ends when the volume is closed.
+pub(super) async fn reap_released(inner: Weak<Inner>) {
+    loop {
+        let due = {
+            let Some(inner) = inner.upgrade() else { return };
+            let due = inner.replacements.due.clone();
+            Meta { inner }.reap_released().await;
+            due
+        };
+        // The volume is not kept alive meanwhile.
+        due.notified().await;
+    }
+}

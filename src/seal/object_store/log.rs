@@ -1,0 +1,294 @@
+//! Log objects on their way to and from the store: the I/O around
+//! [`Chain`](super::chain::Chain).
+//!
+//! Promises: a log object is sent only with the link to its predecessor, and only where none was
+//! before; the same PUT tried again sends the same bytes. The whole log is looked at before the
+//! first log object of a process is written: that costs one LIST, and no more if it was read
+//! before. After that nothing costs a request.
+
+use bytes::Bytes;
+use futures::{FutureExt, future::join_all};
+use object_store::{Error, PutPayload, path::Path};
+
+use super::{
+    Inner, ROOT,
+    chain::Next,
+    errors::from_store,
+    key_of, manifest,
+    position::{LogFault, LogPosition},
+    read,
+    write::{self, PUT_ID},
+};
+use crate::{
+    seal::{
+        SealError,
+        codec::{Link, Opener, Sealer},
+    },
+    store::{PutOutcome, StoreError},
+};
+
+/// Digits in SlateDB's names of log objects and manifests.
+const DIGITS: usize = 20;
+/// Questions to the store before a log object is sent: its predecessor's header, its own, and each
+/// once more.
+const LOOKS_MAX: usize = 4;
+/// Log objects that are looked at concurrently before the first one is written: as many as a mount
+/// has connections.
+const READ_AT_ONCE: usize = 16;
+
+/// A log object whose PUT has not succeeded. SlateDB tries again, and then the same bytes are sent:
+/// whichever of the requests takes effect, the chain goes on from the same object. One at a time,
+/// because SlateDB writes its log in order.
+pub(super) struct Unanswered {
+    put_id: String,
+    put: SealedLog,
+}
+
+/// A log object that is ready to be sent.
+#[derive(Clone)]
+pub(super) struct SealedLog {
+    pub bytes: Bytes,
+    position: LogPosition,
+    link: Link,
+}
+
+/// The number of a log object.
+pub(super) fn number(location: &Path) -> Option<u64> {
+    numbered(location, "wal", ".sst")
+}
+
+/// The number in the name of an object of SlateDB's.
+pub(super) fn numbered(location: &Path, directory: &str, extension: &str) -> Option<u64> {
+    let (parent, name) = location.as_ref().split_once('/')?;
+    let digits = name.strip_suffix(extension)?;
+    let numbered = parent == directory && digits.len() == DIGITS;
+    numbered.then(|| digits.parse().ok())?
+}
+
+/// The location of a log object.
+fn location(number: u64) -> Path {
+    Path::from(format!("wal/{number:020}.sst"))
+}
+
+impl Inner {
+    /// Logs and counts that the log does not hold together.
+    pub(super) fn refuse_log(&self, fault: LogFault) -> Error {
+        self.refuse(SealError::Log {
+            path: key_of(&location(fault.number())),
+            fault,
+        })
+    }
+}
+
+/// A table's header was read: if it is a log object's, it has to fit.
+pub(super) fn read(inner: &Inner, location: &Path, opener: &Opener) -> Result<(), Error> {
+    let Some(number) = number(location) else {
+        return Ok(());
+    };
+    let position = LogPosition {
+        number,
+        commitment: opener.commitment(),
+    };
+    // Somebody knows now what became of the PUT of that number.
+    let put = inner
+        .unanswered
+        .lock()
+        .take_if(|unanswered| unanswered.put.position.number == number);
+    let ours = put.is_some_and(|unanswered| unanswered.put.position == position);
+    let chain = &mut *inner.chain.lock();
+    let fits = match opener.link() {
+        Some(link) if ours => chain.written(position, link),
+        link => chain.read(position, link),
+    };
+    fits.map_err(|fault| inner.refuse_log(fault))
+}
+
+/// A table could not be read. Where it is a log object that must be there, the error says so.
+pub(super) async fn not_read(inner: &Inner, location: &Path, error: Error) -> Error {
+    let (Error::NotFound { .. }, Some(number)) = (&error, number(location)) else {
+        return error;
+    };
+    let (later, known) = {
+        let chain = inner.chain.lock();
+        (chain.from(number), chain.newest_manifest())
+    };
+    let Some(later) = later else { return error };
+    // A newer manifest may have made it superfluous, and then it was collected.
+    match manifest::newer_than(inner, known).await {
+        Ok(true) => error,
+        Ok(false) => match inner
+            .chain
+            .lock()
+            .found(LogFault::Missing { number, later })
+        {
+            Ok(()) => error,
+            Err(fault) => inner.refuse_log(fault),
+        },
+        Err(failed) => failed,
+    }
+}
+
+/// Seals the next log object, or finds the sealed bytes of the same PUT.
+///
+/// # Errors
+/// `AlreadyExists` if it is known to be there; what is wrong with the log.
+pub(super) async fn seal(
+    inner: &Inner,
+    location: &Path,
+    number: u64,
+    payload: &PutPayload,
+    attributes: &[(String, String)],
+    sealer: impl FnOnce(Link) -> Sealer,
+) -> Result<SealedLog, Error> {
+    let put_id = attributes.iter().find(|(name, _)| name == PUT_ID);
+    let put_id = put_id.map(|(_, id)| id.clone());
+    if let Some(unanswered) = &*inner.unanswered.lock()
+        && unanswered.put.position.number == number
+        && put_id.as_ref() == Some(&unanswered.put_id)
+    {
+        return Ok(unanswered.put.clone());
+    }
+    let link = link(inner, location, number).await?;
+    let sealer = sealer(link);
+    let position = LogPosition {
+        number,
+        commitment: sealer.commitment(),
+    };
+    let put = SealedLog {
+        bytes: write::seal(sealer, payload, &[]),
+        position,
+        link,
+    };
+    *inner.unanswered.lock() = Some(Unanswered {
+        put_id: put_id.unwrap_or_default(),
+        put: put.clone(),
+    });
+    Ok(put)
+}
+
+/// What the object of this number has to hold.
+async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
+    let exists = || already_exists(at);
+    if !inner.chain.lock().is_writing() {
+        before_writing(inner, at, number).await?;
+    }
+    for _ in 0..LOOKS_MAX {
+        let next = inner.chain.lock().next(number);
+        match next.map_err(|fault| inner.refuse_log(fault))? {
+            Next::Link(link) => return Ok(link),
+            Next::Exists => return Err(exists()),
+            // Asked for, since this may be a writer that does not know yet that it was fenced off.
+            Next::Later(_) => match read::header(inner, at).await {
+                Err(Error::NotFound { .. }) if inner.chain.lock().is_tolerant() => {
+                    inner.chain.lock().forget_unread(number);
+                }
+                // Collected since: whoever did that has written a newer manifest, which SlateDB
+                // looks for now.
+                Ok(()) | Err(Error::NotFound { .. }) => return Err(exists()),
+                Err(error) => return Err(error),
+            },
+            Next::Unknown => {
+                let before = number.saturating_sub(1);
+                match read::header(inner, &location(before)).await {
+                    Ok(()) => {}
+                    Err(Error::NotFound { .. }) => {
+                        let chain = &mut *inner.chain.lock();
+                        if !chain.is_empty() {
+                            let fault = LogFault::Missing {
+                                number: before,
+                                later: number,
+                            };
+                            chain
+                                .found(fault)
+                                .map_err(|fault| inner.refuse_log(fault))?;
+                        }
+                        // A volume of format 1 whose log was collected: the chain begins here.
+                        return Ok(LogPosition::START.link());
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+    Err(super::unusable(format!(
+        "{at}: the log changes as it is read"
+    )))
+}
+
+/// Looks at the whole log that this process is about to continue, as far as it was not read yet.
+/// SlateDB writes first and reads then, and whatever it adds to a log that does not hold together
+/// makes it harder to mend.
+async fn before_writing(inner: &Inner, at: &Path, number: u64) -> Result<(), Error> {
+    if later_in_bucket(inner, number).await? {
+        return Err(match read::header(inner, at).await {
+            Err(Error::NotFound { .. }) if inner.chain.lock().is_tolerant() => {
+                let later = inner.chain.lock().from(number).unwrap_or(number);
+                inner.refuse_log(LogFault::Missing { number, later })
+            }
+            // Collected since: whoever did that has written a newer manifest, which SlateDB looks
+            // for now.
+            Ok(()) | Err(Error::NotFound { .. }) => already_exists(at),
+            Err(error) => error,
+        });
+    }
+    let unread = inner.chain.lock().unread(number);
+    let unread: Vec<Path> = unread.into_iter().map(location).collect();
+    for some in unread.chunks(READ_AT_ONCE) {
+        let read = some
+            .iter()
+            .map(|unread| read::header(inner, unread).boxed());
+        for read in join_all(read).await {
+            match read {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn already_exists(at: &Path) -> Error {
+    Error::AlreadyExists {
+        path: at.to_string(),
+        source: "this log object is there already".into(),
+    }
+}
+
+/// Whether the bucket has log objects beyond this one: SlateDB finds the end of the log by trying
+/// numbers, and a gap looks like the end.
+async fn later_in_bucket(inner: &Inner, number: u64) -> Result<bool, Error> {
+    let prefix = format!("{ROOT}wal/");
+    let page = inner
+        .store
+        .list_page(&prefix, Some(&key_of(&location(number))))
+        .await
+        .map_err(|error| from_store(error, &prefix))?;
+    let mut numbers = page
+        .iter()
+        .filter_map(|entry| self::number(&Path::parse(entry.key.strip_prefix(ROOT)?).ok()?));
+    match numbers.next() {
+        None => Ok(false),
+        Some(later) => {
+            inner.chain.lock().listed(later);
+            Ok(true)
+        }
+    }
+}
+
+/// The PUT of a log object has an outcome.
+pub(super) fn put_ended(
+    inner: &Inner,
+    put: &SealedLog,
+    outcome: &Result<PutOutcome, StoreError>,
+) -> Result<(), Error> {
+    // Otherwise SlateDB tries again, or it reads what is there and `read` recognises it.
+    if outcome.is_err() {
+        return Ok(());
+    }
+    inner
+        .unanswered
+        .lock()
+        .take_if(|unanswered| unanswered.put.position == put.position);
+    let written = inner.chain.lock().written(put.position, put.link);
+    written.map_err(|fault| inner.refuse_log(fault))
+}

@@ -1,0 +1,98 @@
+//! Manifests on their way to and from the store: each ends with the position in the log, below SlateDB.
+
+use object_store::{Error, PutMode, path::Path};
+
+use super::{Inner, ROOT, errors::from_store, key_of, log, position::LogPosition};
+use crate::seal::{
+    SealError,
+    codec::{COMMITMENT_LEN, Opener},
+};
+
+const EXTENSION: &str = ".manifest";
+/// What a manifest of format 2 ends with: a [`LogPosition`].
+const TRAILER_LEN: usize = 8 + COMMITMENT_LEN;
+
+fn number(location: &Path) -> Option<u64> {
+    log::numbered(location, "manifest", EXTENSION)
+}
+
+/// Whether the bucket has a newer manifest than this one.
+pub(super) async fn newer_than(inner: &Inner, known: u64) -> Result<bool, Error> {
+    let prefix = format!("{ROOT}manifest/");
+    let after = format!("{prefix}{known:020}{EXTENSION}");
+    let page = inner.store.list_page(&prefix, Some(&after)).await;
+    Ok(!page.map_err(|error| from_store(error, &prefix))?.is_empty())
+}
+
+/// What a manifest ends with, if the position in the log is known.
+pub(super) fn trailer(inner: &Inner, location: &Path, mode: &PutMode) -> Option<Vec<u8>> {
+    let manifest = number(location)?;
+    let position = match inner.chain.lock().certain() {
+        None if begins(manifest, mode) => LogPosition::START,
+        known => known?,
+    };
+    let mut trailer = position.number.to_be_bytes().to_vec();
+    trailer.extend_from_slice(&position.commitment);
+    Some(trailer)
+}
+
+/// A new volume: its chain begins with its first log object.
+fn begins(manifest: u64, mode: &PutMode) -> bool {
+    manifest == 1 && *mode == PutMode::Create
+}
+
+/// A manifest is in the store.
+pub(super) fn written(inner: &Inner, location: &Path, mode: &PutMode) -> Result<(), Error> {
+    let Some(manifest) = number(location) else {
+        return Ok(());
+    };
+    let chain = &mut *inner.chain.lock();
+    chain.is_newest_manifest(manifest);
+    match chain.certain() {
+        None if begins(manifest, mode) => chain
+            .noted(LogPosition::START)
+            .map_err(|fault| inner.refuse_log(fault)),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the position off a manifest of format 2, and compares it with the log if no newer manifest
+/// was read.
+pub(super) fn read(
+    inner: &Inner,
+    location: &Path,
+    opener: &Opener,
+    plaintext: &mut Vec<u8>,
+) -> Result<(), Error> {
+    let Some(manifest) = number(location) else {
+        return Ok(());
+    };
+    let position = match opener.link() {
+        None => None,
+        Some(_) => Some(take_position(plaintext).ok_or_else(|| {
+            inner.refuse(SealError::Header {
+                path: key_of(location),
+                why: "is shorter than its position in the log",
+            })
+        })?),
+    };
+    let chain = &mut *inner.chain.lock();
+    if !chain.is_newest_manifest(manifest) {
+        return Ok(());
+    }
+    match position {
+        Some(position) => chain
+            .noted(position)
+            .map_err(|fault| inner.refuse_log(fault)),
+        None => Ok(()),
+    }
+}
+
+fn take_position(plaintext: &mut Vec<u8>) -> Option<LogPosition> {
+    let trailer = plaintext.split_off(plaintext.len().checked_sub(TRAILER_LEN)?);
+    let (number, commitment) = trailer.split_first_chunk()?;
+    Some(LogPosition {
+        number: u64::from_be_bytes(*number),
+        commitment: commitment.try_into().ok()?,
+    })
+}

@@ -1,0 +1,196 @@
+//! Signals to the process that serves a mount: which end it, and that none loses what was written.
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use crate::{
+    harness::{Site, Transport},
+    support::{BackgroundMount, text},
+};
+
+/// Nothing goes out by itself within a test.
+const LATE: [&str; 2] = ["--upload-delay", "30s"];
+
+fn send(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether the process has caught this signal, or taken it: it is no longer pending.
+fn nothing_pending(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status
+        .lines()
+        .filter(|line| line.starts_with("SigPnd:") || line.starts_with("ShdPnd:"))
+        .all(|line| line.ends_with("0000000000000000"))
+}
+
+fn kept_in_the_store(site: &Site, names: &[String]) {
+    let again = site.mount();
+    for name in names {
+        assert_eq!(fs::read(again.dir.join(name)).unwrap(), name.as_bytes());
+    }
+    again.unmount();
+}
+
+#[test]
+fn hup_usr1_usr2_and_quit_neither_end_a_mount_nor_lose_what_was_written() {
+    let site = Site::start(Transport::Plain);
+    let foreground = site.mount_with(&LATE);
+    let signals = [
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGQUIT,
+        Signal::SIGPIPE,
+    ];
+    let mut names = Vec::new();
+    let mut check = |dir: &std::path::Path, pid: u32, prefix: &str| {
+        for signal in signals {
+            let name = format!("{prefix}-{signal}");
+            fs::write(dir.join(&name), &name).unwrap();
+            send(pid, signal);
+            wait_for("the signal is taken", || nothing_pending(pid));
+            assert_eq!(fs::read_to_string(dir.join(&name)).unwrap(), name);
+            names.push(name);
+        }
+    };
+    check(&foreground.dir, foreground.pid(), "foreground");
+    foreground.unmount();
+    let background = BackgroundMount::prepare(&site, "background");
+    background.mount(&site, &LATE);
+    let pid = u32::try_from(background.pid(&site)).unwrap();
+    check(&background.dir, pid, "background");
+    background.umount(&site);
+    kept_in_the_store(&site, &names);
+}
+
+#[test]
+fn after_hup_the_log_goes_to_a_new_file_of_the_same_name() {
+    let site = Site::start(Transport::Plain);
+    let log = site.path().join("a.log");
+    let rotated = site.path().join("a.log.1");
+    let background = BackgroundMount::prepare(&site, "rotated");
+    background.mount(&site, &["--log-file", text(&log)]);
+    let pid = u32::try_from(background.pid(&site)).unwrap();
+    for _ in 0..3 {
+        fs::rename(&log, &rotated).unwrap();
+        let before = fs::read_to_string(&rotated).unwrap();
+        send(pid, Signal::SIGHUP);
+        wait_for("the new file is there", || {
+            fs::read_to_string(&log).is_ok_and(|text| text.contains("opened anew"))
+        });
+        assert_eq!(fs::read_to_string(&rotated).unwrap(), before);
+    }
+    background.umount(&site);
+    assert!(
+        fs::read_to_string(&log)
+            .unwrap()
+            .contains("everything is durable")
+    );
+}
+
+/// Runs its arguments on a terminal of its own until its standard input ends, then closes that
+/// terminal; exits as the program did. `shell`: the terminal belongs to what stands between the
+/// two, which hands SIGHUP on to its jobs as shells do.
+const ON_A_TERMINAL: &str = "
+import os, pty, sys
+shell, program = sys.argv[1] == 'shell', sys.argv[2:]
+out, told = os.pipe()
+pid, master = pty.fork()
+if pid == 0:
+    if not shell: os.execvp(program[0], program)
+    os.close(out)
+    import signal, subprocess
+    child = subprocess.Popen(program)
+    signal.signal(signal.SIGHUP, lambda *_: child.send_signal(signal.SIGHUP))
+    os.write(told, b'%d' % child.wait())
+    os._exit(0)
+os.close(told)
+import select
+while 0 not in select.select([0, master], [], [])[0]:
+    try: os.read(master, 4096)
+    except OSError: break
+os.close(master)
+if shell: sys.exit(int(os.read(out, 20)) & 127)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 127)
+";
+
+#[test]
+fn closing_the_terminal_of_a_mount_in_the_foreground_drains_it() {
+    let site = Site::start(Transport::Plain);
+    let mut names = Vec::new();
+    for owner in ["alone", "shell"] {
+        let (dir, state) = (site.scratch(owner), site.scratch("terminal-state"));
+        let mount = site.strongroom(&[
+            "mount",
+            &site.url(),
+            text(&dir),
+            "--foreground",
+            "--state-dir",
+            text(&state),
+        ]);
+        let mut mount = mount.with_passphrase(&site).command;
+        mount.args(LATE);
+        let mut on_terminal = Command::new("python3");
+        on_terminal
+            .args(["-c", ON_A_TERMINAL, owner])
+            .arg(mount.get_program())
+            .args(mount.get_args())
+            .stdin(Stdio::piped());
+        for (name, value) in mount.get_envs() {
+            match value {
+                Some(value) => on_terminal.env(name, value),
+                None => on_terminal.env_remove(name),
+            };
+        }
+        let mut terminal = on_terminal.spawn().unwrap();
+        let mounted = || {
+            let table = fs::read_to_string("/proc/self/mounts").unwrap();
+            table
+                .lines()
+                .any(|line| line.split(' ').nth(1) == dir.to_str())
+        };
+        wait_for("it is mounted", mounted);
+        fs::write(dir.join(owner), owner).unwrap();
+        names.push(owner.to_owned());
+        drop(terminal.stdin.take());
+        let code = terminal.wait().unwrap().code();
+        assert_eq!(code, Some(0), "{owner}");
+        assert!(!mounted());
+    }
+    kept_in_the_store(&site, &names);
+}
+
+#[test]
+fn a_hangup_without_a_terminal_ends_no_mount_in_the_foreground() {
+    let mut site = Site::start(Transport::Plain);
+    // As a service manager starts it: a session of its own, no terminal.
+    site.wrapper = vec!["setsid".to_owned(), "--wait".to_owned()];
+    let mount = site.mount_with(&LATE);
+    let pid = mount.status()["mount"]["pid"].as_u64().unwrap();
+    fs::write(mount.dir.join("file"), b"file").unwrap();
+    let pid = u32::try_from(pid).unwrap();
+    for _ in 0..3 {
+        send(pid, Signal::SIGHUP);
+        wait_for("the signal is taken", || nothing_pending(pid));
+    }
+    assert_eq!(fs::read(mount.dir.join("file")).unwrap(), b"file");
+    mount.unmount();
+    kept_in_the_store(&site, &["file".to_owned()]);
+}
