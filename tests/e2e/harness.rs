@@ -17,8 +17,8 @@ use tokio::runtime::Runtime;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_strongroom");
 pub const PASSPHRASE: &str = "canary-passphrase-correct-horse";
 pub const BUCKET: &str = "vault";
-const ACCESS_KEY: &str = "test-access-key";
-const SECRET_KEY: &str = "test-secret-key";
+pub const ACCESS_KEY: &str = "test-access-key";
+pub const SECRET_KEY: &str = "test-secret-key";
 
 /// How the client reaches the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,291 @@
+//! A volume behind a lying store, and what tests do to files on it without ever waiting for ever.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use strongroom::server::{SecretString, Server, ServerConfig, SyncPolicy};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::{
+    harness::{ACCESS_KEY, BUCKET, Mount, SECRET_KEY, Site, Transport},
+    lying::{KeyPair, LyingStore},
+};
+
+pub const EIO: i32 = 5;
+
+/// A server with a volume, and the liar that its clients speak to.
+pub struct World {
+    pub store: LyingStore,
+    pub site: Site,
+}
+
+impl World {
+    /// With an empty volume.
+    pub fn start() -> World {
+        let world = World::without_volume();
+        world.site.make_volume();
+        world
+    }
+
+    pub fn without_volume() -> World {
+        let mut site = Site::without_volume(Transport::Plain);
+        site.memory = "128MiB";
+        let store = liar_before(site.server().local_addr());
+        site.endpoint = store.endpoint();
+        World { store, site }
+    }
+
+    /// The server's files as they are now, served by a server of their own.
+    pub fn past(&self) -> Past {
+        let dir = TempDir::with_prefix("strongroom-past-").expect("directory");
+        copy(&self.site.path().join("server"), dir.path());
+        Past::serve(dir)
+    }
+
+    /// A mount in the foreground with this state directory (so, with the memory of this machine),
+    /// not waited for.
+    pub fn begin_mount(&self, state: &Path, options: &[&str]) -> Mount<'_> {
+        let state = state.to_str().expect("path");
+        let options = [&["--state-dir", state], options].concat();
+        self.site.begin_mount(&options)
+    }
+}
+
+pub fn liar_before(upstream: SocketAddr) -> LyingStore {
+    let key_pair = KeyPair {
+        access: ACCESS_KEY.to_owned(),
+        secret: SECRET_KEY.to_owned(),
+    };
+    LyingStore::before(upstream, key_pair)
+}
+
+/// A copy of a server's state.
+pub struct Past {
+    dir: TempDir,
+    runtime: Runtime,
+    server: Option<Server>,
+}
+
+impl Past {
+    fn serve(dir: TempDir) -> Past {
+        let secret = SecretString::from(SECRET_KEY);
+        let mut config = ServerConfig::new(dir.path().to_owned(), ACCESS_KEY, secret);
+        config.sync = SyncPolicy::Never;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("runtime");
+        let server = runtime.block_on(Server::start(config)).expect("server");
+        Past {
+            dir,
+            runtime,
+            server: Some(server),
+        }
+    }
+
+    /// Another copy of the same state, with changes of its own.
+    pub fn branch(&self) -> Past {
+        let dir = TempDir::with_prefix("strongroom-past-").expect("directory");
+        copy(self.dir.path(), dir.path());
+        Past::serve(dir)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.as_ref().expect("serves").local_addr()
+    }
+
+    pub fn get(&self, key: &str) -> Vec<u8> {
+        let get = self.client().get_object().bucket(BUCKET).key(key);
+        self.runtime.block_on(async {
+            let object = get.send().await.expect("object");
+            object.body.collect().await.expect("body").to_vec()
+        })
+    }
+
+    pub fn delete(&self, key: &str) {
+        let delete = self.client().delete_object().bucket(BUCKET).key(key);
+        self.runtime.block_on(delete.send()).expect("delete");
+    }
+
+    fn client(&self) -> aws_sdk_s3::Client {
+        use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(format!("http://{}", self.address()))
+            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
+            .region(Region::new("us-east-1"))
+            .force_path_style(true)
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
+    }
+}
+
+impl Drop for Past {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.runtime.block_on(server.shutdown());
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(from.join("."))
+        .arg(to)
+        .status();
+    assert!(
+        copied.expect("cp").success(),
+        "cannot copy {}",
+        from.display()
+    );
+}
+
+/// How an operation on the mount ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Ok,
+    Errno(i32),
+    /// It still waits.
+    Hangs,
+}
+
+impl Ended {
+    fn of<T>(result: io::Result<T>) -> Ended {
+        match result {
+            Ok(_) => Ended::Ok,
+            Err(error) => Ended::Errno(error.raw_os_error().unwrap_or(0)),
+        }
+    }
+}
+
+/// Runs it in a thread of its own and waits no longer than `patience`.
+pub fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, wait) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = done.send(work());
+    });
+    wait.recv_timeout(patience).ok()
+}
+
+/// Writes a file; how its fsync ended (or what came before it).
+pub fn write_synced(path: &Path, contents: Vec<u8>, patience: Duration) -> Ended {
+    let path = path.to_owned();
+    let write = move || -> io::Result<()> {
+        let mut file = File::create(path)?;
+        file.write_all(&contents)?;
+        file.sync_all()
+    };
+    within(patience, write).map_or(Ended::Hangs, Ended::of)
+}
+
+/// fsync of a file that is there.
+pub fn sync(path: &Path, patience: Duration) -> Ended {
+    let path = path.to_owned();
+    let sync = move || OpenOptions::new().write(true).open(path)?.sync_all();
+    within(patience, sync).map_or(Ended::Hangs, Ended::of)
+}
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    Right,
+    Wrong,
+    /// A part of what was written, from its beginning, or nothing.
+    Shorter,
+    Missing,
+    Errno(i32),
+    Hangs,
+}
+
+/// Compares a file with what was written to it, past the page cache.
+pub fn compare(path: &Path, contents: Vec<u8>, patience: Duration) -> Holds {
+    let path = path.to_owned();
+    within(patience, move || match read_direct(&path) {
+        Ok(found) if found == contents => Holds::Right,
+        Ok(found) if contents.starts_with(&found) => Holds::Shorter,
+        Ok(_) => Holds::Wrong,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Holds::Missing,
+        Err(error) => Holds::Errno(error.raw_os_error().unwrap_or(0)),
+    })
+    .unwrap_or(Holds::Hangs)
+}
+
+/// Reads a file past the page cache.
+pub fn read_direct(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_DIRECT)
+        .open(path)?;
+    let mut found = Vec::new();
+    file.read_to_end(&mut found)?;
+    Ok(found)
+}
+
+/// How a mount ended, or that it did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    Mounted,
+    Ended(i32),
+    Hangs,
+}
+
+/// Waits until a mount answers or ends.
+pub fn wait_start(mount: &mut Mount<'_>, patience: Duration) -> Start {
+    let began = Instant::now();
+    while began.elapsed() < patience {
+        if mount.is_mounted() {
+            return Start::Mounted;
+        }
+        if mount.has_ended() {
+            return Start::Ended(mount.wait_gone());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Start::Hangs
+}
+
+/// `fusermount3 -uz`: the kernel lets go whoever still has files open.
+pub fn let_go_lazily(dir: &Path) -> Duration {
+    let began = Instant::now();
+    let left = Command::new("fusermount3").arg("-uz").arg(dir).output();
+    assert!(left.expect("fusermount3").status.success());
+    began.elapsed()
+}
+
+/// The process' exit code after an unmount, if it ends in time.
+pub fn exit_code(mount: Mount<'_>, patience: Duration) -> Option<i32> {
+    let began = Instant::now();
+    let_go_lazily(&mount.dir);
+    while began.elapsed() < patience {
+        if mount.has_ended() {
+            let mut mount = mount;
+            return Some(mount.wait_gone());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
+
+/// A name below a mount.
+pub fn at(mount: &Mount<'_>, name: impl AsRef<Path>) -> PathBuf {
+    mount.dir.join(name)
+}
+
+/// Makes a name durable too.
+pub fn sync_dir(dir: &Path) {
+    let _ = fs::File::open(dir).and_then(|dir| dir.sync_all());
+}
