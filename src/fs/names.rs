@@ -13,9 +13,12 @@ const NAMES_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 /// Directories that a path is followed up through at most.
 const DEPTH_MAX: usize = 256;
 
+/// A directory, and a name in it.
+type Place = (Ino, Box<[u8]>);
+
 /// See the module's head.
 pub(super) struct Names {
-    known: Mutex<LruCache<Ino, (Ino, Box<[u8]>)>>,
+    known: Mutex<LruCache<Ino, Place>>,
 }
 
 impl Names {

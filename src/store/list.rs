@@ -201,7 +201,7 @@ impl Store {
             let output = self
                 .plain(context, |error| context.classify(error), request.send())
                 .await
-                .map_err(Failure::as_claim)?;
+                .map_err(Failure::into_claim)?;
             match check(&output) {
                 Ok(()) => Ok(output),
                 Err(why) => Err(wrong_page("ListObjectsV2", prefix, why)),

@@ -78,7 +78,7 @@ impl Store {
             let output = self
                 .plain(context, |error| context.classify(error), request.send())
                 .await
-                .map_err(Failure::as_claim)?;
+                .map_err(Failure::into_claim)?;
             output
                 .upload_id
                 .map(UploadId)
@@ -309,7 +309,7 @@ impl Store {
                 self.inner.metrics.multipart_requests.increment();
                 self.plain(context, |error| context.classify(error), request.send())
                     .await
-                    .map_err(Failure::as_claim)
+                    .map_err(Failure::into_claim)
             });
             let page = page.await?;
             for upload in page.uploads.unwrap_or_default() {

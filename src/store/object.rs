@@ -270,17 +270,19 @@ impl Store {
             match sent.await {
                 Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
                 Err(failure) if !failure.error.kind.is_an_answer() => Err(failure),
-                Err(failure) if *condition == Condition::None => Err(failure.as_claim()),
+                Err(failure) if *condition == Condition::None => Err(failure.into_claim()),
                 // That the condition does not hold is a claim too, and the object may be our own: its answer was lost.
                 Err(failure) => match self.head_once(key).await {
                     Ok(there) if token_of(&there.metadata) == token_of(&Some(metadata.clone())) => {
                         Ok(PutOutcome { etag: there.e_tag })
                     }
-                    Ok(there) if condition.holds(there.e_tag.as_deref()) => Err(failure.as_claim()),
+                    Ok(there) if condition.holds(there.e_tag.as_deref()) => {
+                        Err(failure.into_claim())
+                    }
                     Ok(_) => Err(failure),
                     Err(unknown) if unknown.error.kind == StoreErrorKind::NotFound => {
                         Err(match condition.holds(None) {
-                            true => failure.as_claim(),
+                            true => failure.into_claim(),
                             false => failure,
                         })
                     }

@@ -100,7 +100,7 @@ impl Failure {
 
     /// For requests to which "not there" and "the condition does not hold" are no sensible answers.
     #[must_use]
-    pub(super) fn as_claim(mut self) -> Failure {
+    pub(super) fn into_claim(mut self) -> Failure {
         if self.error.kind.is_an_answer() {
             self.error.kind = StoreErrorKind::Other;
             self.again = Again::Claim;
