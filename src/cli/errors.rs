@@ -51,13 +51,16 @@ pub fn store(error: &StoreError, url: &S3Url) -> CliError {
             format!("the store is out of order ({said})"),
             "try again later",
         ),
-        Kind::NotFound | Kind::Precondition | Kind::Range | Kind::Nonsense | Kind::Other => {
-            CliError::new(
-                Exit::Unexpected,
-                format!("{} {}: {said}", error.operation, error.key),
-                "see what the store says",
-            )
-        }
+        Kind::NotFound
+        | Kind::Precondition
+        | Kind::WrongParts
+        | Kind::Range
+        | Kind::Nonsense
+        | Kind::Other => CliError::new(
+            Exit::Unexpected,
+            format!("{} {}: {said}", error.operation, error.key),
+            "see what the store says",
+        ),
     }
 }
 

@@ -152,6 +152,8 @@ struct World {
     in_flight: Vec<InFlight>,
     /// Requests whose copy may arrive once more.
     late: Vec<InFlight>,
+    /// Answers that the store has given and that have not arrived.
+    answers: Vec<(InFlight, Answer)>,
     released: Rc<RefCell<Released>>,
     now: Duration,
     stamp: u8,
@@ -201,6 +203,7 @@ impl World {
             store: HashMap::new(),
             in_flight: Vec::new(),
             late: Vec::new(),
+            answers: Vec::new(),
             released: Rc::default(),
             now: Duration::ZERO,
             stamp: 0,
@@ -565,7 +568,11 @@ impl World {
                 for tag in tags {
                     match parts.get(&tag.number) {
                         Some((bytes, etag)) if *etag == tag.etag => whole.extend_from_slice(bytes),
-                        _ => return Answer::Completed(Err(Denial::Refused(error("InvalidPart")))),
+                        _ => {
+                            return Answer::Completed(Err(Denial::Mismatched(error(
+                                "InvalidPart",
+                            ))));
+                        }
                     }
                 }
                 key.whole = Some(whole);
@@ -595,8 +602,20 @@ impl World {
         }
     }
 
-    /// One request gets an answer.
+    /// One request is carried out, and its answer arrives, at once or later.
     fn deliver(&mut self) {
+        if self.healthy || self.rng.below(3) == 0 {
+            self.serve();
+            self.arrive();
+        } else if self.rng.below(2) == 0 {
+            self.serve();
+        } else {
+            self.arrive();
+        }
+    }
+
+    /// The store carries one request out.
+    fn serve(&mut self) {
         let Some(place) = self.rng.pick(self.in_flight.len()) else {
             return;
         };
@@ -627,6 +646,15 @@ impl World {
             }
             _ => self.act(&request),
         };
+        self.answers.push((request, answer));
+    }
+
+    /// One answer arrives.
+    fn arrive(&mut self) {
+        let Some(place) = self.rng.pick(self.answers.len()) else {
+            return;
+        };
+        let (request, answer) = self.answers.swap_remove(place);
         let acknowledged = match (&request.request, &answer) {
             (Request::Part { number, .. }, Answer::Part { result: Ok(_), .. }) => vec![*number],
             (_, Answer::Put(Ok(())) | Answer::Completed(Ok(())) | Answer::Looked(Ok(Some(_)))) => {

@@ -178,10 +178,10 @@ impl Inner {
 }
 
 fn denial(error: StoreError) -> Denial {
-    if error.kind == StoreErrorKind::NotFound {
-        Denial::Gone(error)
-    } else {
-        Denial::Refused(error)
+    match error.kind {
+        StoreErrorKind::NotFound => Denial::Gone(error),
+        StoreErrorKind::WrongParts => Denial::Mismatched(error),
+        _ => Denial::Refused(error),
     }
 }
 

@@ -21,6 +21,9 @@ use crate::store::{PartTag, StoreError, StoredPart, UploadId};
 /// long as a request that the store refuses is tried again by default.
 const GONE_PATIENCE: Duration = Duration::from_secs(120);
 
+/// More mismatches than this in a row are a refusal: each late copy of a part makes one.
+const MISMATCHES_MAX: u32 = 8;
+
 /// The first pause before a request is made again. It doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -30,6 +33,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 pub(super) enum Denial {
     /// The store says that there is no such upload or object.
     Gone(StoreError),
+    /// The store has other parts than those that were named: a late copy of one has replaced it.
+    Mismatched(StoreError),
     /// Any other refusal.
     Refused(StoreError),
 }
@@ -92,6 +97,9 @@ struct Part<P> {
     checksum: String,
     tag: Option<PartTag>,
     in_flight: bool,
+    /// It was acknowledged when `ListParts` was asked. One that was acknowledged later need not be in
+    /// the answer.
+    is_due_in_list: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +163,7 @@ impl<P: Clone> Upload<P> {
             checksum,
             tag: None,
             in_flight: false,
+            is_due_in_list: false,
         });
         if last {
             self.sealed_len = Some(self.parts.iter().map(|part| part.len).sum());
@@ -246,6 +255,11 @@ impl<P: Clone> Upload<P> {
         {
             self.asking = true;
             self.creating = request == Request::Create;
+            if matches!(request, Request::List { .. }) {
+                for part in &mut self.parts {
+                    part.is_due_in_list = part.tag.is_some();
+                }
+            }
             requests.push((pause, request));
         }
         Step::Requests(requests)
@@ -312,7 +326,7 @@ impl<P: Clone> Upload<P> {
             (Way::Completing(upload), Answer::Completed(Err(denial))) => {
                 self.way = match &denial {
                     Denial::Gone(_) => Way::Looking(upload),
-                    Denial::Refused(_) => Way::Listing(upload),
+                    Denial::Mismatched(_) | Denial::Refused(_) => Way::Listing(upload),
                 };
                 return self.denied(denial);
             }
@@ -323,7 +337,7 @@ impl<P: Clone> Upload<P> {
                     self.way = Way::Listing(upload);
                 }
             }
-            (Way::Listing(_), Answer::Listed(Ok(listed))) => self.listed(&listed),
+            (Way::Listing(_), Answer::Listed(Ok(listed))) => self.listed(&listed, now),
             (Way::Listing(upload), Answer::Listed(Err(Denial::Gone(error)))) => {
                 return self.gone(upload, error, now);
             }
@@ -390,7 +404,9 @@ impl<P: Clone> Upload<P> {
         self.denials = self.denials.saturating_add(1);
         match denial {
             Denial::Gone(_) => None,
-            Denial::Refused(error) => {
+            // `ListParts` mends it, unless it comes again and again.
+            Denial::Mismatched(_) if self.denials <= MISMATCHES_MAX => None,
+            Denial::Mismatched(error) | Denial::Refused(error) => {
                 self.refusal = Some(error.clone());
                 Some(error)
             }
@@ -398,12 +414,12 @@ impl<P: Clone> Upload<P> {
     }
 
     /// The store named what it has of the upload.
-    fn listed(&mut self, listed: &[StoredPart]) {
+    fn listed(&mut self, listed: &[StoredPart], now: Duration) {
         let Way::Listing(upload) = &self.way else {
             return;
         };
         let upload = upload.clone();
-        self.gone_since = None;
+        let mut is_one_missing = false;
         for (part, number) in self.parts.iter_mut().zip(1u32..) {
             // Without a checksum the size is enough for a part that was acknowledged: nothing but its
             // identical bytes was ever sent under this number. One that is still held is sent again.
@@ -414,29 +430,32 @@ impl<P: Clone> Upload<P> {
                 };
                 there.number == number && there.len == part.len && same
             });
-            match there {
-                Some(there) => {
-                    part.tag = Some(PartTag {
-                        number,
-                        etag: there.etag.clone(),
-                        checksum: Some(part.checksum.clone()),
-                    });
-                    // It is the store's word that it has them, as an acknowledgement is.
-                    part.bytes = None;
-                }
-                None => part.tag = None,
+            if let Some(there) = there {
+                part.tag = Some(PartTag {
+                    number,
+                    etag: there.etag.clone(),
+                    checksum: Some(part.checksum.clone()),
+                });
+                // It is the store's word that it has them, as an acknowledgement is.
+                part.bytes = None;
+            } else if part.bytes.is_some() {
+                part.tag = None;
+            } else {
+                is_one_missing |= part.is_due_in_list;
             }
         }
-        let lost = self
-            .parts
-            .iter()
-            .any(|part| part.tag.is_none() && part.bytes.is_none());
-        if lost {
+        if !is_one_missing {
+            self.gone_since = None;
+            self.way = Way::Open(upload);
+            return;
+        }
+        // That an acknowledged part is missing is a claim too: the store is asked again.
+        let since = *self.gone_since.get_or_insert(now);
+        self.denials = self.denials.saturating_add(1);
+        if now.saturating_sub(since) >= GONE_PATIENCE {
             self.refusal = None;
             self.way = Way::Lost;
             self.release();
-        } else {
-            self.way = Way::Open(upload);
         }
     }
 

@@ -72,7 +72,6 @@ pub async fn mount(
         runner.clone(),
         options.max_write_bytes.min(REQUEST_LEN_MAX),
     );
-    let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
     let requested = mountpoint.to_owned();
     let read_ahead_kib = options.read_ahead_kib;
     let telling = notifier.clone();

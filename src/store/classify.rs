@@ -194,6 +194,7 @@ fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, 
         }
         "ConditionalRequestConflict" => return (Precondition, Again::AFewTimes),
         "PreconditionFailed" => return (Precondition, Again::No),
+        "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" => return (WrongParts, Again::No),
         "InvalidRange" => return (Range, Again::No),
         "NotImplemented" => return (Other, Again::No),
         // Some come as 400: what arrived was not what was sent, or it took too long to arrive.

@@ -14,6 +14,8 @@ pub enum StoreErrorKind {
     NoBucket,
     /// A condition did not hold (412), or lost a race (409).
     Precondition,
+    /// Completing an upload named parts that the store does not have so (InvalidPart).
+    WrongParts,
     /// A range past the end (416).
     Range,
     /// No credentials found anywhere.
@@ -47,7 +49,10 @@ impl StoreErrorKind {
     pub(super) fn is_an_answer(self) -> bool {
         matches!(
             self,
-            StoreErrorKind::NotFound | StoreErrorKind::Precondition | StoreErrorKind::Range
+            StoreErrorKind::NotFound
+                | StoreErrorKind::Precondition
+                | StoreErrorKind::WrongParts
+                | StoreErrorKind::Range
         )
     }
 }

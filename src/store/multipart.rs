@@ -124,7 +124,7 @@ impl Store {
                 |error| context.classify(error),
                 request.send(),
             );
-            let output = sent.await?;
+            let output = sent.await.map_err(Failure::unconditional)?;
             let etag = output
                 .e_tag
                 .ok_or_else(|| context.nonsense("the answer has no ETag"))?;
@@ -195,6 +195,7 @@ impl Store {
                         Err(unknown) => Err(unknown),
                     }
                 }
+                Err(failure) if *condition == Condition::None => Err(failure.unconditional()),
                 Err(failure) => Err(failure),
             }
         })

@@ -139,7 +139,14 @@ impl Store {
         self.inner.metrics.get_requests.increment();
         let stall = self.inner.stall_timeout;
         let mut output = match unless_stalled(stall, &Progress::new(), request).await {
-            Some(output) => output.map_err(|error| context.classify(error))?,
+            Some(Ok(output)) => output,
+            Some(Err(error)) => {
+                let failure = context.classify(error);
+                return Err(match etag {
+                    Some(_) => failure,
+                    None => failure.unconditional(),
+                });
+            }
             None => return Err(context.stalled(stall)),
         };
         let (carried, size) =
@@ -323,6 +330,7 @@ impl Store {
         self.inner.metrics.head_requests.increment();
         self.plain(context, |error| context.classify(error), request.send())
             .await
+            .map_err(Failure::unconditional)
     }
 }
 

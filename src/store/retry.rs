@@ -108,6 +108,15 @@ impl Failure {
         self
     }
 
+    /// For requests without a condition: that one does not hold is no sensible answer to them.
+    #[must_use]
+    pub(super) fn unconditional(self) -> Failure {
+        match self.error.kind {
+            StoreErrorKind::Precondition => self.into_claim(),
+            _ => self,
+        }
+    }
+
     /// Whether the store gave this code.
     pub(super) fn has_code(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)

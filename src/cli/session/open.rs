@@ -13,7 +13,7 @@
 
 use std::{
     sync::{Arc, OnceLock, atomic::AtomicBool},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use parking_lot::Mutex;
@@ -251,6 +251,9 @@ impl VolumeSession {
     }
 }
 
+/// Opening the metadata is given up when nothing that authenticates came for this long.
+const OPEN_STALL: Duration = Duration::from_secs(25);
+
 /// The metadata of a volume that is to be opened, and what it is compared with.
 struct Door<'a> {
     opened: &'a Opened,
@@ -279,12 +282,42 @@ impl Door<'_> {
         self.opened.trust.known(volume)
     }
 
+    /// `work`, which reads the metadata, unless nothing that authenticates comes for [`OPEN_STALL`]. The metadata store repeats its requests for
+    /// ever, whatever the answers are.
+    async fn unless_stuck<T>(
+        &self,
+        work: impl Future<Output = Result<T, MetaError>>,
+    ) -> Result<T, CliError> {
+        tokio::pin!(work);
+        let mut opened_bytes = self.sealed.opened_bytes();
+        loop {
+            match tokio::time::timeout(OPEN_STALL, &mut work).await {
+                Ok(done) => return done.map_err(|error| self.cannot_open(&error)),
+                Err(_) if self.sealed.opened_bytes() > opened_bytes => {
+                    opened_bytes = self.sealed.opened_bytes();
+                }
+                Err(_) => {
+                    let trouble = self.opened.store.trouble();
+                    return Err(CliError::new(
+                        Exit::Unreachable,
+                        format!(
+                            "the volume's metadata cannot be read: for {} s the store gave nothing that authenticates{}",
+                            OPEN_STALL.as_secs(),
+                            trouble.map(|why| format!(" ({why})")).unwrap_or_default(),
+                        ),
+                        "try again when the store answers; if it does not help, look who can change the bucket",
+                    ));
+                }
+            }
+        }
+    }
+
     /// Opens for reading, which writes nothing at all.
     async fn follow(&self) -> Result<Meta, CliError> {
         self.remember_log()?;
-        let meta = Meta::open(Arc::new(self.sealed.clone()), self.config)
-            .await
-            .map_err(|error| self.cannot_open(&error))?;
+        let meta = self
+            .unless_stuck(Meta::open(Arc::new(self.sealed.clone()), self.config))
+            .await?;
         let checked = self.check(meta.generation());
         if checked.is_err() {
             close_unused(&meta).await;
@@ -310,17 +343,18 @@ impl Door<'_> {
         {
             seen = self.look().await?;
         }
-        let meta = Meta::open_after(Arc::new(self.sealed.clone()), self.config, seen)
-            .await
-            .map_err(|error| self.cannot_open(&error))?;
+        let sealed = Arc::new(self.sealed.clone());
+        let meta = self
+            .unless_stuck(Meta::open_after(sealed, self.config, seen))
+            .await?;
         Ok((meta, lease))
     }
 
     /// Reads what is stored, as a reader, and compares it.
     async fn look(&self) -> Result<Recovered, CliError> {
-        let seen = Meta::look(Arc::new(self.sealed.clone()), self.config)
-            .await
-            .map_err(|error| self.cannot_open(&error))?;
+        let seen = self
+            .unless_stuck(Meta::look(Arc::new(self.sealed.clone()), self.config))
+            .await?;
         self.check(seen.generation)?;
         Ok(seen)
     }

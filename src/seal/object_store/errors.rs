@@ -47,6 +47,7 @@ pub(super) fn from_store(error: StoreError, location: &str) -> Error {
         | StoreErrorKind::Unreachable
         | StoreErrorKind::Tls
         | StoreErrorKind::Unavailable
+        | StoreErrorKind::WrongParts
         | StoreErrorKind::Other => Error::Generic {
             store: NAME,
             source: Box::new(error),

@@ -24,7 +24,14 @@ mod read;
 mod upload;
 mod write;
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -75,6 +82,8 @@ struct Inner {
     cache: Cache,
     chain: Mutex<Chain>,
     unanswered: Mutex<Option<Unanswered>>,
+    /// Bytes of objects that were read and authenticated.
+    opened_bytes: AtomicU64,
 }
 
 impl SealedObjectStore {
@@ -87,6 +96,7 @@ impl SealedObjectStore {
                 cache: Cache::new(cache_bytes_max),
                 chain: Mutex::default(),
                 unanswered: Mutex::default(),
+                opened_bytes: AtomicU64::new(0),
             }),
         }
     }
@@ -122,6 +132,11 @@ impl SealedObjectStore {
     /// who accepts that the volume went back in time.
     pub fn accept_any_log(&self) {
         self.inner.chain.lock().tolerate();
+    }
+
+    /// Bytes that were read and authenticated so far: whether reading gets on.
+    pub fn opened_bytes(&self) -> u64 {
+        self.inner.opened_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes of plaintext chunks kept now.

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     ops::Range,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -265,6 +265,9 @@ async fn fetch_chunks(
         return Err(changed(inner, table, Some((error, &head))));
     }
     let opened = Bytes::from(stored);
+    inner
+        .opened_bytes
+        .fetch_add(opened.len() as u64, Ordering::Relaxed);
     let piece = |index: u64| {
         let start = ((index - chunks.start) * CHUNK_BYTES) as usize;
         (
