@@ -1,0 +1,232 @@
+//! What becomes durable of files that are replaced, refused or looked at while they are written.
+
+mod common;
+#[path = "support/lying/mod.rs"]
+mod lying;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{Opened, ROOT, World, eventually};
+use lying::{Form, KeyPair, Kind, Lie, LyingStore, Op, Rule};
+use nix::errno::Errno;
+use strongroom::{
+    data::{DataConfig, Seek},
+    fs::{FsConfig, FsError},
+    meta::Ino,
+};
+
+struct File {
+    ino: Ino,
+    fh: u64,
+}
+
+async fn create(opened: &Opened, name: &str) -> File {
+    let created = opened
+        .fs
+        .create(ROOT, Ino::ROOT, name.as_bytes(), 0o644, libc::O_RDWR)
+        .await
+        .unwrap();
+    File {
+        ino: created.attributes.ino,
+        fh: created.fh,
+    }
+}
+
+async fn write(opened: &Opened, file: &File, offset: u64, bytes: &[u8]) {
+    let mut at = offset;
+    for piece in bytes.chunks(256 << 10) {
+        let buffer = opened.data.buffer(piece).await;
+        opened.fs.write(file.ino, at, buffer, false).await.unwrap();
+        at += piece.len() as u64;
+    }
+}
+
+async fn sync(opened: &Opened, file: &File) -> Result<(), FsError> {
+    opened.fs.fsync_through(file.fh).await
+}
+
+async fn contents(opened: &Opened, name: &str) -> Vec<u8> {
+    let found = opened
+        .fs
+        .lookup(Ino::ROOT, name.as_bytes())
+        .await
+        .unwrap()
+        .unwrap();
+    let fh = opened
+        .fs
+        .open(ROOT, found.ino, libc::O_RDONLY)
+        .await
+        .unwrap()
+        .fh;
+    let mut bytes = Vec::new();
+    while let read = opened
+        .fs
+        .read(fh, bytes.len() as u64, 1 << 20)
+        .await
+        .unwrap()
+        .bytes
+        && !read.is_empty()
+    {
+        bytes.extend_from_slice(&read);
+    }
+    opened.fs.release(fh);
+    bytes
+}
+
+fn hasty(config: &mut DataConfig) {
+    config.write_back_after = Duration::from_millis(30);
+}
+
+/// `> file` and new contents, and the process dies, at once or a little later, while others sync.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_written_anew_is_old_or_new_after_a_crash() {
+    let world = World::new().await;
+    let mut outcomes = [0, 0];
+    for round in 0..24u64 {
+        let opened = world
+            .open_through(world.server.endpoint_url(), FsConfig::default(), hasty)
+            .await;
+        let name = format!("file-{round}");
+        // Small enough to lie in the metadata, in a pack, and in parts of its own.
+        let len = [100, 20_000, 7 << 20][round as usize % 3];
+        let (old, new) = (vec![1; len], vec![2; len / 2 + 7]);
+        let file = create(&opened, &name).await;
+        write(&opened, &file, 0, &old).await;
+        sync(&opened, &file).await.unwrap();
+        let other = create(&opened, &format!("other-{round}")).await;
+
+        let emptied = opened
+            .fs
+            .open(ROOT, file.ino, libc::O_WRONLY | libc::O_TRUNC)
+            .await
+            .unwrap();
+        if round % 2 == 0 {
+            // Somebody's fsync makes everything durable that may be.
+            write(&opened, &other, 0, b"synced").await;
+            sync(&opened, &other).await.unwrap();
+        }
+        write(&opened, &file, 0, &new).await;
+        opened.fs.release(emptied.fh);
+        if round % 4 < 2 {
+            opened.data.flush().await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(round % 8 * 12)).await;
+
+        // Another mount takes over: what the first had in memory only is gone.
+        let after = world.open().await;
+        let found = contents(&after, &name).await;
+        match found {
+            found if found == old => outcomes[0] += 1,
+            // A large file is replaced from its beginning on.
+            found if !found.is_empty() && new.starts_with(&found) => outcomes[1] += 1,
+            found => panic!("round {round}: neither: {} bytes", found.len()),
+        }
+        after.close().await;
+        drop(opened);
+    }
+    assert!(
+        outcomes.iter().all(|count| *count > 0),
+        "not tried: {outcomes:?}"
+    );
+}
+
+/// One upload is refused: its file hears of it, each descriptor once, and nobody else does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_upload_is_reported_for_its_own_file_only() {
+    let world = World::new().await;
+    let upstream = world.server.endpoint_url();
+    let upstream = upstream.trim_start_matches("http://").parse().unwrap();
+    let key_pair = KeyPair {
+        access: "test-access-key".into(),
+        secret: "test-secret-key".into(),
+    };
+    let store = std::thread::spawn(move || LyingStore::before(upstream, key_pair))
+        .join()
+        .unwrap();
+    let opened = world
+        .open_through(store.endpoint(), FsConfig::default(), |_| {})
+        .await;
+    for round in 0..5 {
+        let large = create(&opened, &format!("large-{round}")).await;
+        let small = create(&opened, &format!("small-{round}")).await;
+        let other = opened.fs.open(ROOT, large.ino, libc::O_RDWR).await.unwrap();
+        store.lie(
+            Rule::on([Op::UploadPart])
+                .of([Kind::Data])
+                .always(Lie::refuse(403, Form::Code("AccessDenied"))),
+        );
+        let bytes = vec![round + 1; 12 << 20];
+        write(&opened, &large, 0, &bytes).await;
+        let error = sync(&opened, &large).await.unwrap_err();
+        assert_eq!(error.errno, Errno::EIO, "round {round}");
+        write(&opened, &small, 0, &[7; 20_000]).await;
+        sync(&opened, &small).await.unwrap();
+        opened.fs.flush(small.fh).await.unwrap();
+        let (ino, why) = opened.data.trouble().unwrap();
+        assert_eq!(ino, Some(large.ino), "{why}");
+        assert_eq!(opened.fs.known_path(large.ino), format!("large-{round}"));
+        // The other descriptor has not heard of it.
+        assert!(opened.fs.flush(other.fh).await.is_err());
+        store.heal();
+        sync(&opened, &large).await.unwrap();
+        opened.fs.flush(other.fh).await.unwrap();
+        assert!(opened.data.trouble().is_none());
+        assert_eq!(contents(&opened, &format!("large-{round}")).await, bytes);
+    }
+    opened.close().await;
+    drop(std::thread::spawn(move || drop(store)).join());
+}
+
+/// A file without a hole has none at any moment, whatever is being committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn data_is_found_while_it_is_committed() {
+    let world = World::new().await;
+    let opened = Arc::new(
+        world
+            .open_through(world.server.endpoint_url(), FsConfig::default(), |config| {
+                config.write_back_after = Duration::from_millis(5);
+            })
+            .await,
+    );
+    let file = create(&opened, "file").await;
+    const LEN: u64 = 1 << 20;
+    write(&opened, &file, 0, &vec![1; LEN as usize]).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let ino = file.ino;
+    let lookers: Vec<_> = (0..4u64)
+        .map(|number| {
+            let (opened, done) = (opened.clone(), done.clone());
+            tokio::spawn(async move {
+                let mut looks = 0u64;
+                while !done.load(Ordering::Relaxed) {
+                    let from = (looks * 7919 + number * 4096) % LEN;
+                    let hole = opened.data.seek(ino, from, Seek::Hole).await.unwrap();
+                    assert!(hole.is_some_and(|at| at >= LEN), "a hole at {hole:?}");
+                    let data = opened.data.seek(ino, from, Seek::Data).await.unwrap();
+                    assert_eq!(data, Some(from));
+                    looks += 1;
+                }
+                looks
+            })
+        })
+        .collect();
+    for round in 0..60u64 {
+        let at = LEN + round * 9000;
+        write(&opened, &file, at, &[2; 9000]).await;
+        write(&opened, &file, round * 17_000 % LEN, &[3; 5000]).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    for looker in lookers {
+        assert!(looker.await.unwrap() > 100);
+    }
+    eventually("all is committed", async || opened.data.dirty_bytes() == 0).await;
+    let opened = Arc::into_inner(opened).unwrap();
+    opened.close().await;
+}
