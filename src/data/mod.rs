@@ -485,9 +485,9 @@ impl Data {
         self.flush().await
     }
 
-    /// The same through one descriptor, which hears of each error of the file once, also of one that came before.
+    /// The same through one descriptor, which has then heard of all errors of the file so far: closing it reports only later ones.
     pub async fn fsync_through(&self, open: &OpenFile) -> Result<(), DataError> {
-        let mut seen = open.heard.lock().file;
+        let mut seen = open.file.content.lock().errors.count();
         let committed = self.inner.committed(&open.file, &mut seen).await;
         open.heard.lock().file = seen;
         committed?;
