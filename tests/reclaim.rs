@@ -266,12 +266,17 @@ async fn a_listing_that_names_objects_of_a_living_session_deletes_none_of_them()
         dead_session.into_bytes(),
         living_session.clone().into_bytes(),
     );
+    let before = opened.metrics.list_requests.get();
     opened.data.start_reclaim();
+    eventually("the dead session is listed", async || {
+        opened.metrics.list_requests.get() > before + 1
+    })
+    .await;
+    *words.lock() = nothing();
     eventually("the dead session is forgotten", async || {
         opened.meta.dead_sessions().await.unwrap().is_empty()
     })
     .await;
-    *words.lock() = nothing();
     assert_eq!(keys(&opened, &living_session).await, alive);
     for ino in files {
         assert!(contents(&opened, ino, 50_000).await == [7; 50_000]);

@@ -117,6 +117,9 @@ async fn a_file_that_is_written_anew_is_old_or_new_after_a_crash() {
             opened.data.flush().await.unwrap();
         }
         tokio::time::sleep(Duration::from_millis(round % 8 * 80)).await;
+        if round % 3 == 0 {
+            opened.data.flush().await.unwrap();
+        }
 
         // Another mount takes over: what the first had in memory only is gone.
         let after = world.open().await;
