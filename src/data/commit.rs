@@ -23,18 +23,7 @@ impl Inner {
     pub(super) async fn complete(self: &Arc<Self>, writer: ObjectWriter) {
         let (id, files) = (writer.id, writer.files());
         match writer.finish().await {
-            Ok(new) => {
-                let mut is_wanted = false;
-                for file in &files {
-                    is_wanted |= file.content.lock().object_stored(&new);
-                }
-                if !is_wanted {
-                    // Its files were removed meanwhile: it is recorded as garbage.
-                    self.apply(&[new], &[], &[]).await;
-                    self.objects.end(id);
-                }
-                self.commit(files).await;
-            }
+            Ok(new) => self.commit_with(files, Some(new)).await,
             Err(Unfinished::Lost(error)) => {
                 error!("written data is lost: {error}");
                 for file in &files {
@@ -51,15 +40,39 @@ impl Inner {
         }
     }
 
-    /// Commits what may be committed of `files`, in one batch as long as there is something.
-    pub(super) async fn commit(self: &Arc<Self>, mut files: Vec<Arc<FileState>>) {
+    /// Commits what may be committed of `files`.
+    pub(super) async fn commit(self: &Arc<Self>, files: Vec<Arc<FileState>>) {
+        self.commit_with(files, None).await;
+    }
+
+    /// Commits what may be committed of `files`, in one batch as long as there is something. `stored` is an object that is in the store now: all its
+    /// files commit it in the first batch. Were one of them to commit it alone, and to let go of its bytes at once, the object would die before
+    /// the others name it.
+    async fn commit_with(
+        self: &Arc<Self>,
+        mut files: Vec<Arc<FileState>>,
+        mut stored: Option<NewObject>,
+    ) {
         files.sort_by_key(|file| file.ino);
         files.dedup_by_key(|file| file.ino);
-        while !files.is_empty() {
+        while !files.is_empty() || stored.is_some() {
             // In inode order, and others take one only: no cycle.
             let mut locks = Vec::with_capacity(files.len());
             for file in &files {
                 locks.push(file.commit.lock().await);
+            }
+            if let Some(new) = stored.take() {
+                let mut is_wanted = false;
+                for file in &files {
+                    is_wanted |= file.content.lock().object_stored(&new);
+                }
+                if !is_wanted {
+                    // Its files were removed meanwhile: it is recorded as garbage.
+                    let id = new.object;
+                    self.apply(&[new], &[], &[]).await;
+                    self.objects.end(id);
+                    continue;
+                }
             }
             let commits: Vec<Option<FileCommit>> = files
                 .iter()

@@ -607,9 +607,14 @@ impl Content {
             .iter()
             .take_while(|take| matches!(take.place, Place::Here | Place::Stored(_)))
             .count();
+        // An object is committed with all its takes: it would die if those committed first let go of it.
         let is_end = |count: &usize| {
-            let object = |index: usize| self.takes.get(index).and_then(|take| take.place.object());
-            object(*count).is_none() || object(*count - 1) != object(*count)
+            let objects = |take: &Take| take.place.object();
+            let later = || self.takes.iter().skip(*count).filter_map(objects);
+            let earlier = self.takes.iter().take(*count).filter_map(objects);
+            earlier
+                .into_iter()
+                .all(|object| later().all(|other| other != object))
         };
         (1..=ready)
             .rev()

@@ -155,6 +155,9 @@ struct World {
     /// Answers that the store has given and that have not arrived.
     answers: Vec<(InFlight, Answer)>,
     released: Rc<RefCell<Released>>,
+    /// Objects that the metadata has a record of, and those of them that are garbage.
+    recorded: HashSet<u64>,
+    dead: HashSet<u64>,
     now: Duration,
     stamp: u8,
     next_object: u64,
@@ -205,6 +208,8 @@ impl World {
             late: Vec::new(),
             answers: Vec::new(),
             released: Rc::default(),
+            recorded: HashSet::new(),
+            dead: HashSet::new(),
             now: Duration::ZERO,
             stamp: 0,
             next_object: 0,
@@ -484,8 +489,16 @@ impl World {
                         Some(&object.plaintext),
                         "object {number} counts as stored and is not"
                     );
-                    for index in object.files.clone() {
-                        self.files[index].content.object_stored(&new);
+                    let files = object.files.clone();
+                    for index in &files {
+                        self.files[*index].content.object_stored(&new);
+                    }
+                    // All files of a pack commit it in one batch.
+                    if files.len() > 1 {
+                        for index in files {
+                            self.commit_part(index);
+                        }
+                        self.bury();
                     }
                 }
                 Step::Lost(error) => {
@@ -699,6 +712,29 @@ impl World {
     }
 
     fn commit(&mut self, index: usize) {
+        self.commit_part(index);
+        self.bury();
+    }
+
+    /// Objects that are recorded and that nothing names are dead for good.
+    fn bury(&mut self) {
+        let named: HashSet<u64> = self
+            .files
+            .iter()
+            .flat_map(|file| file.record.bytes.values())
+            .filter_map(|place| match place {
+                Place::In(object, _) => Some(*object),
+                Place::Here(_) => None,
+            })
+            .collect();
+        let dead = self
+            .recorded
+            .iter()
+            .filter(|object| !named.contains(object));
+        self.dead.extend(dead);
+    }
+
+    fn commit_part(&mut self, index: usize) {
         let Some(commit) = self.files[index].content.next_commit() else {
             return;
         };
@@ -723,6 +759,18 @@ impl World {
         }
         file.record.bytes.retain(|at, _| *at < commit.size);
         file.record.size = commit.size;
+        for new in &commit.objects {
+            self.recorded.insert(new.object.number);
+        }
+        for extent in &commit.extents {
+            if let ExtentSource::Object { object, .. } = extent.source {
+                assert!(
+                    !self.dead.contains(&object.number),
+                    "object {} is named after it died",
+                    object.number
+                );
+            }
+        }
         file.content.commit_ended(&commit, 0);
         self.seen.commits += 1;
         let committed = file.content.committed;
