@@ -147,8 +147,11 @@ impl Inner {
         let before = slot.seen();
         let looked_at = self.meta.generation();
         let found = self.meta.file_snapshot(file.ino, VIEW_EXTENTS_MAX).await?;
-        let named =
-            found.filter(|found| found.inode.kind == FileKind::File && found.inode.nlink > 0);
+        // A name may lead to a file that has none: one whose replacement is not committed yet. Who opens that sees it as it is.
+        let is_new = before.is_none();
+        let named = found.filter(|found| {
+            found.inode.kind == FileKind::File && (found.inode.nlink > 0 || is_new)
+        });
         let seen = match (named, before) {
             (Some(found), Some(before)) if before.view.shows(&found) => {
                 before.view.nameless.store(false, Ordering::Release);
