@@ -17,6 +17,7 @@ use super::{
     Inner,
     file::FileState,
     upload::{Answer, Denial, Request, Step, Upload},
+    writer::cut_off,
 };
 use crate::meta::ObjectId;
 use crate::store::{self, Condition, StoreError, StoreErrorKind};
@@ -102,7 +103,9 @@ impl Inner {
             }
             tokio::select! {
                 Some(answer) = in_flight.join_next() => {
-                    let Ok(answer) = answer else { continue };
+                    let Ok(answer) = answer else {
+                        return Ended::Lost(cut_off(&sending.key));
+                    };
                     let refusal = sending.upload.lock().answered(answer, began.elapsed());
                     if let Some(error) = refusal {
                         self.report(&sending.files(), Some(sending.id), &error);

@@ -25,7 +25,7 @@ use crate::{
     budget::{Owner, Reservation},
     meta::{NewObject, ObjectId},
     seal::codec::{DATA_FRAME_LOG2, HEADER_LEN, ObjectKind, Sealer, TAG_LEN},
-    store::StoreError,
+    store::{StoreError, StoreErrorKind},
 };
 
 const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
@@ -192,11 +192,13 @@ impl ObjectWriter {
         let rest = std::mem::take(&mut self.buffer);
         match self.reservation.take() {
             Some(reservation) => self.send_part(paid_bytes(rest, reservation), true),
-            None => return Err(Unfinished::Abandoned),
+            None => return Err(Unfinished::Lost(cut_off(&self.key))),
         }
         let ended = match self.task.take() {
-            Some(task) => task.await.unwrap_or(Ended::Abandoned),
-            None => Ended::Abandoned,
+            Some(task) => task
+                .await
+                .unwrap_or_else(|_| Ended::Lost(cut_off(&self.key))),
+            None => Ended::Lost(cut_off(&self.key)),
         };
         match ended {
             Ended::Stored => {}
@@ -225,6 +227,16 @@ impl ObjectWriter {
     pub(super) fn files(&self) -> Vec<Arc<FileState>> {
         self.sending.files()
     }
+}
+
+/// A bug: the files hear of it, instead of waiting for what never comes.
+pub(super) fn cut_off(key: &str) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Other,
+        "upload",
+        key,
+        "the task that sends it ended early",
+    )
 }
 
 /// Why an object did not get into the store.

@@ -229,6 +229,7 @@ impl Store {
                 self.inner.metrics.multipart_requests.increment();
                 self.plain(context, |error| context.classify(error), request.send())
                     .await
+                    .map_err(Failure::unconditional)
             });
             let page = page.await?;
             for part in page.parts.unwrap_or_default() {
