@@ -171,3 +171,23 @@ pub fn taken_over() -> CliError {
         "what was fsynced here is safe; mount again when the other one has ended",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_made_durable_is_counted_unless_it_is_no_bytes() {
+        let some = lost("the store refuses", 4096).to_string();
+        assert!(
+            some.contains("4096 bytes are lost (the store refuses)"),
+            "{some}"
+        );
+        let names = lost("the store refuses", 0).to_string();
+        assert!(
+            names.contains("the last changes did not become durable (the store refuses)"),
+            "{names}"
+        );
+        assert!(!names.contains(" 0 "), "{names}");
+    }
+}

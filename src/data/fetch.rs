@@ -28,6 +28,10 @@ use crate::{
     store::StoreErrorKind,
 };
 
+/// The metadata names the object, so a 404 is a claim: it is believed once it has been made this often,
+/// which with the pauses between takes half a second.
+const MISSING_TRIES: u32 = 4;
+
 /// See the module's head.
 pub(super) struct Fetch {
     inner: Arc<Inner>,
@@ -165,6 +169,7 @@ async fn run(
 ) {
     let mut next = frames.start;
     let mut backoff = inner.store.backoff();
+    let mut missing = 0;
     let failure = loop {
         let before = next;
         match deliver(
@@ -184,6 +189,10 @@ async fn run(
             Ok(()) => {
                 let brought = object.layout.stored_range(before..next);
                 backoff.pause(brought.end - brought.start).await;
+            }
+            Err(DataError::Seal(SealError::Missing { .. })) if missing + 1 < MISSING_TRIES => {
+                missing += 1;
+                backoff.pause(0).await;
             }
             Err(failure) => break failure,
         }

@@ -467,17 +467,37 @@ fn tools_survive_a_store_that_is_full_for_a_while() {
 mod long {
     use super::{Duration, Outage, survives};
 
+    fn survives_long_ones(outage: Outage) {
+        survives(outage, Duration::from_secs(70), 10, 60);
+    }
+
     #[test]
-    #[ignore = "two hours: run by mount-scripts/test.sh --long"]
-    fn tools_survive_long_outages_of_each_kind_ten_times() {
-        for outage in [
-            Outage::Stopped,
-            Outage::Killed,
-            Outage::Refused(503, "SlowDown"),
-            Outage::Refused(403, "AccessDenied"),
-            Outage::WritesRefused(507, "InsufficientStorage"),
-        ] {
-            survives(outage, Duration::from_secs(70), 10, 60);
-        }
+    #[ignore = "half an hour: run by mount-scripts/test.sh --long"]
+    fn tools_survive_a_store_that_stands_still_for_long_ten_times() {
+        survives_long_ones(Outage::Stopped);
+    }
+
+    #[test]
+    #[ignore = "half an hour: run by mount-scripts/test.sh --long"]
+    fn tools_survive_a_store_that_is_dead_for_long_ten_times() {
+        survives_long_ones(Outage::Killed);
+    }
+
+    #[test]
+    #[ignore = "half an hour: run by mount-scripts/test.sh --long"]
+    fn tools_survive_a_store_that_is_overloaded_for_long_ten_times() {
+        survives_long_ones(Outage::Refused(503, "SlowDown"));
+    }
+
+    #[test]
+    #[ignore = "half an hour: run by mount-scripts/test.sh --long"]
+    fn tools_survive_credentials_that_are_refused_for_long_ten_times() {
+        survives_long_ones(Outage::Refused(403, "AccessDenied"));
+    }
+
+    #[test]
+    #[ignore = "half an hour: run by mount-scripts/test.sh --long"]
+    fn tools_survive_a_store_that_is_full_for_long_ten_times() {
+        survives_long_ones(Outage::WritesRefused(507, "InsufficientStorage"));
     }
 }
