@@ -16,9 +16,10 @@ use common::{Opened, ROOT, World, eventually};
 use lying::{Form, KeyPair, Kind, Lie, LyingStore, Op, Rule};
 use nix::errno::Errno;
 use strongroom::{
+    budget::Owner,
     data::{DataConfig, Seek},
     fs::{FsConfig, FsError},
-    meta::Ino,
+    meta::{Ino, Timestamp},
 };
 
 struct File {
@@ -233,5 +234,53 @@ async fn data_is_found_while_it_is_committed() {
     }
     eventually("all is committed", async || opened.data.dirty_bytes() == 0).await;
     let opened = Arc::into_inner(opened).unwrap();
+    opened.close().await;
+}
+
+/// What is kept of a file whose size was changed is paid for until the change is committed, so that an outage
+/// cannot pile up more of it than there is room for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn truncating_pays_for_what_is_kept_until_it_is_committed() {
+    const FILES: u64 = 200;
+    /// No less is kept of a file.
+    const STATE_BYTES_MIN: u64 = 1 << 10;
+    let world = World::new().await;
+    let opened = world
+        .open_through(world.server.endpoint_url(), FsConfig::default(), |config| {
+            config.write_back_after = Duration::from_secs(600);
+        })
+        .await;
+    let governor = opened.data.governor();
+    let mut files = Vec::new();
+    for number in 0..FILES {
+        files.push(create(&opened, &format!("file-{number}")).await.ino);
+    }
+    opened.data.drain().await.unwrap();
+    eventually("nothing is dirty", async || {
+        governor.used_bytes(Owner::Dirty) == 0
+    })
+    .await;
+    let before = governor.used_bytes(Owner::Dirty);
+    for (number, ino) in (1..).zip(&files) {
+        // Once by growing, once by cutting: the second is not paid for again.
+        for size in [1 << 40, 17] {
+            let now = Timestamp::now();
+            opened.data.truncate(*ino, size, now).await.unwrap();
+        }
+        let paid = governor.used_bytes(Owner::Dirty) - before;
+        assert!(
+            paid >= number * STATE_BYTES_MIN,
+            "{number} files: {paid} bytes"
+        );
+        assert!(
+            paid <= number * 4 * STATE_BYTES_MIN,
+            "{number} files: {paid} bytes"
+        );
+    }
+    opened.data.drain().await.unwrap();
+    eventually("everything is given back", async || {
+        governor.used_bytes(Owner::Dirty) == before
+    })
+    .await;
     opened.close().await;
 }
