@@ -39,7 +39,7 @@ mod kernel;
 mod killed;
 mod late;
 mod mount;
-mod mountinfo;
+pub(crate) mod mountinfo;
 mod notify;
 mod reply;
 mod run;
