@@ -32,10 +32,11 @@ pub(super) fn object_key(object: ObjectId) -> String {
     format!("data/{session}/{:016x}", object.number)
 }
 
-/// The number in a key made by [`object_key`].
+/// The number in a key made by [`object_key`]: 16 hexadecimal digits, all of them lower case.
 pub(super) fn object_number(key: &str) -> Option<u64> {
-    let (_, number) = key.rsplit_once('/')?;
-    (number.len() == 16).then(|| u64::from_str_radix(number, 16).ok())?
+    let (_, digits) = key.rsplit_once('/')?;
+    let bytes = data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?;
+    bytes.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// A readable object.
