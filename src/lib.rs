@@ -27,6 +27,9 @@ pub mod cli;
 pub mod data;
 pub mod fs;
 pub mod fuse;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod meta;
 pub mod seal;
 pub mod server;

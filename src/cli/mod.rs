@@ -11,6 +11,8 @@ mod demo;
 pub mod errors;
 pub mod exit;
 pub mod fingerprint;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod generate;
 mod info;
 mod init;

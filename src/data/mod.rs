@@ -17,6 +17,8 @@ mod error;
 mod extents;
 mod fetch;
 mod file;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod idle;
 #[cfg(test)]
 mod model_tests;

@@ -35,6 +35,8 @@ mod capabilities;
 mod convert;
 mod error;
 mod follow;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod kernel;
 mod killed;
 mod late;

@@ -47,7 +47,7 @@ pub fn is_read_only(entry: &MountEntry) -> io::Result<bool> {
     Ok(refuses_changes(&table, entry))
 }
 
-fn refuses_changes(table: &[u8], entry: &MountEntry) -> bool {
+pub(super) fn refuses_changes(table: &[u8], entry: &MountEntry) -> bool {
     table
         .split(|byte| *byte == b'\n')
         .filter(|line| parse_line(line).as_ref() == Some(entry))
@@ -67,7 +67,7 @@ fn refuses_changes(table: &[u8], entry: &MountEntry) -> bool {
         })
 }
 
-fn parse(table: &[u8]) -> impl Iterator<Item = MountEntry> {
+pub(super) fn parse(table: &[u8]) -> impl Iterator<Item = MountEntry> {
     table.split(|byte| *byte == b'\n').filter_map(parse_line)
 }
 

@@ -47,6 +47,8 @@ pub use memory::{MetaMemory, MetaPart};
 pub use namespace::{NewInode, Removal};
 pub use reclaim::{DeadSession, Garbage};
 pub use rename::{RenameMode, RenameSource};
+#[cfg(any(fuzzing, test))]
+pub(crate) use schema::fuzz;
 pub use types::{
     Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, ObjectId, ObjectRecord,
     SessionId, Timestamp, Totals,

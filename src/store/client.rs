@@ -87,12 +87,16 @@ impl Store {
     /// # Errors
     /// `Tls` for a CA bundle that cannot be used, `Other` for an endpoint that is no URL or for AWS without a region.
     pub async fn connect(config: StoreConfig, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
+        Ok(Store::over(connect(&config).await?, config, metrics))
+    }
+
+    pub(super) fn over(connected: Connected, config: StoreConfig, metrics: Arc<Metrics>) -> Store {
         let Connected {
             client,
             endpoint,
             is_aws,
             region,
-        } = connect(&config).await?;
+        } = connected;
         let inner = Inner {
             client,
             url: config.url,
@@ -109,10 +113,10 @@ impl Store {
             log_health: Health::new(),
             deletes_singly: AtomicBool::new(false),
         };
-        Ok(Store {
+        Store {
             inner: Arc::new(inner),
             retry: config.retry,
-        })
+        }
     }
 
     /// The same client with another patience.

@@ -95,20 +95,10 @@ pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreErro
     };
     let credentials = credentials(config, &http, &region, is_aws).await;
 
-    let mut builder = aws_sdk_s3::config::Builder::from(&settings)
+    let mut builder = settled(aws_sdk_s3::config::Builder::from(&settings))
         .http_client(http)
         .region(region.clone())
         .credentials_provider(credentials)
-        .identity_cache(
-            IdentityCache::lazy()
-                .load_timeout(CREDENTIALS_TIMEOUT)
-                .build(),
-        )
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts())
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .force_path_style(config.path_style.unwrap_or(!is_aws));
     if let Ok(name) = AppName::new("strongroom") {
         builder = builder.app_name(name);
@@ -126,6 +116,40 @@ pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreErro
         is_aws,
         region: region.to_string(),
     })
+}
+
+/// What nobody can set.
+fn settled(builder: aws_sdk_s3::config::Builder) -> aws_sdk_s3::config::Builder {
+    builder
+        .identity_cache(
+            IdentityCache::lazy()
+                .load_timeout(CREDENTIALS_TIMEOUT)
+                .build(),
+        )
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+}
+
+/// A client whose answers come from `http`, within the same bounds and with the same settings.
+#[cfg(any(fuzzing, test))]
+pub(super) fn connected_to(http: SharedHttpClient) -> Connected {
+    let credentials = aws_credential_types::Credentials::new("key", "secret", None, None, "test");
+    let builder = settled(aws_sdk_s3::config::Builder::new())
+        .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+        .http_client(bounded(http))
+        .region(Region::new(REGION_DEFAULT))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .endpoint_url("http://store")
+        .force_path_style(true);
+    Connected {
+        client: Client::from_conf(builder.build()),
+        endpoint: "http://store".to_owned(),
+        is_aws: false,
+        region: REGION_DEFAULT.to_owned(),
+    }
 }
 
 /// Everything but credentials, the HTTP client and what an instance's metadata service could tell:

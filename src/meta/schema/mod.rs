@@ -6,6 +6,8 @@
 //! Extents are keyed by where they *end*: a scan from `a` meets first the one extent that may begin before `a`.
 //! Extents name an object's session by a small number (the session table has the 16 bytes), which halves them.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod names;
 mod values;
 

@@ -5,6 +5,8 @@
 //! Never: does I/O, returns a byte of a frame that did not authenticate.
 
 mod cipher;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod header;
 mod layout;
 mod nonce;

@@ -4,6 +4,8 @@
 //! out of bounds are refused before anything is derived; damage is told apart from a wrong secret.
 //! Never: asks for a secret, keeps one longer than a call, prints one.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod json;
 mod persist;
 mod recovery;
