@@ -9,6 +9,7 @@ use std::{
 
 use aws_sdk_s3::{
     Client,
+    config::SharedHttpClient,
     types::{BucketLocationConstraint, CreateBucketConfiguration},
 };
 use tokio::sync::Semaphore;
@@ -87,12 +88,30 @@ impl Store {
     /// # Errors
     /// `Tls` for a CA bundle that cannot be used, `Other` for an endpoint that is no URL or for AWS without a region.
     pub async fn connect(config: StoreConfig, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
+        Store::connect_over(None, config, metrics).await
+    }
+
+    /// As [`Store::connect`], with `network` in place of the connection pool: for simulations.
+    #[doc(hidden)]
+    pub async fn connect_through(
+        network: SharedHttpClient,
+        config: StoreConfig,
+        metrics: Arc<Metrics>,
+    ) -> Result<Store, StoreError> {
+        Store::connect_over(Some(network), config, metrics).await
+    }
+
+    async fn connect_over(
+        network: Option<SharedHttpClient>,
+        config: StoreConfig,
+        metrics: Arc<Metrics>,
+    ) -> Result<Store, StoreError> {
         let Connected {
             client,
             endpoint,
             is_aws,
             region,
-        } = connect(&config).await?;
+        } = connect(&config, network).await?;
         let inner = Inner {
             client,
             url: config.url,

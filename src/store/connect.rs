@@ -54,8 +54,11 @@ pub(super) struct Connected {
     pub(super) region: String,
 }
 
-/// Finds all settings and makes the client.
-pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreError> {
+/// Finds all settings and makes the client. `network` takes the place of the connection pool.
+pub(super) async fn connect(
+    config: &StoreConfig,
+    network: Option<SharedHttpClient>,
+) -> Result<Connected, StoreError> {
     let fail =
         |kind, message: String| StoreError::new(kind, OPERATION, &config.url.bucket, message);
     let settings = shared_settings(config).await;
@@ -73,15 +76,21 @@ pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreErro
         .as_ref()
         .is_none_or(|endpoint| is_aws(&endpoint.host));
 
-    let ca_bundle = match &config.ca_bundle {
-        Some(path) => Some(path.clone()),
-        None => service_setting(&settings, "AWS_CA_BUNDLE", "ca_bundle").map(PathBuf::from),
+    let network = match network {
+        Some(network) => network,
+        None => {
+            let ca_bundle = match &config.ca_bundle {
+                Some(path) => Some(path.clone()),
+                None => service_setting(&settings, "AWS_CA_BUNDLE", "ca_bundle").map(PathBuf::from),
+            };
+            let trust = trust_store(ca_bundle)
+                .await
+                .map_err(|why| fail(StoreErrorKind::Tls, why))?;
+            connection_pool(trust, config.connections_max)
+                .map_err(|why| fail(StoreErrorKind::Other, why))?
+        }
     };
-    let trust = trust_store(ca_bundle)
-        .await
-        .map_err(|why| fail(StoreErrorKind::Tls, why))?;
-    let http = http_client(trust, config.connections_max)
-        .map_err(|why| fail(StoreErrorKind::Other, why))?;
+    let http = bounded(network);
 
     let region = match settings.region() {
         Some(region) => region.clone(),
@@ -233,7 +242,10 @@ async fn trust_store(bundle: Option<PathBuf>) -> Result<tls::TrustStore, String>
 }
 
 /// The only pool of the process. It bounds the connections to each host, those being made included.
-fn http_client(trust: tls::TrustStore, connections_max: usize) -> Result<SharedHttpClient, String> {
+fn connection_pool(
+    trust: tls::TrustStore,
+    connections_max: usize,
+) -> Result<SharedHttpClient, String> {
     let context = tls::TlsContext::builder()
         .with_trust_store(trust)
         .build()
@@ -254,7 +266,7 @@ fn http_client(trust: tls::TrustStore, connections_max: usize) -> Result<SharedH
         .map_err(|error| error.to_string())?;
     let client =
         pool::Client::from_partition(&pool, everything).map_err(|error| error.to_string())?;
-    Ok(bounded(SharedHttpClient::new(client)))
+    Ok(SharedHttpClient::new(client))
 }
 
 /// One short question to the instance's metadata service.
