@@ -42,6 +42,8 @@ use crate::{
 
 /// Requests of one seed: more than that is a loop that does not end.
 const REQUESTS_MAX: u64 = 200_000;
+/// How long after a storm an error may still be reported that it made.
+const AFTERMATH: Duration = Duration::from_secs(300);
 /// Lines of the trace that are kept.
 const TRACE_LINES: usize = 400;
 
@@ -83,6 +85,22 @@ impl Weather {
         broken: 0,
         latency_ms: 30,
     };
+
+    fn is_calm(&self) -> bool {
+        let Weather {
+            error,
+            denied,
+            missing,
+            reset,
+            lost,
+            silent,
+            duplicated: _,
+            late,
+            broken,
+            latency_ms: _,
+        } = *self;
+        error + denied + missing + reset + lost + silent + late + broken == 0
+    }
 
     /// Some kinds of trouble, each more or less of it.
     pub fn stormy(rng: &mut Rng) -> Weather {
@@ -138,6 +156,8 @@ struct State {
     weather: Weather,
     /// Nothing reaches the store until then.
     down_until: Duration,
+    /// What failed before may be noticed a little later.
+    calm_since: Duration,
     /// Clients that are cut off from it.
     cut_off: Vec<u32>,
     requests: u64,
@@ -167,6 +187,7 @@ impl Network {
             rng: Rng::new(seed, 1),
             weather: Weather::CALM,
             down_until: Duration::ZERO,
+            calm_since: Duration::ZERO,
             cut_off: Vec::new(),
             requests: 0,
             crash_at: None,
@@ -205,20 +226,34 @@ impl Network {
     }
 
     pub fn set_weather(&self, weather: Weather) {
-        self.state.lock().weather = weather;
+        let mut state = self.state.lock();
+        if !state.weather.is_calm() {
+            state.calm_since = machine::now() + AFTERMATH;
+        }
+        state.weather = weather;
     }
 
     /// Nothing reaches the store for so long.
     pub fn outage(&self, lasts: Duration) {
         let mut state = self.state.lock();
         state.down_until = machine::now() + lasts;
+        state.calm_since = state.down_until + AFTERMATH;
         state.stats.outages += 1;
         state.note(format!("outage of {} s", lasts.as_secs()));
+    }
+
+    /// Whether whatever fails now fails by itself.
+    pub fn is_calm(&self) -> bool {
+        let state = self.state.lock();
+        state.weather.is_calm() && state.calm_since <= machine::now() && state.cut_off.is_empty()
     }
 
     /// The sky clears.
     pub fn calm(&self) {
         let mut state = self.state.lock();
+        if !state.weather.is_calm() || state.down_until > machine::now() {
+            state.calm_since = machine::now() + AFTERMATH;
+        }
         state.weather = Weather::CALM;
         state.down_until = Duration::ZERO;
         state.cut_off.clear();

@@ -1,0 +1,351 @@
+//! A volume's life: mounts that follow each other, and what is looked at in between.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use strongroom::{
+    meta::{Ino, Meta},
+    seal::keys::{VolumeId, VolumeKeys},
+};
+
+use crate::{
+    audit::{audit, look},
+    client::{self, Client, FOLLOW_EVERY},
+    machine,
+    model::{Found, Model},
+    network::{Network, Weather},
+    rng::Rng,
+    stats::Stats,
+    worker::{PATIENCE, SharedModel, Worker},
+};
+
+/// Mounts in one life.
+const MOUNTS: std::ops::Range<u64> = 2..5;
+/// What one mount is used for.
+const STEPS: std::ops::Range<u64> = 5..45;
+/// A crash comes after at most so many requests.
+const REQUESTS_TO_CRASH: u64 = 260;
+/// All that dead sessions left is cleared after this: leftovers are looked for up to 2 h 22 min
+/// after a mount, and what is found dead then goes two minutes later.
+const ALL_CLEARED: Duration = Duration::from_secs(2 * 3600 + 30 * 60);
+
+struct World {
+    network: Network,
+    keys: Arc<VolumeKeys>,
+    rng: Mutex<Rng>,
+    model: SharedModel,
+    clients: Mutex<u32>,
+}
+
+/// One seed from its beginning to its end.
+pub fn live(seed: u64, network: &Network) -> Result<Stats, String> {
+    let mut rng = Rng::new(seed, 0);
+    let world = World {
+        network: network.clone(),
+        keys: VolumeKeys::generate(VolumeId::generate()),
+        rng: Mutex::new(Rng::new(seed, 2)),
+        model: Arc::new(Mutex::new(Model::based_on(Found::default()))),
+        clients: Mutex::new(0),
+    };
+    {
+        let runtime = machine::runtime();
+        runtime.block_on(world.format());
+    }
+    network.bury();
+    for _ in 0..rng.within(MOUNTS) {
+        world.one_runtime(world.mount())?;
+    }
+    network.calm();
+    world.one_runtime(world.last_mount())?;
+    network.count(|stats| {
+        stats.seeds = 1;
+        stats.simulated_seconds = machine::now().as_secs();
+    });
+    Ok(network.stats())
+}
+
+impl World {
+    fn chance(&self, permille: u32) -> bool {
+        self.rng.lock().permille(permille)
+    }
+
+    fn within(&self, range: std::ops::Range<u64>) -> u64 {
+        self.rng.lock().within(range)
+    }
+
+    fn next_client(&self) -> u32 {
+        let mut clients = self.clients.lock();
+        *clients += 1;
+        *clients
+    }
+
+    async fn format(&self) {
+        let store = client::connect(&self.network, 0).await;
+        store.create_bucket().await.unwrap();
+        Meta::format(client::sealed(&store, &self.keys), 0, 0)
+            .await
+            .unwrap();
+    }
+
+    /// What is done until it is over, or everything dies.
+    fn one_runtime(&self, mount: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+        let runtime = machine::runtime();
+        let ended = runtime.block_on(async {
+            self.network.resume();
+            tokio::select! {
+                biased;
+                () = self.network.crashed() => {
+                    self.network.count(|stats| stats.crashes += 1);
+                    Ok(())
+                }
+                ended = mount => ended,
+            }
+        });
+        drop(runtime);
+        self.network.bury();
+        ended
+    }
+
+    /// Opens the volume. In bad weather that may fail, and is tried again in fine weather.
+    async fn open(&self, read_only: bool) -> Result<Arc<Client>, String> {
+        loop {
+            let number = self.next_client();
+            let opened = Client::open(&self.network, number, &self.keys, read_only);
+            match tokio::time::timeout(PATIENCE, opened).await {
+                Ok(Ok(client)) => return Ok(Arc::new(client)),
+                Ok(Err(error)) if !self.network.is_calm() => {
+                    self.network.note(format!("client {number} does not open: {error}"));
+                    self.network.calm();
+                }
+                Ok(Err(error)) => return Err(format!("client {number} does not open: {error}")),
+                Err(_) => return Err(format!("client {number} hangs at opening")),
+            }
+        }
+    }
+
+    /// Looks at all that is there after a mount, and takes it for what is durable from here on.
+    async fn recovered(&self, client: &Client) -> Result<(), String> {
+        self.network.calm();
+        self.settled(client).await?;
+        let found = look(client).await?;
+        self.network.count(|stats| stats.checks += 1);
+        self.model.lock().check(&found)?;
+        *self.model.lock() = Model::based_on(found);
+        self.counts_are_exact(client, false).await
+    }
+
+    /// What earlier mounts left without a name is gone.
+    async fn settled(&self, client: &Client) -> Result<(), String> {
+        for _ in 0..600 {
+            let orphans = client.meta.orphans(1).await;
+            if orphans.map_err(|error| error.to_string())?.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err("what an earlier mount left without a name stays".to_owned())
+    }
+
+    /// Counts are compared while nothing is dirty; repacking may be at work between two looks.
+    async fn counts_are_exact(&self, client: &Client, all_cleared: bool) -> Result<(), String> {
+        let mut why = String::new();
+        for _ in 0..3 {
+            match audit(client, &self.network, all_cleared).await {
+                Ok(()) => return Ok(()),
+                Err(error) => why = error,
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+        Err(why)
+    }
+
+    async fn mount(&self) -> Result<(), String> {
+        let network = &self.network;
+        if self.chance(300) {
+            network.set_weather(Weather::stormy(&mut self.rng.lock()));
+        }
+        let dies = self.chance(700);
+        if dies {
+            network.crash_after(self.within(1..REQUESTS_TO_CRASH));
+        }
+        let mut client = self.open(false).await?;
+        self.recovered(&client).await?;
+        if self.chance(700) {
+            network.set_weather(Weather::stormy(&mut self.rng.lock()));
+        }
+        let follower = match self.chance(200) {
+            true => Some(self.open(true).await?),
+            false => None,
+        };
+        let watch = follower.as_ref().map(|follower| {
+            network.count(|stats| stats.followers += 1);
+            tokio::spawn(watch(
+                follower.clone(),
+                self.model.clone(),
+                Rng::new(self.within(0..u64::MAX), 3),
+            ))
+        });
+        let mut taken_over = Vec::new();
+        if self.chance(200) {
+            let before = client.clone();
+            client = self.take_over(client).await?;
+            taken_over.push(before);
+        } else {
+            self.work(client.clone()).await?;
+        }
+        if dies && self.chance(500) {
+            self.work(client.clone()).await?;
+        }
+        if let Some(watch) = watch {
+            watch.abort();
+            if let Err(ended) = watch.await
+                && ended.is_panic()
+            {
+                std::panic::resume_unwind(ended.into_panic());
+            }
+        }
+        if dies {
+            network.crash_now();
+            return std::future::pending().await;
+        }
+        network.calm();
+        if let Some(follower) = follower {
+            self.follower_sees_all(&client, &follower).await?;
+        }
+        if self.chance(500) {
+            client.data.drain().await.map_err(|error| format!("drain: {error}"))?;
+            self.model.lock().all_synced();
+            self.counts_are_exact(&client, false).await?;
+        }
+        let closed = tokio::time::timeout(PATIENCE, client.close()).await;
+        closed.map_err(|_| "an unmount hangs".to_owned())??;
+        self.model.lock().all_synced();
+        network.count(|stats| stats.unmounts += 1);
+        drop(taken_over);
+        Ok(())
+    }
+
+    /// Somebody uses the mount for a while.
+    async fn work(&self, client: Arc<Client>) -> Result<(), String> {
+        let rng = Rng::new(self.within(0..u64::MAX), 4);
+        let mut worker = Worker::new(client, self.model.clone(), self.network.clone(), rng);
+        for _ in 0..self.within(STEPS) {
+            self.change_weather();
+            worker.step().await?;
+        }
+        worker.stop().await;
+        Ok(())
+    }
+
+    fn change_weather(&self) {
+        if self.chance(15) {
+            let lasts = Duration::from_secs(self.within(5..600));
+            self.network.outage(lasts);
+        } else if self.chance(30) {
+            let weather = Weather::stormy(&mut self.rng.lock());
+            self.network.set_weather(weather);
+        }
+    }
+
+    /// Another mount takes the volume over while somebody uses it.
+    async fn take_over(&self, first: Arc<Client>) -> Result<Arc<Client>, String> {
+        let rng = Rng::new(self.within(0..u64::MAX), 5);
+        let mut worker = Worker::new(first.clone(), self.model.clone(), self.network.clone(), rng);
+        let (steps, stop) = (self.within(STEPS), Mutex::new(false));
+        let first_works = async {
+            let mut done = 0;
+            while !*stop.lock() {
+                self.change_weather();
+                let step = tokio::time::timeout(PATIENCE, worker.step()).await;
+                if step.map_err(|_| "a step hangs".to_owned())?.is_err() {
+                    // It has lost the volume.
+                    break;
+                }
+                done += 1;
+                if done >= steps * 3 {
+                    break;
+                }
+            }
+            worker.stop().await;
+            Ok::<(), String>(())
+        };
+        let second_opens = async {
+            tokio::time::sleep(Duration::from_millis(self.within(0..60_000))).await;
+            let second = self.open(false).await;
+            *stop.lock() = true;
+            self.network.count(|stats| stats.takeovers += 1);
+            second
+        };
+        let (worked, second) = tokio::join!(first_works, second_opens);
+        worked?;
+        let second = second?;
+        self.recovered(&second).await?;
+        // Nothing is made durable by the first any more.
+        let files = self.model.lock().names().clone();
+        if let Some(entry) = files.values().find(|entry| !entry.is_dir) {
+            let ino = Ino(entry.number.unwrap());
+            if first.write(ino, 0, b"lost").await.is_ok() {
+                let synced = tokio::time::timeout(PATIENCE, first.fs.fsync(ino)).await;
+                match synced {
+                    Ok(Err(_)) => {}
+                    other => return Err(format!("a mount that lost its volume syncs: {other:?}")),
+                }
+            }
+        }
+        self.work(second.clone()).await?;
+        Ok(second)
+    }
+
+    /// In fine weather a follower sees what is durable after a while, and nothing else.
+    async fn follower_sees_all(&self, client: &Client, follower: &Client) -> Result<(), String> {
+        client.data.drain().await.map_err(|error| format!("drain: {error}"))?;
+        self.model.lock().all_synced();
+        tokio::time::sleep(FOLLOW_EVERY * 3 + Duration::from_secs(30)).await;
+        let found = look(follower).await.map_err(|why| format!("the follower: {why}"))?;
+        let checked = self.model.lock().check(&found);
+        checked.map_err(|why| format!("the follower: {why}"))
+    }
+
+    /// All is quiet at the end: everything that was done is there, and nothing else.
+    async fn last_mount(&self) -> Result<(), String> {
+        let client = self.open(false).await?;
+        self.recovered(&client).await?;
+        tokio::time::sleep(ALL_CLEARED).await;
+        self.counts_are_exact(&client, true).await?;
+        let found = look(&client).await?;
+        self.model.lock().check(&found)?;
+        client.close().await?;
+        self.network.count(|stats| stats.unmounts += 1);
+        Ok(())
+    }
+}
+
+/// A follower reads what it finds, and finds only what was there at some time.
+async fn watch(follower: Arc<Client>, model: SharedModel, mut rng: Rng) {
+    const ONE_READ: usize = 256 << 10;
+    loop {
+        tokio::time::sleep(Duration::from_millis(rng.within(100..20_000))).await;
+        let names = model.lock().names().clone();
+        let places: Vec<_> = names.into_keys().collect();
+        let Some((dir, name)) = rng.pick(&places) else {
+            continue;
+        };
+        let Ok(Some(found)) = follower.fs.lookup(Ino(*dir), name.as_bytes()).await else {
+            continue;
+        };
+        if found.kind != strongroom::meta::FileKind::File {
+            continue;
+        }
+        let Ok(opened) = follower.fs.open(client::ROOT, found.ino, libc::O_RDONLY).await else {
+            continue;
+        };
+        let read = follower.fs.read(opened.fh, 0, ONE_READ as u32).await;
+        follower.fs.release(opened.fh);
+        if let Ok(read) = read
+            && read.bytes.len() < ONE_READ
+        {
+            let seen = model.lock().may_be_seen(found.ino.0, &read.bytes);
+            seen.unwrap_or_else(|why| panic!("a follower reads {name}: {why}"));
+        }
+    }
+}
