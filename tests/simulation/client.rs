@@ -33,6 +33,7 @@ const READ_LEN: u32 = 256 << 10;
 
 /// The volume, open.
 pub struct Client {
+    pub number: u32,
     pub fs: Fs,
     pub data: Data,
     pub meta: Meta,
@@ -66,11 +67,11 @@ pub fn sealed(store: &Store, keys: &Arc<VolumeKeys>) -> Arc<SealedObjectStore> {
 impl Client {
     pub async fn open(
         network: &Network,
-        client: u32,
+        number: u32,
         keys: &Arc<VolumeKeys>,
         read_only: bool,
     ) -> Result<Client, MetaError> {
-        let store = connect(network, client).await;
+        let store = connect(network, number).await;
         let mut plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
         plan.data.part_bytes = PART_BYTES;
         plan.data.object_bytes_max = OBJECT_BYTES_MAX;
@@ -97,7 +98,12 @@ impl Client {
         };
         let metrics: Arc<Metrics> = Arc::clone(store.metrics());
         let fs = Fs::new(meta.clone(), data.clone(), metrics, config);
-        Ok(Client { fs, data, meta })
+        Ok(Client {
+            number,
+            fs,
+            data,
+            meta,
+        })
     }
 
     /// As an unmount does.

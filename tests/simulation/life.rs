@@ -19,15 +19,22 @@ use crate::{
     worker::{PATIENCE, SharedModel, Worker},
 };
 
-/// Mounts in one life.
+/// Mounts in one life, and what each is used for.
 const MOUNTS: std::ops::Range<u64> = 2..5;
-/// What one mount is used for.
 const STEPS: std::ops::Range<u64> = 5..45;
+/// The same in a life of many short mounts, which leave many tables to compact.
+const SHORT_MOUNTS: std::ops::Range<u64> = 6..14;
+const SHORT_STEPS: std::ops::Range<u64> = 1..8;
+/// Of so many lives one has short mounts, and one goes on until all is cleared.
+const SHORT_ONE_IN: u64 = 8;
+const CLEARED_ONE_IN: u64 = 3;
 /// A crash comes after at most so many requests.
 const REQUESTS_TO_CRASH: u64 = 260;
 /// All that dead sessions left is cleared after this: leftovers are looked for up to 2 h 22 min
 /// after a mount, and what is found dead then goes two minutes later.
 const ALL_CLEARED: Duration = Duration::from_secs(2 * 3600 + 30 * 60);
+/// Most of it is after this.
+const FIRST_CLEARED: Duration = Duration::from_secs(10 * 60);
 
 struct World {
     network: Network,
@@ -35,28 +42,31 @@ struct World {
     rng: Mutex<Rng>,
     model: SharedModel,
     clients: Mutex<u32>,
+    steps: std::ops::Range<u64>,
 }
 
 /// One seed from its beginning to its end.
 pub fn live(seed: u64, network: &Network) -> Result<Stats, String> {
     let mut rng = Rng::new(seed, 0);
+    let short = rng.below(SHORT_ONE_IN) == 0;
     let world = World {
         network: network.clone(),
         keys: VolumeKeys::generate(VolumeId::generate()),
         rng: Mutex::new(Rng::new(seed, 2)),
         model: Arc::new(Mutex::new(Model::based_on(Found::default()))),
         clients: Mutex::new(0),
+        steps: if short { SHORT_STEPS } else { STEPS },
     };
     {
         let runtime = machine::runtime();
         runtime.block_on(world.format());
     }
     network.bury();
-    for _ in 0..rng.within(MOUNTS) {
+    for _ in 0..rng.within(if short { SHORT_MOUNTS } else { MOUNTS }) {
         world.one_runtime(world.mount())?;
     }
     network.calm();
-    world.one_runtime(world.last_mount())?;
+    world.one_runtime(world.last_mount(rng.below(CLEARED_ONE_IN) == 0))?;
     network.count(|stats| {
         stats.seeds = 1;
         stats.simulated_seconds = machine::now().as_secs();
@@ -193,6 +203,7 @@ impl World {
         } else {
             self.work(client.clone()).await?;
         }
+        self.rest().await;
         if dies && self.chance(500) {
             self.work(client.clone()).await?;
         }
@@ -229,12 +240,21 @@ impl World {
     async fn work(&self, client: Arc<Client>) -> Result<(), String> {
         let rng = Rng::new(self.within(0..u64::MAX), 4);
         let mut worker = Worker::new(client, self.model.clone(), self.network.clone(), rng);
-        for _ in 0..self.within(STEPS) {
+        for _ in 0..self.within(self.steps.clone()) {
             self.change_weather();
             worker.step().await?;
         }
         worker.stop().await;
         Ok(())
+    }
+
+    /// Nobody does anything for minutes: space is reclaimed, objects are repacked, tables compacted.
+    async fn rest(&self) {
+        if self.chance(300) {
+            let minutes = self.within(3..40);
+            self.network.note(format!("{minutes} minutes of rest"));
+            tokio::time::sleep(Duration::from_secs(minutes * 60)).await;
+        }
     }
 
     fn change_weather(&self) {
@@ -251,7 +271,7 @@ impl World {
     async fn take_over(&self, first: Arc<Client>) -> Result<Arc<Client>, String> {
         let rng = Rng::new(self.within(0..u64::MAX), 5);
         let mut worker = Worker::new(first.clone(), self.model.clone(), self.network.clone(), rng);
-        let (steps, stop) = (self.within(STEPS), Mutex::new(false));
+        let (steps, stop) = (self.within(self.steps.clone()), Mutex::new(false));
         let first_works = async {
             let mut done = 0;
             while !*stop.lock() {
@@ -271,8 +291,13 @@ impl World {
         };
         let second_opens = async {
             tokio::time::sleep(Duration::from_millis(self.within(0..60_000))).await;
+            if self.chance(400) {
+                self.network.cut_off(first.number);
+                tokio::time::sleep(Duration::from_millis(self.within(0..60_000))).await;
+            }
             let second = self.open(false).await;
             *stop.lock() = true;
+            self.network.reconnect();
             self.network.count(|stats| stats.takeovers += 1);
             second
         };
@@ -292,6 +317,8 @@ impl World {
                 }
             }
         }
+        // The first may still be at work on what it believes to be its own.
+        self.rest().await;
         self.work(second.clone()).await?;
         Ok(second)
     }
@@ -307,11 +334,12 @@ impl World {
     }
 
     /// All is quiet at the end: everything that was done is there, and nothing else.
-    async fn last_mount(&self) -> Result<(), String> {
+    async fn last_mount(&self, all_cleared: bool) -> Result<(), String> {
         let client = self.open(false).await?;
         self.recovered(&client).await?;
-        tokio::time::sleep(ALL_CLEARED).await;
-        self.counts_are_exact(&client, true).await?;
+        let time = if all_cleared { ALL_CLEARED } else { FIRST_CLEARED };
+        tokio::time::sleep(time).await;
+        self.counts_are_exact(&client, all_cleared).await?;
         let found = look(&client).await?;
         self.model.lock().check(&found)?;
         client.close().await?;

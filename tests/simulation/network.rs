@@ -261,7 +261,18 @@ impl Network {
 
     /// One client reaches the store no more.
     pub fn cut_off(&self, client: u32) {
-        self.state.lock().cut_off.push(client);
+        let mut state = self.state.lock();
+        state.cut_off.push(client);
+        state.note(format!("client {client} is cut off"));
+    }
+
+    /// All do again.
+    pub fn reconnect(&self) {
+        let mut state = self.state.lock();
+        if !state.cut_off.is_empty() {
+            state.cut_off.clear();
+            state.calm_since = machine::now() + AFTERMATH;
+        }
     }
 
     /// Everything dies at the request that comes after so many more.
@@ -439,10 +450,7 @@ impl State {
             }
             return None;
         }
-        if self.cut_off.contains(&client) {
-            return Some(Fate::Silent { acts: false });
-        }
-        if machine::now() < self.down_until {
+        if self.cut_off.contains(&client) || machine::now() < self.down_until {
             return Some(match self.rng.permille(800) {
                 true => Fate::Reset,
                 false => Fate::Silent { acts: false },
