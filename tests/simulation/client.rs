@@ -1,12 +1,13 @@
 //! A mount, as far as it goes without a kernel: the real layers over the simulated network.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use strongroom::{
     budget::Governor,
+    cli::lease::{self, Lease, LeaseRequest},
     data::{Data, MEMORY_MIN_BYTES, MemoryPlan},
     fs::{Caller, Fs, FsConfig},
-    meta::{Ino, Meta, MetaConfig, MetaError},
+    meta::{Ino, Meta, MetaConfig},
     seal::{keys::VolumeKeys, object_store::SealedObjectStore},
     store::{Retry, S3Url, Store, StoreConfig},
     telemetry::Metrics,
@@ -34,6 +35,8 @@ const READ_LEN: u32 = 256 << 10;
 /// The volume, open.
 pub struct Client {
     pub number: u32,
+    /// Writers only.
+    pub lease: Option<Lease>,
     pub fs: Fs,
     pub data: Data,
     pub meta: Meta,
@@ -64,13 +67,27 @@ pub fn sealed(store: &Store, keys: &Arc<VolumeKeys>) -> Arc<SealedObjectStore> {
     ))
 }
 
+/// As a mount with `--takeover`: whoever has the volume loses it.
+async fn take_lease(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Lease, String> {
+    let fail = |error: strongroom::cli::exit::CliError| error.to_string();
+    let found = lease::look(store, keys).await.map_err(fail)?;
+    let request = LeaseRequest {
+        store,
+        keys,
+        socket: Path::new("/nowhere"),
+        takeover: true,
+        tell: &|_| {},
+    };
+    lease::acquire(request, found).await.map_err(fail)
+}
+
 impl Client {
     pub async fn open(
         network: &Network,
         number: u32,
         keys: &Arc<VolumeKeys>,
         read_only: bool,
-    ) -> Result<Client, MetaError> {
+    ) -> Result<Client, String> {
         let store = connect(network, number).await;
         let mut plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
         plan.data.part_bytes = PART_BYTES;
@@ -80,7 +97,12 @@ impl Client {
             follow_every: FOLLOW_EVERY,
             memory_bytes: plan.meta_bytes,
         };
-        let meta = Meta::open(sealed(&store, keys), meta_config).await?;
+        let lease = match read_only {
+            true => None,
+            false => Some(take_lease(&store, keys).await?),
+        };
+        let meta = Meta::open(sealed(&store, keys), meta_config).await;
+        let meta = meta.map_err(|error| error.to_string())?;
         let data = Data::start(
             plan.data,
             Governor::new(plan.shares),
@@ -100,6 +122,7 @@ impl Client {
         let fs = Fs::new(meta.clone(), data.clone(), metrics, config);
         Ok(Client {
             number,
+            lease,
             fs,
             data,
             meta,
@@ -112,7 +135,12 @@ impl Client {
         let drained = self.data.drain().await;
         self.data.shutdown().await;
         drained.map_err(|error| error.to_string())?;
-        self.meta.close().await.map_err(|error| error.to_string())
+        let closed = self.meta.close().await;
+        closed.map_err(|error| error.to_string())?;
+        match &self.lease {
+            Some(lease) => lease.release().await.map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
     }
 
     pub async fn write(&self, ino: Ino, offset: u64, bytes: &[u8]) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::try_join_all;
 use parking_lot::Mutex;
 use strongroom::{
     meta::{Ino, Meta},
@@ -36,11 +37,15 @@ const ALL_CLEARED: Duration = Duration::from_secs(2 * 3600 + 30 * 60);
 /// Most of it is after this.
 const FIRST_CLEARED: Duration = Duration::from_secs(10 * 60);
 
+/// A lease is renewed every 30 s, and whoever renews it finds out.
+const NOTICED_WITHIN: Duration = Duration::from_secs(120);
+
 struct World {
     network: Network,
     keys: Arc<VolumeKeys>,
     rng: Mutex<Rng>,
-    model: SharedModel,
+    /// One for each that works on the volume at the same time.
+    models: Vec<SharedModel>,
     clients: Mutex<u32>,
     steps: std::ops::Range<u64>,
 }
@@ -49,17 +54,17 @@ struct World {
 pub fn live(seed: u64, network: &Network) -> Result<Stats, String> {
     let mut rng = Rng::new(seed, 0);
     let short = rng.below(SHORT_ONE_IN) == 0;
-    let world = World {
+    let mut world = World {
         network: network.clone(),
         keys: VolumeKeys::generate(VolumeId::generate()),
         rng: Mutex::new(Rng::new(seed, 2)),
-        model: Arc::new(Mutex::new(Model::based_on(Found::default()))),
+        models: Vec::new(),
         clients: Mutex::new(0),
         steps: if short { SHORT_STEPS } else { STEPS },
     };
     {
         let runtime = machine::runtime();
-        runtime.block_on(world.format());
+        world.models = runtime.block_on(world.format(rng.within(1..4)));
     }
     network.bury();
     for _ in 0..rng.within(if short { SHORT_MOUNTS } else { MOUNTS }) {
@@ -89,12 +94,54 @@ impl World {
         *clients
     }
 
-    async fn format(&self) {
+    /// A new volume with a directory for each that will work on it.
+    async fn format(&self, workers: u64) -> Vec<SharedModel> {
         let store = client::connect(&self.network, 0).await;
         store.create_bucket().await.unwrap();
         Meta::format(client::sealed(&store, &self.keys), 0, 0)
             .await
             .unwrap();
+        let client = self.open(false).await.unwrap();
+        let mut models = Vec::new();
+        for number in 0..workers {
+            let name = format!("worker-{number}");
+            let made = client.fs.mkdir(client::ROOT, Ino::ROOT, name.as_bytes(), 0o755);
+            let root = made.await.unwrap().ino.0;
+            let model = Model::based_on(root, Found::default());
+            models.push(Arc::new(Mutex::new(model)));
+        }
+        client.close().await.unwrap();
+        models
+    }
+
+    /// Everything is durable.
+    fn all_synced(&self) {
+        for model in &self.models {
+            model.lock().all_synced();
+        }
+    }
+
+    /// Whether what was found may be there.
+    fn check(&self, found: &Found) -> Result<(), String> {
+        let mut names = self.models.len();
+        for model in &self.models {
+            let model = model.lock();
+            let below = found.below(model.root);
+            model.check(&below)?;
+            names += below.names.len();
+        }
+        match names == found.names.len() {
+            true => Ok(()),
+            false => Err("there is what nobody made".to_owned()),
+        }
+    }
+
+    fn workers(&self, client: &Arc<Client>) -> Vec<Worker> {
+        let worker = |model: &SharedModel| {
+            let rng = Rng::new(self.within(0..u64::MAX), 4);
+            Worker::new(client.clone(), model.clone(), self.network.clone(), rng)
+        };
+        self.models.iter().map(worker).collect()
     }
 
     /// What is done until it is over, or everything dies.
@@ -139,8 +186,11 @@ impl World {
         self.settled(client).await?;
         let found = look(client).await?;
         self.network.count(|stats| stats.checks += 1);
-        self.model.lock().check(&found)?;
-        *self.model.lock() = Model::based_on(found);
+        self.check(&found)?;
+        for model in &self.models {
+            let mut model = model.lock();
+            *model = Model::based_on(model.root, found.below(model.root));
+        }
         self.counts_are_exact(client, false).await
     }
 
@@ -172,7 +222,11 @@ impl World {
     async fn mount(&self) -> Result<(), String> {
         let network = &self.network;
         if self.chance(300) {
-            network.set_weather(Weather::stormy(&mut self.rng.lock()));
+            let weather = match self.chance(500) {
+                true => Weather::stormy(&mut self.rng.lock()),
+                false => Weather::foggy(&mut self.rng.lock()),
+            };
+            network.set_weather(weather);
         }
         let dies = self.chance(700);
         if dies {
@@ -191,7 +245,7 @@ impl World {
             network.count(|stats| stats.followers += 1);
             tokio::spawn(watch(
                 follower.clone(),
-                self.model.clone(),
+                self.models.clone(),
                 Rng::new(self.within(0..u64::MAX), 3),
             ))
         });
@@ -225,27 +279,30 @@ impl World {
         }
         if self.chance(500) {
             client.data.drain().await.map_err(|error| format!("drain: {error}"))?;
-            self.model.lock().all_synced();
+            self.all_synced();
             self.counts_are_exact(&client, false).await?;
         }
         let closed = tokio::time::timeout(PATIENCE, client.close()).await;
         closed.map_err(|_| "an unmount hangs".to_owned())??;
-        self.model.lock().all_synced();
+        self.all_synced();
         network.count(|stats| stats.unmounts += 1);
         drop(taken_over);
         Ok(())
     }
 
-    /// Somebody uses the mount for a while.
+    /// The mount is used for a while.
     async fn work(&self, client: Arc<Client>) -> Result<(), String> {
-        let rng = Rng::new(self.within(0..u64::MAX), 4);
-        let mut worker = Worker::new(client, self.model.clone(), self.network.clone(), rng);
-        for _ in 0..self.within(self.steps.clone()) {
-            self.change_weather();
-            worker.step().await?;
-        }
-        worker.stop().await;
-        Ok(())
+        let steps = self.within(self.steps.clone()) / self.models.len() as u64 + 1;
+        let mut workers = self.workers(&client);
+        let work = workers.iter_mut().map(async |worker| {
+            for _ in 0..steps {
+                self.change_weather();
+                worker.step().await?;
+            }
+            worker.stop().await;
+            Ok::<(), String>(())
+        });
+        try_join_all(work).await.map(drop)
     }
 
     /// Nobody does anything for minutes: space is reclaimed, objects are repacked, tables compacted.
@@ -269,26 +326,24 @@ impl World {
 
     /// Another mount takes the volume over while somebody uses it.
     async fn take_over(&self, first: Arc<Client>) -> Result<Arc<Client>, String> {
-        let rng = Rng::new(self.within(0..u64::MAX), 5);
-        let mut worker = Worker::new(first.clone(), self.model.clone(), self.network.clone(), rng);
-        let (steps, stop) = (self.within(self.steps.clone()), Mutex::new(false));
-        let first_works = async {
-            let mut done = 0;
-            while !*stop.lock() {
+        let stop = Mutex::new(false);
+        let steps = self.within(self.steps.clone()) * 3 / self.models.len() as u64 + 1;
+        let mut workers = self.workers(&first);
+        let work = workers.iter_mut().map(async |worker| {
+            for _ in 0..steps {
+                if *stop.lock() {
+                    break;
+                }
                 self.change_weather();
                 let step = tokio::time::timeout(PATIENCE, worker.step()).await;
                 if step.map_err(|_| "a step hangs".to_owned())?.is_err() {
                     // It has lost the volume.
                     break;
                 }
-                done += 1;
-                if done >= steps * 3 {
-                    break;
-                }
             }
             worker.stop().await;
             Ok::<(), String>(())
-        };
+        });
         let second_opens = async {
             tokio::time::sleep(Duration::from_millis(self.within(0..60_000))).await;
             if self.chance(400) {
@@ -301,14 +356,18 @@ impl World {
             self.network.count(|stats| stats.takeovers += 1);
             second
         };
-        let (worked, second) = tokio::join!(first_works, second_opens);
+        let (worked, second) = tokio::join!(try_join_all(work), second_opens);
         worked?;
         let second = second?;
         self.recovered(&second).await?;
         // Nothing is made durable by the first any more.
-        let files = self.model.lock().names().clone();
-        if let Some(entry) = files.values().find(|entry| !entry.is_dir) {
-            let ino = Ino(entry.number.unwrap());
+        let file = self.models.iter().find_map(|model| {
+            let model = model.lock();
+            let file = model.names().values().find(|entry| !entry.is_dir)?;
+            file.number
+        });
+        if let Some(file) = file {
+            let ino = Ino(file);
             if first.write(ino, 0, b"lost").await.is_ok() {
                 let synced = tokio::time::timeout(PATIENCE, first.fs.fsync(ino)).await;
                 match synced {
@@ -316,6 +375,10 @@ impl World {
                     other => return Err(format!("a mount that lost its volume syncs: {other:?}")),
                 }
             }
+        }
+        if let Some(lease) = &first.lease {
+            let lost = tokio::time::timeout(NOTICED_WITHIN, lease.lost()).await;
+            lost.map_err(|_| "a mount does not notice that its lease was taken".to_owned())?;
         }
         // The first may still be at work on what it believes to be its own.
         self.rest().await;
@@ -326,10 +389,10 @@ impl World {
     /// In fine weather a follower sees what is durable after a while, and nothing else.
     async fn follower_sees_all(&self, client: &Client, follower: &Client) -> Result<(), String> {
         client.data.drain().await.map_err(|error| format!("drain: {error}"))?;
-        self.model.lock().all_synced();
+        self.all_synced();
         tokio::time::sleep(FOLLOW_EVERY * 3 + Duration::from_secs(30)).await;
         let found = look(follower).await.map_err(|why| format!("the follower: {why}"))?;
-        let checked = self.model.lock().check(&found);
+        let checked = self.check(&found);
         checked.map_err(|why| format!("the follower: {why}"))
     }
 
@@ -341,7 +404,7 @@ impl World {
         tokio::time::sleep(time).await;
         self.counts_are_exact(&client, all_cleared).await?;
         let found = look(&client).await?;
-        self.model.lock().check(&found)?;
+        self.check(&found)?;
         client.close().await?;
         self.network.count(|stats| stats.unmounts += 1);
         Ok(())
@@ -349,10 +412,11 @@ impl World {
 }
 
 /// A follower reads what it finds, and finds only what was there at some time.
-async fn watch(follower: Arc<Client>, model: SharedModel, mut rng: Rng) {
+async fn watch(follower: Arc<Client>, models: Vec<SharedModel>, mut rng: Rng) {
     const ONE_READ: usize = 256 << 10;
     loop {
         tokio::time::sleep(Duration::from_millis(rng.within(100..20_000))).await;
+        let model = rng.pick(&models).unwrap();
         let names = model.lock().names().clone();
         let places: Vec<_> = names.into_keys().collect();
         let Some((dir, name)) = rng.pick(&places) else {

@@ -55,6 +55,8 @@ struct File {
 
 #[derive(Clone, Debug)]
 pub struct Model {
+    /// The directory that all of this is in.
+    pub root: Number,
     states: Vec<State>,
     synced: usize,
     files: BTreeMap<Number, File>,
@@ -71,6 +73,29 @@ pub struct Found {
     pub contents: BTreeMap<Number, Vec<u8>>,
 }
 
+impl Found {
+    /// What lies below a directory.
+    pub fn below(&self, root: Number) -> Found {
+        let mut below = Found::default();
+        let mut dirs = vec![root];
+        while let Some(dir) = dirs.pop() {
+            let first = (dir, String::new());
+            let entries = self.names.range(first..);
+            for (place, (number, is_dir)) in entries.take_while(|(place, _)| place.0 == dir) {
+                below.names.insert(place.clone(), (*number, *is_dir));
+                match is_dir {
+                    true => dirs.push(*number),
+                    false => {
+                        let bytes = self.contents[number].clone();
+                        below.contents.insert(*number, bytes);
+                    }
+                }
+            }
+        }
+        below
+    }
+}
+
 /// How far a sync reaches that begins now.
 #[derive(Clone, Copy, Debug)]
 pub struct SyncPoint {
@@ -80,7 +105,7 @@ pub struct SyncPoint {
 
 impl Model {
     /// All that was found is durable.
-    pub fn based_on(found: Found) -> Model {
+    pub fn based_on(root: Number, found: Found) -> Model {
         let names = found.names.into_iter().map(|(place, (number, is_dir))| {
             let number = Some(number);
             (place, Entry { number, is_dir })
@@ -98,6 +123,7 @@ impl Model {
             (number, File { versions, synced })
         });
         Model {
+            root,
             states: vec![state],
             synced: 0,
             files: files.collect(),

@@ -54,8 +54,10 @@ pub struct Weather {
     pub error: u32,
     /// Answered 403.
     pub denied: u32,
-    /// Writes answered 404.
+    /// Answered 404, where the object or upload is one of contents, or is to be written.
     pub missing: u32,
+    /// What is read of the metadata answered 404.
+    pub hidden: u32,
     /// The connection breaks before the request is carried out.
     pub reset: u32,
     /// The connection breaks after it: the answer is lost.
@@ -77,6 +79,7 @@ impl Weather {
         error: 0,
         denied: 0,
         missing: 0,
+        hidden: 0,
         reset: 0,
         lost: 0,
         silent: 0,
@@ -86,11 +89,20 @@ impl Weather {
         latency_ms: 30,
     };
 
+    /// What may be while the volume is opened: parts of the metadata are not shown.
+    pub fn foggy(rng: &mut Rng) -> Weather {
+        Weather {
+            hidden: 1 + rng.below(250) as u32,
+            ..Weather::stormy(rng)
+        }
+    }
+
     fn is_calm(&self) -> bool {
         let Weather {
             error,
             denied,
             missing,
+            hidden,
             reset,
             lost,
             silent,
@@ -99,7 +111,7 @@ impl Weather {
             broken,
             latency_ms: _,
         } = *self;
-        error + denied + missing + reset + lost + silent + late + broken == 0
+        error + denied + missing + hidden + reset + lost + silent + late + broken == 0
     }
 
     /// Some kinds of trouble, each more or less of it.
@@ -112,6 +124,7 @@ impl Weather {
             error: some(150),
             denied: some(30),
             missing: some(60),
+            hidden: 0,
             reset: some(80),
             lost: some(120),
             silent: some(10),
@@ -477,13 +490,12 @@ impl State {
         if rng.permille(weather.denied) {
             return Fate::Refused(403, "AccessDenied");
         }
-        if rng.permille(weather.missing) && is_write && request.key.starts_with("volume/data/") {
-            return match operation {
-                Operation::UploadPart | Operation::CompleteMultipartUpload => {
-                    Fate::Refused(404, "NoSuchUpload")
-                }
-                _ => Fate::Refused(404, "NoSuchKey"),
-            };
+        let is_data = request.key.starts_with("volume/data/");
+        if rng.permille(weather.missing) && (is_write || is_data) {
+            return Fate::Refused(404, not_found(operation));
+        }
+        if rng.permille(weather.hidden) && !is_write && request.key.starts_with("volume/meta/") {
+            return Fate::Refused(404, not_found(operation));
         }
         if rng.permille(weather.reset) {
             return Fate::Reset;
@@ -576,6 +588,16 @@ impl State {
     }
 }
 
+/// What S3 calls that which it does not find.
+fn not_found(operation: Operation) -> &'static str {
+    match operation {
+        Operation::UploadPart | Operation::CompleteMultipartUpload | Operation::ListParts => {
+            "NoSuchUpload"
+        }
+        _ => "NoSuchKey",
+    }
+}
+
 fn shown(client: u32, request: &Request) -> String {
     let mut line = format!("client {client} {:?} {}", request.operation(), request.key);
     for name in ["prefix", "partNumber", "uploadId"] {
@@ -586,7 +608,8 @@ fn shown(client: u32, request: &Request) -> String {
     if let Some(range) = request.headers.get("range") {
         line += &format!(" {range}");
     }
-    if !request.body.is_empty() {
+    // A lease names its process, whose number is longer or shorter.
+    if !request.body.is_empty() && request.key != "volume/lease" {
         line += &format!(" {} bytes", request.body.len());
     }
     line

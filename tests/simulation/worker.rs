@@ -37,6 +37,8 @@ pub struct Worker {
     handles: Vec<(u64, Number)>,
     syncs: JoinSet<Result<(), String>>,
     stamp: u64,
+    /// The directory that it works in. Nobody else does.
+    root: Number,
 }
 
 type Step = Result<(), String>;
@@ -60,7 +62,9 @@ fn shown(place: &Place) -> String {
 
 impl Worker {
     pub fn new(client: Arc<Client>, model: SharedModel, network: Network, rng: Rng) -> Worker {
+        let root = model.lock().root;
         Worker {
+            root,
             client,
             model,
             network,
@@ -107,8 +111,8 @@ impl Worker {
             dirs.filter_map(|entry| entry.number).collect()
         };
         let dir = match self.rng.permille(300) {
-            true => self.rng.pick(&dirs).copied().unwrap_or(Ino::ROOT.0),
-            false => Ino::ROOT.0,
+            true => self.rng.pick(&dirs).copied().unwrap_or(self.root),
+            false => self.root,
         };
         (dir, (*self.rng.pick(&NAMES).unwrap()).to_owned())
     }
@@ -353,7 +357,7 @@ impl Worker {
         if self.rng.permille(150)
             && let Some(from) = self.rng.pick(&dirs).cloned()
         {
-            let to = (Ino::ROOT.0, (*self.rng.pick(&DIRS).unwrap()).to_owned());
+            let to = (self.root, (*self.rng.pick(&DIRS).unwrap()).to_owned());
             if self.model.lock().entry(&to).is_none() {
                 return self.rename_to(&from, &to).await;
             }
@@ -447,7 +451,7 @@ impl Worker {
     }
 
     async fn directory(&mut self) -> Step {
-        let place = (Ino::ROOT.0, (*self.rng.pick(&DIRS).unwrap()).to_owned());
+        let place = (self.root, (*self.rng.pick(&DIRS).unwrap()).to_owned());
         let there = self.model.lock().entry(&place);
         let (dir, name) = (Ino(place.0), place.1.as_bytes());
         let Some(there) = there else {
@@ -551,12 +555,12 @@ impl Worker {
         let mut expected: Vec<(String, Option<Number>)> = {
             let model = self.model.lock();
             let names = model.names().iter();
-            let root = names.filter(|((dir, _), _)| *dir == Ino::ROOT.0);
+            let root = names.filter(|((dir, _), _)| *dir == self.root);
             root.map(|((_, name), entry)| (name.clone(), entry.number)).collect()
         };
         expected.sort();
         let fs = &self.client.fs;
-        let fh = fs.opendir(Ino::ROOT).await;
+        let fh = fs.opendir(Ino(self.root)).await;
         let fh = fh.map_err(|error| self.failed("opendir", error))?;
         let (mut listed, mut cookie) = (Vec::new(), 0);
         loop {
