@@ -30,7 +30,11 @@ pub async fn look(client: &Client) -> Result<Found, String> {
                 let is_dir = listed.kind == FileKind::Directory;
                 let number = listed.ino.0;
                 let place = (dir.0, name);
-                if found.names.insert(place.clone(), (number, is_dir)).is_some() {
+                if found
+                    .names
+                    .insert(place.clone(), (number, is_dir))
+                    .is_some()
+                {
                     return Err(format!("{place:?} is listed twice"));
                 }
                 if is_dir {
@@ -101,7 +105,9 @@ async fn count(client: &Client) -> Result<Counted, MetaError> {
             }
         }
         let Some(record) = meta.inode(dir).await? else {
-            counted.wrong.push(format!("directory {} has no record", dir.0));
+            counted
+                .wrong
+                .push(format!("directory {} has no record", dir.0));
             continue;
         };
         if (record.entries, record.nlink, record.parent) != (entries, below + 2, parent) {
@@ -138,9 +144,10 @@ async fn count(client: &Client) -> Result<Counted, MetaError> {
                 *counted.live.entry(object).or_default() += extent.len;
                 let record = meta.object(object).await?;
                 if record.is_none_or(|record| at + extent.len > record.plaintext_len) {
-                    counted
-                        .wrong
-                        .push(format!("inode {}: {extent:?} lies beyond its object", ino.0));
+                    counted.wrong.push(format!(
+                        "inode {}: {extent:?} lies beyond its object",
+                        ino.0
+                    ));
                 }
             }
         }
@@ -235,9 +242,13 @@ async fn check(
         }
     }
     if all_cleared {
-        let left = uploads.iter().map(|key| format!("an upload of {key} is left"));
+        let left = uploads
+            .iter()
+            .map(|key| format!("an upload of {key} is left"));
         wrong.extend(left);
-        let left = garbage.iter().map(|object| format!("{} is garbage still", key_of(*object)));
+        let left = garbage
+            .iter()
+            .map(|object| format!("{} is garbage still", key_of(*object)));
         wrong.extend(left);
     }
     Ok(wrong)

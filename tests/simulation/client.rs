@@ -29,7 +29,7 @@ const OBJECT_BYTES_MAX: u64 = 800 << 10;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a follower looks.
-pub const FOLLOW_EVERY: Duration = Duration::from_secs(2);
+pub const FOLLOW_EVERY: Duration = Duration::from_secs(4);
 const READ_LEN: u32 = 256 << 10;
 
 /// The volume, open.

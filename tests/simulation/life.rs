@@ -28,9 +28,9 @@ const SHORT_MOUNTS: std::ops::Range<u64> = 6..14;
 const SHORT_STEPS: std::ops::Range<u64> = 1..8;
 /// Of so many lives one has short mounts, and one goes on until all is cleared.
 const SHORT_ONE_IN: u64 = 8;
-const CLEARED_ONE_IN: u64 = 3;
+const CLEARED_ONE_IN: u64 = 5;
 /// A crash comes after at most so many requests.
-const REQUESTS_TO_CRASH: u64 = 260;
+const REQUESTS_TO_CRASH: u64 = 300;
 /// All that dead sessions left is cleared after this: leftovers are looked for up to 2 h 22 min
 /// after a mount, and what is found dead then goes two minutes later.
 const ALL_CLEARED: Duration = Duration::from_secs(2 * 3600 + 30 * 60);
@@ -105,7 +105,9 @@ impl World {
         let mut models = Vec::new();
         for number in 0..workers {
             let name = format!("worker-{number}");
-            let made = client.fs.mkdir(client::ROOT, Ino::ROOT, name.as_bytes(), 0o755);
+            let made = client
+                .fs
+                .mkdir(client::ROOT, Ino::ROOT, name.as_bytes(), 0o755);
             let root = made.await.unwrap().ino.0;
             let model = Model::based_on(root, Found::default());
             models.push(Arc::new(Mutex::new(model)));
@@ -171,7 +173,8 @@ impl World {
             match tokio::time::timeout(PATIENCE, opened).await {
                 Ok(Ok(client)) => return Ok(Arc::new(client)),
                 Ok(Err(error)) if !self.network.is_calm() => {
-                    self.network.note(format!("client {number} does not open: {error}"));
+                    self.network
+                        .note(format!("client {number} does not open: {error}"));
                     self.network.calm();
                 }
                 Ok(Err(error)) => return Err(format!("client {number} does not open: {error}")),
@@ -278,7 +281,11 @@ impl World {
             self.follower_sees_all(&client, &follower).await?;
         }
         if self.chance(500) {
-            client.data.drain().await.map_err(|error| format!("drain: {error}"))?;
+            client
+                .data
+                .drain()
+                .await
+                .map_err(|error| format!("drain: {error}"))?;
             self.all_synced();
             self.counts_are_exact(&client, false).await?;
         }
@@ -307,8 +314,8 @@ impl World {
 
     /// Nobody does anything for minutes: space is reclaimed, objects are repacked, tables compacted.
     async fn rest(&self) {
-        if self.chance(300) {
-            let minutes = self.within(3..40);
+        if self.chance(200) {
+            let minutes = self.within(3..20);
             self.network.note(format!("{minutes} minutes of rest"));
             tokio::time::sleep(Duration::from_secs(minutes * 60)).await;
         }
@@ -388,10 +395,16 @@ impl World {
 
     /// In fine weather a follower sees what is durable after a while, and nothing else.
     async fn follower_sees_all(&self, client: &Client, follower: &Client) -> Result<(), String> {
-        client.data.drain().await.map_err(|error| format!("drain: {error}"))?;
+        client
+            .data
+            .drain()
+            .await
+            .map_err(|error| format!("drain: {error}"))?;
         self.all_synced();
         tokio::time::sleep(FOLLOW_EVERY * 3 + Duration::from_secs(30)).await;
-        let found = look(follower).await.map_err(|why| format!("the follower: {why}"))?;
+        let found = look(follower)
+            .await
+            .map_err(|why| format!("the follower: {why}"))?;
         let checked = self.check(&found);
         checked.map_err(|why| format!("the follower: {why}"))
     }
@@ -400,7 +413,11 @@ impl World {
     async fn last_mount(&self, all_cleared: bool) -> Result<(), String> {
         let client = self.open(false).await?;
         self.recovered(&client).await?;
-        let time = if all_cleared { ALL_CLEARED } else { FIRST_CLEARED };
+        let time = if all_cleared {
+            ALL_CLEARED
+        } else {
+            FIRST_CLEARED
+        };
         tokio::time::sleep(time).await;
         self.counts_are_exact(&client, all_cleared).await?;
         let found = look(&client).await?;
@@ -428,7 +445,11 @@ async fn watch(follower: Arc<Client>, models: Vec<SharedModel>, mut rng: Rng) {
         if found.kind != strongroom::meta::FileKind::File {
             continue;
         }
-        let Ok(opened) = follower.fs.open(client::ROOT, found.ino, libc::O_RDONLY).await else {
+        let Ok(opened) = follower
+            .fs
+            .open(client::ROOT, found.ino, libc::O_RDONLY)
+            .await
+        else {
             continue;
         };
         let read = follower.fs.read(opened.fh, 0, ONE_READ as u32).await;

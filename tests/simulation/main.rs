@@ -110,7 +110,10 @@ fn run_apart(seed: u64) -> Result<(Stats, String), String> {
         let mut lines = text.lines();
         lines.find_map(|line| line.split_once(mark).map(|(_, rest)| rest.to_owned()))
     };
-    match (marked(STATS_MARK).as_deref().and_then(Stats::decode), marked(DIGEST_MARK)) {
+    match (
+        marked(STATS_MARK).as_deref().and_then(Stats::decode),
+        marked(DIGEST_MARK),
+    ) {
         (Some(stats), Some(digest)) if output.status.success() => Ok((stats, digest)),
         _ => {
             let errors = String::from_utf8_lossy(&output.stderr);

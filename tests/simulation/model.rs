@@ -166,7 +166,13 @@ impl Model {
                 bytes: Arc::default(),
                 anew: false,
             }];
-            self.files.insert(number, File { versions, synced: 0 });
+            self.files.insert(
+                number,
+                File {
+                    versions,
+                    synced: 0,
+                },
+            );
         }
     }
 
@@ -195,7 +201,11 @@ impl Model {
                 new,
                 version,
             };
-            state.replaced.entry(to.clone()).or_default().push(replacement);
+            state
+                .replaced
+                .entry(to.clone())
+                .or_default()
+                .push(replacement);
         });
     }
 
@@ -286,11 +296,7 @@ impl Model {
     }
 
     /// The names are those of one state. Says which versions of files are the least, then.
-    fn check_names(
-        &self,
-        index: usize,
-        found: &Found,
-    ) -> Result<BTreeMap<Number, usize>, String> {
+    fn check_names(&self, index: usize, found: &Found) -> Result<BTreeMap<Number, usize>, String> {
         let state = &self.states[index];
         let mut floors: BTreeMap<Number, usize> = BTreeMap::new();
         for (place, there) in &found.names {
@@ -316,7 +322,11 @@ impl Model {
                 }
             }
         }
-        match state.names.keys().find(|place| !found.names.contains_key(*place)) {
+        match state
+            .names
+            .keys()
+            .find(|place| !found.names.contains_key(*place))
+        {
             Some(missing) => Err(format!("{missing:?} is missing")),
             None => Ok(floors),
         }
@@ -404,7 +414,10 @@ fn explained_in_one(bytes: &[u8], versions: &[Version]) -> Result<(), String> {
         };
         let is_whole = |version: &Version| {
             let end = at + chunk.len();
-            version.bytes.get(at..end).is_some_and(|there| there == chunk)
+            version
+                .bytes
+                .get(at..end)
+                .is_some_and(|there| there == chunk)
         };
         if versions.iter().rev().any(is_whole) {
             continue;

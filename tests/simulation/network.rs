@@ -368,11 +368,7 @@ impl Network {
 
     /// What happens to a request once it is sent, whether or not anybody waits for it. `None`: there
     /// will be no answer.
-    async fn travel(
-        self,
-        client: u32,
-        request: Request,
-    ) -> Option<Result<Answer, ConnectorError>> {
+    async fn travel(self, client: u32, request: Request) -> Option<Result<Answer, ConnectorError>> {
         let request = Arc::new(request);
         let sent = self.state.lock().sends(client, &request);
         let Some(journey) = sent else {
@@ -478,7 +474,11 @@ impl State {
         let rng = &mut self.rng;
         let is_write = !matches!(
             operation,
-            Operation::Get | Operation::Head | Operation::List | Operation::ListParts | Operation::ListMultipartUploads
+            Operation::Get
+                | Operation::Head
+                | Operation::List
+                | Operation::ListParts
+                | Operation::ListMultipartUploads
         );
         if rng.permille(weather.error) {
             return match rng.below(3) {
@@ -583,7 +583,11 @@ impl State {
     fn carry_out(&mut self, client: u32, request: &Request, how: &str) -> Answer {
         let now = self.now_seconds();
         let answer = self.s3.carry_out(request, now);
-        self.note(format!("{} -> {} {how}", shown(client, request), answer.status));
+        self.note(format!(
+            "{} -> {} {how}",
+            shown(client, request),
+            answer.status
+        ));
         answer
     }
 }
@@ -647,7 +651,9 @@ impl HttpConnector for Line {
                 .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
                 .collect();
             let body = request.into_body().collect().await;
-            let body = body.map_err(|error| ConnectorError::user(error))?.to_bytes();
+            let body = body
+                .map_err(|error| ConnectorError::user(error))?
+                .to_bytes();
             let request = Request::parse(&method, &uri, headers, body);
             let is_get = request.operation() == Operation::Get;
             match tokio::spawn(network.travel(client, request)).await {

@@ -247,7 +247,9 @@ impl Worker {
         self.stamp += 1;
         let bytes = pattern(self.stamp, 0, len);
         self.did(format!("empty {number} and write {len}"));
-        self.model.lock().change_bytes(number, true, |there| *there = bytes.clone());
+        self.model
+            .lock()
+            .change_bytes(number, true, |there| *there = bytes.clone());
         let flags = libc::O_WRONLY | libc::O_TRUNC;
         let opened = self.client.fs.open(ROOT, Ino(number), flags).await;
         let opened = opened.map_err(|error| self.failed("open", error))?;
@@ -295,7 +297,8 @@ impl Worker {
             ..SetAttributes::default()
         };
         let set = self.client.fs.setattr(ROOT, Ino(number), set).await;
-        set.map(drop).map_err(|error| self.failed("truncate", error))
+        set.map(drop)
+            .map_err(|error| self.failed("truncate", error))
     }
 
     async fn punch(&mut self) -> Step {
@@ -324,21 +327,22 @@ impl Worker {
         };
         match self.rng.permille(500) {
             true => self.sync_of(number).await,
-            false => {
-                self.sync_beside(number);
-                Ok(())
-            }
+            false => self.sync_beside(number).await,
         }
     }
 
-    fn sync_beside(&mut self, number: Number) {
+    async fn sync_beside(&mut self, number: Number) -> Step {
+        let fh = self.opened(number).await?;
         let (client, model) = (self.client.clone(), self.model.clone());
         let network = self.network.clone();
-        self.syncs.spawn(async move { sync(&client, &model, &network, Some(number)).await });
+        self.syncs
+            .spawn(async move { sync(&client, &model, &network, Some((number, fh))).await });
+        Ok(())
     }
 
     async fn sync_of(&mut self, number: Number) -> Step {
-        sync(&self.client, &self.model, &self.network, Some(number)).await
+        let fh = self.opened(number).await?;
+        sync(&self.client, &self.model, &self.network, Some((number, fh))).await
     }
 
     async fn sync_names(&mut self) -> Step {
@@ -403,7 +407,8 @@ impl Worker {
         }
         self.did(format!("exchange {} and {}", shown(&one), shown(&other)));
         self.model.lock().exchange(&one, &other);
-        self.rename_with(&one, &other, RenameFlags::RENAME_EXCHANGE).await
+        self.rename_with(&one, &other, RenameFlags::RENAME_EXCHANGE)
+            .await
     }
 
     async fn link(&mut self) -> Step {
@@ -436,17 +441,26 @@ impl Worker {
         }
         self.did(format!("unlink {} ({number})", shown(&place)));
         self.model.lock().unlink(&place);
-        let unlinked = self.client.fs.unlink(Ino(place.0), place.1.as_bytes()).await;
+        let unlinked = self
+            .client
+            .fs
+            .unlink(Ino(place.0), place.1.as_bytes())
+            .await;
         unlinked.map_err(|error| self.failed("unlink", error))?;
         // As the kernel does, sooner or later.
         self.client.fs.forget(Ino(number));
         Ok(())
     }
 
-    async fn open(&mut self, number: Number) -> Step {
+    async fn opened(&self, number: Number) -> Result<u64, String> {
         let opened = self.client.fs.open(ROOT, Ino(number), libc::O_RDWR).await;
         let opened = opened.map_err(|error| self.failed("open", error))?;
-        self.handles.push((opened.fh, number));
+        Ok(opened.fh)
+    }
+
+    async fn open(&mut self, number: Number) -> Step {
+        let fh = self.opened(number).await?;
+        self.handles.push((fh, number));
         Ok(())
     }
 
@@ -470,7 +484,10 @@ impl Worker {
         };
         let is_empty = {
             let model = self.model.lock();
-            !model.names().keys().any(|(dir, _)| Some(*dir) == there.number)
+            !model
+                .names()
+                .keys()
+                .any(|(dir, _)| Some(*dir) == there.number)
         };
         self.did(format!("rmdir {}", shown(&place)));
         if is_empty {
@@ -517,7 +534,11 @@ impl Worker {
             return Ok(());
         };
         self.did(format!("read {} ({number})", shown(&place)));
-        let found = self.client.fs.lookup(Ino(place.0), place.1.as_bytes()).await;
+        let found = self
+            .client
+            .fs
+            .lookup(Ino(place.0), place.1.as_bytes())
+            .await;
         let found = found.map_err(|error| self.failed("lookup", error))?;
         let size = self.model.lock().bytes(number).len() as u64;
         match found {
@@ -556,7 +577,8 @@ impl Worker {
             let model = self.model.lock();
             let names = model.names().iter();
             let root = names.filter(|((dir, _), _)| *dir == self.root);
-            root.map(|((_, name), entry)| (name.clone(), entry.number)).collect()
+            root.map(|((_, name), entry)| (name.clone(), entry.number))
+                .collect()
         };
         expected.sort();
         let fs = &self.client.fs;
@@ -580,21 +602,24 @@ impl Worker {
     }
 }
 
-/// Syncs a file or all names, and notes that in the model.
-pub async fn sync(
+/// Syncs a file through a handle that it closes, or all names, and notes that in the model.
+async fn sync(
     client: &Client,
     model: &SharedModel,
     network: &Network,
-    number: Option<Number>,
+    file: Option<(Number, u64)>,
 ) -> Step {
+    let number = file.map(|(number, _)| number);
     let point = model.lock().sync_begins(number);
     network.note(format!("sync {number:?} begins"));
     network.count(|stats| stats.operations += 1);
     let synced = async {
-        match number {
-            Some(number) => client.fs.fsync(Ino(number)).await,
-            None => client.fs.fsyncdir().await,
-        }
+        let Some((_, fh)) = file else {
+            return client.fs.fsyncdir().await;
+        };
+        let synced = client.fs.fsync_through(fh).await;
+        client.fs.release(fh);
+        synced
     };
     match tokio::time::timeout(PATIENCE, synced).await {
         Ok(Ok(())) => {

@@ -98,11 +98,7 @@ impl S3 {
         };
         answer
             .with("content-length", (range.end - range.start).to_string())
-            .body(
-                object
-                    .bytes
-                    .slice(range.start as usize..range.end as usize),
-            )
+            .body(object.bytes.slice(range.start as usize..range.end as usize))
     }
 
     pub(super) fn delete_objects(&mut self, request: &Request) -> Answer {
@@ -158,9 +154,9 @@ impl S3 {
             }
             count += 1;
             match common {
-                Some(_) => inside += &format!(
-                    "<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>"
-                ),
+                Some(_) => {
+                    inside += &format!("<CommonPrefixes><Prefix>{name}</Prefix></CommonPrefixes>")
+                }
                 None => {
                     inside += &format!(
                         "<Contents><Key>{key}</Key><LastModified>{}</LastModified>\

@@ -67,9 +67,14 @@ impl Witness {
         let digest = digest(bytes);
         self.sealed(key, bytes);
         let place = (key.to_owned(), number);
-        if self.parts.insert(place, digest).is_some_and(|before| before != digest) {
-            self.faults
-                .push(format!("part {number} of {key} was sent with other bytes than before"));
+        if self
+            .parts
+            .insert(place, digest)
+            .is_some_and(|before| before != digest)
+        {
+            self.faults.push(format!(
+                "part {number} of {key} was sent with other bytes than before"
+            ));
         }
     }
 
