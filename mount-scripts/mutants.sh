@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
 # Breaks the program on purpose, one patch of tests/mutants at a time, in a copy, and expects a test to notice: the one that the patch
-# names in a line "test: ...", or the model test of write-back. Fails if a mutant survives. Takes a build for each: a minute or two.
+# names in a line "test: ...", or the model test of write-back. Fails if a mutant survives. Takes a build for each: a minute or two,
+# and one of all dependencies before the first.
 #
 #   mutants.sh [NAME...]    all of them, or those whose file names begin so
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case ${1:-} in
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
 esac
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
-# The same dependencies; the copy has a path, and so file names, of its own.
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+# Not the target directory of the tree: cargo gives what it builds of the copy the same file names, and would take a mutant for fresh.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/mutants}
 survived=0
 
 model="--lib -E 'test(/model_tests::/)'"

@@ -1,11 +1,11 @@
 //! A volume's life: mounts that follow each other, and what is looked at in between.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::try_join_all;
 use parking_lot::Mutex;
 use strongroom::{
-    meta::{Ino, Meta},
+    meta::{Ino, Meta, SessionId},
     seal::keys::{VolumeId, VolumeKeys},
 };
 
@@ -47,6 +47,8 @@ struct World {
     /// One for each that works on the volume at the same time.
     models: Vec<SharedModel>,
     clients: Mutex<u32>,
+    /// Sessions that ended with an unmount.
+    unmounted: Mutex<BTreeSet<SessionId>>,
     steps: std::ops::Range<u64>,
 }
 
@@ -60,6 +62,7 @@ pub fn live(seed: u64, network: &Network) -> Result<Stats, String> {
         rng: Mutex::new(Rng::new(seed, 2)),
         models: Vec::new(),
         clients: Mutex::new(0),
+        unmounted: Mutex::default(),
         steps: if short { SHORT_STEPS } else { STEPS },
     };
     {
@@ -211,9 +214,11 @@ impl World {
 
     /// Counts are compared while nothing is dirty; repacking may be at work between two looks.
     async fn counts_are_exact(&self, client: &Client, all_cleared: bool) -> Result<(), String> {
+        let unmounted = self.unmounted.lock().clone();
+        let cleared = all_cleared.then_some(&unmounted);
         let mut why = String::new();
         for _ in 0..3 {
-            match audit(client, &self.network, all_cleared).await {
+            match audit(client, &self.network, cleared).await {
                 Ok(()) => return Ok(()),
                 Err(error) => why = error,
             }
@@ -291,6 +296,7 @@ impl World {
         }
         let closed = tokio::time::timeout(PATIENCE, client.close()).await;
         closed.map_err(|_| "an unmount hangs".to_owned())??;
+        self.unmounted.lock().insert(client.meta.session());
         self.all_synced();
         network.count(|stats| stats.unmounts += 1);
         drop(taken_over);

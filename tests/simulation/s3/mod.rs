@@ -167,9 +167,10 @@ impl S3 {
         &self.objects
     }
 
-    /// Keys of uploads under way.
-    pub fn uploads(&self) -> impl Iterator<Item = &str> {
-        self.uploads.values().map(|upload| upload.key.as_str())
+    /// Uploads under way: their keys, and whether they have parts.
+    pub fn uploads(&self) -> impl Iterator<Item = (&str, bool)> {
+        let uploads = self.uploads.values();
+        uploads.map(|upload| (upload.key.as_str(), upload.has_parts()))
     }
 
     fn number(&mut self) -> u64 {

@@ -15,6 +15,12 @@ pub struct Upload {
     parts: BTreeMap<u32, (Bytes, String)>,
 }
 
+impl Upload {
+    pub fn has_parts(&self) -> bool {
+        !self.parts.is_empty()
+    }
+}
+
 impl S3 {
     pub(super) fn create_upload(&mut self, request: &Request) -> Answer {
         let id = format!("upload-{}", self.number());
