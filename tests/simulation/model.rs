@@ -151,11 +151,6 @@ impl Model {
         self.states.push(state);
     }
 
-    /// The last change of names was refused: it never happened.
-    pub fn names_unchanged(&mut self) {
-        self.states.pop();
-    }
-
     /// The number of what was made last is known.
     pub fn made(&mut self, place: &Place, number: Number) {
         let entry = self.states.last_mut().unwrap().names.get_mut(place);

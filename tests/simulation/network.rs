@@ -651,9 +651,7 @@ impl HttpConnector for Line {
                 .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
                 .collect();
             let body = request.into_body().collect().await;
-            let body = body
-                .map_err(|error| ConnectorError::user(error))?
-                .to_bytes();
+            let body = body.map_err(ConnectorError::user)?.to_bytes();
             let request = Request::parse(&method, &uri, headers, body);
             let is_get = request.operation() == Operation::Get;
             match tokio::spawn(network.travel(client, request)).await {

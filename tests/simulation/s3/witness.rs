@@ -36,11 +36,6 @@ fn digest(bytes: &[u8]) -> u64 {
 }
 
 impl Witness {
-    /// How many sealed objects were seen.
-    pub fn salts(&self) -> usize {
-        self.salts.len()
-    }
-
     /// Somebody sent this, whether or not it is taken: a salt belongs to these bytes from now on.
     pub fn sealed(&mut self, key: &str, bytes: &Bytes) {
         if !bytes.starts_with(MAGIC) || bytes.len() < SALT.end {
