@@ -318,7 +318,7 @@ impl World {
         try_join_all(work).await.map(drop)
     }
 
-    /// Nobody does anything for minutes: space is reclaimed, objects are repacked, tables compacted.
+    /// Nobody does anything for minutes: space is reclaimed, objects repacked, tables compacted.
     async fn rest(&self) {
         if self.chance(200) {
             let minutes = self.within(3..20);

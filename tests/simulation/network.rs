@@ -366,8 +366,8 @@ impl Network {
         self.state.lock().note(line);
     }
 
-    /// What happens to a request once it is sent, whether or not anybody waits for it. `None`: there
-    /// will be no answer.
+    /// What happens to a request once it is sent, whether or not anybody waits for it. `None`: it
+    /// will have no answer.
     async fn travel(self, client: u32, request: Request) -> Option<Result<Answer, ConnectorError>> {
         let request = Arc::new(request);
         let sent = self.state.lock().sends(client, &request);
