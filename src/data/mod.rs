@@ -32,6 +32,7 @@ mod repack;
 mod replace;
 mod send;
 mod space;
+mod sweep;
 mod upload;
 mod view;
 mod windows;
@@ -56,6 +57,10 @@ pub use config::{DataConfig, MEMORY_MIN_BYTES, MemoryPlan};
 pub use error::DataError;
 pub use paid::OPEN_FILE_BYTES;
 pub use replace::HeldCommits;
+pub use sweep::{Sweep, Swept};
+
+pub(crate) use object::{object_key, object_number};
+pub(crate) use sweep::{SESSION_PAGES_MAX, session_prefix};
 
 use self::{
     around::{Around, Neighbours},

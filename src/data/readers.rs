@@ -34,16 +34,16 @@ use crate::{
 };
 
 /// Where readers leave their objects.
-const PREFIX: &str = "readers/";
+pub(super) const PREFIX: &str = "readers/";
 
 /// A reader that has not renewed for as long is dead: ten renewals that did not come.
-const SILENT_MAX: Duration = Duration::from_secs(10 * 60);
+pub(super) const SILENT_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Readers that are looked at, each with one request, when something is to be deleted.
-const READERS_MAX: usize = 64;
+pub(super) const READERS_MAX: usize = 64;
 
 /// The longest object of a reader that is fetched; 24 bytes are sealed in it.
-const STORED_LEN_MAX: u64 = 4096;
+pub(super) const STORED_LEN_MAX: u64 = 4096;
 
 /// How long an unmount may take to remove the object. One that stays is passed over once it is
 /// silent.

@@ -15,6 +15,7 @@
 mod backing;
 mod cache;
 mod change;
+mod check;
 mod content;
 mod durability;
 mod error;
@@ -39,6 +40,10 @@ mod varint;
 mod volume;
 mod xattr;
 
+pub use check::{
+    CheckMemory, Counted, Damaged, Fault, Found, Hurt, LOST_AND_FOUND, Mended, ObjectRow, Pass,
+    SessionInfo,
+};
 pub use content::{ContentCommit, NewObject};
 pub use error::MetaError;
 pub use follower::FileSnapshot;

@@ -43,6 +43,20 @@ pub struct MetaConfig {
     pub memory_bytes: u64,
 }
 
+/// Longer than any check takes.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+impl MetaConfig {
+    /// A follower that sees the state that is durable when it is opened, and none after that.
+    pub fn frozen(memory_bytes: u64) -> MetaConfig {
+        MetaConfig {
+            read_only: true,
+            follow_every: NEVER,
+            memory_bytes,
+        }
+    }
+}
+
 /// What the database is given to close in. By then the log is in the store: only the speed of the next open is at stake.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(60);
 /// What formatting needs; it writes two dozen rows.
@@ -72,6 +86,8 @@ pub(super) struct Inner {
     status: watch::Receiver<DbStatus>,
     /// Followers only.
     pub pace: Option<Arc<Pace>>,
+    /// Followers only: what to open to see a newer state.
+    source: Option<Arc<dyn ObjectStore>>,
     upkeep: Option<Upkeep>,
     pub sizes: Sizes,
     pub blocks: Arc<BlockCache>,
@@ -290,6 +306,7 @@ impl Meta {
             fenced: AtomicBool::new(false),
             status,
             pace: None,
+            source: None,
             upkeep: Some(Upkeep::new(store, sizes)),
             sizes,
             blocks,
@@ -320,6 +337,7 @@ impl Meta {
     ) -> Result<Meta, MetaError> {
         let blocks = sizes.cache();
         let pace = Pace::new(every);
+        let source = Some(store.clone());
         let store = Arc::new(FollowerStore::new(store, pace.clone()));
         let reader = look::open_reader(store, &sizes, blocks.clone()).await?;
         let status = reader.subscribe();
@@ -341,6 +359,7 @@ impl Meta {
             fenced: AtomicBool::new(false),
             status,
             pace: Some(pace.clone()),
+            source,
             upkeep: None,
             sizes,
             blocks,
@@ -354,6 +373,17 @@ impl Meta {
             .abort_handle();
         meta.inner.tasks.lock().push(task);
         Ok(meta)
+    }
+
+    /// Opens what a follower follows once more, in the state that is durable now. `None` for the
+    /// writer, which sees that state anyway.
+    pub async fn look_again(&self) -> Result<Option<Meta>, MetaError> {
+        match &self.inner.source {
+            Some(source) => Meta::follow(source.clone(), self.inner.sizes, NEVER)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The session of this mount (writable mounts only; all zero otherwise).

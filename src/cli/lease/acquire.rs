@@ -52,6 +52,13 @@ pub struct Found {
     record: Result<LeaseRecord, SealError>,
 }
 
+impl Found {
+    /// What its holder says; `None` if it does not authenticate.
+    pub fn state(&self) -> Option<LeaseState> {
+        self.record.as_ref().ok().map(|record| record.state)
+    }
+}
+
 /// What has been seen of one lease while waiting.
 struct Watch {
     etag: String,
