@@ -18,7 +18,7 @@ mod objects;
 mod salvage;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     ops::Range,
     sync::{
         Arc,
@@ -30,7 +30,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::{
-    meta::{CheckMemory, Counted, Damaged, Fault, Hurt, Ino, Mended, Meta, MetaError, Pass},
+    meta::{
+        CheckMemory, Counted, Damaged, Fault, Hurt, Ino, Located, Mended, Meta, MetaError, Pass,
+    },
     seal::keys::VolumeKeys,
     store::{Store, StoreError},
 };
@@ -244,9 +246,9 @@ impl Check {
                 let memory = self.plan.memory();
                 let found = self.meta.check(pass, memory, skip, &nothing_known).await?;
                 skip += found.faults.len();
-                for (fault, paths) in self.with_paths(found.faults).await? {
+                for (fault, located) in self.located(found.faults).await? {
                     self.outcome.left += 1;
-                    report(&self.finding(&fault, paths, None).await?);
+                    report(&self.finding(&fault, &located).await?);
                 }
                 if let Some(counted) = found.counted {
                     self.count(counted);
@@ -285,8 +287,8 @@ impl Check {
                     let mut faults = found.faults;
                     // Nothing new gets a number before it is known which are free.
                     faults.sort_by_key(|fault| !matches!(fault, Fault::Counters { .. }));
-                    for (fault, paths) in self.with_paths(faults).await? {
-                        self.mend_fault(fault, paths, may_mend, left, report)
+                    for (fault, located) in self.located(faults).await? {
+                        self.mend_fault(fault, &located, may_mend, left, report)
                             .await?;
                     }
                     self.meta.flush().await?;
@@ -310,20 +312,20 @@ impl Check {
     async fn mend_fault(
         &mut self,
         fault: Fault,
-        paths: Vec<Bytes>,
+        located: &Located,
         may_mend: bool,
         left: &mut HashSet<Fault>,
         report: &mut Report<'_>,
     ) -> Result<(), CheckError> {
-        let finding = self.finding(&fault, paths.clone(), None).await?;
+        let finding = self.finding(&fault, located).await?;
         let mended = match may_mend {
             false => Mended::Left("it comes back whenever it is mended".to_owned()),
             true if self.restore_record(&fault).await? => {
                 Mended::Done("the object's own header says what its record said".to_owned())
             }
-            true => match self.meta.mend(&fault, &paths).await {
+            true => match self.meta.mend(&fault, located).await {
                 Ok(mended) => mended,
-                Err(error @ (MetaError::Fenced | MetaError::Store(_))) => return Err(error.into()),
+                Err(error @ MetaError::Fenced) => return Err(error.into()),
                 Err(error) => Mended::Left(error.to_string()),
             },
         };
@@ -349,39 +351,34 @@ impl Check {
         all.stored_bytes = all.stored_bytes.max(counted.stored_bytes);
     }
 
-    /// Faults with the paths of what they hurt.
-    async fn with_paths(&self, faults: Vec<Fault>) -> Result<Vec<(Fault, Vec<Bytes>)>, MetaError> {
+    /// Faults, with where it is what they hurt.
+    async fn located(&self, faults: Vec<Fault>) -> Result<Vec<(Fault, Located)>, MetaError> {
         let inos: BTreeSet<Ino> = faults.iter().filter_map(Fault::ino).collect();
-        let paths: HashMap<Ino, Vec<Bytes>> = self.meta.paths(&inos).await?;
+        let located = self.meta.locate(&inos).await?;
         let mut found = Vec::with_capacity(faults.len());
         for fault in faults {
             let mut own = fault
                 .ino()
-                .and_then(|ino| paths.get(&ino).cloned())
+                .and_then(|ino| located.get(&ino).cloned())
                 .unwrap_or_default();
             if let Some((dir, name)) = fault.entry() {
-                own.push(self.meta.path_of_entry(dir, name).await?);
+                own.paths.push(self.meta.path_of_entry(dir, name).await?);
             }
             found.push((fault, own));
         }
         Ok(found)
     }
 
-    async fn finding(
-        &self,
-        fault: &Fault,
-        paths: Vec<Bytes>,
-        mended: Option<Mended>,
-    ) -> Result<Finding, MetaError> {
+    async fn finding(&self, fault: &Fault, located: &Located) -> Result<Finding, MetaError> {
         let object = self.meta.object_of_fault(fault).await;
         Ok(Finding {
             code: fault.code(),
             what: fault.to_string(),
             object: object.map(crate::data::object_key),
-            paths,
+            paths: located.paths.clone(),
             ranges: fault.range().into_iter().collect(),
             has_more_ranges: false,
-            mended,
+            mended: None,
         })
     }
 
@@ -402,10 +399,11 @@ impl Check {
             let Some(last) = hurt.last() else { break };
             after = Some(last.ino);
             let inos = hurt.iter().map(|hurt| hurt.ino).collect();
-            let mut paths = self.meta.paths(&inos).await?;
+            let mut located = self.meta.locate(&inos).await?;
             for hurt in hurt {
-                let paths = paths.remove(&hurt.ino).unwrap_or_default();
-                self.deal_with_file(&damaged, hurt, paths, report).await?;
+                let located = located.remove(&hurt.ino).unwrap_or_default();
+                self.deal_with_file(&damaged, hurt, &located, report)
+                    .await?;
             }
         }
         if self.plan.repair {
@@ -418,20 +416,23 @@ impl Check {
         &mut self,
         damaged: &[Damaged],
         mut hurt: Hurt,
-        paths: Vec<Bytes>,
+        located: &Located,
         report: &mut Report<'_>,
     ) -> Result<(), CheckError> {
         let why = damaged.iter().find(|one| one.object == hurt.object);
         let why = why.map(|one| one.why.clone()).unwrap_or_default();
-        let what = match hurt.ranges.is_empty() {
+        let mut what = match hurt.ranges.is_empty() {
             true => format!("{why}; the file can be read all the same"),
             false => why.clone(),
         };
+        if located.paths.is_empty() {
+            what = format!("inode {}, which has no name: {what}", hurt.ino.0);
+        }
         let mut finding = Finding {
             code: "damaged-object",
             what,
             object: Some(crate::data::object_key(hurt.object)),
-            paths: paths.clone(),
+            paths: located.paths.clone(),
             ranges: hurt.ranges.clone(),
             has_more_ranges: hurt.has_more,
             mended: None,
@@ -442,22 +443,20 @@ impl Check {
             return Ok(());
         }
         let mut mended = Mended::Done("what can be read is written to a new object".to_owned());
-        let mut paths = paths;
         while !hurt.ranges.is_empty() {
             let aside = self
                 .meta
-                .set_aside(hurt.ino, &hurt.ranges, &paths, &why)
+                .set_aside(hurt.ino, &hurt.ranges, located, &why)
                 .await;
             mended = match aside {
                 Ok(mended) => mended,
-                Err(error @ (MetaError::Fenced | MetaError::Store(_))) => return Err(error.into()),
+                Err(error @ MetaError::Fenced) => return Err(error.into()),
                 Err(error) => Mended::Left(error.to_string()),
             };
             if !hurt.has_more || matches!(mended, Mended::Left(_)) {
                 break;
             }
             // The rest of its ranges, now that the first are cut out.
-            paths = Vec::new();
             let after = Some(Ino(hurt.ino.0 - 1));
             let mut rest = self.meta.hurt_by(damaged, after, 1).await?;
             match rest.pop().filter(|rest| rest.ino == hurt.ino) {

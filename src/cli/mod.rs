@@ -11,7 +11,7 @@ mod demo;
 pub mod errors;
 pub mod exit;
 pub mod fingerprint;
-mod fsck;
+pub mod fsck;
 mod gc;
 mod generate;
 mod info;

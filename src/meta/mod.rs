@@ -41,8 +41,8 @@ mod volume;
 mod xattr;
 
 pub use check::{
-    CheckMemory, Counted, Damaged, Fault, Found, Hurt, LOST_AND_FOUND, Mended, ObjectRow, Pass,
-    SessionInfo,
+    CheckMemory, Counted, Damaged, Fault, Found, Hurt, LOST_AND_FOUND, Located, Mended, ObjectRow,
+    Pass, SessionInfo,
 };
 pub use content::{ContentCommit, NewObject};
 pub use error::MetaError;

@@ -130,9 +130,12 @@ async fn check(
     let outcome = match checked {
         Ok(outcome) => Ok(outcome),
         Err(CheckError::Meta(error @ MetaError::Store(_))) => {
+            // The metadata store does not say whether the bucket or what is in it is at fault.
+            let reached = visit.opened.store.check_bucket().await;
+            let _ = visit.close().await;
+            reached.map_err(|error| errors::store(&error, &url))?;
             let error = errors::meta(&error, "the metadata cannot be read");
             reporter.damaged(&error);
-            let _ = visit.close().await;
             return Ok(FsckExit::Uncorrected);
         }
         Err(error) => Err(error),

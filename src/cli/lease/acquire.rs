@@ -53,9 +53,14 @@ pub struct Found {
 }
 
 impl Found {
-    /// What its holder says; `None` if it does not authenticate.
-    pub fn state(&self) -> Option<LeaseState> {
-        self.record.as_ref().ok().map(|record| record.state)
+    /// Whether its holder may still write: all but one that is done, or that was a process of this
+    /// very system and is gone.
+    pub fn may_be_alive(&self) -> bool {
+        let Ok(record) = &self.record else {
+            return true;
+        };
+        let here = Machine::this().shares_processes_with(&record.machine);
+        record.state != LeaseState::Released && (!here || record.process.is_alive())
     }
 }
 

@@ -4,7 +4,7 @@
 //! nothing above the metadata. For reading it is a follower that sees one state; for writing it
 //! holds the lease.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 
@@ -20,7 +20,7 @@ use crate::{
         errors,
         exit::{CliError, Exit},
         fingerprint::Fingerprint,
-        lease::{self, Lease, LeaseRequest, LeaseState},
+        lease::{self, Lease, LeaseRequest},
         secret,
         state::{Accept, Known, StateArgs, StateSeen, Trust, VolumeState},
         values::{human_size, parse_size},
@@ -57,18 +57,23 @@ pub struct VisitArgs {
     #[arg(long, value_name = "FINGERPRINT", help_heading = "Trust")]
     pub expect: Option<Fingerprint>,
 
+    #[allow(missing_docs)] // The text would become help.
     #[command(flatten)]
     pub accept: Accept,
 
+    #[allow(missing_docs)] // The text would become help.
     #[command(flatten)]
     pub state: StateArgs,
 
+    #[allow(missing_docs)] // The text would become help.
     #[command(flatten)]
     pub secret: SecretArgs,
 
+    #[allow(missing_docs)] // The text would become help.
     #[command(flatten)]
     pub store: StoreArgs,
 
+    #[allow(missing_docs)] // The text would become help.
     #[command(flatten)]
     pub log: LogArgs,
 }
@@ -91,8 +96,8 @@ pub struct Visit {
     pub store: Store,
     /// How memory is divided.
     pub plan: MemoryPlan,
-    /// Another mount may be writing: its lease is neither released nor expired. Never if the lease is
-    /// held here.
+    /// Another mount may be writing: its lease says so, and nothing here proves it dead. Never if the
+    /// lease is held here.
     pub has_living_writer: bool,
     sealed: SealedObjectStore,
     lease: Option<Arc<Lease>>,
@@ -170,13 +175,15 @@ impl VisitArgs {
                 keys: &opened.unlocked.keys,
                 socket: &state.socket(std::process::id()),
                 takeover: self.takeover,
-                tell: &|line| eprintln!("{line}"),
+                tell: &|line| {
+                    let _ = writeln!(std::io::stderr(), "{line}");
+                },
             };
             let (meta, lease) = door.enter(request, opening).await?;
             (meta, Some(lease), false)
         } else {
             let holder = lease::look(&store, &opened.unlocked.keys).await?;
-            let living = holder.is_some_and(|found| found.state() != Some(LeaseState::Released));
+            let living = holder.is_some_and(|found| found.may_be_alive());
             (door.follow().await?, None, living)
         };
         let visit = Visit {

@@ -5,11 +5,11 @@
 //! name does not take it for whole, and a report beside it says where it was and which bytes are
 //! lost. The rest of it stays readable.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{cursor::Cursor, mend::Mended};
+use super::{cursor::Cursor, mend::Mended, paths::Located};
 use crate::meta::{
     ContentCommit, Dentry, Extent, ExtentSource, FileKind, Ino, Inode, Meta, MetaError, NewInode,
     RenameMode, Timestamp,
@@ -101,27 +101,36 @@ impl Meta {
         &self,
         ino: Ino,
         ranges: &[Range<u64>],
-        paths: &[Bytes],
+        located: &Located,
         why: &str,
     ) -> Result<Mended, MetaError> {
+        if self.existing_inode(ino).await?.nlink == 0 {
+            // Removed, and not yet deleted: nobody will ask for it.
+            self.cut_out(ino, ranges).await?;
+            return Ok(Mended::Done(
+                "they are cut out of the removed file".to_owned(),
+            ));
+        }
         let home = self.lost_and_found().await?;
         let name = name_of(ino);
-        let names = self.names_of(&BTreeSet::from([ino])).await?;
-        let names = names.into_values().next().unwrap_or_default();
-        let mut is_here = names.contains(&(home, name.clone()));
+        let here = self.lookup(home, &name).await?;
+        let mut is_here = here.is_some_and(|entry| entry.ino == ino);
         if !is_here {
-            self.report(home, ino, paths, &[]).await?;
+            self.report(home, ino, &located.paths, &[]).await?;
         }
-        for (dir, old) in names {
-            if dir == home && old == name {
+        for (dir, old) in &located.names {
+            // It may have been moved since it was located.
+            let entry = self.lookup(*dir, old).await?;
+            let is_its_own = entry.is_some_and(|entry| entry.ino == ino);
+            if !is_its_own || (*dir == home && *old == name) {
                 continue;
             }
             let now = Timestamp::now();
             if is_here {
-                self.unlink(dir, &old, now).await?;
+                self.unlink(*dir, old, now).await?;
             } else {
                 let mode = RenameMode::NoReplace;
-                self.rename(dir, &old, home, &name, mode, now).await?;
+                self.rename(*dir, old, home, &name, mode, now).await?;
                 is_here = true;
             }
         }

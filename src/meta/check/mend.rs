@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Fault, cursor::Cursor, objects::ino_of};
+use super::{Fault, cursor::Cursor, objects::ino_of, paths::Located};
 use crate::meta::{
     Dentry, FileKind, Ino, Inode, Meta, MetaError, ObjectId, ObjectRecord, Timestamp, Totals,
     change::Change,
@@ -38,12 +38,12 @@ fn left(why: &str) -> Result<Mended, MetaError> {
 }
 
 impl Meta {
-    /// Mends one fault. `paths` are those of the file that it hurts, for the report of a file that
-    /// is moved to lost+found.
+    /// Mends one fault. `located` is where the file is that it hurts: it may have to be moved to
+    /// lost+found.
     ///
     /// # Errors
     /// The metadata cannot be read or written.
-    pub async fn mend(&self, fault: &Fault, paths: &[Bytes]) -> Result<Mended, MetaError> {
+    pub async fn mend(&self, fault: &Fault, located: &Located) -> Result<Mended, MetaError> {
         match fault {
             Fault::Undecodable { .. } => left("a later version may have written it"),
             Fault::NoRoot => left("restore the volume from a copy of the bucket"),
@@ -84,14 +84,19 @@ impl Meta {
                 done("the size is raised to the end of the contents")
             }
             Fault::BeyondSize { ino, size, .. } => {
-                self.set_aside(*ino, &[*size..u64::MAX], paths, &fault.to_string())
+                self.set_aside(*ino, &[*size..u64::MAX], located, &fault.to_string())
                     .await
             }
             Fault::Overlap { ino, range }
             | Fault::UnknownObject { ino, range, .. }
             | Fault::BeyondObject { ino, range, .. } => {
-                self.set_aside(*ino, std::slice::from_ref(range), paths, &fault.to_string())
-                    .await
+                self.set_aside(
+                    *ino,
+                    std::slice::from_ref(range),
+                    located,
+                    &fault.to_string(),
+                )
+                .await
             }
             Fault::Allocated { ino, .. } => self.recount_allocated(*ino).await,
             Fault::Attributes { ino, found } => {

@@ -31,6 +31,7 @@ pub use fault::Fault;
 pub use lost_found::LOST_AND_FOUND;
 pub use mend::Mended;
 pub use objects::{ObjectRow, SessionInfo};
+pub use paths::Located;
 
 use super::{Meta, MetaError};
 

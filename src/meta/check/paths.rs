@@ -16,31 +16,40 @@ const DIRECTORIES_MAX: usize = 4096;
 const DEPTH_MAX: usize = 4096;
 
 /// Names of an inode: the directory and the name in it.
-pub(super) type Names = Vec<(Ino, Bytes)>;
+type Names = Vec<(Ino, Bytes)>;
+
+/// Where an inode is found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Located {
+    /// All its paths, from the root, in order; none if no entry names it.
+    pub paths: Vec<Bytes>,
+    pub(super) names: Names,
+}
 
 impl Meta {
-    /// All paths of each of these inodes, from the root, in one look through all entries. An inode
-    /// that no entry names is not in the answer.
+    /// Where each of these inodes is, found in one look through all entries. An inode that no entry
+    /// names is not in the answer.
     ///
     /// # Errors
     /// The metadata cannot be read.
-    pub async fn paths(&self, inos: &BTreeSet<Ino>) -> Result<HashMap<Ino, Vec<Bytes>>, MetaError> {
+    pub async fn locate(&self, inos: &BTreeSet<Ino>) -> Result<HashMap<Ino, Located>, MetaError> {
         let names = self.names_of(inos).await?;
         let mut known = HashMap::new();
-        let mut paths = HashMap::new();
+        let mut located: HashMap<Ino, Located> = HashMap::new();
         if inos.contains(&Ino::ROOT) {
-            paths.insert(Ino::ROOT, vec![Bytes::from_static(b"/")]);
+            let paths = vec![Bytes::from_static(b"/")];
+            let names = Vec::new();
+            located.insert(Ino::ROOT, Located { paths, names });
         }
         for (ino, names) in names {
-            for (dir, name) in names {
-                let path = self.join(dir, &name, &mut known).await?;
-                paths.entry(ino).or_insert_with(Vec::new).push(path);
+            let mut paths = Vec::with_capacity(names.len());
+            for (dir, name) in &names {
+                paths.push(self.join(*dir, name, &mut known).await?);
             }
-        }
-        for paths in paths.values_mut() {
             paths.sort();
+            located.insert(ino, Located { paths, names });
         }
-        Ok(paths)
+        Ok(located)
     }
 
     /// The path of one entry.
@@ -52,10 +61,7 @@ impl Meta {
     }
 
     /// The entries that name these inodes, for whoever writes or follows.
-    pub(super) async fn names_of(
-        &self,
-        inos: &BTreeSet<Ino>,
-    ) -> Result<HashMap<Ino, Names>, MetaError> {
+    async fn names_of(&self, inos: &BTreeSet<Ino>) -> Result<HashMap<Ino, Names>, MetaError> {
         let mut names: HashMap<Ino, Names> = HashMap::new();
         if inos.is_empty() {
             return Ok(names);
@@ -100,15 +106,17 @@ impl Meta {
             return Ok(path.clone());
         }
         let mut components: Vec<Bytes> = Vec::new();
+        let mut passed = BTreeSet::new();
         let mut at = dir;
         while at != Ino::ROOT && components.len() < DEPTH_MAX {
+            let is_new = passed.insert(at);
             match self.name_in_parent(at).await? {
-                Some((parent, name)) => {
+                Some((parent, name)) if is_new => {
                     components.push(name);
                     at = parent;
                 }
-                None => {
-                    // It hangs on nothing: this is how it will be called in lost+found.
+                _ => {
+                    // It hangs on nothing, or on itself: this is how it will be called in lost+found.
                     components.push(format!("#{}", at.0).into());
                     break;
                 }
