@@ -493,6 +493,7 @@ impl Check {
 
 fn step_of(pass: Pass) -> &'static str {
     match pass {
+        Pass::Tables => "reading the metadata",
         Pass::Inodes => "checking inodes, directories and extents",
         Pass::Names => "checking names and links",
         Pass::Objects => "checking live bytes of objects",

@@ -51,7 +51,7 @@ const MEMTABLES_MAX: usize = 5;
 
 /// What upkeep needs, and how it is stopped.
 pub(super) struct Upkeep {
-    store: Arc<dyn ObjectStore>,
+    pub store: Arc<dyn ObjectStore>,
     sizes: Sizes,
     /// No further job is begun.
     ending: AtomicBool,

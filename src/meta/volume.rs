@@ -148,6 +148,12 @@ impl Inner {
         Ok(NotedRows { rows, inner: self })
     }
 
+    /// What the database is in.
+    pub fn store(&self) -> Option<Arc<dyn ObjectStore>> {
+        let own = self.upkeep.as_ref().map(|upkeep| upkeep.store.clone());
+        own.or_else(|| self.source.clone())
+    }
+
     pub fn upkeep(&self) -> Option<&Upkeep> {
         self.upkeep.as_ref()
     }

@@ -20,7 +20,8 @@ fn a_volume_is_whole_when_it_is_new_and_whatever_was_put_into_it() {
     fsck(&site, &url, &["--data"], 0);
     let mounted = mount(&site, &url, &[]);
     fill(&mounted.dir);
-    odd(&mounted.dir);
+    fs::create_dir(mounted.dir.join("odd")).unwrap();
+    odd(&mounted.dir.join("odd"));
     mounted.unmount();
     let keys = site.bucket().keys();
     fsck(&site, &url, &["--data"], 0);

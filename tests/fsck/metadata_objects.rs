@@ -1,6 +1,6 @@
 //! Objects of the metadata store, and the header, that are missing or damaged.
 
-use crate::support::{Bench, Case};
+use crate::support::{Bench, Case, Rows, mount, site};
 
 fn damaged<'a>(
     bench: &'a Bench,
@@ -23,30 +23,57 @@ fn flip(mut object: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn metadata_that_cannot_be_read_is_named_and_left() {
+fn a_table_of_the_metadata_that_is_missing_or_damaged_is_named_and_left() {
     let bench = Bench::new();
     let case = bench.case("keys");
-    let (tables, log) = (case.keys("meta/compacted/"), case.keys("meta/wal/"));
-    let table = tables.last().expect("a table").clone();
-    let last = log.last().expect("a log object").clone();
-    for (name, key, is_missing) in [
-        ("no-table", &table, true),
-        ("bad-table", &table, false),
-        ("bad-log", &last, false),
-    ] {
-        let change = if is_missing { |_| None } else { flip };
-        let case = damaged(&bench, name, key, change);
-        let before = case.picture();
-        let said = case.fsck(&[], 4);
-        let id = key.rsplit('/').next().unwrap().trim_end_matches(".sst");
-        let id = id.trim_start_matches('0');
-        assert!(said.contains(id), "{name}: no {id} in {said}");
-        case.fsck(&["--repair"], 4);
-        case.fsck(&[], 4);
-        if name != "bad-table" && name != "no-table" {
+    let tables: Vec<String> = case.with_rows(async |rows: &Rows| {
+        let manifest = rows.db.manifest();
+        let views = manifest.all_sst_views();
+        views.map(|view| view.sst.id.value().to_string()).collect()
+    });
+    assert!(!tables.is_empty());
+    for (index, id) in tables.iter().enumerate().take(3) {
+        let key = format!("meta/compacted/{id}.sst");
+        for (name, is_missing) in [("no-table", true), ("bad-table", false)] {
+            let change = if is_missing { |_| None } else { flip };
+            let case = damaged(&bench, &format!("{name}-{index}"), &key, change);
+            let before = case.picture();
+            let said = case.fsck(&[], 4);
+            assert!(said.contains(id), "{name}: no {id} in {said}");
             assert!(before == case.picture(), "{name}: something was written");
+            case.fsck(&["--repair"], 4);
+            case.fsck(&[], 4);
         }
     }
+}
+
+#[test]
+fn a_log_object_that_is_missing_or_damaged_is_named_and_left() {
+    let site = site();
+    let mounted = mount(&site, &site.url(), &[]);
+    for index in 0..4 {
+        let file = std::fs::File::create(mounted.dir.join(format!("file{index}"))).unwrap();
+        file.sync_all().unwrap();
+    }
+    mounted.kill();
+    let bench = Bench::of(site);
+    let case = bench.case("whole");
+    let log = case.keys("meta/wal/");
+    case.fsck(&[], 0);
+    for back in [1, 2] {
+        let key = &log[log.len() - back];
+        let number = key.rsplit('/').next().unwrap().trim_end_matches(".sst");
+        let number = number.trim_start_matches('0');
+        let case = damaged(&bench, &format!("bad-log-{back}"), key, flip);
+        let before = case.picture();
+        let said = case.fsck(&[], 4);
+        assert!(said.contains(number), "no {number} in {said}");
+        case.fsck(&["--repair"], 4);
+        assert!(before == case.picture(), "something was written");
+    }
+    let case = damaged(&bench, "no-log", &log[log.len() - 2], |_| None);
+    let said = case.fsck(&[], 4);
+    assert!(said.contains("missing, and a later one is there"), "{said}");
 }
 
 #[test]

@@ -10,6 +10,13 @@ use super::super::{Ino, schema::ObjectKey};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
+    /// An object of the database is missing, or does not authenticate.
+    Table {
+        /// Where it is, below the metadata's prefix.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A row that does not decode.
     Undecodable {
         /// What the row is.
@@ -251,6 +258,7 @@ impl Fault {
     /// A name for programs that never changes.
     pub fn code(&self) -> &'static str {
         match self {
+            Fault::Table { .. } => "metadata-object",
             Fault::Undecodable { .. } => "undecodable",
             Fault::Stray { .. } => "stray-rows",
             Fault::Dangling { .. } => "dangling-entry",
@@ -360,6 +368,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hex = |key: &Bytes| data_encoding::HEXLOWER.encode(key);
         match self {
+            Fault::Table { path, why } => write!(f, "object meta/{path}: {why}"),
             Fault::Undecodable { what, key, .. } => {
                 write!(f, "{what} does not decode (row {})", hex(key))
             }

@@ -46,6 +46,7 @@ impl Meta {
     pub async fn mend(&self, fault: &Fault, located: &Located) -> Result<Mended, MetaError> {
         match fault {
             Fault::Undecodable { .. } => left("a later version may have written it"),
+            Fault::Table { .. } => left("restore that object from a copy of the bucket"),
             Fault::NoRoot => left("restore the volume from a copy of the bucket"),
             Fault::Stray { what, ino, exists } => self.mend_stray(what, *ino, *exists).await,
             Fault::Dangling { dir, name, ino } => {

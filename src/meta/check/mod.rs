@@ -1,6 +1,7 @@
 //! Whether the metadata is whole: every row decodes, and rows that say the same thing agree.
 //!
-//! Three passes, each over tables in the order of their keys, so that no table is ever in memory:
+//! First the objects of the database are read whole (`tables.rs`). Then three passes go over its
+//! tables in the order of their keys, so that none is ever in memory:
 //!
 //! - `inodes.rs` joins everything that is keyed by an inode number (records, entries and listing
 //!   of a directory, extents, attributes) and adds up the totals;
@@ -23,6 +24,7 @@ mod mend;
 mod names;
 mod objects;
 mod paths;
+mod tables;
 
 use std::collections::HashSet;
 
@@ -38,6 +40,8 @@ use super::{Meta, MetaError};
 /// What one pass looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
+    /// The objects that the database itself consists of.
+    Tables,
     /// Records, directories, extents and attributes, inode by inode; totals.
     Inodes,
     /// Links: who is named by whom, and whether it hangs on the root.
@@ -48,7 +52,7 @@ pub enum Pass {
 
 impl Pass {
     /// In the order in which they are run.
-    pub const ALL: [Pass; 3] = [Pass::Inodes, Pass::Names, Pass::Objects];
+    pub const ALL: [Pass; 4] = [Pass::Tables, Pass::Inodes, Pass::Names, Pass::Objects];
 }
 
 /// What a check may keep in memory.
@@ -139,6 +143,7 @@ impl Meta {
             known,
         };
         let counted = match pass {
+            Pass::Tables => self.check_tables(&mut collector).await,
             Pass::Inodes => self.check_inodes(&mut collector).await,
             Pass::Names => self.check_names(memory, &mut collector).await,
             Pass::Objects => self.check_objects(memory, &mut collector).await,
