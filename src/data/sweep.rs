@@ -317,7 +317,10 @@ impl Sweep {
                 }
             }
         }
-        while self.delete && !has_readers {
+        if !self.delete || has_readers {
+            return Ok(());
+        }
+        loop {
             let garbage = self.meta.garbage(due, DELETE_BATCH).await?;
             if garbage.is_empty() {
                 break;

@@ -151,8 +151,7 @@ impl VisitArgs {
             .check_bucket()
             .await
             .map_err(|error| errors::store(&error, &config.url))?;
-        let trust =
-            Trust::new(&config.state_root, &store, self.accept).expecting(self.expect.clone());
+        let trust = Trust::new(&config.state_root, &store, self.accept).expecting(self.expect);
         // What metadata and contents will have is free until the volume is open.
         let free_bytes = plan.meta_bytes + plan.shares.capacity_bytes;
         let opened = Opened::open(&store, config.secret, trust, free_bytes).await?;

@@ -332,9 +332,14 @@ mod tests {
 
     #[test]
     fn what_is_left_is_what_no_range_covers() {
-        assert_eq!(without(0..10, &[]), [0..10]);
-        assert_eq!(without(0..10, &[2..4, 6..20]), [0..2, 4..6]);
-        assert_eq!(without(5..10, &[0..7]), [7..10]);
-        assert!(without(5..10, &[0..10]).is_empty());
+        let left = |whole, ranges: &[(u64, u64)]| {
+            let ranges: Vec<Range<u64>> = ranges.iter().map(|cut| cut.0..cut.1).collect();
+            let left = without(whole, &ranges).into_iter();
+            left.map(|part| (part.start, part.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(left(0..10, &[]), [(0, 10)]);
+        assert_eq!(left(0..10, &[(2, 4), (6, 20)]), [(0, 2), (4, 6)]);
+        assert_eq!(left(5..10, &[(0, 7)]), [(7, 10)]);
+        assert_eq!(left(5..10, &[(0, 10)]), []);
     }
 }

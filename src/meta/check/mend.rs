@@ -85,7 +85,9 @@ impl Meta {
                 done("the size is raised to the end of the contents")
             }
             Fault::BeyondSize { ino, size, .. } => {
-                self.set_aside(*ino, &[*size..u64::MAX], located, &fault.to_string())
+                let beyond = *size..u64::MAX;
+                let beyond = std::slice::from_ref(&beyond);
+                self.set_aside(*ino, beyond, located, &fault.to_string())
                     .await
             }
             Fault::Overlap { ino, range }
@@ -217,7 +219,8 @@ impl Meta {
             ("extents", false) => self.remake(ino, FileKind::File).await,
             ("directory entries", false) => self.remake(ino, FileKind::Directory).await,
             ("extents", true) => {
-                self.cut_out(ino, &[0..u64::MAX]).await?;
+                let all = 0..u64::MAX;
+                self.cut_out(ino, std::slice::from_ref(&all)).await?;
                 done("they are removed")
             }
             ("directory entries", true) => {
