@@ -473,8 +473,8 @@ impl Check {
         Ok(())
     }
 
-    /// Those whose records a newer state of the metadata still has: beside a living writer an object
-    /// may have been deleted since, and rightly.
+    /// Those whose records a newer state of the metadata still has: beside a living writer an
+    /// object may have been deleted since, and rightly.
     async fn still_needed(&self, damaged: Vec<Damaged>) -> Result<Vec<Damaged>, CheckError> {
         let Some(newer) = self.meta.look_again().await? else {
             return Ok(damaged);

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use strongroom::server::Faults;
+
 use crate::{
     support::{command, fill, fsck, mount, said, site},
     tree::{noise, odd},
@@ -163,4 +165,35 @@ fn what_keeps_a_volume_from_being_opened_has_the_codes_that_scripts_know() {
     let key = crate::support::key_of(&site);
     let nothing = format!("s3://{}/nothing", crate::harness::BUCKET);
     assert_eq!(code(&["fsck", &nothing, "--key-file", &key]), Some(8));
+}
+
+#[test]
+fn a_check_that_is_interrupted_ends_at_once_and_gives_the_lease_back() {
+    let site = site();
+    let (url, key) = (site.url(), crate::support::key_of(&site));
+    let hang = Faults {
+        latency: Duration::from_millis(200),
+        ..Faults::default()
+    };
+    site.server().set_faults(hang).unwrap();
+    let before = site.stats().count("PutObject");
+    let mut command = site
+        .strongroom(&["fsck", &url, "--repair", "--key-file", &key])
+        .command;
+    let mut child = command.spawn().unwrap();
+    // The lease is taken.
+    while site.stats().count("PutObject") == before {
+        assert!(child.try_wait().unwrap().is_none(), "it ended early");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(32));
+    site.server().set_faults(Faults::default()).unwrap();
+    let began = std::time::Instant::now();
+    fsck(&site, &url, &["--repair"], 0);
+    assert!(
+        began.elapsed() < Duration::from_secs(8),
+        "it waited for a lease"
+    );
 }

@@ -137,6 +137,9 @@ fn reading_all_is_about_as_fast_as_a_plain_read() {
         ratios.push(plain / took);
     }
     println!("fsck --data reaches {ratios:.2?} of a plain read");
+    // Others may take a part of the machine in any of the rounds.
+    let best = ratios.into_iter().fold(0.0, f64::max);
+    assert!(best >= 0.8, "{best:.2}");
 }
 
 /// All objects, in ranges of 8 MiB, 32 at once; seconds.

@@ -1,5 +1,5 @@
-//! Is a volume whole? `fsck` and `gc` as their users meet them: volumes that are damaged on purpose,
-//! in each way that is known of, and healthy ones of every kind.
+//! Is a volume whole? `fsck` and `gc` as their users meet them: volumes that are damaged on
+//! purpose, in each way that is known of, and healthy ones of every kind.
 
 #[allow(dead_code)]
 #[path = "../e2e/harness.rs"]

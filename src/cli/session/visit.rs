@@ -96,8 +96,8 @@ pub struct Visit {
     pub store: Store,
     /// How memory is divided.
     pub plan: MemoryPlan,
-    /// Another mount may be writing: its lease says so, and nothing here proves it dead. Never if the
-    /// lease is held here.
+    /// Another mount may be writing: its lease says so, and nothing here proves it dead. Never if
+    /// the lease is held here.
     pub has_living_writer: bool,
     sealed: SealedObjectStore,
     lease: Option<Arc<Lease>>,
@@ -133,8 +133,8 @@ impl VisitArgs {
         })
     }
 
-    /// Opens the volume, for writing if `write`. After a failure the caller lets `opening` give back
-    /// what was taken.
+    /// Opens the volume, for writing if `write`. After a failure the caller lets `opening` give
+    /// back what was taken.
     ///
     /// # Errors
     /// As for a mount.

@@ -116,7 +116,7 @@ impl Meta {
                     at = parent;
                 }
                 _ => {
-                    // It hangs on nothing, or on itself: this is how it will be called in lost+found.
+                    // It hangs on nothing, or on itself: so it will be called in lost+found.
                     components.push(format!("#{}", at.0).into());
                     break;
                 }
