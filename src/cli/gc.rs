@@ -71,6 +71,7 @@ async fn sweep(args: &GcArgs, config: VisitConfig, opening: &Opening) -> Result<
         meta: visit.meta.clone(),
         delete: !args.dry_run,
         has_living_writer: visit.has_living_writer,
+        keep_unknown_sessions: args.visit.accept.allow_rollback,
         garbage_grace: visit.plan.data.garbage_grace,
     };
     let swept = tokio::select! {
@@ -132,7 +133,7 @@ fn as_lines(swept: &Swept, dry_run: bool) -> String {
     }
     if swept.living_sessions > 0 {
         lines.push(format!(
-            "{} prefixes were passed over, because a mount may still write below them",
+            "{} prefixes were passed over: a mount may still write below them, or a newer state name them",
             swept.living_sessions
         ));
     }

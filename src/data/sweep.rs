@@ -62,7 +62,8 @@ pub struct Swept {
     pub meta_objects: u64,
     /// Their bytes.
     pub meta_bytes: u64,
-    /// Prefixes of sessions that were passed over, because they may still be written to.
+    /// Prefixes of sessions that were passed over, because they may still be written to, or may be
+    /// those of a newer state.
     pub living_sessions: u64,
     /// Keys below our prefixes that nothing of ours has made. They stay.
     pub foreign: u64,
@@ -87,6 +88,9 @@ pub struct Sweep {
     pub delete: bool,
     /// Another mount may be writing: never with `delete`.
     pub has_living_writer: bool,
+    /// The volume may be older than what is in the bucket (somebody accepted that it went back in
+    /// time): what sessions wrote that it does not know stays.
+    pub keep_unknown_sessions: bool,
     /// How long garbage stays.
     pub garbage_grace: Duration,
 }
@@ -201,8 +205,9 @@ impl Sweep {
             .into_iter()
             .map(|session| (session.session, session.ended))
             .collect();
-        let may_be_written = |session: SessionId| {
-            self.has_living_writer && !known.get(&session).copied().unwrap_or(false)
+        let may_be_written = |session: SessionId| match known.get(&session) {
+            Some(ended) => self.has_living_writer && !ended,
+            None => self.has_living_writer || self.keep_unknown_sessions,
         };
         let (prefixes, beside) = self.store.list_level("data/").await?;
         swept.foreign += beside.len() as u64;
