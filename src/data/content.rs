@@ -357,7 +357,7 @@ impl Content {
     /// A sweep that began at `began` ended at `swept_to`. If nothing is dirty behind that, what is dirty now was written meanwhile; else some of it may
     /// be older, and stays due.
     pub(super) fn note_sweep(&mut self, began: Instant, swept_to: u64) {
-        if self.overlay.dirty_pieces(swept_to, 1).is_empty() {
+        if self.overlay.dirty_pieces(swept_to..u64::MAX, 1).is_empty() {
             self.dirty_since = self.dirty_since.map(|_| began);
         }
     }
@@ -416,7 +416,12 @@ impl Content {
 
     /// Dirty pieces from `from` on, in order, until they add up to `limit_bytes` or more, to be taken.
     pub(super) fn collect(&self, from: u64, limit_bytes: u64) -> Collected {
-        let pieces = self.overlay.dirty_pieces(from, limit_bytes);
+        self.collect_until(from, u64::MAX, limit_bytes)
+    }
+
+    /// The same of those that begin before `until`.
+    pub(super) fn collect_until(&self, from: u64, until: u64, limit_bytes: u64) -> Collected {
+        let pieces = self.overlay.dirty_pieces(from..until, limit_bytes);
         let end = pieces
             .last()
             .map_or(from, |(offset, bytes)| offset + bytes.len() as u64);
@@ -433,8 +438,8 @@ impl Content {
         }
     }
 
-    /// Notes that of what was collected `placed` went into `object`. What a newer write has replaced
-    /// meanwhile stays dirty, and is part of the take all the same. The caller keeps truncations and holes
+    /// Notes that of what was collected `placed` went into `object`, and what was written along with
+    /// it. What a newer write has replaced meanwhile stays dirty, and is part of the take all the same. The caller keeps truncations and holes
     /// out from collecting to here.
     pub(super) fn take_into(&mut self, object: ObjectId, collected: &Collected, placed: &[Placed]) {
         let placed_end = placed

@@ -164,14 +164,31 @@ impl Overlay {
         );
     }
 
-    /// Dirty pieces that begin at `from` or later, in order, until they add up to `limit_bytes` or more.
-    pub(super) fn dirty_pieces(&self, from: u64, limit_bytes: u64) -> Vec<(u64, Bytes)> {
+    /// Runs of dirty bytes that begin at `from` or later, in order, however many pieces they came in.
+    pub(super) fn dirty_runs(&self, from: u64) -> impl Iterator<Item = Range<u64>> {
+        let mut segments = self
+            .segments
+            .range(from..)
+            .filter(|(_, segment)| matches!(segment.piece, Piece::Dirty(_)))
+            .map(|(offset, segment)| *offset..offset + segment.len)
+            .peekable();
+        std::iter::from_fn(move || {
+            let mut run = segments.next()?;
+            while let Some(next) = segments.next_if(|next| next.start == run.end) {
+                run.end = next.end;
+            }
+            Some(run)
+        })
+    }
+
+    /// Dirty pieces that begin in `range`, in order, until they add up to `limit_bytes` or more.
+    pub(super) fn dirty_pieces(&self, range: Range<u64>, limit_bytes: u64) -> Vec<(u64, Bytes)> {
         let mut pieces = Vec::new();
         let mut sum = 0;
-        if self.dirty_bytes == 0 {
+        if self.dirty_bytes == 0 || range.is_empty() {
             return pieces;
         }
-        for (offset, segment) in self.segments.range(from..) {
+        for (offset, segment) in self.segments.range(range) {
             if sum >= limit_bytes || sum == self.dirty_bytes {
                 break;
             }
@@ -464,7 +481,7 @@ mod tests {
                     }
                     Step::SealAll | Step::WriteWhileSealing(..) => {
                         let number = objects.len() as u64;
-                        let taken = overlay.dirty_pieces(0, u64::MAX);
+                        let taken = overlay.dirty_pieces(0..u64::MAX, u64::MAX);
                         let before = model;
                         if let Step::WriteWhileSealing(a, n) = step {
                             write(&mut overlay, &mut model, a, n);
@@ -550,7 +567,7 @@ mod tests {
             overlay.write(index * 10, Bytes::from(vec![1; 10]));
         }
         let mut at = 0;
-        for (offset, bytes) in overlay.dirty_pieces(0, u64::MAX) {
+        for (offset, bytes) in overlay.dirty_pieces(0..u64::MAX, u64::MAX) {
             overlay.mark_sealed(offset, &bytes, object(0), at);
             at += bytes.len() as u64;
         }

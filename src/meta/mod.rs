@@ -16,6 +16,7 @@ mod backing;
 mod cache;
 mod change;
 mod content;
+mod crowding;
 mod durability;
 mod error;
 mod extents;
@@ -40,6 +41,7 @@ mod volume;
 mod xattr;
 
 pub use content::{ContentCommit, NewObject};
+pub use crowding::REGION_LEN;
 pub use error::MetaError;
 pub use follower::FileSnapshot;
 pub use look::Recovered;

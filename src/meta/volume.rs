@@ -18,6 +18,7 @@ use super::{
     FileKind, Ino, Inode, MetaError, SessionId, Timestamp, Totals,
     backing::{Backing, Rows, Scan},
     cache::Caches,
+    crowding::Crowded,
     durability::{self, SharedDurability},
     follower::{FollowerStore, Pace},
     ids::{self, FIRST_ID, Ids},
@@ -62,6 +63,8 @@ pub(super) struct Inner {
     pub ids: Ids,
     pub sessions: Sessions,
     pub replacements: Replacements,
+    /// Regions of files that lie in too many extents.
+    pub crowded: Mutex<Crowded>,
     /// What batches count on; locked while one that changes them is written.
     pub totals: tokio::sync::Mutex<Totals>,
     /// The same for those who only look.
@@ -283,6 +286,7 @@ impl Meta {
             ),
             sessions: opened.sessions,
             replacements: Replacements::default(),
+            crowded: Mutex::default(),
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
             session,
@@ -334,6 +338,7 @@ impl Meta {
             ids: Ids::new(0..0, 0),
             sessions: opened.sessions,
             replacements: Replacements::default(),
+            crowded: Mutex::default(),
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
             session: SessionId([0; 16]),
