@@ -328,7 +328,7 @@ async fn reads_of_a_file_in_tiny_fragments_go_in_steps_beside_others() {
             let (opened, contents, done) = (opened.clone(), contents.clone(), done.clone());
             tokio::spawn(async move {
                 let file = opened.data.open(large);
-                let (mut at, mut reads) = (number * 64 << 10, 0u64);
+                let (mut at, mut reads) = ((number * 64) << 10, 0u64);
                 while !done.load(Ordering::Relaxed) || reads < 4 {
                     let len = contents.len().min(at + (512 << 10)) - at;
                     let read = opened.data.read(&file, at as u64, len as u32).await;

@@ -426,7 +426,13 @@ impl Content {
             .last()
             .map_or(from, |(offset, bytes)| offset + bytes.len() as u64);
         let base = self.visible_size();
+        // One that begins before `from` may reach beyond the committed size too.
+        let astride = self
+            .overlay
+            .dirty_astride(from)
+            .map(|run| run.start.max(base)..run.end);
         let before = self.overlay.first_dirty(base..from);
+        let before = before.or_else(|| astride.filter(|run| !run.is_empty()).map(|run| run.start));
         let after = self.overlay.first_dirty(base.max(end)..u64::MAX);
         let collected_bytes: u64 = pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         Collected {
@@ -446,14 +452,16 @@ impl Content {
             .last()
             .map_or(0, |run| run.offset + run.bytes.len() as u64);
         let base = self.visible_size();
-        let unplaced = collected.pieces.iter().find_map(|(offset, bytes)| {
-            let end = offset + bytes.len() as u64;
-            (placed_end < end).then_some((*offset).max(placed_end)..end)
-        });
-        let covers = (collected.is_all && unplaced.is_none()).then_some(collected.covers);
-        let unplaced = unplaced
-            .filter(|range| range.end > base)
-            .map(|range| range.start.max(base));
+        let first_beyond = |from: u64| {
+            collected.pieces.iter().find_map(|(offset, bytes)| {
+                let end = offset + bytes.len() as u64;
+                (from < end).then_some((*offset).max(from))
+            })
+        };
+        let is_whole = collected.is_all && first_beyond(placed_end).is_none();
+        let covers = is_whole.then_some(collected.covers);
+        // The first may be within the committed size, and a later one beyond it.
+        let unplaced = first_beyond(placed_end.max(base));
         let gap = [collected.left, unplaced].into_iter().flatten().min();
         for run in placed {
             self.overlay

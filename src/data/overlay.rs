@@ -237,6 +237,13 @@ impl Overlay {
         }
     }
 
+    /// The dirty piece that begins before `at` and ends behind it.
+    pub(super) fn dirty_astride(&self, at: u64) -> Option<Range<u64>> {
+        let (offset, segment) = self.segments.range(..at).next_back()?;
+        let end = offset + segment.len;
+        (matches!(segment.piece, Piece::Dirty(_)) && end > at).then_some(*offset..end)
+    }
+
     /// The first dirty byte in `range`.
     pub(super) fn first_dirty(&self, range: Range<u64>) -> Option<u64> {
         if range.is_empty() || self.dirty_bytes == 0 {

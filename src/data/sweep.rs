@@ -110,7 +110,7 @@ impl Overlay {
 
 impl Content {
     /// Where nothing uncommitted lies in `range`, and something committed may.
-    fn gaps(&self, range: Range<u64>) -> Vec<Range<u64>> {
+    pub(super) fn gaps(&self, range: Range<u64>) -> Vec<Range<u64>> {
         let end = range.end.min(self.visible_size());
         if range.start >= end {
             return Vec::new();
@@ -123,8 +123,8 @@ impl Content {
     }
 
     /// Collects what begins in `from..until`, and merges `filler` with it, where nothing was
-    /// written since it was read.
-    fn collect_with(
+    /// written since it was read and no dirty piece before it is left.
+    pub(super) fn collect_with(
         &self,
         filler: &[(u64, Bytes)],
         from: u64,
@@ -133,8 +133,15 @@ impl Content {
     ) -> (Collected, Vec<(u64, Bytes)>) {
         let collected = self.collect_until(from, until, limit_bytes);
         let mut pieces = collected.pieces.clone();
+        let collected_to = pieces
+            .last()
+            .map_or(from, |(at, bytes)| at + bytes.len() as u64);
+        let left = self.overlay.first_dirty(collected_to..until);
         for (offset, bytes) in filler {
             let end = offset + bytes.len() as u64;
+            if left.is_some_and(|left| left < end) {
+                break;
+            }
             for view in self.overlay.view(*offset..end) {
                 if view.piece.is_none() {
                     let within = (view.range.start - offset) as usize;
