@@ -1,7 +1,7 @@
 //! What the mount does besides long sequential work: small files, a large directory, random reads and writes, fsync. Each line names the
 //! limit that it is meant to keep on loopback or 20 ms away, and says whether it did.
 //!
-//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [random-read] [random-write] [absorbed-write] [fsync]`
+//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [random-read] [random-write] [absorbed-write] [fragments] [fsync]`
 
 #[path = "../tests/e2e/harness.rs"]
 #[expect(
@@ -23,6 +23,7 @@ use std::{
 };
 
 use harness::{Site, Transport, puts, shell};
+use strongroom::server::StatsSnapshot;
 use support::{MIB, Options, Random, noise, timed};
 
 const PAGE: u64 = 4096;
@@ -32,12 +33,13 @@ type Part = fn(&Site);
 
 fn main() {
     let options = Options::from_command_line();
-    let parts: [(&str, Part); 6] = [
+    let parts: [(&str, Part); 7] = [
         ("small", small_files),
         ("directory", large_directory),
         ("random-read", random_reads),
         ("random-write", |site| random_writes(site, "1s")),
         ("absorbed-write", |site| random_writes(site, "1m")),
+        ("fragments", fragments),
         ("fsync", fsyncs),
     ];
     if let Some(word) = options
@@ -288,6 +290,82 @@ fn random_writes(site: &Site, upload_delay: &str) {
         format!("{:.2}", whole / fragmented),
         "0.5",
     );
+}
+
+/// What one phase cost, as the server counts it: requests that read, requests that write, MiB each way.
+fn traffic(before: &StatsSnapshot, after: &StatsSnapshot) -> String {
+    let mib = |bytes: u64| bytes as f64 / MIB as f64;
+    format!(
+        "{} GETs, {} PUTs, {:.0} MiB up, {:.0} MiB down",
+        after.count("GetObject") - before.count("GetObject"),
+        puts(after) - puts(before),
+        mib(after.socket_bytes_read - before.socket_bytes_read),
+        mib(after.socket_bytes_written - before.socket_bytes_written),
+    )
+}
+
+/// Tiny pieces all over a file: many at a time between two fsyncs, then few at a time. What came of it is read in order, and compared.
+fn fragments(site: &Site) {
+    const FILE_MIB: usize = 64;
+    const PIECE: usize = 200;
+    let mut random = Random(11);
+    let mut model = noise(FILE_MIB * MIB).to_vec();
+    let mount = site.mount();
+    let path = mount.dir.join("file");
+    fs::write(&path, &model).expect("write");
+    let file = OpenOptions::new().write(true).open(&path).expect("open");
+    file.sync_all().expect("fsync");
+    let mut write = |count: usize| {
+        for _ in 0..count {
+            let at = random.next() as usize % (model.len() - PIECE);
+            let piece = random.next().to_le_bytes().repeat(PIECE / 8);
+            file.write_all_at(&piece, at as u64).expect("write");
+            model[at..at + PIECE].copy_from_slice(&piece);
+        }
+    };
+    for round in 1..=3 {
+        let before = site.stats();
+        let wrote = timed(|| write(100_000));
+        let synced = timed(|| file.sync_all().expect("fsync"));
+        say(
+            &format!("round {round}: 100,000 writes of {PIECE} bytes, fsync"),
+            format!("{}, {}", seconds(wrote), seconds(synced)),
+            &format!("- / 10 s; {}", traffic(&before, &site.stats())),
+        );
+    }
+    let before = site.stats();
+    let took = timed(|| {
+        for _ in 0..200 {
+            write(250);
+            file.sync_all().expect("fsync");
+        }
+    });
+    say(
+        "200 times 250 writes and fsync",
+        seconds(took),
+        &format!("-; {}", traffic(&before, &site.stats())),
+    );
+    let peak = mount.memory_bytes("VmHWM") / MIB as u64;
+    drop(file);
+    let before = site.stats();
+    let took = timed(|| mount.unmount());
+    say("unmount", seconds(took), &traffic(&before, &site.stats()));
+    say("peak RSS until then", format!("{peak} MiB"), site.memory);
+
+    let mount = site.mount();
+    let mut read = Vec::with_capacity(model.len());
+    let before = site.stats();
+    let took = timed(|| {
+        let mut file = File::open(mount.dir.join("file")).expect("open");
+        file.read_to_end(&mut read).expect("read");
+    });
+    assert!(read == model, "what was read is what was written");
+    say(
+        "cold sequential read",
+        seconds(took),
+        &format!("8 s; {}", traffic(&before, &site.stats())),
+    );
+    mount.unmount();
 }
 
 fn fsyncs(site: &Site) {

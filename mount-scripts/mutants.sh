@@ -1,42 +1,49 @@
 #!/usr/bin/env bash
-# Breaks the program on purpose, one patch of tests/mutants at a time, in a copy, and expects the model test of write-back to notice.
-# Fails if a mutant survives. Takes a build for each: a minute or two.
+# Breaks the program on purpose, one patch of tests/mutants at a time, in a copy, and expects a test to notice: the one that the patch
+# names in a line "test: ...", or the model test of write-back. Fails if a mutant survives. Takes a build for each: a minute or two,
+# and one of all dependencies before the first.
 #
 #   mutants.sh [NAME...]    all of them, or those whose file names begin so
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case ${1:-} in
-    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
 esac
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | xargs -0 cp --parents -t "$copy"
-# The same dependencies; the copy has a path, and so file names, of its own.
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+# Not the target directory of the tree: cargo gives what it builds of the copy the same file names, and would take a mutant for fresh.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/mutants}
 survived=0
 
-run_model() {
-    (cd "$copy" && cargo nextest run --locked --lib -E 'test(/model_tests::/)' 2>&1)
+model="--lib -E 'test(/model_tests::/)'"
+
+run_test() {
+    local -a chosen
+    eval "chosen=($1)"
+    (cd "$copy" && cargo nextest run --locked "${chosen[@]}" 2>&1)
 }
 
-if ! run_model >"$copy/output"; then
+if ! run_test "$model" >"$copy/output"; then
     cat "$copy/output"
     printf 'mutants.sh: the model test fails without a mutant\n' >&2
     exit 1
 fi
 for patch in tests/mutants/"${1:-}"*.patch; do
     name=$(basename "$patch" .patch)
+    chosen=$(sed -n 's/^test: //p' "$patch")
     patch --quiet -d "$copy" -p1 <"$patch"
-    if run_model >"$copy/output"; then
+    if run_test "${chosen:-$model}" >"$copy/output"; then
         printf '%-34s SURVIVED\n' "$name"
         survived=1
     elif grep -q '^error\(\[E\|: could not compile\)' "$copy/output"; then
         printf '%-34s does not compile\n' "$name"
         survived=1
     else
-        why=$(grep -m1 -oE 'seed [0-9]+.*' "$copy/output" || grep -m1 -oE '(panicked|attempt to).*' "$copy/output" || true)
+        why=$(grep -m1 -oE 'seed [0-9]+: .*' "$copy/output" || grep -m1 -oE 'seed [0-9]+.*' "$copy/output" ||
+            grep -m1 -oE '(FAIL|panicked|attempt to).*' "$copy/output" || true)
         printf '%-34s caught: %s\n' "$name" "${why:0:120}"
     fi
     patch --quiet -R -d "$copy" -p1 <"$patch"

@@ -37,6 +37,21 @@ install_moto() {
     target/moto/bin/pip install --quiet 'moto[server]==5.2.5'
 }
 
+# What the long runs put a mount through that others wrote.
+install_suites() {
+    local missing=()
+    command -v stress-ng >/dev/null || missing+=(stress-ng)
+    # pjdfstest is linked with it.
+    [ -e /usr/include/sys/acl.h ] || missing+=(libacl1-dev)
+    if [ ${#missing[@]} -gt 0 ]; then
+        as_root apt-get update -qq
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    fi
+    PATH=$PATH:$HOME/.cargo/bin
+    command -v pjdfstest >/dev/null || cargo install --locked --quiet --version 0.2.2 pjdfstest
+    command -v fsx >/dev/null || cargo install --locked --quiet --version 0.3.2 fsx
+}
+
 install_missing() {
     local missing=() pair
     # program:package
@@ -60,6 +75,7 @@ install_missing() {
     fi
     cargo nextest --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-nextest
     install_moto
+    [ "$mode" != long ] || install_suites
     [ -e /dev/fuse ] || as_root modprobe fuse 2>/dev/null || true
 }
 

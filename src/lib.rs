@@ -8,6 +8,7 @@
 //! | [`cli`] | one file a subcommand; the only place that prints and that picks exit codes |
 //! | [`fuse`] | translation between the kernel's protocol and [`fs`], nothing else |
 //! | [`fs`] | POSIX: handles, permissions the kernel leaves to us, orphans, the durability contract |
+//! | [`check`] | whether a volume is whole, and mending it: beside [`fs`], over the same two |
 //! | [`data`] | file contents: write-back, uploads, packs, readahead, frame cache, space reclaim |
 //! | [`meta`] | the namespace: typed operations, one atomic batch each, over SlateDB |
 //! | [`seal`] | keys, key slots, the sealed-object codec, the sealed object store under SlateDB |
@@ -23,10 +24,14 @@
 )]
 
 pub mod budget;
+pub mod check;
 pub mod cli;
 pub mod data;
 pub mod fs;
 pub mod fuse;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod meta;
 pub mod seal;
 pub mod server;

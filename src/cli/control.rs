@@ -298,6 +298,14 @@ pub struct Answers {
 }
 
 impl Answers {
+    #[cfg(any(fuzzing, test))]
+    pub(super) fn over(stream: net::UnixStream, patience: Duration) -> Answers {
+        Answers {
+            reader: BufReader::new(stream),
+            patience,
+        }
+    }
+
     /// The next line; `None` at the end.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use super::{
     Cli,
     exit::{CliError, Exit},
+    fsck::FsckExit,
 };
 
 /// `strongroom man DIR`
@@ -50,7 +51,10 @@ fn pages(command: &clap::Command, dir: &Path) -> io::Result<()> {
     let page = clap_mangen::Man::new(command.clone());
     let mut out = Vec::new();
     page.render(&mut out)?;
-    exit_codes().to_writer(&mut out)?;
+    match command.get_name() {
+        "strongroom-fsck" | "fsck" => fsck_exit_codes().to_writer(&mut out)?,
+        _ => exit_codes().to_writer(&mut out)?,
+    }
     fs::write(dir.join(page.get_filename()), out)?;
     let visible = command
         .get_subcommands()
@@ -61,12 +65,28 @@ fn pages(command: &clap::Command, dir: &Path) -> io::Result<()> {
 }
 
 fn exit_codes() -> Roff {
+    codes(Exit::ALL.map(|exit| (exit.code(), exit.meaning())))
+}
+
+/// Those of e2fsck, and of the other commands where they mean nothing else.
+fn fsck_exit_codes() -> Roff {
+    let own = FsckExit::ALL.map(|exit| (exit.code(), exit.meaning()));
+    let others = Exit::ALL
+        .into_iter()
+        .filter(|exit| FsckExit::of(*exit).is_none())
+        .map(|exit| (exit.code(), exit.meaning()));
+    let mut all: Vec<_> = own.into_iter().chain(others).collect();
+    all.sort_unstable();
+    codes(all)
+}
+
+fn codes(codes: impl IntoIterator<Item = (u8, &'static str)>) -> Roff {
     let mut roff = Roff::default();
     roff.control("SH", ["EXIT STATUS"]);
-    for exit in Exit::ALL {
+    for (code, meaning) in codes {
         roff.control("TP", []);
-        roff.text([bold(exit.code().to_string())]);
-        roff.text([roman(exit.meaning())]);
+        roff.text([bold(code.to_string())]);
+        roff.text([roman(meaning)]);
     }
     roff
 }

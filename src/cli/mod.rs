@@ -11,6 +11,10 @@ mod demo;
 pub mod errors;
 pub mod exit;
 pub mod fingerprint;
+pub mod fsck;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
+mod gc;
 mod generate;
 mod info;
 mod init;
@@ -84,6 +88,10 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Add, remove, list and change key slots
     Key(key::KeyArgs),
+    /// Check whether a volume is whole, and mend it on demand
+    Fsck(Box<fsck::FsckArgs>),
+    /// Delete what is in the bucket and is named by nothing
+    Gc(Box<gc::GcArgs>),
     /// Show a volume's header; needs no key
     Info(info::InfoArgs),
     /// Write the manual pages into a directory
@@ -109,6 +117,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Key(args) => key::run(args),
+        Command::Fsck(args) => return fsck::run(*args),
+        Command::Gc(args) => gc::run(*args),
         Command::Info(args) => info::run(args),
         Command::Man(args) => generate::man(&args),
         Command::Completions(args) => generate::completions(&args),
@@ -136,7 +146,11 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         }
         _ => {
             let _ = writeln!(std::io::stderr(), "{}", usage_error(error, arguments));
-            ExitCode::from(Exit::Usage.code())
+            match command_of(arguments).as_deref() {
+                // Its exit codes are those of e2fsck.
+                Some("fsck") => fsck::FsckExit::Usage.into(),
+                _ => ExitCode::from(Exit::Usage.code()),
+            }
         }
     }
 }
@@ -199,16 +213,21 @@ fn first_line(text: &str) -> String {
 
 /// The help that fits a command line that was refused: that of its subcommand, if it names one.
 fn help_of(arguments: &[OsString]) -> String {
+    match command_of(arguments) {
+        Some(command) => format!("'strongroom {command} --help'"),
+        None => "'strongroom --help'".to_owned(),
+    }
+}
+
+/// The subcommand that a command line names.
+fn command_of(arguments: &[OsString]) -> Option<String> {
     let known = Cli::command();
-    let command = arguments
+    arguments
         .iter()
         .skip(1)
         .filter_map(|argument| argument.to_str())
-        .find_map(|argument| known.find_subcommand(argument));
-    match command {
-        Some(command) => format!("'strongroom {} --help'", command.get_name()),
-        None => "'strongroom --help'".to_owned(),
-    }
+        .find_map(|argument| known.find_subcommand(argument))
+        .map(|command| command.get_name().to_owned())
 }
 
 #[cfg(test)]

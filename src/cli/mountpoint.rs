@@ -18,9 +18,10 @@ use super::{
     exit::{CliError, Exit},
     sys,
 };
+use crate::fuse::mountinfo::{self, MountEntry};
 
 /// The type that the kernel shows for our mounts.
-const KIND: &[u8] = b"fuse.strongroom";
+const KIND: &str = "fuse.strongroom";
 
 /// The attribute of a mount's root directory that names its control socket.
 pub const CONTROL_ATTRIBUTE: &str = "user.strongroom.control";
@@ -125,75 +126,19 @@ fn not_a_directory(dir: &Path) -> CliError {
 
 /// Whether something is mounted exactly there. `path` is absolute.
 pub fn is_mount(path: &Path) -> bool {
-    mounts().iter().any(|mount| mount.target == path)
+    mounts().iter().any(|mount| mount.path == path)
 }
 
 /// Whether a FUSE filesystem is mounted exactly there. `path` is absolute.
 pub fn is_fuse_mount(path: &Path) -> bool {
     mounts()
         .iter()
-        .any(|mount| mount.target == path && mount.kind.starts_with(b"fuse"))
-}
-
-/// A line of mountinfo.
-struct MountLine {
-    target: PathBuf,
-    kind: Vec<u8>,
-    /// FUSE: the user who mounted it, as the kernel has it.
-    user: Option<u32>,
+        .any(|mount| mount.path == path && mount.kind.starts_with("fuse"))
 }
 
 /// All mounts that this process sees.
-fn mounts() -> Vec<MountLine> {
-    let Ok(table) = fs::read("/proc/self/mountinfo") else {
-        return Vec::new();
-    };
-    table
-        .split(|byte| *byte == b'\n')
-        .filter_map(parse_mount)
-        .collect()
-}
-
-/// One line of mountinfo (proc(5)): the target is field 5; behind the `-` come type, source and options of the filesystem.
-fn parse_mount(line: &[u8]) -> Option<MountLine> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let target = fields.nth(4)?;
-    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
-    let kind = fields.next()?;
-    let options = fields.nth(1).unwrap_or_default();
-    let user = options
-        .split(|byte| *byte == b',')
-        .find_map(|option| option.strip_prefix(b"user_id="));
-    Some(MountLine {
-        target: PathBuf::from(OsString::from_vec(unescape(target))),
-        kind: kind.to_vec(),
-        user: user.and_then(|user| std::str::from_utf8(user).ok()?.parse().ok()),
-    })
-}
-
-/// The kernel writes space, tab, line break and backslash as three octal digits.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, tail)) = rest.split_first() {
-        if let (
-            b'\\',
-            [
-                a @ b'0'..=b'3',
-                b @ b'0'..=b'7',
-                c @ b'0'..=b'7',
-                after @ ..,
-            ],
-        ) = (first, tail)
-        {
-            out.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
-            rest = after;
-        } else {
-            out.push(*first);
-            rest = tail;
-        }
-    }
-    out
+fn mounts() -> Vec<MountEntry> {
+    mountinfo::all().unwrap_or_default()
 }
 
 /// The control socket of the mount at `dir`. Any filesystem can have the attribute that names it, so the kernel must say that this is a
@@ -225,7 +170,7 @@ pub fn control_socket(dir: &Path) -> Result<Address, CliError> {
 fn mounted_by(path: &Path) -> Option<u32> {
     let mounts = mounts();
     // The last one covers those before it.
-    let mount = mounts.iter().rfind(|mount| mount.target == path)?;
+    let mount = mounts.iter().rfind(|mount| mount.path == path)?;
     mount.user.filter(|_| mount.kind == KIND)
 }
 
@@ -295,19 +240,6 @@ pub fn resolve(dir: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mountinfo_lines_give_target_and_type() {
-        let line =
-            b"36 35 98:0 / /mnt/a\\040b\\134 rw,noatime shared:1 - fuse.strongroom s3://x rw,user_id=7,group_id=8";
-        let mount = parse_mount(line).expect("a line");
-        assert_eq!(mount.target, Path::new("/mnt/a b\\"));
-        assert_eq!(mount.kind, KIND);
-        assert_eq!(mount.user, Some(7));
-        let local = parse_mount(b"36 35 98:0 / /mnt rw - ext4 /dev/sda rw").expect("a line");
-        assert_eq!(local.user, None);
-        assert!(parse_mount(b"garbage").is_none());
-    }
 
     #[test]
     fn the_attribute_of_another_filesystem_leads_to_no_socket() {

@@ -135,7 +135,10 @@ impl Inner {
     ) -> bool {
         loop {
             let error = match self.meta.commit_content(objects, parts).await {
-                Ok(()) => return true,
+                Ok(()) => {
+                    self.crowded.notify_one();
+                    return true;
+                }
                 Err(error) => error,
             };
             error!("commit of {} files: {error}", parts.len());

@@ -357,7 +357,7 @@ impl Content {
     /// A sweep that began at `began` ended at `swept_to`. If nothing is dirty behind that, what is dirty now was written meanwhile; else some of it may
     /// be older, and stays due.
     pub(super) fn note_sweep(&mut self, began: Instant, swept_to: u64) {
-        if self.overlay.dirty_pieces(swept_to, 1).is_empty() {
+        if self.overlay.dirty_pieces(swept_to..u64::MAX, 1).is_empty() {
             self.dirty_since = self.dirty_since.map(|_| began);
         }
     }
@@ -416,12 +416,23 @@ impl Content {
 
     /// Dirty pieces from `from` on, in order, until they add up to `limit_bytes` or more, to be taken.
     pub(super) fn collect(&self, from: u64, limit_bytes: u64) -> Collected {
-        let pieces = self.overlay.dirty_pieces(from, limit_bytes);
+        self.collect_until(from, u64::MAX, limit_bytes)
+    }
+
+    /// The same of those that begin before `until`.
+    pub(super) fn collect_until(&self, from: u64, until: u64, limit_bytes: u64) -> Collected {
+        let pieces = self.overlay.dirty_pieces(from..until, limit_bytes);
         let end = pieces
             .last()
             .map_or(from, |(offset, bytes)| offset + bytes.len() as u64);
         let base = self.visible_size();
+        // One that begins before `from` may reach beyond the committed size too.
+        let astride = self
+            .overlay
+            .dirty_astride(from)
+            .map(|run| run.start.max(base)..run.end);
         let before = self.overlay.first_dirty(base..from);
+        let before = before.or_else(|| astride.filter(|run| !run.is_empty()).map(|run| run.start));
         let after = self.overlay.first_dirty(base.max(end)..u64::MAX);
         let collected_bytes: u64 = pieces.iter().map(|(_, bytes)| bytes.len() as u64).sum();
         Collected {
@@ -433,22 +444,24 @@ impl Content {
         }
     }
 
-    /// Notes that of what was collected `placed` went into `object`. What a newer write has replaced
-    /// meanwhile stays dirty, and is part of the take all the same. The caller keeps truncations and holes
+    /// Notes that of what was collected `placed` went into `object`, and what was written along with
+    /// it. What a newer write has replaced meanwhile stays dirty, and is part of the take all the same. The caller keeps truncations and holes
     /// out from collecting to here.
     pub(super) fn take_into(&mut self, object: ObjectId, collected: &Collected, placed: &[Placed]) {
         let placed_end = placed
             .last()
             .map_or(0, |run| run.offset + run.bytes.len() as u64);
         let base = self.visible_size();
-        let unplaced = collected.pieces.iter().find_map(|(offset, bytes)| {
-            let end = offset + bytes.len() as u64;
-            (placed_end < end).then_some((*offset).max(placed_end)..end)
-        });
-        let covers = (collected.is_all && unplaced.is_none()).then_some(collected.covers);
-        let unplaced = unplaced
-            .filter(|range| range.end > base)
-            .map(|range| range.start.max(base));
+        let first_beyond = |from: u64| {
+            collected.pieces.iter().find_map(|(offset, bytes)| {
+                let end = offset + bytes.len() as u64;
+                (from < end).then_some((*offset).max(from))
+            })
+        };
+        let is_whole = collected.is_all && first_beyond(placed_end).is_none();
+        let covers = is_whole.then_some(collected.covers);
+        // The first may be within the committed size, and a later one beyond it.
+        let unplaced = first_beyond(placed_end.max(base));
         let gap = [collected.left, unplaced].into_iter().flatten().min();
         for run in placed {
             self.overlay

@@ -68,7 +68,7 @@ impl Inner {
         Ok(sources)
     }
 
-    async fn locate_committed(
+    pub(super) async fn locate_committed(
         self: &Arc<Self>,
         file: &Arc<FileState>,
         view: Option<&View>,

@@ -1,8 +1,8 @@
 //! File contents: write-back buffers, uploads, packs, readahead, the frame cache, space reclaim.
 //!
 //! Promises: a write is readable at once through this mount, and durable after [`Data::fsync`]; every buffer is paid for by a
-//! [`crate::budget::Reservation`] that lives exactly as long; dropping an [`OpenFile`] drops what was in flight for it; random writes never
-//! read-modify-write; contents are committed to [`crate::meta`] only after their object is in the store, or with the bytes themselves.
+//! [`crate::budget::Reservation`] that lives exactly as long; dropping an [`OpenFile`] drops what was in flight for it; random writes do not
+//! read, but for what lies between crumbs (`sweep.rs`); contents are committed to [`crate::meta`] only after their object is in the store, or with the bytes themselves.
 //! Never: knows names or permissions, talks to the kernel, returns a byte that was not authenticated.
 
 mod ahead;
@@ -17,7 +17,11 @@ mod error;
 mod extents;
 mod fetch;
 mod file;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod idle;
+mod leftovers;
+mod mend;
 #[cfg(test)]
 mod model_tests;
 mod object;
@@ -32,8 +36,10 @@ mod repack;
 mod replace;
 mod send;
 mod space;
+mod sweep;
 mod upload;
 mod view;
+mod wide;
 mod windows;
 mod write_back;
 mod writer;
@@ -54,8 +60,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use config::{DataConfig, MEMORY_MIN_BYTES, MemoryPlan};
 pub use error::DataError;
+pub use leftovers::{Sweep, Swept};
 pub use paid::OPEN_FILE_BYTES;
 pub use replace::HeldCommits;
+
+pub(crate) use leftovers::{SESSION_PAGES_MAX, session_prefix};
+pub(crate) use object::{object_key, object_number};
 
 use self::{
     around::{Around, Neighbours},
@@ -100,6 +110,10 @@ struct Inner {
     neighbours: Neighbours,
     distance: Distance,
     around: Arc<Around>,
+    /// Held by the one wide read that is carried out.
+    wide_read: tokio::sync::Mutex<()>,
+    /// Readers that wait for that, and know where their bytes are.
+    wide_places: Semaphore,
     /// Files that are open or have uncommitted contents.
     files: Arc<FileTable>,
     /// Those of them with uncommitted contents, which are held by this.
@@ -111,6 +125,8 @@ struct Inner {
     failure: OnceLock<String>,
     wake: Notify,
     settled: Notify,
+    /// A commit was made: there may be regions to mend.
+    crowded: Notify,
     /// A fetch was started: there will be something to give up again.
     fetched: Notify,
     draining: AtomicBool,
@@ -247,6 +263,8 @@ impl Data {
             neighbours: Neighbours::new(),
             distance: Distance::default(),
             around,
+            wide_read: tokio::sync::Mutex::default(),
+            wide_places: Semaphore::new(wide::PLACES_MAX),
             files: Arc::default(),
             dirty: Mutex::default(),
             readers: Readers::default(),
@@ -255,6 +273,7 @@ impl Data {
             failure: OnceLock::new(),
             wake: Notify::new(),
             settled: Notify::new(),
+            crowded: Notify::new(),
             fetched: Notify::new(),
             draining: AtomicBool::new(false),
             no_uploads: stop.child_token(),
@@ -264,6 +283,7 @@ impl Data {
         inner.tasks.spawn(inner.clone().write_back_loop());
         inner.tasks.spawn(inner.clone().idle_loop());
         inner.tasks.spawn(inner.clone().turns_loop());
+        inner.tasks.spawn(inner.clone().mend_loop());
         Data { inner }
     }
 
@@ -318,7 +338,7 @@ impl Data {
         self.inner.look_at_open_files().await
     }
 
-    /// Reads; short only at the end of the file.
+    /// Reads; short only at the end of the file, and beyond half of what is guaranteed to readers (6 MiB with the smallest `--memory`).
     pub async fn read(
         &self,
         file: &OpenFile,

@@ -27,15 +27,16 @@ const HANDLE_BYTES: u64 = 1024;
 const HANDLES_MAX: NonZeroUsize = NonZeroUsize::new(2048).unwrap();
 
 /// The volume-relative key of a data object.
-pub(super) fn object_key(object: ObjectId) -> String {
+pub(crate) fn object_key(object: ObjectId) -> String {
     let session = data_encoding::HEXLOWER.encode(&object.session.0);
     format!("data/{session}/{:016x}", object.number)
 }
 
-/// The number in a key made by [`object_key`].
-pub(super) fn object_number(key: &str) -> Option<u64> {
-    let (_, number) = key.rsplit_once('/')?;
-    (number.len() == 16).then(|| u64::from_str_radix(number, 16).ok())?
+/// The number in a key made by [`object_key`]: 16 hexadecimal digits, all of them lower case.
+pub(crate) fn object_number(key: &str) -> Option<u64> {
+    let (_, digits) = key.rsplit_once('/')?;
+    let bytes = data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?;
+    bytes.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// A readable object.

@@ -164,14 +164,31 @@ impl Overlay {
         );
     }
 
-    /// Dirty pieces that begin at `from` or later, in order, until they add up to `limit_bytes` or more.
-    pub(super) fn dirty_pieces(&self, from: u64, limit_bytes: u64) -> Vec<(u64, Bytes)> {
+    /// Runs of dirty bytes that begin at `from` or later, in order, however many pieces they came in.
+    pub(super) fn dirty_runs(&self, from: u64) -> impl Iterator<Item = Range<u64>> {
+        let mut segments = self
+            .segments
+            .range(from..)
+            .filter(|(_, segment)| matches!(segment.piece, Piece::Dirty(_)))
+            .map(|(offset, segment)| *offset..offset + segment.len)
+            .peekable();
+        std::iter::from_fn(move || {
+            let mut run = segments.next()?;
+            while let Some(next) = segments.next_if(|next| next.start == run.end) {
+                run.end = next.end;
+            }
+            Some(run)
+        })
+    }
+
+    /// Dirty pieces that begin in `range`, in order, until they add up to `limit_bytes` or more.
+    pub(super) fn dirty_pieces(&self, range: Range<u64>, limit_bytes: u64) -> Vec<(u64, Bytes)> {
         let mut pieces = Vec::new();
         let mut sum = 0;
-        if self.dirty_bytes == 0 {
+        if self.dirty_bytes == 0 || range.is_empty() {
             return pieces;
         }
-        for (offset, segment) in self.segments.range(from..) {
+        for (offset, segment) in self.segments.range(range) {
             if sum >= limit_bytes || sum == self.dirty_bytes {
                 break;
             }
@@ -218,6 +235,13 @@ impl Overlay {
             self.cut(*offset..offset + segment.len);
             self.add(*offset, segment.clone());
         }
+    }
+
+    /// The dirty piece that begins before `at` and ends behind it.
+    pub(super) fn dirty_astride(&self, at: u64) -> Option<Range<u64>> {
+        let (offset, segment) = self.segments.range(..at).next_back()?;
+        let end = offset + segment.len;
+        (matches!(segment.piece, Piece::Dirty(_)) && end > at).then_some(*offset..end)
     }
 
     /// The first dirty byte in `range`.
@@ -464,7 +488,7 @@ mod tests {
                     }
                     Step::SealAll | Step::WriteWhileSealing(..) => {
                         let number = objects.len() as u64;
-                        let taken = overlay.dirty_pieces(0, u64::MAX);
+                        let taken = overlay.dirty_pieces(0..u64::MAX, u64::MAX);
                         let before = model;
                         if let Step::WriteWhileSealing(a, n) = step {
                             write(&mut overlay, &mut model, a, n);
@@ -550,7 +574,7 @@ mod tests {
             overlay.write(index * 10, Bytes::from(vec![1; 10]));
         }
         let mut at = 0;
-        for (offset, bytes) in overlay.dirty_pieces(0, u64::MAX) {
+        for (offset, bytes) in overlay.dirty_pieces(0..u64::MAX, u64::MAX) {
             overlay.mark_sealed(offset, &bytes, object(0), at);
             at += bytes.len() as u64;
         }

@@ -37,7 +37,7 @@ pub(super) enum Beyond {
 }
 
 impl Source {
-    fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         match self {
             Source::Memory(bytes) | Source::Inline(bytes) => bytes.len() as u64,
             Source::Zeros(len) => *len,

@@ -48,7 +48,8 @@ impl Inner {
         len: u32,
     ) -> Result<ReadReply, DataError> {
         let file = &open.file;
-        let end = offset.saturating_add(u64::from(len)).min(size);
+        let len = u64::from(len).min(self.read_bytes_max());
+        let end = offset.saturating_add(len).min(size);
         if offset >= end {
             return Ok(ReadReply {
                 bytes: Bytes::new(),
@@ -63,13 +64,26 @@ impl Inner {
             Beyond::Nothing
         };
         let plan = self.plan(&sources, beyond);
-        let (plan, mut reservation) = match self
-            .governor
-            .try_acquire(Owner::Read, plan.missing_bytes + plan.reply_bytes)
-        {
+        let bytes = plan.missing_bytes + plan.reply_bytes;
+        let try_acquire = || self.governor.try_acquire(Owner::Read, bytes);
+        // More would take everything from the caches, and then perhaps still wait.
+        let is_modest = bytes <= self.read_bytes_max();
+        let (plan, mut reservation) = match is_modest.then(try_acquire).flatten() {
             Some(reservation) => (plan, reservation),
             None => {
                 drop(plan);
+                let bound = reply_len + missing_bytes_max(&sources, 0);
+                if bound > self.read_bytes_max() {
+                    drop(sources);
+                    let _place = self.wide_places.acquire().await;
+                    // This may wait for an upload, so it comes before the turn.
+                    let sources = self.locate(file, view, offset..end).await?;
+                    let turn = self.wide_turn().await;
+                    let reply = self.read_wide(turn, open, offset..end, sources).await?;
+                    self.read_ahead(open, view, offset..end, size).await;
+                    open.window.lock().answered();
+                    return Ok(reply);
+                }
                 self.plan_in_line(open, &sources, offset..end).await
             }
         };
@@ -81,16 +95,7 @@ impl Inner {
         let all_paid_for = !sources
             .iter()
             .any(|source| matches!(source, Source::Inline(_)));
-        let mut pieces = Vec::new();
-        for (source, frames) in sources.into_iter().zip(frames) {
-            match source {
-                Source::Memory(bytes) | Source::Inline(bytes) => pieces.push(bytes),
-                Source::Zeros(len) => push_zeros(len, &mut pieces),
-                Source::Object { object, range, .. } => {
-                    collect(&object, range, frames, &mut pieces).await?
-                }
-            }
-        }
+        let mut pieces = gather(sources, frames).await?;
         open.window.lock().answered();
         if pieces.len() == 1 && all_paid_for {
             return Ok(ReadReply {
@@ -120,8 +125,12 @@ impl Inner {
         read: Range<u64>,
     ) -> (Plan, Reservation) {
         let turn_bytes = self.config.turn_bytes();
-        let onward = open.window.lock().onward(&read, turn_bytes);
-        let bound = read.end - read.start + missing_bytes_max(sources, onward);
+        let mut onward = open.window.lock().onward(&read, turn_bytes);
+        let bound_with = |onward| read.end - read.start + missing_bytes_max(sources, onward);
+        let mut bound = bound_with(onward);
+        if bound > self.read_bytes_max() {
+            (onward, bound) = (0, bound_with(0));
+        }
         let in_line = self.governor.acquire(Owner::Read, bound);
         tokio::pin!(in_line);
         loop {
@@ -147,6 +156,24 @@ impl Inner {
     }
 }
 
+/// Waits for all frames; returns the pieces that the answer is made of, in order.
+pub(super) async fn gather(
+    sources: Vec<Source>,
+    frames: Vec<Vec<Frame>>,
+) -> Result<Vec<Bytes>, DataError> {
+    let mut pieces = Vec::new();
+    for (source, frames) in sources.into_iter().zip(frames) {
+        match source {
+            Source::Memory(bytes) | Source::Inline(bytes) => pieces.push(bytes),
+            Source::Zeros(len) => push_zeros(len, &mut pieces),
+            Source::Object { object, range, .. } => {
+                collect(&object, range, frames, &mut pieces).await?
+            }
+        }
+    }
+    Ok(pieces)
+}
+
 fn push_zeros(mut len: u64, pieces: &mut Vec<Bytes>) {
     while len > 0 {
         let part = len.min(ZEROS.len() as u64);
@@ -158,7 +185,7 @@ fn push_zeros(mut len: u64, pieces: &mut Vec<Bytes>) {
 }
 
 /// Waits for the frames of one source and cuts its part of the answer out of them.
-async fn collect(
+pub(super) async fn collect(
     object: &ObjectHandle,
     range: Range<u64>,
     frames: Vec<Frame>,

@@ -34,16 +34,16 @@ use crate::{
 };
 
 /// Where readers leave their objects.
-const PREFIX: &str = "readers/";
+pub(super) const PREFIX: &str = "readers/";
 
 /// A reader that has not renewed for as long is dead: ten renewals that did not come.
-const SILENT_MAX: Duration = Duration::from_secs(10 * 60);
+pub(super) const SILENT_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Readers that are looked at, each with one request, when something is to be deleted.
-const READERS_MAX: usize = 64;
+pub(super) const READERS_MAX: usize = 64;
 
 /// The longest object of a reader that is fetched; 24 bytes are sealed in it.
-const STORED_LEN_MAX: u64 = 4096;
+pub(super) const STORED_LEN_MAX: u64 = 4096;
 
 /// How long an unmount may take to remove the object. One that stays is passed over once it is
 /// silent.
@@ -54,11 +54,11 @@ const REMOVE_WITHIN: Duration = Duration::from_secs(5);
 const MARKS_MAX: usize = 16_384;
 
 const FORMAT: u8 = 1;
-const RECORD_LEN: usize = 24;
+pub(super) const RECORD_LEN: usize = 24;
 
 /// What a reader says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ReaderRecord {
+pub(super) struct ReaderRecord {
     /// Nothing is read there at an older generation.
     generation: u64,
     /// Grows with each renewal.
@@ -66,8 +66,16 @@ struct ReaderRecord {
 }
 
 impl ReaderRecord {
+    #[cfg(any(fuzzing, test))]
+    pub fn of(generation: u64, renewal: u64) -> ReaderRecord {
+        ReaderRecord {
+            generation,
+            renewal,
+        }
+    }
+
     /// Always of the same length: format, seven zeros, generation and renewal (big-endian).
-    fn encode(self) -> [u8; RECORD_LEN] {
+    pub fn encode(self) -> [u8; RECORD_LEN] {
         let mut bytes = [0; RECORD_LEN];
         let (head, numbers) = bytes.split_at_mut(8);
         head.fill(0);
@@ -81,7 +89,7 @@ impl ReaderRecord {
     }
 
     /// `None` if a later version wrote it.
-    fn decode(bytes: &[u8]) -> Option<ReaderRecord> {
+    pub fn decode(bytes: &[u8]) -> Option<ReaderRecord> {
         let bytes: &[u8; RECORD_LEN] = bytes.try_into().ok()?;
         let number = |part: &[u8]| part.try_into().ok().map(u64::from_be_bytes);
         let (head, numbers) = bytes.split_at(8);
@@ -270,10 +278,7 @@ mod tests {
     use crate::seal::keys::VolumeId;
 
     fn record(generation: u64, renewal: u64) -> ReaderRecord {
-        ReaderRecord {
-            generation,
-            renewal,
-        }
+        ReaderRecord::of(generation, renewal)
     }
 
     fn found(key: &str, generation: u64, renewal: u64) -> Vec<(String, ReaderRecord)> {

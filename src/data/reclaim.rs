@@ -13,24 +13,16 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{
-    DataError, Inner,
-    object::{object_key, object_number},
-    repack::Repacking,
-};
-use crate::meta::{ObjectId, SessionId};
+use super::{DataError, Inner, leftovers::clear_session, object::object_key, repack::Repacking};
+use crate::meta::ObjectId;
 
 /// Objects deleted in one request.
-const DELETE_BATCH: usize = 1000;
+pub(super) const DELETE_BATCH: usize = 1000;
 
 /// Dead sessions that stay known until what they may have sent late was looked for: each costs
 /// every mount two listings at its beginning. Mounts that are too short to look again would else
 /// collect them.
-const DEAD_SESSIONS_KEPT: usize = 8;
-
-/// Pages of 1,000 objects that the listing of one session may have: a hundred million objects, one
-/// for each of a thousand syncs a second for a day.
-const SESSION_PAGES_MAX: u32 = 100_000;
+pub(super) const DEAD_SESSIONS_KEPT: usize = 8;
 
 impl Inner {
     pub(super) async fn reclaim_loop(self: Arc<Self>) {
@@ -71,10 +63,11 @@ impl Inner {
         let sessions = self.meta.dead_sessions().await?;
         let kept_from = sessions.len().saturating_sub(DEAD_SESSIONS_KEPT);
         for (index, dead) in sessions.into_iter().enumerate() {
-            let (deleted, aborted) = self.clear_session(dead.session).await?;
-            if deleted + aborted > 0 {
+            let left = clear_session(&self.store, &self.meta, dead.session, true).await?;
+            if left.objects + left.uploads > 0 {
                 info!(
-                    "cleared a session that did not end cleanly: {deleted} uncommitted objects deleted, {aborted} uploads aborted"
+                    "cleared a session that did not end cleanly: {} uncommitted objects deleted, {} uploads aborted",
+                    left.objects, left.uploads
                 );
             }
             if forget || index < kept_from {
@@ -82,38 +75,6 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    /// Deletes the objects that a session wrote and never committed, and aborts its uploads. Says
-    /// how many.
-    async fn clear_session(&self, session: SessionId) -> Result<(usize, usize), DataError> {
-        let prefix = session_prefix(session);
-        let (mut deleted, mut aborted) = (0, 0);
-        for pending in self.store.list_multipart(&prefix).await? {
-            if object_of(session, &pending.key).is_some() {
-                self.store
-                    .abort_multipart(&pending.key, &pending.upload)
-                    .await?;
-                aborted += 1;
-            }
-        }
-        let mut pages = self.store.pages(&prefix, None, SESSION_PAGES_MAX);
-        while let Some(page) = pages.next().await? {
-            let mut orphaned = Vec::new();
-            for object in page
-                .iter()
-                .filter_map(|entry| object_of(session, &entry.key))
-            {
-                if !self.meta.knows_object(object).await? {
-                    orphaned.push(object_key(object));
-                }
-            }
-            deleted += orphaned.len();
-            if !orphaned.is_empty() {
-                self.store.delete(&orphaned).await?;
-            }
-        }
-        Ok((deleted, aborted))
     }
 
     async fn reclaim_round(self: &Arc<Self>, repacking: &mut Repacking) -> Result<(), DataError> {
@@ -138,16 +99,4 @@ impl Inner {
         }
         self.repack_round(repacking).await
     }
-}
-
-fn session_prefix(session: SessionId) -> String {
-    format!("data/{}/", data_encoding::HEXLOWER.encode(&session.0))
-}
-
-/// The object of this session whose key this is; `None` if it is another key, whatever a listing
-/// says.
-fn object_of(session: SessionId, key: &str) -> Option<ObjectId> {
-    let number = object_number(key)?;
-    let object = ObjectId { session, number };
-    (object_key(object) == key).then_some(object)
 }

@@ -158,7 +158,7 @@ impl Inner {
 
     /// Reads a committed run and puts it into the overlay as if it had been written, unless
     /// something newer is there.
-    async fn move_extent(
+    pub(super) async fn move_extent(
         self: &Arc<Self>,
         file: &Arc<super::FileState>,
         offset: u64,

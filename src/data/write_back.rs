@@ -2,7 +2,7 @@
 //!
 //! - A file with a part's worth of dirty data has a *stream*: a multipart upload of its own, one part after the other.
 //! - One that is written at random does not: its dirty data waits until it is due, and goes out in one *sweep* over the file, in order. Much of it has
-//!   been overwritten by then, and what lies together in the file lies together in the object.
+//!   been overwritten by then, and what lies together in the file lies together in the object. What lies between tiny pieces goes along (`sweep.rs`).
 //! - Everything smaller goes out in *packs*: one object, one PUT, many files.
 //! - But a few KiB of a small file that somebody waits for go *inline*, into the metadata that has to be written anyway: one round trip instead of
 //!   two. What nobody waits for does not: a pack is cheaper.
@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::{
-    Inner,
+    Data, Inner,
     file::FileState,
     writer::{ObjectWriter, PART_SLACK, sealed_bound},
 };
@@ -137,7 +137,10 @@ impl Inner {
         let mut pack_bytes = 0;
         for (dirty_bytes, file) in files {
             let has_stream = file.take.try_lock().map_or(true, |stream| stream.is_some());
-            let is_alone = has_stream || !file.content.lock().may_be_packed();
+            let is_alone = has_stream || {
+                let content = file.content.lock();
+                !content.may_be_packed() || content.overlay.is_in_crumbs()
+            };
             if is_alone || dirty_bytes >= self.config.part_bytes {
                 self.spawn_finish_stream(&file);
                 continue;
@@ -232,7 +235,7 @@ impl Inner {
             }
             let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file)));
             writer.provide(reservation);
-            self.seal_dirty(file, writer, 0);
+            self.seal_dirty(file, writer);
             // Less than a part if the file was truncated just now.
             let goes_on = writer.send_full_part(self.config.part_bytes) && !writer.is_full();
             if !goes_on && let Some(writer) = stream.take() {
@@ -241,16 +244,13 @@ impl Inner {
         }
     }
 
-    /// Moves dirty pieces of `file` from `from` on into `writer`, as far as it has room; returns where the last of them ends. The caller holds the
-    /// file's take lock.
-    fn seal_dirty(&self, file: &FileState, writer: &mut ObjectWriter, from: u64) -> Option<u64> {
-        let collected = file.content.lock().collect(from, writer.room_bytes());
+    /// Moves dirty pieces of `file` into `writer`, as far as it has room. The caller holds the file's take lock.
+    fn seal_dirty(&self, file: &FileState, writer: &mut ObjectWriter) {
+        let collected = file.content.lock().collect(0, writer.room_bytes());
         let placed = writer.seal(&collected.pieces);
-        let end = placed.last().map(|run| run.offset + run.bytes.len() as u64);
         file.content
             .lock()
             .take_into(writer.id, &collected, &placed);
-        end
     }
 
     /// Takes everything that is dirty in `file` into its stream, in one sweep over the file, and ends the stream's object.
@@ -268,8 +268,14 @@ impl Inner {
     }
 
     async fn finish_stream(self: &Arc<Self>, file: &Arc<FileState>) {
-        let mut whole_part = false;
+        self.let_crumbs_settle(file).await;
+        // What is written along with crumbs comes on top of what is dirty.
+        let mut whole_part = file.content.lock().overlay.is_in_crumbs();
         let (began, mut swept_to) = (Instant::now(), 0);
+        let open = Data {
+            inner: self.clone(),
+        }
+        .open(file.ino);
         loop {
             let dirty_bytes = file.content.lock().overlay.dirty_bytes();
             let part_bytes = self.config.part_bytes;
@@ -296,7 +302,7 @@ impl Inner {
                     continue;
                 }
                 writer.provide(reservation);
-                if let Some(end) = self.seal_dirty(file, writer, swept_to) {
+                if let Some(end) = self.seal_swept(file, &open, writer, swept_to).await {
                     swept_to = end;
                 }
             }
@@ -373,7 +379,7 @@ impl Inner {
                 match &mut writer {
                     Some(writer) => {
                         writer.serves(file);
-                        self.seal_dirty(file, writer, 0);
+                        self.seal_dirty(file, writer);
                     }
                     None => file.content.lock().take_attributes(),
                 }

@@ -120,16 +120,21 @@ impl ObjectWriter {
         (self.limit_bytes + FRAME_LEN).saturating_sub(self.buffered_bytes())
     }
 
+    /// Would [`ObjectWriter::seal`] take nothing?
+    pub(super) fn is_out_of_room(&self) -> bool {
+        self.buffered_bytes() >= self.limit_bytes || self.is_full()
+    }
+
     /// Seals pieces, in order, until the room is used up; returns what went in.
     pub(super) fn seal(&mut self, pieces: &[(u64, Bytes)]) -> Vec<Placed> {
         let mut placed = Vec::new();
         for (offset, bytes) in pieces {
             let mut start = 0;
             while start < bytes.len() {
-                let object_room = self.object_room_bytes();
-                if self.buffered_bytes() >= self.limit_bytes || object_room == 0 {
+                if self.is_out_of_room() {
                     return placed;
                 }
+                let object_room = self.object_room_bytes();
                 // In steps of a frame: the buffer overshoots its limit by at most one.
                 let step = FRAME_LEN.min(object_room) as usize;
                 let end = bytes.len().min(start + step);

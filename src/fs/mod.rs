@@ -36,6 +36,8 @@ mod create;
 mod dir;
 mod error;
 mod file;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod names;
 mod namespace;
 mod page_cache;

@@ -10,12 +10,12 @@ const BACKGROUND_MAX: u16 = 64;
 /// Left out on purpose: write-back caching (times and sizes would be the kernel's, and a crash would lose more), splice (fuser does not use it), remote locks (one writer:
 /// the kernel's own are enough), SETXATTR_EXT (fuser panics), ASYNC_DIO (the kernel does not drop
 /// pages that were read while an asynchronous direct write was under way: 6 of 2,400 cached reads
-/// after such writes were old, none without it).
+/// after such writes were old, none without it), ATOMIC_O_TRUNC (with it the kernel hands O_TRUNC on
+/// before it looks whether the file is a program that runs: such a one was emptied, and died).
 const ALWAYS: &[InitFlags] = &[
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_BIG_WRITES,
     InitFlags::FUSE_MAX_PAGES,
-    InitFlags::FUSE_ATOMIC_O_TRUNC,
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_DO_READDIRPLUS,
     InitFlags::FUSE_READDIRPLUS_AUTO,

@@ -364,9 +364,8 @@ impl Filesystem for Kernel {
         let (caller, number, mut open_flags) =
             (caller(request, 0), ino(number), self.file_flags(flags.0));
         let direct_io = self.granted.direct_io;
-        let truncates = flags.0 & libc::O_TRUNC != 0;
-        let late = self.unclaimed(Touched::inode(number));
-        self.runner.run_change(
+        // O_TRUNC does not come here: the kernel empties the file by a request of its own.
+        self.runner.run(
             call(request, Operation::on("open", number)),
             async move { fs.open(caller, number, flags.0).await },
             move |result| match result {
@@ -376,7 +375,6 @@ impl Filesystem for Kernel {
                 }
                 Err(errno) => reply.error(errno),
             },
-            move || truncates.then(late),
         );
     }
 

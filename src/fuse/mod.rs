@@ -35,11 +35,13 @@ mod capabilities;
 mod convert;
 mod error;
 mod follow;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod kernel;
 mod killed;
 mod late;
 mod mount;
-mod mountinfo;
+pub(crate) mod mountinfo;
 mod notify;
 mod reply;
 mod run;

@@ -18,6 +18,13 @@ pub struct MountEntry {
     pub path: PathBuf,
     /// `fuse.strongroom` and the like.
     pub kind: String,
+    /// FUSE: the user who mounted it, as the kernel has it.
+    pub user: Option<u32>,
+}
+
+/// Everything that this process sees mounted.
+pub fn all() -> io::Result<Vec<MountEntry>> {
+    Ok(parse(&std::fs::read("/proc/self/mountinfo")?).collect())
 }
 
 /// What is mounted at `path`, uppermost if there are several.
@@ -40,7 +47,7 @@ pub fn is_read_only(entry: &MountEntry) -> io::Result<bool> {
     Ok(refuses_changes(&table, entry))
 }
 
-fn refuses_changes(table: &[u8], entry: &MountEntry) -> bool {
+pub(super) fn refuses_changes(table: &[u8], entry: &MountEntry) -> bool {
     table
         .split(|byte| *byte == b'\n')
         .filter(|line| parse_line(line).as_ref() == Some(entry))
@@ -60,7 +67,7 @@ fn refuses_changes(table: &[u8], entry: &MountEntry) -> bool {
         })
 }
 
-fn parse(table: &[u8]) -> impl Iterator<Item = MountEntry> {
+pub(super) fn parse(table: &[u8]) -> impl Iterator<Item = MountEntry> {
     table.split(|byte| *byte == b'\n').filter_map(parse_line)
 }
 
@@ -69,36 +76,45 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let device = String::from_utf8(fields.nth(1)?.to_vec()).ok()?;
     let path = unescape(fields.nth(1)?);
-    let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+    // Behind the dash: kind, source and options of the filesystem.
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = fields.next()?;
+    let options = fields.nth(1).unwrap_or_default();
+    let user = options
+        .split(|byte| *byte == b',')
+        .find_map(|option| option.strip_prefix(b"user_id="));
     Some(MountEntry {
         id,
         device,
         path,
         kind: String::from_utf8_lossy(kind).into_owned(),
+        user: user.and_then(|user| std::str::from_utf8(user).ok()?.parse().ok()),
     })
 }
 
-/// Undoes the kernel's `\ooo`.
+/// The kernel writes space, tab, line break and backslash as three octal digits.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte == b'\\'
-            && let Some((digits, after)) = rest.split_at_checked(3)
-            && let Some(value) = octal(digits)
+    while let Some((first, tail)) = rest.split_first() {
+        if let (
+            b'\\',
+            [
+                a @ b'0'..=b'3',
+                b @ b'0'..=b'7',
+                c @ b'0'..=b'7',
+                after @ ..,
+            ],
+        ) = (first, tail)
         {
-            bytes.push(value);
+            bytes.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
             rest = after;
         } else {
-            bytes.push(byte);
+            bytes.push(*first);
+            rest = tail;
         }
     }
     PathBuf::from(OsString::from_vec(bytes))
-}
-
-fn octal(digits: &[u8]) -> Option<u8> {
-    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
 }
 
 /// A value for the option string of fusermount3, which splits at commas.
@@ -124,9 +140,17 @@ mod tests {
                 id: 40,
                 device: "0:35".into(),
                 path: "/mnt/a b".into(),
-                kind: "fuse.strongroom".into()
+                kind: "fuse.strongroom".into(),
+                user: Some(0),
             }
         );
+        assert_eq!(
+            (&entries[2].kind, entries[2].user),
+            (&"tmpfs".to_owned(), None)
+        );
+        let line = b"36 35 98:0 / /mnt/a\\040b\\134 rw - fuse.strongroom s3://x rw";
+        assert_eq!(parse_line(line).unwrap().path, Path::new("/mnt/a b\\"));
+        assert_eq!(parse_line(b"garbage"), None);
         assert_eq!(entries.len(), 3);
     }
 

@@ -79,6 +79,7 @@ impl Commit<'_> {
     fn emit(&mut self, window: &mut Window, inode: &mut Inode) {
         inode.allocated = inode.allocated.saturating_add_signed(window.allocated);
         self.change.count_allocated(window.allocated);
+        self.meta.inner.crowded.lock().note(window.count());
         window.emit(&mut self.change);
         self.change.put_inode(&Arc::new(inode.clone()));
     }
@@ -282,10 +283,7 @@ impl Meta {
         // An extent that ends where the range begins is taken along: what is put there may continue it.
         let mut rows = self
             .inner
-            .scan(
-                schema::extent_range(window.ino(), range.start),
-                Scan::Forward,
-            )
+            .scan(schema::extent_range(window.ino(), range.start), Scan::Near)
             .await?;
         let mut last_end = range.start + 1;
         for _ in 0..WINDOW_ROWS {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{
     Ino,
     change::Change,
+    crowding::Count,
     ledger::Ledger,
     schema::{self, ExtentRow, RowSource},
 };
@@ -45,6 +46,15 @@ impl Window {
             entry.insert(row.clone());
             self.edited.insert(end, row);
         }
+    }
+
+    /// The extents that there shall be, by region.
+    pub fn count(&self) -> Count {
+        let mut count = Count::of(self.ino);
+        for row in self.edited.values() {
+            count.extent_from(row.start);
+        }
+        count
     }
 
     /// Rows that it holds.

@@ -48,6 +48,21 @@ impl Ids {
         }
     }
 
+    /// Gives out no number below `first_free` from now on. Returns up to where numbers are reserved,
+    /// which the caller makes durable.
+    pub fn raise(&self, first_free: u64) -> u64 {
+        let mut state = self.state.lock();
+        if state.next < first_free {
+            state.next = first_free;
+            state.end = state.end.max(first_free + RESERVATION);
+        }
+        state.end
+    }
+
+    pub fn next_session(&self) -> u32 {
+        self.next_session
+    }
+
     fn take(&self) -> (Option<u64>, bool) {
         let mut state = self.state.lock();
         if state.next >= state.end {

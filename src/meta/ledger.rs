@@ -166,7 +166,7 @@ impl Meta {
         Ok(())
     }
 
-    async fn add_members(
+    pub(super) async fn add_members(
         &self,
         object: ObjectKey,
         is_new: bool,

@@ -15,7 +15,9 @@
 mod backing;
 mod cache;
 mod change;
+mod check;
 mod content;
+mod crowding;
 mod durability;
 mod error;
 mod extents;
@@ -39,7 +41,12 @@ mod varint;
 mod volume;
 mod xattr;
 
+pub use check::{
+    CheckMemory, Counted, Damaged, Fault, Found, Hurt, LOST_AND_FOUND, Located, Mended, ObjectRow,
+    Pass, SessionInfo,
+};
 pub use content::{ContentCommit, NewObject};
+pub use crowding::REGION_LEN;
 pub use error::MetaError;
 pub use follower::FileSnapshot;
 pub use look::Recovered;
@@ -47,6 +54,8 @@ pub use memory::{MetaMemory, MetaPart};
 pub use namespace::{NewInode, Removal};
 pub use reclaim::{DeadSession, Garbage};
 pub use rename::{RenameMode, RenameSource};
+#[cfg(any(fuzzing, test))]
+pub(crate) use schema::fuzz;
 pub use types::{
     Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, ObjectId, ObjectRecord,
     SessionId, Timestamp, Totals,

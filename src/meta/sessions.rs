@@ -45,6 +45,24 @@ impl Sessions {
         self.rows.lock().insert(number, row);
     }
 
+    /// All rows, by their numbers.
+    pub fn rows(&self) -> Vec<(u32, SessionRow)> {
+        let rows = self.rows.lock();
+        rows.iter().map(|(number, row)| (*number, *row)).collect()
+    }
+
+    pub fn row(&self, number: u32) -> Option<SessionRow> {
+        self.rows.lock().get(&number).copied()
+    }
+
+    /// Sets the count of object records. The same rules as for [`Sessions::count_objects`].
+    pub fn set_objects(&self, number: u32, objects: u64, change: &mut Change) {
+        if let Some(row) = self.rows.lock().get_mut(&number) {
+            row.objects = objects;
+        }
+        self.count_objects(number, 0, change);
+    }
+
     fn number(&self, session: SessionId) -> Option<u32> {
         self.rows
             .lock()

@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    Meta,
     backing::Backing,
     settings::{self, COMPACT_L0_MIN, DB_PATH, L0_MAX, Sizes},
     volume::Inner,
@@ -50,7 +51,7 @@ const MEMTABLES_MAX: usize = 5;
 
 /// What upkeep needs, and how it is stopped.
 pub(super) struct Upkeep {
-    store: Arc<dyn ObjectStore>,
+    pub store: Arc<dyn ObjectStore>,
     sizes: Sizes,
     /// No further job is begun.
     ending: AtomicBool,
@@ -255,6 +256,16 @@ impl Job {
                 tracing::warn!(job = ?self, "metadata upkeep failed, it will be tried again: {error}");
                 Outcome::Useless
             }
+        }
+    }
+}
+
+impl Meta {
+    /// Deletes tables and log objects that the database does not name any more, but for those that
+    /// followers may still read: the last quarter of an hour's. For the writer.
+    pub async fn collect(&self) {
+        if let Some(upkeep) = self.inner.upkeep() {
+            collect(upkeep.store.clone(), settings::COLLECT_AGE_MIN).await;
         }
     }
 }

@@ -18,6 +18,7 @@ use super::{
     FileKind, Ino, Inode, MetaError, SessionId, Timestamp, Totals,
     backing::{Backing, Rows, Scan},
     cache::Caches,
+    crowding::Crowded,
     durability::{self, SharedDurability},
     follower::{FollowerStore, Pace},
     ids::{self, FIRST_ID, Ids},
@@ -43,6 +44,20 @@ pub struct MetaConfig {
     pub memory_bytes: u64,
 }
 
+/// Longer than any check takes.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+impl MetaConfig {
+    /// A follower that sees the state that is durable when it is opened, and none after that.
+    pub fn frozen(memory_bytes: u64) -> MetaConfig {
+        MetaConfig {
+            read_only: true,
+            follow_every: NEVER,
+            memory_bytes,
+        }
+    }
+}
+
 /// What the database is given to close in. By then the log is in the store: only the speed of the next open is at stake.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(60);
 /// What formatting needs; it writes two dozen rows.
@@ -62,6 +77,8 @@ pub(super) struct Inner {
     pub ids: Ids,
     pub sessions: Sessions,
     pub replacements: Replacements,
+    /// Regions of files that lie in too many extents.
+    pub crowded: Mutex<Crowded>,
     /// What batches count on; locked while one that changes them is written.
     pub totals: tokio::sync::Mutex<Totals>,
     /// The same for those who only look.
@@ -72,6 +89,8 @@ pub(super) struct Inner {
     status: watch::Receiver<DbStatus>,
     /// Followers only.
     pub pace: Option<Arc<Pace>>,
+    /// Followers only: what to open to see a newer state.
+    source: Option<Arc<dyn ObjectStore>>,
     upkeep: Option<Upkeep>,
     pub sizes: Sizes,
     pub blocks: Arc<BlockCache>,
@@ -130,6 +149,12 @@ impl Inner {
             .await
             .map_err(|error| self.noted(error))?;
         Ok(NotedRows { rows, inner: self })
+    }
+
+    /// What the database is in.
+    pub fn store(&self) -> Option<Arc<dyn ObjectStore>> {
+        let own = self.upkeep.as_ref().map(|upkeep| upkeep.store.clone());
+        own.or_else(|| self.source.clone())
     }
 
     pub fn upkeep(&self) -> Option<&Upkeep> {
@@ -283,6 +308,7 @@ impl Meta {
             ),
             sessions: opened.sessions,
             replacements: Replacements::default(),
+            crowded: Mutex::default(),
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
             session,
@@ -290,6 +316,7 @@ impl Meta {
             fenced: AtomicBool::new(false),
             status,
             pace: None,
+            source: None,
             upkeep: Some(Upkeep::new(store, sizes)),
             sizes,
             blocks,
@@ -320,6 +347,7 @@ impl Meta {
     ) -> Result<Meta, MetaError> {
         let blocks = sizes.cache();
         let pace = Pace::new(every);
+        let source = Some(store.clone());
         let store = Arc::new(FollowerStore::new(store, pace.clone()));
         let reader = look::open_reader(store, &sizes, blocks.clone()).await?;
         let status = reader.subscribe();
@@ -334,6 +362,7 @@ impl Meta {
             ids: Ids::new(0..0, 0),
             sessions: opened.sessions,
             replacements: Replacements::default(),
+            crowded: Mutex::default(),
             totals: tokio::sync::Mutex::new(opened.totals),
             totals_shown: Mutex::new(opened.totals),
             session: SessionId([0; 16]),
@@ -341,6 +370,7 @@ impl Meta {
             fenced: AtomicBool::new(false),
             status,
             pace: Some(pace.clone()),
+            source,
             upkeep: None,
             sizes,
             blocks,
@@ -354,6 +384,17 @@ impl Meta {
             .abort_handle();
         meta.inner.tasks.lock().push(task);
         Ok(meta)
+    }
+
+    /// Opens what a follower follows once more, in the state that is durable now. `None` for the
+    /// writer, which sees that state anyway.
+    pub async fn look_again(&self) -> Result<Option<Meta>, MetaError> {
+        match &self.inner.source {
+            Some(source) => Meta::follow(source.clone(), self.inner.sizes, NEVER)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The session of this mount (writable mounts only; all zero otherwise).

@@ -48,7 +48,7 @@ pub(super) fn encode(value: &[u8]) -> Vec<u8> {
     Encoder::new(FORM).bytes(value).finish()
 }
 
-fn decode(value: &[u8]) -> Result<Bytes, MetaError> {
+pub(super) fn decode(value: &[u8]) -> Result<Bytes, MetaError> {
     let mut decoder = Decoder::new(value, "an extended attribute");
     decoder.form(FORM)?;
     Ok(Bytes::copy_from_slice(decoder.rest()))

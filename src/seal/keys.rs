@@ -116,14 +116,7 @@ pub(crate) fn derive(ikm: &[u8], salt: &[u8], info: &[u8]) -> KeyBytes {
 )]
 pub(crate) fn wrap(with: &KeyBytes, aad: &[u8], key: &KeyBytes) -> [u8; WRAPPED_LEN] {
     let nonce = random::<WRAP_NONCE_LEN>();
-    let cipher = Aes256Gcm::new(with.expose().into());
-    let payload = Payload {
-        msg: key.expose(),
-        aad,
-    };
-    let sealed = cipher
-        .encrypt(&nonce.into(), payload)
-        .expect("32 bytes are not too many");
+    let sealed = seal(with, &nonce, aad, key.expose()).expect("32 bytes are not too many");
     let mut wrapped = [0; WRAPPED_LEN];
     let (nonce_part, sealed_part) = wrapped.split_at_mut(WRAP_NONCE_LEN);
     nonce_part.copy_from_slice(&nonce);
@@ -134,10 +127,27 @@ pub(crate) fn wrap(with: &KeyBytes, aad: &[u8], key: &KeyBytes) -> [u8; WRAPPED_
 /// Undoes [`wrap`]; `None` if anything differs.
 pub(crate) fn unwrap(with: &KeyBytes, aad: &[u8], wrapped: &[u8]) -> Option<KeyBytes> {
     let (nonce, sealed) = wrapped.split_first_chunk::<WRAP_NONCE_LEN>()?;
+    KeyBytes::from_slice(&open(with, nonce, aad, sealed)?)
+}
+
+/// Ciphertext and tag; `None` for more than AES-GCM takes. The nonce must be new for the key.
+fn seal(with: &KeyBytes, nonce: &[u8; WRAP_NONCE_LEN], aad: &[u8], msg: &[u8]) -> Option<Vec<u8>> {
+    let cipher = Aes256Gcm::new(with.expose().into());
+    let sealed = cipher.encrypt(&(*nonce).into(), Payload { msg, aad });
+    sealed.ok()
+}
+
+/// Undoes [`seal`]; `None` if anything differs.
+fn open(
+    with: &KeyBytes,
+    nonce: &[u8; WRAP_NONCE_LEN],
+    aad: &[u8],
+    sealed: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
     let cipher = Aes256Gcm::new(with.expose().into());
     let payload = Payload { msg: sealed, aad };
-    let opened = Zeroizing::new(cipher.decrypt(&(*nonce).into(), payload).ok()?);
-    KeyBytes::from_slice(&opened)
+    let opened = cipher.decrypt(&(*nonce).into(), payload);
+    opened.ok().map(Zeroizing::new)
 }
 
 /// What a key derived from the master key is for: one label each, nothing shared.
@@ -263,6 +273,7 @@ pub fn make_process_undumpable() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::vectors;
 
     #[test]
     fn a_wrapped_key_opens_only_with_its_key_and_its_context() {
@@ -281,6 +292,39 @@ mod tests {
             assert!(unwrap(&with, b"here", &flipped).is_none());
             assert!(unwrap(&with, b"here", &wrapped[..at]).is_none());
         }
+    }
+
+    #[test]
+    fn published_vectors_of_the_cipher_hold_for_wrapping() {
+        let (mut opened, mut refused) = (0, 0);
+        for vector in vectors::gcm() {
+            let with = KeyBytes::from_slice(&vector.key).unwrap();
+            let result = open(&with, &vector.nonce, &vector.aad, &vector.sealed);
+            if vector.valid {
+                let sealed = seal(&with, &vector.nonce, &vector.aad, &vector.msg).unwrap();
+                assert_eq!(sealed, vector.sealed, "{}", vector.name);
+                assert_eq!(*result.unwrap(), vector.msg, "{}", vector.name);
+                opened += 1;
+            } else {
+                assert!(result.is_none(), "{}", vector.name);
+                refused += 1;
+            }
+        }
+        println!("AES-256-GCM (aes-gcm): {opened} opened, {refused} refused");
+        assert_eq!((opened, refused), vectors::GCM_COUNTS);
+    }
+
+    #[test]
+    fn published_vectors_of_key_derivation_hold() {
+        let vectors = vectors::hkdf();
+        for vector in &vectors {
+            let made = derive(&vector.ikm, &vector.salt, &vector.info);
+            // A shorter output is the beginning of a longer one.
+            let len = vector.okm.len().min(KEY_LEN);
+            assert_eq!(made.expose()[..len], vector.okm[..len], "{}", vector.name);
+        }
+        println!("HKDF-SHA-256 (hkdf): {} derived", vectors.len());
+        assert_eq!(vectors.len(), vectors::HKDF_COUNT);
     }
 
     #[test]

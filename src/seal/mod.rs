@@ -10,4 +10,6 @@ pub mod object_store;
 pub mod volume;
 
 mod error;
+#[cfg(test)]
+mod vectors;
 pub use error::SealError;

@@ -9,6 +9,7 @@ use std::{
 
 use aws_sdk_s3::{
     Client,
+    config::SharedHttpClient,
     types::{BucketLocationConstraint, CreateBucketConfiguration},
 };
 use tokio::sync::Semaphore;
@@ -87,12 +88,28 @@ impl Store {
     /// # Errors
     /// `Tls` for a CA bundle that cannot be used, `Other` for an endpoint that is no URL or for AWS without a region.
     pub async fn connect(config: StoreConfig, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
+        let connected = connect(&config, None).await?;
+        Ok(Store::over(connected, config, metrics))
+    }
+
+    /// As [`Store::connect`], with `network` in place of the connection pool: for simulations.
+    #[doc(hidden)]
+    pub async fn connect_through(
+        network: SharedHttpClient,
+        config: StoreConfig,
+        metrics: Arc<Metrics>,
+    ) -> Result<Store, StoreError> {
+        let connected = connect(&config, Some(network)).await?;
+        Ok(Store::over(connected, config, metrics))
+    }
+
+    pub(super) fn over(connected: Connected, config: StoreConfig, metrics: Arc<Metrics>) -> Store {
         let Connected {
             client,
             endpoint,
             is_aws,
             region,
-        } = connect(&config).await?;
+        } = connected;
         let inner = Inner {
             client,
             url: config.url,
@@ -109,10 +126,10 @@ impl Store {
             log_health: Health::new(),
             deletes_singly: AtomicBool::new(false),
         };
-        Ok(Store {
+        Store {
             inner: Arc::new(inner),
             retry: config.retry,
-        })
+        }
     }
 
     /// The same client with another patience.

@@ -54,8 +54,11 @@ pub(super) struct Connected {
     pub(super) region: String,
 }
 
-/// Finds all settings and makes the client.
-pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreError> {
+/// Finds all settings and makes the client. `network` takes the place of the connection pool.
+pub(super) async fn connect(
+    config: &StoreConfig,
+    network: Option<SharedHttpClient>,
+) -> Result<Connected, StoreError> {
     let fail =
         |kind, message: String| StoreError::new(kind, OPERATION, &config.url.bucket, message);
     let settings = shared_settings(config).await;
@@ -73,15 +76,21 @@ pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreErro
         .as_ref()
         .is_none_or(|endpoint| is_aws(&endpoint.host));
 
-    let ca_bundle = match &config.ca_bundle {
-        Some(path) => Some(path.clone()),
-        None => service_setting(&settings, "AWS_CA_BUNDLE", "ca_bundle").map(PathBuf::from),
+    let network = match network {
+        Some(network) => network,
+        None => {
+            let ca_bundle = match &config.ca_bundle {
+                Some(path) => Some(path.clone()),
+                None => service_setting(&settings, "AWS_CA_BUNDLE", "ca_bundle").map(PathBuf::from),
+            };
+            let trust = trust_store(ca_bundle)
+                .await
+                .map_err(|why| fail(StoreErrorKind::Tls, why))?;
+            connection_pool(trust, config.connections_max)
+                .map_err(|why| fail(StoreErrorKind::Other, why))?
+        }
     };
-    let trust = trust_store(ca_bundle)
-        .await
-        .map_err(|why| fail(StoreErrorKind::Tls, why))?;
-    let http = http_client(trust, config.connections_max)
-        .map_err(|why| fail(StoreErrorKind::Other, why))?;
+    let http = bounded(network);
 
     let region = match settings.region() {
         Some(region) => region.clone(),
@@ -95,20 +104,10 @@ pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreErro
     };
     let credentials = credentials(config, &http, &region, is_aws).await;
 
-    let mut builder = aws_sdk_s3::config::Builder::from(&settings)
+    let mut builder = settled(aws_sdk_s3::config::Builder::from(&settings))
         .http_client(http)
         .region(region.clone())
         .credentials_provider(credentials)
-        .identity_cache(
-            IdentityCache::lazy()
-                .load_timeout(CREDENTIALS_TIMEOUT)
-                .build(),
-        )
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts())
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .force_path_style(config.path_style.unwrap_or(!is_aws));
     if let Ok(name) = AppName::new("strongroom") {
         builder = builder.app_name(name);
@@ -126,6 +125,40 @@ pub(super) async fn connect(config: &StoreConfig) -> Result<Connected, StoreErro
         is_aws,
         region: region.to_string(),
     })
+}
+
+/// What nobody can set.
+fn settled(builder: aws_sdk_s3::config::Builder) -> aws_sdk_s3::config::Builder {
+    builder
+        .identity_cache(
+            IdentityCache::lazy()
+                .load_timeout(CREDENTIALS_TIMEOUT)
+                .build(),
+        )
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+}
+
+/// A client whose answers come from `http`, within the same bounds and with the same settings.
+#[cfg(any(fuzzing, test))]
+pub(super) fn connected_to(http: SharedHttpClient) -> Connected {
+    let credentials = aws_credential_types::Credentials::new("key", "secret", None, None, "test");
+    let builder = settled(aws_sdk_s3::config::Builder::new())
+        .behavior_version(aws_sdk_s3::config::BehaviorVersion::latest())
+        .http_client(bounded(http))
+        .region(Region::new(REGION_DEFAULT))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .endpoint_url("http://store")
+        .force_path_style(true);
+    Connected {
+        client: Client::from_conf(builder.build()),
+        endpoint: "http://store".to_owned(),
+        is_aws: false,
+        region: REGION_DEFAULT.to_owned(),
+    }
 }
 
 /// Everything but credentials, the HTTP client and what an instance's metadata service could tell:
@@ -233,7 +266,10 @@ async fn trust_store(bundle: Option<PathBuf>) -> Result<tls::TrustStore, String>
 }
 
 /// The only pool of the process. It bounds the connections to each host, those being made included.
-fn http_client(trust: tls::TrustStore, connections_max: usize) -> Result<SharedHttpClient, String> {
+fn connection_pool(
+    trust: tls::TrustStore,
+    connections_max: usize,
+) -> Result<SharedHttpClient, String> {
     let context = tls::TlsContext::builder()
         .with_trust_store(trust)
         .build()
@@ -254,7 +290,7 @@ fn http_client(trust: tls::TrustStore, connections_max: usize) -> Result<SharedH
         .map_err(|error| error.to_string())?;
     let client =
         pool::Client::from_partition(&pool, everything).map_err(|error| error.to_string())?;
-    Ok(bounded(SharedHttpClient::new(client)))
+    Ok(SharedHttpClient::new(client))
 }
 
 /// One short question to the instance's metadata service.

@@ -28,6 +28,8 @@ mod classify;
 mod client;
 mod connect;
 mod error;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod health;
 mod list;
 mod multipart;

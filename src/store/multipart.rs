@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::{
+    operation::list_parts::ListPartsOutput,
+    types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart},
+};
 use bytes::Bytes;
 
 use super::{
@@ -17,7 +20,7 @@ use super::{
 const COMPLETE_TIMEOUT_MIN: Duration = Duration::from_secs(120);
 
 /// S3 allows no more parts in an upload.
-const PARTS_MAX: usize = 10_000;
+const PARTS_MAX: u32 = 10_000;
 /// Pages of a listing of uploads, at most. A crash leaves some 30 uploads, and a store that answers
 /// nothing for an hour some 1,000 more: each attempt to begin one may have begun it.
 const UPLOAD_PAGES_MAX: u32 = 16;
@@ -57,6 +60,28 @@ pub struct PendingUpload {
     pub key: String,
     /// The upload.
     pub upload: UploadId,
+}
+
+/// The parts of a page, whose numbers must ascend from `last` on.
+fn parts_of(page: &ListPartsOutput, last: u32) -> Result<Vec<StoredPart>, &'static str> {
+    let mut parts: Vec<StoredPart> = Vec::new();
+    for part in page.parts.as_deref().unwrap_or_default() {
+        let number: Option<u32> = part.part_number.and_then(|number| number.try_into().ok());
+        let len = part.size.and_then(|size| size.try_into().ok());
+        let (Some(number), Some(len), Some(etag)) = (number, len, &part.e_tag) else {
+            continue;
+        };
+        if number <= parts.last().map_or(last, |part| part.number) || number > PARTS_MAX {
+            return Err("the listing of parts does not advance: their numbers do not ascend");
+        }
+        parts.push(StoredPart {
+            number,
+            len,
+            etag: etag.clone(),
+            checksum: part.checksum_crc32.clone(),
+        });
+    }
+    Ok(parts)
 }
 
 impl Store {
@@ -202,10 +227,10 @@ impl Store {
         .await
     }
 
-    /// The parts that the store has of an upload.
+    /// The parts that the store has of an upload, by number, each once.
     ///
     /// # Errors
-    /// `NotFound` if the upload is not there.
+    /// `NotFound` if the upload is not there; `Nonsense` for a listing that does not advance.
     pub async fn list_parts(
         &self,
         key: &str,
@@ -216,6 +241,7 @@ impl Store {
         let mut marker: Option<String> = None;
         loop {
             let from = &marker;
+            let last = parts.last().map_or(0, |part| part.number);
             let page = self.retrying(|_| async move {
                 let request = self
                     .inner
@@ -227,28 +253,21 @@ impl Store {
                     .upload_id(&upload.0)
                     .set_part_number_marker(from.clone());
                 self.inner.metrics.multipart_requests.increment();
-                self.plain(context, |error| context.classify(error), request.send())
+                let page = self
+                    .plain(context, |error| context.classify(error), request.send())
                     .await
-                    .map_err(Failure::unconditional)
+                    .map_err(Failure::unconditional)?;
+                match parts_of(&page, last) {
+                    Ok(parts) => Ok((page, parts)),
+                    Err(why) => Err(wrong_page("ListParts", key, why)),
+                }
             });
-            let page = page.await?;
-            for part in page.parts.unwrap_or_default() {
-                let number = part.part_number.and_then(|number| number.try_into().ok());
-                let len = part.size.and_then(|size| size.try_into().ok());
-                let (Some(number), Some(len), Some(etag)) = (number, len, part.e_tag) else {
-                    continue;
-                };
-                parts.push(StoredPart {
-                    number,
-                    len,
-                    etag,
-                    checksum: part.checksum_crc32,
-                });
-            }
-            // A store that does not move on, or names more parts than there can be, would be asked for ever.
+            let (page, mut found) = page.await?;
+            // Each page that is followed by another brings a higher number, so they end.
             let next = page.next_part_number_marker;
-            let goes_on = page.is_truncated == Some(true) && next.is_some() && next != marker;
-            if !goes_on || parts.len() >= PARTS_MAX {
+            let goes_on = page.is_truncated == Some(true) && next.is_some() && !found.is_empty();
+            parts.append(&mut found);
+            if !goes_on {
                 return Ok(parts);
             }
             marker = next;

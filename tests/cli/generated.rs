@@ -2,12 +2,12 @@
 
 use std::fs;
 
-use strongroom::cli::exit::Exit;
+use strongroom::cli::{exit::Exit, fsck::FsckExit};
 
 use crate::support::{printed, strongroom, text};
 
-const COMMANDS: [&str; 8] = [
-    "init", "mount", "umount", "status", "demo", "serve", "key", "info",
+const COMMANDS: [&str; 10] = [
+    "init", "mount", "umount", "status", "demo", "serve", "key", "fsck", "gc", "info",
 ];
 
 #[test]
@@ -24,7 +24,7 @@ fn help_answers_for_every_command() {
 
 #[test]
 fn every_option_is_explained() {
-    for command in ["init", "mount", "umount", "status", "demo", "serve", "info"] {
+    for command in COMMANDS.into_iter().filter(|command| *command != "key") {
         let help = printed(&strongroom(&[command, "-h"]).output().unwrap());
         let options = help
             .lines()
@@ -54,14 +54,22 @@ fn every_option_is_explained() {
 fn manual_pages_are_made_for_every_command_with_the_exit_codes() {
     let dir = tempfile::tempdir().unwrap();
     printed(&strongroom(&["man", text(dir.path())]).output().unwrap());
-    for page in COMMANDS.map(|command| format!("strongroom-{command}.1")) {
+    let has = |page: &str, code: u8| page.contains(&format!("\\fB{code}\\fR"));
+    for command in COMMANDS {
+        let page = format!("strongroom-{command}.1");
         let page = fs::read_to_string(dir.path().join(&page)).expect(&page);
         assert!(page.contains("EXIT STATUS"));
         for exit in Exit::ALL {
-            assert!(
-                page.contains(&format!("\\fB{}\\fR", exit.code())),
-                "{exit:?}"
-            );
+            // A check has codes of its own, and of these those that do not look like them.
+            let code = match command {
+                "fsck" => FsckExit::code_for(exit),
+                _ => exit.code(),
+            };
+            assert!(has(&page, code), "{command}: {exit:?}");
+        }
+        if command == "fsck" {
+            assert!(FsckExit::ALL.iter().all(|exit| has(&page, exit.code())));
+            assert!(!has(&page, Exit::Usage.code()), "2 means nothing there");
         }
     }
     assert!(dir.path().join("strongroom.1").exists());
@@ -83,6 +91,15 @@ fn completions_are_made_for_every_shell() {
 fn the_documented_exit_codes_are_those_of_the_program() {
     let page = fs::read_to_string("docs/operations.md").expect("docs/operations.md");
     for exit in Exit::ALL {
+        let row = format!("| {} | {} |", exit.code(), exit.meaning());
+        assert!(page.contains(&row), "docs/operations.md lacks: {row}");
+    }
+}
+
+#[test]
+fn the_documented_exit_codes_of_a_check_are_those_of_the_program() {
+    let page = fs::read_to_string("docs/operations.md").expect("docs/operations.md");
+    for exit in FsckExit::ALL {
         let row = format!("| {} | {} |", exit.code(), exit.meaning());
         assert!(page.contains(&row), "docs/operations.md lacks: {row}");
     }

@@ -168,17 +168,20 @@ impl Site {
 
     /// Starts a mount without waiting until it answers.
     pub fn begin_mount(&self, options: &[&str]) -> Mount<'_> {
+        let pass = self.path().join("pass");
+        let mut all = vec!["--passphrase-file", pass.to_str().expect("path")];
+        all.extend(options);
+        self.begin_mount_of(&self.url(), &all)
+    }
+
+    /// The same for any volume; the options say how it is unlocked.
+    pub fn begin_mount_of(&self, url: &str, options: &[&str]) -> Mount<'_> {
         let number = self.mounts_made.fetch_add(1, Ordering::Relaxed);
         let dir = self.scratch(&format!("mnt{number}"));
         let state = self.scratch(&format!("state{number}"));
         let log = self.path().join(format!("mount{number}.log"));
         let log_file = fs::File::create(&log).expect("log file");
-        let mut run = self.strongroom(&[
-            "mount",
-            &self.url(),
-            dir.to_str().expect("path"),
-            "--foreground",
-        ]);
+        let mut run = self.strongroom(&["mount", url, dir.to_str().expect("path"), "--foreground"]);
         run.command
             .args(["--memory", self.memory, "--log-level", self.log_level])
             .args(options)
@@ -187,8 +190,7 @@ impl Site {
         if !options.contains(&"--state-dir") {
             run.command.arg("--state-dir").arg(&state);
         }
-        let mut command = run.with_passphrase(self).command;
-        let child = command.spawn().expect("strongroom mount");
+        let child = run.command.spawn().expect("strongroom mount");
         Mount {
             _site: PhantomData,
             dir,

@@ -21,6 +21,7 @@ mod replace;
 mod requests;
 mod small_memory;
 mod space;
+mod suites;
 mod tampering;
 mod tree;
 mod unmount;

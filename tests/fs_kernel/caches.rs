@@ -257,3 +257,34 @@ async fn a_file_handle_leads_to_its_file_after_the_kernel_forgot_it_and_after_a_
     check(&at);
     at.unmount().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_runs_is_neither_written_nor_emptied() {
+    let world = World::new().await;
+    let at = world.mount().await;
+    let path = at.path("program");
+    fs::copy("/bin/sleep", &path).unwrap();
+    let len = fs::metadata(&path).unwrap().len();
+    let mut program = Command::new(&path).arg("600").spawn().unwrap();
+    for flags in [
+        libc::O_WRONLY,
+        libc::O_RDWR,
+        libc::O_RDONLY | libc::O_TRUNC,
+        libc::O_WRONLY | libc::O_TRUNC,
+    ] {
+        let opened = nix::fcntl::open(
+            &path,
+            nix::fcntl::OFlag::from_bits_retain(flags),
+            nix::sys::stat::Mode::empty(),
+        );
+        assert_eq!(opened.err(), Some(nix::errno::Errno::ETXTBSY), "{flags:#o}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), len, "{flags:#o}");
+    }
+    assert!(nix::unistd::truncate(&path, 5).is_err());
+    assert_eq!(program.try_wait().unwrap(), None, "it runs");
+    program.kill().unwrap();
+    program.wait().unwrap();
+    fs::write(&path, b"short").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"short");
+    at.unmount().await;
+}

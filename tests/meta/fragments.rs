@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, slice::from_ref, time::Instant};
 
-use strongroom::meta::{ContentCommit, ExtentSource, Ino, ObjectId};
+use strongroom::meta::{ContentCommit, ExtentSource, Ino, ObjectId, REGION_LEN};
 
 use crate::support::{Verb, count, extent, file, object, open, volume};
 
@@ -97,4 +97,44 @@ async fn the_extents_of_a_file_in_a_hundred_thousand_pieces_are_read_with_few_re
     );
     assert!(found == runs, "the extents are those of the model");
     assert!(gets < 1000, "{gets} GETs to read the extents in order");
+}
+
+/// What a commit comes by is told once, in order, and only what is crowded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regions_in_many_extents_are_noticed_by_the_commit_that_comes_by() {
+    let (_store, meta) = volume().await;
+    let ino = file(&meta, Ino::ROOT, "file").await.ino;
+    let size = 4 * REGION_LEN;
+    let commit = |extents| ContentCommit {
+        cut: None,
+        ino,
+        extents,
+        size,
+        mtime: None,
+        ctime: None,
+        covers: 0,
+    };
+    let whole = object(&meta, 0, size);
+    let parts = vec![extent(0, size, &whole, 0)];
+    meta.commit_content(from_ref(&whole), &[commit(parts)])
+        .await
+        .unwrap();
+    assert_eq!(meta.take_crowded(), None);
+    // A piece and the rest behind it: 32 extents begin in the one region, 34 in the other.
+    let crumbs = object(&meta, 1, 33 * PIECE);
+    let of = |region: u64, number: u64| region * REGION_LEN + 1000 + number * 3000;
+    let places = (0..16)
+        .map(|number| of(1, number))
+        .chain((0..17).map(|number| of(2, number)));
+    let parts = places
+        .zip((0..).step_by(PIECE as usize))
+        .map(|(place, at)| extent(place, PIECE, &crumbs, at))
+        .collect();
+    meta.commit_content(from_ref(&crumbs), &[commit(parts)])
+        .await
+        .unwrap();
+    let crowded = 2 * REGION_LEN..3 * REGION_LEN;
+    assert_eq!(meta.take_crowded(), Some((ino, crowded)));
+    assert_eq!(meta.take_crowded(), None);
+    meta.close().await.unwrap();
 }

@@ -52,6 +52,18 @@ pub struct Found {
     record: Result<LeaseRecord, SealError>,
 }
 
+impl Found {
+    /// Whether its holder may still write: all but one that is done, or that was a process of this
+    /// very system and is gone.
+    pub fn may_be_alive(&self) -> bool {
+        let Ok(record) = &self.record else {
+            return true;
+        };
+        let here = Machine::this().shares_processes_with(&record.machine);
+        record.state != LeaseState::Released && (!here || record.process.is_alive())
+    }
+}
+
 /// What has been seen of one lease while waiting.
 struct Watch {
     etag: String,

@@ -8,12 +8,14 @@
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs` |
 //! | signals | `signals.rs` |
 //! | what the control socket tells | `report.rs` |
+//! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
 
 mod note;
 mod open;
 mod report;
 mod serve;
 mod signals;
+mod visit;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -35,6 +37,7 @@ use crate::{
 
 pub use open::{Opening, VolumeSession};
 pub use serve::{mount_and_serve, serve};
+pub use visit::{Visit, VisitArgs, VisitConfig, interruptible};
 
 /// Tries of each request while a person waits: about 2 s of pauses in all.
 const ATTEMPTS: u32 = 5;

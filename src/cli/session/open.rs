@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// The share of the metadata's memory that holds pieces of its objects, for reading around.
-const OBJECT_CACHE_SHARE: u64 = 8;
+pub(super) const OBJECT_CACHE_SHARE: u64 = 8;
 
 /// A volume that is mounted. Dropping it lets go of everything without making anything durable: see
 /// [`super::serve`].
@@ -255,10 +255,10 @@ impl VolumeSession {
 const OPEN_STALL: Duration = Duration::from_secs(25);
 
 /// The metadata of a volume that is to be opened, and what it is compared with.
-struct Door<'a> {
-    opened: &'a Opened,
-    sealed: &'a SealedObjectStore,
-    config: MetaConfig,
+pub(super) struct Door<'a> {
+    pub(super) opened: &'a Opened,
+    pub(super) sealed: &'a SealedObjectStore,
+    pub(super) config: MetaConfig,
 }
 
 impl Door<'_> {
@@ -313,7 +313,7 @@ impl Door<'_> {
     }
 
     /// Opens for reading, which writes nothing at all.
-    async fn follow(&self) -> Result<Meta, CliError> {
+    pub(super) async fn follow(&self) -> Result<Meta, CliError> {
         self.remember_log()?;
         let meta = self
             .unless_stuck(Meta::open(Arc::new(self.sealed.clone()), self.config))
@@ -326,7 +326,7 @@ impl Door<'_> {
     }
 
     /// Looks, takes the lease, opens for writing.
-    async fn enter(
+    pub(super) async fn enter(
         &self,
         request: LeaseRequest<'_>,
         opening: &Opening,
@@ -381,7 +381,7 @@ impl Door<'_> {
 }
 
 /// Closes metadata that a mount was not made of. Its session wrote nothing.
-async fn close_unused(meta: &Meta) {
+pub(super) async fn close_unused(meta: &Meta) {
     let ended = meta.end_session(meta.session()).await;
     if let Err(error) = ended.and(meta.close().await) {
         tracing::debug!("the metadata was not closed: {error}");

@@ -206,7 +206,7 @@ impl PlaceMemory {
             .truncate(true)
             .mode(0o600)
             .open(&temporary)?
-            .write_all(&serde_json::to_vec(&KnownJson::new(&self.place, &known))?)?;
+            .write_all(&KnownJson::write(&self.place, &known)?)?;
         fs::rename(&temporary, &file)
     }
 
@@ -268,9 +268,7 @@ fn read(file: &Path) -> Option<Known> {
         return None;
     }
     let text = fs::read(file).ok()?;
-    let known = serde_json::from_slice::<KnownJson>(&text).ok();
-    let known = known.and_then(|json| json.known());
-    let Some(mut known) = known else {
+    let Some(mut known) = KnownJson::read(&text) else {
         tracing::warn!("{} cannot be read and is ignored", file.display());
         return None;
     };
@@ -283,7 +281,7 @@ fn read(file: &Path) -> Option<Known> {
 }
 
 /// `<volume> <generation> [<log number> <commitment>] <check>`, filled up with spaces.
-fn line_of(volume: VolumeId, state: &StateSeen) -> String {
+pub(super) fn line_of(volume: VolumeId, state: &StateSeen) -> String {
     let mut text = format!("{volume} {}", state.generation);
     if let Some(head) = &state.log {
         let commitment = data_encoding::HEXLOWER.encode(&head.commitment);
@@ -295,7 +293,7 @@ fn line_of(volume: VolumeId, state: &StateSeen) -> String {
 }
 
 /// The state in a line, if it is whole and of this volume.
-fn state_in_line(line: &[u8], volume: VolumeId) -> Option<StateSeen> {
+pub(super) fn state_in_line(line: &[u8], volume: VolumeId) -> Option<StateSeen> {
     let (text, check) = std::str::from_utf8(line)
         .ok()?
         .trim_end()
@@ -323,7 +321,7 @@ fn check_of(text: &str) -> String {
 
 /// A file.
 #[derive(Serialize, Deserialize)]
-struct KnownJson {
+pub(super) struct KnownJson {
     format: u32,
     /// For people.
     place: String,
@@ -341,6 +339,16 @@ struct LogJson {
 }
 
 impl KnownJson {
+    /// What a file says, if it is one of this form.
+    pub fn read(text: &[u8]) -> Option<Known> {
+        serde_json::from_slice::<KnownJson>(text).ok()?.known()
+    }
+
+    /// The file for what is known of a place.
+    pub fn write(place: &str, known: &Known) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&KnownJson::new(place, known))
+    }
+
     fn new(place: &str, known: &Known) -> KnownJson {
         let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
         KnownJson {

@@ -10,6 +10,8 @@
 //! failure to mount. Never: holds a secret or a name from the volume; trusts a directory in a place
 //! where others can write unless it is this user's alone.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod known;
 mod trust;
 

@@ -6,6 +6,8 @@
 //! Extents are keyed by where they *end*: a scan from `a` meets first the one extent that may begin before `a`.
 //! Extents name an object's session by a small number (the session table has the 16 bytes), which halves them.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod names;
 mod values;
 
@@ -59,6 +61,14 @@ impl Table {
         vec![self as u8]..vec![self as u8 + 1]
     }
 
+    /// The first key behind all rows of a number.
+    fn behind(self, number: u64) -> Vec<u8> {
+        match number.checked_add(1) {
+            Some(next) => self.with(next),
+            None => vec![self as u8 + 1],
+        }
+    }
+
     fn with(self, number: u64) -> Vec<u8> {
         let mut key = Vec::with_capacity(17);
         key.push(self as u8);
@@ -106,7 +116,7 @@ pub(super) fn inode_key(ino: Ino) -> Vec<u8> {
 }
 
 pub(super) fn inode_range(first: Ino, last: Ino) -> Range<Vec<u8>> {
-    Table::Inode.with(first.0)..Table::Inode.with(last.0.saturating_add(1))
+    Table::Inode.with(first.0)..Table::Inode.behind(last.0)
 }
 
 pub(super) fn dentry_key(dir: Ino, name: &[u8]) -> Vec<u8> {
@@ -118,7 +128,7 @@ pub(super) fn listing_key(dir: Ino, cookie: u64) -> Vec<u8> {
 }
 
 pub(super) fn listing_range(dir: Ino, after_cookie: u64) -> Range<Vec<u8>> {
-    listing_key(dir, after_cookie.saturating_add(1))..Table::Listing.with(dir.0 + 1)
+    listing_key(dir, after_cookie.saturating_add(1))..Table::Listing.behind(dir.0)
 }
 
 pub(super) fn extent_key(ino: Ino, end: u64) -> Vec<u8> {
@@ -127,7 +137,7 @@ pub(super) fn extent_key(ino: Ino, end: u64) -> Vec<u8> {
 
 /// Extents of `ino` that end at `first_end` or later.
 pub(super) fn extent_range(ino: Ino, first_end: u64) -> Range<Vec<u8>> {
-    extent_key(ino, first_end)..Table::Extent.with(ino.0 + 1)
+    extent_key(ino, first_end)..Table::Extent.behind(ino.0)
 }
 
 pub(super) fn xattr_key(ino: Ino, name: &[u8]) -> Vec<u8> {
@@ -135,7 +145,7 @@ pub(super) fn xattr_key(ino: Ino, name: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn xattr_range(ino: Ino) -> Range<Vec<u8>> {
-    Table::Xattr.with(ino.0)..Table::Xattr.with(ino.0 + 1)
+    Table::Xattr.with(ino.0)..Table::Xattr.behind(ino.0)
 }
 
 pub(super) fn object_key(object: ObjectKey) -> Vec<u8> {
@@ -158,8 +168,8 @@ pub(super) fn garbage_key(died_unix_seconds: i64, object: ObjectKey) -> Vec<u8> 
 
 /// Garbage that died at or before.
 pub(super) fn garbage_range(before_unix_seconds: i64) -> Range<Vec<u8>> {
-    let end = before_unix_seconds.saturating_add(1) as u64 ^ (1 << 63);
-    Table::Garbage.single()..Table::Garbage.with(end)
+    let last = before_unix_seconds as u64 ^ (1 << 63);
+    Table::Garbage.single()..Table::Garbage.behind(last)
 }
 
 pub(super) fn orphan_key(ino: Ino) -> Vec<u8> {

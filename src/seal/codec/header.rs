@@ -1,16 +1,16 @@
 //! The 128 bytes in front of frame 0, and the object key that they derive.
 
-use aws_lc_rs::{aead, hkdf};
+use aws_lc_rs::hkdf;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::{
     COMMITMENT_LEN, FRAME_LOG2_MAX, FRAME_LOG2_MIN, HEADER_LEN, LINK_LEN, Link, ObjectKind,
-    SealParams,
+    SealParams, cipher::FrameCipher,
 };
 use crate::seal::{
     SealError,
-    keys::{Epoch, KeyBytes, VolumeId},
+    keys::{Epoch, KEY_LEN, KeyBytes, VolumeId},
 };
 
 const MAGIC: &[u8; 8] = b"STRONGRM";
@@ -144,42 +144,26 @@ pub(super) fn parse(volume: VolumeId, path: &str, header: &[u8]) -> Result<Parse
 
 /// The key of one object and the commitment to it.
 pub(super) struct ObjectKey {
-    pub key: aead::LessSafeKey,
+    pub cipher: FrameCipher,
     pub commitment: [u8; COMMITMENT_LEN],
 }
 
 impl ObjectKey {
     /// `K || commitment = HKDF-SHA-256(epoch key, salt, label || header[0..80] || len(path) || path)`.
-    #[expect(
-        clippy::expect_used,
-        reason = "HKDF can make 64 bytes, and 32 of them are an AES-256 key: lengths are fixed"
-    )]
     pub fn derive(
         epoch_key: &KeyBytes,
         bound: &BoundHeader,
         salt: &[u8; 32],
         path: &str,
     ) -> ObjectKey {
-        struct Length;
-        impl hkdf::KeyType for Length {
-            fn len(&self) -> usize {
-                64
-            }
-        }
         let path_len = u32::try_from(path.len()).unwrap_or(u32::MAX).to_be_bytes();
         let info: [&[u8]; 4] = [LABEL, bound, &path_len, path.as_bytes()];
-        let mut output = Zeroizing::new([0; 64]);
-        hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
-            .extract(epoch_key.expose())
-            .expand(&info, Length)
-            .and_then(|okm| okm.fill(output.as_mut_slice()))
-            .expect("64 is a valid length");
-        let (key, rest) = output.split_at(32);
+        let output = expand(epoch_key.expose(), salt, &info);
+        let (key, rest) = output.split_at(KEY_LEN);
         let mut commitment = [0; COMMITMENT_LEN];
         commitment.copy_from_slice(rest);
-        let key = aead::UnboundKey::new(&aead::AES_256_GCM, key).expect("32 is the key length");
         ObjectKey {
-            key: aead::LessSafeKey::new(key),
+            cipher: FrameCipher::new(key),
             commitment,
         }
     }
@@ -187,5 +171,50 @@ impl ObjectKey {
     /// Compares in constant time.
     pub fn commits_to(&self, commitment: &[u8; COMMITMENT_LEN]) -> bool {
         self.commitment.ct_eq(commitment).into()
+    }
+}
+
+/// Length of what [`expand`] makes: a key and a commitment.
+const EXPANDED_LEN: usize = KEY_LEN + COMMITMENT_LEN;
+
+/// HKDF-SHA-256 of `ikm` and `salt`, over the parts of `info` one after the other.
+#[expect(
+    clippy::expect_used,
+    reason = "HKDF-SHA-256 can make 8,160 bytes, and 64 are asked for"
+)]
+fn expand(ikm: &[u8], salt: &[u8], info: &[&[u8]]) -> Zeroizing<[u8; EXPANDED_LEN]> {
+    struct Length;
+    impl hkdf::KeyType for Length {
+        fn len(&self) -> usize {
+            EXPANDED_LEN
+        }
+    }
+    let mut output = Zeroizing::new([0; EXPANDED_LEN]);
+    hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
+        .extract(ikm)
+        .expand(info, Length)
+        .and_then(|okm| okm.fill(output.as_mut_slice()))
+        .expect("64 is a valid length");
+    output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seal::vectors;
+
+    #[test]
+    fn published_vectors_hold_for_object_keys() {
+        let vectors = vectors::hkdf();
+        for vector in &vectors {
+            // In parts, as an object's is.
+            let (a, rest) = vector.info.split_at(vector.info.len() / 3);
+            let made = expand(&vector.ikm, &vector.salt, &[a, b"", rest]);
+            // A shorter output is the beginning of a longer one.
+            let len = vector.okm.len().min(EXPANDED_LEN);
+            assert_eq!(made[..len], vector.okm[..len], "{}", vector.name);
+        }
+        println!("HKDF-SHA-256 (aws-lc-rs): {} derived", vectors.len());
+        assert_eq!(vectors.len(), vectors::HKDF_COUNT);
     }
 }

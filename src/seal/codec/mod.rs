@@ -4,6 +4,9 @@
 //! is used once; a frame opens only in its own place in its own object, and as the last one only if it was sealed as the last one.
 //! Never: does I/O, returns a byte of a frame that did not authenticate.
 
+mod cipher;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod header;
 mod layout;
 mod nonce;

@@ -2,11 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use aws_lc_rs::aead;
 use zeroize::Zeroize;
 
 use super::{
     COMMITMENT_LEN, FRAME_LOG2_MAX, FRAME_LOG2_MIN, HEADER_LEN, Layout, Link, SealParams, TAG_LEN,
+    cipher::FrameCipher,
     header::{self, ObjectKey},
     nonce::frame_nonce,
 };
@@ -19,7 +19,7 @@ pub struct Opener {
 }
 
 struct Inner {
-    key: aead::LessSafeKey,
+    cipher: FrameCipher,
     commitment: [u8; COMMITMENT_LEN],
     link: Option<Link>,
     params: SealParams,
@@ -88,7 +88,7 @@ impl Opener {
     ) -> Opener {
         Opener {
             inner: Arc::new(Inner {
-                key: object.key,
+                cipher: object.cipher,
                 commitment: object.commitment,
                 link,
                 params,
@@ -155,9 +155,8 @@ impl Opener {
         let opened = fits
             && self
                 .inner
-                .key
-                .open_in_place(frame_nonce(index, is_final), aead::Aad::empty(), frame)
-                .is_ok();
+                .cipher
+                .open_in_place(frame_nonce(index, is_final), b"", frame);
         if !opened {
             frame.zeroize();
             return Err(SealError::Frame {
@@ -187,9 +186,8 @@ impl Opener {
         let opened = fits && {
             let (ciphertext, tag) = stored.split_at(plaintext.len());
             let nonce = frame_nonce(index, is_final);
-            let key = &self.inner.key;
-            key.open_separate_gather(nonce, aead::Aad::empty(), ciphertext, tag, plaintext)
-                .is_ok()
+            let cipher = &self.inner.cipher;
+            cipher.open_into(nonce, b"", ciphertext, tag, plaintext)
         };
         if !opened {
             plaintext.zeroize();

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::aead;
 use zeroize::Zeroizing;
 
 use super::{
     COMMITMENT_LEN, FRAME_LOG2_MAX, FRAME_LOG2_MIN, HEADER_LEN, Layout, Link, ObjectKind,
     SealParams, TAG_LEN,
+    cipher::FrameCipher,
     header::{self, ObjectKey},
     nonce::NonceSequence,
 };
@@ -15,7 +15,7 @@ use crate::seal::keys::{VolumeKeys, random};
 
 /// Seals one object, once, front to back. Holds the last full frame back until it is known whether it is final.
 pub struct Sealer {
-    key: aead::LessSafeKey,
+    cipher: FrameCipher,
     nonces: NonceSequence,
     commitment: [u8; COMMITMENT_LEN],
     params: SealParams,
@@ -74,7 +74,7 @@ impl Sealer {
         let object = ObjectKey::derive(keys.current_key(), &bound, &salt, path);
         Sealer {
             header: Some(header::complete(&bound, &object.commitment)),
-            key: object.key,
+            cipher: object.cipher,
             commitment: object.commitment,
             nonces: NonceSequence::new(),
             params,
@@ -171,14 +171,9 @@ impl Sealer {
             .nonces
             .advance(is_final)
             .expect("frames are counted in 64 bits");
-        let start = out.len();
-        out.extend_from_slice(plaintext);
-        let (_, frame) = out.split_at_mut(start);
-        let tag = self
-            .key
-            .seal_in_place_separate_tag(nonce, aead::Aad::empty(), frame)
+        self.cipher
+            .seal(nonce, b"", plaintext, out)
             .expect("a frame is at most 1 MiB");
-        out.extend_from_slice(tag.as_ref());
     }
 }
 

@@ -289,6 +289,23 @@ impl Chain {
         (entry.known != Known::Remembered).then(|| entry.at(number))
     }
 
+    /// Whether all that is kept fits together; for tests.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[cfg(any(fuzzing, test))]
+    pub fn check(&self) {
+        assert!(self.entries.len() <= ENTRIES_MAX);
+        for (number, entry) in &self.entries {
+            if let Known::Read(Some(link)) = entry.known
+                && let Some(before) = number.checked_sub(1)
+                && let Some(before) = self.entries.get(&before)
+            {
+                assert_eq!(before.at(number - 1).link(), link, "at {number}");
+            }
+        }
+    }
+
     fn check_linked(&mut self, number: u64, link: &Link) -> Result<(), LogFault> {
         let fits = match number
             .checked_sub(1)

@@ -66,7 +66,7 @@ pub(super) fn numbered(location: &Path, directory: &str, extension: &str) -> Opt
 }
 
 /// The location of a log object.
-fn location(number: u64) -> Path {
+pub(super) fn location(number: u64) -> Path {
     Path::from(format!("wal/{number:020}.sst"))
 }
 

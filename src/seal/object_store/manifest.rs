@@ -31,9 +31,7 @@ pub(super) fn trailer(inner: &Inner, location: &Path, mode: &PutMode) -> Option<
         None if begins(manifest, mode) => LogPosition::START,
         known => known?,
     };
-    let mut trailer = position.number.to_be_bytes().to_vec();
-    trailer.extend_from_slice(&position.commitment);
-    Some(trailer)
+    Some(encode_position(&position))
 }
 
 /// A new volume: its chain begins with its first log object.
@@ -88,7 +86,14 @@ pub(super) fn read(
     }
 }
 
-fn take_position(plaintext: &mut Vec<u8>) -> Option<LogPosition> {
+pub(super) fn encode_position(position: &LogPosition) -> Vec<u8> {
+    let mut trailer = position.number.to_be_bytes().to_vec();
+    trailer.extend_from_slice(&position.commitment);
+    trailer
+}
+
+/// Takes off what [`encode_position`] made.
+pub(super) fn take_position(plaintext: &mut Vec<u8>) -> Option<LogPosition> {
     let trailer = plaintext.split_off(plaintext.len().checked_sub(TRAILER_LEN)?);
     let (number, commitment) = trailer.split_first_chunk()?;
     Some(LogPosition {

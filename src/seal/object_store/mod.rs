@@ -17,6 +17,8 @@
 mod cache;
 mod chain;
 mod errors;
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod log;
 mod manifest;
 mod position;

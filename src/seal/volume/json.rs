@@ -126,6 +126,21 @@ fn slot_json(slot: &Slot) -> SlotJson {
 }
 
 pub(super) fn parse(bytes: &[u8]) -> Result<VolumeHeader, HeaderError> {
+    let (header, checksum) = parse_parts(bytes)?;
+    if header.checksum() != checksum {
+        return Err(damaged("its checksum does not match"));
+    }
+    Ok(header)
+}
+
+/// Whatever its checksum is.
+#[cfg(any(fuzzing, test))]
+pub(super) fn parse_unchecked(bytes: &[u8]) -> Result<VolumeHeader, HeaderError> {
+    parse_parts(bytes).map(|(header, _)| header)
+}
+
+/// The header and the checksum that stands in it.
+fn parse_parts(bytes: &[u8]) -> Result<(VolumeHeader, [u8; 32]), HeaderError> {
     if bytes.len() as u64 > HEADER_FILE_LEN_MAX {
         return Err(damaged(format!(
             "it is larger than {HEADER_FILE_LEN_MAX} bytes"
@@ -148,10 +163,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<VolumeHeader, HeaderError> {
         slots: slots(json.slots)?,
         mac: unhex(&json.mac, "mac")?,
     };
-    if header.checksum() != unhex::<32>(&json.checksum, "checksum")? {
-        return Err(damaged("its checksum does not match"));
-    }
-    Ok(header)
+    Ok((header, unhex(&json.checksum, "checksum")?))
 }
 
 fn epochs(json: Vec<EpochJson>) -> Result<Vec<WrappedEpoch>, HeaderError> {

@@ -4,6 +4,8 @@
 //! out of bounds are refused before anything is derived; damage is told apart from a wrong secret.
 //! Never: asks for a secret, keeps one longer than a call, prints one.
 
+#[cfg(any(fuzzing, test))]
+pub(crate) mod fuzz;
 mod json;
 mod persist;
 mod recovery;
@@ -360,12 +362,9 @@ impl VolumeHeader {
         self.mac = self.mac_state(master).finalize().into_bytes().into();
     }
 
-    #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
     fn mac_state(&self, master: &MasterKey) -> Hmac<Sha256> {
         let key = master.derive(self.volume, Purpose::HeaderMac);
-        let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("a key of any length");
-        mac.update(&self.canonical());
-        mac
+        mac_over(key.expose(), &self.canonical())
     }
 
     /// Everything but the MAC, in one encoding only. Each field has a fixed length or is preceded by a count.
@@ -405,6 +404,14 @@ impl fmt::Debug for VolumeHeader {
             .field("slots", &self.list())
             .finish_non_exhaustive()
     }
+}
+
+/// HMAC-SHA-256, to be compared or taken.
+#[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
+fn mac_over(key: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
+    mac.update(bytes);
+    mac
 }
 
 /// What a wrapped epoch key is bound to.

@@ -175,6 +175,28 @@ async fn put_primary(store: &Store, bytes: &Bytes, expected: Condition) -> Resul
 }
 
 impl LoadedHeader {
+    /// What [`LoadedHeader::repair`] would mend: which of the two objects, and what is wrong with
+    /// it. Reads only.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn fault(&self, store: &Store) -> Result<Option<(&'static str, String)>, StoreError> {
+        if let HeaderSource::Copy { why } = &self.source {
+            return Ok(Some((PRIMARY_KEY, why.clone())));
+        }
+        let copy = match read(store, COPY_KEY).await {
+            Ok(copy) => copy.header,
+            Err(LoadError::Store(error)) => return Err(error),
+            Err(error) => Err(error.to_string()),
+        };
+        Ok(match copy {
+            // A newer copy belongs to a change that is being made.
+            Ok(copy) if copy == self.header || copy.revision > self.header.revision => None,
+            Ok(_) => Some((COPY_KEY, "older than strongroom.json".to_owned())),
+            Err(why) => Some((COPY_KEY, why)),
+        })
+    }
+
     /// Makes both objects this header, whichever of them was missing, damaged or old. To be called at a writable mount; takes what
     /// unlocking gave as a proof that the header is authentic. Returns whether something was written.
     ///

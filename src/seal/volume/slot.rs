@@ -154,14 +154,20 @@ impl Argon2Params {
     fn derive(&self, passphrase: &[u8], salt: &[u8]) -> Option<KeyBytes> {
         self.check().ok()?;
         let params = Params::new(self.memory_kib, self.passes, self.lanes, Some(KEY_LEN)).ok()?;
-        let mut blocks = vec![Block::new(); params.block_count()];
-        let mut key = KeyBytes::zero();
-        let result = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into_with_memory(passphrase, salt, key.expose_mut(), &mut blocks);
-        blocks.fill(Block::new());
-        black_box(&blocks);
-        result.ok().map(|()| key)
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        stretch(&argon2, passphrase, salt)
     }
+}
+
+/// Runs Argon2 in memory of its own, which is wiped and freed before this returns.
+fn stretch(argon2: &Argon2<'_>, passphrase: &[u8], salt: &[u8]) -> Option<KeyBytes> {
+    let mut blocks = vec![Block::new(); argon2.params().block_count()];
+    let mut key = KeyBytes::zero();
+    let result =
+        argon2.hash_password_into_with_memory(passphrase, salt, key.expose_mut(), &mut blocks);
+    blocks.fill(Block::new());
+    black_box(&blocks);
+    result.ok().map(|()| key)
 }
 
 /// One slot of the header.
@@ -286,6 +292,81 @@ impl Slot {
                 b"strongroom/1/recovery-key",
             )),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use argon2::{AssociatedData, ParamsBuilder};
+
+    use super::*;
+
+    fn hex(bytes: &KeyBytes) -> String {
+        data_encoding::HEXLOWER.encode(bytes.expose())
+    }
+
+    #[test]
+    fn the_vector_of_rfc_9106_holds_for_stretching() {
+        // Section 5.3. It has a secret and associated data, which slots do not use, and less memory
+        // than a slot may have.
+        let params = ParamsBuilder::new()
+            .m_cost(32)
+            .t_cost(3)
+            .p_cost(4)
+            .data(AssociatedData::new(&[4; 12]).unwrap())
+            .output_len(KEY_LEN)
+            .build()
+            .unwrap();
+        let argon2 =
+            Argon2::new_with_secret(&[3; 8], Algorithm::Argon2id, Version::V0x13, params).unwrap();
+        assert_eq!(
+            hex(&stretch(&argon2, &[1; 32], &[2; 16]).unwrap()),
+            "0d640df58d78766c08c037a34a8b53c9d01ef0452d75b65eb52520e96b01e659"
+        );
+    }
+
+    #[test]
+    fn outputs_of_the_reference_implementation_hold_for_a_slots_parameters() {
+        // Argon2id, version 0x13, of the winner of the Password Hashing Competition: those of its
+        // known answers whose parameters a slot may have.
+        for (passes, memory_kib, passphrase, salt, expected) in [
+            (
+                2,
+                64 * 1024,
+                "password",
+                "somesalt",
+                "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7",
+            ),
+            (
+                4,
+                64 * 1024,
+                "password",
+                "somesalt",
+                "9025d48e68ef7395cca9079da4c4ec3affb3c8911fe4f86d1a2520856f63172c",
+            ),
+            (
+                2,
+                64 * 1024,
+                "differentpassword",
+                "somesalt",
+                "0b84d652cf6b0c4beaef0dfe278ba6a80df6696281d7e0d2891b817d8c458fde",
+            ),
+            (
+                2,
+                64 * 1024,
+                "password",
+                "diffsalt",
+                "bdf32b05ccc42eb15d58fd19b1f856b113da1e9a5874fdcc544308565aa8141c",
+            ),
+        ] {
+            let params = Argon2Params {
+                passes,
+                memory_kib,
+                lanes: 1,
+            };
+            let key = params.derive(passphrase.as_bytes(), salt.as_bytes());
+            assert_eq!(hex(&key.unwrap()), expected);
         }
     }
 }

@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::seal::vectors;
 
 /// As cheap as is accepted.
 const CHEAP: Argon2Params = Argon2Params::FLOOR;
@@ -464,4 +465,25 @@ fn debug_output_of_secrets_shows_their_kind_only() {
         shown.contains("KeyBytes(..)") && !shown.contains("epochs"),
         "{shown}"
     );
+}
+
+#[test]
+fn published_vectors_hold_for_the_header_mac() {
+    let (mut right, mut wrong) = (0, 0);
+    let (vectors, skipped) = vectors::hmac();
+    for vector in vectors {
+        let mac = mac_over(&vector.key, &vector.msg);
+        let result = match vector.tag.len() {
+            32 => mac.verify_slice(&vector.tag),
+            // Of one in RFC 4231 only the first 128 bits are published.
+            _ => mac.verify_truncated_left(&vector.tag),
+        };
+        assert_eq!(result.is_ok(), vector.valid, "{}", vector.name);
+        match vector.valid {
+            true => right += 1,
+            false => wrong += 1,
+        }
+    }
+    println!("HMAC-SHA-256 (hmac): {right} right, {wrong} wrong, {skipped} not applicable");
+    assert_eq!((right, wrong, skipped), vectors::HMAC_COUNTS);
 }

@@ -1,0 +1,265 @@
+//! What `fsck` prints: findings on standard output, how far it is on standard error.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::{
+    check::{Finding, Outcome, Progress},
+    cli::{exit::CliError, values::human_size},
+    meta::Mended,
+    telemetry::{shown, shown_json},
+};
+
+/// How often the display follows the check.
+const SHOW_EVERY: Duration = Duration::from_millis(200);
+/// Without a terminal a line is printed this often.
+const PLAIN_LINE_EVERY: Duration = Duration::from_secs(10);
+/// A path may have 4,096 bytes, and each of them may take several characters.
+const TEXT_CHARS_MAX: usize = 20_000;
+/// Ranges that are printed for people; programs get all.
+const RANGES_SHOWN: usize = 16;
+
+/// Prints what a check finds.
+pub(super) struct Reporter {
+    json: bool,
+    quiet: bool,
+    bar: Option<ProgressBar>,
+    began: Instant,
+}
+
+impl Reporter {
+    pub(super) fn new(json: bool, quiet: bool) -> Reporter {
+        let on_terminal = !quiet && io::stderr().is_terminal();
+        Reporter {
+            json,
+            quiet,
+            bar: on_terminal
+                .then(|| ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())),
+            began: Instant::now(),
+        }
+    }
+
+    /// Shows how far the check is; never returns.
+    pub(super) async fn follow(&self, progress: &Progress) {
+        let mut last_line = Instant::now();
+        let mut shown_step = "";
+        let mut step_began = Instant::now();
+        loop {
+            tokio::time::sleep(SHOW_EVERY).await;
+            let (step, (done, total)) = (progress.step(), progress.bytes());
+            if step != shown_step {
+                (shown_step, step_began) = (step, Instant::now());
+                self.style(step, total);
+            }
+            if let Some(bar) = &self.bar {
+                bar.set_length(total);
+                bar.set_position(done);
+            } else if !self.quiet && last_line.elapsed() >= PLAIN_LINE_EVERY {
+                last_line = Instant::now();
+                let rate = done as f64 / step_began.elapsed().as_secs_f64().max(0.001);
+                let _ = match total {
+                    0 => writeln!(io::stderr(), "{step}"),
+                    _ => writeln!(
+                        io::stderr(),
+                        "{step}: {} of {}, {}/s, {} s left",
+                        human_size(done),
+                        human_size(total),
+                        human_size(rate as u64),
+                        (total.saturating_sub(done) as f64 / rate.max(1.0)) as u64
+                    ),
+                };
+            }
+        }
+    }
+
+    fn style(&self, step: &'static str, total: u64) {
+        let Some(bar) = &self.bar else { return };
+        let template = match total {
+            0 => "{msg} ({elapsed})",
+            _ => "{msg} [{bar:30}] {bytes} of {total_bytes} ({bytes_per_sec}, {eta})",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.reset();
+        bar.set_message(step);
+    }
+
+    /// Names what is being done before there is a check.
+    pub(super) fn step(&self, step: &'static str) {
+        self.style(step, 0);
+    }
+
+    /// Removes the bar.
+    pub(super) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Prints a line; a reader that has gone is no error.
+    fn line(&self, line: &str) {
+        let print = || {
+            let _ = writeln!(io::stdout(), "{line}");
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// Something that is not wrong and that one should know.
+    pub(super) fn note(&self, text: &str) {
+        if !self.quiet && !self.json {
+            self.line(&format!("note: {text}"));
+        }
+    }
+
+    pub(super) fn finding(&self, finding: &Finding) {
+        match self.json {
+            true => self.line(&shown_json(&as_json(finding).to_string())),
+            false => self.line(&as_text(finding)),
+        }
+    }
+
+    /// The metadata cannot be read or opened: that is a finding too.
+    pub(super) fn damaged(&self, error: &CliError) {
+        self.clear();
+        self.finding(&Finding {
+            code: "metadata",
+            what: format!("{}: {}", error.what, error.advice),
+            object: None,
+            paths: Vec::new(),
+            ranges: Vec::new(),
+            has_more_ranges: false,
+            mended: None,
+        });
+        if self.json {
+            let summary = json!({ "kind": "summary", "complete": false });
+            self.line(&summary.to_string());
+        }
+    }
+
+    pub(super) fn failed(&self, error: &CliError) {
+        self.clear();
+        let _ = writeln!(io::stderr(), "{error}");
+    }
+
+    pub(super) fn summary(&self, outcome: &Outcome, frames: bool) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let counted = outcome.counted;
+        if self.json {
+            let summary = json!({
+                "kind": "summary",
+                "complete": true,
+                "left": outcome.left,
+                "mended": outcome.mended,
+                "inodes": counted.inodes,
+                "extents": counted.extents,
+                "objects": counted.objects,
+                "stored_bytes": counted.stored_bytes,
+                "frames": outcome.frames,
+                "frame_bytes": outcome.frame_bytes,
+                "unnamed_objects": outcome.unnamed_objects,
+                "unnamed_bytes": outcome.unnamed_bytes,
+                "seconds": seconds,
+            });
+            self.line(&summary.to_string());
+            return;
+        }
+        if self.quiet {
+            return;
+        }
+        let verdict = match (outcome.mended, outcome.left) {
+            (0, 0) => "the volume is whole".to_owned(),
+            (mended, 0) => format!("{mended} things were wrong, and are mended"),
+            (0, left) => format!("{left} things are wrong"),
+            (mended, left) => format!("{left} things are wrong; {mended} others are mended"),
+        };
+        self.line(&format!(
+            "{verdict}: {} inodes, {} extents, {} objects of {}, in {seconds:.1} s",
+            counted.inodes,
+            counted.extents,
+            counted.objects,
+            human_size(counted.stored_bytes),
+        ));
+        if frames {
+            let rate = outcome.frame_bytes as f64 / seconds.max(0.001);
+            self.line(&format!(
+                "{} frames ({}) were opened, {}/s",
+                outcome.frames,
+                human_size(outcome.frame_bytes),
+                human_size(rate as u64)
+            ));
+        } else if outcome.left == 0 {
+            self.line("contents were not read: --data does that");
+        }
+        if outcome.unnamed_objects > 0 {
+            self.line(&format!(
+                "{} objects ({}) are named by nothing: on their way, or left over ('strongroom gc' deletes those)",
+                outcome.unnamed_objects,
+                human_size(outcome.unnamed_bytes)
+            ));
+        }
+    }
+}
+
+fn path_text(path: &[u8]) -> String {
+    shown(&String::from_utf8_lossy(path), TEXT_CHARS_MAX)
+}
+
+fn as_text(finding: &Finding) -> String {
+    let mut line = match finding.paths.split_first() {
+        Some((first, [])) => format!("{}: ", path_text(first)),
+        Some((first, others)) => {
+            let others: Vec<String> = others.iter().map(|path| path_text(path)).collect();
+            format!("{} (also {}): ", path_text(first), others.join(", "))
+        }
+        None => String::new(),
+    };
+    line.push_str(&shown(&finding.what, TEXT_CHARS_MAX));
+    if !finding.ranges.is_empty() {
+        let shown: Vec<String> = finding
+            .ranges
+            .iter()
+            .take(RANGES_SHOWN)
+            .map(|range| format!("{}-{}", range.start, range.end))
+            .collect();
+        let has_more = finding.has_more_ranges || finding.ranges.len() > RANGES_SHOWN;
+        let more = if has_more { " and more" } else { "" };
+        line.push_str(&format!("; bytes {}{more}", shown.join(", ")));
+    }
+    match &finding.mended {
+        None => {}
+        Some(Mended::Done(how)) => line.push_str(&format!("; mended: {how}")),
+        Some(Mended::Left(why)) => line.push_str(&format!("; left: {why}")),
+    }
+    line
+}
+
+fn as_json(finding: &Finding) -> serde_json::Value {
+    let text = |path: &bytes::Bytes| String::from_utf8_lossy(path).into_owned();
+    let range = |range: &Range<u64>| json!([range.start, range.end]);
+    let (state, detail) = match &finding.mended {
+        None => ("found", None),
+        Some(Mended::Done(how)) => ("mended", Some(how)),
+        Some(Mended::Left(why)) => ("left", Some(why)),
+    };
+    json!({
+        "kind": "finding",
+        "code": finding.code,
+        "what": finding.what,
+        "object": finding.object,
+        "paths": finding.paths.iter().map(text).collect::<Vec<_>>(),
+        "ranges": finding.ranges.iter().map(range).collect::<Vec<_>>(),
+        "more_ranges": finding.has_more_ranges,
+        "state": state,
+        "detail": detail,
+    })
+}

@@ -1,0 +1,504 @@
+//! What can be wrong with the metadata.
+
+use std::{fmt, ops::Range};
+
+use bytes::Bytes;
+
+use super::super::{Ino, schema::ObjectKey};
+
+/// One thing that does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fault {
+    /// An object of the database is missing, or does not authenticate.
+    Table {
+        /// Where it is, below the metadata's prefix.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A row that does not decode.
+    Undecodable {
+        /// What the row is.
+        what: &'static str,
+        /// Its key.
+        key: Bytes,
+        /// The inode that it belongs to, if it belongs to one.
+        ino: Option<Ino>,
+    },
+    /// Rows of a kind that this inode cannot have, or of an inode that is not there.
+    Stray {
+        /// What the rows are.
+        what: &'static str,
+        /// Whose they would be.
+        ino: Ino,
+        /// Whether there is such an inode.
+        exists: bool,
+    },
+    /// An entry that names an inode which is not there.
+    Dangling {
+        /// The directory.
+        dir: Ino,
+        /// The name.
+        name: Bytes,
+        /// What it names.
+        ino: Ino,
+    },
+    /// A name that no entry may have.
+    BadName {
+        /// The directory.
+        dir: Ino,
+        /// The name.
+        name: Bytes,
+    },
+    /// An entry by name whose line in the listing is missing or says something else.
+    Unlisted {
+        /// The directory.
+        dir: Ino,
+        /// The name.
+        name: Bytes,
+    },
+    /// A line in the listing without an entry by that name.
+    ListedOnly {
+        /// The directory.
+        dir: Ino,
+        /// The line's cookie.
+        cookie: u64,
+        /// The name.
+        name: Bytes,
+    },
+    /// An entry says another kind than the inode that it names.
+    WrongKind {
+        /// The directory.
+        dir: Ino,
+        /// The name.
+        name: Bytes,
+        /// What it names.
+        ino: Ino,
+    },
+    /// A second entry that names a directory.
+    SecondName {
+        /// The directory that the entry is in.
+        dir: Ino,
+        /// The name.
+        name: Bytes,
+        /// The directory that has another name already.
+        ino: Ino,
+    },
+    /// An entry and the list of fallbacks do not agree.
+    Fallback {
+        /// The directory.
+        dir: Ino,
+        /// The name.
+        name: Bytes,
+    },
+    /// A row of the list of fallbacks that no entry needs.
+    StrayFallback {
+        /// The row's key.
+        key: Bytes,
+    },
+    /// The number of names in a directory.
+    Entries {
+        /// The directory.
+        dir: Ino,
+        /// As recorded.
+        recorded: u64,
+        /// As counted.
+        found: u64,
+    },
+    /// The number of links.
+    Links {
+        /// The inode.
+        ino: Ino,
+        /// As recorded.
+        recorded: u32,
+        /// As counted.
+        found: u32,
+    },
+    /// A directory's parent.
+    Parent {
+        /// The directory.
+        dir: Ino,
+        /// As recorded.
+        recorded: Ino,
+        /// The directory that names it.
+        found: Ino,
+    },
+    /// An inode that no entry names, and that is not on the list of those to be deleted.
+    Nameless {
+        /// The inode.
+        ino: Ino,
+    },
+    /// An inode on the list of those to be deleted that has a name.
+    NotAnOrphan {
+        /// The inode.
+        ino: Ino,
+    },
+    /// A directory that cannot be reached from the root, because it is its own ancestor.
+    Detached {
+        /// The directory.
+        dir: Ino,
+    },
+    /// The root directory is missing, or is none.
+    NoRoot,
+    /// An extent ends beyond the file's size.
+    BeyondSize {
+        /// The file.
+        ino: Ino,
+        /// Its size.
+        size: u64,
+        /// Where the last extent ends.
+        end: u64,
+    },
+    /// Two extents for the same bytes.
+    Overlap {
+        /// The file.
+        ino: Ino,
+        /// The bytes.
+        range: Range<u64>,
+    },
+    /// An extent names an object that has no record.
+    UnknownObject {
+        /// The file.
+        ino: Ino,
+        /// The bytes.
+        range: Range<u64>,
+        /// The session's number.
+        session: u32,
+        /// The object's number.
+        number: u64,
+    },
+    /// An extent names bytes that its object does not have.
+    BeyondObject {
+        /// The file.
+        ino: Ino,
+        /// The bytes.
+        range: Range<u64>,
+        /// The session's number.
+        session: u32,
+        /// The object's number.
+        number: u64,
+    },
+    /// The bytes of a file's extents.
+    Allocated {
+        /// The file.
+        ino: Ino,
+        /// As recorded.
+        recorded: u64,
+        /// As counted.
+        found: u64,
+    },
+    /// Whether an inode has extended attributes.
+    Attributes {
+        /// The inode.
+        ino: Ino,
+        /// Whether it has.
+        found: bool,
+    },
+    /// The live bytes of an object, or whether it is dead.
+    LiveBytes {
+        /// The session's number.
+        session: u32,
+        /// The object's number.
+        number: u64,
+        /// As recorded.
+        recorded: u64,
+        /// As counted.
+        found: u64,
+    },
+    /// The list of the files in an object lacks one.
+    Member {
+        /// The session's number.
+        session: u32,
+        /// The object's number.
+        number: u64,
+        /// The file.
+        ino: Ino,
+    },
+    /// An object and the lists of those to be repacked and to be deleted do not agree.
+    ObjectLists {
+        /// The session's number.
+        session: u32,
+        /// The object's number.
+        number: u64,
+    },
+    /// A row about an object that has no record, or of a session that has none.
+    StrayObject {
+        /// What the row is.
+        what: &'static str,
+        /// Its key.
+        key: Bytes,
+    },
+    /// The number of a session's objects.
+    SessionObjects {
+        /// The session's number.
+        session: u32,
+        /// As recorded.
+        recorded: u64,
+        /// As counted.
+        found: u64,
+    },
+    /// The totals of the volume: inodes and bytes.
+    Totals {
+        /// As recorded.
+        recorded: (u64, u64),
+        /// As counted.
+        found: (u64, u64),
+    },
+    /// Numbers may be given out a second time.
+    Counters {
+        /// The first inode number or cookie that is free at the earliest.
+        ids_end: u64,
+        /// The same for the number of a session.
+        next_session: u32,
+    },
+}
+
+impl Fault {
+    /// A name for programs that never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Fault::Table { .. } => "metadata-object",
+            Fault::Undecodable { .. } => "undecodable",
+            Fault::Stray { .. } => "stray-rows",
+            Fault::Dangling { .. } => "dangling-entry",
+            Fault::BadName { .. } => "bad-name",
+            Fault::Unlisted { .. } => "unlisted-entry",
+            Fault::ListedOnly { .. } => "listed-only",
+            Fault::WrongKind { .. } => "wrong-kind",
+            Fault::SecondName { .. } => "second-name",
+            Fault::Fallback { .. } => "fallback",
+            Fault::StrayFallback { .. } => "stray-fallback",
+            Fault::Entries { .. } => "entry-count",
+            Fault::Links { .. } => "link-count",
+            Fault::Parent { .. } => "parent",
+            Fault::Nameless { .. } => "nameless",
+            Fault::NotAnOrphan { .. } => "not-an-orphan",
+            Fault::Detached { .. } => "detached",
+            Fault::NoRoot => "no-root",
+            Fault::BeyondSize { .. } => "extent-beyond-size",
+            Fault::Overlap { .. } => "overlapping-extents",
+            Fault::UnknownObject { .. } => "unknown-object",
+            Fault::BeyondObject { .. } => "extent-beyond-object",
+            Fault::Allocated { .. } => "allocated-bytes",
+            Fault::Attributes { .. } => "attributes",
+            Fault::LiveBytes { .. } => "live-bytes",
+            Fault::Member { .. } => "object-members",
+            Fault::ObjectLists { .. } => "object-lists",
+            Fault::StrayObject { .. } => "stray-object-row",
+            Fault::SessionObjects { .. } => "session-objects",
+            Fault::Totals { .. } => "totals",
+            Fault::Counters { .. } => "counters",
+        }
+    }
+
+    /// The inode whose paths tell the user what is hurt.
+    pub fn ino(&self) -> Option<Ino> {
+        match self {
+            Fault::Undecodable { ino, .. } => *ino,
+            Fault::Stray {
+                ino, exists: true, ..
+            }
+            | Fault::Links { ino, .. }
+            | Fault::Nameless { ino }
+            | Fault::NotAnOrphan { ino }
+            | Fault::BeyondSize { ino, .. }
+            | Fault::Overlap { ino, .. }
+            | Fault::UnknownObject { ino, .. }
+            | Fault::BeyondObject { ino, .. }
+            | Fault::Allocated { ino, .. }
+            | Fault::Attributes { ino, .. }
+            | Fault::Member { ino, .. } => Some(*ino),
+            Fault::Entries { dir, .. } | Fault::Parent { dir, .. } | Fault::Detached { dir } => {
+                Some(*dir)
+            }
+            _ => None,
+        }
+    }
+
+    /// The entry that it is about: the directory and the name in it.
+    pub fn entry(&self) -> Option<(Ino, &Bytes)> {
+        match self {
+            Fault::Dangling { dir, name, .. }
+            | Fault::BadName { dir, name }
+            | Fault::Unlisted { dir, name }
+            | Fault::ListedOnly { dir, name, .. }
+            | Fault::WrongKind { dir, name, .. }
+            | Fault::SecondName { dir, name, .. }
+            | Fault::Fallback { dir, name } => Some((*dir, name)),
+            _ => None,
+        }
+    }
+
+    /// The object that it is about.
+    pub(super) fn object(&self) -> Option<ObjectKey> {
+        match self {
+            Fault::UnknownObject {
+                session, number, ..
+            }
+            | Fault::BeyondObject {
+                session, number, ..
+            }
+            | Fault::LiveBytes {
+                session, number, ..
+            }
+            | Fault::Member {
+                session, number, ..
+            }
+            | Fault::ObjectLists { session, number } => Some(ObjectKey {
+                session: *session,
+                number: *number,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The bytes of the file that cannot be read.
+    pub fn range(&self) -> Option<Range<u64>> {
+        match self {
+            Fault::Overlap { range, .. }
+            | Fault::UnknownObject { range, .. }
+            | Fault::BeyondObject { range, .. } => Some(range.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = |key: &Bytes| data_encoding::HEXLOWER.encode(key);
+        match self {
+            Fault::Table { path, why } => write!(f, "object meta/{path}: {why}"),
+            Fault::Undecodable { what, key, .. } => {
+                write!(f, "{what} does not decode (row {})", hex(key))
+            }
+            Fault::Stray {
+                what,
+                ino,
+                exists: false,
+            } => write!(f, "{what} of inode {}, which is not there", ino.0),
+            Fault::Stray { what, ino, .. } => {
+                write!(f, "{what} of inode {}, which cannot have any", ino.0)
+            }
+            Fault::Dangling { ino, .. } => {
+                write!(f, "the entry names inode {}, which is not there", ino.0)
+            }
+            Fault::BadName { .. } => write!(f, "no entry may have this name"),
+            Fault::Unlisted { .. } => write!(f, "the entry is missing in the listing"),
+            Fault::ListedOnly { .. } => {
+                write!(f, "the listing has a line for which there is no entry")
+            }
+            Fault::WrongKind { ino, .. } => {
+                write!(f, "the entry says another kind than inode {}", ino.0)
+            }
+            Fault::SecondName { ino, .. } => {
+                write!(f, "a second entry for directory {}", ino.0)
+            }
+            Fault::Fallback { .. } => {
+                write!(f, "the entry and the list of fallbacks do not agree")
+            }
+            Fault::StrayFallback { key } => {
+                write!(f, "a fallback that no entry needs (row {})", hex(key))
+            }
+            Fault::Entries {
+                recorded, found, ..
+            } => write!(f, "{recorded} names are recorded, there are {found}"),
+            Fault::Links {
+                ino,
+                recorded,
+                found,
+            } => write!(
+                f,
+                "inode {} has {recorded} links recorded, there are {found}",
+                ino.0
+            ),
+            Fault::Parent {
+                recorded, found, ..
+            } => write!(
+                f,
+                "its parent is recorded as inode {}, and is {}",
+                recorded.0, found.0
+            ),
+            Fault::Nameless { ino } => write!(f, "inode {} has no name", ino.0),
+            Fault::NotAnOrphan { ino } => {
+                write!(
+                    f,
+                    "inode {} has a name and is to be deleted all the same",
+                    ino.0
+                )
+            }
+            Fault::Detached { .. } => write!(f, "the directory is its own ancestor"),
+            Fault::NoRoot => write!(f, "the root directory is missing"),
+            Fault::BeyondSize { size, end, .. } => {
+                write!(
+                    f,
+                    "the size is {size} bytes, and there are contents up to {end}"
+                )
+            }
+            Fault::Overlap { .. } => write!(f, "two extents for the same bytes"),
+            Fault::UnknownObject {
+                session, number, ..
+            } => write!(
+                f,
+                "the bytes are in object {number} of session {session}, which has no record"
+            ),
+            Fault::BeyondObject {
+                session, number, ..
+            } => write!(
+                f,
+                "the bytes are beyond the end of object {number} of session {session}"
+            ),
+            Fault::Allocated {
+                recorded, found, ..
+            } => write!(
+                f,
+                "{recorded} bytes of contents are recorded, there are {found}"
+            ),
+            Fault::Attributes { found: true, .. } => {
+                write!(f, "it has extended attributes that nobody sees")
+            }
+            Fault::Attributes { .. } => {
+                write!(
+                    f,
+                    "it is said to have extended attributes, and there are none"
+                )
+            }
+            Fault::LiveBytes {
+                session,
+                number,
+                recorded,
+                found,
+            } => write!(
+                f,
+                "object {number} of session {session}: {recorded} live bytes are recorded, files name {found}"
+            ),
+            Fault::Member {
+                session, number, ..
+            } => write!(
+                f,
+                "object {number} of session {session} does not list it among its files"
+            ),
+            Fault::ObjectLists { session, number } => write!(
+                f,
+                "object {number} of session {session} is on the wrong list of objects to be repacked or deleted"
+            ),
+            Fault::StrayObject { what, key } => {
+                write!(f, "{what} of an object without a record (row {})", hex(key))
+            }
+            Fault::SessionObjects {
+                session,
+                recorded,
+                found,
+            } => write!(
+                f,
+                "session {session}: {recorded} objects are recorded, there are {found}"
+            ),
+            Fault::Totals { recorded, found } => write!(
+                f,
+                "the totals say {} inodes and {} bytes, there are {} and {}",
+                recorded.0, recorded.1, found.0, found.1
+            ),
+            Fault::Counters { .. } => write!(f, "numbers that are in use may be given out again"),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A mount, as far as it goes without a kernel: the real layers over the simulated network.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use strongroom::{
+    budget::Governor,
+    cli::lease::{self, Lease, LeaseRequest},
+    data::{Data, MEMORY_MIN_BYTES, MemoryPlan},
+    fs::{Caller, Fs, FsConfig},
+    meta::{Ino, Meta, MetaConfig},
+    seal::{keys::VolumeKeys, object_store::SealedObjectStore},
+    store::{Retry, S3Url, Store, StoreConfig},
+    telemetry::Metrics,
+};
+
+use crate::network::Network;
+
+pub const ROOT: Caller = Caller {
+    uid: 0,
+    gid: 0,
+    pid: 0,
+    umask: 0o022,
+};
+
+/// Small enough that a file of some hundred KiB is several parts, and one of a MiB two objects.
+const PART_BYTES: u64 = 160 << 10;
+const OBJECT_BYTES_MAX: u64 = 800 << 10;
+/// A mount's patience with a store that refuses.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
+const STALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often a follower looks.
+pub const FOLLOW_EVERY: Duration = Duration::from_secs(4);
+const READ_LEN: u32 = 256 << 10;
+
+/// The volume, open.
+pub struct Client {
+    pub number: u32,
+    /// Writers only.
+    pub lease: Option<Lease>,
+    pub fs: Fs,
+    pub data: Data,
+    pub meta: Meta,
+}
+
+pub async fn connect(network: &Network, client: u32) -> Store {
+    let config = StoreConfig {
+        url: "s3://bucket/volume".parse::<S3Url>().unwrap(),
+        endpoint_url: Some("https://s3.simulated".to_owned()),
+        region: Some("us-east-1".to_owned()),
+        profile: None,
+        ca_bundle: None,
+        path_style: None,
+        stall_timeout: STALL_TIMEOUT,
+        connections_max: 16,
+        retry: Retry::Outlasting(REFUSAL_TIMEOUT),
+    };
+    Store::connect_through(network.line(client), config, Arc::default())
+        .await
+        .unwrap()
+}
+
+pub fn sealed(store: &Store, keys: &Arc<VolumeKeys>) -> Arc<SealedObjectStore> {
+    Arc::new(SealedObjectStore::new(
+        store.clone(),
+        Arc::clone(keys),
+        4 << 20,
+    ))
+}
+
+/// As a mount with `--takeover`: whoever has the volume loses it.
+async fn take_lease(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Lease, String> {
+    let fail = |error: strongroom::cli::exit::CliError| error.to_string();
+    let found = lease::look(store, keys).await.map_err(fail)?;
+    let request = LeaseRequest {
+        store,
+        keys,
+        socket: Path::new("/nowhere"),
+        takeover: true,
+        tell: &|_| {},
+    };
+    lease::acquire(request, found).await.map_err(fail)
+}
+
+impl Client {
+    pub async fn open(
+        network: &Network,
+        number: u32,
+        keys: &Arc<VolumeKeys>,
+        read_only: bool,
+    ) -> Result<Client, String> {
+        let store = connect(network, number).await;
+        let mut plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
+        plan.data.part_bytes = PART_BYTES;
+        plan.data.object_bytes_max = OBJECT_BYTES_MAX;
+        let meta_config = MetaConfig {
+            read_only,
+            follow_every: FOLLOW_EVERY,
+            memory_bytes: plan.meta_bytes,
+        };
+        let lease = match read_only {
+            true => None,
+            false => Some(take_lease(&store, keys).await?),
+        };
+        let meta = Meta::open(sealed(&store, keys), meta_config).await;
+        let meta = meta.map_err(|error| error.to_string())?;
+        let data = Data::start(
+            plan.data,
+            Governor::new(plan.shares),
+            store.clone(),
+            Arc::clone(keys),
+            meta.clone(),
+        );
+        match read_only {
+            true => data.start_telling(),
+            false => data.start_reclaim(),
+        }
+        let config = FsConfig {
+            read_only,
+            ..FsConfig::default()
+        };
+        let metrics: Arc<Metrics> = Arc::clone(store.metrics());
+        let fs = Fs::new(meta.clone(), data.clone(), metrics, config);
+        Ok(Client {
+            number,
+            lease,
+            fs,
+            data,
+            meta,
+        })
+    }
+
+    /// As an unmount does.
+    pub async fn close(&self) -> Result<(), String> {
+        self.fs.shutdown().await;
+        let drained = self.data.drain().await;
+        self.data.shutdown().await;
+        drained.map_err(|error| error.to_string())?;
+        let closed = self.meta.close().await;
+        closed.map_err(|error| error.to_string())?;
+        match &self.lease {
+            Some(lease) => lease.release().await.map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    pub async fn write(&self, ino: Ino, offset: u64, bytes: &[u8]) -> Result<(), String> {
+        let mut at = offset;
+        for piece in bytes.chunks(128 << 10) {
+            let buffer = self.data.buffer(piece).await;
+            let written = self.fs.write(ino, at, buffer, false).await;
+            written.map_err(|error| error.to_string())?;
+            at += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// All of a file, through a handle of its own.
+    pub async fn read(&self, ino: Ino) -> Result<Vec<u8>, String> {
+        let fail = |error: strongroom::fs::FsError| error.to_string();
+        let opened = self.fs.open(ROOT, ino, libc::O_RDONLY).await;
+        let fh = opened.map_err(fail)?.fh;
+        let bytes = self.read_through(fh).await;
+        self.fs.release(fh);
+        bytes
+    }
+
+    pub async fn read_through(&self, fh: u64) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        loop {
+            let read = self.fs.read(fh, bytes.len() as u64, READ_LEN).await;
+            let read = read.map_err(|error| error.to_string())?;
+            if read.bytes.is_empty() {
+                return Ok(bytes);
+            }
+            bytes.extend_from_slice(&read.bytes);
+        }
+    }
+}

@@ -1,0 +1,466 @@
+//! What the volume may hold: every state that it was in since the last one that is known to be
+//! durable.
+//!
+//! Names and contents are kept apart, as docs/semantics.md promises them apart. The names have one
+//! order: after a crash they are as they were after one of the operations since the last sync.
+//! The contents of each file are, byte by byte, some that it had since its own last sync.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+/// An inode's number.
+pub type Number = u64;
+/// A directory and a name in it.
+pub type Place = (Number, String);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// `None` while it is being made: nobody knows its number yet.
+    pub number: Option<Number>,
+    pub is_dir: bool,
+}
+
+/// One file took the place of another by rename. Until the contents of the new one are durable, a
+/// crash may bring the old one back.
+#[derive(Clone, Debug)]
+struct Replacement {
+    /// The operation that did it.
+    operation: usize,
+    old: Entry,
+    /// The contents that the new one had: it may be there with these or later ones only.
+    new: Number,
+    version: usize,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub names: BTreeMap<Place, Entry>,
+    /// Oldest first; all of one name.
+    replaced: BTreeMap<Place, Vec<Replacement>>,
+}
+
+#[derive(Clone, Debug)]
+struct Version {
+    bytes: Arc<Vec<u8>>,
+    /// The file was emptied and written anew: what was before goes when this comes.
+    anew: bool,
+}
+
+#[derive(Clone, Debug)]
+struct File {
+    /// From the base on; the number of a version is its place here.
+    versions: Vec<Version>,
+    /// This one or a later one is durable.
+    synced: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The directory that all of this is in.
+    pub root: Number,
+    states: Vec<State>,
+    synced: usize,
+    files: BTreeMap<Number, File>,
+    /// Operations whose replacement is final, by the number of the new file: all up to there.
+    finals: BTreeMap<Number, usize>,
+    /// The same for all files.
+    all_final: usize,
+}
+
+/// What was found after a crash.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub names: BTreeMap<Place, (Number, bool)>,
+    pub contents: BTreeMap<Number, Vec<u8>>,
+}
+
+impl Found {
+    /// What lies below a directory.
+    pub fn below(&self, root: Number) -> Found {
+        let mut below = Found::default();
+        let mut dirs = vec![root];
+        while let Some(dir) = dirs.pop() {
+            let first = (dir, String::new());
+            let entries = self.names.range(first..);
+            for (place, (number, is_dir)) in entries.take_while(|(place, _)| place.0 == dir) {
+                below.names.insert(place.clone(), (*number, *is_dir));
+                match is_dir {
+                    true => dirs.push(*number),
+                    false => {
+                        let bytes = self.contents[number].clone();
+                        below.contents.insert(*number, bytes);
+                    }
+                }
+            }
+        }
+        below
+    }
+}
+
+/// How far a sync reaches that begins now.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncPoint {
+    operation: usize,
+    file: Option<(Number, usize)>,
+}
+
+impl Model {
+    /// All that was found is durable.
+    pub fn based_on(root: Number, found: Found) -> Model {
+        let names = found.names.into_iter().map(|(place, (number, is_dir))| {
+            let number = Some(number);
+            (place, Entry { number, is_dir })
+        });
+        let state = State {
+            names: names.collect(),
+            replaced: BTreeMap::new(),
+        };
+        let files = found.contents.into_iter().map(|(number, bytes)| {
+            let versions = vec![Version {
+                bytes: Arc::new(bytes),
+                anew: false,
+            }];
+            let synced = 0;
+            (number, File { versions, synced })
+        });
+        Model {
+            root,
+            states: vec![state],
+            synced: 0,
+            files: files.collect(),
+            finals: BTreeMap::new(),
+            all_final: 0,
+        }
+    }
+
+    pub fn now(&self) -> &State {
+        self.states.last().unwrap()
+    }
+
+    pub fn names(&self) -> &BTreeMap<Place, Entry> {
+        &self.now().names
+    }
+
+    pub fn entry(&self, place: &Place) -> Option<Entry> {
+        self.names().get(place).copied()
+    }
+
+    /// A change of names is about to be made. It may have happened from now on.
+    pub fn change_names(&mut self, change: impl FnOnce(&mut State)) {
+        let mut state = self.now().clone();
+        change(&mut state);
+        self.states.push(state);
+    }
+
+    /// The number of what was made last is known.
+    pub fn made(&mut self, place: &Place, number: Number) {
+        let entry = self.states.last_mut().unwrap().names.get_mut(place);
+        let entry = entry.unwrap();
+        entry.number = Some(number);
+        if !entry.is_dir {
+            let versions = vec![Version {
+                bytes: Arc::default(),
+                anew: false,
+            }];
+            self.files.insert(
+                number,
+                File {
+                    versions,
+                    synced: 0,
+                },
+            );
+        }
+    }
+
+    /// Rename, over another file where there is one.
+    pub fn rename(&mut self, from: &Place, to: &Place) {
+        let operation = self.states.len();
+        let versions = |number: Option<Number>| {
+            let file = number.and_then(|number| self.files.get(&number));
+            file.map_or(0, |file| file.versions.len() - 1)
+        };
+        let entry = self.names()[from];
+        let (version, old) = (versions(entry.number), self.entry(to));
+        self.change_names(|state| {
+            state.names.remove(from);
+            state.replaced.remove(from);
+            state.names.insert(to.clone(), entry);
+            let (Some(old), Some(new)) = (old, entry.number) else {
+                return;
+            };
+            if old.is_dir {
+                return;
+            }
+            let replacement = Replacement {
+                operation,
+                old,
+                new,
+                version,
+            };
+            state
+                .replaced
+                .entry(to.clone())
+                .or_default()
+                .push(replacement);
+        });
+    }
+
+    /// Both names change their files.
+    pub fn exchange(&mut self, one: &Place, other: &Place) {
+        let (first, second) = (self.names()[one], self.names()[other]);
+        self.change_names(|state| {
+            for place in [one, other] {
+                state.replaced.remove(place);
+            }
+            state.names.insert(one.clone(), second);
+            state.names.insert(other.clone(), first);
+        });
+    }
+
+    pub fn unlink(&mut self, place: &Place) {
+        self.change_names(|state| {
+            state.names.remove(place);
+            state.replaced.remove(place);
+        });
+    }
+
+    /// What the file holds now.
+    pub fn bytes(&self, number: Number) -> Arc<Vec<u8>> {
+        let file = &self.files[&number];
+        Arc::clone(&file.versions.last().unwrap().bytes)
+    }
+
+    /// Its contents are about to be changed.
+    pub fn change_bytes(&mut self, number: Number, anew: bool, change: impl FnOnce(&mut Vec<u8>)) {
+        let file = self.files.get_mut(&number).unwrap();
+        let mut bytes = file.versions.last().unwrap().bytes.as_ref().clone();
+        change(&mut bytes);
+        file.versions.push(Version {
+            bytes: Arc::new(bytes),
+            anew,
+        });
+    }
+
+    /// A sync of a file, or of all names, begins.
+    pub fn sync_begins(&self, file: Option<Number>) -> SyncPoint {
+        let version = |number| self.files[&number].versions.len() - 1;
+        SyncPoint {
+            operation: self.states.len() - 1,
+            file: file.map(|number| (number, version(number))),
+        }
+    }
+
+    /// It returned, and without an error.
+    pub fn synced(&mut self, point: SyncPoint) {
+        self.synced = self.synced.max(point.operation);
+        match point.file {
+            Some((number, version)) => {
+                let file = self.files.get_mut(&number).unwrap();
+                file.synced = file.synced.max(version);
+                let last = self.finals.entry(number).or_default();
+                *last = (*last).max(point.operation);
+            }
+            None => self.all_final = self.all_final.max(point.operation),
+        }
+    }
+
+    /// Everything is durable.
+    pub fn all_synced(&mut self) {
+        self.synced = self.states.len() - 1;
+        self.all_final = self.synced;
+        for file in self.files.values_mut() {
+            file.synced = file.versions.len() - 1;
+        }
+    }
+
+    /// Whether what was found after a crash may be there.
+    pub fn check(&self, found: &Found) -> Result<(), String> {
+        let mut whys = Vec::new();
+        for index in (self.synced..self.states.len()).rev() {
+            let checked = self.check_names(index, found);
+            match checked.and_then(|floors| self.check_contents(found, &floors)) {
+                Ok(()) => return Ok(()),
+                Err(why) => whys.push(format!("after operation {index}: {why}")),
+            }
+        }
+        whys.truncate(12);
+        Err(format!(
+            "what was found is none of the {} states that it could be:\n{}",
+            self.states.len() - self.synced,
+            whys.join("\n")
+        ))
+    }
+
+    /// The names are those of one state. Says which versions of files are the least, then.
+    fn check_names(&self, index: usize, found: &Found) -> Result<BTreeMap<Number, usize>, String> {
+        let state = &self.states[index];
+        let mut floors: BTreeMap<Number, usize> = BTreeMap::new();
+        for (place, there) in &found.names {
+            let Some(entry) = state.names.get(place) else {
+                return Err(format!("{place:?} is there: {there:?}"));
+            };
+            let mut replaced = state.replaced.get(place).map_or(&[][..], Vec::as_slice);
+            let mut entry = *entry;
+            loop {
+                let last = replaced.split_last();
+                if self.is(entry, *there) {
+                    if let Some((last, _)) = last {
+                        let floor = floors.entry(last.new).or_default();
+                        *floor = (*floor).max(last.version);
+                    }
+                    break;
+                }
+                match last {
+                    Some((last, before)) if !self.is_final(last) => {
+                        (entry, replaced) = (last.old, before);
+                    }
+                    _ => return Err(format!("{place:?} is {there:?} where {entry:?} was")),
+                }
+            }
+        }
+        match state
+            .names
+            .keys()
+            .find(|place| !found.names.contains_key(*place))
+        {
+            Some(missing) => Err(format!("{missing:?} is missing")),
+            None => Ok(floors),
+        }
+    }
+
+    fn is(&self, entry: Entry, (number, is_dir): (Number, bool)) -> bool {
+        let is_number = match entry.number {
+            Some(known) => known == number,
+            None => !self.files.contains_key(&number),
+        };
+        is_number && entry.is_dir == is_dir
+    }
+
+    fn is_final(&self, replacement: &Replacement) -> bool {
+        let last = self.finals.get(&replacement.new).copied().unwrap_or(0);
+        replacement.operation <= last.max(self.all_final)
+    }
+
+    fn check_contents(
+        &self,
+        found: &Found,
+        floors: &BTreeMap<Number, usize>,
+    ) -> Result<(), String> {
+        for (number, bytes) in &found.contents {
+            let Some(file) = self.files.get(number) else {
+                if !bytes.is_empty() {
+                    return Err(format!("file {number} was just made and is not empty"));
+                }
+                continue;
+            };
+            let from = file.synced.max(floors.get(number).copied().unwrap_or(0));
+            explained(bytes, &file.versions[from..]).map_err(|why| {
+                let of = file.versions.len() - 1;
+                format!("file {number}, versions {from} to {of}: {why}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a reader elsewhere may see this of the file: any version since the base.
+    pub fn may_be_seen(&self, number: Number, bytes: &[u8]) -> Result<(), String> {
+        match self.files.get(&number) {
+            Some(file) => explained(bytes, &file.versions),
+            None => Err(format!("nobody made file {number}")),
+        }
+    }
+}
+
+/// Whether each byte is one that was at its place in one of the versions, and the size one that the
+/// file passed through.
+fn explained(bytes: &[u8], versions: &[Version]) -> Result<(), String> {
+    let mut why = String::new();
+    let mut from = 0;
+    while from < versions.len() {
+        let next = versions[from + 1..].iter().position(|version| version.anew);
+        let to = next.map_or(versions.len(), |next| from + 1 + next);
+        match explained_in_one(bytes, &versions[from..to]) {
+            Ok(()) => return Ok(()),
+            Err(error) => why = error,
+        }
+        from = to;
+    }
+    Err(why)
+}
+
+fn explained_in_one(bytes: &[u8], versions: &[Version]) -> Result<(), String> {
+    let lens = versions.iter().map(|version| version.bytes.len());
+    let (least, most) = (lens.clone().min().unwrap_or(0), lens.max().unwrap_or(0));
+    // Contents that replace others come from their beginning on.
+    let least = match versions.first() {
+        Some(first) if first.anew => least.min(1),
+        _ => least,
+    };
+    if bytes.len() < least || bytes.len() > most {
+        return Err(format!(
+            "{} bytes, where there were {least} to {most}",
+            bytes.len()
+        ));
+    }
+    const CHUNK: usize = 1024;
+    for (index, chunk) in bytes.chunks(CHUNK).enumerate() {
+        let at = index * CHUNK;
+        let part = |version: &Version, at: usize, len: usize| {
+            version.bytes.get(at..at + len).map(<[u8]>::to_vec)
+        };
+        let is_whole = |version: &Version| {
+            let end = at + chunk.len();
+            version
+                .bytes
+                .get(at..end)
+                .is_some_and(|there| there == chunk)
+        };
+        if versions.iter().rev().any(is_whole) {
+            continue;
+        }
+        for (offset, byte) in chunk.iter().enumerate() {
+            let at = at + offset;
+            let was = |version: &Version| version.bytes.get(at) == Some(byte);
+            if !versions.iter().any(was) {
+                let last = versions.last().and_then(|version| part(version, at, 1));
+                return Err(format!("byte {at} is {byte}, and last was {last:?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(text: &str) -> Version {
+        Version {
+            bytes: Arc::new(text.as_bytes().to_vec()),
+            anew: false,
+        }
+    }
+
+    #[test]
+    fn bytes_are_explained_by_versions_and_nothing_else_is() {
+        let versions = [version("abc"), version("xbcd")];
+        for fine in ["abc", "xbcd", "xbc", "abcd"] {
+            assert_eq!(explained(fine.as_bytes(), &versions), Ok(()), "{fine}");
+        }
+        for wrong in ["", "ab", "abcde", "zbc", "abc\0"] {
+            assert!(explained(wrong.as_bytes(), &versions).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_anew_is_never_mixed_with_what_was_before() {
+        let mut anew = version("XY");
+        anew.anew = true;
+        let versions = [version("abcd"), anew];
+        for fine in ["abcd", "X", "XY"] {
+            assert_eq!(explained(fine.as_bytes(), &versions), Ok(()), "{fine}");
+        }
+        for wrong in ["", "Xb", "XYcd", "a"] {
+            assert!(explained(wrong.as_bytes(), &versions).is_err(), "{wrong}");
+        }
+    }
+}

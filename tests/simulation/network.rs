@@ -1,0 +1,705 @@
+//! What lies between the clients and the store: time, loss, repetition, outages, and the moment at
+//! which everything here dies.
+//!
+//! A request that was sent is on its way by itself: whether its client still waits for it does not
+//! matter to the store. So each is carried out by a task of its own, and those that a crash finds
+//! on their way may be carried out in the life after it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use aws_smithy_runtime_api::{
+    client::{
+        http::{
+            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings,
+            SharedHttpClient, SharedHttpConnector,
+        },
+        orchestrator::{HttpRequest, HttpResponse},
+        result::ConnectorError,
+        runtime_components::RuntimeComponents,
+    },
+    http::StatusCode,
+};
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::{
+    machine,
+    rng::Rng,
+    s3::{Answer, Operation, Request, S3},
+    stats::Stats,
+};
+
+/// What the client gets to see of a request that is answered.
+type Reply = Result<Answer, ConnectorError>;
+
+/// Requests of one seed: more than that is a loop that does not end.
+const REQUESTS_MAX: u64 = 200_000;
+/// How long after a storm an error may still be reported that it made.
+const AFTERMATH: Duration = Duration::from_secs(300);
+/// Lines of the trace that are kept.
+const TRACE_LINES: usize = 400;
+
+/// What happens to requests, in so many of a thousand each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Weather {
+    /// Answered 500 or 503, without effect or after it.
+    pub error: u32,
+    /// Answered 403.
+    pub denied: u32,
+    /// Answered 404, where the object or upload is one of contents, or is to be written.
+    pub missing: u32,
+    /// What is read of the metadata answered 404.
+    pub hidden: u32,
+    /// The connection breaks before the request is carried out.
+    pub reset: u32,
+    /// The connection breaks after it: the answer is lost.
+    pub lost: u32,
+    /// No answer ever, with effect or without.
+    pub silent: u32,
+    /// Carried out a second time, later.
+    pub duplicated: u32,
+    /// The connection breaks, and the request is carried out later all the same.
+    pub late: u32,
+    /// The body of the answer breaks off.
+    pub broken: u32,
+    /// How long an answer takes at most.
+    pub latency_ms: u64,
+}
+
+impl Weather {
+    pub const CALM: Weather = Weather {
+        error: 0,
+        denied: 0,
+        missing: 0,
+        hidden: 0,
+        reset: 0,
+        lost: 0,
+        silent: 0,
+        duplicated: 0,
+        late: 0,
+        broken: 0,
+        latency_ms: 30,
+    };
+
+    /// What may be while the volume is opened: parts of the metadata are not shown.
+    pub fn foggy(rng: &mut Rng) -> Weather {
+        Weather {
+            hidden: 1 + rng.below(250) as u32,
+            ..Weather::stormy(rng)
+        }
+    }
+
+    fn is_calm(&self) -> bool {
+        let Weather {
+            error,
+            denied,
+            missing,
+            hidden,
+            reset,
+            lost,
+            silent,
+            duplicated: _,
+            late,
+            broken,
+            latency_ms: _,
+        } = *self;
+        error + denied + missing + hidden + reset + lost + silent + late + broken == 0
+    }
+
+    /// Some kinds of trouble, each more or less of it.
+    pub fn stormy(rng: &mut Rng) -> Weather {
+        let mut some = |most: u64| match rng.permille(400) {
+            true => rng.below(most) as u32,
+            false => 0,
+        };
+        Weather {
+            error: some(150),
+            denied: some(30),
+            missing: some(60),
+            hidden: 0,
+            reset: some(80),
+            lost: some(120),
+            silent: some(10),
+            duplicated: some(200),
+            late: some(80),
+            broken: some(100),
+            latency_ms: 5 + u64::from(some(1500)),
+        }
+    }
+}
+
+/// What is to become of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Done,
+    Refused(u16, &'static str),
+    DoneAndRefused,
+    Reset,
+    Lost,
+    Silent { acts: bool },
+    Duplicated(Duration),
+    Late(Duration),
+    Broken,
+}
+
+/// How one request goes.
+struct Journey {
+    id: u64,
+    fate: Fate,
+    there: Duration,
+    back: Duration,
+}
+
+struct Travelling {
+    client: u32,
+    request: Arc<Request>,
+}
+
+struct State {
+    s3: S3,
+    rng: Rng,
+    weather: Weather,
+    /// Nothing reaches the store until then.
+    down_until: Duration,
+    /// What failed before may be noticed a little later.
+    calm_since: Duration,
+    /// Clients that are cut off from it.
+    cut_off: Vec<u32>,
+    requests: u64,
+    /// The request at which everything dies.
+    crash_at: Option<u64>,
+    crashed: bool,
+    next: u64,
+    travelling: BTreeMap<u64, Travelling>,
+    /// Sent before the crash, and when they are carried out.
+    late: Vec<(Duration, Travelling)>,
+    trace: VecDeque<String>,
+    digest: u64,
+    stats: Stats,
+}
+
+/// The network and the store behind it. Outlives every runtime.
+#[derive(Clone)]
+pub struct Network {
+    state: Arc<Mutex<State>>,
+    crash: Arc<Notify>,
+}
+
+impl Network {
+    pub fn new(seed: u64) -> Network {
+        let state = State {
+            s3: S3::default(),
+            rng: Rng::new(seed, 1),
+            weather: Weather::CALM,
+            down_until: Duration::ZERO,
+            calm_since: Duration::ZERO,
+            cut_off: Vec::new(),
+            requests: 0,
+            crash_at: None,
+            crashed: false,
+            next: 0,
+            travelling: BTreeMap::new(),
+            late: Vec::new(),
+            trace: VecDeque::new(),
+            digest: 0,
+            stats: Stats::default(),
+        };
+        Network {
+            state: Arc::new(Mutex::new(state)),
+            crash: Arc::new(Notify::new()),
+        }
+    }
+
+    /// One client's way to the store.
+    pub fn line(&self, client: u32) -> SharedHttpClient {
+        SharedHttpClient::new(Line {
+            network: self.clone(),
+            client,
+        })
+    }
+
+    pub fn with_s3<T>(&self, look: impl FnOnce(&S3) -> T) -> T {
+        look(&self.state.lock().s3)
+    }
+
+    pub fn count(&self, count: impl FnOnce(&mut Stats)) {
+        count(&mut self.state.lock().stats);
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.state.lock().stats
+    }
+
+    pub fn set_weather(&self, weather: Weather) {
+        let mut state = self.state.lock();
+        if !state.weather.is_calm() {
+            state.calm_since = machine::now() + AFTERMATH;
+        }
+        state.weather = weather;
+    }
+
+    /// Nothing reaches the store for so long.
+    pub fn outage(&self, lasts: Duration) {
+        let mut state = self.state.lock();
+        state.down_until = machine::now() + lasts;
+        state.calm_since = state.down_until + AFTERMATH;
+        state.stats.outages += 1;
+        state.note(format!("outage of {} s", lasts.as_secs()));
+    }
+
+    /// Whether whatever fails now fails by itself.
+    pub fn is_calm(&self) -> bool {
+        let state = self.state.lock();
+        state.weather.is_calm() && state.calm_since <= machine::now() && state.cut_off.is_empty()
+    }
+
+    /// The sky clears.
+    pub fn calm(&self) {
+        let mut state = self.state.lock();
+        if !state.weather.is_calm() || state.down_until > machine::now() {
+            state.calm_since = machine::now() + AFTERMATH;
+        }
+        state.weather = Weather::CALM;
+        state.down_until = Duration::ZERO;
+        state.cut_off.clear();
+    }
+
+    /// One client reaches the store no more.
+    pub fn cut_off(&self, client: u32) {
+        let mut state = self.state.lock();
+        state.cut_off.push(client);
+        state.note(format!("client {client} is cut off"));
+    }
+
+    /// All do again.
+    pub fn reconnect(&self) {
+        let mut state = self.state.lock();
+        if !state.cut_off.is_empty() {
+            state.cut_off.clear();
+            state.calm_since = machine::now() + AFTERMATH;
+        }
+    }
+
+    /// Everything dies at the request that comes after so many more.
+    pub fn crash_after(&self, requests: u64) {
+        let mut state = self.state.lock();
+        state.crash_at = Some(state.requests + requests);
+    }
+
+    /// Everything dies now.
+    pub fn crash_now(&self) {
+        let mut state = self.state.lock();
+        state.crashed = true;
+        state.note("crash".into());
+        drop(state);
+        self.crash.notify_one();
+    }
+
+    /// Returns when everything is dead.
+    pub async fn crashed(&self) {
+        while !self.state.lock().crashed {
+            self.crash.notified().await;
+        }
+    }
+
+    /// What was on its way when the last runtime ended: lost, or later.
+    pub fn bury(&self) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        for (_, travelling) in std::mem::take(&mut state.travelling) {
+            if state.rng.permille(500) {
+                let later = machine::now() + later(&mut state.rng);
+                state.late.push((later, travelling));
+            }
+        }
+        state.crashed = false;
+        state.crash_at = None;
+        state.cut_off.clear();
+    }
+
+    /// In a new runtime: what was sent before still arrives.
+    pub fn resume(&self) {
+        let late = std::mem::take(&mut self.state.lock().late);
+        for (at, travelling) in late {
+            self.send_later(at.saturating_sub(machine::now()), travelling);
+        }
+    }
+
+    fn send_later(&self, after: Duration, travelling: Travelling) {
+        let id = {
+            let mut state = self.state.lock();
+            state.next += 1;
+            let id = state.next;
+            state.travelling.insert(id, travelling);
+            id
+        };
+        let network = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            let mut state = network.state.lock();
+            if let Some(travelling) = state.travelling.remove(&id) {
+                state.stats.late += 1;
+                state.carry_out(travelling.client, &travelling.request, "late");
+            }
+        });
+    }
+
+    /// The last lines of what happened.
+    pub fn trace(&self) -> Vec<String> {
+        self.state.lock().trace.iter().cloned().collect()
+    }
+
+    /// A digest of all of it.
+    pub fn digest(&self) -> u64 {
+        self.state.lock().digest
+    }
+
+    pub fn note(&self, line: String) {
+        self.state.lock().note(line);
+    }
+
+    /// What happens to a request once it is sent, whether or not anybody waits for it. `None`: it
+    /// will have no answer.
+    async fn travel(self, client: u32, request: Request) -> Option<Reply> {
+        let request = Arc::new(request);
+        let sent = self.state.lock().sends(client, &request);
+        let Some(journey) = sent else {
+            self.crash.notify_one();
+            return None;
+        };
+        tokio::time::sleep(journey.there).await;
+        let (done, again) = self.state.lock().meets(client, &request, &journey)?;
+        if let Some(after) = again {
+            self.send_later(after, Travelling { client, request });
+        }
+        let done = done?;
+        tokio::time::sleep(journey.back).await;
+        (!self.state.lock().crashed).then_some(done)
+    }
+}
+
+/// A minute at most, or the twenty for which leftovers are looked for more than once.
+fn later(rng: &mut Rng) -> Duration {
+    match rng.permille(100) {
+        true => Duration::from_secs(rng.within(60..1200)),
+        false => Duration::from_millis(rng.within(10..60_000)),
+    }
+}
+
+fn reset() -> ConnectorError {
+    ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
+}
+
+impl State {
+    fn note(&mut self, line: String) {
+        let line = format!("{:>12.3} {line}", machine::now().as_secs_f64());
+        for byte in line.bytes() {
+            self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+        if self.trace.len() >= TRACE_LINES {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(line);
+    }
+
+    fn now_seconds(&self) -> u64 {
+        machine::EPOCH_SECONDS + machine::now().as_secs()
+    }
+
+    fn times(&mut self) -> (Duration, Duration) {
+        let latency = self.weather.latency_ms.max(2);
+        let mut part = || Duration::from_millis(1 + self.rng.below(latency));
+        (part(), part())
+    }
+
+    fn sends(&mut self, client: u32, request: &Arc<Request>) -> Option<Journey> {
+        let fate = self.fate_of(client, request)?;
+        let (there, back) = self.times();
+        self.next += 1;
+        let id = self.next;
+        if fate != Fate::Reset && fate != (Fate::Silent { acts: false }) {
+            let request = Arc::clone(request);
+            self.travelling.insert(id, Travelling { client, request });
+        }
+        Some(Journey {
+            id,
+            fate,
+            there,
+            back,
+        })
+    }
+
+    /// `None`: nobody is there any more.
+    fn fate_of(&mut self, client: u32, request: &Request) -> Option<Fate> {
+        if self.crashed {
+            return None;
+        }
+        self.requests += 1;
+        self.stats.requests += 1;
+        assert!(self.requests < REQUESTS_MAX, "requests without end");
+        if self.crash_at.is_some_and(|at| self.requests >= at) {
+            self.crashed = true;
+            self.note(format!("crash at {}", shown(client, request)));
+            // Sent or not.
+            if self.rng.permille(500) {
+                self.next += 1;
+                let travelling = Travelling {
+                    client,
+                    request: Arc::new(request.clone()),
+                };
+                self.travelling.insert(self.next, travelling);
+            }
+            return None;
+        }
+        if self.cut_off.contains(&client) || machine::now() < self.down_until {
+            return Some(match self.rng.permille(800) {
+                true => Fate::Reset,
+                false => Fate::Silent { acts: false },
+            });
+        }
+        Some(self.fate(request))
+    }
+
+    fn fate(&mut self, request: &Request) -> Fate {
+        let weather = self.weather;
+        let operation = request.operation();
+        let rng = &mut self.rng;
+        let is_write = !matches!(
+            operation,
+            Operation::Get
+                | Operation::Head
+                | Operation::List
+                | Operation::ListParts
+                | Operation::ListMultipartUploads
+        );
+        if rng.permille(weather.error) {
+            return match rng.below(3) {
+                0 => Fate::Refused(500, "InternalError"),
+                1 => Fate::Refused(503, "SlowDown"),
+                _ => Fate::DoneAndRefused,
+            };
+        }
+        if rng.permille(weather.denied) {
+            return Fate::Refused(403, "AccessDenied");
+        }
+        let is_data = request.key.starts_with("volume/data/");
+        if rng.permille(weather.missing) && (is_write || is_data) {
+            return Fate::Refused(404, not_found(operation));
+        }
+        if rng.permille(weather.hidden) && !is_write && request.key.starts_with("volume/meta/") {
+            return Fate::Refused(404, not_found(operation));
+        }
+        if rng.permille(weather.reset) {
+            return Fate::Reset;
+        }
+        if rng.permille(weather.lost) {
+            return Fate::Lost;
+        }
+        if rng.permille(weather.silent) {
+            return Fate::Silent {
+                acts: rng.permille(500),
+            };
+        }
+        if is_write && rng.permille(weather.duplicated) {
+            return Fate::Duplicated(later(rng));
+        }
+        if is_write && rng.permille(weather.late) {
+            return Fate::Late(later(rng));
+        }
+        if operation == Operation::Get && rng.permille(weather.broken) {
+            return Fate::Broken;
+        }
+        Fate::Done
+    }
+
+    /// The request has come to the store. Its answer, if there will be one, and after how long it
+    /// comes once more. `None`: nobody is there any more.
+    fn meets(
+        &mut self,
+        client: u32,
+        request: &Request,
+        journey: &Journey,
+    ) -> Option<(Option<Reply>, Option<Duration>)> {
+        if self.crashed {
+            return None;
+        }
+        self.travelling.remove(&journey.id);
+        let fate = journey.fate;
+        if fate != Fate::Done {
+            self.stats.faults += 1;
+        }
+        let again = match fate {
+            Fate::Duplicated(after) | Fate::Late(after) => Some(after),
+            _ => None,
+        };
+        let answer = match fate {
+            Fate::Done => Ok(self.carry_out(client, request, "")),
+            Fate::Duplicated(_) => Ok(self.carry_out(client, request, "and again later")),
+            Fate::Refused(status, code) => {
+                self.note(format!("{} -> {status} {code}", shown(client, request)));
+                Ok(Answer::error(status, code))
+            }
+            Fate::DoneAndRefused => {
+                self.carry_out(client, request, "but answered 500");
+                Ok(Answer::error(500, "InternalError"))
+            }
+            Fate::Reset | Fate::Late(_) => {
+                self.note(format!("{} -> {fate:?}", shown(client, request)));
+                Err(reset())
+            }
+            Fate::Lost => {
+                self.carry_out(client, request, "answer lost");
+                Err(reset())
+            }
+            Fate::Silent { acts: true } => {
+                self.carry_out(client, request, "no answer");
+                return Some((None, again));
+            }
+            Fate::Silent { acts: false } => {
+                self.note(format!("{} -> silence", shown(client, request)));
+                return Some((None, again));
+            }
+            Fate::Broken => {
+                let mut answer = self.carry_out(client, request, "body broken");
+                let len = answer.body.len() as u64;
+                if len > 0 {
+                    let keep = self.rng.below(len) as usize;
+                    answer.body.truncate(keep);
+                }
+                Ok(answer)
+            }
+        };
+        Some((Some(answer), again))
+    }
+
+    fn carry_out(&mut self, client: u32, request: &Request, how: &str) -> Answer {
+        let now = self.now_seconds();
+        let answer = self.s3.carry_out(request, now);
+        self.note(format!(
+            "{} -> {} {how}",
+            shown(client, request),
+            answer.status
+        ));
+        answer
+    }
+}
+
+/// What S3 calls that which it does not find.
+fn not_found(operation: Operation) -> &'static str {
+    match operation {
+        Operation::UploadPart | Operation::CompleteMultipartUpload | Operation::ListParts => {
+            "NoSuchUpload"
+        }
+        _ => "NoSuchKey",
+    }
+}
+
+fn shown(client: u32, request: &Request) -> String {
+    let mut line = format!("client {client} {:?} {}", request.operation(), request.key);
+    for name in ["prefix", "partNumber", "uploadId"] {
+        if let Some(value) = request.query.get(name) {
+            line += &format!(" {name}={value}");
+        }
+    }
+    if let Some(range) = request.headers.get("range") {
+        line += &format!(" {range}");
+    }
+    // A lease names its process, whose number is longer or shorter.
+    if !request.body.is_empty() && request.key != "volume/lease" {
+        line += &format!(" {} bytes", request.body.len());
+    }
+    line
+}
+
+#[derive(Clone)]
+struct Line {
+    network: Network,
+    client: u32,
+}
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.client)
+    }
+}
+
+impl HttpClient for Line {
+    fn http_connector(
+        &self,
+        _: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl HttpConnector for Line {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (network, client) = (self.network.clone(), self.client);
+        HttpConnectorFuture::new(async move {
+            let (method, uri) = (request.method().to_owned(), request.uri().to_owned());
+            let headers = request.headers().iter();
+            let headers = headers
+                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+                .collect();
+            let body = request.into_body().collect().await;
+            let body = body.map_err(ConnectorError::user)?.to_bytes();
+            let request = Request::parse(&method, &uri, headers, body);
+            let is_get = request.operation() == Operation::Get;
+            match tokio::spawn(network.travel(client, request)).await {
+                Ok(Some(answer)) => Ok(response(answer?, is_get)),
+                Ok(None) => std::future::pending().await,
+                Err(broken) => std::panic::resume_unwind(broken.into_panic()),
+            }
+        })
+    }
+}
+
+fn response(answer: Answer, is_get: bool) -> HttpResponse {
+    let announced = answer
+        .headers
+        .iter()
+        .find(|(name, _)| name == "content-length")
+        .and_then(|(_, value)| value.parse::<usize>().ok());
+    let body = match announced {
+        Some(announced) if is_get && answer.body.len() < announced => {
+            SdkBody::from_body_1_x(BrokenBody(Some(answer.body)))
+        }
+        _ => SdkBody::from(answer.body),
+    };
+    let status = StatusCode::try_from(answer.status).unwrap();
+    let mut response = HttpResponse::new(status, body);
+    for (name, value) in answer.headers {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// Some bytes, and then the connection breaks.
+struct BrokenBody(Option<Bytes>);
+
+impl http_body::Body for BrokenBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        Poll::Ready(Some(match self.0.take() {
+            Some(bytes) => Ok(Frame::data(bytes)),
+            None => Err(std::io::ErrorKind::ConnectionReset.into()),
+        }))
+    }
+}

@@ -1,0 +1,92 @@
+//! What a simulation went through.
+
+use std::fmt;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    pub seeds: u64,
+    pub operations: u64,
+    pub syncs: u64,
+    pub reads: u64,
+    pub requests: u64,
+    pub faults: u64,
+    pub late: u64,
+    pub outages: u64,
+    pub crashes: u64,
+    pub unmounts: u64,
+    pub takeovers: u64,
+    pub followers: u64,
+    pub checks: u64,
+    /// Seconds that the simulated clock went on.
+    pub simulated_seconds: u64,
+}
+
+const NAMES: [&str; 14] = [
+    "seeds",
+    "operations",
+    "syncs",
+    "reads",
+    "requests",
+    "faults",
+    "late requests",
+    "outages",
+    "crashes",
+    "unmounts",
+    "takeovers",
+    "followers",
+    "checks of the whole tree",
+    "simulated seconds",
+];
+
+impl Stats {
+    fn numbers(&mut self) -> [&mut u64; 14] {
+        [
+            &mut self.seeds,
+            &mut self.operations,
+            &mut self.syncs,
+            &mut self.reads,
+            &mut self.requests,
+            &mut self.faults,
+            &mut self.late,
+            &mut self.outages,
+            &mut self.crashes,
+            &mut self.unmounts,
+            &mut self.takeovers,
+            &mut self.followers,
+            &mut self.checks,
+            &mut self.simulated_seconds,
+        ]
+    }
+
+    pub fn add(&mut self, mut other: Stats) {
+        for (mine, others) in self.numbers().into_iter().zip(other.numbers()) {
+            *mine += *others;
+        }
+    }
+
+    /// As one line for the process that started this one.
+    pub fn encode(mut self) -> String {
+        let numbers = self.numbers().map(|number| number.to_string());
+        numbers.join(" ")
+    }
+
+    pub fn decode(line: &str) -> Option<Stats> {
+        let mut stats = Stats::default();
+        let mut numbers = line.split(' ');
+        for number in stats.numbers() {
+            *number = numbers.next()?.trim().parse().ok()?;
+        }
+        Some(stats)
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut stats = *self;
+        for (index, (name, number)) in NAMES.iter().zip(stats.numbers()).enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{number} {name}")?;
+        }
+        Ok(())
+    }
+}
