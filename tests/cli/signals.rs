@@ -131,6 +131,38 @@ if shell: sys.exit(int(os.read(out, 20)) & 127)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 127)
 ";
 
+/// The kernel shows the mount a moment before the process calls itself ready.
+#[test]
+fn what_is_written_the_moment_the_mount_is_there_survives_a_signal_at_that_moment() {
+    let site = Site::start(Transport::Plain);
+    let mut names = Vec::new();
+    for round in 0..12 {
+        let name = format!("round-{round}");
+        let (dir, state) = (site.scratch(&name), site.scratch("moment-state"));
+        let arguments = ["--foreground", "--state-dir", text(&state)];
+        let mount =
+            site.strongroom(&[&["mount", &site.url(), text(&dir)], &arguments[..]].concat());
+        let mut mount = mount.with_passphrase(&site).command;
+        let mut process = mount.args(LATE).stdout(Stdio::null()).spawn().unwrap();
+        let began = Instant::now();
+        let is_mounted = || {
+            let table = fs::read_to_string("/proc/self/mounts").unwrap();
+            table.contains(&format!(" {} ", text(&dir)))
+        };
+        while !is_mounted() {
+            assert!(began.elapsed() < Duration::from_secs(20), "not mounted");
+            std::hint::spin_loop();
+        }
+        fs::write(dir.join(&name), &name).unwrap();
+        send(process.id(), Signal::SIGTERM);
+        let code = process.wait().unwrap().code();
+        assert_eq!(code, Some(0), "round {round}");
+        assert!(!is_mounted());
+        names.push(name);
+    }
+    kept_in_the_store(&site, &names);
+}
+
 #[test]
 fn closing_the_terminal_of_a_mount_in_the_foreground_drains_it() {
     let site = Site::start(Transport::Plain);

@@ -12,7 +12,10 @@
 //! Whatever fails after 2 gives the lease back ([`Opening`]).
 
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -62,9 +65,16 @@ pub struct VolumeSession {
 #[derive(Debug, Default)]
 pub struct Opening {
     lease: OnceLock<Arc<Lease>>,
+    /// The kernel may have the mount by now, and programs may write to it.
+    attaching: AtomicBool,
 }
 
 impl Opening {
+    /// Whether something may have been written already: then nobody may drop what is being opened.
+    pub fn is_attaching(&self) -> bool {
+        self.attaching.load(Ordering::Acquire)
+    }
+
     /// Gives the lease back, if it was taken.
     pub async fn give_back(&self) {
         if let Some(lease) = self.lease.get()
@@ -134,7 +144,15 @@ impl VolumeSession {
             meta: meta.clone(),
             lease,
         };
-        let session = VolumeSession::above(config, plan, &opened, &state, base, runtime_bytes);
+        let session = VolumeSession::above(
+            config,
+            plan,
+            &opened,
+            &state,
+            base,
+            runtime_bytes,
+            &opening.attaching,
+        );
         let session = session.await;
         if session.is_err() {
             close_unused(&meta).await;
@@ -150,6 +168,7 @@ impl VolumeSession {
         state: &VolumeState,
         base: Base,
         runtime_bytes: u64,
+        attaching: &AtomicBool,
     ) -> Result<VolumeSession, CliError> {
         let Base {
             sealed,
@@ -221,6 +240,7 @@ impl VolumeSession {
                 "choose another --state-dir",
             )
         })?;
+        attaching.store(true, Ordering::Release);
         let mounted = fuse::mount(
             fs.clone(),
             metrics,

@@ -58,10 +58,28 @@ pub async fn mount_and_serve(
         )
     };
     let opening = Opening::default();
-    let session = tokio::select! {
-        session = open(config, secret, log, reporter, &opening) => session,
-        () = signals.stop() => Err(interrupted()),
-        () = reporter.abandoned() => Err(interrupted()),
+    let mut told_to_stop = false;
+    let session = {
+        let open = open(config, secret, log, reporter, &opening);
+        tokio::pin!(open);
+        let stop = async |signals: &mut Signals| {
+            tokio::select! {
+                () = signals.stop() => {}
+                () = reporter.abandoned() => {}
+            }
+        };
+        tokio::select! {
+            session = &mut open => session,
+            () = stop(&mut signals) => {
+                // Programs may have written to what the kernel shows already: it is drained.
+                told_to_stop = opening.is_attaching();
+                tokio::select! {
+                    session = &mut open, if told_to_stop => session,
+                    () = signals.stop(), if told_to_stop => Err(interrupted()),
+                    else => Err(interrupted()),
+                }
+            }
+        }
     };
     let session = match session {
         Ok(session) => session,
@@ -75,8 +93,8 @@ pub async fn mount_and_serve(
         session.config.url,
         session.config.mount_point.display()
     );
-    if !reporter.ready() {
-        // Whoever asked for the mount has gone: unmount as if told to.
+    if !reporter.ready() || told_to_stop {
+        // Whoever asked for the mount has gone, or wants it no more.
         detach(&session).await;
     }
     notify(&[NotifyState::Ready]);
