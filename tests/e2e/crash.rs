@@ -18,7 +18,8 @@ use super::{
     tree::{mixed, noise, snapshot},
 };
 
-const ROUNDS: u64 = 25;
+/// Kills in the ordinary run, which the simulation's lives stand beside; each round reads all that was promised before.
+const ROUNDS: u64 = 10;
 
 /// What an application was promised: (file, length, seed), noted only after fsync of the file and its directory returned.
 type Promises = Arc<Mutex<Vec<(String, usize, u64)>>>;
@@ -74,13 +75,14 @@ fn check(mnt: &Path, promises: &Promises) {
 }
 
 fn killed_at_random_points(
+    rounds: u64,
     start: impl Fn(&Site, &Path, u64) -> Command,
     settle: impl Fn(&Site, &Path),
 ) {
     let site = Site::start(Transport::Plain);
     mixed(&site.scratch("source"), 40);
     let promises = Promises::default();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let mount = site.mount();
         settle(&site, &mount.dir);
         let stop = Arc::new(AtomicBool::new(false));
@@ -104,16 +106,21 @@ fn killed_at_random_points(
         mount.unmount();
     }
     let kept = promises.lock().unwrap().len();
-    eprintln!("{ROUNDS} kills, {kept} fsynced files checked");
+    eprintln!("{rounds} kills, {kept} fsynced files checked");
     assert!(
-        kept as u64 > ROUNDS,
+        kept as u64 > rounds,
         "too few promises to mean anything: {kept}"
     );
 }
 
 #[test]
 fn fsynced_files_survive_kill_under_rsync() {
+    killed_under_rsync(ROUNDS);
+}
+
+fn killed_under_rsync(rounds: u64) {
     killed_at_random_points(
+        rounds,
         |site, mnt, round| {
             let mut command = Command::new("rsync");
             command
@@ -128,6 +135,10 @@ fn fsynced_files_survive_kill_under_rsync() {
 
 #[test]
 fn fsynced_files_survive_kill_under_restic() {
+    killed_under_restic(ROUNDS);
+}
+
+fn killed_under_restic(rounds: u64) {
     let restic = |site: &Site, mnt: &Path, args: &[&str]| {
         let mut command = Command::new("restic");
         command
@@ -140,6 +151,7 @@ fn fsynced_files_survive_kill_under_restic() {
         command
     };
     killed_at_random_points(
+        rounds,
         |site, mnt, _| restic(site, mnt, &["backup", "source"]),
         |site, mnt| {
             let pass = site.path().join("pass");
@@ -240,4 +252,18 @@ fn fsynced_overwrites_survive_kill() {
     }
     eprintln!("10 kills, {promises} fsyncs of {number} overwrites");
     assert!(promises > 20, "too few fsyncs to mean anything: {promises}");
+}
+
+mod long {
+    #[test]
+    #[ignore = "a quarter of an hour: run by mount-scripts/test.sh --long"]
+    fn fsynced_files_survive_sixty_kills_under_rsync() {
+        super::killed_under_rsync(60);
+    }
+
+    #[test]
+    #[ignore = "a quarter of an hour: run by mount-scripts/test.sh --long"]
+    fn fsynced_files_survive_sixty_kills_under_restic() {
+        super::killed_under_restic(60);
+    }
 }
