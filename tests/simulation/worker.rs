@@ -602,6 +602,19 @@ impl Worker {
     }
 }
 
+/// Closed when it goes, also where a sync that nobody waits for is dropped at the end of a mount: what
+/// it has open would never be deleted.
+struct Handle<'a> {
+    client: &'a Client,
+    fh: u64,
+}
+
+impl Drop for Handle<'_> {
+    fn drop(&mut self) {
+        self.client.fs.release(self.fh);
+    }
+}
+
 /// Syncs a file through a handle that it closes, or all names, and notes that in the model.
 async fn sync(
     client: &Client,
@@ -617,9 +630,8 @@ async fn sync(
         let Some((_, fh)) = file else {
             return client.fs.fsyncdir().await;
         };
-        let synced = client.fs.fsync_through(fh).await;
-        client.fs.release(fh);
-        synced
+        let handle = Handle { client, fh };
+        client.fs.fsync_through(handle.fh).await
     };
     match tokio::time::timeout(PATIENCE, synced).await {
         Ok(Ok(())) => {
