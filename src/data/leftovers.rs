@@ -104,6 +104,25 @@ pub(super) struct Cleared {
     pub foreign: u64,
 }
 
+/// Deletes the objects that died at or before `before_unix_seconds` and whose death is durable, then
+/// their rows: what a failure leaves between the two is deleted again.
+pub(super) async fn delete_garbage(
+    store: &Store,
+    meta: &Meta,
+    before_unix_seconds: i64,
+) -> Result<(), DataError> {
+    loop {
+        let garbage = meta.garbage(before_unix_seconds, DELETE_BATCH).await?;
+        if garbage.is_empty() {
+            return Ok(());
+        }
+        let objects: Vec<ObjectId> = garbage.iter().map(|garbage| garbage.object).collect();
+        let keys: Vec<String> = objects.iter().map(|object| object_key(*object)).collect();
+        store.delete(&keys).await?;
+        meta.forget_garbage(&objects).await?;
+    }
+}
+
 /// Finds the objects that a session wrote and never committed, and its uploads; with `delete`,
 /// deletes and aborts them.
 pub(super) async fn clear_session(
@@ -325,17 +344,7 @@ impl Sweep {
         if !self.delete || has_readers {
             return Ok(());
         }
-        loop {
-            let garbage = self.meta.garbage(due, DELETE_BATCH).await?;
-            if garbage.is_empty() {
-                break;
-            }
-            let objects: Vec<ObjectId> = garbage.iter().map(|garbage| garbage.object).collect();
-            let keys: Vec<String> = objects.iter().map(|object| object_key(*object)).collect();
-            self.store.delete(&keys).await?;
-            self.meta.forget_garbage(&objects).await?;
-        }
-        Ok(())
+        delete_garbage(&self.store, &self.meta, due).await
     }
 
     /// As at the beginning of a mount: the latest dead sessions stay known, because a request that

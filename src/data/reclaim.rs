@@ -13,8 +13,11 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{DataError, Inner, leftovers::clear_session, object::object_key, repack::Repacking};
-use crate::meta::ObjectId;
+use super::{
+    DataError, Inner,
+    leftovers::{clear_session, delete_garbage},
+    repack::Repacking,
+};
 
 /// Objects deleted in one request.
 pub(super) const DELETE_BATCH: usize = 1000;
@@ -87,16 +90,7 @@ impl Inner {
         {
             before = before.min(needed_from.saturating_sub(1));
         }
-        loop {
-            let garbage = self.meta.garbage(before, DELETE_BATCH).await?;
-            if garbage.is_empty() {
-                break;
-            }
-            let objects: Vec<ObjectId> = garbage.iter().map(|garbage| garbage.object).collect();
-            let keys: Vec<String> = objects.iter().map(|object| object_key(*object)).collect();
-            self.store.delete(&keys).await?;
-            self.meta.forget_garbage(&objects).await?;
-        }
+        delete_garbage(&self.store, &self.meta, before).await?;
         self.repack_round(repacking).await
     }
 }
