@@ -32,6 +32,8 @@ const FILES_IN_A_DIRECTORY: usize = 1000;
 /// What `status` says of the memory, in bytes.
 pub struct MemorySample {
     pub rss: i64,
+    /// What the allocator has handed out.
+    pub allocated: i64,
     pub unexplained: i64,
     report: serde_json::Value,
 }
@@ -68,6 +70,7 @@ impl Mount<'_> {
         let report = status["memory"].take();
         MemorySample {
             rss: report["rss_bytes"].as_i64().expect("bytes"),
+            allocated: report["allocated_bytes"].as_i64().expect("bytes"),
             unexplained: report["unexplained_bytes"].as_i64().expect("bytes"),
             report,
         }
