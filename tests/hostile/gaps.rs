@@ -5,12 +5,14 @@ use std::{
     collections::BTreeSet,
     fs::{self, File, OpenOptions},
     os::unix::fs::{FileExt, OpenOptionsExt},
-    time::Duration,
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::{
     harness::Mount,
-    lying::{Form, Kind, Lie, Op, Rule},
+    lying::{Form, Kind, Lie, Op, Rule, Seen},
     tree::noise,
     world::{EIO, World, at, within},
 };
@@ -27,15 +29,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What the log says of a file whose gaps cannot be read.
 const TOLD: &str = "what is stored of it between byte";
 
-/// Writes 2,000 pieces all over the file, and to the model; returns where those in the part that cannot be read are.
+/// Writes 333 pieces a MiB all over the file, and to the model; returns where those in the part that cannot be read are.
 fn write_crumbs(file: &File, seed: u64, model: &mut [u8]) -> BTreeSet<u64> {
-    let bytes = noise(seed, 2000 * PIECE as usize);
-    let places = noise(seed + 1000, 2000 * 8);
+    let slots = model.len() as u64 / PIECE;
+    let pieces = model.len() * 333 / MIB as usize;
+    let bytes = noise(seed, pieces * PIECE as usize);
+    let places = noise(seed + 1000, pieces * 8);
     let mut hurt = BTreeSet::new();
     for (piece, place) in bytes.chunks(PIECE as usize).zip(places.chunks(8)) {
         let place = u64::from_le_bytes(place.try_into().unwrap());
         // In slots, so that none overwrites a part of another.
-        let offset = place % (LEN / PIECE) * PIECE;
+        let offset = place % slots * PIECE;
         file.write_all_at(piece, offset).unwrap();
         model[offset as usize..][..PIECE as usize].copy_from_slice(piece);
         if HURT.start <= offset && offset + PIECE <= HURT.end {
@@ -43,6 +47,12 @@ fn write_crumbs(file: &File, seed: u64, model: &mut [u8]) -> BTreeSet<u64> {
         }
     }
     hurt
+}
+
+/// An object of contents was stored whole.
+fn is_stored(seen: &Seen) -> bool {
+    let whole = matches!(seen.op, Op::Put | Op::Complete) && seen.kind == Kind::Data;
+    whole && seen.status == Some(200)
 }
 
 /// Reads past the page cache.
@@ -159,4 +169,62 @@ fn tiny_writes_are_stored_though_what_lies_between_them_cannot_be_read() {
         assert!(fs::read(at(&mount, "file")).unwrap() == model);
         mount.unmount();
     }
+}
+
+/// A sweep over crumbs waits for the one before it, to write along with what that brought; but not for ever.
+#[test]
+fn tiny_writes_behind_an_upload_that_hangs_go_out_after_five_seconds_and_all_of_them_are_there() {
+    let world = World::start();
+    let mut model = noise(1, 2 * MIB as usize);
+    let mount = world.begin_mount(&world.site.scratch("state"), &[]);
+    mount.wait_ready();
+    let file = File::create(at(&mount, "file")).unwrap();
+    file.write_all_at(&model, 0).unwrap();
+    file.sync_all().unwrap();
+
+    let rule = Rule::on([Op::Put, Op::Complete]).of([Kind::Data]);
+    let held = world.store.lie(rule.once(Lie::Withhold));
+    write_crumbs(&file, 2, &mut model);
+    assert!(held.wait(PATIENCE), "nothing goes out by itself");
+    world.store.forget();
+    write_crumbs(&file, 3, &mut model);
+    let other = file.try_clone().unwrap();
+    let (done, synced) = mpsc::channel();
+    let began = Instant::now();
+    let syncing = thread::spawn(move || done.send(other.sync_all().map(|()| began.elapsed())));
+    // What is written is in no object yet, so it is read from memory.
+    let last = model.len() / PIECE as usize * PIECE as usize;
+    file.write_all_at(&[7; 10], last as u64).unwrap();
+    model[last..][..10].fill(7);
+    assert_eq!(
+        read_at(&mount, last as u64, 10).unwrap(),
+        model[last..][..10]
+    );
+
+    let sent = |seen: &[Seen]| seen.iter().any(|seen| is_stored(seen) && !seen.lied);
+    assert!(world.store.wait_seen(PATIENCE, sent), "it waits for ever");
+    let waited = began.elapsed();
+    eprintln!("the second object is in the store after {waited:?}");
+    assert!(
+        waited > Duration::from_secs(4),
+        "it did not wait for what is on its way"
+    );
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
+    // The bytes of the first sweep are not in the store, and come before these.
+    thread::sleep(Duration::from_millis(500));
+    assert!(synced.try_recv().is_err(), "fsync returned too early");
+    world.store.heal();
+    let healed = Instant::now();
+    synced.recv_timeout(PATIENCE).unwrap().unwrap();
+    eprintln!("fsync returned {:?} after the end", healed.elapsed());
+    assert!(healed.elapsed() < Duration::from_secs(10));
+    syncing.join().unwrap().unwrap();
+    file.sync_all().unwrap();
+    mount.kill();
+    drop(file);
+
+    let mount = world.begin_mount(&world.site.scratch("second"), &["--takeover"]);
+    mount.wait_ready();
+    assert!(fs::read(at(&mount, "file")).unwrap() == model);
+    mount.unmount();
 }
