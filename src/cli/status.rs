@@ -165,6 +165,7 @@ pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
         cache_misses,
         readahead_frames,
         authentication_failures,
+        unread_gaps,
         fuse_requests,
         fuse_errors,
         open_handles,

@@ -195,6 +195,7 @@ fn store(report: &StatusReport, table: &mut Table) {
         "failed authentication",
         counter("authentication_failures").to_string(),
     );
+    table.line("unreadable gaps", counter("unread_gaps").to_string());
 }
 
 fn reading(report: &StatusReport, table: &mut Table) {

@@ -8,8 +8,6 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use tracing::debug;
-
 use super::{DataError, Inner};
 
 impl Inner {
@@ -30,11 +28,7 @@ impl Inner {
                     };
                     match mended.await {
                         Ok(()) | Err(DataError::NotFound) => {}
-                        // A read of it says so too.
-                        Err(error) => debug!(
-                            "inode {}: the crumbs at {} stay: {error}",
-                            ino.0, region.start
-                        ),
+                        Err(error) => self.note_unread(ino, &region, &error),
                     }
                 }
             }

@@ -37,6 +37,7 @@ mod replace;
 mod send;
 mod space;
 mod sweep;
+mod unread;
 mod upload;
 mod view;
 mod wide;
@@ -78,6 +79,7 @@ use self::{
     paid::{BUFFER_OVERHEAD, STATE_BYTES, paid_bytes},
     readahead::Window,
     readers::Readers,
+    unread::Unread,
     windows::Windows,
 };
 use crate::{
@@ -119,6 +121,7 @@ struct Inner {
     /// Those of them with uncommitted contents, which are held by this.
     dirty: Mutex<HashMap<Ino, Arc<FileState>>>,
     readers: Readers,
+    unread: Unread,
     next_object: AtomicU64,
     packs: Arc<Semaphore>,
     /// Why nothing can be made durable any more, once another mount has taken over.
@@ -268,6 +271,7 @@ impl Data {
             files: Arc::default(),
             dirty: Mutex::default(),
             readers: Readers::default(),
+            unread: Unread::default(),
             next_object: AtomicU64::new(0),
             packs: Arc::new(Semaphore::new(write_back::PACKS_IN_FLIGHT_MAX)),
             failure: OnceLock::new(),

@@ -204,7 +204,8 @@ impl Inner {
             let filler = match self.read_gaps(open, &gaps).await {
                 Ok(filler) => filler,
                 Err(error) => {
-                    tracing::debug!("a region of inode {} stays in crumbs: {error}", file.ino.0);
+                    let unread = stretch.whole.clone().unwrap_or_default();
+                    self.note_unread(file.ino, &unread, &error);
                     Vec::new()
                 }
             };

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::fs::FsError;
+
 /// Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
@@ -57,6 +59,11 @@ pub enum MountError {
 }
 
 impl MountError {
+    /// The root directory cannot be read, so nothing could be answered.
+    pub fn root(error: FsError) -> MountError {
+        MountError::io("reading the root directory", io::Error::other(error))
+    }
+
     pub(super) fn io(what: &'static str, source: impl Into<io::Error>) -> MountError {
         MountError::Io {
             what,

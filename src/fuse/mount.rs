@@ -55,9 +55,7 @@ pub async fn mount(
     mountpoint: &Path,
 ) -> Result<Mounted, MountError> {
     // What the first request needs is read before the kernel can ask, where a failure has a better place to go.
-    fs.getattr(Ino::ROOT).await.map_err(|error| {
-        MountError::io("reading the root directory", std::io::Error::other(error))
-    })?;
+    fs.getattr(Ino::ROOT).await.map_err(MountError::root)?;
     let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
     fs.tell(Arc::new(notifier.clone()));
     let runner = Runner::new(

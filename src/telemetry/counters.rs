@@ -83,6 +83,9 @@ pub struct Metrics {
     pub readahead_frames: Counter,
     /// Frames or headers that failed authentication.
     pub authentication_failures: Counter,
+    /// Times that tiny pieces of a file were not put together, because what lies between them could
+    /// not be read.
+    pub unread_gaps: Counter,
     /// Requests from the kernel.
     pub fuse_requests: Counter,
     /// Kernel requests answered with an error other than ENOENT, ENODATA and the like.

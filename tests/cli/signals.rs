@@ -1,8 +1,16 @@
 //! Signals to the process that serves a mount: which end it, and that none loses what was written.
 
 use std::{
-    fs,
-    process::{Command, Stdio},
+    fs::{self, File},
+    io::Write,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -13,7 +21,7 @@ use nix::{
 
 use crate::{
     harness::{Site, Transport},
-    support::{BackgroundMount, text},
+    support::{BackgroundMount, printed, text},
 };
 
 /// Nothing goes out by itself within a test.
@@ -161,6 +169,194 @@ fn what_is_written_the_moment_the_mount_is_there_survives_a_signal_at_that_momen
         names.push(name);
     }
     kept_in_the_store(&site, &names);
+}
+
+/// Writes a file into a mount as soon as the kernel has it, and says what became of it.
+struct EagerWriter {
+    gives_up: Arc<AtomicBool>,
+    thread: JoinHandle<Written>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Written {
+    /// The mount was never seen, or went away before the file was made.
+    Not,
+    /// It was begun, and an operation on it failed.
+    InPart,
+    Whole,
+    Synced,
+}
+
+impl EagerWriter {
+    fn start(dir: PathBuf, name: String, synced: bool) -> EagerWriter {
+        let gives_up = Arc::new(AtomicBool::new(false));
+        let told = gives_up.clone();
+        let thread = std::thread::spawn(move || {
+            let below = fs::metadata(&dir).unwrap().dev();
+            let root = loop {
+                // Held, so that nothing is written into the directory below the mount.
+                if let Ok(root) = File::open(&dir)
+                    && root.metadata().is_ok_and(|root| root.dev() != below)
+                {
+                    break root;
+                }
+                if told.load(Ordering::Relaxed) {
+                    return Written::Not;
+                }
+                std::thread::yield_now();
+            };
+            let path = format!("/proc/self/fd/{}/{name}", root.as_raw_fd());
+            let Ok(mut file) = File::create(path) else {
+                return Written::Not;
+            };
+            match file.write_all(name.as_bytes()) {
+                Ok(()) if synced && file.sync_all().is_ok() => Written::Synced,
+                Ok(()) => Written::Whole,
+                Err(_) => Written::InPart,
+            }
+        });
+        EagerWriter { gives_up, thread }
+    }
+
+    fn end(self) -> Written {
+        self.gives_up.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// A moment in the life of a mount that is being made.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    /// It listens to `status` already, and is about to ask the kernel for the mount.
+    Attaching,
+    /// The kernel has it.
+    Mounted,
+}
+
+/// A mount that is being made.
+struct Making {
+    dir: PathBuf,
+    process: Child,
+}
+
+impl Making {
+    fn is_mounted(&self) -> bool {
+        let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        table.contains(&format!(" {} ", text(&self.dir)))
+    }
+
+    fn wait_until(&mut self, moment: Moment, state: &Path) {
+        let socket = format!("{}.sock", self.process.id());
+        let began = Instant::now();
+        loop {
+            let is_there = match moment {
+                Moment::Attaching => fs::read_dir(state)
+                    .unwrap()
+                    .any(|volume| volume.unwrap().path().join(&socket).exists()),
+                Moment::Mounted => self.is_mounted(),
+            };
+            if is_there {
+                return;
+            }
+            let ended = self.process.try_wait().unwrap();
+            assert!(ended.is_none(), "it ended by itself");
+            assert!(began.elapsed() < Duration::from_secs(20), "{moment:?}");
+            std::hint::spin_loop();
+        }
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if self.is_mounted() {
+            let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
+        }
+    }
+}
+
+/// However two signals fall while a mount is being made: it ends, nothing stays in the way, and what was written is
+/// there, unless the second one said to give that up, which the exit code says then.
+#[test]
+fn a_second_signal_while_the_mount_is_being_made_leaves_nothing_behind_and_loses_nothing_unsaid() {
+    let site = Site::start(Transport::Plain);
+    let (state, key) = (site.scratch("second-state"), site.path().join("key"));
+    // It takes no time to unlock with.
+    fs::write(&key, (1..=64).collect::<Vec<u8>>()).unwrap();
+    let add_key = ["key", "add", &site.url(), "--new-key-file", text(&key)];
+    printed(&site.strongroom(&add_key).with_passphrase(&site).output());
+    let mut kept = Vec::new();
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |bound: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % bound
+    };
+    let pairs = [
+        [Signal::SIGTERM, Signal::SIGINT],
+        [Signal::SIGTERM, Signal::SIGTERM],
+        [Signal::SIGINT, Signal::SIGTERM],
+        [Signal::SIGTERM, Signal::SIGHUP],
+        [Signal::SIGHUP, Signal::SIGTERM],
+    ];
+    for round in 0..50usize {
+        let name = format!("round-{round}");
+        let dir = site.scratch(&name);
+        let [first, second] = pairs[round % pairs.len()];
+        let moment = [Moment::Attaching, Moment::Mounted][round % 2];
+        let mut mount = site.strongroom(&["mount", &site.url(), text(&dir), "--foreground"]);
+        let mount = &mut mount.command;
+        mount.args(["--state-dir", text(&state), "--key-file", text(&key)]);
+        mount.args(LATE).stdout(Stdio::null()).stderr(Stdio::null());
+        let writer = EagerWriter::start(dir.clone(), name.clone(), round % 3 == 0);
+        let mut making = Making {
+            dir: dir.clone(),
+            process: mount.spawn().unwrap(),
+        };
+        let pid = making.process.id();
+        making.wait_until(moment, &state);
+        if below(2) == 0 {
+            // Both are there when it goes on.
+            send(pid, Signal::SIGSTOP);
+            send(pid, first);
+            send(pid, second);
+            send(pid, Signal::SIGCONT);
+        } else {
+            std::thread::sleep(Duration::from_micros(below(2000)));
+            send(pid, first);
+            std::thread::sleep(Duration::from_micros(below(8000)));
+            send(pid, second);
+        }
+        let began = Instant::now();
+        let code = loop {
+            if let Some(status) = making.process.try_wait().unwrap() {
+                break status.code();
+            }
+            assert!(began.elapsed() < Duration::from_secs(30), "it does not end");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let written = writer.end();
+        eprintln!("round {round}: {moment:?}, {first}, {second}: {code:?}, {written:?}");
+        // A dead mount would be there too, and answer nothing.
+        assert!(!making.is_mounted(), "round {round}: a mount stays behind");
+        let durable = match code {
+            Some(0) => written >= Written::Whole,
+            // A hangup is never an impatient one.
+            Some(7) if first != Signal::SIGHUP && second != Signal::SIGHUP => {
+                written == Written::Synced
+            }
+            Some(16) => {
+                assert_eq!(written, Written::Not, "round {round}: it was mounted");
+                false
+            }
+            _ => panic!("round {round}: exit code {code:?}"),
+        };
+        kept.extend(durable.then_some(name));
+    }
+    assert!(kept.len() > 10, "hardly anybody came to write");
+    kept_in_the_store(&site, &kept);
 }
 
 #[test]

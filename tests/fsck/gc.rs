@@ -1,9 +1,14 @@
 //! What mounts leave in the bucket when they die, and what `gc` makes of it.
 
-use std::{fs, io::Write};
+use std::{
+    fs,
+    io::Write,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
-    harness::BUCKET,
+    harness::{ACCESS_KEY, BUCKET, SECRET_KEY},
+    lying::{KeyPair, Lie, LyingStore, Op, Rule},
     support::{command, fsck, mount, said, site},
     tree::noise,
 };
@@ -107,4 +112,87 @@ fn what_was_removed_while_it_was_open_in_a_mount_that_died_is_let_go_of() {
     fsck(&site, &url, &[], 0);
     let after = gc(&site, &[]);
     assert_eq!(after["orphans"], 0, "{after}");
+}
+
+/// Listings say of these keys that they were written so long ago.
+fn aged(store: &LyingStore, keys: &[&str], age: Duration) {
+    let written = time::OffsetDateTime::from(SystemTime::now() - age);
+    let format = &time::format_description::well_known::Rfc3339;
+    let written = written.format(format).unwrap();
+    let keys: Vec<String> = keys.iter().map(|key| format!("<Key>{key}</Key>")).collect();
+    let lie = Lie::change(move |answer| {
+        let listing = String::from_utf8(answer.body.clone()).unwrap();
+        let entries = listing.split("<Contents>").map(|entry| {
+            let (begin, end) = ("<LastModified>", "</LastModified>");
+            match (entry.find(begin), entry.find(end)) {
+                (Some(from), Some(to)) if keys.iter().any(|key| entry.contains(key)) => {
+                    let (head, tail) = (&entry[..from], &entry[to..]);
+                    format!("{head}{begin}{written}{tail}")
+                }
+                _ => entry.to_owned(),
+            }
+        });
+        answer.body = entries.collect::<Vec<_>>().join("<Contents>").into_bytes();
+    });
+    store.heal();
+    store.lie(Rule::on([Op::List]).always(lie));
+}
+
+#[test]
+fn notes_of_readers_that_are_silent_for_ten_minutes_go_and_those_of_living_ones_stay() {
+    let mut site = site();
+    let key_pair = KeyPair {
+        access: ACCESS_KEY.to_owned(),
+        secret: SECRET_KEY.to_owned(),
+    };
+    let store = LyingStore::before(site.server().local_addr(), key_pair);
+    let url = site.url();
+    let writer = mount(&site, &url, &[]);
+    fs::write(writer.dir.join("file"), noise(1, 300_000)).unwrap();
+    writer.unmount();
+    site.endpoint = store.endpoint();
+    let notes = || -> Vec<String> {
+        let keys = site.bucket().keys().into_iter();
+        keys.filter(|key| key.contains("/readers/")).collect()
+    };
+    let new_note = |known: &[String]| {
+        let began = std::time::Instant::now();
+        loop {
+            if let Some(note) = notes().into_iter().find(|note| !known.contains(note)) {
+                return note;
+            }
+            assert!(began.elapsed().as_secs() < 20, "it leaves no note");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    let dead = mount(&site, &url, &["--read-only"]);
+    let of_the_dead = new_note(&[]);
+    dead.kill();
+    let living = mount(&site, &url, &["--read-only"]);
+    let of_the_living = new_note(std::slice::from_ref(&of_the_dead));
+    // Nobody of ours has made that.
+    let odd = "laptop/readers/mine".to_owned();
+    site.bucket().put(&odd, b"mine".to_vec());
+
+    let silent = [of_the_dead.as_str(), odd.as_str()];
+    aged(&store, &silent, Duration::from_secs(590));
+    let swept = gc(&site, &[]);
+    assert_eq!(swept["reader_notes"], 0, "{swept}");
+    assert_eq!(notes().len(), 3);
+
+    aged(&store, &silent, Duration::from_secs(601));
+    let looked = gc(&site, &["--dry-run"]);
+    assert_eq!(looked["reader_notes"], 1, "{looked}");
+    assert_eq!(notes().len(), 3, "--dry-run deleted something");
+    let swept = gc(&site, &[]);
+    assert_eq!(swept["reader_notes"], 1, "{swept}");
+    assert_eq!(swept["foreign"], 1, "{swept}");
+    let mut left = [of_the_living, odd];
+    left.sort();
+    assert_eq!(notes(), left);
+    store.heal();
+    assert!(fs::read(living.dir.join("file")).unwrap() == noise(1, 300_000));
+    // Who ends in order takes the note away.
+    living.unmount();
+    assert_eq!(notes(), ["laptop/readers/mine"]);
 }

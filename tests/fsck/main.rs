@@ -4,6 +4,8 @@
 #[allow(dead_code)]
 #[path = "../e2e/harness.rs"]
 mod harness;
+#[path = "../support/lying/mod.rs"]
+mod lying;
 #[allow(dead_code)]
 #[path = "../e2e/tree.rs"]
 mod tree;

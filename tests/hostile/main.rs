@@ -13,6 +13,7 @@ mod lying;
 mod tree;
 
 mod crashes;
+mod gaps;
 mod matrix;
 mod outages;
 mod proxy;

@@ -37,8 +37,8 @@ use crate::{
     },
     data::{Data, MemoryPlan},
     fs::{self, Fs, FsConfig},
-    fuse,
-    meta::{Meta, MetaConfig, MetaError, Recovered},
+    fuse::{self, MountError},
+    meta::{Ino, Meta, MetaConfig, MetaError, Recovered},
     seal::object_store::SealedObjectStore,
     store::Retry,
 };
@@ -240,6 +240,10 @@ impl VolumeSession {
                 "choose another --state-dir",
             )
         })?;
+        // The kernel asks for it first. It is read while a signal still ends this at once, however long the store takes.
+        fs.getattr(Ino::ROOT)
+            .await
+            .map_err(|error| errors::mount(&MountError::root(error)))?;
         attaching.store(true, Ordering::Release);
         let mounted = fuse::mount(
             fs.clone(),

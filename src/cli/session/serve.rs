@@ -71,12 +71,12 @@ pub async fn mount_and_serve(
         tokio::select! {
             session = &mut open => session,
             () = stop(&mut signals) => {
-                // Programs may have written to what the kernel shows already: it is drained.
+                // Programs may have written to what the kernel shows already: it is drained, and only there may a second
+                // signal give that up. Nor can mount(2) be taken back while a thread is in it: what it mounts would stay, dead.
                 told_to_stop = opening.is_attaching();
-                tokio::select! {
-                    session = &mut open, if told_to_stop => session,
-                    () = signals.stop(), if told_to_stop => Err(interrupted()),
-                    else => Err(interrupted()),
+                match told_to_stop {
+                    true => open.await,
+                    false => Err(interrupted()),
                 }
             }
         }
