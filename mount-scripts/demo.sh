@@ -60,6 +60,7 @@ start() {
     install_missing
     build
     [ ! -e "$demo" ] || die "$demo exists already; 'demo.sh stop' removes what an earlier demo left there"
+    : >"$out_file"
     setsid "$program" demo "$demo" >"$out_file" 2>&1 </dev/null &
     echo $! >"$pid_file"
     for _ in $(seq 300); do
