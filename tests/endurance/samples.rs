@@ -1,0 +1,274 @@
+//! What is measured every ten seconds while everything runs, and what must hold of it.
+
+use std::{
+    fs,
+    process::Command,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    harness::BINARY,
+    load::Tally,
+    plot::{Panel, slope, svg},
+    scene::{MEMORY_LIMIT, Scene},
+    stage::Stage,
+    weather::Weather,
+};
+
+const EVERY: Duration = Duration::from_secs(10);
+
+/// A mount has connections (16 at most), the kernel's device, its log, sockets and the runtime's own.
+const DESCRIPTORS_MAX: u64 = 64;
+
+/// Of a shorter life no slope is told: the first minute of each does not count.
+const SLOPE_AFTER: f64 = 60.0;
+const SLOPE_SAMPLES_MIN: usize = 20;
+
+/// One line. Bytes are MiB; what could not be asked at that moment is the last that was.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    pub second: f64,
+    pub life: u32,
+    pub rss: f64,
+    pub rss_peak: f64,
+    pub descriptors: u64,
+    pub connections: u64,
+    pub requests: u64,
+    pub requests_hit: u64,
+    pub bucket: f64,
+    pub objects: u64,
+    pub live: f64,
+    pub dirty: f64,
+    pub retries: u64,
+    pub store_errors: u64,
+    pub fuse_errors: u64,
+    pub rounds: u64,
+    /// Processor time of everything together since the last sample, in cores.
+    pub cores: f64,
+}
+
+pub const HEADINGS: &str = "second,life,rss_mib,rss_peak_mib,descriptors,connections,requests,requests_hit,bucket_mib,objects,live_mib,dirty_mib,retries,store_errors,fuse_errors,rounds,cores";
+
+impl Sample {
+    pub fn line(&self) -> String {
+        format!(
+            "{:.0},{},{:.1},{:.1},{},{},{},{},{:.1},{},{:.1},{:.1},{},{},{},{},{:.2}",
+            self.second,
+            self.life,
+            self.rss,
+            self.rss_peak,
+            self.descriptors,
+            self.connections,
+            self.requests,
+            self.requests_hit,
+            self.bucket,
+            self.objects,
+            self.live,
+            self.dirty,
+            self.retries,
+            self.store_errors,
+            self.fuse_errors,
+            self.rounds,
+            self.cores
+        )
+    }
+}
+
+/// `status --json` of a mount, if it answers.
+pub fn status(dir: &std::path::Path) -> Option<serde_json::Value> {
+    let output = Command::new(BINARY)
+        .arg("status")
+        .arg(dir)
+        .arg("--json")
+        .output();
+    let output = output.ok().filter(|output| output.status.success())?;
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// A field of `/proc/PID/status` in bytes.
+fn memory_bytes(pid: u32, field: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Processor time of a process and of its children that ended.
+fn processor_seconds(pid: &str) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
+    let ticks: f64 = fields
+        .get(11..15)?
+        .iter()
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum();
+    Some(ticks / 100.0)
+}
+
+pub struct Samples<'a> {
+    pub scene: &'a Scene,
+    pub stage: &'a Stage,
+    pub tally: &'a Tally,
+    pub weather: &'a Weather,
+    began: Instant,
+    taken: Mutex<Vec<Sample>>,
+}
+
+impl<'a> Samples<'a> {
+    pub fn new(
+        scene: &'a Scene,
+        stage: &'a Stage,
+        tally: &'a Tally,
+        weather: &'a Weather,
+    ) -> Samples<'a> {
+        Samples {
+            scene,
+            stage,
+            tally,
+            weather,
+            began: Instant::now(),
+            taken: Mutex::default(),
+        }
+    }
+
+    pub fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    pub fn taken(&self) -> Vec<Sample> {
+        self.taken.lock().expect("samples").clone()
+    }
+
+    /// Takes one every ten seconds until all is over, and fails the run as soon as a limit is passed.
+    pub fn watch(&self, each: impl Fn(&Sample)) {
+        let mut processor = self.processor_seconds();
+        while !self.stage.is_over() {
+            let began = Instant::now();
+            self.stage.pause(EVERY);
+            if self.stage.is_over() {
+                return;
+            }
+            let mut sample = self.take();
+            let now = self.processor_seconds();
+            // Less than before where a process ended whose parent has not heard of it yet.
+            sample.cores = (now - processor).max(0.0) / began.elapsed().as_secs_f64();
+            processor = now;
+            each(&sample);
+            if sample.rss_peak > mib(MEMORY_LIMIT) {
+                self.stage.fail(format!("RSS was {} MiB", sample.rss_peak));
+            }
+            if sample.descriptors > DESCRIPTORS_MAX {
+                self.stage
+                    .fail(format!("{} descriptors", sample.descriptors));
+            }
+            self.taken.lock().expect("samples").push(sample);
+            // What was seen is only kept for late requests, which then come a little later.
+            if (sample.second as u64 / 60).is_multiple_of(3) {
+                self.scene.store.forget();
+            }
+        }
+    }
+
+    fn take(&self) -> Sample {
+        let mut sample = self.taken().last().copied().unwrap_or_default();
+        sample.second = self.seconds();
+        sample.connections = self.scene.store.connections();
+        sample.requests = self.scene.store.requests();
+        sample.requests_hit = self.weather.requests_hit();
+        sample.rounds = self.tally.rounds();
+        if let Some(held) = self.scene.held() {
+            (sample.bucket, sample.objects) = (mib(held.bytes), held.objects);
+        }
+        let Some(life) = self.stage.life() else {
+            return sample;
+        };
+        let (rss, peak) = (
+            memory_bytes(life.pid, "VmRSS:"),
+            memory_bytes(life.pid, "VmHWM:"),
+        );
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", life.pid));
+        if let (Some(rss), Some(peak), Ok(descriptors)) = (rss, peak, descriptors) {
+            sample.life = life.number;
+            (sample.rss, sample.rss_peak) = (mib(rss), mib(peak));
+            sample.descriptors = descriptors.count() as u64;
+        }
+        if let Some(status) = status(&life.dir) {
+            let counter = |name: &str| status["counters"][name].as_u64().unwrap_or(0);
+            sample.live = mib(status["volume"]["bytes"].as_u64().unwrap_or(0));
+            sample.dirty = mib(status["durability"]["dirty_bytes"].as_u64().unwrap_or(0));
+            sample.retries = counter("retries");
+            sample.store_errors = counter("store_errors");
+            sample.fuse_errors = counter("fuse_errors");
+        }
+        sample
+    }
+
+    /// Of this process, all its children that ended, the mount and the server.
+    fn processor_seconds(&self) -> f64 {
+        let server = self.scene.server.lock().expect("server").pid();
+        let mount = self.stage.life().map(|life| life.pid);
+        let mut all = vec!["self".to_owned(), server.to_string()];
+        all.extend(mount.map(|pid| pid.to_string()));
+        all.iter().filter_map(|pid| processor_seconds(pid)).sum()
+    }
+}
+
+/// Slope of RSS in MiB an hour within each life that was long enough, with its number.
+pub fn slopes(samples: &[Sample]) -> Vec<(u32, f64)> {
+    let mut slopes = Vec::new();
+    for life in samples.chunk_by(|a, b| a.life == b.life) {
+        let began = life[0].second;
+        let points: Vec<(f64, f64)> = life
+            .iter()
+            .filter(|sample| sample.second - began >= SLOPE_AFTER)
+            .map(|sample| (sample.second / 3600.0, sample.rss))
+            .collect();
+        if points.len() >= SLOPE_SAMPLES_MIN {
+            slopes.push((life[0].life, slope(&points)));
+        }
+    }
+    slopes
+}
+
+/// Memory, and the bucket beside what is live in it. A dashed line is a new mount.
+pub fn drawn(samples: &[Sample]) -> String {
+    let curve = |value: fn(&Sample) -> f64| -> Vec<(f64, f64)> {
+        samples
+            .iter()
+            .map(|sample| (sample.second, value(sample)))
+            .collect()
+    };
+    let marks: Vec<f64> = samples
+        .windows(2)
+        .filter(|pair| pair[0].life != pair[1].life)
+        .map(|pair| pair[1].second)
+        .collect();
+    let panel = |title: &str, limit, curves| Panel {
+        title: title.to_owned(),
+        limit,
+        curves,
+        marks: marks.clone(),
+    };
+    svg(&[
+        panel(
+            "RSS of the mount, MiB (a dashed line is a new mount)",
+            Some(mib(MEMORY_LIMIT)),
+            vec![curve(|sample| sample.rss)],
+        ),
+        panel(
+            "The bucket (blue) and what is live in it (orange), MiB",
+            None,
+            vec![curve(|sample| sample.bucket), curve(|sample| sample.live)],
+        ),
+        panel(
+            "Descriptors of the mount",
+            Some(DESCRIPTORS_MAX as f64),
+            vec![curve(|sample| sample.descriptors as f64)],
+        ),
+    ])
+}
