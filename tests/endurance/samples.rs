@@ -1,7 +1,7 @@
 //! What is measured every ten seconds while everything runs, and what must hold of it.
 
 use std::{
-    fs,
+    fmt, fs,
     process::Command,
     sync::Mutex,
     time::{Duration, Instant},
@@ -21,9 +21,12 @@ const EVERY: Duration = Duration::from_secs(10);
 /// A mount has connections (16 at most), the kernel's device, its log, sockets and the runtime's own.
 const DESCRIPTORS_MAX: u64 = 64;
 
-/// Of a shorter life no slope is told: the first minute of each does not count.
-const SLOPE_AFTER: f64 = 60.0;
-const SLOPE_SAMPLES_MIN: usize = 20;
+/// Half of the connections that there may be.
+const DESCRIPTORS_SWING: u64 = 8;
+
+/// Of a shorter life nothing is told of growth; the first minute of each does not count.
+const WARM_AFTER: f64 = 60.0;
+const LONG_SAMPLES_MIN: usize = 18;
 
 /// One line. Bytes are MiB; what could not be asked at that moment is the last that was.
 #[derive(Clone, Copy, Debug, Default)]
@@ -218,21 +221,64 @@ impl<'a> Samples<'a> {
     }
 }
 
-/// Slope of RSS in MiB an hour within each life that was long enough, with its number.
-pub fn slopes(samples: &[Sample]) -> Vec<(u32, f64)> {
-    let mut slopes = Vec::new();
-    for life in samples.chunk_by(|a, b| a.life == b.life) {
+/// What a mount that lived long enough shows of growth; its first minute does not count.
+pub struct LongLife {
+    life: u32,
+    seconds: f64,
+    rss_slope: f64,
+    /// Of its first and of its last third.
+    descriptors: [(u64, u64); 2],
+}
+
+impl LongLife {
+    /// In its last third there are always more than there ever were in its first, and not for
+    /// connections alone, which come and go.
+    pub fn has_grown(&self) -> bool {
+        let [(_, most_first), (least_last, _)] = self.descriptors;
+        least_last > most_first + DESCRIPTORS_SWING
+    }
+}
+
+impl fmt::Display for LongLife {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, last] = self.descriptors;
+        write!(
+            f,
+            "mount {} for {:.0} s: RSS {:+.1} MiB an hour, descriptors {}..={} in its first third, {}..={} in its last",
+            self.life, self.seconds, self.rss_slope, first.0, first.1, last.0, last.1
+        )
+    }
+}
+
+pub fn long_lives(samples: &[Sample]) -> impl Iterator<Item = LongLife> {
+    let of_life = |life: &[Sample]| {
         let began = life[0].second;
-        let points: Vec<(f64, f64)> = life
+        let warm: Vec<&Sample> = life
             .iter()
-            .filter(|sample| sample.second - began >= SLOPE_AFTER)
+            .filter(|sample| sample.second - began >= WARM_AFTER)
+            .collect();
+        if warm.len() < LONG_SAMPLES_MIN {
+            return None;
+        }
+        let rss: Vec<(f64, f64)> = warm
+            .iter()
             .map(|sample| (sample.second / 3600.0, sample.rss))
             .collect();
-        if points.len() >= SLOPE_SAMPLES_MIN {
-            slopes.push((life[0].life, slope(&points)));
-        }
-    }
-    slopes
+        let range = |third: &[&Sample]| {
+            let counts = || third.iter().map(|sample| sample.descriptors);
+            (counts().min().unwrap_or(0), counts().max().unwrap_or(0))
+        };
+        let third = warm.len() / 3;
+        Some(LongLife {
+            life: life[0].life,
+            seconds: life[life.len() - 1].second - began,
+            rss_slope: slope(&rss),
+            descriptors: [range(&warm[..third]), range(&warm[warm.len() - third..])],
+        })
+    };
+    samples
+        .chunk_by(|a, b| a.life == b.life)
+        .filter_map(of_life)
 }
 
 /// Memory, and the bucket beside what is live in it. A dashed line is a new mount.

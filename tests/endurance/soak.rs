@@ -15,7 +15,7 @@ use crate::{
     director::Director,
     load::{self, Programs, Tally, Worker},
     random::Random,
-    samples::{HEADINGS, Sample, Samples, drawn, mib, slopes, status},
+    samples::{HEADINGS, LongLife, Sample, Samples, drawn, long_lives, mib, status},
     scene::Scene,
     stage::{EndOfStage, Stage},
     weather::Weather,
@@ -26,6 +26,10 @@ const EVENT_AFTER_SECONDS: (u64, u64) = (20, 70);
 
 /// Between two runs of `fsck --data`; a short run has three of them all the same.
 const CHECK_EVERY: Duration = Duration::from_secs(600);
+
+/// One mount of so many lives for longer, with its server only in danger: what grows slowly shows.
+const CALM_ONE_IN: u64 = 6;
+const CALM: Duration = Duration::from_secs(600);
 
 /// Of the bucket's bytes to the live ones, after the load.
 const HELD_TO_LIVE_MAX: f64 = 1.5;
@@ -89,6 +93,8 @@ fn directed(
     let check_every = CHECK_EVERY.min(length / 3);
     let mut check_at = Instant::now() + check_every;
     let (least, most) = EVENT_AFTER_SECONDS;
+    let calm = CALM.min(length / 4);
+    let mut calm_until = Instant::now();
     loop {
         let pause = Duration::from_secs(random.between(least, most));
         let left = until.saturating_duration_since(Instant::now());
@@ -106,8 +112,28 @@ fn directed(
                 ))
             })?;
         }
-        event(director, events, random, log)?;
+        if Instant::now() >= calm_until {
+            event(director, events, random, log)?;
+            if random.one_in(CALM_ONE_IN) {
+                calm_until = Instant::now() + calm;
+            }
+        } else if random.one_in(4) {
+            kill_server(director, events, random, log)?;
+        }
     }
+}
+
+fn kill_server(
+    director: &Director<'_>,
+    events: &mut Events,
+    random: &mut Random,
+    log: &Log,
+) -> Result<(), String> {
+    let away = Duration::from_millis(random.between(500, 8000));
+    events.note(log, "server killed", || {
+        director.kill_server(away);
+        Ok(format!(", away for {away:.1?}"))
+    })
 }
 
 fn event(
@@ -131,10 +157,7 @@ fn event(
                 director.mount().map(done)
             })
         }
-        7..9 => events.note(log, "server killed", || {
-            director.kill_server(away);
-            Ok(format!(", away for {away:.1?}"))
-        }),
+        7..9 => kill_server(director, events, random, log),
         _ => events.note(log, "both killed", || {
             director.kill_both(away)?;
             director.mount().map(done)
@@ -210,8 +233,8 @@ fn summarize(log: &Log, samples: &[Sample], events: &Events, weather: &Weather, 
         most(|sample| sample.rss_peak),
         most(|sample| sample.descriptors as f64)
     ));
-    for (life, slope) in slopes(samples) {
-        log.line(&format!("  RSS of mount {life}: {slope:+.1} MiB an hour"));
+    for life in long_lives(samples) {
+        log.line(&format!("  {life}"));
     }
     if let Some(last) = samples.last() {
         log.line(&format!(
@@ -260,7 +283,15 @@ fn soak(length: Duration, dir: &Path) {
     let taken = samples.taken();
     fs::write(dir.join("soak.svg"), drawn(&taken)).expect("plot");
     summarize(&log, &taken, &events, &weather, &tally);
-    let failures = [stage.failures(), directed.err().into_iter().collect()].concat();
+    let grown = long_lives(&taken)
+        .filter(LongLife::has_grown)
+        .map(|life| format!("descriptors grow: {life}"));
+    let failures = [
+        stage.failures(),
+        directed.err().into_iter().collect(),
+        grown.collect(),
+    ]
+    .concat();
     let ended = match failures.is_empty() {
         true => look_at_the_end(&scene, &mut workers, &log),
         false => Err(failures.join("\n")),
