@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Runs everything that CI runs; installs what is missing (Debian). Prints a summary at the end and fails if anything did.
 #
-#   test.sh           format, lints, unit and integration tests, doc tests, the end-to-end suite, the hostile store, docs, scripts
-#   test.sh --quick   without the end-to-end suite and the hostile store
-#   test.sh --long    the long runs too: ignored tests in modules called `long`
+#   test.sh               format, lints, unit and integration tests, doc tests, the end-to-end suite, the hostile store, docs, scripts
+#   test.sh --quick       without the end-to-end suite, the hostile store and the kills
+#   test.sh --long        the long runs too: ignored tests in modules called `long`
+#   test.sh --soak HOURS  nothing but this: programs work on a volume for so long (0.05 is three minutes) while mounts and servers die and
+#                         the store is ill; log, samples and plot go to target/soak, or where STRONGROOM_SOAK_DIR says
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,7 +14,15 @@ case ${1:-} in
     '') ;;
     --quick) mode=quick ;;
     --long) mode=long ;;
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    --soak)
+        mode=soak
+        hours=${2:-}
+        if ! [[ $hours =~ ^([0-9]+([.][0-9]+)?|[.][0-9]+)$ ]]; then
+            printf "test.sh: --soak needs a number of hours, such as 2 or 0.05\n" >&2
+            exit 2
+        fi
+        ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
     *) printf "test.sh: unknown option '%s': see test.sh --help\n" "$1" >&2; exit 2 ;;
 esac
 
@@ -27,7 +37,7 @@ as_root() {
 install_moto() {
     local python=python3
     [ -x target/moto/bin/moto_server ] && return
-    [ "$mode" = quick ] && return
+    case $mode in quick | soak) return ;; esac
     if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
         as_root apt-get update -qq
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv >/dev/null
@@ -75,7 +85,7 @@ install_missing() {
     fi
     cargo nextest --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-nextest
     install_moto
-    [ "$mode" != long ] || install_suites
+    case $mode in long | soak) install_suites ;; esac
     [ -e /dev/fuse ] || as_root modprobe fuse 2>/dev/null || true
 }
 
@@ -115,18 +125,23 @@ leftovers() {
 
 install_missing
 running_before=$(running)
-step 'format' cargo fmt --check
-step 'lints' cargo clippy --all-targets --locked -- -D warnings
-step 'scripts' scripts
-step 'docs' mount-scripts/check-docs.sh
-if [ "$mode" = quick ]; then
-    step 'unit and integration tests' cargo nextest run --locked --no-fail-fast -E 'not binary(e2e) and not binary(hostile)'
+if [ "$mode" = soak ]; then
+    export STRONGROOM_SOAK_HOURS=$hours
+    step "soak of $hours hours" cargo nextest run --locked --test endurance --run-ignored only --no-capture -E 'test(/^soak::long::/)'
 else
-    step 'unit, integration and end-to-end tests' cargo nextest run --locked --no-fail-fast
-fi
-step 'doc tests' cargo test --locked --doc --quiet
-if [ "$mode" = long ]; then
-    step 'long runs' cargo nextest run --locked --run-ignored only --no-tests=pass -E 'test(/(^|::)long::/)'
+    step 'format' cargo fmt --check
+    step 'lints' cargo clippy --all-targets --locked -- -D warnings
+    step 'scripts' scripts
+    step 'docs' mount-scripts/check-docs.sh
+    if [ "$mode" = quick ]; then
+        step 'unit and integration tests' cargo nextest run --locked --no-fail-fast -E 'not binary(e2e) and not binary(hostile) and not binary(endurance)'
+    else
+        step 'unit, integration and end-to-end tests' cargo nextest run --locked --no-fail-fast
+    fi
+    step 'doc tests' cargo test --locked --doc --quiet
+    if [ "$mode" = long ]; then
+        step 'long runs' cargo nextest run --locked --run-ignored only --no-tests=pass -E 'test(/(^|::)long::/)'
+    fi
 fi
 step 'nothing left behind' leftovers
 

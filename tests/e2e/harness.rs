@@ -321,10 +321,14 @@ impl Mount<'_> {
 
     /// `kill -9`, and clears away the dead mount.
     pub fn kill(mut self) {
+        self.kill_process();
+    }
+
+    /// `kill -9`; the dead mount stays in the way, and answers ENOTCONN, as long as this lives.
+    pub fn kill_process(&mut self) {
         let mut child = self.child.take().expect("running");
         child.kill().expect("kill");
         child.wait().expect("wait");
-        clear_mount(&self.dir);
     }
 
     /// `strongroom status --json`.

@@ -12,6 +12,7 @@ use std::{
 use super::{
     cgroup::{Cgroup, MEMORY_LIMIT},
     harness::{Mount, Site, Transport},
+    plot::{Panel, slope, svg},
 };
 
 const FRAME: u64 = 65_536;
@@ -21,22 +22,6 @@ fn descriptors(mount: &Mount<'_>) -> usize {
     fs::read_dir(format!("/proc/{}/fd", mount.pid()))
         .expect("descriptors")
         .count()
-}
-
-/// The slope of the line that fits best, by least squares.
-fn slope(points: &[(f64, f64)]) -> f64 {
-    let n = points.len() as f64;
-    let (x, y) = points
-        .iter()
-        .fold((0.0, 0.0), |(x, y), point| (x + point.0, y + point.1));
-    let (x, y) = (x / n, y / n);
-    let (over, under) = points.iter().fold((0.0, 0.0), |(over, under), point| {
-        (
-            over + (point.0 - x) * (point.1 - y),
-            under + (point.0 - x).powi(2),
-        )
-    });
-    over / under
 }
 
 /// RSS goes up and down by this much as the allocator keeps free pages and returns them: seen are 3 MiB within 10,000 requests, in either direction.
@@ -204,43 +189,27 @@ fn mixed_load_for(duration: Duration, pause_max_ms: u64) {
     let peak = mount.memory_bytes("VmHWM");
     eprintln!("RSS in MiB by second: {samples:?}; peak {} MiB", peak >> 20);
     if let Ok(path) = std::env::var("STRONGROOM_LONG_PLOT") {
-        fs::write(path, plot(&samples, peak >> 20)).expect("plot");
+        let title = format!(
+            "RSS of the mount under a mixed load, MiB; peak {}, limit {}",
+            peak >> 20,
+            MEMORY_LIMIT >> 20
+        );
+        let panel = Panel {
+            title,
+            limit: Some((MEMORY_LIMIT >> 20) as f64),
+            curves: vec![
+                samples
+                    .iter()
+                    .map(|&(s, mib)| (s as f64, mib as f64))
+                    .collect(),
+            ],
+            marks: Vec::new(),
+        };
+        fs::write(path, svg(&[panel])).expect("plot");
     }
     assert!(peak < MEMORY_LIMIT, "peak RSS {peak}");
     assert_eq!(cgroup.oom_kills(), 0);
     mount.unmount();
-}
-
-/// RSS over time as an SVG, with the limit.
-fn plot(samples: &[(u64, u64)], peak_mib: u64) -> String {
-    const WIDTH: f64 = 760.0;
-    const HEIGHT: f64 = 240.0;
-    let limit_mib = MEMORY_LIMIT >> 20;
-    let end = samples.last().map_or(1, |last| last.0.max(1));
-    let x = |second: u64| 50.0 + second as f64 / end as f64 * WIDTH;
-    let y = |mib: u64| 30.0 + HEIGHT - mib as f64 / (limit_mib + 20) as f64 * HEIGHT;
-    let line: Vec<String> = samples
-        .iter()
-        .map(|(second, mib)| format!("{:.1},{:.1}", x(*second), y(*mib)))
-        .collect();
-    let mut marks = String::new();
-    for mib in (0..=limit_mib).step_by(32) {
-        marks += &format!(
-            "<line x1=\"50\" x2=\"810\" y1=\"{0:.1}\" y2=\"{0:.1}\" stroke=\"#ddd\"/><text x=\"44\" y=\"{1:.1}\" text-anchor=\"end\">{mib}</text>\n",
-            y(mib),
-            y(mib) + 4.0
-        );
-    }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 830 310\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"830\" height=\"310\" fill=\"#fff\"/>\n\
-         <text x=\"50\" y=\"18\">RSS of the mount under a mixed load, MiB; peak {peak_mib}, limit {limit_mib}</text>\n{marks}\
-         <line x1=\"50\" x2=\"810\" y1=\"{limit:.1}\" y2=\"{limit:.1}\" stroke=\"#c00\"/>\n\
-         <polyline fill=\"none\" stroke=\"#06c\" points=\"{points}\"/>\n\
-         <text x=\"810\" y=\"295\" text-anchor=\"end\">{end} s</text>\n</svg>\n",
-        limit = y(limit_mib),
-        points = line.join(" "),
-    )
 }
 
 #[test]

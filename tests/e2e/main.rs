@@ -17,6 +17,8 @@ mod long_run;
 mod memory;
 mod moto;
 mod outage;
+#[path = "../support/plot.rs"]
+mod plot;
 mod replace;
 mod requests;
 mod small_memory;

@@ -8,6 +8,9 @@
 mod harness;
 #[path = "../support/lying/mod.rs"]
 mod lying;
+#[allow(dead_code)]
+#[path = "../support/server_process.rs"]
+mod server_process;
 #[path = "../e2e/tree.rs"]
 #[allow(dead_code)]
 mod tree;

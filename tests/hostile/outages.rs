@@ -6,8 +6,6 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
-    net::SocketAddr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -20,8 +18,9 @@ use nix::{
 };
 
 use crate::{
-    harness::{ACCESS_KEY, BINARY, Mount, SECRET_KEY, Site, Transport, shell, tool},
+    harness::{Mount, Site, Transport, shell, tool},
     lying::{Form, Lie, LyingStore, Op, Rule},
+    server_process::ServerProcess,
     tree::{assert_same, noise, snapshot},
     world::{let_go_lazily, liar_before},
 };
@@ -59,63 +58,6 @@ enum Outage {
     Refused(u16, &'static str),
     /// Only what writes is answered with this: a full disk, a key that may read only.
     WritesRefused(u16, &'static str),
-}
-
-/// The embedded server as a process of its own.
-struct ServerProcess {
-    dir: PathBuf,
-    child: Child,
-    address: SocketAddr,
-}
-
-impl ServerProcess {
-    fn start(dir: PathBuf, listen: &str) -> ServerProcess {
-        let mut child = Command::new(BINARY)
-            .arg("serve")
-            .arg(&dir)
-            .args(["--listen", listen, "--no-sync"])
-            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-            .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("serve");
-        let mut line = String::new();
-        let out = child.stdout.take().expect("stdout");
-        BufReader::new(out).read_line(&mut line).expect("a line");
-        let address = line
-            .trim()
-            .rsplit("//")
-            .next()
-            .and_then(|address| address.parse().ok());
-        let address = address.unwrap_or_else(|| panic!("the server says: {line}"));
-        ServerProcess {
-            dir,
-            child,
-            address,
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).expect("signal");
-    }
-
-    fn end(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// At the same address.
-    fn start_again(&mut self) {
-        let listen = self.address.to_string();
-        *self = ServerProcess::start(self.dir.clone(), &listen);
-    }
-}
-
-impl Drop for ServerProcess {
-    fn drop(&mut self) {
-        self.end();
-    }
 }
 
 /// A volume in a server of its own process, behind the liar if the outage needs one.

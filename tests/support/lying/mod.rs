@@ -79,6 +79,7 @@ struct Shared {
     key_pair: KeyPair,
     rules: Mutex<Vec<Arc<rule::Active>>>,
     seen: Mutex<VecDeque<Seen>>,
+    connections: AtomicU64,
     requests: AtomicU64,
     endless_bytes: AtomicU64,
     /// Counts healings: whoever hangs goes on when it changes.
@@ -112,6 +113,7 @@ impl LyingStore {
             key_pair,
             rules: Mutex::default(),
             seen: Mutex::default(),
+            connections: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             endless_bytes: AtomicU64::new(0),
             healed: watch::Sender::new(0),
@@ -170,6 +172,16 @@ impl LyingStore {
     /// Forgets what was seen.
     pub fn forget(&self) {
         self.shared.seen.lock().unwrap().clear();
+    }
+
+    /// Connections that clients made, ever.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// Requests that came, ever.
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
     }
 
     /// How many of these were seen.
