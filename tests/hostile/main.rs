@@ -17,5 +17,6 @@ mod gaps;
 mod matrix;
 mod outages;
 mod proxy;
+mod strays;
 mod table;
 mod world;
