@@ -25,12 +25,8 @@ use super::{
 use crate::{
     budget::{Owner, Reservation},
     seal::{SealError, codec::TAG_LEN},
-    store::StoreErrorKind,
+    store::{MISSING_TRIES, StoreErrorKind},
 };
-
-/// The metadata names the object, so a 404 is a claim: it is believed once it has been made this often,
-/// which with the pauses between takes half a second.
-const MISSING_TRIES: u32 = 4;
 
 /// See the module's head.
 pub(super) struct Fetch {

@@ -46,6 +46,6 @@ pub use health::Health;
 pub use list::{ListEntry, Pages};
 pub use multipart::{PartTag, PendingUpload, StoredPart, UploadId};
 pub use object::{Condition, ObjectHead, PutOutcome};
-pub use retry::{Backoff, Retry};
+pub use retry::{Backoff, MISSING_TRIES, Retry};
 pub use upload::checksum;
 pub use url::{S3Url, S3UrlError};

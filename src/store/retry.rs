@@ -48,6 +48,9 @@ const TROUBLE_FRESH: Duration = Duration::from_secs(15);
 /// another question may come from a proxy that is confused for a moment. Past this many tries,
 /// which with their pauses take 3 to 6 s, the failure counts, whatever the patience.
 const FEW_ATTEMPTS: u32 = 8;
+/// That an object is not there is a claim where the metadata names it: it is believed once it has
+/// been made this often, which with the pauses of [`Backoff`] takes half a second.
+pub const MISSING_TRIES: u32 = 4;
 /// An answer that broke off had made progress if it brought this much; one that brought less
 /// counts as failed. Without it a store that answers with a byte at a time is asked without pause.
 const PROGRESS_BYTES_MIN: u64 = 16 * 1024;

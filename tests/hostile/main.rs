@@ -20,5 +20,6 @@ mod gaps;
 mod matrix;
 mod outages;
 mod proxy;
+mod strays;
 mod table;
 mod world;

@@ -20,7 +20,7 @@ use crate::{
         SealError,
         codec::{HEADER_LEN, Layout, META_FRAME_LOG2, ObjectKind, Opener, TAG_LEN},
     },
-    store::{ObjectHead, StoreErrorKind},
+    store::{MISSING_TRIES, ObjectHead, StoreErrorKind},
 };
 
 /// Plaintext bytes of a chunk: what one request fetches at least. A second's wait for 4 KiB costs as much as for 256 KiB
@@ -152,7 +152,9 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
     if let Some(table) = inner.cache.table(&key) {
         return Ok(table);
     }
-    let (head, mut stored) = match fetch(inner, location, &key, 0..FIRST_LEN).await {
+    // SlateDB finds the end of its log by trying numbers; of tables it asks for those that it knows.
+    let is_named = log::number(location).is_none();
+    let (head, mut stored) = match fetch(inner, location, &key, 0..FIRST_LEN, is_named).await {
         // S3's answer to any range of an empty object.
         Err(FetchError::Range) => {
             return Err(refuse_header(inner, &key, "is empty: truncated"));
@@ -251,7 +253,8 @@ async fn fetch_chunks(
     let layout: Layout = table.opener.layout();
     let frames = chunks.start * CHUNK_FRAMES..(chunks.end * CHUNK_FRAMES).min(layout.frame_count());
     let range = layout.stored_range(frames.clone());
-    let (head, mut stored) = match fetch(inner, &table.meta.location, key, range.clone()).await {
+    let fetched = fetch(inner, &table.meta.location, key, range.clone(), true).await;
+    let (head, mut stored) = match fetched {
         Err(FetchError::Range) => (None, Vec::new()),
         Err(FetchError::Other(error)) => return Err(ReadError::Final(error)),
         Ok((head, stored)) => (Some(head), stored),
@@ -309,18 +312,32 @@ enum FetchError {
     Other(object_store::Error),
 }
 
-/// Stored bytes, owned so that they can be opened in place.
+/// Stored bytes, owned so that they can be opened in place. One 404 of an object that `is_named`, and
+/// so must be there, is not believed.
 async fn fetch(
     inner: &Inner,
     location: &Path,
     key: &str,
     range: Range<u64>,
+    is_named: bool,
 ) -> Result<(ObjectHead, Vec<u8>), FetchError> {
     let max = range.end - range.start;
-    match inner.store.get_bytes(key, Some(range), max).await {
-        Ok((head, stored)) => Ok((head, Vec::from(stored))),
-        Err(error) if error.kind == StoreErrorKind::Range => Err(FetchError::Range),
-        Err(error) => Err(FetchError::Other(from_store(error, location.as_ref()))),
+    let mut backoff = inner.store.backoff();
+    let mut missing = 0;
+    loop {
+        match inner.store.get_bytes(key, Some(range.clone()), max).await {
+            Ok((head, stored)) => return Ok((head, Vec::from(stored))),
+            Err(error) if error.kind == StoreErrorKind::Range => return Err(FetchError::Range),
+            Err(error)
+                if is_named
+                    && error.kind == StoreErrorKind::NotFound
+                    && missing + 1 < MISSING_TRIES =>
+            {
+                missing += 1;
+                backoff.pause(0).await;
+            }
+            Err(error) => return Err(FetchError::Other(from_store(error, location.as_ref()))),
+        }
     }
 }
 
