@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use strongroom::meta::{ExtentSource, FileKind, Ino, MetaError, ObjectId, SessionId};
 
-use crate::{client::Client, model::Found, network::Network};
+use crate::{attributes, client::Client, model::Found, network::Network};
 
 const PAGE: usize = 100;
 const EXTENTS_MAX: usize = 100_000;
@@ -16,6 +16,7 @@ pub async fn look(client: &Client) -> Result<Found, String> {
     let mut found = Found::default();
     let mut dirs = vec![Ino::ROOT];
     while let Some(dir) = dirs.pop() {
+        let mut below = vec![dir.0];
         let fh = client.fs.opendir(dir).await.map_err(fail)?;
         let mut cookie = 0;
         loop {
@@ -47,10 +48,17 @@ pub async fn look(client: &Client) -> Result<Found, String> {
                         return Err(format!("{place:?}: {size:?}, read {}", bytes.len()));
                     }
                     contents.insert(bytes);
+                    below.push(number);
                 }
             }
         }
         client.fs.releasedir(fh);
+        if client.habits.attributes {
+            for number in below {
+                let attributes = attributes::read(client, number).await.map_err(fail)?;
+                found.attributes.insert(number, attributes);
+            }
+        }
     }
     Ok(found)
 }

@@ -3,17 +3,17 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use strongroom::{
-    budget::Governor,
+    budget::{Governor, Owner},
     cli::lease::{self, Lease, LeaseRequest},
-    data::{Data, MEMORY_MIN_BYTES, MemoryPlan},
-    fs::{Caller, Fs, FsConfig},
+    data::{Data, MEMORY_MIN_BYTES, MemoryPlan, WriteBuffer},
+    fs::{Caller, Fs},
     meta::{Ino, Meta, MetaConfig},
     seal::{keys::VolumeKeys, object_store::SealedObjectStore},
     store::{Retry, S3Url, Store, StoreConfig},
     telemetry::Metrics,
 };
 
-use crate::network::Network;
+use crate::{habits::Habits, network::Network};
 
 pub const ROOT: Caller = Caller {
     uid: 0,
@@ -23,7 +23,7 @@ pub const ROOT: Caller = Caller {
 };
 
 /// Small enough that a file of some hundred KiB is several parts, and one of a MiB two objects.
-const PART_BYTES: u64 = 160 << 10;
+pub const PART_BYTES: u64 = 160 << 10;
 const OBJECT_BYTES_MAX: u64 = 800 << 10;
 /// A mount's patience with a store that refuses.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
@@ -40,6 +40,8 @@ pub struct Client {
     pub fs: Fs,
     pub data: Data,
     pub meta: Meta,
+    pub habits: Habits,
+    network: Network,
 }
 
 pub async fn connect(network: &Network, client: u32) -> Store {
@@ -86,12 +88,14 @@ impl Client {
         network: &Network,
         number: u32,
         keys: &Arc<VolumeKeys>,
+        habits: Habits,
         read_only: bool,
     ) -> Result<Client, String> {
         let store = connect(network, number).await;
         let mut plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
         plan.data.part_bytes = PART_BYTES;
         plan.data.object_bytes_max = OBJECT_BYTES_MAX;
+        habits.limit(&mut plan);
         let meta_config = MetaConfig {
             read_only,
             follow_every: FOLLOW_EVERY,
@@ -114,18 +118,21 @@ impl Client {
             true => data.start_telling(),
             false => data.start_reclaim(),
         }
-        let config = FsConfig {
-            read_only,
-            ..FsConfig::default()
-        };
         let metrics: Arc<Metrics> = Arc::clone(store.metrics());
-        let fs = Fs::new(meta.clone(), data.clone(), metrics, config);
+        let fs = Fs::new(
+            meta.clone(),
+            data.clone(),
+            metrics,
+            habits.fs_config(read_only),
+        );
         Ok(Client {
             number,
             lease,
             fs,
             data,
             meta,
+            habits,
+            network: network.clone(),
         })
     }
 
@@ -137,21 +144,46 @@ impl Client {
         drained.map_err(|error| error.to_string())?;
         let closed = self.meta.close().await;
         closed.map_err(|error| error.to_string())?;
+        self.all_given_back()?;
         match &self.lease {
             Some(lease) => lease.release().await.map_err(|error| error.to_string()),
             None => Ok(()),
         }
     }
 
+    /// Nothing is under way any more, so nobody has a claim to memory but what is kept in case it is
+    /// wanted again.
+    fn all_given_back(&self) -> Result<(), String> {
+        let usage = self.data.governor().usage().into_iter();
+        let mut held = usage.filter(|usage| usage.owner != Owner::Cache && usage.current_bytes > 0);
+        match held.next() {
+            None => Ok(()),
+            Some(usage) => Err(format!("reserved after an unmount: {usage:?}")),
+        }
+    }
+
     pub async fn write(&self, ino: Ino, offset: u64, bytes: &[u8]) -> Result<(), String> {
         let mut at = offset;
         for piece in bytes.chunks(128 << 10) {
-            let buffer = self.data.buffer(piece).await;
+            let buffer = match self.data.try_buffer(piece) {
+                Some(buffer) => buffer,
+                None => self.buffer_in_time(piece).await,
+            };
             let written = self.fs.write(ino, at, buffer, false).await;
             written.map_err(|error| error.to_string())?;
             at += piece.len() as u64;
         }
         Ok(())
+    }
+
+    /// As the kernel's requests wait: beside the room for dirty data, as long as there is a place.
+    async fn buffer_in_time(&self, piece: &[u8]) -> WriteBuffer {
+        self.network.count(|stats| stats.waits += 1);
+        let incoming = match self.data.take_in(piece) {
+            Some(incoming) => incoming,
+            None => self.data.take_in_line(piece).await,
+        };
+        self.data.room_for(incoming).await
     }
 
     /// All of a file, through a handle of its own.

@@ -12,6 +12,7 @@ use strongroom::{
 use crate::{
     audit::{audit, look},
     client::{self, Client, FOLLOW_EVERY},
+    habits::Habits,
     machine,
     model::{Found, Model},
     network::{Network, Weather},
@@ -40,6 +41,9 @@ const FIRST_CLEARED: Duration = Duration::from_secs(10 * 60);
 /// A lease is renewed every 30 s, and whoever renews it finds out.
 const NOTICED_WITHIN: Duration = Duration::from_secs(120);
 
+/// A mount that is at work for longer hangs.
+const MOUNT_MAX: Duration = Duration::from_secs(48 * 3600);
+
 struct World {
     network: Network,
     keys: Arc<VolumeKeys>,
@@ -50,6 +54,7 @@ struct World {
     /// Sessions that ended with an unmount.
     unmounted: Mutex<BTreeSet<SessionId>>,
     steps: std::ops::Range<u64>,
+    habits: Habits,
 }
 
 /// One seed from its beginning to its end.
@@ -64,6 +69,7 @@ pub fn live(seed: u64, network: &Network) -> Result<Stats, String> {
         clients: Mutex::new(0),
         unmounted: Mutex::default(),
         steps: if short { SHORT_STEPS } else { STEPS },
+        habits: Habits::of(seed),
     };
     {
         let runtime = machine::runtime();
@@ -160,7 +166,9 @@ impl World {
                     self.network.count(|stats| stats.crashes += 1);
                     Ok(())
                 }
-                ended = mount => ended,
+                ended = tokio::time::timeout(MOUNT_MAX, mount) => {
+                    ended.unwrap_or_else(|_| Err("a mount hangs".to_owned()))
+                }
             }
         });
         drop(runtime);
@@ -172,7 +180,7 @@ impl World {
     async fn open(&self, read_only: bool) -> Result<Arc<Client>, String> {
         loop {
             let number = self.next_client();
-            let opened = Client::open(&self.network, number, &self.keys, read_only);
+            let opened = Client::open(&self.network, number, &self.keys, self.habits, read_only);
             match tokio::time::timeout(PATIENCE, opened).await {
                 Ok(Ok(client)) => return Ok(Arc::new(client)),
                 Ok(Err(error)) if !self.network.is_calm() => {
@@ -243,7 +251,7 @@ impl World {
         let mut client = self.open(false).await?;
         self.recovered(&client).await?;
         if self.chance(700) {
-            network.set_weather(Weather::stormy(&mut self.rng.lock()));
+            self.storm();
         }
         let follower = match self.chance(200) {
             true => Some(self.open(true).await?),
@@ -310,7 +318,8 @@ impl World {
         let work = workers.iter_mut().map(async |worker| {
             for _ in 0..steps {
                 self.change_weather();
-                worker.step().await?;
+                let step = tokio::time::timeout(PATIENCE, worker.step()).await;
+                step.map_err(|_| "a step hangs".to_owned())??;
             }
             worker.stop().await;
             Ok::<(), String>(())
@@ -332,9 +341,17 @@ impl World {
             let lasts = Duration::from_secs(self.within(5..600));
             self.network.outage(lasts);
         } else if self.chance(30) {
-            let weather = Weather::stormy(&mut self.rng.lock());
-            self.network.set_weather(weather);
+            self.storm();
         }
+    }
+
+    /// Bad weather while the volume is mounted.
+    fn storm(&self) {
+        let weather = Weather::stormy(&mut self.rng.lock());
+        self.network.set_weather(Weather {
+            stray: self.habits.stray,
+            ..weather
+        });
     }
 
     /// Another mount takes the volume over while somebody uses it.

@@ -4,8 +4,10 @@
 //! docs/reliability.md says what is simulated and what is checked. A seed that fails is run again
 //! with `STRONGROOM_SEED=n cargo nextest run --test simulation one_seed --no-capture`.
 
+mod attributes;
 mod audit;
 mod client;
+mod habits;
 mod life;
 mod machine;
 mod model;
@@ -169,6 +171,10 @@ fn run_all(seeds: std::ops::Range<u64>) {
         ("faults", total.faults),
         ("late requests", total.late),
         ("outages", total.outages),
+        ("attributes", total.attributes),
+        ("closes that wait", total.closes),
+        ("writes that wait for memory", total.waits),
+        ("stray answers", total.strays),
     ] {
         assert!(count > 0, "no {what} were met");
     }

@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 /// An inode's number.
 pub type Number = u64;
+/// Extended attributes of one inode.
+pub type Attributes = BTreeMap<String, Arc<Vec<u8>>>;
 /// A directory and a name in it.
 pub type Place = (Number, String);
 
@@ -36,6 +38,30 @@ pub struct State {
     pub names: BTreeMap<Place, Entry>,
     /// Oldest first; all of one name.
     replaced: BTreeMap<Place, Vec<Replacement>>,
+    /// Of those that have any, or had.
+    attributes: BTreeMap<Number, Attributes>,
+}
+
+impl State {
+    fn check_attributes(&self, found: &Found) -> Result<(), String> {
+        let none = Attributes::new();
+        for (number, there) in &found.attributes {
+            let expected = self.attributes.get(number).unwrap_or(&none);
+            let names = expected.keys().chain(there.keys());
+            for name in names {
+                let (there, expected) = (there.get(name), expected.get(name));
+                if there != expected {
+                    let len = |value: Option<&Arc<Vec<u8>>>| value.map(|value| value.len());
+                    return Err(format!(
+                        "{name} of {number} has {:?} bytes, where {:?} were",
+                        len(there),
+                        len(expected)
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +97,8 @@ pub struct Model {
 pub struct Found {
     pub names: BTreeMap<Place, (Number, bool)>,
     pub contents: BTreeMap<Number, Vec<u8>>,
+    /// Of everything that is there, directories included, if they were looked at.
+    pub attributes: BTreeMap<Number, Attributes>,
 }
 
 impl Found {
@@ -79,6 +107,7 @@ impl Found {
         let mut below = Found::default();
         let mut dirs = vec![root];
         while let Some(dir) = dirs.pop() {
+            below.take_attributes(self, dir);
             let first = (dir, String::new());
             let entries = self.names.range(first..);
             for (place, (number, is_dir)) in entries.take_while(|(place, _)| place.0 == dir) {
@@ -86,6 +115,7 @@ impl Found {
                 match is_dir {
                     true => dirs.push(*number),
                     false => {
+                        below.take_attributes(self, *number);
                         let bytes = self.contents[number].clone();
                         below.contents.insert(*number, bytes);
                     }
@@ -93,6 +123,12 @@ impl Found {
             }
         }
         below
+    }
+
+    fn take_attributes(&mut self, of: &Found, number: Number) {
+        let attributes = of.attributes.get(&number);
+        self.attributes
+            .extend(attributes.map(|attributes| (number, attributes.clone())));
     }
 }
 
@@ -113,6 +149,7 @@ impl Model {
         let state = State {
             names: names.collect(),
             replaced: BTreeMap::new(),
+            attributes: found.attributes,
         };
         let files = found.contents.into_iter().map(|(number, bytes)| {
             let versions = vec![Version {
@@ -223,6 +260,16 @@ impl Model {
         });
     }
 
+    pub fn attributes(&self, number: Number) -> Attributes {
+        let attributes = self.now().attributes.get(&number);
+        attributes.cloned().unwrap_or_default()
+    }
+
+    /// They have one order with the names.
+    pub fn change_attributes(&mut self, number: Number, change: impl FnOnce(&mut Attributes)) {
+        self.change_names(|state| change(state.attributes.entry(number).or_default()));
+    }
+
     /// What the file holds now.
     pub fn bytes(&self, number: Number) -> Arc<Vec<u8>> {
         let file = &self.files[&number];
@@ -323,7 +370,7 @@ impl Model {
             .find(|place| !found.names.contains_key(*place))
         {
             Some(missing) => Err(format!("{missing:?} is missing")),
-            None => Ok(floors),
+            None => state.check_attributes(found).map(|()| floors),
         }
     }
 

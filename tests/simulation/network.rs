@@ -59,8 +59,10 @@ pub struct Weather {
     pub denied: u32,
     /// Answered 404, where the object or upload is one of contents, or is to be written.
     pub missing: u32,
-    /// What is read of the metadata answered 404.
+    /// What is read of the metadata answered 404, while the volume is opened.
     pub hidden: u32,
+    /// The same while it is mounted.
+    pub stray: u32,
     /// The connection breaks before the request is carried out.
     pub reset: u32,
     /// The connection breaks after it: the answer is lost.
@@ -83,6 +85,7 @@ impl Weather {
         denied: 0,
         missing: 0,
         hidden: 0,
+        stray: 0,
         reset: 0,
         lost: 0,
         silent: 0,
@@ -106,6 +109,7 @@ impl Weather {
             denied,
             missing,
             hidden,
+            stray,
             reset,
             lost,
             silent,
@@ -114,7 +118,7 @@ impl Weather {
             broken,
             latency_ms: _,
         } = *self;
-        error + denied + missing + hidden + reset + lost + silent + late + broken == 0
+        error + denied + missing + hidden + stray + reset + lost + silent + late + broken == 0
     }
 
     /// Some kinds of trouble, each more or less of it.
@@ -128,6 +132,7 @@ impl Weather {
             denied: some(30),
             missing: some(60),
             hidden: 0,
+            stray: 0,
             reset: some(80),
             lost: some(120),
             silent: some(10),
@@ -497,7 +502,13 @@ impl State {
         if rng.permille(weather.missing) && (is_write || is_data) {
             return Fate::Refused(404, not_found(operation));
         }
-        if rng.permille(weather.hidden) && !is_write && request.key.starts_with("volume/meta/") {
+        let is_meta_read = !is_write && request.key.starts_with("volume/meta/");
+        if rng.permille(weather.hidden) && is_meta_read {
+            return Fate::Refused(404, not_found(operation));
+        }
+        // No number is drawn where there are none, so the lives without are the same as ever.
+        if weather.stray > 0 && is_meta_read && rng.permille(weather.stray) {
+            self.stats.strays += 1;
             return Fate::Refused(404, not_found(operation));
         }
         if rng.permille(weather.reset) {
@@ -654,7 +665,8 @@ impl HttpConnector for Line {
                 .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
                 .collect();
             let body = request.into_body().collect().await;
-            let body = body.map_err(ConnectorError::user)?.to_bytes();
+            // A copy, as a socket makes it: what the store keeps must not keep the client's memory.
+            let body = Bytes::copy_from_slice(&body.map_err(ConnectorError::user)?.to_bytes());
             let request = Request::parse(&method, &uri, headers, body);
             let is_get = request.operation() == Operation::Get;
             match tokio::spawn(network.travel(client, request)).await {

@@ -17,11 +17,19 @@ pub struct Stats {
     pub takeovers: u64,
     pub followers: u64,
     pub checks: u64,
+    /// Operations on extended attributes.
+    pub attributes: u64,
+    /// Files whose close waited until they were durable.
+    pub closes: u64,
+    /// Writes that waited for memory.
+    pub waits: u64,
+    /// Reads of metadata that were answered 404.
+    pub strays: u64,
     /// Seconds that the simulated clock went on.
     pub simulated_seconds: u64,
 }
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 18] = [
     "seeds",
     "operations",
     "syncs",
@@ -35,11 +43,15 @@ const NAMES: [&str; 14] = [
     "takeovers",
     "followers",
     "checks of the whole tree",
+    "operations on attributes",
+    "closes that wait",
+    "writes that wait for memory",
+    "stray answers",
     "simulated seconds",
 ];
 
 impl Stats {
-    fn numbers(&mut self) -> [&mut u64; 14] {
+    fn numbers(&mut self) -> [&mut u64; 18] {
         [
             &mut self.seeds,
             &mut self.operations,
@@ -54,6 +66,10 @@ impl Stats {
             &mut self.takeovers,
             &mut self.followers,
             &mut self.checks,
+            &mut self.attributes,
+            &mut self.closes,
+            &mut self.waits,
+            &mut self.strays,
             &mut self.simulated_seconds,
         ]
     }

@@ -31,20 +31,20 @@ pub type SharedModel = Arc<Mutex<Model>>;
 pub struct Worker {
     pub client: Arc<Client>,
     pub model: SharedModel,
-    network: Network,
-    rng: Rng,
+    pub(crate) network: Network,
+    pub(crate) rng: Rng,
     /// Open files: the handle and the inode, which may have lost its name.
     handles: Vec<(u64, Number)>,
     syncs: JoinSet<Result<(), String>>,
-    stamp: u64,
+    pub(crate) stamp: u64,
     /// The directory that it works in. Nobody else does.
     root: Number,
 }
 
-type Step = Result<(), String>;
+pub type Step = Result<(), String>;
 
 /// Bytes that tell where they belong and who wrote them; none is zero, as a hole is.
-fn pattern(stamp: u64, offset: u64, len: u64) -> Vec<u8> {
+pub fn pattern(stamp: u64, offset: u64, len: u64) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len as usize + 8);
     let mut word = 0;
     while (bytes.len() as u64) < len {
@@ -117,12 +117,12 @@ impl Worker {
         (dir, (*self.rng.pick(&NAMES).unwrap()).to_owned())
     }
 
-    fn did(&self, line: String) {
+    pub(crate) fn did(&self, line: String) {
         self.network.count(|stats| stats.operations += 1);
         self.network.note(line);
     }
 
-    fn failed(&self, what: &str, error: FsError) -> String {
+    pub(crate) fn failed(&self, what: &str, error: FsError) -> String {
         let why = format!("{what}: {error}");
         self.network.note(why.clone());
         why
@@ -132,6 +132,9 @@ impl Worker {
     pub async fn step(&mut self) -> Step {
         while let Some(synced) = self.syncs.try_join_next() {
             synced.map_err(|error| error.to_string())??;
+        }
+        if self.client.habits.attributes && self.rng.permille(250) {
+            self.attribute().await?;
         }
         match self.rng.below(100) {
             0..12 => self.create().await?,
@@ -193,19 +196,39 @@ impl Worker {
         self.model.lock().made(place, number);
         match self.handles.len() < HANDLES_MAX && self.rng.permille(200) {
             true => self.handles.push((created.fh, number)),
-            false => self.client.fs.release(created.fh),
+            false => self.close(created.fh, number).await?,
         }
         Ok(())
     }
 
-    async fn write(&mut self) -> Step {
-        match self.some_file() {
-            Some((_, number)) => self.write_to(number).await,
-            None => Ok(()),
+    /// A program closes what it has open for writing.
+    async fn close(&self, fh: u64, number: Number) -> Step {
+        if !self.client.habits.closes {
+            self.client.fs.release(fh);
+            return Ok(());
         }
+        self.network.count(|stats| stats.closes += 1);
+        let file = Some((number, fh));
+        sync(&self.client, &self.model, &self.network, file, Sync::Close).await
+    }
+
+    async fn write(&mut self) -> Step {
+        let Some((_, number)) = self.some_file() else {
+            return Ok(());
+        };
+        self.write_to(number).await?;
+        if self.client.habits.closes && self.rng.permille(400) {
+            let fh = self.opened(number).await?;
+            self.close(fh, number).await?;
+        }
+        Ok(())
     }
 
     fn some_len(&mut self) -> u64 {
+        // Where there is little memory, one write in two wants most of it.
+        if self.client.habits.scarce && self.rng.permille(500) {
+            return 1 + self.rng.below(500_000);
+        }
         match self.rng.below(20) {
             0..9 => 1 + self.rng.below(5000),
             9..17 => 1 + self.rng.below(70_000),
@@ -254,8 +277,8 @@ impl Worker {
         let opened = self.client.fs.open(ROOT, Ino(number), flags).await;
         let opened = opened.map_err(|error| self.failed("open", error))?;
         let written = self.client.write(Ino(number), 0, &bytes).await;
-        self.client.fs.release(opened.fh);
-        written
+        let closed = self.close(opened.fh, number).await;
+        written.and(closed)
     }
 
     /// Writes a new file and renames it over another, as editors do.
@@ -335,18 +358,20 @@ impl Worker {
         let fh = self.opened(number).await?;
         let (client, model) = (self.client.clone(), self.model.clone());
         let network = self.network.clone();
-        self.syncs
-            .spawn(async move { sync(&client, &model, &network, Some((number, fh))).await });
+        self.syncs.spawn(async move {
+            sync(&client, &model, &network, Some((number, fh)), Sync::Fsync).await
+        });
         Ok(())
     }
 
     async fn sync_of(&mut self, number: Number) -> Step {
         let fh = self.opened(number).await?;
-        sync(&self.client, &self.model, &self.network, Some((number, fh))).await
+        let file = Some((number, fh));
+        sync(&self.client, &self.model, &self.network, file, Sync::Fsync).await
     }
 
     async fn sync_names(&mut self) -> Step {
-        sync(&self.client, &self.model, &self.network, None).await
+        sync(&self.client, &self.model, &self.network, None, Sync::Fsync).await
     }
 
     async fn all_syncs(&mut self) -> Step {
@@ -521,8 +546,7 @@ impl Worker {
         if self.rng.permille(500) {
             self.handles.swap_remove(index);
             self.did(format!("release {number}"));
-            self.client.fs.release(fh);
-            return Ok(());
+            return self.close(fh, number).await;
         }
         self.did(format!("read {number} through a handle"));
         let read = self.client.read_through(fh).await;
@@ -615,12 +639,21 @@ impl Drop for Handle<'_> {
     }
 }
 
+/// What waits until a file is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sync {
+    Fsync,
+    /// Under `--durability close`.
+    Close,
+}
+
 /// Syncs a file through a handle that it closes, or all names, and notes that in the model.
 async fn sync(
     client: &Client,
     model: &SharedModel,
     network: &Network,
     file: Option<(Number, u64)>,
+    how: Sync,
 ) -> Step {
     let number = file.map(|(number, _)| number);
     let point = model.lock().sync_begins(number);
@@ -631,7 +664,10 @@ async fn sync(
             return client.fs.fsyncdir().await;
         };
         let handle = Handle { client, fh };
-        client.fs.fsync_through(handle.fh).await
+        match how {
+            Sync::Fsync => client.fs.fsync_through(handle.fh).await,
+            Sync::Close => client.fs.flush(handle.fh).await,
+        }
     };
     match tokio::time::timeout(PATIENCE, synced).await {
         Ok(Ok(())) => {

@@ -1,0 +1,78 @@
+//! What some lives have that the others do not.
+
+use strongroom::{
+    budget::Shares,
+    data::MemoryPlan,
+    fs::{Durability, FsConfig},
+};
+
+use crate::{client::PART_BYTES, rng::Rng};
+
+const KIB: u64 = 1024;
+/// Of so many lives one has a habit.
+const ONE_IN: u64 = 6;
+/// Reads of metadata that meet a 404 in bad weather, in a thousand.
+const STRAY_MAX: u64 = 200;
+
+/// Drawn apart from everything else, so that a life without any is the same life with or without
+/// them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Habits {
+    /// Extended attributes are set, replaced, read and removed.
+    pub attributes: bool,
+    /// `--durability close`: whoever closes what may have been written waits as fsync does.
+    pub closes: bool,
+    /// There is so little memory that writers wait and nothing stays cached for long.
+    pub scarce: bool,
+    /// So many of a thousand reads of the metadata meet a stray 404 while the volume is mounted and
+    /// the weather is bad.
+    pub stray: u32,
+}
+
+impl Habits {
+    pub fn of(seed: u64) -> Habits {
+        let mut rng = Rng::new(seed, 5);
+        let mut one = || rng.below(ONE_IN) == 0;
+        let (attributes, closes, scarce, strays) = (one(), one(), one(), one());
+        let stray = match strays {
+            true => 1 + rng.below(STRAY_MAX) as u32,
+            false => 0,
+        };
+        Habits {
+            attributes,
+            closes,
+            scarce,
+            stray,
+        }
+    }
+
+    pub fn fs_config(&self, read_only: bool) -> FsConfig {
+        FsConfig {
+            read_only,
+            durability: match self.closes {
+                true => Durability::Close,
+                false => Durability::Fsync,
+            },
+            ..FsConfig::default()
+        }
+    }
+
+    /// With `scarce`, room for a few writes, two parts and one read at a time.
+    pub fn limit(&self, plan: &mut MemoryPlan) {
+        if !self.scarce {
+            return;
+        }
+        plan.shares = Shares {
+            capacity_bytes: 2176 * KIB,
+            dirty_min_bytes: 192 * KIB,
+            parked_min_bytes: 128 * KIB,
+            // A part, and what sealing may add to it, twice.
+            upload_min_bytes: 2 * (PART_BYTES + 200 * KIB),
+            read_min_bytes: 768 * KIB,
+            table_min_bytes: 64 * KIB,
+            listing_min_bytes: 256 * KIB,
+        };
+        plan.data.readahead_bytes_max = 256 * KIB;
+        plan.data.fetch_bytes_max = 128 * KIB;
+    }
+}
