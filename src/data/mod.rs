@@ -36,6 +36,7 @@ mod repack;
 mod replace;
 mod send;
 mod space;
+mod survey;
 mod sweep;
 mod upload;
 mod view;
@@ -353,7 +354,7 @@ impl Data {
         let reservation = self
             .inner
             .governor
-            .try_acquire(Owner::Dirty, buffer_cost(data))?;
+            .try_acquire(Owner::Dirty, buffer_cost(data.len()))?;
         Some(WriteBuffer::copy_of(data, reservation))
     }
 
@@ -366,7 +367,7 @@ impl Data {
                 let parked = self
                     .inner
                     .governor
-                    .try_acquire(Owner::Parked, buffer_cost(data))?;
+                    .try_acquire(Owner::Parked, buffer_cost(data.len()))?;
                 Room::Awaited(data.to_vec(), parked)
             }
         };
@@ -403,7 +404,7 @@ impl Data {
             data,
             self.inner
                 .governor
-                .acquire(Owner::Dirty, buffer_cost(data))
+                .acquire(Owner::Dirty, buffer_cost(data.len()))
                 .await,
         )
     }
@@ -632,8 +633,8 @@ impl Drop for OpenFile {
     }
 }
 
-fn buffer_cost(data: &[u8]) -> u64 {
-    data.len() as u64 + BUFFER_OVERHEAD + STATE_BYTES
+fn buffer_cost(len: usize) -> u64 {
+    len as u64 + BUFFER_OVERHEAD + STATE_BYTES
 }
 
 impl Inner {
