@@ -2,7 +2,12 @@
 //! limit that it is meant to keep on loopback or 20 ms away, and says whether it did.
 //!
 //! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [random-read] [random-write] [absorbed-write] [fragments] [fsync]`
+//!
+//! `files COUNT [BYTES]`, alone, compares what each of so many files costs with what each of 10,000 does, and ends with 1 where a limit is not kept:
+//! `cargo bench --bench operations -- --memory 128MiB files 1000000`
 
+#[path = "support/files.rs"]
+mod files;
 #[path = "../tests/e2e/harness.rs"]
 #[expect(
     dead_code,
@@ -33,6 +38,11 @@ type Part = fn(&Site);
 
 fn main() {
     let options = Options::from_command_line();
+    if let Some((part, numbers)) = options.words.split_first()
+        && part == "files"
+    {
+        compare_files(&options, numbers);
+    }
     let parts: [(&str, Part); 7] = [
         ("small", small_files),
         ("directory", large_directory),
@@ -57,6 +67,19 @@ fn main() {
             part(&site);
         }
     }
+}
+
+/// The part `files`, which is told how many, and how large they are.
+fn compare_files(options: &Options, numbers: &[String]) -> ! {
+    let numbers: Result<Vec<usize>, _> = numbers.iter().map(|word| word.parse()).collect();
+    let (count, bytes) = match numbers.as_deref() {
+        Ok(&[count]) => (count, 0),
+        Ok(&[count, bytes]) => (count, bytes),
+        _ => support::refuse("usage: files COUNT [BYTES]"),
+    };
+    println!("{}", options.describe());
+    let all_kept = files::run(options, count, bytes);
+    std::process::exit(i32::from(!all_kept));
 }
 
 /// One line: what, how much, and the limits on loopback and 20 ms away.

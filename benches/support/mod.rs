@@ -51,12 +51,16 @@ impl Options {
     /// Makes `site` as far away and as narrow as was asked for, and its mounts as small.
     pub fn apply(&self, site: &mut Site) {
         site.memory = self.memory;
-        let faults = Faults {
+        site.server().set_faults(self.faults()).expect("faults");
+    }
+
+    /// What the server is told so that it is as far away and as narrow.
+    pub fn faults(&self) -> Faults {
+        Faults {
             latency: self.latency,
             bandwidth: self.bandwidth,
             ..Faults::default()
-        };
-        site.server().set_faults(faults).expect("faults");
+        }
     }
 
     /// One line for the head of a table.

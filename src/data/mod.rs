@@ -36,6 +36,7 @@ mod repack;
 mod replace;
 mod send;
 mod space;
+mod survey;
 mod sweep;
 mod unread;
 mod upload;
@@ -357,7 +358,7 @@ impl Data {
         let reservation = self
             .inner
             .governor
-            .try_acquire(Owner::Dirty, buffer_cost(data))?;
+            .try_acquire(Owner::Dirty, buffer_cost(data.len()))?;
         Some(WriteBuffer::copy_of(data, reservation))
     }
 
@@ -370,7 +371,7 @@ impl Data {
                 let parked = self
                     .inner
                     .governor
-                    .try_acquire(Owner::Parked, buffer_cost(data))?;
+                    .try_acquire(Owner::Parked, buffer_cost(data.len()))?;
                 Room::Awaited(data.to_vec(), parked)
             }
         };
@@ -407,7 +408,7 @@ impl Data {
             data,
             self.inner
                 .governor
-                .acquire(Owner::Dirty, buffer_cost(data))
+                .acquire(Owner::Dirty, buffer_cost(data.len()))
                 .await,
         )
     }
@@ -636,8 +637,8 @@ impl Drop for OpenFile {
     }
 }
 
-fn buffer_cost(data: &[u8]) -> u64 {
-    data.len() as u64 + BUFFER_OVERHEAD + STATE_BYTES
+fn buffer_cost(len: usize) -> u64 {
+    len as u64 + BUFFER_OVERHEAD + STATE_BYTES
 }
 
 impl Inner {

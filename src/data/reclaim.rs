@@ -30,7 +30,7 @@ pub(super) const DEAD_SESSIONS_KEPT: usize = 8;
 impl Inner {
     pub(super) async fn reclaim_loop(self: Arc<Self>) {
         let rounds = async {
-            let mut repacking = Repacking::new(self.config.reclaim_every);
+            let mut repacking = Repacking::new(self.config.reclaim_every, self.meta.applied());
             loop {
                 self.mark_generation().await;
                 tokio::time::sleep(self.config.reclaim_every).await;

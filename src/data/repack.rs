@@ -1,30 +1,50 @@
-//! Repacking: what is left of objects that are mostly dead is written again, so that they can go.
+//! Repacking: what is left of objects that are mostly dead is written again, so that they can go. So are fuller ones, where the volume as a whole wastes much (`survey.rs`).
+//!
+//! Objects go in batches. Of each file only what lies in them is read, in the order of the file, which is that of the object but where a file was written at random;
+//! its extents are gone through once for all of them.
 //!
 //! An object that cannot be read (it was damaged, or its file's metadata was) is passed over. It is
 //! tried again after a pause that doubles each time, and each round says in one line what failed.
 
 use std::{
-    collections::BTreeMap,
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use tracing::warn;
 
-use super::{DataError, Inner, WriteBuffer};
+use super::{DataError, FileState, Inner, WriteBuffer, survey::Survey};
 use crate::{
     budget::Owner,
     meta::{ExtentSource, Ino, ObjectId},
 };
 
-/// Objects repacked in one round: bounds the traffic that reclaim causes.
-const REPACK_BATCH: usize = 8;
+/// Bytes that live in the objects that one round repacks: bounds the traffic that reclaim causes, to 9 MB a second each way with a round a minute.
+const ROUND_BYTES: u64 = 512 << 20;
+
+/// What an object counts at least, however little of it lives: it costs requests.
+const OBJECT_BYTES_MIN: u64 = 256 << 10;
+
+/// Objects that go together, and from how many files in them on no more are added (32 bytes each).
+const BATCH_OBJECTS: usize = 64;
+const BATCH_MEMBERS: usize = 4096;
+
+/// Records that a round looks at to know what the volume wastes, some 80 bytes each.
+const SURVEYED: usize = 4096;
 
 /// Objects that were passed over, in one round: bounds what is read of the metadata.
 const PASSED_OVER_MAX: usize = 1024;
 
-/// Extents moved in one step of repacking.
-const MOVE_BATCH: usize = 64;
+/// Extents that are looked up at a time, and moved in one step.
+const EXTENTS_AT_ONCE: usize = 256;
+
+/// Bytes moved in one step.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// A step begins anew when something of its file was committed meanwhile, so often at most; what is left then is moved in a later round.
+const STEP_TRIES: u32 = 4;
 
 /// Objects whose failures are remembered, some 100 bytes each. Beyond that the one that is due
 /// first is forgotten, and tried in its turn.
@@ -40,6 +60,36 @@ pub(super) struct Repacking {
     /// The candidate that was looked at last; `None`: none since the list's beginning.
     after: Option<ObjectId>,
     failures: BTreeMap<ObjectId, Failures>,
+    survey: Survey,
+    /// The metadata's sequence number when the mount began.
+    opened_at: u64,
+    /// What the last survey chose, and was not repacked yet.
+    chosen: VecDeque<ObjectId>,
+}
+
+/// What one round may still do.
+struct Allowance {
+    bytes: u64,
+    until: Instant,
+}
+
+/// Objects that are repacked together.
+#[derive(Default)]
+struct Batch {
+    objects: BTreeSet<ObjectId>,
+    /// Whose extents name them.
+    members: Vec<(Ino, ObjectId)>,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.objects.len() >= BATCH_OBJECTS || self.members.len() >= BATCH_MEMBERS
+    }
+
+    fn add(&mut self, object: ObjectId, inos: &[Ino]) {
+        self.objects.insert(object);
+        self.members.extend(inos.iter().map(|ino| (*ino, object)));
+    }
 }
 
 struct Failures {
@@ -48,11 +98,14 @@ struct Failures {
 }
 
 impl Repacking {
-    pub(super) fn new(pause_min: Duration) -> Repacking {
+    pub(super) fn new(pause_min: Duration, opened_at: u64) -> Repacking {
         Repacking {
             pause_min,
             after: None,
             failures: BTreeMap::new(),
+            survey: Survey::default(),
+            opened_at,
+            chosen: VecDeque::new(),
         }
     }
 
@@ -82,44 +135,54 @@ impl Repacking {
     }
 }
 
+/// What is read and made dirty at once, of one file and one object.
+#[derive(Default)]
+struct Step {
+    ranges: Vec<Range<u64>>,
+    bytes: u64,
+}
+
+impl Step {
+    /// As much as there is room for.
+    fn take_from(&mut self, rest: &mut Range<u64>) {
+        let len = (rest.end - rest.start).min(STEP_BYTES - self.bytes);
+        self.ranges.push(rest.start..rest.start + len);
+        self.bytes += len;
+        rest.start += len;
+    }
+
+    fn is_full(&self) -> bool {
+        self.bytes >= STEP_BYTES || self.ranges.len() >= EXTENTS_AT_ONCE
+    }
+}
+
 impl Inner {
-    /// Repacks some of the objects that are worth it, going on where the last round ended.
+    /// Repacks some of the objects that are worth it: those that are mostly dead first, going on where the last round ended, then those that a survey chose.
     pub(super) async fn repack_round(
         self: &Arc<Self>,
         repacking: &mut Repacking,
     ) -> Result<(), DataError> {
-        let (mut tried, mut passed_over) = (0, 0);
-        let mut failed: Vec<(ObjectId, DataError)> = Vec::new();
-        while tried < REPACK_BATCH && passed_over < PASSED_OVER_MAX {
-            let candidates = self
-                .meta
-                .repack_candidates(repacking.after, REPACK_BATCH)
-                .await?;
-            if candidates.is_empty() {
-                // The next round begins anew.
-                repacking.after = None;
-                break;
-            }
-            for (object, inos) in candidates {
-                if tried == REPACK_BATCH {
-                    break;
-                }
-                repacking.after = Some(object);
-                if !repacking.is_due(object, Instant::now()) {
-                    passed_over += 1;
-                    continue;
-                }
-                tried += 1;
-                match self.repack(object, &inos).await {
-                    Ok(()) => repacking.succeeded(object),
-                    // Nothing else would go better.
-                    Err(error @ DataError::Meta(_)) => return Err(error),
-                    Err(error) => {
-                        repacking.failed(object, Instant::now());
-                        failed.push((object, error));
-                    }
+        let mut allowance = Allowance {
+            bytes: ROUND_BYTES,
+            until: Instant::now() + self.config.reclaim_every,
+        };
+        let mut failed = Vec::new();
+        self.repack_sparse(repacking, &mut allowance, &mut failed)
+            .await?;
+        self.survey(repacking).await?;
+        while !repacking.chosen.is_empty() && self.may_repack(&allowance) {
+            let mut batch = Batch::default();
+            while !batch.is_full()
+                && self.may_repack(&allowance)
+                && let Some(object) = repacking.chosen.pop_front()
+            {
+                if repacking.is_due(object, Instant::now()) {
+                    let inos = self.meta.members_of(object).await?;
+                    self.add_to(&mut batch, object, &inos, &mut allowance)
+                        .await?;
                 }
             }
+            self.repack(batch, repacking, &mut failed).await?;
         }
         if let Some((object, error)) = failed.first() {
             warn!(
@@ -131,83 +194,275 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes the live bytes of `object` dirty again: write-back moves them into a new pack, and the
-    /// object dies by itself.
-    async fn repack(self: &Arc<Self>, object: ObjectId, inos: &[Ino]) -> Result<(), DataError> {
-        for ino in inos {
-            let file = match self.loaded(*ino).await {
-                Ok(file) => file,
-                Err(DataError::NotFound) => continue,
-                Err(error) => return Err(error),
-            };
-            let mut at = 0;
-            loop {
-                let extents = self.meta.extents(*ino, at..u64::MAX, MOVE_BATCH).await?;
-                let Some(last) = extents.last() else { break };
-                at = last.offset + last.len;
-                for extent in &extents {
-                    if matches!(extent.source, ExtentSource::Object { object: there, .. } if there == object)
-                    {
-                        self.move_extent(&file, extent.offset, extent.len).await?;
-                    }
+    /// Whoever ends now wants what was written to be durable, not more of it.
+    fn may_repack(&self, allowance: &Allowance) -> bool {
+        allowance.bytes > 0
+            && Instant::now() < allowance.until
+            && !self.draining.load(Ordering::Acquire)
+    }
+
+    async fn repack_sparse(
+        self: &Arc<Self>,
+        repacking: &mut Repacking,
+        allowance: &mut Allowance,
+        failed: &mut Vec<(ObjectId, DataError)>,
+    ) -> Result<(), DataError> {
+        let mut passed_over = 0;
+        while passed_over < PASSED_OVER_MAX && self.may_repack(allowance) {
+            let candidates = self
+                .meta
+                .repack_candidates(repacking.after, BATCH_OBJECTS)
+                .await?;
+            if candidates.is_empty() {
+                // The next round begins anew.
+                repacking.after = None;
+                break;
+            }
+            let mut batch = Batch::default();
+            for (object, inos) in candidates {
+                if batch.is_full() || !self.may_repack(allowance) {
+                    break;
+                }
+                repacking.after = Some(object);
+                if repacking.is_due(object, Instant::now()) {
+                    self.add_to(&mut batch, object, &inos, allowance).await?;
+                } else {
+                    passed_over += 1;
                 }
             }
+            self.repack(batch, repacking, failed).await?;
         }
         Ok(())
     }
 
-    /// Reads a committed run and puts it into the overlay as if it had been written, unless
-    /// something newer is there.
+    async fn add_to(
+        &self,
+        batch: &mut Batch,
+        object: ObjectId,
+        inos: &[Ino],
+        allowance: &mut Allowance,
+    ) -> Result<(), DataError> {
+        let record = self.meta.object(object).await?;
+        let live_bytes = record.map_or(0, |record| record.live_bytes);
+        if live_bytes > 0 {
+            batch.add(object, inos);
+            allowance.bytes = allowance
+                .bytes
+                .saturating_sub(live_bytes.max(OBJECT_BYTES_MIN));
+        }
+        Ok(())
+    }
+
+    /// Looks at the records of some objects; when all were looked at, some may be chosen.
+    async fn survey(&self, repacking: &mut Repacking) -> Result<(), DataError> {
+        let sequence = self.meta.applied();
+        let survey = &mut repacking.survey;
+        if !repacking.chosen.is_empty() || !survey.is_due(sequence, repacking.opened_at) {
+            return Ok(());
+        }
+        survey.begin(sequence);
+        let objects = self.meta.objects_after(survey.after, SURVEYED).await?;
+        for (object, record) in &objects {
+            survey.look(*object, record);
+        }
+        if objects.len() < SURVEYED {
+            repacking.chosen = survey.finish();
+        }
+        Ok(())
+    }
+
+    /// Makes the live bytes of objects dirty again: write-back moves them into new packs, and the objects die by themselves.
+    async fn repack(
+        self: &Arc<Self>,
+        batch: Batch,
+        repacking: &mut Repacking,
+        failed: &mut Vec<(ObjectId, DataError)>,
+    ) -> Result<(), DataError> {
+        let Batch {
+            mut objects,
+            mut members,
+        } = batch;
+        members.sort_unstable();
+        for file in members.chunk_by(|(one, _), (next, _)| one == next) {
+            let Some((ino, _)) = file.first() else {
+                continue;
+            };
+            let wanted = file.iter().map(|(_, object)| *object);
+            let wanted = wanted.filter(|object| objects.contains(object)).collect();
+            for (object, error) in self.move_file(*ino, wanted).await? {
+                objects.remove(&object);
+                repacking.failed(object, Instant::now());
+                failed.push((object, error));
+            }
+        }
+        for object in objects {
+            repacking.succeeded(object);
+        }
+        Ok(())
+    }
+
+    /// Moves what lies of a file in the objects `wanted`; those that could not be read.
+    async fn move_file(
+        self: &Arc<Self>,
+        ino: Ino,
+        mut wanted: BTreeSet<ObjectId>,
+    ) -> Result<Vec<(ObjectId, DataError)>, DataError> {
+        let mut failed = Vec::new();
+        let file = match self.loaded(ino).await {
+            Ok(file) => file,
+            Err(DataError::NotFound) => return Ok(failed),
+            Err(error) => return Err(error),
+        };
+        let mut steps: BTreeMap<ObjectId, Step> = BTreeMap::new();
+        let mut at = 0;
+        while !wanted.is_empty() {
+            let extents = self.meta.extents(ino, at..u64::MAX, EXTENTS_AT_ONCE);
+            let extents = extents.await?;
+            let is_last = extents.len() < EXTENTS_AT_ONCE;
+            for extent in extents {
+                let mut rest = extent.offset..extent.offset + extent.len;
+                at = rest.end;
+                let ExtentSource::Object { object, .. } = extent.source else {
+                    continue;
+                };
+                while wanted.contains(&object) && !rest.is_empty() {
+                    let step = steps.entry(object).or_default();
+                    step.take_from(&mut rest);
+                    if step.is_full() {
+                        let step = std::mem::take(step);
+                        self.carry_out(&file, object, step, &mut wanted, &mut failed)
+                            .await?;
+                    }
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        for (object, step) in steps {
+            if !wanted.contains(&object) {
+                continue;
+            }
+            self.carry_out(&file, object, step, &mut wanted, &mut failed)
+                .await?;
+        }
+        Ok(failed)
+    }
+
+    /// One step. An object that cannot be read is not wanted any more.
+    async fn carry_out(
+        self: &Arc<Self>,
+        file: &Arc<FileState>,
+        object: ObjectId,
+        step: Step,
+        wanted: &mut BTreeSet<ObjectId>,
+        failed: &mut Vec<(ObjectId, DataError)>,
+    ) -> Result<(), DataError> {
+        match self.move_ranges(file, &step.ranges).await {
+            Ok(()) => Ok(()),
+            // Nothing else would go better.
+            Err(error @ DataError::Meta(_)) => Err(error),
+            Err(error) => {
+                wanted.remove(&object);
+                failed.push((object, error));
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes a committed run dirty again.
     pub(super) async fn move_extent(
         self: &Arc<Self>,
-        file: &Arc<super::FileState>,
+        file: &Arc<FileState>,
         offset: u64,
         len: u64,
     ) -> Result<(), DataError> {
-        const STEP: u64 = 1 << 20;
-        let open = super::Data {
-            inner: self.clone(),
+        let mut rest = offset..offset + len;
+        while !rest.is_empty() {
+            let mut step = Step::default();
+            step.take_from(&mut rest);
+            self.move_ranges(file, &step.ranges).await?;
         }
-        .open(file.ino);
-        let mut at = offset;
-        while at < offset + len {
-            let step = STEP.min(offset + len - at);
-            let version = file.content.lock().extents_version;
-            let bytes = self.read(&open, at, step as u32).await?.bytes;
-            let cost = super::buffer_cost(&bytes);
+        Ok(())
+    }
+
+    /// Reads what is committed in `ranges`, which are in order, and puts it into the overlay as if it had been written, unless something newer is there.
+    async fn move_ranges(
+        self: &Arc<Self>,
+        file: &Arc<FileState>,
+        ranges: &[Range<u64>],
+    ) -> Result<(), DataError> {
+        let mut tries = 0;
+        while tries < STEP_TRIES {
+            let (version, end) = {
+                let content = file.content.lock();
+                (content.extents_version, content.visible_size())
+            };
+            let there = |range: &Range<u64>| range.start..range.end.min(end);
+            let ranges: Vec<_> = ranges.iter().map(there).collect();
+            let ranges: Vec<_> = ranges
+                .into_iter()
+                .filter(|range| !range.is_empty())
+                .collect();
+            // A handle of its own: what follows in the file is not wanted.
+            let data = super::Data {
+                inner: self.clone(),
+            };
+            let pieces = self.read_gaps(&data.open(file.ino), &ranges).await?;
+            let len: usize = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
+            if len == 0 {
+                return Ok(());
+            }
+            let cost = super::buffer_cost(len);
             let Some(reservation) = self.governor.try_acquire(Owner::Dirty, cost) else {
                 // What was read is let go before its turn is waited for, and read again.
-                drop(bytes);
+                drop(pieces);
                 drop(self.governor.acquire(Owner::Dirty, cost).await);
                 continue;
             };
-            let buffer = WriteBuffer::copy_of(&bytes, reservation);
-            drop(bytes);
+            let mut whole = Vec::with_capacity(len);
+            let mut places = Vec::with_capacity(pieces.len());
+            for (offset, bytes) in pieces {
+                places.push((offset, whole.len()..whole.len() + bytes.len()));
+                whole.extend_from_slice(&bytes);
+            }
+            let buffer = WriteBuffer::paid(whole, reservation);
             let mut state = Some(buffer.state);
             let _no_commit = file.commit.lock().await;
             let moved = {
                 let mut content = file.content.lock();
-                let untouched = content
-                    .overlay
-                    .view(at..at + step)
-                    .iter()
-                    .all(|view| view.piece.is_none());
-                let still_there = content.extents_version == version && !content.discarded;
-                if untouched && still_there {
-                    content.overlay.write(at, buffer.bytes);
+                if content.discarded {
+                    return Ok(());
+                }
+                if content.extents_version != version {
+                    tries += 1;
+                    continue;
+                }
+                let mut moved = false;
+                for (offset, place) in places {
+                    let bytes = buffer.bytes.slice(place);
+                    for view in content.overlay.view(offset..offset + bytes.len() as u64) {
+                        if view.piece.is_none() {
+                            let within = (view.range.start - offset) as usize;
+                            let len = (view.range.end - view.range.start) as usize;
+                            let untouched = bytes.slice(within..within + len);
+                            content.overlay.write(view.range.start, untouched);
+                            moved = true;
+                        }
+                    }
+                }
+                if moved {
                     content.change += 1;
                     content.pay_for_state(&mut state);
-                    content
-                        .dirty_since
-                        .get_or_insert_with(std::time::Instant::now);
+                    content.dirty_since.get_or_insert_with(Instant::now);
                 }
-                untouched && still_there
+                moved
             };
             drop(state);
             if moved {
                 self.mark_dirty(file);
             }
-            at += step;
+            return Ok(());
         }
         Ok(())
     }

@@ -230,7 +230,7 @@ impl Inner {
     }
 
     /// Reads what is committed in `gaps`, in order; large holes are left out.
-    async fn read_gaps(
+    pub(super) async fn read_gaps(
         self: &Arc<Self>,
         open: &OpenFile,
         gaps: &[Range<u64>],

@@ -128,7 +128,7 @@ impl Meta {
         entry: Entry,
         change: &mut Change,
     ) -> Result<(), MetaError> {
-        let was_sparse = !is_new && stored.is_sparse();
+        let was_sparse = !is_new && stored.record.is_sparse();
         let mut next = stored;
         if next.died_unix_seconds.is_some() {
             if entry.live > 0 {
@@ -157,7 +157,7 @@ impl Meta {
             next.died_unix_seconds = Some(died);
             change.put(schema::garbage_key(died, object), Vec::new());
         }
-        match (was_sparse, next.is_sparse()) {
+        match (was_sparse, next.record.is_sparse()) {
             (false, true) => change.put(schema::sparse_key(object), Vec::new()),
             (true, false) => change.delete(schema::sparse_key(object)),
             _ => {}

@@ -1,7 +1,7 @@
 //! What crashes and deletions leave behind: orphans, garbage objects, objects worth repacking.
 
 use super::{
-    Ino, Meta, MetaError, ObjectId, SessionId, Timestamp,
+    Ino, Meta, MetaError, ObjectId, ObjectRecord, SessionId, Timestamp,
     backing::Scan,
     change::Change,
     locks::Held,
@@ -163,5 +163,42 @@ impl Meta {
             candidates.push((self.object_id(object).await?, self.members(object).await?));
         }
         Ok(candidates)
+    }
+
+    /// Records of objects in the order of their rows, dead ones too, at most `limit`, after that
+    /// of `after` (`None`: from the first). Fewer are the last.
+    pub async fn objects_after(
+        &self,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<(ObjectId, ObjectRecord)>, MetaError> {
+        let mut range = Table::Object.all();
+        if let Some(after) = after {
+            // A session that was forgotten meanwhile: nobody knows where its rows were.
+            let Some(key) = self.object_key(after).await? else {
+                return Ok(Vec::new());
+            };
+            range.start = schema::object_key(key);
+            range.start.push(0);
+        }
+        let mut rows = self.inner.scan(range, Scan::Near).await?;
+        let mut objects = Vec::new();
+        while objects.len() < limit {
+            let Some((key, value)) = rows.next().await? else {
+                break;
+            };
+            let object = schema::object_of_key(&key)?;
+            let stored = schema::decode_object(&value)?;
+            objects.push((self.object_id(object).await?, stored.record));
+        }
+        Ok(objects)
+    }
+
+    /// The inodes whose extents name an object, and some of which may not any more.
+    pub async fn members_of(&self, object: ObjectId) -> Result<Vec<Ino>, MetaError> {
+        match self.object_key(object).await? {
+            Some(key) => self.members(key).await,
+            None => Ok(Vec::new()),
+        }
     }
 }

@@ -164,6 +164,13 @@ pub struct ObjectRecord {
     pub live_bytes: u64,
 }
 
+impl ObjectRecord {
+    /// Below half live, and not dead: worth repacking whatever becomes of the rest.
+    pub fn is_sparse(&self) -> bool {
+        self.live_bytes > 0 && self.live_bytes < self.plaintext_len.div_ceil(2)
+    }
+}
+
 /// Totals of a volume, for statfs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {

@@ -424,25 +424,29 @@ impl Bucket<'_> {
         aws_sdk_s3::Client::from_conf(config)
     }
 
-    pub fn keys(&self) -> Vec<String> {
+    /// What is in it, and how many bytes each key has.
+    pub fn sizes(&self) -> Vec<(String, u64)> {
         let client = self.client();
         self.site.runtime.block_on(async {
-            let mut keys = Vec::new();
+            let mut sizes = Vec::new();
             let mut pages = client
                 .list_objects_v2()
                 .bucket(BUCKET)
                 .into_paginator()
                 .send();
             while let Some(page) = pages.next().await {
-                keys.extend(
-                    page.expect("page")
-                        .contents()
-                        .iter()
-                        .filter_map(|object| object.key().map(str::to_owned)),
-                );
+                let page = page.expect("page");
+                sizes.extend(page.contents().iter().filter_map(|object| {
+                    let bytes = u64::try_from(object.size()?).ok()?;
+                    Some((object.key()?.to_owned(), bytes))
+                }));
             }
-            keys
+            sizes
         })
+    }
+
+    pub fn keys(&self) -> Vec<String> {
+        self.sizes().into_iter().map(|(key, _)| key).collect()
     }
 
     pub fn get(&self, key: &str) -> Vec<u8> {

@@ -415,7 +415,7 @@ impl Meta {
         if let Some(died) = stored.died_unix_seconds {
             change.put(schema::garbage_key(died, key), Vec::new());
         }
-        match stored.is_sparse() {
+        match stored.record.is_sparse() {
             true => change.put(schema::sparse_key(key), Vec::new()),
             false => change.delete(schema::sparse_key(key)),
         }

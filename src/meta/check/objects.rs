@@ -262,7 +262,7 @@ impl Meta {
             None => false,
         };
         let should_be_dead = stored.record.live_bytes == 0;
-        let should_be_sparse = stored.is_sparse() && !is_dead;
+        let should_be_sparse = stored.record.is_sparse() && !is_dead;
         if in_sparse != should_be_sparse || is_dead != should_be_dead || in_garbage != is_dead {
             found.add(Fault::ObjectLists { session, number })?;
         }

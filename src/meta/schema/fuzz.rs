@@ -37,7 +37,7 @@ pub(crate) fn records(input: &[u8]) {
         b'o' => {
             let again = |object: &StoredObject| decode_object(&encode_object(object));
             if let Some(object) = same(decode_object(value), again) {
-                let _ = object.is_sparse();
+                let _ = object.record.is_sparse();
             }
         }
         b'm' => {

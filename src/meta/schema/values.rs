@@ -227,13 +227,6 @@ pub(in crate::meta) struct StoredObject {
     pub died_unix_seconds: Option<i64>,
 }
 
-impl StoredObject {
-    /// Below half live, and not dead: worth repacking.
-    pub fn is_sparse(&self) -> bool {
-        self.record.live_bytes > 0 && self.record.live_bytes < self.record.plaintext_len.div_ceil(2)
-    }
-}
-
 pub(in crate::meta) fn encode_object(object: &StoredObject) -> Vec<u8> {
     let record = &object.record;
     let mut out = Encoder::new(FORM)
