@@ -33,12 +33,16 @@ pub async fn read(client: &Client, number: Number) -> Result<Attributes, FsError
 impl Worker {
     /// Sets, removes or reads attributes of a file or a directory.
     pub(crate) async fn attribute(&mut self) -> Step {
-        let numbers: Vec<Number> = {
+        let (root, below): (Number, Vec<Number>) = {
             let model = self.model.lock();
             let below = model.names().values().filter_map(|entry| entry.number);
-            below.chain([model.root]).collect()
+            (model.root, below.collect())
         };
-        let number = *self.rng.pick(&numbers).unwrap();
+        // The directory itself as often as all below it, so that one inode has several at times.
+        let number = match self.rng.permille(500) {
+            true => root,
+            false => self.rng.pick(&below).copied().unwrap_or(root),
+        };
         let name = *self.rng.pick(&NAMES).unwrap();
         let there = self.model.lock().attributes(number);
         self.network.count(|stats| stats.attributes += 1);

@@ -61,11 +61,15 @@ pub async fn connect(network: &Network, client: u32) -> Store {
         .unwrap()
 }
 
-pub fn sealed(store: &Store, keys: &Arc<VolumeKeys>) -> Arc<SealedObjectStore> {
+pub fn sealed(
+    store: &Store,
+    keys: &Arc<VolumeKeys>,
+    cache_bytes_max: u64,
+) -> Arc<SealedObjectStore> {
     Arc::new(SealedObjectStore::new(
         store.clone(),
         Arc::clone(keys),
-        4 << 20,
+        cache_bytes_max,
     ))
 }
 
@@ -105,7 +109,7 @@ impl Client {
             true => None,
             false => Some(take_lease(&store, keys).await?),
         };
-        let meta = Meta::open(sealed(&store, keys), meta_config).await;
+        let meta = Meta::open(sealed(&store, keys, habits.cache_bytes_max()), meta_config).await;
         let meta = meta.map_err(|error| error.to_string())?;
         let data = Data::start(
             plan.data,

@@ -57,6 +57,14 @@ impl Habits {
         }
     }
 
+    /// For pieces of the metadata's tables. With `stray` none is kept, so that more is read.
+    pub fn cache_bytes_max(&self) -> u64 {
+        match self.stray {
+            0 => 4 << 20,
+            _ => 0,
+        }
+    }
+
     /// With `scarce`, room for a few writes, two parts and one read at a time.
     pub fn limit(&self, plan: &mut MemoryPlan) {
         if !self.scarce {

@@ -38,6 +38,9 @@ const ALL_CLEARED: Duration = Duration::from_secs(2 * 3600 + 30 * 60);
 /// Most of it is after this.
 const FIRST_CLEARED: Duration = Duration::from_secs(10 * 60);
 
+/// Few enough, in a thousand, that four in a row hardly ever come: those are believed.
+const STRAY_WHILE_LOOKING: u32 = 50;
+
 /// A lease is renewed every 30 s, and whoever renews it finds out.
 const NOTICED_WITHIN: Duration = Duration::from_secs(120);
 
@@ -107,9 +110,13 @@ impl World {
     async fn format(&self, workers: u64) -> Vec<SharedModel> {
         let store = client::connect(&self.network, 0).await;
         store.create_bucket().await.unwrap();
-        Meta::format(client::sealed(&store, &self.keys), 0, 0)
-            .await
-            .unwrap();
+        Meta::format(
+            client::sealed(&store, &self.keys, self.habits.cache_bytes_max()),
+            0,
+            0,
+        )
+        .await
+        .unwrap();
         let client = self.open(false).await.unwrap();
         let mut models = Vec::new();
         for number in 0..workers {
@@ -197,8 +204,16 @@ impl World {
     /// Looks at all that is there after a mount, and takes it for what is durable from here on.
     async fn recovered(&self, client: &Client) -> Result<(), String> {
         self.network.calm();
+        if self.habits.stray > 0 {
+            // Nothing is cached yet, and all of the metadata is read.
+            self.network.set_weather(Weather {
+                stray: STRAY_WHILE_LOOKING,
+                ..Weather::CALM
+            });
+        }
         self.settled(client).await?;
         let found = look(client).await?;
+        self.network.calm();
         self.network.count(|stats| stats.checks += 1);
         self.check(&found)?;
         for model in &self.models {
