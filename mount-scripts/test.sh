@@ -37,7 +37,7 @@ as_root() {
 install_moto() {
     local python=python3
     [ -x target/moto/bin/moto_server ] && return
-    case $mode in quick | soak) return ;; esac
+    case $mode in quick | soak) return 0 ;; esac
     if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
         as_root apt-get update -qq
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv >/dev/null
@@ -59,6 +59,11 @@ install_suites() {
     fi
     PATH=$PATH:$HOME/.cargo/bin
     command -v pjdfstest >/dev/null || cargo install --locked --quiet --version 0.2.2 pjdfstest
+    install_fsx
+}
+
+install_fsx() {
+    PATH=$PATH:$HOME/.cargo/bin
     command -v fsx >/dev/null || cargo install --locked --quiet --version 0.3.2 fsx
 }
 
@@ -85,7 +90,10 @@ install_missing() {
     fi
     cargo nextest --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-nextest
     install_moto
-    case $mode in long | soak) install_suites ;; esac
+    case $mode in
+        long) install_suites ;;
+        soak) install_fsx ;;
+    esac
     [ -e /dev/fuse ] || as_root modprobe fuse 2>/dev/null || true
 }
 

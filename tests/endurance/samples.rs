@@ -18,6 +18,9 @@ use crate::{
 
 const EVERY: Duration = Duration::from_secs(10);
 
+/// The bucket is listed with each sixth sample: that can be a hundred pages.
+const LISTED_EVERY: usize = 6;
+
 /// A mount has connections (16 at most), the kernel's device, its log, sockets and the runtime's own.
 const DESCRIPTORS_MAX: u64 = 64;
 
@@ -40,6 +43,8 @@ pub struct Sample {
     pub requests: u64,
     pub requests_hit: u64,
     pub bucket: f64,
+    /// Of that, below `data/`.
+    pub data: f64,
     pub objects: u64,
     pub live: f64,
     pub dirty: f64,
@@ -51,12 +56,12 @@ pub struct Sample {
     pub cores: f64,
 }
 
-pub const HEADINGS: &str = "second,life,rss_mib,rss_peak_mib,descriptors,connections,requests,requests_hit,bucket_mib,objects,live_mib,dirty_mib,retries,store_errors,fuse_errors,rounds,cores";
+pub const HEADINGS: &str = "second,life,rss_mib,rss_peak_mib,descriptors,connections,requests,requests_hit,bucket_mib,data_mib,objects,live_mib,dirty_mib,retries,store_errors,fuse_errors,rounds,cores";
 
 impl Sample {
     pub fn line(&self) -> String {
         format!(
-            "{:.0},{},{:.1},{:.1},{},{},{},{},{:.1},{},{:.1},{:.1},{},{},{},{},{:.2}",
+            "{:.0},{},{:.1},{:.1},{},{},{},{},{:.1},{:.1},{},{:.1},{:.1},{},{},{},{},{:.2}",
             self.second,
             self.life,
             self.rss,
@@ -66,6 +71,7 @@ impl Sample {
             self.requests,
             self.requests_hit,
             self.bucket,
+            self.data,
             self.objects,
             self.live,
             self.dirty,
@@ -178,14 +184,18 @@ impl<'a> Samples<'a> {
     }
 
     fn take(&self) -> Sample {
-        let mut sample = self.taken().last().copied().unwrap_or_default();
+        let taken = self.taken();
+        let mut sample = taken.last().copied().unwrap_or_default();
         sample.second = self.seconds();
         sample.connections = self.scene.store.connections();
         sample.requests = self.scene.store.requests();
         sample.requests_hit = self.weather.requests_hit();
         sample.rounds = self.tally.rounds();
-        if let Some(held) = self.scene.held() {
-            (sample.bucket, sample.objects) = (mib(held.bytes), held.objects);
+        if taken.len().is_multiple_of(LISTED_EVERY)
+            && let Some(held) = self.scene.held()
+        {
+            (sample.bucket, sample.data) = (mib(held.bytes), mib(held.data_bytes));
+            sample.objects = held.objects;
         }
         let Some(life) = self.stage.life() else {
             return sample;
@@ -307,9 +317,13 @@ pub fn drawn(samples: &[Sample]) -> String {
             vec![curve(|sample| sample.rss)],
         ),
         panel(
-            "The bucket (blue) and what is live in it (orange), MiB",
+            "MiB in the bucket (blue), below data/ (orange), live (green)",
             None,
-            vec![curve(|sample| sample.bucket), curve(|sample| sample.live)],
+            vec![
+                curve(|sample| sample.bucket),
+                curve(|sample| sample.data),
+                curve(|sample| sample.live),
+            ],
         ),
         panel(
             "Descriptors of the mount",

@@ -36,6 +36,7 @@ pub struct Held {
     pub bytes: u64,
     /// Of these, below `data/`.
     pub data_objects: u64,
+    pub data_bytes: u64,
 }
 
 impl Scene {
@@ -122,7 +123,10 @@ impl Scene {
         for (key, bytes) in self.block_on(list(self.client()))? {
             held.objects += 1;
             held.bytes += bytes;
-            held.data_objects += u64::from(key.contains("/data/"));
+            if key.contains("/data/") {
+                held.data_objects += 1;
+                held.data_bytes += bytes;
+            }
         }
         Some(held)
     }

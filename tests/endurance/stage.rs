@@ -203,11 +203,11 @@ impl Stage {
         self.change(|state| state.looked += usize::from(state.looks == look));
     }
 
-    /// Waits until so many have looked.
+    /// Waits until so many have looked, or all is over.
     pub fn wait_looked(&self, all: usize, patience: Duration) -> Result<(), String> {
         self.wait(patience, |state| state.looked >= all || state.over);
         let looked = self.lock().looked;
-        match looked >= all {
+        match looked >= all || self.is_over() {
             true => Ok(()),
             false => Err(format!(
                 "{looked} of {all} programs have looked at what was promised within {patience:?}"
