@@ -23,6 +23,7 @@ mod error;
 mod extents;
 mod follower;
 mod ids;
+mod in_order;
 mod inode;
 mod ledger;
 mod locks;

@@ -108,6 +108,9 @@ impl Meta {
             .map(|value| schema::decode_dentry(&value, self.inner.backing.reader()))
             .transpose()?;
         self.inner.caches.fill_name(stamp, dir, name, dentry);
+        if dentry.is_some() {
+            self.follow_lookup(dir, name);
+        }
         Ok(dentry)
     }
 

@@ -37,9 +37,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const LULL: Duration = Duration::from_secs(5);
 /// WAL objects after which the memtable goes out: replaying 4,000 takes 2.2 s at 20 ms, so 512 takes about 0.3 s.
 const WAL_OBJECTS_MAX: u64 = 512;
-/// Garbage collection: first this long after opening, then this often, and only if something was written since.
+/// Garbage collection: first this long after opening, then this often while something is written, and once more when the last of it is old enough.
 const COLLECT_FIRST: Duration = Duration::from_secs(60);
 const COLLECT_EVERY: Duration = Duration::from_secs(10 * 60);
+/// What was replaced is old enough when it is older than what replaced it by so much at most.
+const COLLECT_MARGIN: Duration = Duration::from_secs(10);
 /// The pause after a job that failed, or that changed nothing.
 const PAUSE: Duration = Duration::from_secs(30);
 /// A compaction that takes longer is stopped; the next one takes up what it did.
@@ -131,8 +133,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
         sequence: 0,
         changed: Instant::now(),
         // What opening wrote is no reason: a mount that nobody writes to leaves the store alone.
-        collected_sequence: opened_at,
-        collect_at: Instant::now() + COLLECT_FIRST,
+        garbage: Garbage::new(opened_at, Instant::now()),
     };
     loop {
         let work = {
@@ -149,18 +150,24 @@ pub(super) async fn run(inner: Weak<Inner>) {
                 let (db, store, sizes) = (db.clone(), upkeep.store.clone(), upkeep.sizes);
                 let stopped = upkeep.stopped.clone();
                 let compacting = upkeep.compacting.clone();
-                upkeep.running.spawn(async move {
+                let running = upkeep.running.spawn(async move {
                     compacting.store(matches!(job, Job::Compact), Ordering::Relaxed);
                     let outcome = job.run(db, store, sizes, stopped).await;
                     compacting.store(false, Ordering::Relaxed);
                     outcome
-                })
+                });
+                (job, running)
             })
         };
         let pause = match work {
             // One job at a time. One that failed (or panicked, which the runtime logs) is not tried again at once.
-            Some(job) => match job.await {
-                Ok(Outcome::Done) => Duration::ZERO,
+            Some((job, running)) => match running.await {
+                Ok(Outcome::Done) => {
+                    if matches!(job, Job::Compact | Job::FlushMemtable) {
+                        seen.garbage.made(Instant::now());
+                    }
+                    Duration::ZERO
+                }
                 Ok(Outcome::Useless) | Err(_) => PAUSE,
             },
             None => LOOK_EVERY,
@@ -187,9 +194,46 @@ struct Seen {
     /// The last durable sequence number, and when it was seen to change.
     sequence: u64,
     changed: Instant,
-    /// The sequence number at the last collection, and when the next is due.
+    garbage: Garbage,
+}
+
+/// Is there something to collect?
+struct Garbage {
+    /// The sequence number at the last collection, and when the next may be.
     collected_sequence: u64,
     collect_at: Instant,
+    /// When something was replaced last, if it may not be collected yet.
+    made_at: Option<Instant>,
+}
+
+impl Garbage {
+    fn new(opened_at: u64, now: Instant) -> Garbage {
+        Garbage {
+            collected_sequence: opened_at,
+            collect_at: now + COLLECT_FIRST,
+            made_at: None,
+        }
+    }
+
+    /// Something was replaced: log objects by a table, or tables by a compaction.
+    fn made(&mut self, now: Instant) {
+        self.made_at = Some(now);
+    }
+
+    /// Whether to collect now. Who stops writing would else leave the last of it for as long as the mount lasts: most of what a compaction
+    /// replaces is younger than anything that may be collected then.
+    fn is_due(&mut self, sequence: u64, now: Instant) -> bool {
+        let is_old = |made_at: Instant| now >= made_at + settings::COLLECT_AGE_MIN + COLLECT_MARGIN;
+        let last = self.made_at.is_some_and(is_old);
+        if now < self.collect_at || !(last || sequence != self.collected_sequence) {
+            return false;
+        }
+        (self.collected_sequence, self.collect_at) = (sequence, now + COLLECT_EVERY);
+        if last {
+            self.made_at = None;
+        }
+        true
+    }
 }
 
 impl Seen {
@@ -198,6 +242,9 @@ impl Seen {
         let sequence = inner.durable_sequence();
         if sequence != self.sequence {
             (self.sequence, self.changed) = (sequence, now);
+            if sequence != self.garbage.collected_sequence {
+                self.garbage.made(now);
+            }
         }
         let tables = db.manifest().l0().len();
         if tables >= L0_MAX / 2 || (tables >= COMPACT_L0_MIN && now - self.changed >= LULL) {
@@ -207,11 +254,7 @@ impl Seen {
             inner.durability.wal_objects(true);
             return Some(Job::FlushMemtable);
         }
-        if now >= self.collect_at && sequence != self.collected_sequence {
-            (self.collected_sequence, self.collect_at) = (sequence, now + COLLECT_EVERY);
-            return Some(Job::Collect);
-        }
-        None
+        self.garbage.is_due(sequence, now).then_some(Job::Collect)
     }
 }
 

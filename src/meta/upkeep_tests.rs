@@ -167,3 +167,22 @@ async fn compaction_and_collection_leave_the_same_volume_in_fewer_objects() {
     meta.close().await.unwrap();
     server.shutdown().await;
 }
+
+#[test]
+fn who_stops_writing_leaves_no_garbage_for_good() {
+    let opened = Instant::now();
+    let after = |seconds| opened + Duration::from_secs(seconds);
+    let mut garbage = Garbage::new(7, opened);
+    assert!(!garbage.is_due(7, after(3600)), "nothing was written");
+    garbage.made(after(20));
+    assert!(!garbage.is_due(9, after(30)), "too early");
+    assert!(garbage.is_due(9, after(61)));
+    // A compaction after the last write. What it replaced is too young for the collection above.
+    garbage.made(after(65));
+    let mut due = (70..7200)
+        .step_by(2)
+        .filter(|seconds| garbage.is_due(9, after(*seconds)));
+    let last = due.next().expect("another collection");
+    assert!((65 + 15 * 60..65 + 17 * 60).contains(&last), "{last}");
+    assert_eq!(due.next(), None, "nothing is left");
+}

@@ -22,6 +22,7 @@ use super::{
     durability::{self, SharedDurability},
     follower::{FollowerStore, Pace},
     ids::{self, FIRST_ID, Ids},
+    in_order::InOrder,
     locks::{Held, Locks},
     look::{self, Existing, Recovered},
     memory::{BlockCache, Memtables},
@@ -72,6 +73,7 @@ pub struct Meta {
 pub(super) struct Inner {
     pub backing: Backing,
     pub caches: Caches,
+    pub in_order: InOrder,
     pub locks: Locks,
     pub durability: SharedDurability,
     pub ids: Ids,
@@ -300,6 +302,7 @@ impl Meta {
         let inner = Inner {
             backing: opened.backing,
             caches: Caches::new(sizes.records),
+            in_order: InOrder::default(),
             locks: Locks::new(),
             durability,
             ids: Ids::new(
@@ -357,6 +360,7 @@ impl Meta {
             backing: opened.backing,
             // The writer's changes arrive under it, so nothing is kept above SlateDB's own cache.
             caches: Caches::none(),
+            in_order: InOrder::default(),
             locks: Locks::new(),
             durability: SharedDurability::default(),
             ids: Ids::new(0..0, 0),

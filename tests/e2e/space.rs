@@ -209,11 +209,16 @@ mod long {
         let began = Instant::now();
         large.write(&mount.dir);
         small.write(&mount.dir);
-        eprintln!("written after {:.0?}", began.elapsed());
+        let peak = || mount.memory_bytes("VmHWM") >> 20;
+        let at = |what| {
+            let took = began.elapsed();
+            eprintln!("{what} after {took:.0?}, {} MiB resident at most", peak());
+        };
+        at("written");
         large.remove_nine_of_ten(&mount.dir);
         small.remove_nine_of_ten(&mount.dir);
         let overwritten = Overwritten::overwrite(&large, &small, &mount.dir);
-        eprintln!("overwritten after {:.0?}", began.elapsed());
+        at("overwritten");
 
         let live = large.live_bytes() + small.live_bytes();
         let all = |site: &Site| -> u64 {
@@ -237,7 +242,7 @@ mod long {
             "meanwhile {} MiB up, {} MiB down; {} MiB resident at most",
             (now.socket_bytes_read - traffic.socket_bytes_read) >> 20,
             (now.socket_bytes_written - traffic.socket_bytes_written) >> 20,
-            mount.memory_bytes("VmHWM") >> 20
+            peak()
         );
         assert!(ratio <= 1.3, "{ratio:.3} of what lives is in the bucket");
         overwritten.check(&large, &small, &mount.dir);

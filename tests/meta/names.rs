@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use strongroom::meta::{FileKind, Ino, MetaError, NewInode, Timestamp};
+use strongroom::meta::{FileKind, Ino, MetaError, NewInode, RenameMode, Timestamp};
 
 use crate::support::{at, directory, file, get, names, new, open, volume};
 
@@ -386,4 +386,54 @@ async fn a_caller_that_goes_away_leaves_names_and_counts_in_step() {
         (get(&meta, Ino::ROOT).await.entries, meta.totals().inodes),
         (count, count + 1)
     );
+}
+
+#[tokio::test]
+async fn names_that_are_looked_up_in_order_are_those_that_are_there_whatever_changes_meanwhile() {
+    const COUNT: usize = 1000;
+    let (store, meta) = volume().await;
+    let dir = directory(&meta, Ino::ROOT, "dir").await.ino;
+    let name = |number: usize| format!("f{number:04}");
+    let mut inos = Vec::new();
+    for number in 0..COUNT {
+        inos.push(Some(file(&meta, dir, &name(number)).await.ino));
+    }
+    meta.close().await.unwrap();
+    let meta = open(&store).await;
+    // Lookups are read along in the background: they take turns with the changes in many ways.
+    store.set_latency(std::time::Duration::from_micros(300));
+    for number in 0..COUNT {
+        // What lies ahead is removed, made anew, or comes under another's name.
+        let (one, other) = (number + 1 + number % 90, number + 2 + number % 70);
+        if one.max(other) < COUNT {
+            match number % 5 {
+                0 if inos[one].is_some() => {
+                    let gone = meta.unlink(dir, name(one).as_bytes(), at(50)).await;
+                    assert_eq!(Some(gone.unwrap().ino), inos[one].take());
+                }
+                1 if inos[one].is_none() => {
+                    inos[one] = Some(file(&meta, dir, &name(one)).await.ino);
+                }
+                2 if inos[one].is_some() && inos[other].is_none() => {
+                    let (from, to) = (name(one), name(other));
+                    let (from, to) = (from.as_bytes(), to.as_bytes());
+                    let renamed = meta.rename(dir, from, dir, to, RenameMode::Replace, at(60));
+                    renamed.await.unwrap();
+                    inos[other] = inos[one].take();
+                }
+                3 => {
+                    let found = meta.lookup(dir, name(other).as_bytes()).await.unwrap();
+                    assert_eq!(found.map(|found| found.ino), inos[other]);
+                }
+                _ => {}
+            }
+        }
+        let found = meta.lookup(dir, name(number).as_bytes()).await.unwrap();
+        assert_eq!(found.map(|found| found.ino), inos[number], "{number}");
+        if let Some(found) = found {
+            assert!(meta.inode(found.ino).await.unwrap().is_some());
+        }
+    }
+    store.set_latency(std::time::Duration::ZERO);
+    meta.close().await.unwrap();
 }

@@ -123,6 +123,14 @@ pub(super) fn dentry_key(dir: Ino, name: &[u8]) -> Vec<u8> {
     Table::Dentry.with_name(dir.0, name)
 }
 
+/// The names of a directory that sort after `name`.
+pub(super) fn names_after(dir: Ino, name: &[u8]) -> Range<Vec<u8>> {
+    let mut start = dentry_key(dir, name);
+    // The next key that there can be.
+    start.push(0);
+    start..Table::Dentry.behind(dir.0)
+}
+
 pub(super) fn listing_key(dir: Ino, cookie: u64) -> Vec<u8> {
     Table::Listing.with_two(dir.0, cookie)
 }
