@@ -157,7 +157,9 @@ fn volume_of(
     let list = timed(|| {
         let listed = directories(root, files).map(|directory| {
             let entries = fs::read_dir(directory).expect("list");
-            entries.map(|entry| entry.expect("entry")).count()
+            entries
+                .inspect(|entry| assert!(entry.is_ok(), "an entry"))
+                .count()
         });
         assert_eq!(listed.sum::<usize>(), files);
     });
