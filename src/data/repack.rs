@@ -24,7 +24,7 @@ use crate::{
 /// Bytes that live in the objects that one round repacks: bounds the traffic that reclaim causes, to 9 MB a second each way with a round a minute.
 const ROUND_BYTES: u64 = 512 << 20;
 
-/// What an object counts at least, however little of it lives: it costs requests.
+/// An object counts as at least so many bytes, however little of it lives, because it costs requests.
 const OBJECT_BYTES_MIN: u64 = 256 << 10;
 
 /// Objects that go together, and from how many files in them on no more are added (32 bytes each).
@@ -63,11 +63,11 @@ pub(super) struct Repacking {
     survey: Survey,
     /// The metadata's sequence number when the mount began.
     opened_at: u64,
-    /// What the last survey chose, and was not repacked yet.
+    /// Objects that the last survey chose and that are not repacked yet.
     chosen: VecDeque<ObjectId>,
 }
 
-/// What one round may still do.
+/// A round may still move so many bytes, and until this time.
 struct Allowance {
     bytes: u64,
     until: Instant,
@@ -135,7 +135,7 @@ impl Repacking {
     }
 }
 
-/// What is read and made dirty at once, of one file and one object.
+/// Ranges of one file, all in one object, that are read and made dirty at once.
 #[derive(Default)]
 struct Step {
     ranges: Vec<Range<u64>>,
@@ -143,7 +143,7 @@ struct Step {
 }
 
 impl Step {
-    /// As much as there is room for.
+    /// Moves as much from the front of `rest` into this step as it has room for.
     fn take_from(&mut self, rest: &mut Range<u64>) {
         let len = (rest.end - rest.start).min(STEP_BYTES - self.bytes);
         self.ranges.push(rest.start..rest.start + len);
@@ -194,7 +194,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Whoever ends now wants what was written to be durable, not more of it.
+    /// A mount that drains repacks nothing more: its user waits for what was written, and repacking would add to it.
     fn may_repack(&self, allowance: &Allowance) -> bool {
         allowance.bytes > 0
             && Instant::now() < allowance.until

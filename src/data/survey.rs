@@ -18,7 +18,7 @@ const LIVE_FOR_EACH_DEAD: u64 = 4;
 /// Objects that a survey may find worth repacking, some 150 bytes each. The next one finds more.
 const CANDIDATES_MAX: usize = 1024;
 
-/// The parts of a whole in which is said how full an object is.
+/// The fullness of an object is counted in so many parts of a whole.
 const FULL: u128 = 1 << 32;
 
 #[derive(Clone, Copy)]
@@ -83,7 +83,7 @@ impl Survey {
         }
     }
 
-    /// All objects were looked at: which of them are to be repacked, the emptiest first.
+    /// Call when all objects were looked at. Returns those that are to be repacked, the emptiest first.
     pub(super) fn finish(&mut self) -> VecDeque<ObjectId> {
         let survey = std::mem::take(self);
         let allowed = survey.live_bytes / LIVE_FOR_EACH_DEAD;

@@ -165,8 +165,8 @@ impl Meta {
         Ok(candidates)
     }
 
-    /// Records of objects in the order of their rows, dead ones too, at most `limit`, after that
-    /// of `after` (`None`: from the first). Fewer are the last.
+    /// Returns at most `limit` records of objects in the order of their rows, dead ones too, beginning
+    /// after that of `after` (`None`: at the first). An answer with fewer than `limit` reaches the end.
     pub async fn objects_after(
         &self,
         after: Option<ObjectId>,
@@ -174,7 +174,7 @@ impl Meta {
     ) -> Result<Vec<(ObjectId, ObjectRecord)>, MetaError> {
         let mut range = Table::Object.all();
         if let Some(after) = after {
-            // A session that was forgotten meanwhile: nobody knows where its rows were.
+            // The session was forgotten meanwhile, so nobody knows where its rows were.
             let Some(key) = self.object_key(after).await? else {
                 return Ok(Vec::new());
             };
@@ -194,7 +194,7 @@ impl Meta {
         Ok(objects)
     }
 
-    /// The inodes whose extents name an object, and some of which may not any more.
+    /// Returns the inodes whose extents name an object; some of them may not name it any more.
     pub async fn members_of(&self, object: ObjectId) -> Result<Vec<Ino>, MetaError> {
         match self.object_key(object).await? {
             Some(key) => self.members(key).await,

@@ -40,7 +40,7 @@ const WAL_OBJECTS_MAX: u64 = 512;
 /// Garbage collection: first this long after opening, then this often while something is written, and once more when the last of it is old enough.
 const COLLECT_FIRST: Duration = Duration::from_secs(60);
 const COLLECT_EVERY: Duration = Duration::from_secs(10 * 60);
-/// What was replaced is old enough when it is older than what replaced it by so much at most.
+/// The last collection waits so much longer than the least age, so that what was replaced last has surely reached that.
 const COLLECT_MARGIN: Duration = Duration::from_secs(10);
 /// The pause after a job that failed, or that changed nothing.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -202,7 +202,7 @@ struct Garbage {
     /// The sequence number at the last collection, and when the next may be.
     collected_sequence: u64,
     collect_at: Instant,
-    /// When something was replaced last, if it may not be collected yet.
+    /// The time when something was replaced last; `None` once that is collected.
     made_at: Option<Instant>,
 }
 
@@ -220,8 +220,8 @@ impl Garbage {
         self.made_at = Some(now);
     }
 
-    /// Whether to collect now. Who stops writing would else leave the last of it for as long as the mount lasts: most of what a compaction
-    /// replaces is younger than anything that may be collected then.
+    /// Tells whether to collect now. Without the last collection, a mount that stops writing would keep what its last compaction replaced for as long as it lasts:
+    /// most of that is too young when the collection before it runs.
     fn is_due(&mut self, sequence: u64, now: Instant) -> bool {
         let is_old = |made_at: Instant| now >= made_at + settings::COLLECT_AGE_MIN + COLLECT_MARGIN;
         let last = self.made_at.is_some_and(is_old);
