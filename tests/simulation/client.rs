@@ -74,7 +74,11 @@ pub fn sealed(
 }
 
 /// As a mount with `--takeover`: whoever has the volume loses it.
-async fn take_lease(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Lease, String> {
+async fn take_lease(
+    store: &Store,
+    keys: &Arc<VolumeKeys>,
+    log: &SealedObjectStore,
+) -> Result<Lease, String> {
     let fail = |error: strongroom::cli::exit::CliError| error.to_string();
     let found = lease::look(store, keys).await.map_err(fail)?;
     let request = LeaseRequest {
@@ -82,6 +86,7 @@ async fn take_lease(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Lease, Stri
         keys,
         socket: Path::new("/nowhere"),
         takeover: true,
+        log,
         tell: &|_| {},
     };
     lease::acquire(request, found).await.map_err(fail)
@@ -105,11 +110,12 @@ impl Client {
             follow_every: FOLLOW_EVERY,
             memory_bytes: plan.meta_bytes,
         };
+        let sealed = sealed(&store, keys, habits.cache_bytes_max());
         let lease = match read_only {
             true => None,
-            false => Some(take_lease(&store, keys).await?),
+            false => Some(take_lease(&store, keys, &sealed).await?),
         };
-        let meta = Meta::open(sealed(&store, keys, habits.cache_bytes_max()), meta_config).await;
+        let meta = Meta::open(sealed, meta_config).await;
         let meta = meta.map_err(|error| error.to_string())?;
         let data = Data::start(
             plan.data,

@@ -5,6 +5,7 @@
 #[path = "../e2e/harness.rs"]
 mod harness;
 
+mod beside;
 mod database;
 mod fingerprints;
 mod headers;

@@ -18,7 +18,7 @@ use crate::{
         exit::{CliError, Exit},
         status_table,
     },
-    seal::{SealError, keys::VolumeKeys},
+    seal::{SealError, keys::VolumeKeys, object_store::SealedObjectStore},
     store::{Condition, Retry, Store, StoreErrorKind},
 };
 
@@ -26,7 +26,7 @@ use crate::{
 const CHANGE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often a waiting mount looks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Tries of each request: a person waits.
 const ATTEMPTS: u32 = 5;
@@ -41,6 +41,8 @@ pub struct LeaseRequest<'a> {
     pub socket: &'a Path,
     /// Take it from whoever holds it.
     pub takeover: bool,
+    /// What the mount will write its log through.
+    pub log: &'a SealedObjectStore,
     /// Shows a line to the user.
     pub tell: &'a (dyn Fn(&str) + Send + Sync),
 }
@@ -113,7 +115,7 @@ pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<
                         if !std::mem::replace(&mut watch.told, true) {
                             (request.tell)(&format!("strongroom: {why}"));
                         }
-                        tokio::time::sleep(LOOK_EVERY).await;
+                        tokio::time::sleep(ASK_EVERY).await;
                         continue;
                     }
                     Verdict::Refuse(error) => return Err(error),
@@ -140,7 +142,8 @@ pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<
                         previous.machine.host
                     );
                 }
-                return Ok(Lease::keep(&store, request.keys, record, outcome.etag));
+                let log = request.log.clone();
+                return Ok(Lease::keep(&store, request.keys, log, record, outcome.etag));
             }
             // Somebody was faster, or this very PUT succeeded and its answer was lost: the next look tells.
             Err(error) if error.kind == StoreErrorKind::Precondition => {}

@@ -12,13 +12,13 @@ use bytes::Bytes;
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
-use super::{LEASE_KEY, LeaseRecord, LeaseState, RENEW_EVERY, record::LEASE_BYTES_MAX};
+use super::{LEASE_KEY, LOOK_EVERY, LeaseRecord, LeaseState, RENEW_EVERY, record::LEASE_BYTES_MAX};
 use crate::{
     cli::{errors, exit::CliError, status::LeaseStatus},
-    seal::keys::VolumeKeys,
+    seal::{keys::VolumeKeys, object_store::SealedObjectStore},
     store::{Condition, Store, StoreError, StoreErrorKind},
 };
 
@@ -74,6 +74,7 @@ impl Lease {
     pub(super) fn keep(
         store: &Store,
         keys: &Arc<VolumeKeys>,
+        log: SealedObjectStore,
         record: LeaseRecord,
         etag: Option<String>,
     ) -> Lease {
@@ -87,6 +88,7 @@ impl Lease {
         let keeper = Keeper {
             store: store.clone(),
             keys: Arc::clone(keys),
+            log,
             record,
             etag,
             confirmed: Arc::clone(&confirmed),
@@ -167,6 +169,8 @@ impl Drop for Lease {
 struct Keeper {
     store: Store,
     keys: Arc<VolumeKeys>,
+    /// It grows while the mount writes.
+    log: SealedObjectStore,
     record: LeaseRecord,
     etag: Option<String>,
     confirmed: Arc<Confirmed>,
@@ -175,21 +179,29 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self, mut orders: watch::Receiver<LeaseState>) {
+        let mut head = self.log.log_head();
         loop {
-            tokio::select! {
-                () = sleep(RENEW_EVERY) => {}
-                changed = orders.changed() => if changed.is_err() { return },
+            let renew_at = tokio::time::Instant::now() + RENEW_EVERY;
+            loop {
+                tokio::select! {
+                    () = sleep_until(renew_at) => break,
+                    () = sleep(LOOK_EVERY) => {}
+                    changed = orders.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                }
+                let before = std::mem::replace(&mut head, self.log.log_head());
+                if head != before && self.is_taken().await {
+                    return self.lost();
+                }
             }
             loop {
                 self.record.state = *orders.borrow_and_update();
                 self.record.renewal += 1;
                 match self.write().await {
                     Ok(true) => break,
-                    Ok(false) => {
-                        tracing::error!("another mount has taken this volume over");
-                        self.report.send_replace(Written::Lost);
-                        return;
-                    }
+                    Ok(false) => return self.lost(),
                     Err(error) => {
                         tracing::warn!("the lease could not be renewed, trying again: {error}");
                         sleep(AGAIN_AFTER).await;
@@ -202,6 +214,27 @@ impl Keeper {
                 return;
             }
         }
+    }
+
+    fn lost(&self) {
+        tracing::error!("another mount has taken this volume over");
+        self.report.send_replace(Written::Lost);
+    }
+
+    /// Whether somebody else's lease stands in the store. Not if the store does not say: the next
+    /// renewal asks again, and insists on an answer.
+    async fn is_taken(&mut self) -> bool {
+        let Some(own) = self.etag.clone() else {
+            return false;
+        };
+        let look = async {
+            let there = self.store.head(LEASE_KEY).await?.etag;
+            match there.is_some_and(|there| there != own) {
+                true => self.adopt().await,
+                false => Ok(Standing::Own),
+            }
+        };
+        matches!(timeout(LOOK_EVERY, look).await, Ok(Ok(Standing::Foreign)))
     }
 
     /// Writes the record over the version that this mount wrote last. False: it is somebody else's by now.

@@ -11,8 +11,11 @@
 //!    gone; or when told to.
 //! 3. A holder that drains says so; others wait. A holder that is done says `released`.
 //! 4. A holder whose conditional PUT fails because somebody else's lease stands there has lost it.
+//!    While it writes it also looks every [`LOOK_EVERY`]: whoever takes over writes to the end of
+//!    the same log, and one that is busy enough is always there first.
 //!
-//! Promises: at most one holder believes in its lease longer than [`RENEW_EVERY`] plus one request after another took it.
+//! Promises: at most one holder believes in its lease longer than [`RENEW_EVERY`] plus one request after another took it, and none
+//! that writes longer than twice [`LOOK_EVERY`] while the store answers.
 //! Never: deletes the object (that could not be made conditional).
 
 mod acquire;
@@ -30,6 +33,9 @@ pub const LEASE_KEY: &str = "lease";
 
 /// How often the holder writes the lease again.
 pub const RENEW_EVERY: Duration = Duration::from_secs(30);
+
+/// How often a holder that writes looks whether the lease is still its own: one HEAD.
+pub const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// A lease that has not changed for this long, three renewals, belongs to nobody.
 pub const EXPIRES_AFTER: Duration = Duration::from_secs(90);

@@ -134,6 +134,7 @@ impl VolumeSession {
                 keys: &opened.unlocked.keys,
                 socket: &socket,
                 takeover: config.takeover,
+                log: &sealed,
                 tell,
             };
             let (meta, lease) = door.enter(request, opening).await?;
@@ -286,19 +287,19 @@ pub(super) struct Door<'a> {
 }
 
 impl Door<'_> {
-    /// What this machine knows of the log is compared with each object of it that is read.
-    fn remember_log(&self) -> Result<(), CliError> {
+    /// What this machine knows. Call before the store is read: another mount on this machine may
+    /// write meanwhile, and what it notes then is newer than what was read. Each object of the log
+    /// that is read is compared with it too.
+    fn known_before(&self) -> Result<Option<Known>, CliError> {
+        let known = self.known();
         if self.opened.trust.accepts_rollback() {
             self.sealed.accept_any_log();
-            return Ok(());
-        }
-        match self.known().and_then(|known| known.state.log) {
-            Some(seen) => self
-                .sealed
+        } else if let Some(seen) = known.as_ref().and_then(|known| known.state.log) {
+            self.sealed
                 .expect_log(seen)
-                .map_err(|fault| errors::log(&fault, Some(seen.number))),
-            None => Ok(()),
+                .map_err(|fault| errors::log(&fault, Some(seen.number)))?;
         }
+        Ok(known)
     }
 
     fn known(&self) -> Option<Known> {
@@ -338,11 +339,11 @@ impl Door<'_> {
 
     /// Opens for reading, which writes nothing at all.
     pub(super) async fn follow(&self) -> Result<Meta, CliError> {
-        self.remember_log()?;
+        let known = self.known_before()?;
         let meta = self
             .unless_stuck(Meta::open(Arc::new(self.sealed.clone()), self.config))
             .await?;
-        let checked = self.check(meta.generation());
+        let checked = self.check(meta.generation(), known.as_ref());
         if checked.is_err() {
             close_unused(&meta).await;
         }
@@ -355,7 +356,6 @@ impl Door<'_> {
         request: LeaseRequest<'_>,
         opening: &Opening,
     ) -> Result<(Meta, Arc<Lease>), CliError> {
-        self.remember_log()?;
         let (seen, holder) = tokio::join!(self.look(), lease::look(request.store, request.keys));
         let mut seen = seen?;
         let lease = Arc::new(lease::acquire(request, holder?).await?);
@@ -376,21 +376,23 @@ impl Door<'_> {
 
     /// Reads what is stored, as a reader, and compares it.
     async fn look(&self) -> Result<Recovered, CliError> {
+        let known = self.known_before()?;
         let seen = self
             .unless_stuck(Meta::look(Arc::new(self.sealed.clone()), self.config))
             .await?;
-        self.check(seen.generation)?;
+        self.check(seen.generation, known.as_ref())?;
         Ok(seen)
     }
 
-    fn check(&self, generation: u64) -> Result<(), CliError> {
+    fn check(&self, generation: u64, known: Option<&Known>) -> Result<(), CliError> {
         let found = StateSeen {
             generation,
             log: self.sealed.log_head(),
         };
         let volume = self.opened.loaded.header.volume();
         let log_at = |number| self.sealed.log_at(number);
-        self.opened.trust.check_state(volume, &found, &log_at)
+        let trust = &self.opened.trust;
+        trust.check_state(volume, &found, known, &log_at)
     }
 
     fn cannot_open(&self, error: &MetaError) -> CliError {

@@ -174,6 +174,7 @@ impl VisitArgs {
                 keys: &opened.unlocked.keys,
                 socket: &state.socket(std::process::id()),
                 takeover: self.takeover,
+                log: &sealed,
                 tell: &|line| {
                     let _ = writeln!(std::io::stderr(), "{line}");
                 },

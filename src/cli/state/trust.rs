@@ -123,8 +123,8 @@ impl Trust {
         Ok(())
     }
 
-    /// Compares the state of the metadata with what is known and with what is expected. `log_at`
-    /// tells of the log objects that were verified.
+    /// Compares the state of the metadata with what was `known` before it was read, and with what
+    /// is expected. `log_at` tells of the log objects that were verified.
     ///
     /// # Errors
     /// [`Exit::RolledBack`], [`Exit::Forked`], [`Exit::NotExpected`].
@@ -132,9 +132,10 @@ impl Trust {
         &self,
         volume: VolumeId,
         found: &StateSeen,
+        known: Option<&Known>,
         log_at: &dyn Fn(u64) -> Option<LogPosition>,
     ) -> Result<(), CliError> {
-        if let Some(known) = self.known(volume) {
+        if let Some(known) = known {
             self.not_older("metadata", found.generation, known.state.generation)?;
             if let (Some(head), Some(seen)) = (found.log, known.state.log) {
                 self.not_older("log", head.number, seen.number)?;

@@ -187,6 +187,9 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
         .open_run(0, &mut stored)
         .map_err(|error| inner.refuse(error))?;
     let first = Bytes::from(stored);
+    inner
+        .opened_bytes
+        .fetch_add(head.size.min(FIRST_LEN), Ordering::Relaxed);
     // Its own final frame must open before the length is believed.
     let rest = match table.chunk_count() {
         1 => Vec::new(),

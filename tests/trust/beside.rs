@@ -1,0 +1,92 @@
+//! Mounts beside one that writes, on the same machine: what that one notes while they look at the
+//! store is newer than what they see.
+
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    time::Duration,
+};
+
+use strongroom::{cli::exit::Exit, server::Faults};
+
+use crate::{
+    harness::{Mount, Site},
+    support::{Machine, eventually, site},
+};
+
+/// Long enough that the writer notes several states during each look.
+const LATENCY: Duration = Duration::from_millis(20);
+
+/// Runs `beside` while files are written to `mount` and synced, as fast as that goes. The writer
+/// stops when `mount` fails.
+fn while_written(mount: &Mount<'_>, beside: impl FnOnce()) {
+    let (ended, written) = (AtomicBool::new(false), AtomicU32::new(0));
+    let dir = mount.dir.as_path();
+    let write = |number: u32| -> std::io::Result<()> {
+        let file = fs::File::create(dir.join(format!("busy{}", number % 50)))?;
+        file.sync_all()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Acquire) && write(written.load(Ordering::Acquire)).is_ok() {
+                written.fetch_add(1, Ordering::AcqRel);
+            }
+        });
+        eventually("the writer writes", || written.load(Ordering::Acquire) > 5);
+        // Lets the scope end, too, when `beside` panics.
+        struct End<'a>(&'a AtomicBool);
+        impl Drop for End<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Release);
+            }
+        }
+        let _end = End(&ended);
+        beside();
+    });
+}
+
+fn far(site: &Site) {
+    let faults = Faults {
+        latency: LATENCY,
+        ..Faults::default()
+    };
+    site.server().set_faults(faults).unwrap();
+}
+
+#[test]
+fn who_reads_beside_a_busy_writer_on_one_machine_is_not_told_of_a_rollback() {
+    let site = site();
+    let machine = Machine::new(&site, "both");
+    let mount = machine.mount();
+    far(&site);
+    while_written(&mount, || {
+        for _ in 0..10 {
+            machine.mount_with(&["--read-only"]).unmount();
+        }
+    });
+    mount.unmount();
+}
+
+#[test]
+fn who_takes_over_from_a_busy_writer_on_one_machine_is_not_told_of_a_rollback() {
+    let site = site();
+    let machine = Machine::new(&site, "both");
+    far(&site);
+    let mut mount = machine.mount();
+    for _ in 0..3 {
+        let mut next = None;
+        while_written(&mount, || {
+            next = Some(machine.mount_with(&["--takeover"]));
+        });
+        mount.let_go();
+        let code = mount.wait_gone();
+        assert_eq!(
+            code,
+            i32::from(Exit::TakenOver.code()),
+            "{}",
+            mount.log_text()
+        );
+        mount = next.expect("mounted");
+    }
+    mount.unmount();
+}
