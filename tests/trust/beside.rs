@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    io::Write,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     time::Duration,
 };
@@ -17,13 +19,21 @@ use crate::{
 /// Long enough that the writer notes several states during each look.
 const LATENCY: Duration = Duration::from_millis(20);
 
-/// Runs `beside` while files are written to `mount` and synced, as fast as that goes. The writer
-/// stops when `mount` fails.
-fn while_written(mount: &Mount<'_>, beside: impl FnOnce()) {
+/// Files that are written in turn.
+const FILES: u32 = 50;
+
+fn busy(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("busy{}", number % FILES))
+}
+
+/// Runs `beside` while files with ascending numbers are written to `mount` and synced, as fast as
+/// that goes. The writer stops when `mount` fails. How many were synced.
+fn while_written(mount: &Mount<'_>, beside: impl FnOnce()) -> u32 {
     let (ended, written) = (AtomicBool::new(false), AtomicU32::new(0));
     let dir = mount.dir.as_path();
     let write = |number: u32| -> std::io::Result<()> {
-        let file = fs::File::create(dir.join(format!("busy{}", number % 50)))?;
+        let mut file = fs::File::create(busy(dir, number))?;
+        file.write_all(number.to_string().as_bytes())?;
         file.sync_all()
     };
     std::thread::scope(|scope| {
@@ -43,6 +53,7 @@ fn while_written(mount: &Mount<'_>, beside: impl FnOnce()) {
         let _end = End(&ended);
         beside();
     });
+    written.into_inner()
 }
 
 fn far(site: &Site) {
@@ -75,7 +86,7 @@ fn who_takes_over_from_a_busy_writer_on_one_machine_is_not_told_of_a_rollback() 
     let mut mount = machine.mount();
     for _ in 0..3 {
         let mut next = None;
-        while_written(&mount, || {
+        let synced = while_written(&mount, || {
             next = Some(machine.mount_with(&["--takeover"]));
         });
         mount.let_go();
@@ -87,6 +98,10 @@ fn who_takes_over_from_a_busy_writer_on_one_machine_is_not_told_of_a_rollback() 
             mount.log_text()
         );
         mount = next.expect("mounted");
+        for number in synced.saturating_sub(FILES / 2)..synced {
+            let found = fs::read_to_string(busy(&mount.dir, number)).unwrap();
+            assert_eq!(found, number.to_string(), "of {synced} that were synced");
+        }
     }
     mount.unmount();
 }
