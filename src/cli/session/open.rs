@@ -260,7 +260,7 @@ impl VolumeSession {
             state: shared.state_seen(),
             ..Known::of_header(header)
         };
-        let noting = Noting::start(Arc::clone(&shared), opened.trust.clone(), found);
+        let noting = Noting::start(Arc::clone(&shared), opened.trust.clone(), found)?;
         Ok(VolumeSession {
             config,
             lease,
