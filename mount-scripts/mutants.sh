@@ -3,12 +3,22 @@
 # names in a line "test: ...", or the model test of write-back. Fails if a mutant survives. Takes a build for each: a minute or two,
 # and one of all dependencies before the first.
 #
-#   mutants.sh [NAME...]    all of them, or those whose file names begin so
+#   mutants.sh [NAME]     all of them, or those whose file names begin so
+#   mutants.sh --check    nothing but this: does each patch still fit the source?
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 case ${1:-} in
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    --check)
+        for patch in tests/mutants/*.patch; do
+            git apply --check "$patch" || {
+                printf 'mutants.sh: %s does not fit the source any more; make it anew\n' "$patch" >&2
+                exit 1
+            }
+        done
+        exit 0
+        ;;
 esac
 
 copy=$(mktemp -d)
@@ -34,7 +44,7 @@ fi
 for patch in tests/mutants/"${1:-}"*.patch; do
     name=$(basename "$patch" .patch)
     chosen=$(sed -n 's/^test: //p' "$patch")
-    patch --quiet -d "$copy" -p1 <"$patch"
+    (cd "$copy" && git apply "$OLDPWD/$patch")
     if run_test "${chosen:-$model}" >"$copy/output"; then
         printf '%-34s SURVIVED\n' "$name"
         survived=1
@@ -46,6 +56,6 @@ for patch in tests/mutants/"${1:-}"*.patch; do
             grep -m1 -oE '(FAIL|panicked|attempt to).*' "$copy/output" || true)
         printf '%-34s caught: %s\n' "$name" "${why:0:120}"
     fi
-    patch --quiet -R -d "$copy" -p1 <"$patch"
+    (cd "$copy" && git apply -R "$OLDPWD/$patch")
 done
 exit "$survived"

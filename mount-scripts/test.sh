@@ -112,6 +112,7 @@ step() {
 # shellcheck disable=SC2317  # called through step
 scripts() {
     shellcheck -x mount-scripts/*.sh mount-scripts/mount.strongroom mount-scripts/examples/*.sh .ci/run
+    mount-scripts/mutants.sh --check
 }
 
 # Mounts and processes of Strongroom on this machine.
