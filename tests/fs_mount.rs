@@ -641,11 +641,11 @@ async fn the_kernel_answers_repeated_questions_by_itself() {
     };
     look();
     look();
-    let before = at.opened.metrics.fuse_requests.get();
+    let before = at.opened.metrics.kernel_requests.total();
     for _ in 0..10 {
         look();
     }
-    let requests = at.opened.metrics.fuse_requests.get() - before;
+    let requests = at.opened.metrics.kernel_requests.total() - before;
     // Of each round: open and release of the file and of the directory.
     // Releases are not waited for: those of the rounds before may be among them.
     assert!(requests <= 10 * 4 + 4, "{requests} requests for ten rounds");
@@ -691,11 +691,11 @@ async fn a_write_costs_one_request() {
     let at = world.mount().await;
     let file = File::create_new(at.path("f")).unwrap();
     file.write_at(&[0; 4096], 0).unwrap();
-    let before = at.opened.metrics.fuse_requests.get();
+    let before = at.opened.metrics.kernel_requests.total();
     for number in 1..=100 {
         file.write_at(&[1; 4096], number * 4096).unwrap();
     }
-    let requests = at.opened.metrics.fuse_requests.get() - before;
+    let requests = at.opened.metrics.kernel_requests.total() - before;
     assert!(requests <= 105, "{requests} requests for 100 writes");
     drop(file);
     at.unmount().await;

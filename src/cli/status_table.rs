@@ -1,6 +1,6 @@
 //! The status report as an aligned table for people.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
 use super::{status::StatusReport, values::human_size};
 use crate::telemetry::shown;
@@ -198,6 +198,21 @@ fn store(report: &StatusReport, table: &mut Table) {
     table.line("unreadable gaps", counter("unread_gaps").to_string());
 }
 
+/// Kinds of requests that are shown.
+const KINDS_SHOWN: usize = 5;
+
+/// The most frequent kinds of requests.
+fn most(requests: &BTreeMap<String, u64>) -> String {
+    let mut kinds: Vec<_> = requests.iter().collect();
+    kinds.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let shown: Vec<_> = kinds
+        .into_iter()
+        .take(KINDS_SHOWN)
+        .map(|(kind, count)| format!("{kind} {count}"))
+        .collect();
+    shown.join(", ")
+}
+
 fn reading(report: &StatusReport, table: &mut Table) {
     let counter = |name: &str| report.counters.get(name).copied().unwrap_or_default();
     let (hits, misses) = (counter("cache_hits"), counter("cache_misses"));
@@ -211,6 +226,7 @@ fn reading(report: &StatusReport, table: &mut Table) {
             counter("fuse_errors")
         ),
     );
+    table.line("of these", most(&report.kernel_requests));
     table.line(
         "downloads in flight",
         report.durability.downloads_in_flight.to_string(),

@@ -9,13 +9,14 @@ use nix::errno::Errno;
 use crate::{
     data::DataError,
     meta::{Ino, MetaError},
+    telemetry::RequestKind,
 };
 
 /// What was asked, for the log: `write{ino=5 fh=3 offset=0 len=4096}`.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
-    /// The request's name.
-    pub name: &'static str,
+    /// What is asked.
+    pub kind: RequestKind,
     /// The inode that it is about (the directory, for names).
     pub ino: Ino,
     /// The handle.
@@ -26,9 +27,9 @@ pub struct Operation {
 
 impl Operation {
     /// An operation on an inode.
-    pub fn on(name: &'static str, ino: Ino) -> Operation {
+    pub fn on(kind: RequestKind, ino: Ino) -> Operation {
         Operation {
-            name,
+            kind,
             ino,
             fh: None,
             range: None,
@@ -56,7 +57,7 @@ impl Operation {
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{{ino={}", self.name, self.ino.0)?;
+        write!(f, "{}{{ino={}", self.kind.name(), self.ino.0)?;
         if let Some(fh) = self.fh {
             write!(f, " fh={fh}")?;
         }
@@ -210,7 +211,11 @@ mod tests {
         let error = FsError::from(DataError::Meta(MetaError::Store(
             "manifest did not authenticate".into(),
         )))
-        .during(Operation::on("write", Ino(5)).handle(3).range(0, 4096));
+        .during(
+            Operation::on(RequestKind::Write, Ino(5))
+                .handle(3)
+                .range(0, 4096),
+        );
         assert_eq!(
             error.to_string(),
             "write{ino=5 fh=3 offset=0 len=4096}: contents failed with EIO: metadata: manifest did not authenticate"

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     fs::{Attributes, CONTROL_XATTR, Caller, Fs, FsError, Opened, Operation, SetAttributes},
     meta::Ino,
+    telemetry::RequestKind,
 };
 
 /// See the module's head.
@@ -141,7 +142,7 @@ impl Filesystem for Kernel {
         let (name, times) = (copied(name), self.times());
         let dir = ino(parent);
         self.runner.run(
-            call(request, Operation::on("lookup", dir)),
+            call(request, Operation::on(RequestKind::Lookup, dir)),
             async move { fs.lookup(dir, &name).await },
             move |result| match result {
                 // Nobody but this mount can make it.
@@ -156,9 +157,9 @@ impl Filesystem for Kernel {
     }
 
     fn forget(&self, _request: &Request, number: INodeNo, _nlookup: u64) {
-        self.runner.count();
+        self.runner.count(RequestKind::Forget);
         self.runner
-            .run_here(Operation::on("forget", ino(number)), || {
+            .run_here(Operation::on(RequestKind::Forget, ino(number)), || {
                 self.fs.forget(ino(number))
             });
     }
@@ -173,7 +174,7 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (number, times) = (ino(number), self.times());
         self.runner.run(
-            call(request, Operation::on("getattr", number)),
+            call(request, Operation::on(RequestKind::Getattr, number)),
             async move { fs.getattr(number).await },
             move |result| times.send_attributes(reply, result),
         );
@@ -210,7 +211,7 @@ impl Filesystem for Kernel {
         };
         let times = self.times();
         self.runner.run_change(
-            call(request, Operation::on("setattr", number)),
+            call(request, Operation::on(RequestKind::Setattr, number)),
             async move { fs.setattr(caller, number, set).await },
             move |result| times.send_attributes(reply, result),
             move || Some(Late::of(Touched::inode(number))),
@@ -221,7 +222,7 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let number = ino(number);
         self.runner.run(
-            call(request, Operation::on("readlink", number)),
+            call(request, Operation::on(RequestKind::Readlink, number)),
             async move { fs.readlink(number).await },
             move |result| match result {
                 Ok(target) => reply.data(&target),
@@ -243,7 +244,7 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (caller, dir, name) = (caller(request, umask), ino(parent), copied(name));
         let (call, touched) = (
-            call(request, Operation::on("mknod", dir)),
+            call(request, Operation::on(RequestKind::Mknod, dir)),
             Touched::name(dir, &name),
         );
         self.entry(call, touched, reply, async move {
@@ -263,7 +264,7 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (caller, dir, name) = (caller(request, umask), ino(parent), copied(name));
         let (call, touched) = (
-            call(request, Operation::on("mkdir", dir)),
+            call(request, Operation::on(RequestKind::Mkdir, dir)),
             Touched::name(dir, &name),
         );
         self.entry(call, touched, reply, async move {
@@ -275,7 +276,7 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (dir, name) = (ino(parent), copied(name));
         let (call, touched) = (
-            call(request, Operation::on("unlink", dir)),
+            call(request, Operation::on(RequestKind::Unlink, dir)),
             Touched::name(dir, &name),
         );
         self.change(
@@ -290,7 +291,7 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (dir, name) = (ino(parent), copied(name));
         let (call, touched) = (
-            call(request, Operation::on("rmdir", dir)),
+            call(request, Operation::on(RequestKind::Rmdir, dir)),
             Touched::name(dir, &name),
         );
         self.change(
@@ -313,7 +314,7 @@ impl Filesystem for Kernel {
         let (caller, dir, name) = (caller(request, 0), ino(parent), copied(name));
         let target = copied(target.as_os_str());
         let (call, touched) = (
-            call(request, Operation::on("symlink", dir)),
+            call(request, Operation::on(RequestKind::Symlink, dir)),
             Touched::name(dir, &name),
         );
         self.entry(call, touched, reply, async move {
@@ -336,7 +337,7 @@ impl Filesystem for Kernel {
         let (from_name, to_name) = (copied(name), copied(new_name));
         let flags = nix::fcntl::RenameFlags::from_bits_retain(flags.bits());
         let touched = Touched::name(from, &from_name).and(Touched::name(to, &to_name));
-        let call = call(request, Operation::on("rename", from));
+        let call = call(request, Operation::on(RequestKind::Rename, from));
         self.change(call, touched, reply, async move {
             fs.rename(from, &from_name, to, &to_name, flags).await
         });
@@ -353,7 +354,7 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (number, dir, name) = (ino(number), ino(new_parent), copied(new_name));
         let touched = Touched::name(dir, &name).and(Touched::inode(number));
-        let call = call(request, Operation::on("link", number));
+        let call = call(request, Operation::on(RequestKind::Link, number));
         self.entry(call, touched, reply, async move {
             fs.link(number, dir, &name).await
         });
@@ -366,7 +367,7 @@ impl Filesystem for Kernel {
         let direct_io = self.granted.direct_io;
         // O_TRUNC does not come here: the kernel empties the file by a request of its own.
         self.runner.run(
-            call(request, Operation::on("open", number)),
+            call(request, Operation::on(RequestKind::Open, number)),
             async move { fs.open(caller, number, flags.0).await },
             move |result| match result {
                 Ok(opened) => {
@@ -398,7 +399,7 @@ impl Filesystem for Kernel {
         let open_flags = self.file_flags(flags);
         let late = self.unclaimed(Touched::name(dir, &name));
         self.runner.run_change(
-            call(request, Operation::on("create", dir)),
+            call(request, Operation::on(RequestKind::Create, dir)),
             async move { fs.create(caller, dir, &name, mode, flags).await },
             move |result| match result {
                 Ok(opened) => {
@@ -429,7 +430,7 @@ impl Filesystem for Kernel {
         reply: ReplyData,
     ) {
         let fs = self.fs.clone();
-        let operation = Operation::on("read", ino(number))
+        let operation = Operation::on(RequestKind::Read, ino(number))
             .handle(fh.0)
             .range(offset, u64::from(size));
         self.runner.run(
@@ -458,7 +459,7 @@ impl Filesystem for Kernel {
         let number = ino(number);
         // A request is at most `REQUEST_LEN_MAX`.
         let len = u32::try_from(data.len()).unwrap_or(u32::MAX);
-        let operation = Operation::on("write", number)
+        let operation = Operation::on(RequestKind::Write, number)
             .handle(fh.0)
             .range(offset, u64::from(len));
         let drops_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
@@ -506,7 +507,7 @@ impl Filesystem for Kernel {
         reply: ReplyEmpty,
     ) {
         let fs = self.fs.clone();
-        let operation = Operation::on("flush", ino(number)).handle(fh.0);
+        let operation = Operation::on(RequestKind::Flush, ino(number)).handle(fh.0);
         self.empty(call(request, operation), reply, async move {
             fs.flush(fh.0).await
         });
@@ -522,11 +523,11 @@ impl Filesystem for Kernel {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.runner.count();
-        self.runner
-            .run_here(Operation::on("release", ino(number)).handle(fh.0), || {
-                self.fs.release(fh.0)
-            });
+        self.runner.count(RequestKind::Release);
+        self.runner.run_here(
+            Operation::on(RequestKind::Release, ino(number)).handle(fh.0),
+            || self.fs.release(fh.0),
+        );
         reply.ok();
     }
 
@@ -540,7 +541,7 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let number = ino(number);
-        let operation = Operation::on("fsync", number).handle(fh.0);
+        let operation = Operation::on(RequestKind::Fsync, number).handle(fh.0);
         self.empty(call(request, operation), reply, async move {
             fs.fsync_through(fh.0).await
         });
@@ -550,7 +551,7 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (number, open_flags) = (ino(number), self.dir_flags());
         self.runner.run(
-            call(request, Operation::on("opendir", number)),
+            call(request, Operation::on(RequestKind::Opendir, number)),
             async move { fs.opendir(number).await },
             move |result| match result {
                 Ok(fh) => reply.opened(FileHandle(fh), open_flags),
@@ -568,7 +569,7 @@ impl Filesystem for Kernel {
         mut reply: ReplyDirectory,
     ) {
         let fs = self.fs.clone();
-        let operation = Operation::on("readdir", ino(number))
+        let operation = Operation::on(RequestKind::Readdir, ino(number))
             .handle(fh.0)
             .range(offset, 0);
         self.runner.run(
@@ -603,7 +604,7 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let times = self.times();
-        let operation = Operation::on("readdirplus", ino(number))
+        let operation = Operation::on(RequestKind::Readdirplus, ino(number))
             .handle(fh.0)
             .range(offset, 0);
         self.runner.run(
@@ -643,9 +644,9 @@ impl Filesystem for Kernel {
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.runner.count();
+        self.runner.count(RequestKind::Releasedir);
         self.runner.run_here(
-            Operation::on("releasedir", ino(number)).handle(fh.0),
+            Operation::on(RequestKind::Releasedir, ino(number)).handle(fh.0),
             || self.fs.releasedir(fh.0),
         );
         reply.ok();
@@ -660,7 +661,7 @@ impl Filesystem for Kernel {
         reply: ReplyEmpty,
     ) {
         let fs = self.fs.clone();
-        let operation = Operation::on("fsyncdir", ino(number)).handle(fh.0);
+        let operation = Operation::on(RequestKind::Fsyncdir, ino(number)).handle(fh.0);
         self.empty(call(request, operation), reply, async move {
             fs.fsyncdir().await
         });
@@ -669,7 +670,7 @@ impl Filesystem for Kernel {
     fn statfs(&self, request: &Request, number: INodeNo, reply: ReplyStatfs) {
         let fs = self.fs.clone();
         self.runner.run(
-            call(request, Operation::on("statfs", ino(number))),
+            call(request, Operation::on(RequestKind::Statfs, ino(number))),
             async move { Ok(fs.statfs()) },
             move |result| match result {
                 Ok(space) => reply.statfs(
@@ -701,7 +702,7 @@ impl Filesystem for Kernel {
         let (caller, number, name) = (caller(request, 0), ino(number), copied(name));
         let value = Bytes::copy_from_slice(value);
         let (call, touched) = (
-            call(request, Operation::on("setxattr", number)),
+            call(request, Operation::on(RequestKind::Setxattr, number)),
             Touched::inode(number),
         );
         self.change(call, touched, reply, async move {
@@ -722,14 +723,16 @@ impl Filesystem for Kernel {
         if number == Ino::ROOT && name == CONTROL_XATTR.as_bytes() {
             // Answered to the last: it is how 'status' and 'umount' find the process of a volume
             // that was lost.
-            self.runner.count();
+            self.runner.count(RequestKind::Getxattr);
             let answer = self
                 .runner
-                .run_here(Operation::on("getxattr", number), || fs.control());
+                .run_here(Operation::on(RequestKind::Getxattr, number), || {
+                    fs.control()
+                });
             let answer = answer.flatten().ok_or(Errno::ENODATA);
             return send_xattr(reply, size, answer);
         }
-        let call = call(request, Operation::on("getxattr", number));
+        let call = call(request, Operation::on(RequestKind::Getxattr, number));
         self.xattr(call, reply, size, async move {
             fs.getxattr(number, &name).await
         });
@@ -739,7 +742,7 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (caller, number) = (caller(request, 0), ino(number));
         self.xattr(
-            call(request, Operation::on("listxattr", number)),
+            call(request, Operation::on(RequestKind::Listxattr, number)),
             reply,
             size,
             async move { fs.listxattr(caller, number).await },
@@ -750,7 +753,7 @@ impl Filesystem for Kernel {
         let fs = self.fs.clone();
         let (number, name) = (ino(number), copied(name));
         let (call, touched) = (
-            call(request, Operation::on("removexattr", number)),
+            call(request, Operation::on(RequestKind::Removexattr, number)),
             Touched::inode(number),
         );
         self.change(call, touched, reply, async move {
@@ -770,7 +773,7 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let (caller, number) = (caller(request, 0), ino(number));
-        let operation = Operation::on("fallocate", number)
+        let operation = Operation::on(RequestKind::Fallocate, number)
             .handle(fh.0)
             .range(offset, length);
         self.change(
@@ -792,7 +795,7 @@ impl Filesystem for Kernel {
     ) {
         let fs = self.fs.clone();
         let number = ino(number);
-        let operation = Operation::on("lseek", number).handle(fh.0);
+        let operation = Operation::on(RequestKind::Lseek, number).handle(fh.0);
         let work = async move {
             let found = fs.lseek(number, offset, whence).await?;
             i64::try_from(found).map_err(|_| FsError::new(SystemErrno::EOVERFLOW, "seeking"))

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{
     fs::{FsError, Operation},
-    telemetry::Metrics,
+    telemetry::{Metrics, RequestKind},
 };
 
 /// A request that has waited this long is worth looking at its caller. Callers wait for each other
@@ -131,7 +131,7 @@ impl Runner {
         A: FnOnce(Result<T, Errno>) + Send + 'static,
         L: FnOnce() -> Option<Late<T>> + Send + 'static,
     {
-        self.metrics.fuse_requests.increment();
+        self.count(call.operation.kind);
         if self.failed.is_cancelled() {
             return self.finish(call, Ok(Err(GaveUp::Failed.error())), answer);
         }
@@ -263,8 +263,8 @@ impl Runner {
     }
 
     /// Counts a request that [`Runner::run_here`] answers.
-    pub fn count(&self) {
-        self.metrics.fuse_requests.increment();
+    pub fn count(&self, kind: RequestKind) {
+        self.metrics.kernel_requests.count(kind);
     }
 
     fn finish<T>(
@@ -323,7 +323,7 @@ mod tests {
 
     fn call() -> Call {
         Call {
-            operation: Operation::on("test", Ino(1)),
+            operation: Operation::on(RequestKind::Getattr, Ino(1)),
             tid: 0,
         }
     }

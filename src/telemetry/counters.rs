@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::KernelRequests;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -86,8 +88,8 @@ pub struct Metrics {
     /// Times that tiny pieces of a file were not put together, because what lies between them could
     /// not be read.
     pub unread_gaps: Counter,
-    /// Requests from the kernel.
-    pub fuse_requests: Counter,
+    /// Requests from the kernel. Reported apart from the others.
+    pub kernel_requests: KernelRequests,
     /// Kernel requests answered with an error other than ENOENT, ENODATA and the like.
     pub fuse_errors: Counter,
     /// Open file and directory handles.

@@ -4,8 +4,10 @@
 //! Nothing here ever holds a secret, a name or a byte of content: labels are operation kinds.
 
 mod counters;
+mod kernel_requests;
 pub mod log;
 mod text;
 
 pub use counters::{Counter, Gauge, Metrics};
+pub use kernel_requests::{KernelRequests, RequestKind};
 pub use text::{shown, shown_json};

@@ -123,6 +123,7 @@ fn every_key_of_the_report_is_documented() {
                 assert!(OWNERS.contains(&owner), "{owner}");
                 format!("memory.owners.NAME.{field}")
             }
+            ["kernel_requests", _] => "kernel_requests.KIND".to_owned(),
             ["memory", "shares", share, field] => {
                 assert!(page.contains(&format!("| `{share}` |")), "{share}");
                 format!("memory.shares.NAME.{field}")

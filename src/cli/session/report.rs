@@ -141,6 +141,7 @@ impl Source for Shared {
                 bytes: totals.bytes,
             },
             counters: status::counters(&self.metrics),
+            kernel_requests: self.metrics.kernel_requests.by_name(),
         }
     }
 

@@ -1,0 +1,115 @@
+//! Requests from the kernel, counted by kind.
+
+use std::collections::BTreeMap;
+
+use super::Counter;
+
+macro_rules! kinds {
+    ($($kind:ident $name:literal)*) => {
+        /// What the kernel asks for.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum RequestKind {
+            $(
+                #[doc = concat!("`", $name, "`.")]
+                $kind,
+            )*
+        }
+
+        impl RequestKind {
+            const ALL: &[RequestKind] = &[$(RequestKind::$kind),*];
+
+            /// As in `status` and in the log.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(RequestKind::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    Create "create"
+    Fallocate "fallocate"
+    Flush "flush"
+    Forget "forget"
+    Fsync "fsync"
+    Fsyncdir "fsyncdir"
+    Getattr "getattr"
+    Getxattr "getxattr"
+    Link "link"
+    Listxattr "listxattr"
+    Lookup "lookup"
+    Lseek "lseek"
+    Mkdir "mkdir"
+    Mknod "mknod"
+    Open "open"
+    Opendir "opendir"
+    Read "read"
+    Readdir "readdir"
+    Readdirplus "readdirplus"
+    Readlink "readlink"
+    Release "release"
+    Releasedir "releasedir"
+    Removexattr "removexattr"
+    Rename "rename"
+    Rmdir "rmdir"
+    Setattr "setattr"
+    Setxattr "setxattr"
+    Statfs "statfs"
+    Symlink "symlink"
+    Unlink "unlink"
+    Write "write"
+}
+
+/// One counter for each kind.
+#[derive(Debug, Default)]
+pub struct KernelRequests {
+    counters: [Counter; RequestKind::ALL.len()],
+}
+
+impl KernelRequests {
+    /// Counts one.
+    pub fn count(&self, kind: RequestKind) {
+        if let Some(counter) = self.counters.get(kind as usize) {
+            counter.increment();
+        }
+    }
+
+    /// How many of this kind there were.
+    pub fn get(&self, kind: RequestKind) -> u64 {
+        self.counters.get(kind as usize).map_or(0, Counter::get)
+    }
+
+    /// All kinds of which there were some, by name.
+    pub fn by_name(&self) -> BTreeMap<String, u64> {
+        let counts = RequestKind::ALL.iter().map(|kind| (*kind, self.get(*kind)));
+        counts
+            .filter(|(_, count)| *count > 0)
+            .map(|(kind, count)| (kind.name().to_owned(), count))
+            .collect()
+    }
+
+    /// Of all kinds together.
+    pub fn total(&self) -> u64 {
+        self.counters.iter().map(Counter::get).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_is_counted_under_its_name() {
+        let requests = KernelRequests::default();
+        for (index, kind) in RequestKind::ALL.iter().enumerate() {
+            (0..=index).for_each(|_| requests.count(*kind));
+        }
+        for (index, kind) in RequestKind::ALL.iter().enumerate() {
+            assert_eq!(requests.by_name()[kind.name()], index as u64 + 1);
+        }
+        let all = RequestKind::ALL.len() as u64;
+        assert_eq!(requests.total(), all * (all + 1) / 2);
+    }
+}
