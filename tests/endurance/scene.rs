@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     harness::{ACCESS_KEY, BUCKET, Mount, SECRET_KEY, Site, Transport},
-    lying::{KeyPair, LyingStore},
+    lying::{KeyPair, LyingStore, answer::REFUSED_ON_PURPOSE},
     server_process::ServerProcess,
     tree::noise,
 };
@@ -21,6 +21,9 @@ pub const MEMORY_LIMIT: u64 = 128 << 20;
 
 /// A mount answers within this, also where the one before it has to be found dead first.
 const MOUNTED_WITHIN: Duration = Duration::from_secs(120);
+
+/// After so long a mount that was denied access is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub struct Scene {
     pub store: LyingStore,
@@ -77,16 +80,23 @@ impl Scene {
         self.site.strongroom(&args).output()
     }
 
-    /// Mounts as the machine of this name, which remembers what it has seen of the volume.
+    /// Mounts as the machine of this name, which remembers what it has seen of the volume. A mount
+    /// that the weather denies access ends at once and says so: it is tried again, as its user
+    /// would.
     pub fn mount(&self, machine: &str, options: &[&str]) -> Result<Mount<'_>, String> {
         let state = self.site.scratch(machine);
         let mut all = vec!["--key-file", self.key.to_str().expect("path")];
         all.extend(["--state-dir", state.to_str().expect("path")]);
         all.extend(options);
-        let mount = self.site.begin_mount_of(&self.site.url(), &all);
         let began = Instant::now();
+        let mut mount = self.site.begin_mount_of(&self.site.url(), &all);
         while !mount.is_mounted() {
-            if mount.has_ended() || began.elapsed() > MOUNTED_WITHIN {
+            let is_late = began.elapsed() > MOUNTED_WITHIN;
+            if !is_late && mount.has_ended() && mount.log_text().contains(REFUSED_ON_PURPOSE) {
+                drop(mount);
+                std::thread::sleep(AGAIN_AFTER);
+                mount = self.site.begin_mount_of(&self.site.url(), &all);
+            } else if is_late || mount.has_ended() {
                 return Err(format!("no mount: {}", mount.log_text()));
             }
             std::thread::sleep(Duration::from_millis(10));

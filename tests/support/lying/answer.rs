@@ -8,6 +8,9 @@ use super::{
     request::Request,
 };
 
+/// The message of a refusal that is a lie.
+pub const REFUSED_ON_PURPOSE: &str = "refused on purpose";
+
 /// Changes an answer.
 pub type Change = Arc<dyn Fn(&mut Answer) + Send + Sync>;
 
@@ -35,7 +38,7 @@ impl Answer {
     pub fn refusal(status: u16, form: Form) -> Answer {
         let body = match form {
             Form::Code(code) => format!(
-                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>refused on purpose</Message></Error>"
+                "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{REFUSED_ON_PURPOSE}</Message></Error>"
             ),
             Form::Foreign => "<html><body>refused on the way</body></html>".to_owned(),
             Form::Empty => String::new(),
