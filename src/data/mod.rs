@@ -12,6 +12,7 @@ mod cache;
 mod commit;
 mod config;
 mod content;
+mod density;
 mod distance;
 mod error;
 mod extents;
