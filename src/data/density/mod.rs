@@ -28,7 +28,7 @@ use std::ops::Range;
 
 pub(super) use cost::{Cost, Link};
 pub(super) use evicted::Evicted;
-pub(super) use requests::requests;
+pub(super) use requests::{Requests, requests};
 
 use self::regions::{Moment, Region, Regions};
 use crate::meta::ObjectId;
