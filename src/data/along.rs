@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use super::{
     Inner,
-    density::{Miss, Requests, requests},
+    density::{Miss, Requests, Sizes, requests},
     fetch::{Fetch, Kept},
     object::ObjectHandle,
     plan::frames_len,
@@ -135,18 +135,29 @@ impl Along {
         self.wake.notify_one();
     }
 
-    /// The next piece, unless `under_way_max` are on their way.
-    fn next(&self, under_way_max: usize) -> Option<(Arc<ObjectHandle>, Range<u64>)> {
+    /// The next piece, unless so many requests are on their way, or with it so many bytes.
+    fn next(
+        &self,
+        requests_max: usize,
+        under_way_bytes_max: u64,
+    ) -> Option<(Arc<ObjectHandle>, Range<u64>)> {
         let mut state = self.state.lock();
-        if state.under_way.len() >= under_way_max {
-            return None;
-        }
         state
             .waiting
             .retain(|rest| !rest.pieces.is_empty() && rest.last_read.elapsed() < LEFT_AFTER);
         self.has_waiting
             .store(!state.waiting.is_empty(), Ordering::Relaxed);
+        let under_way = state
+            .under_way
+            .iter()
+            .map(|one| one.fetch.outstanding_bytes());
+        let (requests, under_way_bytes) = (state.under_way.len(), under_way.sum::<u64>());
         let rest = state.waiting.front_mut()?;
+        let bytes = frames_len(&rest.object, rest.pieces.front()?.clone());
+        let is_full = requests >= requests_max || under_way_bytes + bytes > under_way_bytes_max;
+        if requests > 0 && is_full {
+            return None;
+        }
         let piece = rest.pieces.pop_front()?;
         Some((rest.object.clone(), piece))
     }
@@ -225,17 +236,17 @@ impl Inner {
             frame_len: object.layout.frame_len(),
             was_evicted,
         };
+        let memory = self.frames_bytes_max();
         let region = match self.along.take_waiting(object.id, missed.start) {
             Some(piece) => piece.start.min(missed.start)..piece.end.max(missed.end),
             None => {
-                let memory = self.frames_bytes_max();
                 let mut density = self.density.lock();
                 density.on_miss(&miss, &cost, memory, outcome)
             }
         };
-        let frames_max = (self.config.fetch_bytes_max / miss.frame_len).max(1);
+        let sizes = Sizes::new(memory, self.config.fetch_bytes_max, miss.frame_len);
         let is_here = |frame| self.is_here(object, frame);
-        let mut requests = requests(&region, &miss, &cost, frames_max, is_here);
+        let mut requests = requests(&region, &miss, &cost, sizes, is_here);
         let beyond_bytes =
             frames_len(object, requests.first.clone()) - frames_len(object, missed.clone());
         let beyond = match beyond_bytes {
@@ -260,7 +271,7 @@ impl Inner {
     }
 
     /// Room for frames that nobody waits for: what is free, and what was not used for longest.
-    fn room_along(&self, bytes: u64) -> Option<Reservation> {
+    pub(super) fn room_along(&self, bytes: u64) -> Option<Reservation> {
         loop {
             if let Some(reservation) = self.governor.try_acquire_spare(Owner::Read, bytes) {
                 return Some(reservation);
@@ -273,7 +284,9 @@ impl Inner {
 
     /// Starts pieces of regions as far as there is room.
     fn start_along(self: &Arc<Self>) {
-        while let Some((object, mut frames)) = self.along.next(self.config.along_requests_max) {
+        let under_way_bytes_max = Sizes::under_way_bytes(self.frames_bytes_max());
+        let requests_max = self.config.along_requests_max;
+        while let Some((object, mut frames)) = self.along.next(requests_max, under_way_bytes_max) {
             while !frames.is_empty() && self.is_here(&object, frames.start) {
                 frames.start += 1;
             }

@@ -28,7 +28,7 @@ use std::ops::Range;
 
 pub(super) use cost::{Cost, Link};
 pub(super) use evicted::Evicted;
-pub(super) use requests::{Requests, requests};
+pub(super) use requests::{Requests, Sizes, requests};
 
 use self::regions::{Moment, Region, Regions};
 use crate::meta::ObjectId;
@@ -43,7 +43,7 @@ const BY_CHANCE_MAX: f64 = 0.1;
 const MEMORY_SHARE_MAX: f64 = 0.5;
 
 /// A region may be so many times what its share of the memory is: part of what is evicted early was read before.
-const SHARE_SLACK: f64 = 2.0;
+const SHARE_SLACK: f64 = 4.0;
 
 /// A frame that is read of what was fetched along makes up for what a request is worth of others that were not, but for no more frames than this.
 const MADE_UP_FOR_MAX: f64 = 8.0;
@@ -195,7 +195,7 @@ impl Candidate<'_> {
     fn is_no_chance(&self, now: Moment, around_frames: u64, memory: f64) -> bool {
         let log2 = (self.frames as f64).log2();
         let misses_wanted = 1.0 + (log2 / FRAMES_PER_MISS_LOG2).ceil();
-        let all_fits = (around_frames * self.frame_len) as f64 <= memory;
+        let all_fits = (around_frames * self.frame_len) as f64 <= SHARE_SLACK * memory;
         self.region.misses + ROUNDING >= misses_wanted
             && (all_fits || self.by_chance(now, around_frames) <= BY_CHANCE_MAX)
     }

@@ -5,7 +5,45 @@ use std::ops::Range;
 use super::{Cost, Miss};
 
 /// Frames that are here are fetched again for the sake of one request less, if they are at most this share of what lies around them.
-const FETCHED_AGAIN_SHARE: u64 = 4;
+const FETCHED_AGAIN_SHARE: u64 = 16;
+
+/// So much of the memory for frames may be on its way: what is reserved for it keeps nothing else.
+const UNDER_WAY_SHARE: u64 = 8;
+
+/// So many requests share that, unless they would be smaller than [`REQUEST_MIN_BYTES`].
+const UNDER_WAY_REQUESTS: u64 = 8;
+
+/// Requests for parts of a region are not made smaller than this.
+const REQUEST_MIN_BYTES: u64 = 1 << 20;
+
+/// How much of regions is asked for at once, in frames.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::data) struct Sizes {
+    /// In one request.
+    pub(in crate::data) request: u64,
+    /// In all of them.
+    pub(in crate::data) under_way: u64,
+}
+
+impl Sizes {
+    /// What of regions may be on its way.
+    pub(in crate::data) fn under_way_bytes(memory_bytes: u64) -> u64 {
+        memory_bytes / UNDER_WAY_SHARE
+    }
+
+    /// With so much memory for frames, and requests of at most `request_bytes_max`.
+    pub(in crate::data) fn new(memory_bytes: u64, request_bytes_max: u64, frame_len: u64) -> Sizes {
+        let under_way = Sizes::under_way_bytes(memory_bytes);
+        let request = (under_way / UNDER_WAY_REQUESTS)
+            .max(REQUEST_MIN_BYTES)
+            .min(request_bytes_max);
+        let request = (request / frame_len).max(1);
+        Sizes {
+            request,
+            under_way: (under_way / frame_len).max(request),
+        }
+    }
+}
 
 /// The requests for a region: the one that brings the missed frames, which the read waits for, and the others in the order in which they should
 /// be sent.
@@ -15,12 +53,12 @@ pub(in crate::data) struct Requests {
     pub(in crate::data) then: Vec<Range<u64>>,
 }
 
-/// Asks for the frames of `region` that are not here, with `miss` in one request and none longer than `frames_max`.
+/// Asks for the frames of `region` that are not here, with `miss` in one request.
 pub(in crate::data) fn requests(
     region: &Range<u64>,
     miss: &Miss,
     cost: &Cost,
-    frames_max: u64,
+    sizes: Sizes,
     is_here: impl Fn(u64) -> bool,
 ) -> Requests {
     let missed = &miss.frames;
@@ -41,7 +79,7 @@ pub(in crate::data) fn requests(
                 &mut after
             };
             side.push(run);
-        } else if is_soon && run.end - run.start <= frames_max {
+        } else if is_soon && run.end - run.start <= sizes.under_way {
             first = run;
         } else {
             before.push(run.start..missed.start);
@@ -49,7 +87,9 @@ pub(in crate::data) fn requests(
         }
     }
     let pieces = after.into_iter().chain(before);
-    let then = pieces.flat_map(|run| pieces_of(run, frames_max)).collect();
+    let then = pieces
+        .flat_map(|run| pieces_of(run, sizes.request))
+        .collect();
     Requests { first, then }
 }
 
@@ -100,6 +140,10 @@ mod tests {
         latency_us: 20_000.0,
         bandwidth: 100.0,
     };
+    const SIZES: Sizes = Sizes {
+        request: 64,
+        under_way: 64,
+    };
     const NEAR: Cost = Cost {
         latency_us: 200.0,
         bandwidth: 1_000.0,
@@ -120,14 +164,14 @@ mod tests {
 
     #[test]
     fn a_region_that_comes_soon_is_one_request() {
-        let asked = requests(&(0..16), &miss(5..6), &FAR, 64, |_| false);
+        let asked = requests(&(0..16), &miss(5..6), &FAR, SIZES, |_| false);
         assert_eq!(asked.first, 0..16);
         assert!(asked.then.is_empty());
     }
 
     #[test]
     fn who_missed_a_frame_of_a_long_region_has_a_request_of_its_own_and_what_follows_comes_next() {
-        let asked = requests(&(0..256), &miss(100..102), &FAR, 64, |_| false);
+        let asked = requests(&(0..256), &miss(100..102), &FAR, SIZES, |_| false);
         assert_eq!(asked.first, 100..102);
         assert_eq!(asked.then, [102..166, 166..230, 230..256, 0..64, 64..100]);
     }
@@ -135,20 +179,20 @@ mod tests {
     #[test]
     fn a_hole_is_fetched_again_only_where_that_is_cheaper_than_a_request() {
         let is_hole = |frame| frame == 9;
-        let far = requests(&(0..16), &miss(5..6), &FAR, 64, is_hole);
+        let far = requests(&(0..16), &miss(5..6), &FAR, SIZES, is_hole);
         assert_eq!((far.first, far.then), (0..16, vec![]));
         let slow = Cost {
             bandwidth: 50.0,
             ..NEAR
         };
-        let split = requests(&(0..16), &miss(5..6), &slow, 64, is_hole);
+        let split = requests(&(0..16), &miss(5..6), &slow, SIZES, is_hole);
         assert_eq!(split.then, [6..9, 10..16, 0..5]);
     }
 
     #[test]
     fn much_that_is_here_is_not_fetched_again() {
         let is_hole = |frame| (4..12).contains(&frame);
-        let asked = requests(&(0..16), &miss(2..3), &FAR, 64, is_hole);
+        let asked = requests(&(0..16), &miss(2..3), &FAR, SIZES, is_hole);
         assert_eq!(asked.first, 0..4);
         assert_eq!(asked.then, [12..16]);
     }
@@ -165,7 +209,7 @@ mod tests {
             let start = next(290);
             let missed = start..start + 1 + next(3);
             let cost = [FAR, NEAR][next(2) as usize];
-            let asked = requests(&(0..300), &miss(missed.clone()), &cost, 40, |frame| {
+            let asked = requests(&(0..300), &miss(missed.clone()), &cost, SIZES, |frame| {
                 here.contains(&frame)
             });
             assert!(asked.first.start <= missed.start && missed.end <= asked.first.end);
@@ -173,7 +217,7 @@ mod tests {
             let mut times = [0; 300];
             for piece in all {
                 assert!(
-                    !piece.is_empty() && piece.end - piece.start <= 40,
+                    !piece.is_empty() && piece.end - piece.start <= 64,
                     "{asked:?}"
                 );
                 piece.clone().for_each(|frame| times[frame as usize] += 1);

@@ -17,7 +17,7 @@ use std::{
 use lru::LruCache;
 
 use super::{
-    Cost, Density, Evicted, Miss, Outcome, requests,
+    Cost, Density, Evicted, Miss, Outcome, Sizes, requests,
     traces::{self, Trace},
 };
 use crate::meta::{ObjectId, SessionId};
@@ -25,9 +25,9 @@ use crate::meta::{ObjectId, SessionId};
 const FRAME: u64 = 64 << 10;
 const READ_US: f64 = 20.0;
 
-/// As the mount has them with `--memory 256MiB`.
-const FRAMES_MAX: u64 = 64;
-const IN_FLIGHT_MAX: usize = 16;
+/// As the mount has it with `--memory 256MiB`.
+const REQUESTS_MAX: usize = 16;
+const REQUEST_BYTES_MAX: u64 = 5 << 20;
 
 /// Milliseconds until the first byte, and MB a second.
 const LINKS: [(f64, f64); 6] = [
@@ -85,7 +85,12 @@ impl Cache {
 
     fn put(&mut self, place: Place, is_unread: bool) {
         self.frames.put(place, is_unread);
-        while self.frames.len() > self.capacity {
+        self.evict(0);
+    }
+
+    /// Makes room for what is on its way.
+    fn evict(&mut self, coming: usize) {
+        while self.frames.len() + coming > self.capacity {
             let Some(((object, frame), is_unread)) = self.frames.pop_lru() else {
                 return;
             };
@@ -115,6 +120,7 @@ struct Reader {
     cache: Cache,
     flows: Vec<Flow>,
     waiting: VecDeque<(usize, Range<u64>)>,
+    sizes: Sizes,
     tally: Tally,
 }
 
@@ -122,6 +128,12 @@ impl Reader {
     fn start(&mut self, object: usize, frames: Range<u64>, missed: Range<u64>, is_along: bool) {
         self.tally.requests += 1;
         self.tally.bytes += (frames.end - frames.start) * FRAME;
+        let coming = self
+            .flows
+            .iter()
+            .map(|flow| flow.frames.end - flow.frames.start);
+        let coming = coming.sum::<u64>() + frames.end - frames.start;
+        self.cache.evict(coming as usize);
         self.flows.push(Flow {
             object,
             frames,
@@ -133,10 +145,17 @@ impl Reader {
     }
 
     fn fill(&mut self) {
-        while self.flows.iter().filter(|flow| flow.is_along).count() < IN_FLIGHT_MAX {
-            let Some((object, mut frames)) = self.waiting.pop_front() else {
+        while let Some((object, mut frames)) = self.waiting.pop_front() {
+            let along = self.flows.iter().filter(|flow| flow.is_along);
+            let under_way: u64 = along
+                .clone()
+                .map(|flow| flow.frames.end - flow.frames.start)
+                .sum();
+            let is_full = under_way + frames.end - frames.start > self.sizes.under_way;
+            if along.clone().next().is_some() && (is_full || along.count() >= REQUESTS_MAX) {
+                self.waiting.push_front((object, frames));
                 return;
-            };
+            }
             let is_here =
                 |frame: u64| self.cache.is_here((object, frame)) || self.is_coming((object, frame));
             while !frames.is_empty() && is_here(frames.start) {
@@ -223,6 +242,7 @@ fn with_policy(trace: &Trace, cost: Cost, capacity: usize) -> Tally {
         cache: Cache::new(capacity),
         flows: Vec::new(),
         waiting: VecDeque::new(),
+        sizes: Sizes::new(capacity as u64 * FRAME, REQUEST_BYTES_MAX, FRAME),
         tally: Tally::default(),
     };
     for (object, frames) in &trace.reads {
@@ -251,7 +271,7 @@ fn with_policy(trace: &Trace, cost: Cost, capacity: usize) -> Tally {
             };
             let is_here =
                 |frame| reader.cache.is_here((object, frame)) || reader.is_coming((object, frame));
-            let asked = requests(&region, &miss, &cost, FRAMES_MAX, is_here);
+            let asked = requests(&region, &miss, &cost, reader.sizes, is_here);
             reader.start(object, asked.first, missed, false);
             asked
                 .then
