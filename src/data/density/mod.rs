@@ -17,10 +17,14 @@
 
 mod cost;
 mod evicted;
+#[cfg(test)]
+mod hindsight;
 mod regions;
 mod requests;
 #[cfg(test)]
 mod simulator;
+#[cfg(test)]
+mod tests;
 #[cfg(test)]
 mod traces;
 

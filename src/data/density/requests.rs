@@ -5,10 +5,10 @@ use std::ops::Range;
 use super::{Cost, Miss};
 
 /// Frames that are here are fetched again for the sake of one request less, if they are at most this share of what lies around them.
-const FETCHED_AGAIN_SHARE: u64 = 16;
+const FETCHED_AGAIN_SHARE: u64 = 8;
 
 /// So much of the memory for frames may be on its way: what is reserved for it keeps nothing else.
-const UNDER_WAY_SHARE: u64 = 8;
+const UNDER_WAY_SHARE: u64 = 4;
 
 /// So many requests share that, unless they would be smaller than [`REQUEST_MIN_BYTES`].
 const UNDER_WAY_REQUESTS: u64 = 8;

@@ -3,11 +3,6 @@
 //!
 //! The link brings so many bytes a second, shared by all requests under way; each begins after the latency. A reader reads one thing after the
 //! other, 20 us each beside what it waits for. What is fetched stays until it is the least recently used.
-//!
-//! *In hindsight* is the fastest of these, each with the same memory and one request at a time: always to fetch a whole region of a fixed size
-//! around what is missed, whichever size is best for this very trace (a single frame is one of the sizes, and each is four times the one before, as
-//! long as that saves a fifth of the requests); and, where there is room for all that
-//! the trace reads, to fetch exactly that before the first read, in ranges joined over whichever gap is best.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -17,13 +12,15 @@ use std::{
 use lru::LruCache;
 
 use super::{
-    Cost, Density, Evicted, Miss, Outcome, Sizes, requests,
+    Cost, Density, Evicted, Miss, Outcome, Sizes,
+    hindsight::{distinct, fastest, in_hindsight},
+    requests,
     traces::{self, Trace},
 };
 use crate::meta::{ObjectId, SessionId};
 
-const FRAME: u64 = 64 << 10;
-const READ_US: f64 = 20.0;
+pub(super) const FRAME: u64 = 64 << 10;
+pub(super) const READ_US: f64 = 20.0;
 
 /// As the mount has it with `--memory 256MiB`.
 const REQUESTS_MAX: usize = 16;
@@ -42,17 +39,17 @@ const LINKS: [(f64, f64); 6] = [
 /// Frames of the largest memory that is simulated: a GiB.
 const MEMORY_MAX: u64 = 4 * traces::OBJECT;
 
-type Place = (usize, u64);
+pub(super) type Place = (usize, u64);
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    bytes: u64,
-    requests: u64,
-    us: f64,
+pub(super) struct Tally {
+    pub(super) bytes: u64,
+    pub(super) requests: u64,
+    pub(super) us: f64,
 }
 
 /// Frames by when they were last used; those fetched along and not read yet are marked.
-struct Cache {
+pub(super) struct Cache {
     frames: LruCache<Place, bool>,
     capacity: usize,
     outcome: Outcome,
@@ -60,7 +57,7 @@ struct Cache {
 }
 
 impl Cache {
-    fn new(capacity: usize) -> Cache {
+    pub(super) fn new(capacity: usize) -> Cache {
         Cache {
             frames: LruCache::unbounded(),
             capacity,
@@ -69,11 +66,11 @@ impl Cache {
         }
     }
 
-    fn is_here(&self, place: Place) -> bool {
+    pub(super) fn is_here(&self, place: Place) -> bool {
         self.frames.contains(&place)
     }
 
-    fn read(&mut self, place: Place) -> bool {
+    pub(super) fn read(&mut self, place: Place) -> bool {
         let Some(is_unread) = self.frames.get_mut(&place) else {
             return false;
         };
@@ -83,7 +80,7 @@ impl Cache {
         true
     }
 
-    fn put(&mut self, place: Place, is_unread: bool) {
+    pub(super) fn put(&mut self, place: Place, is_unread: bool) {
         self.frames.put(place, is_unread);
         self.evict(0);
     }
@@ -298,100 +295,6 @@ fn with_policy(trace: &Trace, cost: Cost, capacity: usize) -> Tally {
     tally
 }
 
-/// Requests and bytes of a reader who always fetches what is absent of an aligned region of `reach` frames around what is missed. `None` as soon as
-/// that saves too little against `smaller`, the requests after each tenth of the reads with a quarter of the reach: then it takes for ever, too.
-fn with_reach(
-    trace: &Trace,
-    capacity: usize,
-    reach: u64,
-    smaller: &mut Vec<u64>,
-) -> Option<(u64, u64)> {
-    let mut cache = Cache::new(capacity);
-    let (mut requests, mut bytes) = (0, 0);
-    let mut progress = Vec::new();
-    for (index, (object, frames)) in trace.reads.iter().enumerate() {
-        for frame in frames.clone() {
-            if cache.read((*object, frame)) {
-                continue;
-            }
-            let start = frame / reach * reach;
-            let end = (start + reach).min(trace.objects[*object]);
-            let is_absent = |near: &u64| !cache.is_here((*object, *near));
-            let absent: Vec<u64> = (start..end).filter(is_absent).collect();
-            requests += 1;
-            bytes += (absent[absent.len() - 1] + 1 - absent[0]) * FRAME;
-            absent
-                .iter()
-                .for_each(|near| cache.put((*object, *near), true));
-            cache.put((*object, frame), false);
-        }
-        if index % (trace.reads.len() / 10) == 0 {
-            let saves_little = |before: &u64| index > 0 && requests * 10 > before * 8;
-            if smaller.get(progress.len()).is_some_and(saves_little) {
-                return None;
-            }
-            progress.push(requests);
-        }
-    }
-    *smaller = progress;
-    Some((requests, bytes))
-}
-
-/// Fetches what is read and no more, once, in ranges joined over gaps of up to `gap` frames; requests and bytes.
-fn with_ranges(wanted: &[Place], gap: u64) -> (u64, u64) {
-    let is_joined = |one: &Place, next: &Place| one.0 == next.0 && next.1 - one.1 <= gap + 1;
-    let ranges = wanted.chunk_by(is_joined);
-    ranges.fold((0, 0), |(requests, bytes), range| {
-        let frames = range[range.len() - 1].1 + 1 - range[0].1;
-        (requests + 1, bytes + frames * FRAME)
-    })
-}
-
-fn distinct(trace: &Trace) -> Vec<Place> {
-    let all: HashSet<Place> = trace
-        .reads
-        .iter()
-        .flat_map(|(object, frames)| frames.clone().map(|frame| (*object, frame)))
-        .collect();
-    let mut all: Vec<Place> = all.into_iter().collect();
-    all.sort_unstable();
-    all
-}
-
-/// All that could have been done: requests and bytes.
-fn in_hindsight(trace: &Trace, capacity: usize, wanted: &[Place]) -> Vec<(u64, u64)> {
-    let whole = trace
-        .objects
-        .iter()
-        .max()
-        .copied()
-        .unwrap_or(1)
-        .next_power_of_two();
-    let sizes = (0..=whole.ilog2())
-        .step_by(2)
-        .map(|log2| 1_u64 << log2)
-        .chain([whole]);
-    let mut smaller = Vec::new();
-    let mut all: Vec<(u64, u64)> = sizes
-        .clone()
-        .take_while(|reach| *reach as usize <= capacity)
-        .map_while(|reach| with_reach(trace, capacity, reach, &mut smaller))
-        .collect();
-    let ranges = sizes.map(|size| with_ranges(wanted, size - 1));
-    all.extend(ranges.filter(|(_, bytes)| *bytes <= capacity as u64 * FRAME));
-    all
-}
-
-fn fastest(all: &[(u64, u64)], reads: usize, cost: &Cost) -> Tally {
-    let tallies = all.iter().map(|(requests, bytes)| Tally {
-        bytes: *bytes,
-        requests: *requests,
-        us: *requests as f64 * cost.latency_us + cost.transfer_us(*bytes) + reads as f64 * READ_US,
-    });
-    let fastest = tallies.min_by(|one, other| one.us.total_cmp(&other.us));
-    fastest.unwrap_or_default()
-}
-
 struct Row {
     trace: &'static str,
     latency_ms: f64,
@@ -440,23 +343,35 @@ impl Row {
         self.policy.us / self.hindsight.us
     }
 
-    fn print(&self) {
-        let mib = |bytes: u64| bytes as f64 / (1 << 20) as f64;
-        println!(
-            "| {} | {} | {} ms, {} MB/s | {:.0} | {:.0}, {}, {:.2} s | {:.0}, {}, {:.2} s | {:.2} | {:.2} |",
-            self.trace,
-            self.fits,
-            self.latency_ms,
-            self.bandwidth,
-            mib(self.least_bytes),
-            mib(self.policy.bytes),
+    /// A cell of the table: MiB moved, requests and seconds, and what part or multiple of hindsight's bytes and time these are.
+    fn cell(&self) -> String {
+        format!(
+            "{:.0}, {}, {:.2} ({:.1}; {:.1})",
+            self.policy.bytes as f64 / (1 << 20) as f64,
             self.policy.requests,
             self.policy.us / 1e6,
-            mib(self.hindsight.bytes),
-            self.hindsight.requests,
-            self.hindsight.us / 1e6,
             self.bytes_ratio(),
             self.time_ratio()
+        )
+    }
+}
+
+fn print(rows: &[Row]) {
+    let link = |(latency_ms, bandwidth)| format!("{latency_ms} ms, {bandwidth} MB/s");
+    let links: Vec<String> = LINKS.into_iter().map(link).collect();
+    println!(
+        "| what is read | MiB of it | memory for | {} |",
+        links.join(" | ")
+    );
+    println!("|---|---|---|{}", "---|".repeat(LINKS.len()));
+    for of_trace in rows.chunks(LINKS.len()) {
+        let cells: Vec<String> = of_trace.iter().map(Row::cell).collect();
+        println!(
+            "| {} | {} | {} | {} |",
+            of_trace[0].trace,
+            of_trace[0].least_bytes >> 20,
+            of_trace[0].fits,
+            cells.join(" | ")
         );
     }
 }
@@ -465,11 +380,7 @@ impl Row {
 #[test]
 fn no_trace_costs_more_than_three_times_what_hindsight_would() {
     let rows = table();
-    println!(
-        "| trace | memory for | link | read MiB | policy: MiB, requests, time | in hindsight | bytes | time |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    rows.iter().for_each(Row::print);
+    print(&rows);
     let worst: HashMap<_, _> = rows
         .iter()
         .filter(|row| row.bytes_ratio() > 3.0 || row.time_ratio() > 3.0)
