@@ -58,6 +58,9 @@ const MISSED_SHARE: f64 = 0.25;
 /// What is fetched on a chance costs so many times what was earned.
 const CHANCE_PRICE: f64 = 1.5;
 
+/// So many bytes that were fetched along have to be read before that is counted on.
+const DOUBTED_BYTES: f64 = 1_048_576.0;
+
 /// Ageing leaves this much of a miss open.
 const ROUNDING: f64 = 0.25;
 
@@ -89,6 +92,9 @@ pub(super) struct Density {
     in_vain_bytes: f64,
     /// What was made up for by frames that were fetched along and read, and was not risked again; at most the memory.
     earned_bytes: f64,
+    /// Bytes that were fetched along lately, and how many of them were read.
+    along_bytes: f64,
+    read_bytes: f64,
 }
 
 /// A region that could be bought.
@@ -107,6 +113,8 @@ impl Density {
             now: Moment::default(),
             in_vain_bytes: 0.0,
             earned_bytes: 0.0,
+            along_bytes: 0.0,
+            read_bytes: 0.0,
         }
     }
 
@@ -126,6 +134,7 @@ impl Density {
         self.now.fetched_bytes += missed_bytes as f64;
         self.now.misses += 1.0;
 
+        let likely_unread = self.likely_unread();
         let mut bought = None;
         let mut void_before = 0.0;
         for id in Regions::around(miss.object, miss.frames.start, miss.object_frames) {
@@ -147,7 +156,7 @@ impl Density {
                 rest_bytes: (bytes - region.missed_bytes).max(0.0),
                 frame_len: miss.frame_len,
             };
-            let is_paid = region.paid_us >= cost.of(candidate.rest_bytes as u64);
+            let is_paid = region.paid_us >= cost.of(candidate.rest_bytes as u64) * likely_unread;
             let is_no_chance = candidate.is_no_chance(self.now, around_frames, memory);
             let is_earned =
                 self.earned_bytes - self.in_vain_bytes >= CHANCE_PRICE * candidate.rest_bytes;
@@ -168,6 +177,7 @@ impl Density {
         match bought {
             Some((frames, rest_bytes)) => {
                 self.now.fetched_bytes += rest_bytes;
+                self.along_bytes += rest_bytes;
                 frames
             }
             None => miss.frames.clone(),
@@ -187,6 +197,16 @@ impl Density {
         let in_vain = self.in_vain_bytes + outcome.unread_bytes as f64 - used + missed;
         self.in_vain_bytes = in_vain.clamp(0.0, memory);
         self.earned_bytes = (self.earned_bytes + used).min(memory);
+        self.read_bytes += outcome.used_bytes as f64;
+        if self.along_bytes > memory / 2.0 {
+            self.along_bytes /= 2.0;
+            self.read_bytes /= 2.0;
+        }
+    }
+
+    /// The share of what is fetched along that will not be read, going by what was bought lately: all of it at first.
+    fn likely_unread(&self) -> f64 {
+        (1.0 - self.read_bytes / (self.along_bytes + DOUBTED_BYTES)).max(0.0)
     }
 
     /// Bytes that the policy's own memory takes now, and at most.
