@@ -274,6 +274,15 @@ impl Inner {
         for mut run in runs {
             let missed = run.frames.start..run.frames.start + run.missed;
             metrics.cache_misses.add(run.missed);
+            let comes_already = |fetch: &(ObjectId, Range<u64>, Arc<Fetch>)| {
+                fetch.0 == run.object.id
+                    && fetch.1.start <= missed.start
+                    && missed.end <= fetch.1.end
+            };
+            if fetches.iter().any(comes_already) {
+                // With the region around a run before it.
+                continue;
+            }
             let mut paid = reservation.split(frames_len(&run.object, run.frames.clone()));
             let kept = match run.onward {
                 0 => Kept::InCache(missed.clone()),
