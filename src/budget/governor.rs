@@ -210,6 +210,33 @@ impl Governor {
         }
     }
 
+    /// As [`Governor::try_acquire`], but nothing is given up for it, and anybody's waiting is a refusal: for what nobody waits for.
+    pub fn try_acquire_spare(&self, owner: Owner, bytes: u64) -> Option<Reservation> {
+        let mut state = self.inner.state.lock();
+        let nobody_waits = state.lines.iter().all(VecDeque::is_empty);
+        if !nobody_waits || !state.can_take(&self.inner.shares, owner, bytes) {
+            return None;
+        }
+        state.count(owner, bytes);
+        Some(Reservation::new(self.clone(), owner, bytes))
+    }
+
+    /// What `kept` could come to hold through `owner`, who passes on to it what it acquired, while everybody else keeps what they hold or are
+    /// guaranteed.
+    pub fn reach_bytes(&self, owner: Owner, kept: Owner) -> u64 {
+        let state = self.inner.state.lock();
+        let others: u64 = Owner::ALL
+            .into_iter()
+            .zip(state.used)
+            .filter(|(other, _)| *other != kept)
+            .map(|(other, used)| match other == owner {
+                true => used,
+                false => used.max(self.inner.shares.min_bytes(other)),
+            })
+            .sum();
+        self.inner.shares.capacity_bytes.saturating_sub(others)
+    }
+
     /// Returns when some request has had to wait since the last call: a sign to write dirty data out early.
     pub async fn pressure(&self) {
         self.inner.pressure.notified().await;

@@ -46,6 +46,12 @@ impl Reservation {
         Reservation::new(self.governor.clone(), self.owner, bytes)
     }
 
+    /// Takes in another one of the same owner.
+    pub fn join(&mut self, mut other: Reservation) {
+        debug_assert!(self.owner == other.owner, "joined across owners");
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// Gives back everything beyond `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
         if bytes < self.bytes {

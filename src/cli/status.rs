@@ -49,6 +49,9 @@ pub struct StatusReport {
     pub durability: DurabilityStatus,
     /// The right to write; absent for read-only mounts.
     pub lease: Option<LeaseStatus>,
+    /// How far away the store is, by requests for contents.
+    #[serde(default)]
+    pub link: LinkStatus,
     /// Size of the volume.
     pub volume: VolumeStatus,
     /// Counters since the mount began, by name.
@@ -107,6 +110,15 @@ pub struct LeaseStatus {
     pub acquired_unix_seconds: i64,
     /// How long ago the store confirmed it last.
     pub confirmed_ms_ago: u64,
+}
+
+/// How far away the store is, and how wide the link; absent until it was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// How long an answer takes to begin: the lower quartile of the last 64.
+    pub latency_us: Option<u64>,
+    /// What long bodies bring: the upper quartile of the last 64.
+    pub bytes_per_second: Option<u64>,
 }
 
 /// Size of the volume.

@@ -187,6 +187,20 @@ fn store(report: &StatusReport, table: &mut Table) {
     table.line("received", human_size(counter("received_bytes")));
     table.line("sent", human_size(counter("sent_bytes")));
     table.line("in flight", counter("requests_in_flight").to_string());
+    let latency = report
+        .link
+        .latency_us
+        .map(|micros| format!("{:.1} ms", micros as f64 / 1e3));
+    let bandwidth = report.link.bytes_per_second;
+    let bandwidth = bandwidth.map(|bytes| format!("{}/s", human_size(bytes)));
+    table.line(
+        "latency, bandwidth",
+        format!(
+            "{}, {}",
+            latency.as_deref().unwrap_or("not seen yet"),
+            bandwidth.as_deref().unwrap_or("not seen yet")
+        ),
+    );
     table.line(
         "retries, errors",
         format!("{}, {}", counter("retries"), counter("store_errors")),

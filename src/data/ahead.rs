@@ -3,8 +3,14 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    DataError, Inner, OpenFile, block::BLOCK_FRAMES, fetch::Fetch, file::FileState,
-    object::ObjectHandle, plan::frames_len, readahead::WINDOW_MIN, view::View,
+    DataError, Inner, OpenFile,
+    block::BLOCK_FRAMES,
+    fetch::{Fetch, Kept},
+    file::FileState,
+    object::ObjectHandle,
+    plan::frames_len,
+    readahead::WINDOW_MIN,
+    view::View,
 };
 use crate::{
     budget::{Owner, Reclaim},
@@ -40,7 +46,7 @@ impl Inner {
         let size_max = self.config.readahead_bytes_max.min(share.max(WINDOW_MIN));
         let mut let_go = Vec::new();
         let request_bytes = self
-            .distance
+            .link
             .request_bytes(size_max, self.config.fetch_bytes_max);
         let wanted = open
             .window
@@ -155,13 +161,11 @@ impl Inner {
                 return false;
             };
             self.store.metrics().readahead_frames.add(end - start);
-            let fetch = Fetch::start(
-                self,
-                object.clone(),
-                start..end,
-                reservation,
-                run.is_scattered,
-            );
+            let kept = match run.is_scattered {
+                true => Kept::InCache(start..end),
+                false => Kept::Nowhere,
+            };
+            let fetch = Fetch::start(self, object.clone(), start..end, reservation, kept);
             let file_range = if run.is_scattered {
                 run.file.clone()
             } else {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use super::density::{Evicted, Outcome};
 use crate::{budget::Reclaim, meta::ObjectId};
 
 /// One frame of one object.
@@ -13,36 +14,71 @@ pub(super) type FrameId = (ObjectId, u64);
 
 /// Bounded by the governor alone: it takes what nobody else wants and gives way at once.
 pub(super) struct FrameCache {
-    frames: Mutex<LruCache<FrameId, Cached>>,
+    frames: Mutex<Frames>,
+}
+
+struct Frames {
+    kept: LruCache<FrameId, Cached>,
+    kept_bytes: u64,
+    /// What became of frames that were fetched along, since it was last asked.
+    outcome: Outcome,
+    evicted: Evicted,
 }
 
 struct Cached {
     bytes: Bytes,
     used: Instant,
+    /// It was fetched along, and nobody has read it.
+    is_unread: bool,
 }
 
 impl FrameCache {
     pub(super) fn new() -> FrameCache {
         FrameCache {
-            frames: Mutex::new(LruCache::unbounded()),
+            frames: Mutex::new(Frames {
+                kept: LruCache::unbounded(),
+                kept_bytes: 0,
+                outcome: Outcome::default(),
+                evicted: Evicted::default(),
+            }),
         }
     }
 
     pub(super) fn get(&self, frame: FrameId) -> Option<Bytes> {
-        let mut frames = self.frames.lock();
-        let cached = frames.get_mut(&frame)?;
-        cached.used = Instant::now();
-        Some(cached.bytes.clone())
+        self.frames.lock().read(frame)
+    }
+
+    /// Somebody got the frame from the fetch that brought it.
+    pub(super) fn note_read(&self, frame: FrameId) {
+        drop(self.frames.lock().read(frame));
     }
 
     pub(super) fn contains(&self, frame: FrameId) -> bool {
-        self.frames.lock().contains(&frame)
+        self.frames.lock().kept.contains(&frame)
     }
 
-    pub(super) fn put(&self, frame: FrameId, bytes: Bytes) {
-        let used = Instant::now();
-        let replaced = self.frames.lock().put(frame, Cached { bytes, used });
+    /// `is_unread`: it was fetched along with others.
+    pub(super) fn put(&self, frame: FrameId, bytes: Bytes, is_unread: bool) {
+        let mut frames = self.frames.lock();
+        let replaced = frames.kept.pop(&frame);
+        let was_read = replaced.as_ref().is_some_and(|before| !before.is_unread);
+        frames.kept_bytes -= replaced.as_ref().map_or(0, Cached::len);
+        frames.kept_bytes += bytes.len() as u64;
+        let cached = Cached {
+            bytes,
+            used: Instant::now(),
+            is_unread: is_unread && !was_read,
+        };
+        frames.kept.put(frame, cached);
+        drop(frames);
         drop(replaced);
+    }
+
+    /// What became of frames that were fetched along since the last call, and whether `missed`, which is to be fetched, was evicted lately.
+    pub(super) fn outcome(&self, missed: FrameId) -> (Outcome, bool) {
+        let mut frames = self.frames.lock();
+        let outcome = std::mem::take(&mut frames.outcome);
+        (outcome, frames.evicted.take(missed))
     }
 
     /// Gives up what was not used for `idle`; false if nothing is left.
@@ -50,18 +86,49 @@ impl FrameCache {
         let mut given_up = Vec::new();
         let mut frames = self.frames.lock();
         while frames
+            .kept
             .peek_lru()
             .is_some_and(|(_, cached)| cached.used.elapsed() >= idle)
         {
             given_up.extend(frames.pop_lru());
         }
-        let is_empty = frames.is_empty();
+        let is_empty = frames.kept.is_empty();
         drop(frames);
         !is_empty
     }
 
     pub(super) fn len(&self) -> usize {
-        self.frames.lock().len()
+        self.frames.lock().kept.len()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.frames.lock().kept_bytes
+    }
+}
+
+impl Frames {
+    fn read(&mut self, frame: FrameId) -> Option<Bytes> {
+        let cached = self.kept.get_mut(&frame)?;
+        cached.used = Instant::now();
+        if std::mem::take(&mut cached.is_unread) {
+            self.outcome.used_bytes += cached.len();
+        }
+        Some(cached.bytes.clone())
+    }
+
+    fn pop_lru(&mut self) -> Option<(FrameId, Cached)> {
+        let (frame, cached) = self.kept.pop_lru()?;
+        self.kept_bytes -= cached.len();
+        if cached.is_unread {
+            self.outcome.unread_bytes += cached.len();
+        }
+        Some((frame, cached))
+    }
+}
+
+impl Cached {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
     }
 }
 
@@ -72,11 +139,12 @@ impl Reclaim for FrameCache {
         {
             let mut frames = self.frames.lock();
             while freed < bytes {
-                let Some((_, frame)) = frames.pop_lru() else {
+                let Some((frame, cached)) = frames.pop_lru() else {
                     break;
                 };
-                freed += frame.bytes.len() as u64;
-                given_up.push(frame);
+                frames.evicted.note(frame);
+                freed += cached.len();
+                given_up.push(cached);
             }
         }
         // Dropped outside the lock: each release may serve a waiter.

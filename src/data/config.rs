@@ -27,6 +27,8 @@ pub struct DataConfig {
     pub readahead_bytes_max: u64,
     /// The largest single ranged GET of readahead.
     pub fetch_bytes_max: u64,
+    /// Requests for regions on their way at once; the other connections are left to those who wait.
+    pub along_requests_max: usize,
     /// Dirty data older than this goes out by itself.
     pub write_back_after: Duration,
     /// How often the writer looks for dead objects, and repacks those that are mostly dead. The look costs no request while the metadata is
@@ -71,6 +73,7 @@ impl MemoryPlan {
         let meta = (memory / 5).clamp(32 * MIB, 96 * MIB);
         let capacity = memory - FIXED_BYTES - meta;
         let part = if memory < 384 * MIB { 5 * MIB } else { 8 * MIB };
+        let connections_max = if memory < 256 * MIB { 16 } else { 32 };
         let parts_guaranteed = if memory < 256 * MIB { 2 } else { 3 };
         MemoryPlan {
             meta_bytes: meta,
@@ -88,13 +91,14 @@ impl MemoryPlan {
                 object_bytes_max: 256 * MIB,
                 readahead_bytes_max: (capacity / 8).clamp(2 * MIB, 32 * MIB),
                 fetch_bytes_max: (capacity / 32).clamp(MIB, 8 * MIB),
+                along_requests_max: connections_max / 2,
                 write_back_after: Duration::from_secs(1),
                 reclaim_every: Duration::from_secs(60),
                 reader_renewed_every: Duration::from_secs(60),
                 garbage_grace: Duration::from_secs(120),
                 leftovers_again: [2, 20, 120].map(|minutes| Duration::from_secs(minutes * 60)),
             },
-            connections_max: if memory < 256 * MIB { 16 } else { 32 },
+            connections_max,
             max_write_bytes: if memory < 256 * MIB {
                 256 << 10
             } else {

@@ -194,7 +194,13 @@ impl Inner {
         if used + cost > self.governor.owner_max_bytes(Owner::Table) / 2 {
             return None;
         }
-        self.governor.try_acquire(Owner::Table, cost).map(Some)
+        if used + cost > self.governor.shares().table_min_bytes {
+            return self.governor.try_acquire(Owner::Table, cost).map(Some);
+        }
+        // What handles are guaranteed is free or cached. Acquired for them, a few bytes would evict all frames that live on what others are
+        // guaranteed.
+        let room = self.room_along(cost)?;
+        Some(Some(room.reassign(Owner::Table)))
     }
 
     /// A handle on an object that may still be on its way; ends its upload early if need be.

@@ -28,12 +28,20 @@ use crate::{
     store::{MISSING_TRIES, StoreErrorKind},
 };
 
+/// Whether frames go into the cache as they arrive.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Kept {
+    Nowhere,
+    /// Those of this range for who reads them, the others because they were fetched along.
+    InCache(Range<u64>),
+}
+
 /// See the module's head.
 pub(super) struct Fetch {
     inner: Arc<Inner>,
     object: Arc<ObjectHandle>,
     frames: Range<u64>,
-    keep: bool,
+    kept: Kept,
     delivered: Mutex<Vec<FrameBytes>>,
     state: watch::Sender<State>,
     task: Mutex<Option<AbortHandle>>,
@@ -43,6 +51,12 @@ pub(super) struct Fetch {
 struct State {
     delivered: u64,
     failed: Option<Arc<DataError>>,
+}
+
+impl State {
+    fn has_ended(&self, frames: &Range<u64>) -> bool {
+        self.failed.is_some() || self.delivered >= frames.end - frames.start
+    }
 }
 
 /// Fetches under way, by frame, so that nobody asks for a frame that is coming already. Bounded by the fetches alive.
@@ -65,20 +79,19 @@ impl FetchTable {
 }
 
 impl Fetch {
-    /// Starts a fetch of `frames` of `object`, paid for by `reservation` (at least the frames' plaintext). `keep` puts each frame into the
-    /// cache as it arrives.
+    /// Starts a fetch of `frames` of `object`, paid for by `reservation` (at least the frames' plaintext).
     pub(super) fn start(
         inner: &Arc<Inner>,
         object: Arc<ObjectHandle>,
         frames: Range<u64>,
         reservation: Reservation,
-        keep: bool,
+        kept: Kept,
     ) -> Arc<Fetch> {
         let fetch = Arc::new(Fetch {
             inner: inner.clone(),
             object,
             frames: frames.clone(),
-            keep,
+            kept: kept.clone(),
             delivered: Mutex::new(Vec::with_capacity((frames.end - frames.start) as usize)),
             state: watch::channel(State::default()).0,
             task: Mutex::new(None),
@@ -95,7 +108,7 @@ impl Fetch {
             fetch.object.clone(),
             fetch.frames.clone(),
             reservation,
-            keep,
+            kept,
         ));
         *fetch.task.lock() = Some(task.abort_handle());
         inner.fetched.notify_one();
@@ -104,7 +117,7 @@ impl Fetch {
 
     /// Do these frames, all of this fetch, come in one piece of memory?
     pub(super) fn brings_in_one_piece(&self, frames: &Range<u64>) -> bool {
-        frames.end - frames.start == 1 || (!self.keep && is_one_block(frames))
+        frames.end - frames.start == 1 || (self.kept == Kept::Nowhere && is_one_block(frames))
     }
 
     /// Bytes of the frames that have not come yet.
@@ -115,6 +128,20 @@ impl Fetch {
             .sum()
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.borrow().has_ended(&self.frames)
+    }
+
+    /// Returns when it has brought everything, failed, or was dropped, which this does not prevent.
+    pub(super) fn end(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut state = self.state.subscribe();
+        let frames = self.frames.clone();
+        async move {
+            // An error means that it was dropped.
+            let _ = state.wait_for(|state| state.has_ended(&frames)).await;
+        }
+    }
+
     /// Waits for one frame.
     pub(super) async fn frame(&self, frame: u64) -> Result<FrameBytes, Arc<DataError>> {
         let index = frame - self.frames.start;
@@ -123,8 +150,12 @@ impl Fetch {
             .wait_for(|state| state.delivered > index || state.failed.is_some())
             .await
             .map(|state| state.clone());
-        if let Some(bytes) = self.delivered.lock().get(index as usize) {
-            return Ok(bytes.clone());
+        let delivered = self.delivered.lock().get(index as usize).cloned();
+        if let Some(bytes) = delivered {
+            if self.kept != Kept::Nowhere {
+                self.inner.cache.note_read((self.object.id, frame));
+            }
+            return Ok(bytes);
         }
         match seen {
             Ok(State {
@@ -161,7 +192,7 @@ async fn run(
     object: Arc<ObjectHandle>,
     frames: Range<u64>,
     mut reservation: Reservation,
-    keep: bool,
+    kept: Kept,
 ) {
     let mut next = frames.start;
     let mut backoff = inner.store.backoff();
@@ -175,7 +206,7 @@ async fn run(
             &mut next,
             frames.end,
             &mut reservation,
-            keep,
+            &kept,
         )
         .await
         {
@@ -212,13 +243,12 @@ async fn deliver(
     next: &mut u64,
     end: u64,
     reservation: &mut Reservation,
-    keep: bool,
+    kept: &Kept,
 ) -> Result<(), DataError> {
     let stored = object.layout.stored_range(*next..end);
-    let asked = Instant::now();
     let mut body = match inner.store.get(&object.key, Some(stored.clone())).await {
         Ok(body) => {
-            inner.distance.note(asked.elapsed());
+            inner.link.note_answer(body.answered_after);
             body
         }
         Err(error) if error.kind == StoreErrorKind::NotFound && inner.meta.is_follower() => {
@@ -249,7 +279,8 @@ async fn deliver(
         .into());
     }
     let mut arrived = BytesMut::new();
-    let mut block = Block::begin(inner, object, *next..end, keep);
+    let mut pace: Option<(Instant, u64)> = None;
+    let mut block = Block::begin(inner, object, *next..end, kept);
     loop {
         let mut chunk = match body.chunk().await {
             Ok(Some(chunk)) => chunk,
@@ -257,6 +288,10 @@ async fn deliver(
             Err(error) if error.kind == StoreErrorKind::Unavailable => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        match &mut pace {
+            None => pace = Some((Instant::now(), 0)),
+            Some((_, bytes)) => *bytes += chunk.len() as u64,
+        }
         while !chunk.is_empty() && *next < end {
             let frame = block.next_frame();
             let sealed_len = (object.layout.frame_plaintext_len(frame) + TAG_LEN) as usize;
@@ -275,13 +310,16 @@ async fn deliver(
             }
             if block.is_full() {
                 *next = block.next_frame();
-                block.deliver(inner, fetch, object, reservation, keep)?;
-                block = Block::begin(inner, object, *next..end, keep);
+                block.deliver(inner, fetch, object, reservation, kept)?;
+                block = Block::begin(inner, object, *next..end, kept);
             }
         }
         if *next >= end {
             // Reads the body to its end, so that the connection can be used again.
             while let Ok(Some(_)) = body.chunk().await {}
+            if let Some((first_byte_at, bytes)) = pace {
+                inner.link.note_body(bytes, first_byte_at.elapsed());
+            }
             return Ok(());
         }
     }
@@ -297,9 +335,13 @@ struct Block {
 
 impl Block {
     /// The first block of `frames`. Frames that will be cached have blocks of their own, so that each can be given up alone.
-    fn begin(inner: &Inner, object: &ObjectHandle, frames: Range<u64>, keep: bool) -> Block {
+    fn begin(inner: &Inner, object: &ObjectHandle, frames: Range<u64>, kept: &Kept) -> Block {
         let boundary = (frames.start / BLOCK_FRAMES + 1) * BLOCK_FRAMES;
-        let end = if keep { frames.start + 1 } else { boundary }.min(frames.end);
+        let end = match kept {
+            Kept::InCache(_) => frames.start + 1,
+            Kept::Nowhere => boundary,
+        };
+        let end = end.min(frames.end);
         let frames = frames.start..end;
         let len: u64 = frames
             .clone()
@@ -352,17 +394,18 @@ impl Block {
         fetch: &Weak<Fetch>,
         object: &ObjectHandle,
         reservation: &mut Reservation,
-        keep: bool,
+        kept: &Kept,
     ) -> Result<(), DataError> {
         let gone = || DataError::Internal("nobody waits for this fetch any more".into());
         let fetch = fetch.upgrade().ok_or_else(gone)?;
         let len = self.filled();
         let paid = reservation.split(len as u64).reassign(Owner::Cache);
-        if keep {
+        if let Kept::InCache(wanted) = kept {
             let bytes = paid_bytes(self.buffer, paid);
+            let is_unread = !wanted.contains(&self.frames.start);
             inner
                 .cache
-                .put((object.id, self.frames.start), bytes.clone());
+                .put((object.id, self.frames.start), bytes.clone(), is_unread);
             inner.governor.serve();
             fetch.delivered.lock().push(FrameBytes::whole(bytes));
         } else {

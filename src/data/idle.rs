@@ -24,7 +24,6 @@ impl Inner {
                     () = tokio::time::sleep(ROUND_EVERY) => {}
                 }
                 self.windows.trim(IDLE);
-                drop(self.around.let_go());
                 let frames_left = self.cache.trim(IDLE);
                 let blocks_left = self.blocks.trim();
                 if !frames_left && !blocks_left && self.fetches.is_empty() {

@@ -6,13 +6,13 @@
 //! Never: knows names or permissions, talks to the kernel, returns a byte that was not authenticated.
 
 mod ahead;
-mod around;
+mod along;
 mod block;
 mod cache;
 mod commit;
 mod config;
 mod content;
-mod distance;
+mod density;
 mod error;
 mod extents;
 mod fetch;
@@ -53,6 +53,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -70,10 +71,10 @@ pub(crate) use leftovers::{SESSION_PAGES_MAX, session_prefix};
 pub(crate) use object::{object_key, object_number};
 
 use self::{
-    around::{Around, Neighbours},
+    along::Along,
     block::BlockPool,
     cache::FrameCache,
-    distance::Distance,
+    density::{Density, Link},
     fetch::FetchTable,
     file::{FileState, FileTable},
     object::Objects,
@@ -110,9 +111,9 @@ struct Inner {
     fetches: FetchTable,
     blocks: Arc<BlockPool>,
     windows: Arc<Windows>,
-    neighbours: Neighbours,
-    distance: Distance,
-    around: Arc<Around>,
+    density: Mutex<Density>,
+    link: Link,
+    along: Arc<Along>,
     /// Held by the one wide read that is carried out.
     wide_read: tokio::sync::Mutex<()>,
     /// Readers that wait for that, and know where their bytes are.
@@ -226,6 +227,10 @@ pub struct DataStatus {
     pub cached_frames: usize,
     /// Handles that read ahead now.
     pub readahead_handles: usize,
+    /// How long an answer of the store takes to begin, once one has.
+    pub latency: Option<Duration>,
+    /// Bytes a second that a body brings, once a long one has come.
+    pub bandwidth_bytes: Option<u64>,
 }
 
 impl Data {
@@ -239,14 +244,14 @@ impl Data {
     ) -> Data {
         let cache = Arc::new(FrameCache::new());
         let windows = Arc::new(Windows::new(config.turn_bytes()));
-        // In the order in which they give way: free buffers, then cached frames. A fetch that
-        // was read around holds frames that the cache has too, so it goes first.
+        // In the order in which they give way: free buffers, cached frames, regions on their way,
+        // readahead.
         let blocks = Arc::new(BlockPool::default());
-        let around = Arc::new(Around::default());
+        let along = Arc::new(Along::default());
         let reclaimers: [Arc<dyn Reclaim>; 4] = [
             blocks.clone(),
-            around.clone(),
             cache.clone(),
+            along.clone(),
             windows.clone(),
         ];
         for reclaimer in &reclaimers {
@@ -264,9 +269,9 @@ impl Data {
             fetches: FetchTable::default(),
             blocks,
             windows,
-            neighbours: Neighbours::new(),
-            distance: Distance::default(),
-            around,
+            density: Mutex::new(Density::new()),
+            link: Link::default(),
+            along,
             wide_read: tokio::sync::Mutex::default(),
             wide_places: Semaphore::new(wide::PLACES_MAX),
             files: Arc::default(),
@@ -287,6 +292,7 @@ impl Data {
         });
         inner.tasks.spawn(inner.clone().write_back_loop());
         inner.tasks.spawn(inner.clone().idle_loop());
+        inner.tasks.spawn(inner.clone().along_loop());
         inner.tasks.spawn(inner.clone().turns_loop());
         inner.tasks.spawn(inner.clone().mend_loop());
         Data { inner }
@@ -601,7 +607,9 @@ impl Data {
 
     /// What bounded tables beside the budget take now, and at most.
     pub fn remembered_bytes(&self) -> (u64, u64) {
-        self.inner.objects.handles_bytes()
+        let (handles, handles_max) = self.inner.objects.handles_bytes();
+        let (density, density_max) = self.inner.density.lock().held_bytes();
+        (handles + density, handles_max + density_max)
     }
 
     /// For `status`.
@@ -613,6 +621,8 @@ impl Data {
             objects_in_flight: self.inner.objects.pending_count(),
             cached_frames: self.inner.cache.len(),
             readahead_handles: self.inner.windows.active(),
+            latency: self.inner.link.latency(),
+            bandwidth_bytes: self.inner.link.bandwidth(),
         }
     }
 }

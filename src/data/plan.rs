@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     Inner, OpenFile,
     block::{BLOCK_FRAMES, FrameBytes, is_one_block},
-    fetch::Fetch,
+    fetch::{Fetch, Kept},
     object::ObjectHandle,
 };
 use crate::{budget::Reservation, meta::ObjectId};
@@ -30,8 +30,8 @@ pub(super) enum Source {
 #[derive(Clone, Copy)]
 pub(super) enum Beyond {
     Nothing,
-    /// The neighbours of a small file in its pack.
-    Neighbours,
+    /// What the policy of density says.
+    Region,
     /// So many bytes that follow in the file.
     Onward(u64),
 }
@@ -106,6 +106,8 @@ struct MissingRun {
     missed: u64,
     /// Goes on beyond the read by so many bytes of the file.
     onward: u64,
+    /// A region around it may be fetched along.
+    in_region: bool,
 }
 
 impl Plan {
@@ -149,6 +151,7 @@ impl Inner {
                 plan.frames.push(Vec::new());
                 continue;
             };
+            self.along.note_read(object.id);
             let wanted = object.layout.frames_of(range.clone());
             let frames: Vec<Frame> = wanted
                 .clone()
@@ -196,12 +199,10 @@ impl Inner {
             frames: missed.clone(),
             missed: missed.end - missed.start,
             onward: 0,
+            in_region: false,
         };
         match (beyond, last) {
-            (Beyond::Neighbours, _) => {
-                let until = missed.end + self.neighbours.on_miss(object.id, &missed);
-                run.frames.end = self.first_here(object, missed.end..until);
-            }
+            (Beyond::Region, _) => run.in_region = true,
             (
                 Beyond::Onward(bytes),
                 Some(Source::Object {
@@ -270,21 +271,43 @@ impl Inner {
                 .count() as u64,
         );
         let mut fetches = Vec::with_capacity(runs.len());
-        for run in runs {
-            let along = run.frames.end - run.frames.start - run.missed;
+        for mut run in runs {
+            let missed = run.frames.start..run.frames.start + run.missed;
             metrics.cache_misses.add(run.missed);
+            let comes_already = |fetch: &(ObjectId, Range<u64>, Arc<Fetch>)| {
+                fetch.0 == run.object.id
+                    && fetch.1.start <= missed.start
+                    && missed.end <= fetch.1.end
+            };
+            if fetches.iter().any(comes_already) {
+                // With the region around a run before it.
+                continue;
+            }
+            let mut paid = reservation.split(frames_len(&run.object, run.frames.clone()));
+            let kept = match run.onward {
+                0 => Kept::InCache(missed.clone()),
+                _ => Kept::Nowhere,
+            };
+            let mut then = Vec::new();
+            if run.in_region {
+                let region = self.region_of(&run.object, &missed);
+                run.frames = region.requests.first;
+                then = region.requests.then;
+                if let Some(beyond) = region.beyond {
+                    paid.join(beyond);
+                }
+            }
+            let along = run.frames.end - run.frames.start - run.missed;
             metrics.readahead_frames.add(along);
-            let paid = reservation.split(frames_len(&run.object, run.frames.clone()));
-            let keep = run.onward == 0;
             let id = run.object.id;
-            let fetch = Fetch::start(self, run.object, run.frames.clone(), paid, keep);
+            let fetch = Fetch::start(self, run.object.clone(), run.frames.clone(), paid, kept);
             if run.onward > 0 {
                 let file = read.start..read.end + run.onward;
                 self.hold_ahead(open, file, fetch.clone());
             } else if along > 0 {
-                // Kept alive beyond this read: the neighbours are wanted next.
-                self.around.keep(fetch.clone());
+                self.along.keep(fetch.clone());
             }
+            self.along.put_waiting(&run.object, then);
             fetches.push((id, run.frames, fetch));
         }
         for (source, frames) in sources.iter().zip(&mut frames) {

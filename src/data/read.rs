@@ -18,9 +18,6 @@ use crate::budget::{Owner, Reservation};
 /// Zeros for holes.
 static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
 
-/// Files up to this size are read around in their packs.
-const SMALL_FILE_MAX: u64 = 1 << 20;
-
 impl Inner {
     pub(super) async fn read(
         self: &Arc<Self>,
@@ -58,10 +55,10 @@ impl Inner {
         let sources = self.locate(file, view, offset..end).await?;
         let reply_len = end - offset;
 
-        let beyond = if size <= SMALL_FILE_MAX {
-            Beyond::Neighbours
-        } else {
-            Beyond::Nothing
+        // A reader in order has a window instead.
+        let beyond = match open.window.lock().is_continued_by(&(offset..end)) {
+            true => Beyond::Nothing,
+            false => Beyond::Region,
         };
         let plan = self.plan(&sources, beyond);
         let bytes = plan.missing_bytes + plan.reply_bytes;

@@ -29,6 +29,9 @@ const CERTAIN: u64 = 8 << 20;
 /// Reads that come this far out of order still count as going on: the kernel keeps several requests in flight.
 const REORDER_BYTES: u64 = 2 << 20;
 
+/// Closer than this to where it is expected, a read is one of those in order whatever else is read nearby.
+const CONTINUED_BYTES: u64 = 256 << 10;
+
 /// Something fetched ahead.
 struct Ahead<F> {
     /// The part of the file that it is for.
@@ -124,6 +127,11 @@ impl<F: Clone> Window<F> {
 
     fn goes_on(&self, read: &Range<u64>) -> bool {
         read.start <= self.next + REORDER_BYTES && read.start + REORDER_BYTES >= self.next
+    }
+
+    /// Is this read the next of some in order?
+    pub(super) fn is_continued_by(&self, read: &Range<u64>) -> bool {
+        self.streak > 0 && read.start.abs_diff(self.next) <= CONTINUED_BYTES
     }
 
     /// As much as may be ahead of a reader in order that is at `next`.

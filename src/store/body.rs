@@ -28,6 +28,8 @@ pub struct Body {
     pub head: ObjectHead,
     /// The absolute range that this body carries.
     pub range: Range<u64>,
+    /// How long the store took to begin its answer, without what was waited for a connection's turn.
+    pub answered_after: Duration,
     state: State,
     key: String,
     store: Store,
@@ -78,6 +80,7 @@ impl Body {
         head: ObjectHead,
         range: Range<u64>,
         body: SdkBody,
+        answered_after: Duration,
         flight: InFlight,
     ) -> Body {
         let remaining = range.end.saturating_sub(range.start);
@@ -93,6 +96,7 @@ impl Body {
         Body {
             head,
             range,
+            answered_after,
             state,
             key: key.to_owned(),
             store: store.clone(),

@@ -7,6 +7,7 @@ use aws_sdk_s3::{
     primitives::DateTime,
 };
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{
     Body, Store, StoreError, StoreErrorKind,
@@ -137,6 +138,7 @@ impl Store {
         );
         let flight = self.admit(Direction::Download).await;
         self.inner.metrics.get_requests.increment();
+        let asked = Instant::now();
         let stall = self.inner.stall_timeout;
         let mut output = match unless_stalled(stall, &Progress::new(), request).await {
             Some(Ok(output)) => output,
@@ -149,11 +151,20 @@ impl Store {
             }
             None => return Err(context.stalled(stall)),
         };
+        let answered_after = asked.elapsed();
         let (carried, size) =
             extent(&output, range.as_ref()).map_err(|why| context.another_answer(why))?;
         let body = std::mem::take(&mut output.body).into_inner();
         let head = ObjectHead::new(size, output.e_tag, output.last_modified, output.metadata);
-        Ok(Body::new(self, key, head, carried, body, flight))
+        Ok(Body::new(
+            self,
+            key,
+            head,
+            carried,
+            body,
+            answered_after,
+            flight,
+        ))
     }
 
     /// GET into memory, resuming after broken connections; fails if more than `max_bytes` would come.

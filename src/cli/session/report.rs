@@ -16,7 +16,10 @@ use crate::{
         lease::Lease,
         memory::{self, Fixed},
         state::StateSeen,
-        status::{self, DurabilityStatus, MountStatus, REPORT_FORMAT, StatusReport, VolumeStatus},
+        status::{
+            self, DurabilityStatus, LinkStatus, MountStatus, REPORT_FORMAT, StatusReport,
+            VolumeStatus,
+        },
     },
     data::{Data, MemoryPlan},
     fs::Fs,
@@ -108,6 +111,7 @@ impl Source for Shared {
     fn status(&self) -> StatusReport {
         let config = &self.config;
         let totals = self.meta.totals();
+        let data = self.data.status();
         StatusReport {
             format: REPORT_FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -136,6 +140,10 @@ impl Source for Shared {
                 trouble: self.trouble(),
             },
             lease: self.lease.as_ref().map(|lease| lease.status()),
+            link: LinkStatus {
+                latency_us: data.latency.map(|latency| latency.as_micros() as u64),
+                bytes_per_second: data.bandwidth_bytes,
+            },
             volume: VolumeStatus {
                 inodes: totals.inodes,
                 bytes: totals.bytes,
