@@ -277,7 +277,14 @@ impl Inner {
             if let Some(reservation) = self.governor.try_acquire_spare(Owner::Read, bytes) {
                 return Some(reservation);
             }
-            if self.blocks.reclaim(bytes) < bytes && self.cache.reclaim(bytes) == 0 {
+            // What were given up now would go to whoever waits.
+            let governor = &self.governor;
+            let somebody_waits = Owner::ALL
+                .into_iter()
+                .any(|owner| governor.has_waiters(owner));
+            if somebody_waits
+                || (self.blocks.reclaim(bytes) < bytes && self.cache.reclaim(bytes) == 0)
+            {
                 return None;
             }
         }
