@@ -1,7 +1,7 @@
 //! What the mount does besides long sequential work: small files, a large directory, random reads and writes, fsync. Each line names the
 //! limit that it is meant to keep on loopback or 20 ms away, and says whether it did.
 //!
-//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [random-read] [random-write] [absorbed-write] [fragments] [fsync]`
+//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read] [random-write] [absorbed-write] [fragments] [fsync]`
 //!
 //! `files COUNT [BYTES]`, alone, compares what each of so many files costs with what each of 10,000 does, and ends with 1 where a limit is not kept:
 //! `cargo bench --bench operations -- --memory 128MiB files 1000000`
@@ -14,6 +14,8 @@ mod files;
     reason = "shared with the end-to-end tests, which use all of it"
 )]
 mod harness;
+#[path = "support/orders.rs"]
+mod orders;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -43,9 +45,10 @@ fn main() {
     {
         compare_files(&options, numbers);
     }
-    let parts: [(&str, Part); 7] = [
+    let parts: [(&str, Part); 8] = [
         ("small", small_files),
         ("directory", large_directory),
+        ("orders", orders::run),
         ("random-read", random_reads),
         ("random-write", |site| random_writes(site, "1s")),
         ("absorbed-write", |site| random_writes(site, "1m")),

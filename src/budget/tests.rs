@@ -148,3 +148,47 @@ async fn asking_for_more_than_could_ever_fit_is_a_fault_of_the_caller() {
     let read_max = 16 * MIB - MIB - 4 * MIB;
     drop(governor().acquire(Owner::Read, read_max + 1).await);
 }
+
+#[tokio::test]
+async fn what_nobody_waits_for_evicts_nothing_and_passes_nobody() {
+    let governor = governor();
+    let shelf = Shelf::registered(&governor);
+    // Sixteen less what is guaranteed to dirty data and uploads.
+    assert_eq!(governor.reach_bytes(Owner::Read, Owner::Cache), 11 * MIB);
+    let cached = governor
+        .try_acquire_spare(Owner::Read, 8 * MIB)
+        .expect("free");
+    shelf.0.lock().push(cached.reassign(Owner::Cache));
+    assert_eq!(governor.reach_bytes(Owner::Read, Owner::Cache), 11 * MIB);
+    assert!(governor.try_acquire_spare(Owner::Read, 4 * MIB).is_none());
+    assert_eq!(shelf.0.lock().len(), 1, "nothing was given up");
+
+    let read = governor
+        .try_acquire_spare(Owner::Read, 3 * MIB)
+        .expect("free");
+    assert_eq!(governor.reach_bytes(Owner::Read, Owner::Cache), 8 * MIB);
+    shelf.0.lock().clear();
+    let waiting = tokio::spawn({
+        let governor = governor.clone();
+        async move { governor.acquire(Owner::Read, 9 * MIB).await }
+    });
+    while !governor.has_waiters(Owner::Read) {
+        tokio::task::yield_now().await;
+    }
+    assert!(governor.try_acquire_spare(Owner::Read, MIB).is_none());
+    drop(read);
+    assert_eq!(waiting.await.expect("granted").bytes(), 9 * MIB);
+    assert_eq!(governor.reservations(), 0);
+}
+
+#[test]
+fn joined_reservations_are_one_and_are_given_back_once() {
+    let governor = governor();
+    let mut one = governor.try_acquire(Owner::Read, MIB).expect("free");
+    let other = governor.try_acquire(Owner::Read, 2 * MIB).expect("free");
+    one.join(other);
+    assert_eq!((one.bytes(), governor.reservations()), (3 * MIB, 1));
+    drop(one);
+    assert_eq!(governor.used_bytes(Owner::Read), 0);
+    assert_eq!(governor.reservations(), 0);
+}

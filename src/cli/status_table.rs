@@ -284,6 +284,11 @@ mod tests {
         report.counters.insert("cache_hits".to_owned(), 3);
         report.counters.insert("cache_misses".to_owned(), 1);
         let text = render(&report);
+        assert!(text.contains("not seen yet, not seen yet"), "{text}");
+        report.link.latency_us = Some(20_130);
+        report.link.bytes_per_second = Some(100 << 20);
+        let text = render(&report);
+        assert!(text.contains("20.1 ms, 100 MiB/s"), "{text}");
         assert!(
             text.contains("1.0 MiB  peak   2.0 MiB  3 waiting"),
             "{text}"

@@ -228,18 +228,19 @@ impl Inner {
     /// What to ask for in place of a run of frames that a read misses, and is about to fetch.
     pub(super) fn region_of(&self, object: &Arc<ObjectHandle>, missed: &Range<u64>) -> Region {
         let cost = self.link.cost();
-        let (outcome, was_evicted) = self.cache.outcome((object.id, missed.start));
-        let miss = Miss {
+        let memory = self.frames_bytes_max();
+        let mut miss = Miss {
             object: object.id,
             frames: missed.clone(),
             object_frames: object.layout.frame_count(),
             frame_len: object.layout.frame_len(),
-            was_evicted,
+            was_evicted: false,
         };
-        let memory = self.frames_bytes_max();
         let region = match self.along.take_waiting(object.id, missed.start) {
             Some(piece) => piece.start.min(missed.start)..piece.end.max(missed.end),
             None => {
+                let (outcome, was_evicted) = self.cache.outcome((object.id, missed.start));
+                miss.was_evicted = was_evicted;
                 let mut density = self.density.lock();
                 density.on_miss(&miss, &cost, memory, outcome)
             }
@@ -276,7 +277,14 @@ impl Inner {
             if let Some(reservation) = self.governor.try_acquire_spare(Owner::Read, bytes) {
                 return Some(reservation);
             }
-            if self.blocks.reclaim(bytes) < bytes && self.cache.reclaim(bytes) == 0 {
+            // What were given up now would go to whoever waits.
+            let governor = &self.governor;
+            let somebody_waits = Owner::ALL
+                .into_iter()
+                .any(|owner| governor.has_waiters(owner));
+            if somebody_waits
+                || (self.blocks.reclaim(bytes) < bytes && self.cache.reclaim(bytes) == 0)
+            {
                 return None;
             }
         }

@@ -152,3 +152,47 @@ impl Reclaim for FrameCache {
         freed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meta::SessionId;
+
+    const LEN: u64 = 1000;
+
+    fn frame(number: u64) -> FrameId {
+        let object = ObjectId {
+            session: SessionId([0; 16]),
+            number: 1,
+        };
+        (object, number)
+    }
+
+    fn put(cache: &FrameCache, number: u64, is_unread: bool) {
+        cache.put(frame(number), vec![0; LEN as usize].into(), is_unread);
+    }
+
+    #[test]
+    fn what_was_fetched_along_counts_once_as_read_or_as_evicted_unread() {
+        let cache = FrameCache::new();
+        put(&cache, 0, false);
+        (1..4).for_each(|number| put(&cache, number, true));
+        assert!(cache.get(frame(0)).is_some());
+        cache.note_read(frame(1));
+        assert!(cache.get(frame(1)).is_some());
+        // Fetched again because it lay in a range.
+        put(&cache, 1, true);
+        let (outcome, _) = cache.outcome(frame(9));
+        assert_eq!((outcome.used_bytes, outcome.unread_bytes), (LEN, 0));
+        assert_eq!(cache.bytes(), 4 * LEN);
+
+        assert_eq!(cache.reclaim(u64::MAX), 4 * LEN);
+        let (outcome, was_evicted) = cache.outcome(frame(2));
+        assert_eq!((outcome.used_bytes, outcome.unread_bytes), (0, 2 * LEN));
+        assert!(was_evicted);
+        let (outcome, was_evicted) = cache.outcome(frame(9));
+        assert_eq!((outcome.used_bytes, outcome.unread_bytes), (0, 0));
+        assert!(!was_evicted);
+        assert_eq!((cache.bytes(), cache.len()), (0, 0));
+    }
+}

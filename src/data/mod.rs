@@ -17,6 +17,7 @@ mod error;
 mod extents;
 mod fetch;
 mod file;
+mod filling;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
 mod idle;

@@ -21,6 +21,9 @@ impl Default for Evicted {
 }
 
 impl Evicted {
+    /// What it takes.
+    pub(super) const BYTES: u64 = PLACES as u64 * 4;
+
     pub(in crate::data) fn note(&mut self, frame: (ObjectId, u64)) {
         let (place, mark) = hash(frame);
         if let Some(known) = self.places.get_mut(place) {

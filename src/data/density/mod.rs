@@ -7,7 +7,7 @@
 //! A region of an object is fetched whole (it is *bought*) once all of these hold; of the regions around a miss for which they do, the largest is:
 //!
 //! 1. *It is paid for.* Single requests in it cost as much by now as the rest of it does. This is the rule of the ski renter: whoever stops reading at
-//!    the worst moment has paid twice what the best decision in hindsight costs.
+//!    the worst moment has paid twice what the best decision in hindsight costs. Where what was bought lately was read, the rest counts as cheaper.
 //! 2. *It is more than chance.* Scattered reads fall into one region now and then. How many misses tell more than that depends on the region's size,
 //!    and on how much there is around it that does not fit into memory. A policy that was right lately may take a chance.
 //! 3. *It will be used.* If everything that is missed as often were bought too, it would still be in memory when it is read.
@@ -209,9 +209,10 @@ impl Density {
         (1.0 - self.read_bytes / (self.along_bytes + DOUBTED_BYTES)).max(0.0)
     }
 
-    /// Bytes that the policy's own memory takes now, and at most.
+    /// Bytes that the policy takes now, and at most, with what is remembered of evicted frames.
     pub(super) fn held_bytes(&self) -> (u64, u64) {
-        self.regions.held_bytes()
+        let (held, held_max) = self.regions.held_bytes();
+        (held + Evicted::BYTES, held_max + Evicted::BYTES)
     }
 }
 
