@@ -40,6 +40,7 @@ impl Delivery {
         };
         let object = disk_name(self.object.id);
         let layout = self.object.layout;
+        let began = self.next();
         let sealed_len = |frame| layout.frame_plaintext_len(frame) + TAG_LEN;
         'reading: while let Some(run) = disk.read(&object, self.next()..self.end, sealed_len).await
         {
@@ -56,7 +57,7 @@ impl Delivery {
         let missed = self.next();
         // At least one is fetched, also where the disk was too slow for what it has.
         let until = disk.next_run(&object, missed + 1..self.end, RUN_FRAMES);
-        disk.note_misses(until.saturating_sub(missed));
+        disk.note(missed - began, until.saturating_sub(missed));
         Ok(until)
     }
 }

@@ -122,9 +122,9 @@ pub struct DiskStatus {
     pub bound_bytes: u64,
     /// Frames in them that can be found.
     pub frames: u64,
-    /// Frames that were asked for and given.
+    /// Frames that were read from it and opened.
     pub hits: u64,
-    /// Frames that were asked for and were not there.
+    /// Frames that were fetched instead.
     pub misses: u64,
     /// Bytes written.
     pub filled_bytes: u64,

@@ -82,9 +82,7 @@ impl DiskCache {
             let object = *object;
             shared.drop_damaged(&FrameKey { object, frame });
         }
-        let hits = run.frames.len() as u64;
-        shared.counts.hits.fetch_add(hits, Ordering::Relaxed);
-        (hits > 0).then_some(run)
+        (!run.frames.is_empty()).then_some(run)
     }
 
     /// Of `frames`, the first of a few in a row that are there, or else their end: so many frames are
@@ -96,12 +94,11 @@ impl DiskCache {
         }
     }
 
-    /// So many frames are fetched instead.
-    pub fn note_misses(&self, frames: u64) {
-        self.shared
-            .counts
-            .misses
-            .fetch_add(frames, Ordering::Relaxed);
+    /// So many frames were read and opened; so many are fetched instead.
+    pub fn note(&self, hits: u64, misses: u64) {
+        let counts = &self.shared.counts;
+        counts.hits.fetch_add(hits, Ordering::Relaxed);
+        counts.misses.fetch_add(misses, Ordering::Relaxed);
     }
 }
 

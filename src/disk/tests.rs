@@ -370,6 +370,7 @@ async fn a_disk_that_others_fill_is_left_to_them() {
     assert_eq!(cache.status().frames, 0);
     assert!(cache.status().trouble.is_some());
 
+    drop(file);
     fs::remove_file(&others).expect("removed");
     wait_until("it goes on", || {
         fill(&cache, 2, 0..10);

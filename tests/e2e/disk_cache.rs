@@ -159,35 +159,64 @@ fn flipped_bits_and_cut_files_are_fetched_again_without_an_error() {
     let mount = machine.mount();
     write_files(&mount.dir, 4, 8 * MIB);
     mount.unmount();
-    for round in 0..4_u64 {
+    // One bit in each piece of so many bytes: in few frames, in many, in all of them and in headers
+    // and tables too.
+    for (step, while_mounted) in [
+        (1_000_003, false),
+        (60_000, false),
+        (60_000, true),
+        (4_111, true),
+        (48, false),
+    ] {
         let mount = machine.mount();
         check_files(&mount.dir, 4, 8 * MIB);
         mount.unmount();
-        // One bit in each piece of so many bytes: in every frame, in few, in headers and tables.
-        let step = [1_000_003, 60_000, 4_111, 48][round as usize];
-        for path in machine.cached_files() {
-            let file = OpenOptions::new().read(true).write(true).open(path);
-            let file = file.expect("open");
-            let len = file.metadata().expect("there").len();
-            for at in (round * 7..len).step_by(step) {
-                let mut byte = [0];
-                file.read_exact_at(&mut byte, at).expect("read");
-                file.write_all_at(&[byte[0] ^ (1 << (at % 8))], at)
-                    .expect("flipped");
-            }
-            if round == 2 {
-                file.set_len(len / 2).expect("cut");
-            }
+        if !while_mounted {
+            flip_bits(&machine, step);
         }
         let mount = machine.mount();
+        if while_mounted {
+            // Each frame can be found by then, and none of them opens.
+            let began = Instant::now();
+            while figure(&mount, "frames") < 512 {
+                assert!(began.elapsed() < Duration::from_secs(20), "they are found");
+            }
+            flip_bits(&machine, step);
+        }
         check_files(&mount.dir, 4, 8 * MIB);
         let (hits, misses) = (figure(&mount, "hits"), figure(&mount, "misses"));
         let dropped = figure(&mount, "dropped");
         eprintln!("a flip in {step} bytes: {hits} hits, {dropped} dropped, {misses} misses");
         assert!(misses > 0, "what is damaged is fetched");
+        if while_mounted {
+            assert!(dropped >= 500, "each of 512 frames was damaged: {dropped}");
+        }
         assert_eq!(counter(&mount, "fuse_errors"), 0);
         assert_eq!(counter(&mount, "authentication_failures"), 0);
         mount.unmount();
+    }
+    for path in machine.cached_files() {
+        let file = OpenOptions::new().write(true).open(path).expect("open");
+        let len = file.metadata().expect("there").len();
+        file.set_len(len / 2).expect("cut");
+    }
+    let mount = machine.mount();
+    check_files(&mount.dir, 4, 8 * MIB);
+    assert_eq!(counter(&mount, "fuse_errors"), 0);
+    mount.unmount();
+}
+
+fn flip_bits(machine: &Machine<'_>, step: usize) {
+    for path in machine.cached_files() {
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.expect("open");
+        let len = file.metadata().expect("there").len();
+        for at in (0..len).step_by(step) {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).expect("read");
+            let flipped = byte[0] ^ (1 << (at % 8));
+            file.write_all_at(&[flipped], at).expect("flipped");
+        }
     }
 }
 
@@ -255,6 +284,9 @@ fn bound_holds(size: &'static str, size_bytes: u64, len: usize, passes: u32) {
             file.write_all_at(&piece, at as u64).expect("written");
         }
     }
+    settle(&mount);
+    let mut filled = figure(&mount, "filled_bytes");
+    mount.unmount();
     let (most, done) = (AtomicU64::new(0), AtomicBool::new(false));
     let cache = machine.state.join("cache");
     thread::scope(|scope| {
@@ -265,24 +297,25 @@ fn bound_holds(size: &'static str, size_bytes: u64, len: usize, passes: u32) {
             }
         });
         for _ in 0..passes {
-            // Without this the kernel's page cache answers.
-            shell(site.path(), "echo 1 > /proc/sys/vm/drop_caches || true");
+            // The kernel's page cache goes with the mount.
+            let mount = machine.mount();
             let mut file = File::open(mount.dir.join("large")).expect("open");
             let mut found = vec![0; piece.len()];
             for _ in (0..len).step_by(piece.len()) {
                 file.read_exact(&mut found).expect("read");
                 assert!(found == piece);
             }
+            drop(file);
+            filled += figure(&mount, "filled_bytes");
+            mount.unmount();
         }
         done.store(true, Ordering::Relaxed);
     });
     let most = most.into_inner();
-    let filled = figure(&mount, "filled_bytes");
     eprintln!("{filled} bytes filled through {size}: at most {most} on the disk");
     assert!(most <= size_bytes, "{most}");
     assert!(most > size_bytes * 3 / 4, "{most}: most of it is used");
     assert!(filled > 2 * size_bytes, "{filled}");
-    mount.unmount();
 }
 
 #[test]
