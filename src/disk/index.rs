@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
+    iter,
     ops::Range,
     sync::Arc,
 };
@@ -186,7 +187,7 @@ impl Index {
                 _ => spans.push(Span {
                     segment: Arc::clone(segment),
                     bytes: start..end,
-                    frames: vec![0..sealed_len],
+                    frames: iter::once(0..sealed_len).collect(),
                 }),
             }
         }

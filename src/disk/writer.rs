@@ -280,8 +280,11 @@ impl Writer {
         }
         self.forget_left();
         // One at a time: what readers hold is free in a moment.
-        if !self.fits_one_more() && !(self.evict_oldest(false) && self.fits_one_more()) {
-            return false;
+        if !self.fits_one_more() {
+            self.evict_oldest(false);
+            if !self.fits_one_more() {
+                return false;
+            }
         }
         let number = self.next_number;
         match self.place.create(number) {
