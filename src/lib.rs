@@ -14,6 +14,7 @@
 //! | [`seal`] | keys, key slots, the sealed-object codec, the sealed object store under SlateDB |
 //! | [`store`] | S3: one client, one pool, ranged streams, multipart, conditional PUT, retries |
 //! | [`budget`] | the memory governor, beside everything |
+//! | [`disk`] | sealed frames on the local disk, beside everything |
 //! | [`telemetry`] | logs and counters, beside everything |
 //! | [`server`] | the embedded S3 server of the demo and the tests |
 #![deny(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod budget;
 pub mod check;
 pub mod cli;
 pub mod data;
+pub mod disk;
 pub mod fs;
 pub mod fuse;
 #[cfg(any(fuzzing, test))]

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::{
     args::{LogArgs, StoreArgs},
     daemon::Reporter,
+    disk_cache::DiskCacheConfig,
     exit::{CliError, Exit},
     init::make_volume,
     mount::Durability,
@@ -174,6 +175,8 @@ async fn volume(
         accept: Accept::default(),
         expect: None,
         timeout: TIMEOUT,
+        // It is seen to fetch what is read.
+        disk_cache: DiskCacheConfig::off(),
         state_root: place.state.clone(),
         kernel_flags: Vec::new(),
     };

@@ -83,11 +83,13 @@ pub enum Exit {
     NotExpected = 32,
     /// The volume has a header and no metadata.
     NoMetadata = 33,
+    /// The directory of `--disk-cache-dir` cannot be used.
+    CacheDirectory = 34,
 }
 
 impl Exit {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Exit; 34] = [
+    pub const ALL: [Exit; 35] = [
         Exit::Ok,
         Exit::Unexpected,
         Exit::Usage,
@@ -122,6 +124,7 @@ impl Exit {
         Exit::Forked,
         Exit::NotExpected,
         Exit::NoMetadata,
+        Exit::CacheDirectory,
     ];
 
     /// The number the process exits with.
@@ -173,6 +176,7 @@ impl Exit {
             }
             Exit::NotExpected => "the volume does not have the fingerprint of `--expect`",
             Exit::NoMetadata => "the volume's header is there, its metadata is not",
+            Exit::CacheDirectory => "the directory of `--disk-cache-dir` cannot be used",
         }
     }
 }

@@ -101,6 +101,8 @@ pub struct Fixed {
     pub request_buffers_bytes: u64,
     /// Bounded tables of the data path: (now, at most).
     pub remembered: (u64, u64),
+    /// Index, queue and buffers of the cache on the local disk: (now, at most).
+    pub disk_cache: (u64, u64),
     /// The metadata store and the caches above it.
     pub metadata: MetaMemory,
     /// Opened pieces of the metadata store's objects: (now, at most).
@@ -129,6 +131,7 @@ impl Fixed {
             ),
             ("connections", pair((connections, connections_max))),
             ("remembered", pair(self.remembered)),
+            ("disk_cache", pair(self.disk_cache)),
             ("metadata_memtables", self.metadata.memtables.into()),
             ("metadata_blocks", self.metadata.blocks.into()),
             ("metadata_records", self.metadata.records.into()),

@@ -8,6 +8,7 @@ pub mod args;
 pub mod control;
 pub mod daemon;
 mod demo;
+mod disk_cache;
 pub mod errors;
 pub mod exit;
 pub mod fingerprint;

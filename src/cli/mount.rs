@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use super::{
     args::{LogArgs, SecretArgs, StoreArgs},
     daemon::{self, Reporter, Side},
+    disk_cache::{DiskCacheArgs, DiskCacheConfig},
     exit::{CliError, Exit},
     fingerprint::Fingerprint,
     mount_options::{self, KernelFlag},
@@ -111,6 +112,9 @@ pub struct MountArgs {
     pub timeout: Duration,
 
     #[command(flatten)]
+    pub disk_cache: DiskCacheArgs,
+
+    #[command(flatten)]
     pub state: StateArgs,
 
     /// Mount options as mount(8) passes them
@@ -164,6 +168,7 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
         accept: args.accept,
         expect: args.expect,
         timeout: args.timeout,
+        disk_cache: DiskCacheConfig::new(args.disk_cache, &state_root),
         state_root,
         kernel_flags: args.kernel_flags,
     };
@@ -189,6 +194,7 @@ fn absolute_paths(args: &mut MountArgs) -> Result<(), CliError> {
         &mut args.state.state_dir,
         &mut args.log.log_file,
         &mut args.store.ca_bundle,
+        &mut args.disk_cache.disk_cache_dir,
     ];
     for path in paths.into_iter().flatten() {
         *path = absolute(path)?;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use super::{
+    disk_cache::parse_cache_size,
     exit::CliError,
     mount::{Durability, MountArgs},
     values::{parse_duration, parse_follow_every, parse_size},
@@ -106,7 +107,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 18] = [
+const SETTINGS: [&str; 20] = [
     "passphrase-file",
     "key-file",
     "recovery-key-file",
@@ -116,6 +117,8 @@ const SETTINGS: [&str; 18] = [
     "refusal-timeout",
     "follow-every",
     "timeout",
+    "disk-cache",
+    "disk-cache-dir",
     "state-dir",
     "expect",
     "log-file",
@@ -152,6 +155,8 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), CliError
         "refusal-timeout" => args.refusal_timeout = parse_duration(value).map_err(invalid)?,
         "follow-every" => args.follow_every = parse_follow_every(value).map_err(invalid)?,
         "timeout" => args.timeout = parse_duration(value).map_err(invalid)?,
+        "disk-cache" => args.disk_cache.disk_cache = parse_cache_size(value).map_err(invalid)?,
+        "disk-cache-dir" => args.disk_cache.disk_cache_dir = path(),
         "state-dir" => args.state.state_dir = path(),
         "expect" => args.expect = Some(value.parse().map_err(invalid)?),
         "log-file" => args.log.log_file = path(),
@@ -226,7 +231,7 @@ mod tests {
     fn every_setting_in_the_list_is_known() {
         for name in SETTINGS {
             let value = match name {
-                "memory" => "1GiB",
+                "memory" | "disk-cache" => "1GiB",
                 "durability" => "close",
                 "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
                 "expect" => "sr1-aaaaaaaaaaaaa-1-pvki",

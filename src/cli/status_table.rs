@@ -16,6 +16,7 @@ pub fn render(report: &StatusReport) -> String {
     durability(report, &mut table);
     store(report, &mut table);
     reading(report, &mut table);
+    disk_cache(report, &mut table);
     table.out
 }
 
@@ -251,6 +252,29 @@ fn reading(report: &StatusReport, table: &mut Table) {
     };
     table.line("frame cache", share);
     table.line("frames read ahead", counter("readahead_frames").to_string());
+}
+
+fn disk_cache(report: &StatusReport, table: &mut Table) {
+    let Some(disk) = &report.disk_cache else {
+        return;
+    };
+    table.heading("Disk cache");
+    let (size, bound) = (human_size(disk.size_bytes), human_size(disk.bound_bytes));
+    table.line("size", format!("{size} of {bound}, {} frames", disk.frames));
+    let (hits, misses) = (disk.hits, disk.misses);
+    table.line("frames", format!("{hits} hits, {misses} misses"));
+    table.line(
+        "filled",
+        format!(
+            "{}, {} frames left out",
+            human_size(disk.filled_bytes),
+            disk.not_filled
+        ),
+    );
+    table.line("damaged, dropped", disk.dropped.to_string());
+    if let Some(trouble) = &disk.trouble {
+        table.line("held up by", trouble);
+    }
 }
 
 /// A moment in UTC, such as `2026-01-31T12:00:00Z`.

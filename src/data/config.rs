@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::budget::Shares;
+use crate::{budget::Shares, disk::DiskPlan};
 
 const MIB: u64 = 1 << 20;
 
@@ -60,6 +60,8 @@ pub struct MemoryPlan {
     pub shares: Shares,
     /// For the data path.
     pub data: DataConfig,
+    /// For the cache on the local disk, if there is one.
+    pub disk: Option<DiskPlan>,
     /// Connections to the store at once.
     pub connections_max: usize,
     /// The largest FUSE write.
@@ -69,9 +71,16 @@ pub struct MemoryPlan {
 impl MemoryPlan {
     /// Divides `memory_bytes`, at least [`MEMORY_MIN_BYTES`].
     pub fn for_memory(memory_bytes: u64) -> MemoryPlan {
+        MemoryPlan::with_disk_cache(memory_bytes, None)
+    }
+
+    /// The same for a mount with a cache of `disk_bytes` on the local disk, if there is to be one.
+    pub fn with_disk_cache(memory_bytes: u64, disk_bytes: Option<u64>) -> MemoryPlan {
         let memory = memory_bytes.max(MEMORY_MIN_BYTES);
         let meta = (memory / 5).clamp(32 * MIB, 96 * MIB);
-        let capacity = memory - FIXED_BYTES - meta;
+        let disk = disk_bytes.map(|size| DiskPlan::new(size, memory));
+        let disk_memory = disk.map_or(0, |plan| plan.memory_bytes());
+        let capacity = memory - FIXED_BYTES - meta - disk_memory;
         let part = if memory < 384 * MIB { 5 * MIB } else { 8 * MIB };
         let connections_max = if memory < 256 * MIB { 16 } else { 32 };
         let parts_guaranteed = if memory < 256 * MIB { 2 } else { 3 };
@@ -98,6 +107,7 @@ impl MemoryPlan {
                 garbage_grace: Duration::from_secs(120),
                 leftovers_again: [2, 20, 120].map(|minutes| Duration::from_secs(minutes * 60)),
             },
+            disk,
             connections_max,
             max_write_bytes: if memory < 256 * MIB {
                 256 << 10

@@ -201,30 +201,37 @@ async fn run(
     fetch: Weak<Fetch>,
     object: Arc<ObjectHandle>,
     frames: Range<u64>,
-    mut reservation: Reservation,
+    reservation: Reservation,
     kept: Kept,
 ) {
-    let mut next = frames.start;
+    let mut delivery = Delivery {
+        block: Block::begin(&inner, &object, frames.clone(), &kept),
+        inner: inner.clone(),
+        fetch: fetch.clone(),
+        object,
+        end: frames.end,
+        reservation,
+        kept,
+    };
     let mut backoff = inner.store.backoff();
     let mut missing = 0;
     let failure = loop {
-        let before = next;
-        match deliver(
-            &inner,
-            &fetch,
-            &object,
-            &mut next,
-            frames.end,
-            &mut reservation,
-            &kept,
-        )
-        .await
-        {
-            Ok(()) if next >= frames.end => return,
-            // The body ended early or the connection broke: go on after what was delivered. A
-            // store whose bodies bring nothing is asked less and less often.
+        let until = match delivery.take_from_disk().await {
+            Ok(until) => until,
+            Err(failure) => break failure,
+        };
+        if delivery.has_ended() {
+            return;
+        }
+        let before = delivery.next();
+        match delivery.take_from_store(until).await {
+            Ok(()) if delivery.has_ended() => return,
+            // What follows is on the disk.
+            Ok(()) if delivery.next() >= until => {}
+            // The body ended early or the connection broke: go on after what came. A store whose
+            // bodies bring nothing is asked less and less often.
             Ok(()) => {
-                let brought = object.layout.stored_range(before..next);
+                let brought = delivery.object.layout.stored_range(before..delivery.next());
                 backoff.pause(brought.end - brought.start).await;
             }
             Err(DataError::Seal(SealError::Missing { .. })) if missing + 1 < MISSING_TRIES => {
@@ -245,92 +252,128 @@ async fn run(
     }
 }
 
-/// One GET from frame `next` on; delivers what comes and moves `next`. Ends early without an error if the connection breaks.
-async fn deliver(
-    inner: &Arc<Inner>,
-    fetch: &Weak<Fetch>,
-    object: &ObjectHandle,
-    next: &mut u64,
-    end: u64,
-    reservation: &mut Reservation,
-    kept: &Kept,
-) -> Result<(), DataError> {
-    let stored = object.layout.stored_range(*next..end);
-    let mut body = match inner.store.get(&object.key, Some(stored.clone())).await {
-        Ok(body) => {
-            inner.link.note_answer(body.answered_after);
-            body
+/// Frames on their way to those who wait, in order.
+pub(super) struct Delivery {
+    pub(super) inner: Arc<Inner>,
+    fetch: Weak<Fetch>,
+    pub(super) object: Arc<ObjectHandle>,
+    pub(super) end: u64,
+    reservation: Reservation,
+    kept: Kept,
+    block: Block,
+}
+
+impl Delivery {
+    /// The frame that comes next.
+    pub(super) fn next(&self) -> u64 {
+        self.block.next_frame()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.next() >= self.end
+    }
+
+    /// Opens the next frame, and delivers its block if that is full now.
+    pub(super) fn take(&mut self, sealed: &[u8]) -> Result<(), DataError> {
+        self.block.open(&self.object, sealed)?;
+        if self.block.is_full() {
+            let rest = self.next()..self.end;
+            let rest = Block::begin(&self.inner, &self.object, rest, &self.kept);
+            let full = std::mem::replace(&mut self.block, rest);
+            let (inner, fetch) = (&self.inner, &self.fetch);
+            full.deliver(
+                inner,
+                fetch,
+                &self.object,
+                &mut self.reservation,
+                &self.kept,
+            )?;
         }
-        Err(error) if error.kind == StoreErrorKind::NotFound && inner.meta.is_follower() => {
-            return Err(DataError::Stale(object.key.clone()));
-        }
-        Err(error) if error.kind == StoreErrorKind::NotFound => {
-            return Err(SealError::Missing {
-                path: object.key.clone(),
+        Ok(())
+    }
+
+    /// As [`Delivery::take`], of a frame that the store has sent.
+    fn take_sent(&mut self, sealed: &[u8]) -> Result<(), DataError> {
+        let frame = self.next();
+        self.take(sealed)?;
+        self.inner.put_on_disk(self.object.id, frame, sealed);
+        Ok(())
+    }
+
+    /// One GET up to frame `until`; takes what comes. Ends early without an error if the connection breaks.
+    async fn take_from_store(&mut self, until: u64) -> Result<(), DataError> {
+        let (inner, object) = (self.inner.clone(), self.object.clone());
+        let stored = object.layout.stored_range(self.next()..until);
+        let mut body = match inner.store.get(&object.key, Some(stored.clone())).await {
+            Ok(body) => {
+                inner.link.note_answer(body.answered_after);
+                body
             }
-            .into());
-        }
-        Err(error) if error.kind == StoreErrorKind::Range => {
+            Err(error) if error.kind == StoreErrorKind::NotFound && inner.meta.is_follower() => {
+                return Err(DataError::Stale(object.key.clone()));
+            }
+            Err(error) if error.kind == StoreErrorKind::NotFound => {
+                return Err(SealError::Missing {
+                    path: object.key.clone(),
+                }
+                .into());
+            }
+            Err(error) if error.kind == StoreErrorKind::Range => {
+                return Err(SealError::Length {
+                    path: object.key.clone(),
+                    actual: 0,
+                    expected: object.layout.stored_len(),
+                }
+                .into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if body.head.size != object.layout.stored_len() {
             return Err(SealError::Length {
                 path: object.key.clone(),
-                actual: 0,
+                actual: body.head.size,
                 expected: object.layout.stored_len(),
             }
             .into());
         }
-        Err(error) => return Err(error.into()),
-    };
-    if body.head.size != object.layout.stored_len() {
-        return Err(SealError::Length {
-            path: object.key.clone(),
-            actual: body.head.size,
-            expected: object.layout.stored_len(),
-        }
-        .into());
-    }
-    let mut arrived = BytesMut::new();
-    let mut pace: Option<(Instant, u64)> = None;
-    let mut block = Block::begin(inner, object, *next..end, kept);
-    loop {
-        let mut chunk = match body.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => return Ok(()),
-            Err(error) if error.kind == StoreErrorKind::Unavailable => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        match &mut pace {
-            None => pace = Some((Instant::now(), 0)),
-            Some((_, bytes)) => *bytes += chunk.len() as u64,
-        }
-        while !chunk.is_empty() && *next < end {
-            let frame = block.next_frame();
-            let sealed_len = (object.layout.frame_plaintext_len(frame) + TAG_LEN) as usize;
-            let piece = chunk.split_to(chunk.len().min(sealed_len - arrived.len()));
-            if piece.len() == sealed_len {
-                // The whole frame lies in this chunk.
-                block.open(object, &piece)?;
-            } else {
-                arrived.reserve(sealed_len - arrived.len());
-                arrived.extend_from_slice(&piece);
-                if arrived.len() < sealed_len {
-                    continue;
+        let mut arrived = BytesMut::new();
+        let mut pace: Option<(Instant, u64)> = None;
+        loop {
+            let mut chunk = match body.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => return Ok(()),
+                Err(error) if error.kind == StoreErrorKind::Unavailable => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            match &mut pace {
+                None => pace = Some((Instant::now(), 0)),
+                Some((_, bytes)) => *bytes += chunk.len() as u64,
+            }
+            while !chunk.is_empty() && self.next() < until {
+                let plaintext_len = object.layout.frame_plaintext_len(self.next());
+                let sealed_len = (plaintext_len + TAG_LEN) as usize;
+                let piece = chunk.split_to(chunk.len().min(sealed_len - arrived.len()));
+                if piece.len() == sealed_len {
+                    // The whole frame lies in this chunk.
+                    self.take_sent(&piece)?;
+                } else {
+                    arrived.reserve(sealed_len - arrived.len());
+                    arrived.extend_from_slice(&piece);
+                    if arrived.len() < sealed_len {
+                        continue;
+                    }
+                    self.take_sent(&arrived)?;
+                    arrived.clear();
                 }
-                block.open(object, &arrived)?;
-                arrived.clear();
             }
-            if block.is_full() {
-                *next = block.next_frame();
-                block.deliver(inner, fetch, object, reservation, kept)?;
-                block = Block::begin(inner, object, *next..end, kept);
+            if self.next() >= until {
+                // Reads the body to its end, so that the connection can be used again.
+                while let Ok(Some(_)) = body.chunk().await {}
+                if let Some((first_byte_at, bytes)) = pace {
+                    inner.link.note_body(bytes, first_byte_at.elapsed());
+                }
+                return Ok(());
             }
-        }
-        if *next >= end {
-            // Reads the body to its end, so that the connection can be used again.
-            while let Ok(Some(_)) = body.chunk().await {}
-            if let Some((first_byte_at, bytes)) = pace {
-                inner.link.note_body(bytes, first_byte_at.elapsed());
-            }
-            return Ok(());
         }
     }
 }

@@ -26,6 +26,7 @@ mod mend;
 #[cfg(test)]
 mod model_tests;
 mod object;
+mod on_disk;
 mod overlay;
 mod paid;
 mod plan;
@@ -87,6 +88,7 @@ use self::{
 };
 use crate::{
     budget::{Governor, Owner, Reclaim, Reservation},
+    disk::{DiskCache, DiskStatus},
     meta::{Ino, Inode, Meta, ObjectId, Timestamp},
     seal::keys::VolumeKeys,
     store::Store,
@@ -109,6 +111,7 @@ struct Inner {
     meta: Meta,
     objects: Objects,
     cache: Arc<FrameCache>,
+    disk: Option<DiskCache>,
     fetches: FetchTable,
     blocks: Arc<BlockPool>,
     windows: Arc<Windows>,
@@ -235,13 +238,14 @@ pub struct DataStatus {
 }
 
 impl Data {
-    /// Starts the background write-back; must be called inside a tokio runtime.
+    /// Starts the background write-back, with a cache on the local disk if there is one; must be called inside a tokio runtime.
     pub fn start(
         config: DataConfig,
         governor: Governor,
         store: Store,
         keys: Arc<VolumeKeys>,
         meta: Meta,
+        disk: Option<DiskCache>,
     ) -> Data {
         let cache = Arc::new(FrameCache::new());
         let windows = Arc::new(Windows::new(config.turn_bytes()));
@@ -267,6 +271,7 @@ impl Data {
             keys,
             meta,
             cache,
+            disk,
             fetches: FetchTable::default(),
             blocks,
             windows,
@@ -574,6 +579,9 @@ impl Data {
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+        if let Some(disk) = &self.inner.disk {
+            disk.close().await;
+        }
     }
 
     /// Bytes written and not yet committed.
@@ -611,6 +619,11 @@ impl Data {
         let (handles, handles_max) = self.inner.objects.handles_bytes();
         let (density, density_max) = self.inner.density.lock().held_bytes();
         (handles + density, handles_max + density_max)
+    }
+
+    /// For `status`: the cache on the local disk, if there is one.
+    pub fn disk_status(&self) -> Option<DiskStatus> {
+        self.inner.disk.as_ref().map(DiskCache::status)
     }
 
     /// For `status`.

@@ -44,6 +44,8 @@ pub(super) struct ObjectWriter {
     pub(super) id: ObjectId,
     key: String,
     sealer: Sealer,
+    /// Frames that were sealed.
+    frames: u64,
     /// Sealed bytes that no part has taken yet, and what pays for their room.
     buffer: Vec<u8>,
     reservation: Option<Reservation>,
@@ -71,6 +73,7 @@ impl ObjectWriter {
             id,
             key,
             sealer,
+            frames: 0,
             buffer: Vec::new(),
             reservation: None,
             limit_bytes: 0,
@@ -140,7 +143,9 @@ impl ObjectWriter {
                 let end = bytes.len().min(start + step);
                 let run = bytes.slice(start..end);
                 let at = self.sealer.plaintext_len();
+                let from = self.sealed_from();
                 self.sealer.push(&run, &mut self.buffer);
+                self.put_on_disk(from);
                 placed.push(Placed {
                     offset: offset + start as u64,
                     bytes: run,
@@ -150,6 +155,25 @@ impl ObjectWriter {
             }
         }
         placed
+    }
+
+    /// Where in the buffer the frame goes that is sealed next.
+    fn sealed_from(&self) -> usize {
+        let header_len = match self.plaintext_len() {
+            0 => HEADER_LEN as usize,
+            _ => 0,
+        };
+        self.buffer.len() + header_len
+    }
+
+    /// Keeps what was sealed into the buffer from there on on the local disk: what was written is
+    /// soon read by whoever checks it.
+    fn put_on_disk(&mut self, from: usize) {
+        let sealed = self.buffer.get(from..).unwrap_or_default();
+        for frame in sealed.chunks((FRAME_LEN + TAG_LEN) as usize) {
+            self.inner.put_on_disk(self.id, self.frames, frame);
+            self.frames += 1;
+        }
     }
 
     /// Sends the first `part_bytes` of the buffer as a part and carries the rest; false if there are not as many.
@@ -190,10 +214,12 @@ impl ObjectWriter {
             let reservation = inner.governor.acquire(Owner::Upload, room).await;
             self.provide(reservation);
         }
+        let from = self.sealed_from();
         let placeholder = Sealer::new(&inner.keys, ObjectKind::Data, DATA_FRAME_LOG2, &self.key);
         let sealer = std::mem::replace(&mut self.sealer, placeholder);
         let params = sealer.params();
         let layout = sealer.finish(&mut self.buffer);
+        self.put_on_disk(from);
         let rest = std::mem::take(&mut self.buffer);
         match self.reservation.take() {
             Some(reservation) => self.send_part(paid_bytes(rest, reservation), true),

@@ -225,12 +225,14 @@ fn a_reader_of_broken_bodies_asks_less_and_less_often() {
     site.endpoint = store.url();
     let contents: Vec<u8> = (0..4_u32 << 20).map(|i| (i / 7) as u8).collect();
     let mount = BackgroundMount::prepare(&site, "reader");
-    mount.mount(&site, &[]);
+    // What is read again is to be fetched again.
+    let options = ["--memory", "128MiB", "--disk-cache", "off"];
+    mount.mount(&site, &options);
     fs::write(mount.dir.join("file"), &contents).unwrap();
     mount.umount(&site);
 
     let stored_len = stored_lens(&site).into_iter().max().unwrap();
-    mount.mount(&site, &["--memory", "128MiB"]);
+    mount.mount(&site, &options);
     for (what, body) in [("empty", &b""[..]), ("a byte", b"x")] {
         store.set_rule(
             move |request| match (is_get_of(request, "/data/"), request.range()) {
@@ -259,7 +261,7 @@ fn a_reader_of_broken_bodies_asks_less_and_less_often() {
         // The page cache must not answer the next one.
         let _ = fs::write("/proc/sys/vm/drop_caches", "1");
         mount.umount(&site);
-        mount.mount(&site, &["--memory", "128MiB"]);
+        mount.mount(&site, &options);
     }
     mount.umount(&site);
 }

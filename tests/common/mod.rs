@@ -176,6 +176,7 @@ impl World {
             store.clone(),
             Arc::clone(&self.keys),
             meta.clone(),
+            None,
         );
         let metrics = Arc::clone(store.metrics());
         let fs = Fs::new(meta.clone(), data.clone(), Arc::clone(&metrics), config);

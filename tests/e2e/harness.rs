@@ -38,6 +38,8 @@ pub struct Site {
     transport: Transport,
     mounts_made: AtomicU32,
     pub memory: &'static str,
+    /// `--disk-cache`: off, unless a test is about it, so that what is read again is fetched again.
+    pub disk_cache: &'static str,
     /// Mounts are started through this command line, if there is one (a cgroup).
     pub wrapper: Vec<String>,
     pub log_level: &'static str,
@@ -91,6 +93,7 @@ impl Site {
             transport,
             mounts_made: AtomicU32::new(0),
             memory: "512MiB",
+            disk_cache: "off",
             wrapper: Vec::new(),
             log_level: "info",
         }
@@ -184,6 +187,7 @@ impl Site {
         let mut run = self.strongroom(&["mount", url, dir.to_str().expect("path"), "--foreground"]);
         run.command
             .args(["--memory", self.memory, "--log-level", self.log_level])
+            .args(["--disk-cache", self.disk_cache])
             .args(options)
             .stdout(log_file.try_clone().expect("log file"))
             .stderr(log_file);

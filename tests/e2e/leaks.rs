@@ -16,6 +16,9 @@ const CANARIES: [&str; 6] = [
     PASSPHRASE,
 ];
 
+/// The first file of a disk cache.
+const CACHED: &str = "00000000.frames";
+
 fn assert_clean(bytes: &[u8], place: &str) {
     for canary in CANARIES {
         for form in [
@@ -55,6 +58,7 @@ fn assert_directory_clean(dir: &Path, skip: &[&Path]) {
 fn no_name_content_or_secret_shows_anywhere_outside_the_mount() {
     let mut site = Site::start(Transport::Plain);
     site.log_level = "trace";
+    site.disk_cache = "1GiB";
     let mount = site.mount();
     let script = "mkdir canary-name-dir; for i in $(seq 1 300); do echo canary-content-$i > canary-name-dir/canary-name-$i; done
         (yes canary-content || true) | head -c 20000000 > canary-name-large; ln -s canary-target canary-name-link
@@ -102,6 +106,14 @@ fn no_name_content_or_secret_shows_anywhere_outside_the_mount() {
         assert_clean(key.as_bytes(), "a key");
         assert_clean(&site.bucket().get(&key), &key);
     }
+    let cached = walkdir::WalkDir::new(site.path())
+        .into_iter()
+        .filter_map(|entry| entry.ok().filter(|entry| entry.path().ends_with(CACHED)));
+    assert_eq!(
+        cached.count(),
+        2,
+        "each mount has a disk cache to look into"
+    );
     let pass = site.path().join("pass");
     assert_directory_clean(site.path(), &[&pass]);
 }

@@ -5,6 +5,7 @@
 mod battery;
 mod cgroup;
 mod crash;
+mod disk_cache;
 mod fixture;
 mod flood;
 mod harness;

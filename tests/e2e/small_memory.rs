@@ -16,7 +16,8 @@ impl Site {
 #[test]
 fn the_whole_battery_fits_into_128_mib() {
     let cgroup = Cgroup::new();
-    let site = cgroup.site(Transport::Plain);
+    let mut site = cgroup.site(Transport::Plain);
+    site.disk_cache = "1GiB";
     whole_battery(&site);
     assert_eq!(cgroup.oom_kills(), 0);
     drop(site);

@@ -123,6 +123,7 @@ impl Client {
             store.clone(),
             Arc::clone(keys),
             meta.clone(),
+            None,
         );
         match read_only {
             true => data.start_telling(),

@@ -21,6 +21,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     args::StoreArgs,
+    disk_cache::DiskCacheConfig,
     errors,
     exit::{CliError, Exit},
     fingerprint::Fingerprint,
@@ -79,6 +80,8 @@ pub struct SessionConfig {
     pub expect: Option<Fingerprint>,
     /// The longest that an operation waits for the store; zero: for ever.
     pub timeout: Duration,
+    /// The cache on the local disk.
+    pub disk_cache: DiskCacheConfig,
     /// The state directory of all volumes.
     pub state_root: PathBuf,
     /// Flags of the kernel's.

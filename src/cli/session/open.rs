@@ -188,6 +188,10 @@ impl VolumeSession {
         let store = opened
             .store
             .with_retry(Retry::Outlasting(config.refusal_timeout));
+        let disk = match plan.disk {
+            Some(plan) => config.disk_cache.open(header.volume(), plan)?,
+            None => None,
+        };
         let governor = Governor::new(plan.shares);
         let data = Data::start(
             plan.data,
@@ -195,6 +199,7 @@ impl VolumeSession {
             store.clone(),
             Arc::clone(&opened.unlocked.keys),
             meta.clone(),
+            disk,
         );
         if config.read_only {
             data.start_telling();

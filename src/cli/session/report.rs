@@ -17,8 +17,8 @@ use crate::{
         memory::{self, Fixed},
         state::StateSeen,
         status::{
-            self, DurabilityStatus, LinkStatus, MountStatus, REPORT_FORMAT, StatusReport,
-            VolumeStatus,
+            self, DiskCacheStatus, DurabilityStatus, LinkStatus, MountStatus, REPORT_FORMAT,
+            StatusReport, VolumeStatus,
         },
     },
     data::{Data, MemoryPlan},
@@ -92,6 +92,10 @@ impl Shared {
             remembered: self.fs.remembered_bytes(),
             metadata: self.meta.memory(),
             metadata_objects: (self.sealed.cached_bytes(), self.sealed.cached_bytes_max()),
+            disk_cache: (
+                self.data.disk_status().map_or(0, |disk| disk.memory_bytes),
+                self.plan.disk.map_or(0, |plan| plan.memory_bytes()),
+            ),
             downloads: self.metrics.downloads_in_flight.get(),
             connections_max: self.plan.connections_max as u64,
         }
@@ -111,7 +115,7 @@ impl Source for Shared {
     fn status(&self) -> StatusReport {
         let config = &self.config;
         let totals = self.meta.totals();
-        let data = self.data.status();
+        let (data, disk) = (self.data.status(), self.data.disk_status());
         StatusReport {
             format: REPORT_FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -144,6 +148,7 @@ impl Source for Shared {
                 latency_us: data.latency.map(|latency| latency.as_micros() as u64),
                 bytes_per_second: data.bandwidth_bytes,
             },
+            disk_cache: disk.map(DiskCacheStatus::from),
             volume: VolumeStatus {
                 inodes: totals.inodes,
                 bytes: totals.bytes,

@@ -111,7 +111,8 @@ async fn open(
     if !reporter.is_background() {
         start_log(log, log.log_file.as_deref())?;
     }
-    let mut plan = MemoryPlan::for_memory(config.memory_bytes);
+    let disk_bytes = config.disk_cache.size.bytes();
+    let mut plan = MemoryPlan::with_disk_cache(config.memory_bytes, disk_bytes);
     plan.data.write_back_after = config.upload_delay;
     let store = client(
         &config.url,

@@ -18,7 +18,7 @@ mod trust;
 use std::{
     fs::{self, DirBuilder},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -28,7 +28,7 @@ pub use known::{Known, StateSeen};
 pub use trust::{Accept, Trust, TrustArgs};
 
 use super::exit::{CliError, Exit};
-use crate::seal::keys::VolumeId;
+use crate::{disk::own_directory, seal::keys::VolumeId};
 
 /// Where this machine keeps its knowledge of volumes.
 #[derive(Args, Clone, Debug, Default)]
@@ -87,28 +87,6 @@ fn default_root() -> Result<PathBuf, CliError> {
         )
     })?;
     Ok(dir)
-}
-
-/// Makes the directory, or makes sure that it is a directory of this user's that nobody else can
-/// enter. Its parent may be anybody's, if it is sticky: then nobody else can put another one in its
-/// place.
-fn own_directory(dir: &Path) -> Result<(), String> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.to_string()),
-        _ => {}
-    }
-    // Of the link itself, if it is one.
-    let found = fs::symlink_metadata(dir).map_err(|error| error.to_string())?;
-    if !found.is_dir() {
-        return Err("it is no directory".to_owned());
-    }
-    if found.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(format!("it belongs to user {}", found.uid()));
-    }
-    if found.mode() & 0o077 != 0 {
-        return Err("others can enter it (its mode must be 0700)".to_owned());
-    }
-    Ok(())
 }
 
 impl VolumeState {
@@ -190,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_directory_among_temporary_files_is_used_only_if_it_is_this_users_alone() {
-        use std::os::unix::fs::{PermissionsExt, symlink};
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
         let root = tempfile::tempdir().expect("a directory");
         let dir = root.path().join("strongroom-1");
         own_directory(&dir).expect("made");

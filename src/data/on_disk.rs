@@ -1,0 +1,63 @@
+//! Frames on the local disk: taken from there before the store is asked, put there when they were
+//! opened or sealed.
+
+use super::{DataError, Inner, fetch::Delivery};
+use crate::{
+    disk::{FrameKey, OBJECT_LEN},
+    meta::ObjectId,
+    seal::{SealError, codec::TAG_LEN},
+};
+
+/// A request ends before so many frames in a row that are on the disk: with fewer, another request
+/// for what follows costs about as much as fetching them again.
+const RUN_FRAMES: u64 = 4;
+
+/// What an object's key is made of.
+fn disk_name(object: ObjectId) -> [u8; OBJECT_LEN] {
+    let mut name = [0; OBJECT_LEN];
+    let (session, number) = name.split_at_mut(object.session.0.len());
+    session.copy_from_slice(&object.session.0);
+    number.copy_from_slice(&object.number.to_be_bytes());
+    name
+}
+
+impl Inner {
+    /// Keeps a sealed frame, which is known to open, if there is a cache and it has room.
+    pub(super) fn put_on_disk(&self, object: ObjectId, frame: u64, sealed: &[u8]) {
+        if let Some(disk) = &self.disk {
+            let object = disk_name(object);
+            disk.put(FrameKey { object, frame }, sealed);
+        }
+    }
+}
+
+impl Delivery {
+    /// Takes the frames that come next and are on the disk; returns where the request for those that
+    /// follow should end. One that does not open is dropped there, and asked of the store.
+    pub(super) async fn take_from_disk(&mut self) -> Result<u64, DataError> {
+        let Some(disk) = self.inner.disk.clone() else {
+            return Ok(self.end);
+        };
+        let object = disk_name(self.object.id);
+        let layout = self.object.layout;
+        let began = self.next();
+        let sealed_len = |frame| layout.frame_plaintext_len(frame) + TAG_LEN;
+        'reading: while let Some(run) = disk.read(&object, self.next()..self.end, sealed_len).await
+        {
+            for (frame, sealed) in run.frames() {
+                match self.take(sealed) {
+                    Err(DataError::Seal(SealError::Frame { .. })) => {
+                        disk.drop_damaged(&FrameKey { object, frame });
+                        break 'reading;
+                    }
+                    taken => taken?,
+                }
+            }
+        }
+        let missed = self.next();
+        // At least one is fetched, also where the disk was too slow for what it has.
+        let until = disk.next_run(&object, missed + 1..self.end, RUN_FRAMES);
+        disk.note(missed - began, until.saturating_sub(missed));
+        Ok(until)
+    }
+}
