@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{Read, Seek, SeekFrom},
+    time::Instant,
 };
 
 use strongroom::server::StatsSnapshot;
@@ -33,8 +34,10 @@ fn five_thousand_small_files_cost_few_requests() {
 
     let mount = site.mount();
     let before = site.stats();
+    let began = Instant::now();
     shell(&mount.dir, "tar -xf ../small.tar");
     mount.unmount();
+    let seconds = began.elapsed().as_secs();
     let after = site.stats();
     let unpacking = puts(&after) - puts(&before);
     eprintln!("unpack and drain: {unpacking} PUTs");
@@ -59,7 +62,12 @@ fn five_thousand_small_files_cost_few_requests() {
     );
     mount.unmount();
 
-    assert!(unpacking <= 30, "unpacking took {unpacking} PUTs");
+    // The log goes out each second.
+    let unpacking_max = 28 + seconds;
+    assert!(
+        unpacking <= unpacking_max,
+        "unpacking took {unpacking} PUTs in {seconds} s"
+    );
     assert!(listing <= 25, "listing took {listing} GETs");
     assert!(reading <= 120, "reading took {reading} GETs");
 }
