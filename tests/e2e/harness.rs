@@ -177,8 +177,26 @@ impl Site {
         self.begin_mount_of(&self.url(), &all)
     }
 
+    /// A disk cache writes nothing where less than a tenth of the filesystem is free: without this,
+    /// a test of it would fail for a reason that it does not tell.
+    fn assert_room_for_a_disk_cache(&self) {
+        let space = nix::sys::statvfs::statvfs(self.path()).expect("statvfs");
+        let free = space.blocks_available() * space.fragment_size();
+        let wanted = space.blocks() * space.fragment_size() / 10 + (2 << 30);
+        assert!(
+            free >= wanted,
+            "tests of the disk cache need {} GiB of free space in {}, there are {}",
+            wanted >> 30,
+            self.path().display(),
+            free >> 30
+        );
+    }
+
     /// The same for any volume; the options say how it is unlocked.
     pub fn begin_mount_of(&self, url: &str, options: &[&str]) -> Mount<'_> {
+        if self.disk_cache != "off" {
+            self.assert_room_for_a_disk_cache();
+        }
         let number = self.mounts_made.fetch_add(1, Ordering::Relaxed);
         let dir = self.scratch(&format!("mnt{number}"));
         let state = self.scratch(&format!("state{number}"));
