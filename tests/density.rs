@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Opened, ROOT, World, eventually};
+use common::{Opened, ROOT, World, eventually, random::Random};
 use strongroom::{
     budget::Owner,
     data::MemoryPlan,
@@ -18,24 +18,6 @@ const MIB: u64 = 1 << 20;
 const FRAME: u64 = 64 * KIB;
 const LARGE: u64 = 64 * MIB;
 const FAR: Duration = Duration::from_millis(20);
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-
-    fn shuffled<T>(&mut self, mut items: Vec<T>) -> Vec<T> {
-        for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last as u64 + 1) as usize);
-        }
-        items
-    }
-}
 
 /// Noise that tells where in which file it is.
 fn contents(ino: Ino, at: u64, len: u64) -> Vec<u8> {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use common::{Opened, ROOT, World, eventually};
+use common::{Opened, ROOT, World, eventually, random::Random};
 use strongroom::{
     budget::Owner,
     data::{DataConfig, OpenFile},
@@ -20,22 +20,6 @@ use strongroom::{
 };
 
 const FRAME: u64 = 64 << 10;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-
-    fn noise(&mut self, len: u64) -> Vec<u8> {
-        let words = (0..len.div_ceil(8)).flat_map(|_| self.below(u64::MAX).to_le_bytes());
-        words.take(len as usize).collect()
-    }
-}
 
 async fn create(opened: &Opened, name: &str) -> Ino {
     let created = opened

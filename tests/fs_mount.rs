@@ -627,6 +627,17 @@ async fn a_synchronous_write_is_in_the_store_when_it_returns() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mount_asks_itself_for_nothing() {
+    let world = World::new().await;
+    let at = world.mount().await;
+    let requests = &at.opened.metrics.kernel_requests;
+    assert_eq!(requests.by_name(), Default::default());
+    fs::metadata(at.root()).unwrap();
+    assert!(requests.total() > 0, "requests are counted");
+    at.unmount().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_kernel_answers_repeated_questions_by_itself() {
     let world = World::new().await;
     let at = world.mount().await;

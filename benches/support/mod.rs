@@ -12,16 +12,18 @@ pub const MIB: usize = 1 << 20;
 /// The options that all benchmarks have; what is left over is `words`.
 pub struct Options {
     pub memory: &'static str,
+    disk_cache: &'static str,
     latency: Duration,
     bandwidth: Option<u64>,
     pub words: Vec<String>,
 }
 
 impl Options {
-    /// `--memory SIZE`, `--latency-ms NUMBER`, `--bandwidth-mb NUMBER` (10^6 bytes a second). Whatever is wrong ends the process.
+    /// `--memory SIZE`, `--disk-cache SIZE` (off without it), `--latency-ms NUMBER`, `--bandwidth-mb NUMBER` (10^6 bytes a second). Whatever is wrong ends the process.
     pub fn from_command_line() -> Options {
         let mut options = Options {
             memory: "512MiB",
+            disk_cache: "off",
             latency: Duration::ZERO,
             bandwidth: None,
             words: Vec::new(),
@@ -41,6 +43,10 @@ impl Options {
                     Some(size) => options.memory = String::leak(size),
                     None => refuse("--memory needs a size"),
                 },
+                "--disk-cache" => match words.next() {
+                    Some(size) => options.disk_cache = String::leak(size),
+                    None => refuse("--disk-cache needs a size"),
+                },
                 _ if word.starts_with('-') => refuse(&format!("unknown option {word}")),
                 _ => options.words.push(word),
             }
@@ -51,6 +57,7 @@ impl Options {
     /// Makes `site` as far away and as narrow as was asked for, and its mounts as small.
     pub fn apply(&self, site: &mut Site) {
         site.memory = self.memory;
+        site.disk_cache = self.disk_cache;
         site.server().set_faults(self.faults()).expect("faults");
     }
 
@@ -69,8 +76,9 @@ impl Options {
             format!(", {} MB/s both ways together", bytes / 1_000_000)
         });
         format!(
-            "--memory {}, {} ms added to each request{bandwidth}",
+            "--memory {}, --disk-cache {}, {} ms added to each request{bandwidth}",
             self.memory,
+            self.disk_cache,
             self.latency.as_millis()
         )
     }

@@ -37,7 +37,7 @@ pub struct DiskCacheArgs {
     pub disk_cache_dir: Option<PathBuf>,
 }
 
-/// What a session knows of it.
+/// The disk cache as a session is told to keep it.
 #[derive(Clone, Debug)]
 pub struct DiskCacheConfig {
     /// Its size.

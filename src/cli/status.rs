@@ -57,7 +57,7 @@ pub struct StatusReport {
     pub link: LinkStatus,
     /// The cache on the local disk; absent without one.
     #[serde(default)]
-    pub disk_cache: Option<DiskCacheStatus>,
+    pub disk_cache: Option<DiskStatus>,
     /// Size of the volume.
     pub volume: VolumeStatus,
     /// Counters since the mount began, by name.
@@ -125,45 +125,6 @@ pub struct LinkStatus {
     pub latency_us: Option<u64>,
     /// What long bodies bring: the upper quartile of the last 64.
     pub bytes_per_second: Option<u64>,
-}
-
-/// The cache on the local disk, since the mount began.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiskCacheStatus {
-    /// What its files take now.
-    pub size_bytes: u64,
-    /// What they may take.
-    pub bound_bytes: u64,
-    /// Frames that can be found in them.
-    pub frames: u64,
-    /// Frames that were read from them.
-    pub hits: u64,
-    /// Frames that were fetched from the store.
-    pub misses: u64,
-    /// Bytes written to them.
-    pub filled_bytes: u64,
-    /// Frames that were not kept, because the local disk was too slow or too full.
-    pub not_filled: u64,
-    /// Frames that were there and could not be read, or did not open.
-    pub dropped: u64,
-    /// Why nothing is written at present, if so.
-    pub trouble: Option<String>,
-}
-
-impl From<DiskStatus> for DiskCacheStatus {
-    fn from(disk: DiskStatus) -> DiskCacheStatus {
-        DiskCacheStatus {
-            size_bytes: disk.bytes,
-            bound_bytes: disk.bound_bytes,
-            frames: disk.frames,
-            hits: disk.hits,
-            misses: disk.misses,
-            filled_bytes: disk.filled_bytes,
-            not_filled: disk.not_filled,
-            dropped: disk.dropped,
-            trouble: disk.trouble,
-        }
-    }
 }
 
 /// Size of the volume.

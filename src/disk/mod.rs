@@ -33,6 +33,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
 
 pub use place::{PlaceError, own_directory};
@@ -113,11 +114,11 @@ impl DiskPlan {
     }
 }
 
-/// What `status` shows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The cache since the mount began, as `status` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskStatus {
     /// Bytes of all files now.
-    pub bytes: u64,
+    pub size_bytes: u64,
     /// The most that they may have.
     pub bound_bytes: u64,
     /// Frames in them that can be found.
@@ -132,7 +133,8 @@ pub struct DiskStatus {
     pub not_filled: u64,
     /// Frames that were there and could not be read or opened.
     pub dropped: u64,
-    /// Memory that it takes now.
+    /// Memory that it takes now; shown with all other memory.
+    #[serde(skip)]
     pub memory_bytes: u64,
     /// Why nothing is written at present.
     pub trouble: Option<String>,
@@ -245,7 +247,7 @@ impl DiskCache {
         let buffers: usize = self.shared.buffers.lock().iter().map(Vec::len).sum();
         let index = self.shared.index.lock();
         DiskStatus {
-            bytes: get(&counts.bytes),
+            size_bytes: get(&counts.bytes),
             bound_bytes: self.shared.plan.size_bytes,
             frames: index.len() as u64,
             hits: get(&counts.hits),

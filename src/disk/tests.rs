@@ -159,7 +159,7 @@ async fn the_files_never_take_more_than_the_size() {
         // Readers hold segments that are to go.
         let _held = read(&cache, 1, frame.saturating_sub(150)..frame).await;
         most = most.max(on_disk_bytes(root.path()));
-        assert!(cache.status().bytes <= SIZE_MIN_BYTES);
+        assert!(cache.status().size_bytes <= SIZE_MIN_BYTES);
     }
     assert!(most <= SIZE_MIN_BYTES, "{most}");
     assert!(most > SIZE_MIN_BYTES * 3 / 4, "{most}: most of it is used");
@@ -355,7 +355,10 @@ async fn a_disk_that_others_fill_is_left_to_them() {
         fill(&cache, 1, frame..frame + 1);
         assert!(free_bytes() >= 32 * MIB / 10, "at {frame}");
     }
-    assert!(cache.status().bytes > 20 * MIB, "the rest of it is used");
+    assert!(
+        cache.status().size_bytes > 20 * MIB,
+        "the rest of it is used"
+    );
 
     // Others take all that is left, to the last byte.
     let file = fs::File::create(&others).expect("made");
@@ -364,7 +367,7 @@ async fn a_disk_that_others_fill_is_left_to_them() {
         while file.write_all_at(&[1; 4096], len).is_ok() {
             len += 4096;
         }
-        cache.status().bytes == 0
+        cache.status().size_bytes == 0
     });
     fill(&cache, 2, 0..10);
     assert_eq!(cache.status().frames, 0);

@@ -1,10 +1,6 @@
 //! Making a mount, watching it, ending it.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc};
 
 use fuser::{Config, Session, SessionACL};
 use tokio::sync::watch;
@@ -32,9 +28,6 @@ pub fn request_buffers_bytes(max_write_bytes: u32) -> u64 {
     THREADS as u64 * (u64::from(max_write_bytes) + REQUEST_HEAD_BYTES)
 }
 
-/// How long a fresh mount may take to answer its first request.
-const FIRST_ANSWER_WITHIN: Duration = Duration::from_secs(60);
-
 /// A mount that was made by this process. Dropping it while it is there detaches it lazily.
 pub struct Mounted {
     entry: MountEntry,
@@ -44,7 +37,12 @@ pub struct Mounted {
     _following: Option<Following>,
 }
 
-/// Mounts `fs` at `mountpoint`. Returns once the mount has answered its first requests.
+/// Mounts `fs` at `mountpoint`. Returns once the handshake with the kernel is over and the threads
+/// that answer have been started.
+///
+/// Nothing in this process may ask its own mount for anything. A thread that waits for the answer
+/// when the process is killed cannot die before the answer has come, and holds the descriptor open
+/// whose end would wake it: the process is never gone, and the mount hangs.
 ///
 /// # Errors
 /// [`MountError`], each with what to do about it. Nothing stays mounted then.
@@ -106,12 +104,6 @@ pub async fn mount(
             let _ = ending.send(true);
         })
         .map_err(|error| MountError::io("starting the FUSE threads", error))?;
-    let path = mounted.entry.path.clone();
-    let answer = blocking(move || first_answer(&path));
-    match tokio::time::timeout(FIRST_ANSWER_WITHIN, answer).await {
-        Ok(answer) => answer?,
-        Err(_) => return Err(MountError::NoAnswer(mounted.entry.path.clone())),
-    }
     set_read_ahead(&mounted.entry, read_ahead_kib);
     Ok(mounted)
 }
@@ -149,15 +141,6 @@ fn start(
             Err(MountError::io("the handshake with the kernel", error))
         }
     }
-}
-
-fn first_answer(path: &PathBuf) -> Result<(), MountError> {
-    nix::sys::statvfs::statvfs(path.as_path())
-        .map_err(|errno| MountError::io("asking the mount for its size", errno))?;
-    // Without allow_other, root may not enter what it did not mount; here it is the mounting user itself that asks.
-    std::fs::metadata(path)
-        .map_err(|error| MountError::io("asking the mount for its root", error))?;
-    Ok(())
 }
 
 /// The kernel takes the protocol's readahead as an upper limit of 128 KiB; its own knob is root's.

@@ -1,6 +1,8 @@
 //! A volume in a fresh bucket of an embedded server, opened and mounted inside this process.
 #![allow(dead_code)]
 
+pub mod random;
+
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Once},

@@ -41,7 +41,7 @@ pub struct LeaseRequest<'a> {
     pub socket: &'a Path,
     /// Take it from whoever holds it.
     pub takeover: bool,
-    /// What the mount will write its log through.
+    /// The metadata's store, which shows the keeper of the lease whether the mount writes.
     pub log: &'a SealedObjectStore,
     /// Shows a line to the user.
     pub tell: &'a (dyn Fn(&str) + Send + Sync),

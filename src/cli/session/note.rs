@@ -31,12 +31,11 @@ pub(super) struct Noting {
 }
 
 impl Noting {
-    /// Adopts `found`, and notes whatever becomes durable from then on.
+    /// Notes whatever becomes durable after `found`.
     ///
     /// # Errors
     /// The system has no thread left.
     pub fn start(shared: Arc<Shared>, trust: Trust, found: Known) -> Result<Noting, CliError> {
-        trust.adopt(&found);
         let noting = Noting {
             shared,
             trust,
@@ -54,6 +53,12 @@ impl Noting {
             .spawn(follow)
             .map_err(|error| CliError::unexpected(format!("cannot start a thread: {error}")))?;
         Ok(noting)
+    }
+
+    /// Notes the state that was found too. Call once the volume is mounted: a rollback that the user
+    /// accepted counts only then.
+    pub fn adopt(&self) {
+        self.trust.adopt(&self.noted.lock());
     }
 
     /// Notes at the end all that is known.

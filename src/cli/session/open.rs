@@ -36,6 +36,7 @@ use crate::{
         state::{Known, StateSeen, VolumeState},
     },
     data::{Data, MemoryPlan},
+    disk::DiskCache,
     fs::{self, Fs, FsConfig},
     fuse::{self, MountError},
     meta::{Ino, Meta, MetaConfig, MetaError, Recovered},
@@ -90,6 +91,7 @@ struct Base {
     sealed: SealedObjectStore,
     meta: Meta,
     lease: Option<Arc<Lease>>,
+    disk: Option<DiskCache>,
 }
 
 impl VolumeSession {
@@ -109,6 +111,12 @@ impl VolumeSession {
         tell: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<VolumeSession, CliError> {
         let runtime_bytes = memory::allocated_bytes();
+        let disk = match plan.disk {
+            Some(plan) => config
+                .disk_cache
+                .open(opened.loaded.header.volume(), plan)?,
+            None => None,
+        };
         let sealed = SealedObjectStore::new(
             opened
                 .store
@@ -144,6 +152,7 @@ impl VolumeSession {
             sealed,
             meta: meta.clone(),
             lease,
+            disk,
         };
         let session = VolumeSession::above(
             config,
@@ -175,6 +184,7 @@ impl VolumeSession {
             sealed,
             meta,
             lease,
+            disk,
         } = base;
         let header = &opened.loaded.header;
         let socket = state.socket(std::process::id());
@@ -188,10 +198,6 @@ impl VolumeSession {
         let store = opened
             .store
             .with_retry(Retry::Outlasting(config.refusal_timeout));
-        let disk = match plan.disk {
-            Some(plan) => config.disk_cache.open(header.volume(), plan)?,
-            None => None,
-        };
         let governor = Governor::new(plan.shares);
         let data = Data::start(
             plan.data,
@@ -250,6 +256,11 @@ impl VolumeSession {
         fs.getattr(Ino::ROOT)
             .await
             .map_err(|error| errors::mount(&MountError::root(error)))?;
+        let found = Known {
+            state: shared.state_seen(),
+            ..Known::of_header(header)
+        };
+        let noting = Noting::start(Arc::clone(&shared), opened.trust.clone(), found)?;
         attaching.store(true, Ordering::Release);
         let mounted = fuse::mount(
             fs.clone(),
@@ -261,11 +272,7 @@ impl VolumeSession {
         .map_err(|error| errors::mount(&error))?;
         let mounted = Arc::new(mounted);
         shared.mounted.get_or_init(|| Arc::clone(&mounted));
-        let found = Known {
-            state: shared.state_seen(),
-            ..Known::of_header(header)
-        };
-        let noting = Noting::start(Arc::clone(&shared), opened.trust.clone(), found)?;
+        noting.adopt();
         Ok(VolumeSession {
             config,
             lease,
@@ -292,7 +299,7 @@ pub(super) struct Door<'a> {
 }
 
 impl Door<'_> {
-    /// What this machine knows. Call before the store is read: another mount on this machine may
+    /// Returns what this machine knows. Call before the store is read: another mount on this machine may
     /// write meanwhile, and what it notes then is newer than what was read. Each object of the log
     /// that is read is compared with it too.
     fn known_before(&self) -> Result<Option<Known>, CliError> {

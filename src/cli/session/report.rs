@@ -17,8 +17,8 @@ use crate::{
         memory::{self, Fixed},
         state::StateSeen,
         status::{
-            self, DiskCacheStatus, DurabilityStatus, LinkStatus, MountStatus, REPORT_FORMAT,
-            StatusReport, VolumeStatus,
+            self, DurabilityStatus, LinkStatus, MountStatus, REPORT_FORMAT, StatusReport,
+            VolumeStatus,
         },
     },
     data::{Data, MemoryPlan},
@@ -148,7 +148,7 @@ impl Source for Shared {
                 latency_us: data.latency.map(|latency| latency.as_micros() as u64),
                 bytes_per_second: data.bandwidth_bytes,
             },
-            disk_cache: disk.map(DiskCacheStatus::from),
+            disk_cache: disk,
             volume: VolumeStatus {
                 inodes: totals.inodes,
                 bytes: totals.bytes,
