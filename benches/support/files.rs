@@ -30,9 +30,10 @@ const GROWTH_MAX: f64 = 1.5;
 /// A mount, with the store [`MOUNT_LATENCY`] away.
 const MOUNT_MAX: Duration = Duration::from_secs(5);
 const MOUNT_LATENCY: Duration = Duration::from_millis(20);
-/// Metadata in the bucket for each file, once nothing was written for [`QUIET`].
+/// Metadata in the bucket for each file, once nothing was written for [`QUIET`]: the quarter of an hour for which log objects and tables
+/// that were replaced stay for followers, and two minutes to remove them.
 const METADATA_BYTES_MAX: f64 = 200.0;
-const QUIET: Duration = Duration::from_secs(60);
+const QUIET: Duration = Duration::from_secs(17 * 60);
 
 const WORK: [&str; 5] = ["create", "cold list", "cold stat", "rename", "remove"];
 

@@ -34,6 +34,8 @@ const SEED_VARIABLE: &str = "STRONGROOM_SEED";
 /// Seeds of the ordinary run.
 const SEEDS: u64 = 300;
 const SEEDS_LONG: u64 = 10_000;
+/// A run says after so many seeds how far it is.
+const SEEDS_BETWEEN_LINES: u64 = 500;
 /// Lines of the trace that a failure shows.
 const LINES_SHOWN: usize = 120;
 const STATS_MARK: &str = "simulated: ";
@@ -124,7 +126,7 @@ fn run_apart(seed: u64) -> Result<(Stats, String), String> {
     }
 }
 
-/// Many seeds, as many at once as there are processors. Shows the first that fails.
+/// Many seeds, as many at once as there are processors. Names each that fails at once, and shows the first in the end.
 fn run_all(seeds: std::ops::Range<u64>) {
     let begun = Instant::now();
     let next = AtomicU64::new(seeds.start);
@@ -141,7 +143,13 @@ fn run_all(seeds: std::ops::Range<u64>) {
                     }
                     match run_apart(seed) {
                         Ok((stats, _)) => total.lock().unwrap().add(stats),
-                        Err(why) => failed.lock().unwrap().push((seed, why)),
+                        Err(why) => {
+                            println!("seed {seed} failed");
+                            failed.lock().unwrap().push((seed, why));
+                        }
+                    }
+                    if seed > 0 && seed % SEEDS_BETWEEN_LINES == 0 {
+                        println!("seed {seed} after {:.0} s", begun.elapsed().as_secs_f64());
                     }
                 }
             });
