@@ -220,12 +220,14 @@ impl Garbage {
         self.made_at = Some(now);
     }
 
-    /// Tells whether to collect now. Without the last collection, a mount that stops writing would keep what its last compaction replaced for as long as it lasts:
-    /// most of that is too young when the collection before it runs.
+    /// Tells whether to collect now. Without the last collection, a mount that stops writing would keep what its last compaction
+    /// replaced for as long as it lasts: most of that is too young when the collection before it runs. The last one waits for no
+    /// other, since nothing follows it.
     fn is_due(&mut self, sequence: u64, now: Instant) -> bool {
         let is_old = |made_at: Instant| now >= made_at + settings::COLLECT_AGE_MIN + COLLECT_MARGIN;
         let last = self.made_at.is_some_and(is_old);
-        if now < self.collect_at || !(last || sequence != self.collected_sequence) {
+        let regular = now >= self.collect_at && sequence != self.collected_sequence;
+        if !last && !regular {
             return false;
         }
         (self.collected_sequence, self.collect_at) = (sequence, now + COLLECT_EVERY);

@@ -186,3 +186,16 @@ fn who_stops_writing_leaves_no_garbage_for_good() {
     assert!((65 + 15 * 60..65 + 17 * 60).contains(&last), "{last}");
     assert_eq!(due.next(), None, "nothing is left");
 }
+
+#[test]
+fn the_last_collection_waits_for_no_other() {
+    let opened = Instant::now();
+    let after = |seconds| opened + Duration::from_secs(seconds);
+    let mut garbage = Garbage::new(7, opened);
+    assert!(garbage.is_due(8, after(61)));
+    garbage.made(after(663));
+    assert!(garbage.is_due(9, after(1261)), "the regular one");
+    // Another regular one could come at 1861 only.
+    let last = (1262..7200).find(|seconds| garbage.is_due(9, after(*seconds)));
+    assert_eq!(last, Some(663 + 15 * 60 + 10));
+}
