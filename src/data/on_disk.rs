@@ -3,7 +3,7 @@
 
 use super::{DataError, Inner, fetch::Delivery};
 use crate::{
-    disk::{FrameKey, OBJECT_LEN},
+    disk::{DiskCache, FrameKey, OBJECT_LEN},
     meta::ObjectId,
     seal::{SealError, codec::TAG_LEN},
 };
@@ -28,6 +28,25 @@ impl Inner {
             let object = disk_name(object);
             disk.put(FrameKey { object, frame }, sealed);
         }
+    }
+
+    /// Keeps a sealed frame that nobody has asked for yet; false if the disk takes no more.
+    pub(super) async fn guess_on_disk(
+        &self,
+        disk: &DiskCache,
+        object: ObjectId,
+        frame: u64,
+        sealed: &[u8],
+    ) -> bool {
+        let object = disk_name(object);
+        disk.put_guess(FrameKey { object, frame }, sealed).await
+    }
+
+    pub(super) fn is_on_disk(&self, object: ObjectId, frame: u64) -> bool {
+        self.disk.as_ref().is_some_and(|disk| {
+            let object = disk_name(object);
+            disk.contains(&FrameKey { object, frame })
+        })
     }
 }
 

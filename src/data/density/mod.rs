@@ -44,7 +44,7 @@ const FRAMES_PER_MISS_LOG2: f64 = 4.0;
 const BY_CHANCE_MAX: f64 = 0.1;
 
 /// A region may be at most so much of the memory, lest it evicts everything else.
-const MEMORY_SHARE_MAX: f64 = 0.5;
+pub(super) const MEMORY_SHARE_MAX: f64 = 0.5;
 
 /// A region may be so many times what its share of the memory is: part of what is evicted early was read before.
 const SHARE_SLACK: f64 = 4.0;
