@@ -1,7 +1,10 @@
 //! What the mount does besides long sequential work: small files, a large directory, random reads and writes, fsync. Each line names the
 //! limit that it is meant to keep on loopback or 20 ms away, and says whether it did.
 //!
-//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read] [random-write] [absorbed-write] [fragments] [fsync]`
+//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read] [random-write] [absorbed-write] [fragments] [fsync] [warm]`
+//!
+//! `warm` reads what the local disk has, beside the local disk itself:
+//! `cargo bench --bench operations -- --memory 256MiB --disk-cache 1GiB warm`
 //!
 //! `files COUNT [BYTES]`, alone, compares what each of so many files costs with what each of 10,000 does, and ends with 1 where a limit is not kept:
 //! `cargo bench --bench operations -- --memory 128MiB files 1000000`
@@ -18,6 +21,8 @@ mod harness;
 mod orders;
 #[path = "support/mod.rs"]
 mod support;
+#[path = "support/warm.rs"]
+mod warm;
 
 use std::{
     collections::HashSet,
@@ -45,7 +50,7 @@ fn main() {
     {
         compare_files(&options, numbers);
     }
-    let parts: [(&str, Part); 8] = [
+    let parts: [(&str, Part); 9] = [
         ("small", small_files),
         ("directory", large_directory),
         ("orders", orders::run),
@@ -54,6 +59,7 @@ fn main() {
         ("absorbed-write", |site| random_writes(site, "1m")),
         ("fragments", fragments),
         ("fsync", fsyncs),
+        ("warm", warm::run),
     ];
     if let Some(word) = options
         .words

@@ -294,7 +294,9 @@ impl Delivery {
         while let Some(sealed) = sent.next().await? {
             let frame = self.next();
             self.take(sealed)?;
-            self.inner.put_on_disk(self.object.id, frame, sealed);
+            let in_order = self.kept == Kept::Nowhere;
+            self.inner
+                .put_on_disk(self.object.id, frame, sealed, in_order);
         }
         Ok(())
     }

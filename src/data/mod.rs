@@ -65,7 +65,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use config::{DataConfig, MEMORY_MIN_BYTES, MemoryPlan};
+pub use config::{DataConfig, DiskAdmission, MEMORY_MIN_BYTES, MemoryPlan};
 pub use error::DataError;
 pub use leftovers::{Sweep, Swept};
 pub use paid::OPEN_FILE_BYTES;
