@@ -99,13 +99,14 @@ impl Scene {
         let mut mount = self.site.begin_mount_of(&self.site.url(), &all);
         while !mount.is_mounted() {
             let is_late = began.elapsed() > MOUNTED_WITHIN;
+            let has_ended = mount.has_ended();
             let log = mount.log_text();
             let of_the_weather = OF_THE_WEATHER.iter().any(|said| log.contains(said));
-            if !is_late && mount.has_ended() && of_the_weather {
+            if !is_late && has_ended && of_the_weather {
                 drop(mount);
                 std::thread::sleep(AGAIN_AFTER);
                 mount = self.site.begin_mount_of(&self.site.url(), &all);
-            } else if is_late || mount.has_ended() {
+            } else if is_late || has_ended {
                 return Err(format!("no mount: {log}"));
             }
             std::thread::sleep(Duration::from_millis(10));
