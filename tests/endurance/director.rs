@@ -166,10 +166,16 @@ impl<'a> Director<'a> {
         let held = self.scene.held().ok_or("the bucket cannot be listed")?;
         let uploads = self.scene.uploads().ok_or("uploads cannot be listed")?;
         // What no file has a byte of stays for two minutes: its names are in the garbage list.
-        let named = [&summary["objects"], &again["garbage_kept_objects"]];
+        let named = [
+            &summary["objects"],
+            &again["garbage_kept_objects"],
+            &again["garbage_objects"],
+        ];
         let named: u64 = named.iter().filter_map(|count| count.as_u64()).sum();
-        let is_clean = again["freed_bytes"] == 0
+        // A sweep takes a while, and more of that list comes of age meanwhile.
+        let is_clean = again["freed_bytes"] == again["garbage_bytes"]
             && again["left_objects"] == 0
+            && again["orphans"] == 0
             && again["uploads"] == 0
             && summary["unnamed_objects"] == 0
             && named == held.data_objects
