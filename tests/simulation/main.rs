@@ -36,8 +36,9 @@ const SEEDS: u64 = 300;
 const SEEDS_LONG: u64 = 10_000;
 /// A run says after so many seeds how far it is.
 const SEEDS_BETWEEN_LINES: u64 = 500;
-/// Lines of the trace that a failure shows.
+/// Lines of the trace that a failure shows, unless the environment says how many.
 const LINES_SHOWN: usize = 120;
+const LINES_VARIABLE: &str = "STRONGROOM_TRACE_LINES";
 const STATS_MARK: &str = "simulated: ";
 const DIGEST_MARK: &str = "digest: ";
 
@@ -95,7 +96,9 @@ fn run(seed: u64) -> Result<(), String> {
         }
         Err(why) => {
             let trace = network.trace();
-            let from = trace.len().saturating_sub(LINES_SHOWN);
+            let shown = std::env::var(LINES_VARIABLE).ok();
+            let shown = shown.and_then(|lines| lines.parse().ok());
+            let from = trace.len().saturating_sub(shown.unwrap_or(LINES_SHOWN));
             println!("{}", trace[from..].join("\n"));
             Err(format!("seed {seed}: {why}"))
         }

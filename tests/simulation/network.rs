@@ -48,7 +48,7 @@ const REQUESTS_MAX: u64 = 200_000;
 /// How long after a storm an error may still be reported that it made.
 const AFTERMATH: Duration = Duration::from_secs(300);
 /// Lines of the trace that are kept.
-const TRACE_LINES: usize = 400;
+const TRACE_LINES: usize = 20_000;
 
 /// What happens to requests, in so many of a thousand each.
 #[derive(Clone, Copy, Debug, Default)]
