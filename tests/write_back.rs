@@ -84,6 +84,38 @@ fn hasty(config: &mut DataConfig) {
     config.write_back_after = Duration::from_millis(30);
 }
 
+/// Whoever emptied a file may be waiting for memory for its new contents.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_just_emptied_stays_as_it_was_while_writers_wait_for_memory() {
+    const OLD: &[u8] = &[1; 20_000];
+    let world = World::new().await;
+    let opened = world.open().await;
+    let file = create(&opened, "file").await;
+    write(&opened, &file, 0, OLD).await;
+    sync(&opened, &file).await.unwrap();
+    let emptied = opened
+        .fs
+        .open(ROOT, file.ino, libc::O_WRONLY | libc::O_TRUNC)
+        .await
+        .unwrap();
+    let governor = opened.data.governor();
+    let other = create(&opened, "other").await;
+    let mut waited = false;
+    for at in 0..96 {
+        write(&opened, &other, at << 20, &[3; 1 << 20]).await;
+        waited |= governor.has_waiters(Owner::Dirty) || governor.used_bytes(Owner::Upload) > 0;
+    }
+    assert!(waited, "memory was not short");
+    let durable = opened.meta.inode(file.ino).await.unwrap().unwrap();
+    assert_eq!(durable.size, OLD.len() as u64);
+    opened.fs.release(emptied.fh);
+
+    let after = world.open().await;
+    assert!(contents(&after, "file").await == OLD, "after a crash");
+    after.close().await;
+    drop(opened);
+}
+
 /// `> file` and new contents, and the process dies, at once or a little later, while others sync.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_written_anew_is_old_or_new_after_a_crash() {

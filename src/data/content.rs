@@ -398,9 +398,11 @@ impl Content {
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// Was the file just emptied, so that new contents are to be expected?
+    /// Was the file just emptied, so that new contents are to be expected, and does nobody wait for it as it is? Taking it
+    /// now would make it empty in the store.
     pub(super) fn awaits_contents(&self, now: Instant) -> bool {
-        self.size == 0 && self.cut.is_some() && self.age(now) < EMPTIED_FOR
+        let is_wanted = self.wanted > self.committed;
+        self.size == 0 && self.cut.is_some() && self.age(now) < EMPTIED_FOR && !is_wanted
     }
 
     /// May what is dirty go into a pack? Only if nothing of the file is on its way: packs are committed as

@@ -19,6 +19,7 @@ use std::{
 
 use super::{
     Data, Inner,
+    content::Content,
     file::FileState,
     writer::{ObjectWriter, PART_SLACK, sealed_bound},
 };
@@ -92,7 +93,8 @@ impl Inner {
             let dirty_bytes = content.overlay.dirty_bytes();
             let age = content.age(now);
             let is_due = age >= self.config.write_back_after;
-            let may_wait = content.awaits_contents(now) || !(is_due || content.may_be_packed());
+            let awaits_contents = content.awaits_contents(now);
+            let may_wait = !(is_due || content.may_be_packed());
             let is_wanted = content.wanted > content.committed;
             let fits_inline = content.fits_inline();
             let at_random = content.is_written_at_random() && dirty_bytes >= self.config.part_bytes;
@@ -106,6 +108,10 @@ impl Inner {
                 continue;
             }
             if file.pumping.load(Ordering::Acquire) && !draining {
+                continue;
+            }
+            // There is nothing in it that would make room for writers who wait: one of them may be who emptied it.
+            if awaits_contents && !draining {
                 continue;
             }
             if may_wait && !draining && !writers_wait {
@@ -333,11 +339,16 @@ impl Inner {
         {
             let _no_other_take = file.take.lock().await;
             let mut content = file.content.lock();
-            if !content.everything_taken() {
+            if !content.everything_taken() && !self.leaves_as_it_was(&content) {
                 content.take_attributes();
             }
         }
         self.commit(vec![file.clone()]).await;
+    }
+
+    /// Does a file that was emptied since it was chosen stay as it was in the store?
+    fn leaves_as_it_was(&self, content: &Content) -> bool {
+        content.awaits_contents(Instant::now()) && !self.draining.load(Ordering::Acquire)
     }
 
     /// Packs what is dirty in `files` into one object, if a place for a pack is free.
@@ -374,8 +385,12 @@ impl Inner {
         let mut taken = Vec::with_capacity(files.len());
         for file in files {
             let stream = file.take.lock().await;
-            // What is on its way of a file comes first: the rest waits for its commit.
-            if stream.is_none() && file.content.lock().may_be_packed() {
+            let is_left = {
+                let content = file.content.lock();
+                // What is on its way of a file comes first: the rest waits for its commit.
+                !content.may_be_packed() || self.leaves_as_it_was(&content)
+            };
+            if stream.is_none() && !is_left {
                 match &mut writer {
                     Some(writer) => {
                         writer.serves(file);
