@@ -36,7 +36,7 @@ pub fn run(site: &Site) {
         read_through(&filling.dir.join("file"));
         filling.unmount();
     }
-    let plain = site.scratch("plain-file");
+    let plain = site.scratch("plain").join("file");
     make_file(&plain, FILE_MIB);
 
     let (mut local, mut warm, mut fetched) = (Vec::new(), Vec::new(), 0);
