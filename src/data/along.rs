@@ -245,7 +245,7 @@ impl Inner {
                 density.on_miss(&miss, &cost, memory, outcome)
             }
         };
-        let sizes = Sizes::new(memory, self.config.fetch_bytes_max, miss.frame_len);
+        let sizes = Sizes::new(memory, self.link.is_far(), miss.frame_len);
         let is_here = |frame| self.is_here(object, frame);
         let mut requests = requests(&region, &miss, &cost, sizes, is_here);
         let beyond_bytes =
