@@ -1,13 +1,17 @@
 //! What the mount does besides long sequential work: small files, a large directory, random reads and writes, fsync. Each line names the
 //! limit that it is meant to keep on loopback or 20 ms away, and says whether it did.
 //!
-//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read] [random-write] [absorbed-write] [fragments] [fsync]`
+//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read] [random-write] [absorbed-write] [fragments] [fsync] [warm]`
+//!
+//! `warm` reads what the local disk has, beside the local disk itself:
+//! `cargo bench --bench operations -- --memory 256MiB --disk-cache 1GiB warm`
 //!
 //! `files COUNT [BYTES]`, alone, compares what each of so many files costs with what each of 10,000 does, and ends with 1 where a limit is not kept:
 //! `cargo bench --bench operations -- --memory 128MiB files 1000000`
 //!
 //! `tree DIR [NAME...]`, alone, unpacks that tree, or those parts of it, and compares it with its archive on a cold mount: requests of the kernel
-//! by kind, requests to the store. `mount-scripts/linux-source.sh` gets Debian's kernel source and does it with that:
+//! by kind, requests to the store. `mount-scripts/linux-source.sh` gets Debian's kernel source and
+//! does it with that:
 //! `cargo bench --bench operations -- --memory 128MiB tree linux-source-6.1 fs drivers/net arch/arm`
 
 #[path = "support/files.rs"]
@@ -24,6 +28,8 @@ mod orders;
 mod source_tree;
 #[path = "support/mod.rs"]
 mod support;
+#[path = "support/warm.rs"]
+mod warm;
 
 use std::{
     collections::HashSet,
@@ -60,7 +66,7 @@ fn main() {
         source_tree::run(&mut site, tree);
         return;
     }
-    let parts: [(&str, Part); 8] = [
+    let parts: [(&str, Part); 9] = [
         ("small", small_files),
         ("directory", large_directory),
         ("orders", orders::run),
@@ -69,6 +75,7 @@ fn main() {
         ("absorbed-write", |site| random_writes(site, "1m")),
         ("fragments", fragments),
         ("fsync", fsyncs),
+        ("warm", warm::run),
     ];
     if let Some(word) = options
         .words

@@ -54,6 +54,12 @@ fn since(world: &World, before: &StatsSnapshot) -> (u64, u64) {
     (gets, now.body_bytes_out - before.body_bytes_out)
 }
 
+/// As a mount with so much memory, and a cache on the local disk.
+async fn open_with_disk(world: &World, memory_bytes: u64, disk_bytes: u64) -> Opened {
+    let plan = MemoryPlan::with_disk_cache(memory_bytes, Some(disk_bytes));
+    world.open_planned(FsConfig::default(), plan).await
+}
+
 /// As a mount with so much memory.
 async fn open(world: &World, memory_bytes: u64) -> Opened {
     let plan = MemoryPlan::for_memory(memory_bytes);
@@ -149,6 +155,73 @@ async fn lone_reads_of_a_file_that_does_not_fit_into_memory_move_a_frame_each() 
     assert!(gets <= READS * 5 / 4, "{gets} GETs");
     assert!(bytes <= READS * FRAME * 5 / 4, "{bytes} bytes moved");
     opened.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_does_not_fit_into_memory_comes_to_the_local_disk_with_few_requests() {
+    const LEN: u64 = 128 * MIB;
+    let world = World::new().await;
+    let opened = open(&world, 128 * MIB).await;
+    let ino = create(&opened, "file", LEN).await;
+    opened.data.drain().await.unwrap();
+    opened.close().await;
+    move_server(&world, None);
+
+    let opened = open_with_disk(&world, 128 * MIB, 512 * MIB).await;
+    let mut random = Random(5);
+    let before = world.server.stats();
+    for _ in 0..6_000 {
+        read(&opened, ino, random.below(LEN / 4096) * 4096, 4096).await;
+    }
+    let (gets, bytes) = since(&world, &before);
+    let disk = opened.data.disk_status().unwrap();
+    println!("{gets} GETs, {bytes} bytes, {disk:?}");
+    // Without the disk there are some thousands.
+    assert!(gets <= 400, "{gets} GETs");
+    assert!(bytes <= LEN * 5 / 4, "{bytes} bytes moved");
+    assert!(disk.hits > 1_000, "{disk:?}");
+    opened.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_local_disk_has_is_not_fetched_because_something_near_it_is_read() {
+    const FILES: u64 = 6;
+    const LEN: u64 = 4 * MIB;
+    const READS: u64 = 60;
+    let world = World::new().await;
+    let opened = open_with_disk(&world, 512 * MIB, 512 * MIB).await;
+    let mut files = Vec::new();
+    for index in 1..=FILES {
+        files.push(create(&opened, &format!("file-{index}"), LEN).await);
+        opened.data.drain().await.unwrap();
+        // What is written goes to the disk as well, as far as its queue of 8 MiB has room.
+        has_on_disk(&opened, index * LEN / FRAME).await;
+    }
+    opened.close().await;
+    move_server(&world, None);
+
+    let opened = open_with_disk(&world, 512 * MIB, 512 * MIB).await;
+    has_on_disk(&opened, FILES * LEN / FRAME).await;
+    let before = world.server.stats();
+    let mut random = Random(6);
+    for _ in 0..READS {
+        let ino = files[random.below(FILES) as usize];
+        read(&opened, ino, random.below(LEN / FRAME) * FRAME, 4096).await;
+    }
+    let (gets, bytes) = since(&world, &before);
+    let cached = opened.data.governor().used_bytes(Owner::Cache);
+    println!("{gets} GETs, {bytes} bytes moved, {cached} bytes in memory");
+    // The metadata is asked for.
+    assert!(bytes < MIB, "{bytes} bytes moved");
+    assert!(cached <= READS * FRAME, "{cached} bytes in memory");
+    opened.close().await;
+}
+
+async fn has_on_disk(opened: &Opened, frames: u64) {
+    eventually("the local disk has what was written", async || {
+        opened.data.disk_status().unwrap().frames >= frames
+    })
+    .await;
 }
 
 /// A volume whose one file of 64 MiB is read all over until some MiB of it are on their way, over a link that is so slow from then on.

@@ -1,4 +1,5 @@
-//! A source tree: unpacked, compared with its archive on a cold mount, and a small file of it opened again and again.
+//! A source tree: unpacked, compared with its archive on a cold mount, and a small file of it
+//! opened again and again.
 
 use std::{
     collections::BTreeMap,

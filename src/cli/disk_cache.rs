@@ -9,6 +9,7 @@ use super::{
     values::{human_size, parse_size},
 };
 use crate::{
+    data::DiskAdmission,
     disk::{DiskCache, DiskPlan, SIZE_MIN_BYTES},
     seal::keys::VolumeId,
 };
@@ -21,15 +22,20 @@ const DIRECTORY: &str = "cache";
 pub enum DiskCacheSize {
     /// There is none.
     Off,
-    /// So many bytes at most.
+    /// Nobody said: [`DEFAULT_BYTES`], and what is read or written in order is left out where the store is as fast as a disk.
+    Default,
+    /// So many bytes at most, of all that is fetched or uploaded.
     Bytes(u64),
 }
+
+const DEFAULT_BYTES: u64 = 1 << 30;
 
 /// A cache of sealed frames on the local disk.
 #[derive(Args, Clone, Debug)]
 pub struct DiskCacheArgs {
-    /// The most that sealed pieces of files may take on the local disk, so that they are not fetched again; at least 16MiB, or off
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_cache_size)]
+    /// The most that sealed pieces of files may take on the local disk, so that they are not fetched again: at least 16MiB, off, or
+    /// default, which is 1GiB without what is read or written in order while the store is as fast as a disk
+    #[arg(long, value_name = "SIZE", default_value = "default", value_parser = parse_cache_size)]
     pub disk_cache: DiskCacheSize,
 
     /// Where they lie; by default in the state directory
@@ -48,13 +54,16 @@ pub struct DiskCacheConfig {
     is_named: bool,
 }
 
-/// A size, or `off`.
+/// A size, `default`, or `off`.
 ///
 /// # Errors
 /// One line that says what is wrong.
 pub fn parse_cache_size(text: &str) -> Result<DiskCacheSize, String> {
     if text.trim().eq_ignore_ascii_case("off") {
         return Ok(DiskCacheSize::Off);
+    }
+    if text.trim().eq_ignore_ascii_case("default") {
+        return Ok(DiskCacheSize::Default);
     }
     match parse_size(text)? {
         bytes if bytes < SIZE_MIN_BYTES => {
@@ -70,7 +79,16 @@ impl DiskCacheSize {
     pub fn bytes(self) -> Option<u64> {
         match self {
             DiskCacheSize::Off => None,
+            DiskCacheSize::Default => Some(DEFAULT_BYTES),
             DiskCacheSize::Bytes(bytes) => Some(bytes),
+        }
+    }
+
+    /// What the cache takes.
+    pub fn admission(self) -> DiskAdmission {
+        match self {
+            DiskCacheSize::Default => DiskAdmission::WhatPays,
+            DiskCacheSize::Off | DiskCacheSize::Bytes(_) => DiskAdmission::All,
         }
     }
 }
@@ -124,6 +142,7 @@ mod tests {
     #[test]
     fn a_cache_has_a_size_or_is_off() {
         assert_eq!(parse_cache_size("off"), Ok(DiskCacheSize::Off));
+        assert_eq!(parse_cache_size("default"), Ok(DiskCacheSize::Default));
         assert_eq!(
             parse_cache_size("16MiB"),
             Ok(DiskCacheSize::Bytes(16 << 20))

@@ -21,7 +21,8 @@ use crate::{
 /// Windows end at multiples of this: a block of data frames.
 const WINDOW_STEP: u64 = 1 << 20;
 
-/// Those that are shorter end with a frame, where the file lies in its objects from their beginning.
+/// Those that are shorter end with a frame, where the file lies in its objects from their
+/// beginning.
 const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 
 /// Two runs of an object with less than this between them are fetched with one request: a request costs about as much.
@@ -60,7 +61,8 @@ impl Inner {
         self.windows.used(&open.window);
         let Some(wanted) = wanted else { return };
         let file = &open.file;
-        // A window that ends within a frame is let go of when the reader comes to its end, and the frame is fetched again for the rest.
+        // A window that ends within a frame is let go of when the reader comes to its end, and the
+        // frame is fetched again for the rest.
         let aligned = [WINDOW_STEP, FRAME_LEN].map(|step| wanted.end / step * step);
         let wanted_end = aligned
             .into_iter()

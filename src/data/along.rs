@@ -1,31 +1,34 @@
 //! Regions on their way: what the policy of density fetches along with a miss, kept alive beyond the read that missed.
 //!
 //! A region is asked for in pieces, some at a time. A piece is paid for when it begins: out of what is free, then out of frames that were not used
-//! for longest. When there is no room for a piece, or somebody else needs some, the rest is given up.
+//! for longest. When there is no room for a piece, or somebody else needs some, the rest is given up. Pieces of a region that is too large for the
+//! memory go to the local disk, if there is a cache.
 
 use std::{
     collections::VecDeque,
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use futures::{StreamExt, stream::FuturesUnordered};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{
     Inner,
-    density::{Miss, Requests, Sizes, requests},
+    density::{MEMORY_SHARE_MAX, Miss, Outcome, Requests, Sizes, requests},
     fetch::{Fetch, Kept},
     object::ObjectHandle,
     plan::frames_len,
+    to_disk::{self, ToDisk},
 };
 use crate::{
     budget::{Owner, Reclaim, Reservation},
+    disk::DiskCache,
     meta::ObjectId,
 };
 
@@ -34,6 +37,9 @@ const OBJECTS_MAX: usize = 16;
 
 /// Pieces of one object that wait: an object of 256 MiB has as many of a MiB.
 const PIECES_MAX: usize = 256;
+
+/// Regions may count on so much of the local disk's cache: what is evicted there goes by age, and in large steps.
+const DISK_SHARE: f64 = 0.75;
 
 /// What is left of a region that was not read for this long is not fetched.
 const LEFT_AFTER: Duration = Duration::from_secs(1);
@@ -44,6 +50,8 @@ pub(super) struct Along {
     state: Mutex<State>,
     /// Pieces wait.
     has_waiting: AtomicBool,
+    /// Bytes of pieces that were begun for the local disk, since it was last asked.
+    to_disk_bytes: AtomicU64,
     /// There is something to start, or to watch.
     wake: Notify,
 }
@@ -59,18 +67,63 @@ struct State {
 struct Rest {
     object: Arc<ObjectHandle>,
     pieces: VecDeque<Range<u64>>,
+    to_disk: bool,
     last_read: Instant,
 }
 
 struct UnderWay {
-    fetch: Arc<Fetch>,
+    piece: Piece,
     is_watched: bool,
+}
+
+/// A piece of a region on its way.
+enum Piece {
+    ToMemory(Arc<Fetch>),
+    ToDisk(ToDisk),
+}
+
+impl Piece {
+    /// Memory that it still takes.
+    fn outstanding_bytes(&self) -> u64 {
+        match self {
+            Piece::ToMemory(fetch) => fetch.outstanding_bytes(),
+            Piece::ToDisk(_) => to_disk::MEMORY_BYTES,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        match self {
+            Piece::ToMemory(fetch) => fetch.has_ended(),
+            Piece::ToDisk(fetch) => fetch.has_ended(),
+        }
+    }
+
+    fn end(&self) -> BoxFuture<'static, ()> {
+        match self {
+            Piece::ToMemory(fetch) => fetch.end().boxed(),
+            Piece::ToDisk(fetch) => fetch.end().boxed(),
+        }
+    }
 }
 
 /// The requests for one run of missed frames, and what pays for more than these.
 pub(super) struct Region {
     pub(super) requests: Requests,
     pub(super) beyond: Option<Reservation>,
+    /// What is not asked for at once is too large for the memory.
+    pub(super) to_disk: bool,
+}
+
+impl Region {
+    /// Nothing beyond what was missed.
+    fn alone(missed: &Range<u64>) -> Region {
+        let (first, then) = (missed.clone(), Vec::new());
+        Region {
+            requests: Requests { first, then },
+            beyond: None,
+            to_disk: false,
+        }
+    }
 }
 
 impl Along {
@@ -106,7 +159,12 @@ impl Along {
     }
 
     /// Puts pieces of an object in line, before all others.
-    pub(super) fn put_waiting(&self, object: &Arc<ObjectHandle>, pieces: Vec<Range<u64>>) {
+    pub(super) fn put_waiting(
+        &self,
+        object: &Arc<ObjectHandle>,
+        pieces: Vec<Range<u64>>,
+        to_disk: bool,
+    ) {
         if pieces.is_empty() {
             return;
         }
@@ -120,8 +178,10 @@ impl Along {
             .unwrap_or_else(|| Rest {
                 object: object.clone(),
                 pieces: VecDeque::new(),
+                to_disk,
                 last_read: Instant::now(),
             });
+        rest.to_disk = to_disk;
         rest.last_read = Instant::now();
         pieces
             .into_iter()
@@ -135,12 +195,12 @@ impl Along {
         self.wake.notify_one();
     }
 
-    /// The next piece, unless so many requests are on their way, or with it so many bytes.
+    /// The next piece, and whether it goes to the local disk, unless so many requests are on their way, or with it so many bytes.
     fn next(
         &self,
         requests_max: usize,
         under_way_bytes_max: u64,
-    ) -> Option<(Arc<ObjectHandle>, Range<u64>)> {
+    ) -> Option<(Arc<ObjectHandle>, Range<u64>, bool)> {
         let mut state = self.state.lock();
         state
             .waiting
@@ -150,30 +210,37 @@ impl Along {
         let under_way = state
             .under_way
             .iter()
-            .map(|one| one.fetch.outstanding_bytes());
+            .map(|one| one.piece.outstanding_bytes());
         let (requests, under_way_bytes) = (state.under_way.len(), under_way.sum::<u64>());
         let rest = state.waiting.front_mut()?;
-        let bytes = frames_len(&rest.object, rest.pieces.front()?.clone());
+        let bytes = match rest.to_disk {
+            true => to_disk::MEMORY_BYTES,
+            false => frames_len(&rest.object, rest.pieces.front()?.clone()),
+        };
         let is_full = requests >= requests_max || under_way_bytes + bytes > under_way_bytes_max;
         if requests > 0 && is_full {
             return None;
         }
         let piece = rest.pieces.pop_front()?;
-        Some((rest.object.clone(), piece))
+        Some((rest.object.clone(), piece, rest.to_disk))
     }
 
     /// Keeps a fetch alive until it has brought everything.
     pub(super) fn keep(&self, fetch: Arc<Fetch>) {
+        self.keep_piece(Piece::ToMemory(fetch));
+    }
+
+    fn keep_piece(&self, piece: Piece) {
         let is_watched = false;
         self.state
             .lock()
             .under_way
-            .push(UnderWay { fetch, is_watched });
+            .push(UnderWay { piece, is_watched });
         self.wake.notify_one();
     }
 
-    /// Those that nobody waits for the end of yet.
-    fn unwatched(&self) -> Vec<Arc<Fetch>> {
+    /// The ends of those that nobody waits for the end of yet.
+    fn unwatched(&self) -> Vec<BoxFuture<'static, ()>> {
         let mut state = self.state.lock();
         let unwatched = state
             .under_way
@@ -182,9 +249,16 @@ impl Along {
         unwatched
             .map(|under_way| {
                 under_way.is_watched = true;
-                under_way.fetch.clone()
+                under_way.piece.end()
             })
             .collect()
+    }
+
+    /// Does a frame come to the local disk?
+    fn comes_to_disk(&self, object: &ObjectHandle, frame: u64) -> bool {
+        self.state.lock().under_way.iter().any(|under_way| {
+            matches!(&under_way.piece, Piece::ToDisk(fetch) if fetch.brings(object, frame))
+        })
     }
 
     /// Lets go of what has come.
@@ -192,7 +266,7 @@ impl Along {
         let mut state = self.state.lock();
         let ended = state
             .under_way
-            .extract_if(.., |under_way| under_way.fetch.has_ended());
+            .extract_if(.., |under_way| under_way.piece.has_ended());
         let ended: Vec<_> = ended.collect();
         drop(state);
         drop(ended);
@@ -218,7 +292,7 @@ impl Reclaim for Along {
             let Some(last) = self.state.lock().under_way.pop() else {
                 break;
             };
-            freed += last.fetch.outstanding_bytes();
+            freed += last.piece.outstanding_bytes();
         }
         freed
     }
@@ -227,8 +301,6 @@ impl Reclaim for Along {
 impl Inner {
     /// What to ask for in place of a run of frames that a read misses, and is about to fetch.
     pub(super) fn region_of(&self, object: &Arc<ObjectHandle>, missed: &Range<u64>) -> Region {
-        let cost = self.link.cost();
-        let memory = self.frames_bytes_max();
         let mut miss = Miss {
             object: object.id,
             frames: missed.clone(),
@@ -236,18 +308,33 @@ impl Inner {
             frame_len: object.layout.frame_len(),
             was_evicted: false,
         };
+        if missed
+            .clone()
+            .all(|frame| self.is_on_disk(object.id, frame))
+        {
+            // No request is made for it.
+            return Region::alone(missed);
+        }
+        let cost = self.link.cost();
+        let (memory, disk_room) = (self.frames_bytes_max(), self.disk_room_bytes());
         let region = match self.along.take_waiting(object.id, missed.start) {
             Some(piece) => piece.start.min(missed.start)..piece.end.max(missed.end),
             None => {
-                let (outcome, was_evicted) = self.cache.outcome((object.id, missed.start));
-                miss.was_evicted = was_evicted;
-                let mut density = self.density.lock();
-                density.on_miss(&miss, &cost, memory, outcome)
+                let outcome = self.outcome(&mut miss);
+                let room = memory.max(disk_room);
+                self.density.lock().on_miss(&miss, &cost, room, outcome)
             }
         };
-        let sizes = Sizes::new(memory, self.link.is_far(), miss.frame_len);
-        let is_here = |frame| self.is_here(object, frame);
-        let mut requests = requests(&region, &miss, &cost, sizes, is_here);
+        let is_too_large =
+            frames_len(object, region.clone()) as f64 > MEMORY_SHARE_MAX * memory as f64;
+        let to_disk = is_too_large && disk_room > 0;
+        let mut sizes = Sizes::new(memory, self.link.is_far(), miss.frame_len);
+        if to_disk {
+            // What follows goes to the disk as well.
+            sizes.onward = 0;
+        }
+        let is_here = |frame| self.is_here_or_on_disk(object, frame);
+        let requests = requests(&region, &miss, &cost, sizes, is_here);
         let beyond_bytes =
             frames_len(object, requests.first.clone()) - frames_len(object, missed.clone());
         let beyond = match beyond_bytes {
@@ -255,10 +342,42 @@ impl Inner {
             bytes => self.room_along(bytes),
         };
         if beyond_bytes > 0 && beyond.is_none() {
-            requests.first = missed.clone();
-            requests.then.clear();
+            return Region::alone(missed);
         }
-        Region { requests, beyond }
+        Region {
+            requests,
+            beyond,
+            to_disk,
+        }
+    }
+
+    /// What became of frames that were fetched along, and whether `miss` was here before. What memory gave up unread is
+    /// on the disk, where there is one, and not in vain as long as it stays there.
+    fn outcome(&self, miss: &mut Miss) -> Outcome {
+        let (mut outcome, was_evicted) = self.cache.outcome((miss.object, miss.frames.start));
+        miss.was_evicted = was_evicted;
+        if let Some(disk) = &self.disk {
+            let guesses = disk.take_guesses();
+            outcome.arrived_bytes += self.along.to_disk_bytes.swap(0, Ordering::Relaxed);
+            outcome.used_bytes += guesses.right * miss.frame_len;
+            outcome.unread_bytes = match disk.room_bytes() {
+                0 => outcome.unread_bytes,
+                _ => guesses.wrong * miss.frame_len,
+            };
+        }
+        outcome
+    }
+
+    /// What regions may count on of the local disk.
+    fn disk_room_bytes(&self) -> u64 {
+        let room = self.disk.as_ref().map_or(0, DiskCache::room_bytes);
+        (room as f64 * DISK_SHARE) as u64
+    }
+
+    fn is_here_or_on_disk(&self, object: &ObjectHandle, frame: u64) -> bool {
+        self.is_here(object, frame)
+            || self.is_on_disk(object.id, frame)
+            || self.along.comes_to_disk(object, frame)
     }
 
     /// What frames can take at most as long as nobody else takes more.
@@ -294,28 +413,46 @@ impl Inner {
     fn start_along(self: &Arc<Self>) {
         let under_way_bytes_max = Sizes::under_way_bytes(self.frames_bytes_max());
         let requests_max = self.config.along_requests_max;
-        while let Some((object, mut frames)) = self.along.next(requests_max, under_way_bytes_max) {
-            while !frames.is_empty() && self.is_here(&object, frames.start) {
-                frames.start += 1;
-            }
-            while !frames.is_empty() && self.is_here(&object, frames.end - 1) {
-                frames.end -= 1;
-            }
-            if frames.is_empty() {
+        while let Some((object, frames, to_disk)) =
+            self.along.next(requests_max, under_way_bytes_max)
+        {
+            let Some(frames) = self.absent_of(&object, frames) else {
                 continue;
-            }
-            let Some(reservation) = self.room_along(frames_len(&object, frames.clone())) else {
+            };
+            let disk = self.disk.as_ref().filter(|_| to_disk);
+            let bytes = match disk {
+                Some(_) => to_disk::MEMORY_BYTES,
+                None => frames_len(&object, frames.clone()),
+            };
+            let Some(reservation) = self.room_along(bytes) else {
                 self.along.give_up_waiting();
                 return;
             };
-            self.store
-                .metrics()
-                .readahead_frames
-                .add(frames.end - frames.start);
-            let nothing = frames.start..frames.start;
-            let fetch = Fetch::start(self, object, frames, reservation, Kept::InCache(nothing));
-            self.along.keep(fetch);
+            let metrics = self.store.metrics();
+            metrics.readahead_frames.add(frames.end - frames.start);
+            let piece = match disk {
+                Some(disk) => {
+                    let disk = disk.clone();
+                    let bytes = frames_len(&object, frames.clone());
+                    let begun = &self.along.to_disk_bytes;
+                    begun.fetch_add(bytes, Ordering::Relaxed);
+                    Piece::ToDisk(ToDisk::start(self, disk, object, frames, reservation))
+                }
+                None => {
+                    let kept = Kept::InCache(frames.start..frames.start);
+                    Piece::ToMemory(Fetch::start(self, object, frames, reservation, kept))
+                }
+            };
+            self.along.keep_piece(piece);
         }
+    }
+
+    /// What of `frames` is left without those at both ends that are here.
+    fn absent_of(&self, object: &ObjectHandle, frames: Range<u64>) -> Option<Range<u64>> {
+        let is_absent = |frame: &u64| !self.is_here_or_on_disk(object, *frame);
+        let first = frames.clone().find(is_absent)?;
+        let last = frames.rev().find(is_absent)?;
+        Some(first..last + 1)
     }
 
     pub(super) async fn along_loop(self: Arc<Self>) {
@@ -327,7 +464,7 @@ impl Inner {
                 Some(()) = ends.next(), if !ends.is_empty() => self.along.sweep(),
             }
             self.start_along();
-            ends.extend(self.along.unwatched().iter().map(|fetch| fetch.end()));
+            ends.extend(self.along.unwatched());
         }
         self.along.reclaim(u64::MAX);
     }

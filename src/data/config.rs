@@ -16,6 +16,16 @@ const FIXED_BYTES: u64 = 48 * MIB;
 /// Enough for a request's own cost to be small beside what it brings.
 const TURN_BYTES_MAX: u64 = MIB;
 
+/// Which frames the cache on the local disk takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskAdmission {
+    /// All that are fetched or uploaded.
+    All,
+    /// As [`DiskAdmission::All`], but nothing that is read or written in order while the store is as fast as a disk: to keep
+    /// it costs a third more processor time and saves none.
+    WhatPays,
+}
+
 /// Sizes of the data path.
 #[derive(Clone, Copy, Debug)]
 pub struct DataConfig {
@@ -29,6 +39,8 @@ pub struct DataConfig {
     pub fetch_bytes_max: u64,
     /// Requests for regions on their way at once; the other connections are left to those who wait.
     pub along_requests_max: usize,
+    /// What goes to the local disk, if there is a cache.
+    pub disk_admission: DiskAdmission,
     /// Dirty data older than this goes out by itself.
     pub write_back_after: Duration,
     /// How often the writer looks for dead objects, and repacks those that are mostly dead. The look costs no request while the metadata is
@@ -101,6 +113,7 @@ impl MemoryPlan {
                 readahead_bytes_max: (capacity / 8).clamp(2 * MIB, 32 * MIB),
                 fetch_bytes_max: (capacity / 32).clamp(MIB, 8 * MIB),
                 along_requests_max: connections_max / 2,
+                disk_admission: DiskAdmission::All,
                 write_back_after: Duration::from_secs(1),
                 reclaim_every: Duration::from_secs(60),
                 reader_renewed_every: Duration::from_secs(60),

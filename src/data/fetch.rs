@@ -7,10 +7,8 @@ use std::{
     collections::HashMap,
     ops::Range,
     sync::{Arc, Weak},
-    time::Instant,
 };
 
-use bytes::BytesMut;
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
 use tracing::error;
@@ -21,12 +19,9 @@ use super::{
     cache::FrameId,
     filling::Block,
     object::ObjectHandle,
+    sent::SentFrames,
 };
-use crate::{
-    budget::Reservation,
-    seal::{SealError, codec::TAG_LEN},
-    store::{MISSING_TRIES, StoreErrorKind},
-};
+use crate::{budget::Reservation, seal::SealError, store::MISSING_TRIES};
 
 /// Whether frames go into the cache as they arrive.
 #[derive(Clone, PartialEq, Eq)]
@@ -292,88 +287,17 @@ impl Delivery {
         Ok(())
     }
 
-    /// As [`Delivery::take`], of a frame that the store has sent.
-    fn take_sent(&mut self, sealed: &[u8]) -> Result<(), DataError> {
-        let frame = self.next();
-        self.take(sealed)?;
-        self.inner.put_on_disk(self.object.id, frame, sealed);
-        Ok(())
-    }
-
     /// One GET up to frame `until`; takes what comes. Ends early without an error if the connection breaks.
     async fn take_from_store(&mut self, until: u64) -> Result<(), DataError> {
-        let (inner, object) = (self.inner.clone(), self.object.clone());
-        let stored = object.layout.stored_range(self.next()..until);
-        let mut body = match inner.store.get(&object.key, Some(stored.clone())).await {
-            Ok(body) => {
-                inner.link.note_answer(body.answered_after);
-                body
-            }
-            Err(error) if error.kind == StoreErrorKind::NotFound && inner.meta.is_follower() => {
-                return Err(DataError::Stale(object.key.clone()));
-            }
-            Err(error) if error.kind == StoreErrorKind::NotFound => {
-                return Err(SealError::Missing {
-                    path: object.key.clone(),
-                }
-                .into());
-            }
-            Err(error) if error.kind == StoreErrorKind::Range => {
-                return Err(SealError::Length {
-                    path: object.key.clone(),
-                    actual: 0,
-                    expected: object.layout.stored_len(),
-                }
-                .into());
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if body.head.size != object.layout.stored_len() {
-            return Err(SealError::Length {
-                path: object.key.clone(),
-                actual: body.head.size,
-                expected: object.layout.stored_len(),
-            }
-            .into());
+        let frames = self.next()..until;
+        let mut sent = SentFrames::ask(&self.inner, &self.object, frames).await?;
+        while let Some(sealed) = sent.next().await? {
+            let frame = self.next();
+            self.take(sealed)?;
+            let in_order = self.kept == Kept::Nowhere;
+            self.inner
+                .put_on_disk(self.object.id, frame, sealed, in_order);
         }
-        let mut arrived = BytesMut::new();
-        let mut pace: Option<(Instant, u64)> = None;
-        loop {
-            let mut chunk = match body.chunk().await {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => return Ok(()),
-                Err(error) if error.kind == StoreErrorKind::Unavailable => return Ok(()),
-                Err(error) => return Err(error.into()),
-            };
-            match &mut pace {
-                None => pace = Some((Instant::now(), 0)),
-                Some((_, bytes)) => *bytes += chunk.len() as u64,
-            }
-            while !chunk.is_empty() && self.next() < until {
-                let plaintext_len = object.layout.frame_plaintext_len(self.next());
-                let sealed_len = (plaintext_len + TAG_LEN) as usize;
-                let piece = chunk.split_to(chunk.len().min(sealed_len - arrived.len()));
-                if piece.len() == sealed_len {
-                    // The whole frame lies in this chunk.
-                    self.take_sent(&piece)?;
-                } else {
-                    arrived.reserve(sealed_len - arrived.len());
-                    arrived.extend_from_slice(&piece);
-                    if arrived.len() < sealed_len {
-                        continue;
-                    }
-                    self.take_sent(&arrived)?;
-                    arrived.clear();
-                }
-            }
-            if self.next() >= until {
-                // Reads the body to its end, so that the connection can be used again.
-                while let Ok(Some(_)) = body.chunk().await {}
-                if let Some((first_byte_at, bytes)) = pace {
-                    inner.link.note_body(bytes, first_byte_at.elapsed());
-                }
-                return Ok(());
-            }
-        }
+        Ok(())
     }
 }

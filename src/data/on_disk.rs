@@ -1,9 +1,9 @@
 //! Frames on the local disk: taken from there before the store is asked, put there when they were
 //! opened or sealed.
 
-use super::{DataError, Inner, fetch::Delivery};
+use super::{DataError, Inner, config::DiskAdmission, fetch::Delivery};
 use crate::{
-    disk::{FrameKey, OBJECT_LEN},
+    disk::{DiskCache, FrameKey, OBJECT_LEN},
     meta::ObjectId,
     seal::{SealError, codec::TAG_LEN},
 };
@@ -22,12 +22,41 @@ fn disk_name(object: ObjectId) -> [u8; OBJECT_LEN] {
 }
 
 impl Inner {
-    /// Keeps a sealed frame, which is known to open, if there is a cache and it has room.
-    pub(super) fn put_on_disk(&self, object: ObjectId, frame: u64, sealed: &[u8]) {
-        if let Some(disk) = &self.disk {
+    /// Keeps a sealed frame, which is known to open, if there is a cache and it has room. `in_order`: the frame is read or
+    /// written in order.
+    pub(super) fn put_on_disk(&self, object: ObjectId, frame: u64, sealed: &[u8], in_order: bool) {
+        if let Some(disk) = &self.disk
+            && (!in_order || self.admits_in_order())
+        {
             let object = disk_name(object);
             disk.put(FrameKey { object, frame }, sealed);
         }
+    }
+
+    fn admits_in_order(&self) -> bool {
+        match self.config.disk_admission {
+            DiskAdmission::All => true,
+            DiskAdmission::WhatPays => !self.link.is_as_fast_as_a_disk(),
+        }
+    }
+
+    /// Keeps a sealed frame that nobody has asked for yet; false if the disk takes no more.
+    pub(super) async fn guess_on_disk(
+        &self,
+        disk: &DiskCache,
+        object: ObjectId,
+        frame: u64,
+        sealed: &[u8],
+    ) -> bool {
+        let object = disk_name(object);
+        disk.put_guess(FrameKey { object, frame }, sealed).await
+    }
+
+    pub(super) fn is_on_disk(&self, object: ObjectId, frame: u64) -> bool {
+        self.disk.as_ref().is_some_and(|disk| {
+            let object = disk_name(object);
+            disk.contains(&FrameKey { object, frame })
+        })
     }
 }
 

@@ -288,11 +288,11 @@ impl Inner {
                 0 => Kept::InCache(missed.clone()),
                 _ => Kept::Nowhere,
             };
-            let mut then = Vec::new();
+            let mut then = (Vec::new(), false);
             if run.in_region {
                 let region = self.region_of(&run.object, &missed);
                 run.frames = region.requests.first;
-                then = region.requests.then;
+                then = (region.requests.then, region.to_disk);
                 if let Some(beyond) = region.beyond {
                     paid.join(beyond);
                 }
@@ -307,7 +307,8 @@ impl Inner {
             } else if along > 0 {
                 self.along.keep(fetch.clone());
             }
-            self.along.put_waiting(&run.object, then);
+            let (pieces, to_disk) = then;
+            self.along.put_waiting(&run.object, pieces, to_disk);
             fetches.push((id, run.frames, fetch));
         }
         for (source, frames) in sources.iter().zip(&mut frames) {

@@ -171,7 +171,7 @@ impl ObjectWriter {
     fn put_on_disk(&mut self, from: usize) {
         let sealed = self.buffer.get(from..).unwrap_or_default();
         for frame in sealed.chunks((FRAME_LEN + TAG_LEN) as usize) {
-            self.inner.put_on_disk(self.id, self.frames, frame);
+            self.inner.put_on_disk(self.id, self.frames, frame, true);
             self.frames += 1;
         }
     }

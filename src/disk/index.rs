@@ -47,17 +47,29 @@ pub(super) fn bytes(entries: usize) -> u64 {
 #[derive(Clone, Copy)]
 struct Place {
     segment: u32,
-    /// Where the entry begins; the lowest bit says that it was read, since places are aligned.
+    /// Where the entry begins, and flags in the lowest bits, which are 0 since places are aligned.
     at: u32,
 }
 
 const WAS_READ: u32 = 1;
-const _: () = assert!(ALIGNMENT > WAS_READ as u64);
+/// Nobody had asked for it when it came, and nobody has since.
+const IS_GUESS: u32 = 2;
+const FLAGS: u32 = WAS_READ | IS_GUESS;
+const _: () = assert!(ALIGNMENT > FLAGS as u64);
 
 impl Place {
     fn at(self) -> u64 {
-        u64::from(self.at & !WAS_READ)
+        u64::from(self.at & !FLAGS)
     }
+}
+
+/// What became of frames that were put in before anybody asked for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Guesses {
+    /// Frames that were read after all.
+    pub right: u64,
+    /// Frames that were evicted unread.
+    pub wrong: u64,
 }
 
 /// See the module's head.
@@ -66,6 +78,7 @@ pub(super) struct Index {
     places: HashMap<u64, Place>,
     segments: BTreeMap<u32, Arc<Segment>>,
     entries_max: usize,
+    guesses: Guesses,
 }
 
 /// Adjoining bytes of one segment that hold frames in a row.
@@ -90,6 +103,7 @@ impl Index {
             places: HashMap::with_capacity(2 * entries_max),
             segments: BTreeMap::new(),
             entries_max,
+            guesses: Guesses::default(),
         }
     }
 
@@ -118,13 +132,19 @@ impl Index {
     }
 
     /// Notes an entry of a segment that was added, unless the index is full.
-    pub(super) fn insert(&mut self, key: &FrameKey, segment: u32, at: u64) {
+    pub(super) fn insert(&mut self, key: &FrameKey, segment: u32, at: u64, is_guess: bool) {
         if self.is_full() {
             return;
         }
         if let Ok(at) = u32::try_from(at) {
+            let at = at | if is_guess { IS_GUESS } else { 0 };
             self.places.insert(self.hash(key), Place { segment, at });
         }
+    }
+
+    /// Since this was last called.
+    pub(super) fn take_guesses(&mut self) -> Guesses {
+        std::mem::take(&mut self.guesses)
     }
 
     pub(super) fn remove(&mut self, key: &FrameKey) -> bool {
@@ -134,14 +154,16 @@ impl Index {
     /// Forgets a segment and its entries.
     pub(super) fn evict(&mut self, number: u32) -> Option<Evicted> {
         let segment = self.segments.remove(&number)?;
-        let mut read = Vec::new();
+        let (mut read, mut wrong) = (Vec::new(), 0);
         self.places.retain(|_, place| {
             let goes = place.segment == number;
             if goes && place.at & WAS_READ != 0 {
                 read.push(place.at());
             }
+            wrong += u64::from(goes && place.at & IS_GUESS != 0);
             !goes
         });
+        self.guesses.wrong += wrong;
         read.sort_unstable();
         Some(Evicted { segment, read })
     }
@@ -172,7 +194,8 @@ impl Index {
             let Some(segment) = self.segments.get(&place.segment) else {
                 break;
             };
-            place.at |= WAS_READ;
+            self.guesses.right += u64::from(place.at & IS_GUESS != 0);
+            place.at = place.at & !IS_GUESS | WAS_READ;
             let start = place.at() + ENTRY_HEADER_LEN;
             let end = start + sealed_len;
             match spans.last_mut() {

@@ -36,13 +36,14 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, oneshot};
 
+pub use index::Guesses;
 pub use place::{PlaceError, own_directory};
 pub use read::SealedRun;
 
 use self::{
     index::Index,
     place::Place,
-    writer::{Queue, Writer},
+    writer::{Pushed, Queue, Writer},
 };
 
 const MIB: u64 = 1 << 20;
@@ -211,17 +212,52 @@ impl DiskCache {
     /// Puts a sealed frame in, some time later, unless it is there or there is no room in the queue.
     pub fn put(&self, key: FrameKey, sealed: &[u8]) {
         let shared = &self.shared;
-        if sealed.len() as u64 > FRAME_BYTES_MAX || shared.index.lock().contains(&key) {
-            return;
-        }
-        if !shared.queue.push(key, sealed) {
+        if self.takes(&key, sealed) && shared.queue.push(key, sealed, false) != Pushed::Taken {
             shared.counts.not_filled.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Puts a sealed frame in that nobody has asked for yet, and waits for room in the queue. False
+    /// if the cache takes nothing at present.
+    pub async fn put_guess(&self, key: FrameKey, sealed: &[u8]) -> bool {
+        let queue = &self.shared.queue;
+        if !self.takes(&key, sealed) {
+            return true;
+        }
+        while self.room_bytes() > 0 {
+            let room = queue.has_room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            match queue.push(key, sealed, true) {
+                Pushed::Taken => return true,
+                Pushed::Closed => return false,
+                Pushed::Full => room.await,
+            }
+        }
+        false
+    }
+
+    fn takes(&self, key: &FrameKey, sealed: &[u8]) -> bool {
+        sealed.len() as u64 <= FRAME_BYTES_MAX && !self.contains(key)
     }
 
     /// Is the frame there?
     pub fn contains(&self, key: &FrameKey) -> bool {
         self.shared.index.lock().contains(key)
+    }
+
+    /// What the cache holds at most; 0 while its disk is too slow, full or broken.
+    pub fn room_bytes(&self) -> u64 {
+        let shared = &self.shared;
+        match shared.is_slow() || shared.trouble.lock().is_some() {
+            true => 0,
+            false => shared.plan.size_bytes,
+        }
+    }
+
+    /// What became of guesses since this was last asked.
+    pub fn take_guesses(&self) -> Guesses {
+        self.shared.index.lock().take_guesses()
     }
 
     /// The frame did not open.

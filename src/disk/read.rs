@@ -103,7 +103,7 @@ impl DiskCache {
 }
 
 impl Shared {
-    fn is_slow(&self) -> bool {
+    pub(super) fn is_slow(&self) -> bool {
         let mut until = self.slow_until.lock();
         *until = until.filter(|until| *until > Instant::now());
         until.is_some()

@@ -46,12 +46,16 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+fn has_taken(cache: &DiskCache, key: FrameKey, sealed: &[u8]) -> bool {
+    cache.shared.queue.push(key, sealed, false) == Pushed::Taken
+}
+
 /// Puts frames in one after the other, each once there is room in the queue.
 fn fill(cache: &DiskCache, number: u8, frames: Range<u64>) {
     for frame in frames {
         let bytes = sealed(number, frame);
         wait_until("room in the queue", || {
-            cache.shared.queue.push(key(number, frame), &bytes)
+            has_taken(cache, key(number, frame), &bytes)
         });
     }
     wait_until("all is written", || cache.shared.queue.bytes() == 0);
@@ -170,7 +174,7 @@ async fn the_files_never_take_more_than_the_size() {
     let small = DiskCache::open(root.path(), "small", plan(SIZE_MIN_BYTES)).expect("opened");
     let entries_max = plan(SIZE_MIN_BYTES).entries_max as u64;
     for frame in 0..2 * entries_max {
-        wait_until("room", || small.shared.queue.push(key(3, frame), &[7; 64]));
+        wait_until("room", || has_taken(&small, key(3, frame), &[7; 64]));
     }
     wait_until("all is written", || small.shared.queue.bytes() == 0);
     let frames = small.status().frames;
@@ -209,6 +213,47 @@ async fn a_full_queue_drops_what_comes_and_nobody_waits() {
     let status = cache.status();
     assert_eq!(status.frames + status.not_filled, frames);
     assert!(status.memory_bytes <= plan(SIZE_MIN_BYTES).memory_bytes());
+}
+
+#[tokio::test]
+async fn guesses_wait_for_room_and_leave_half_of_the_queue() {
+    let root = tempfile::tempdir().expect("a directory");
+    let cache = open(root.path());
+    let bytes = sealed(1, 0);
+    let frames = 150;
+    for frame in 0..frames {
+        assert!(cache.put_guess(key(1, frame), &bytes).await);
+        let half = plan(SIZE_MIN_BYTES).queue_bytes_max / 2;
+        assert!(cache.shared.queue.bytes() <= half);
+    }
+    wait_until("all is written", || cache.shared.queue.bytes() == 0);
+    assert_eq!(cache.status().frames, frames, "none was dropped");
+    cache.close().await;
+    assert!(
+        !cache.put_guess(key(1, frames), &bytes).await,
+        "nobody waits for a queue that is closed"
+    );
+}
+
+#[tokio::test]
+async fn guesses_are_right_once_they_are_read_and_wrong_if_they_go_unread() {
+    let root = tempfile::tempdir().expect("a directory");
+    let cache = open(root.path());
+    for frame in 0..8 {
+        assert!(cache.put_guess(key(1, frame), &sealed(1, frame)).await);
+    }
+    wait_until("all is written", || cache.shared.queue.bytes() == 0);
+    for _ in 0..2 {
+        assert_eq!(read(&cache, 1, 0..3).await.len(), 3);
+    }
+    let guesses = cache.take_guesses();
+    assert_eq!((guesses.right, guesses.wrong), (3, 0));
+    // What nobody guessed is neither.
+    fill(&cache, 2, 0..1000);
+    read(&cache, 2, 999..1000).await;
+    assert!(!cache.contains(&key(1, 7)), "it went");
+    let guesses = cache.take_guesses();
+    assert_eq!((guesses.right, guesses.wrong), (0, 5));
 }
 
 /// Flips, cuts and removes what is there in any way: nothing but misses comes of it, and frames that

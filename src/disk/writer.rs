@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
 
 use super::{
     FrameKey, Shared,
@@ -41,19 +42,37 @@ const DIRECTORIES_BYTES: u64 = 64 << 10;
 pub(super) struct Queue {
     state: Mutex<Waiting>,
     changed: Condvar,
+    /// Something was taken out, or it was closed.
+    pub(super) has_room: Notify,
     bytes_max: u64,
+}
+
+/// A sealed frame that waits.
+struct Queued {
+    key: FrameKey,
+    /// As it is written.
+    bytes: Vec<u8>,
+    is_guess: bool,
+}
+
+/// What became of a frame that was to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    Taken,
+    Full,
+    Closed,
 }
 
 #[derive(Default)]
 struct Waiting {
-    entries: VecDeque<(FrameKey, Vec<u8>)>,
+    entries: VecDeque<Queued>,
     /// Of those that wait, and of the one that is being written.
     bytes: u64,
     closed: bool,
 }
 
 enum Next {
-    Entry(FrameKey, Vec<u8>),
+    Entry(Queued),
     Nothing,
     Closed,
 }
@@ -63,25 +82,35 @@ impl Queue {
         Queue {
             state: Mutex::default(),
             changed: Condvar::new(),
+            has_room: Notify::new(),
             bytes_max,
         }
     }
 
-    /// False if there is no room.
-    pub(super) fn push(&self, key: FrameKey, sealed: &[u8]) -> bool {
+    /// Puts a frame behind those that wait, if there is room. Guesses, which wait for it, get half of the queue: frames
+    /// that somebody reads do not wait.
+    pub(super) fn push(&self, key: FrameKey, sealed: &[u8], is_guess: bool) -> Pushed {
         let cost = cost(segment::entry_len(sealed.len() as u64));
         {
             let mut state = self.state.lock();
-            if state.closed || state.bytes + cost > self.bytes_max {
-                return false;
+            if state.closed {
+                return Pushed::Closed;
+            }
+            let bytes_max = self.bytes_max / if is_guess { 2 } else { 1 };
+            if state.bytes + cost > bytes_max {
+                return Pushed::Full;
             }
             state.bytes += cost;
         }
         // Not under the lock: it takes as long as copying does.
-        let entry = encode(&key, sealed);
-        self.state.lock().entries.push_back((key, entry));
+        let entry = Queued {
+            key,
+            bytes: encode(&key, sealed),
+            is_guess,
+        };
+        self.state.lock().entries.push_back(entry);
         self.changed.notify_one();
-        true
+        Pushed::Taken
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -91,13 +120,14 @@ impl Queue {
     pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_one();
+        self.has_room.notify_waiters();
     }
 
     fn next(&self, until: Instant) -> Next {
         let mut state = self.state.lock();
         loop {
-            if let Some((key, entry)) = state.entries.pop_front() {
-                return Next::Entry(key, entry);
+            if let Some(entry) = state.entries.pop_front() {
+                return Next::Entry(entry);
             }
             if state.closed {
                 return Next::Closed;
@@ -110,6 +140,7 @@ impl Queue {
 
     fn written(&self, entry_len: usize) {
         self.state.lock().bytes -= cost(entry_len as u64);
+        self.has_room.notify_waiters();
     }
 }
 
@@ -170,12 +201,12 @@ impl Writer {
                 look_at = Instant::now() + LOOK_EVERY;
             }
             match self.shared.queue.next(look_at) {
-                Next::Entry(key, entry) => {
-                    if !self.add(&key, &entry) {
+                Next::Entry(entry) => {
+                    if !self.add(&entry) {
                         let not_filled = &self.shared.counts.not_filled;
                         not_filled.fetch_add(1, Ordering::Relaxed);
                     }
-                    self.shared.queue.written(entry.len());
+                    self.shared.queue.written(entry.bytes.len());
                 }
                 Next::Nothing => {}
                 Next::Closed => break,
@@ -217,18 +248,18 @@ impl Writer {
         for entry in found {
             // A newer segment has it too if it was read before that one was written.
             if !index.contains(&entry.key) {
-                index.insert(&entry.key, number, entry.at);
+                index.insert(&entry.key, number, entry.at, false);
             }
         }
         true
     }
 
     /// Writes an entry; false if it is not to be.
-    fn add(&mut self, key: &FrameKey, entry: &[u8]) -> bool {
-        if self.is_paused() || self.shared.index.lock().contains(key) {
+    fn add(&mut self, entry: &Queued) -> bool {
+        if self.is_paused() || self.shared.index.lock().contains(&entry.key) {
             return false;
         }
-        if !self.has_room_in_active(entry.len() as u64) && !self.begin() {
+        if !self.has_room_in_active(entry.bytes.len() as u64) && !self.begin() {
             return false;
         }
         while self.shared.index.lock().is_full() {
@@ -236,24 +267,26 @@ impl Writer {
                 return false;
             }
         }
-        self.append(key, entry)
+        self.append(entry)
     }
 
-    fn append(&mut self, key: &FrameKey, entry: &[u8]) -> bool {
+    fn append(&mut self, entry: &Queued) -> bool {
         let Some(active) = &mut self.active else {
             return false;
         };
-        if let Err(error) = active.segment.file.write_all_at(entry, active.len) {
+        if let Err(error) = active.segment.file.write_all_at(&entry.bytes, active.len) {
             self.failed(&error);
             return false;
         }
         let at = active.len;
-        active.len += entry.len() as u64;
-        active.headers.extend_from_slice(header_of(entry));
+        active.len += entry.bytes.len() as u64;
+        active.headers.extend_from_slice(header_of(&entry.bytes));
         let number = active.segment.number;
-        self.shared.index.lock().insert(key, number, at);
+        let mut index = self.shared.index.lock();
+        index.insert(&entry.key, number, at, entry.is_guess);
+        drop(index);
         let filled = &self.shared.counts.filled_bytes;
-        filled.fetch_add(entry.len() as u64, Ordering::Relaxed);
+        filled.fetch_add(entry.bytes.len() as u64, Ordering::Relaxed);
         self.count_bytes();
         true
     }
@@ -357,7 +390,12 @@ impl Writer {
             };
             let mut bytes = vec![0; segment::entry_len(entry.sealed_len) as usize];
             if from.file.read_exact_at(&mut bytes, *at).is_ok() {
-                self.append(&entry.key, &bytes);
+                let moved = Queued {
+                    key: entry.key,
+                    bytes,
+                    is_guess: false,
+                };
+                self.append(&moved);
             }
         }
     }

@@ -158,8 +158,8 @@ impl Fs {
         handle.is_ok_and(|handle| handle.past_page_cache)
     }
 
-    /// As [`Fs::write`], through a handle. Before a write into its page cache the kernel removes file capabilities, whoever writes; before one
-    /// that passes it by it leaves that to us.
+    /// As [`Fs::write`], through a handle. Before a write into its page cache the kernel removes
+    /// file capabilities, whoever writes; before one that passes it by it leaves that to us.
     ///
     /// # Errors
     /// EROFS, EFBIG, EIO, ESTALE.

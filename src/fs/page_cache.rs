@@ -5,13 +5,16 @@
 //! file that this mount has not touched before streams past the page cache. Whoever opens it again is a sign that it is wanted again, and is
 //! cached as on any filesystem; so is a file that was written here, whose pages the kernel still has.
 //!
-//! Writing into the page cache costs more requests than writing past it. The kernel asks for `security.capability` before a file's first
-//! write, and sends a write that does not begin on a page boundary in two pieces (`fuse_fill_write_pages` ends at a page that is not up to
-//! date); nor are such pages of use to a reader, who asks for them again. So after some small new files that were only written (an archive is
-//! unpacked) the next one is written past the page cache. A large one among them costs whoever reads it again one fetch; after it, new files
-//! are written into the page cache again.
+//! Writing into the page cache costs more requests than writing past it. The kernel asks for
+//! `security.capability` before a file's first write, and sends a write that does not begin on a
+//! page boundary in two pieces (`fuse_fill_write_pages` ends at a page that is not up to date); nor
+//! are such pages of use to a reader, who asks for them again. So after some small new files that
+//! were only written (an archive is unpacked) the next one is written past the page cache. A large
+//! one among them costs whoever reads it again one fetch; after it, new files are written into the
+//! page cache again.
 //!
-//! Both are guesses that cost time if they are wrong, never correctness: the kernel keeps direct and cached handles of a file coherent.
+//! Both are guesses that cost time if they are wrong, never correctness: the kernel keeps direct
+//! and cached handles of a file coherent.
 
 use std::{
     num::NonZeroUsize,

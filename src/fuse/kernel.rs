@@ -469,7 +469,8 @@ impl Filesystem for Kernel {
             .handle(fh.0)
             .range(offset, u64::from(len));
         let drops_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        // The kernel follows a synchronous write into its page cache with FSYNC itself, one past it not.
+        // The kernel follows a synchronous write into its page cache with FSYNC itself, one past it
+        // not.
         let durable = flags.0 & libc::O_DSYNC != 0
             && (flags.0 & libc::O_DIRECT != 0 || fs.passes_page_cache(fh.0));
         let call = call(request, operation);

@@ -12,6 +12,7 @@ use std::{
 use strongroom::{
     budget::Governor,
     data::{Data, DataConfig, MEMORY_MIN_BYTES, MemoryPlan},
+    disk::{self, DiskCache},
     fs::{Caller, Fs, FsConfig},
     fuse::{MountOptions, Mounted, mount},
     meta::{Meta, MetaConfig},
@@ -172,13 +173,18 @@ impl World {
         };
         let meta = Meta::open(self.sealed(&store), meta_config).await.unwrap();
         let governor = Governor::new(plan.shares);
+        let disk = plan.disk.map(|plan| {
+            let root = self.dir.path().join("disk");
+            disk::own_directory(&root).unwrap();
+            DiskCache::open(&root, "volume", plan).unwrap()
+        });
         let data = Data::start(
             plan.data,
             governor,
             store.clone(),
             Arc::clone(&self.keys),
             meta.clone(),
-            None,
+            disk,
         );
         let metrics = Arc::clone(store.metrics());
         let fs = Fs::new(meta.clone(), data.clone(), Arc::clone(&metrics), config);

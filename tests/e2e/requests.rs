@@ -1,4 +1,5 @@
-//! How many requests common work takes, by the server's own count, and how many the kernel makes of it.
+//! How many requests common work takes, by the server's own count, and how many the kernel makes of
+//! it.
 
 use std::{
     collections::BTreeMap,

@@ -114,6 +114,7 @@ async fn open(
     let disk_bytes = config.disk_cache.size.bytes();
     let mut plan = MemoryPlan::with_disk_cache(config.memory_bytes, disk_bytes);
     plan.data.write_back_after = config.upload_delay;
+    plan.data.disk_admission = config.disk_cache.size.admission();
     let store = client(
         &config.url,
         &config.store,

@@ -57,6 +57,9 @@ pub(in crate::data) struct Link {
 }
 
 impl Link {
+    /// A store in the same rack answers within so many microseconds, and one body brings so many bytes a second.
+    const AS_NEAR_AS_A_DISK_US: u64 = 2_000;
+    const AS_WIDE_AS_A_DISK: u64 = 200_000_000;
     /// Requests of one window that a far store is asked at once.
     const PARALLEL: u64 = 8;
 
@@ -75,6 +78,14 @@ impl Link {
             let bytes_per_second = bytes.saturating_mul(1_000_000) / micros;
             self.bandwidths.note(bytes_per_second.max(1), 3, 4);
         }
+    }
+
+    /// Whether a frame comes from the store about as fast as from a local disk, as far as is known.
+    pub(in crate::data) fn is_as_fast_as_a_disk(&self) -> bool {
+        let latency = self.latencies_us.known();
+        let bandwidth = self.bandwidths.known();
+        latency.is_some_and(|us| us <= Self::AS_NEAR_AS_A_DISK_US)
+            && bandwidth.is_some_and(|bytes| bytes >= Self::AS_WIDE_AS_A_DISK)
     }
 
     /// How long an answer takes to begin, if any has.
@@ -199,6 +210,20 @@ mod tests {
             link.note_answer(Duration::from_millis(25));
         }
         assert_eq!(link.latency(), Some(Duration::from_millis(25)));
+    }
+
+    #[test]
+    fn a_store_is_as_fast_as_a_disk_only_if_it_is_near_and_wide() {
+        let is_fast = |latency_ms, mib, took_ms| {
+            let link = Link::default();
+            assert!(!link.is_as_fast_as_a_disk(), "nothing is known");
+            link.note_answer(Duration::from_millis(latency_ms));
+            link.note_body(mib * MIB, Duration::from_millis(took_ms));
+            link.is_as_fast_as_a_disk()
+        };
+        assert!(is_fast(1, 8, 20));
+        assert!(!is_fast(20, 8, 20));
+        assert!(!is_fast(1, 8, 80));
     }
 
     #[test]

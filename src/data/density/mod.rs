@@ -44,7 +44,7 @@ const FRAMES_PER_MISS_LOG2: f64 = 4.0;
 const BY_CHANCE_MAX: f64 = 0.1;
 
 /// A region may be at most so much of the memory, lest it evicts everything else.
-const MEMORY_SHARE_MAX: f64 = 0.5;
+pub(super) const MEMORY_SHARE_MAX: f64 = 0.5;
 
 /// A region may be so many times what its share of the memory is: part of what is evicted early was read before.
 const SHARE_SLACK: f64 = 4.0;
@@ -58,8 +58,8 @@ const MISSED_SHARE: f64 = 0.25;
 /// What is fetched on a chance costs so many times what was earned.
 const CHANCE_PRICE: f64 = 1.5;
 
-/// What is fetched along is taken to go unread until much more than this was read of it: so many bytes count as fetched in vain at first, and
-/// less and less later.
+/// What is fetched along is taken to go unread until much more than this was read of it: so many
+/// bytes count as fetched in vain at first, and less and less later.
 const DOUBTED_BYTES: f64 = 1_048_576.0;
 
 /// Ageing leaves this much of a miss open.

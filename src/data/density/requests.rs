@@ -10,7 +10,8 @@ const FETCHED_AGAIN_SHARE: u64 = 8;
 /// So much of the memory for frames may be on its way: what is reserved for it keeps nothing else.
 const UNDER_WAY_SHARE: u64 = 3;
 
-/// So many requests to a far store share that, unless they would be smaller than [`REQUEST_MIN_BYTES`]. A near one is asked for all of it at once.
+/// So many requests to a far store share that, unless they would be smaller than
+/// [`REQUEST_MIN_BYTES`]. A near one is asked for all of it at once.
 const UNDER_WAY_REQUESTS: u64 = 8;
 
 /// Requests for parts of a region are not made smaller than this.
@@ -24,6 +25,8 @@ const REQUEST_MAX_BYTES: u64 = 8 << 20;
 pub(in crate::data) struct Sizes {
     /// In one request.
     pub(in crate::data) request: u64,
+    /// In the request for the missed frames, from the first of them on.
+    pub(in crate::data) onward: u64,
     /// In all of them.
     pub(in crate::data) under_way: u64,
 }
@@ -34,8 +37,9 @@ impl Sizes {
         memory_bytes / UNDER_WAY_SHARE
     }
 
-    /// With so much memory for frames, from a store that is `far` or not. One that is far gives each connection only so much, and needs several
-    /// at once; each request to one that is near costs processor time, and money, and saves no time.
+    /// With so much memory for frames, from a store that is `far` or not. One that is far gives
+    /// each connection only so much, and needs several at once; each request to one that is near
+    /// costs processor time, and money, and saves no time.
     pub(in crate::data) fn new(memory_bytes: u64, far: bool, frame_len: u64) -> Sizes {
         let under_way = Sizes::under_way_bytes(memory_bytes);
         let requests = if far { UNDER_WAY_REQUESTS } else { 1 };
@@ -43,6 +47,7 @@ impl Sizes {
         let request = (request / frame_len).max(1);
         Sizes {
             request,
+            onward: request,
             under_way: (under_way / frame_len).max(request),
         }
     }
@@ -56,8 +61,8 @@ pub(in crate::data) struct Requests {
     pub(in crate::data) then: Vec<Range<u64>>,
 }
 
-/// Asks for the frames of `region` that are not here, with `miss` in one request. Frames come in order: what follows the missed ones in
-/// their request costs nobody time.
+/// Asks for the frames of `region` that are not here, with `miss` in one request. Frames come in
+/// order: what follows the missed ones in their request costs nobody time.
 pub(in crate::data) fn requests(
     region: &Range<u64>,
     miss: &Miss,
@@ -86,7 +91,7 @@ pub(in crate::data) fn requests(
         } else if is_soon && run.end - run.start <= sizes.under_way {
             first = run;
         } else {
-            let end = run.end.min(missed.start + sizes.request);
+            let end = run.end.min(missed.start + sizes.onward);
             first = missed.start..end.max(missed.end);
             before.push(run.start..missed.start);
             after.insert(0, first.end..run.end);
@@ -148,6 +153,7 @@ mod tests {
     };
     const SIZES: Sizes = Sizes {
         request: 64,
+        onward: 64,
         under_way: 64,
     };
     const NEAR: Cost = Cost {
@@ -180,6 +186,14 @@ mod tests {
         let asked = requests(&(0..256), &miss(100..102), &FAR, SIZES, |_| false);
         assert_eq!(asked.first, 100..164);
         assert_eq!(asked.then, [164..228, 228..256, 0..64, 64..100]);
+    }
+
+    #[test]
+    fn what_goes_to_the_disk_does_not_come_with_the_missed_frames() {
+        let sizes = Sizes { onward: 0, ..SIZES };
+        let asked = requests(&(0..256), &miss(100..102), &FAR, sizes, |_| false);
+        assert_eq!(asked.first, 100..102);
+        assert_eq!(asked.then.first(), Some(&(102..166)));
     }
 
     #[test]

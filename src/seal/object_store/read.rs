@@ -216,8 +216,9 @@ fn tail_start(table: &Table, count: u64) -> u64 {
     }
 }
 
-/// One chunk, from the cache or from the store. A scan drops what it asked for ahead as soon as it has read what it wanted, and the next one
-/// asks for the same again. So a fetch that has begun comes to its end, and the next one finds what it brought.
+/// One chunk, from the cache or from the store. A scan drops what it asked for ahead as soon as it
+/// has read what it wanted, and the next one asks for the same again. So a fetch that has begun
+/// comes to its end, and the next one finds what it brought.
 async fn chunk(inner: &Arc<Inner>, table: &Arc<Table>, index: u64) -> Result<Bytes, ReadError> {
     let key = table.opener.path();
     if let Some(chunk) = inner.cache.chunk(&table.chunk_key(index)) {
