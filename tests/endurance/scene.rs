@@ -22,7 +22,14 @@ pub const MEMORY_LIMIT: u64 = 128 << 20;
 /// A mount answers within this, also where the one before it has to be found dead first.
 const MOUNTED_WITHIN: Duration = Duration::from_secs(120);
 
-/// After so long a mount that was denied access is tried again.
+/// What a mount says that met an outage, or was denied access.
+const OF_THE_WEATHER: [&str; 3] = [
+    REFUSED_ON_PURPOSE,
+    "the store is out of order",
+    "the store does not answer",
+];
+
+/// After so long such a mount is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 pub struct Scene {
@@ -81,8 +88,8 @@ impl Scene {
     }
 
     /// Mounts as the machine of this name, which remembers what it has seen of the volume. A mount
-    /// that the weather denies access ends at once and says so: it is tried again, as its user
-    /// would.
+    /// that meets an outage, or is denied access, gives up after some tries and says so: it is
+    /// begun again, as its user would.
     pub fn mount(&self, machine: &str, options: &[&str]) -> Result<Mount<'_>, String> {
         let state = self.site.scratch(machine);
         let mut all = vec!["--key-file", self.key.to_str().expect("path")];
@@ -92,12 +99,15 @@ impl Scene {
         let mut mount = self.site.begin_mount_of(&self.site.url(), &all);
         while !mount.is_mounted() {
             let is_late = began.elapsed() > MOUNTED_WITHIN;
-            if !is_late && mount.has_ended() && mount.log_text().contains(REFUSED_ON_PURPOSE) {
+            let has_ended = mount.has_ended();
+            let log = mount.log_text();
+            let of_the_weather = OF_THE_WEATHER.iter().any(|said| log.contains(said));
+            if !is_late && has_ended && of_the_weather {
                 drop(mount);
                 std::thread::sleep(AGAIN_AFTER);
                 mount = self.site.begin_mount_of(&self.site.url(), &all);
-            } else if is_late || mount.has_ended() {
-                return Err(format!("no mount: {}", mount.log_text()));
+            } else if is_late || has_ended {
+                return Err(format!("no mount: {log}"));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
