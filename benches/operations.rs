@@ -8,6 +8,11 @@
 //!
 //! `files COUNT [BYTES]`, alone, compares what each of so many files costs with what each of 10,000 does, and ends with 1 where a limit is not kept:
 //! `cargo bench --bench operations -- --memory 128MiB files 1000000`
+//!
+//! `tree DIR [NAME...]`, alone, unpacks that tree, or those parts of it, and compares it with its archive on a cold mount: requests of the kernel
+//! by kind, requests to the store. `mount-scripts/linux-source.sh` gets Debian's kernel source and
+//! does it with that:
+//! `cargo bench --bench operations -- --memory 128MiB tree linux-source-6.1 fs drivers/net arch/arm`
 
 #[path = "support/files.rs"]
 mod files;
@@ -19,6 +24,8 @@ mod files;
 mod harness;
 #[path = "support/orders.rs"]
 mod orders;
+#[path = "support/source_tree.rs"]
+mod source_tree;
 #[path = "support/mod.rs"]
 mod support;
 #[path = "support/warm.rs"]
@@ -49,6 +56,15 @@ fn main() {
         && part == "files"
     {
         compare_files(&options, numbers);
+    }
+    if let Some((part, tree)) = options.words.split_first()
+        && part == "tree"
+    {
+        println!("{}", options.describe());
+        let mut site = Site::start(Transport::Plain);
+        options.apply(&mut site);
+        source_tree::run(&mut site, tree);
+        return;
     }
     let parts: [(&str, Part); 9] = [
         ("small", small_files),

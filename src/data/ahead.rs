@@ -15,10 +15,15 @@ use super::{
 use crate::{
     budget::{Owner, Reclaim},
     meta::ExtentSource,
+    seal::codec::DATA_FRAME_LOG2,
 };
 
 /// Windows end at multiples of this: a block of data frames.
 const WINDOW_STEP: u64 = 1 << 20;
+
+/// Those that are shorter end with a frame, where the file lies in its objects from their
+/// beginning.
+const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 
 /// Two runs of an object with less than this between them are fetched with one request: a request costs about as much.
 const RUN_GAP_MAX: u64 = 256 << 10;
@@ -56,12 +61,13 @@ impl Inner {
         self.windows.used(&open.window);
         let Some(wanted) = wanted else { return };
         let file = &open.file;
-        let aligned = wanted.end / WINDOW_STEP * WINDOW_STEP;
-        let wanted_end = if aligned > wanted.start {
-            aligned
-        } else {
-            wanted.end
-        };
+        // A window that ends within a frame is let go of when the reader comes to its end, and the
+        // frame is fetched again for the rest.
+        let aligned = [WINDOW_STEP, FRAME_LEN].map(|step| wanted.end / step * step);
+        let wanted_end = aligned
+            .into_iter()
+            .find(|aligned| *aligned > wanted.start)
+            .unwrap_or(wanted.end);
         let visible_size = view.map_or_else(|| file.content.lock().visible_size(), View::size);
         let end = wanted_end.min(size).min(visible_size);
         let Ok(runs) = self.stored_runs(file, view, wanted.start..end).await else {

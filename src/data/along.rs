@@ -9,7 +9,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -50,6 +50,8 @@ pub(super) struct Along {
     state: Mutex<State>,
     /// Pieces wait.
     has_waiting: AtomicBool,
+    /// Bytes of pieces that were begun for the local disk, since it was last asked.
+    to_disk_bytes: AtomicU64,
     /// There is something to start, or to watch.
     wake: Notify,
 }
@@ -325,7 +327,12 @@ impl Inner {
         };
         let is_too_large =
             frames_len(object, region.clone()) as f64 > MEMORY_SHARE_MAX * memory as f64;
-        let sizes = Sizes::new(memory, self.config.fetch_bytes_max, miss.frame_len);
+        let to_disk = is_too_large && disk_room > 0;
+        let mut sizes = Sizes::new(memory, self.link.is_far(), miss.frame_len);
+        if to_disk {
+            // What follows goes to the disk as well.
+            sizes.onward = 0;
+        }
         let is_here = |frame| self.is_here_or_on_disk(object, frame);
         let requests = requests(&region, &miss, &cost, sizes, is_here);
         let beyond_bytes =
@@ -340,7 +347,7 @@ impl Inner {
         Region {
             requests,
             beyond,
-            to_disk: is_too_large && disk_room > 0,
+            to_disk,
         }
     }
 
@@ -351,6 +358,7 @@ impl Inner {
         miss.was_evicted = was_evicted;
         if let Some(disk) = &self.disk {
             let guesses = disk.take_guesses();
+            outcome.arrived_bytes += self.along.to_disk_bytes.swap(0, Ordering::Relaxed);
             outcome.used_bytes += guesses.right * miss.frame_len;
             outcome.unread_bytes = match disk.room_bytes() {
                 0 => outcome.unread_bytes,
@@ -425,6 +433,9 @@ impl Inner {
             let piece = match disk {
                 Some(disk) => {
                     let disk = disk.clone();
+                    let bytes = frames_len(&object, frames.clone());
+                    let begun = &self.along.to_disk_bytes;
+                    begun.fetch_add(bytes, Ordering::Relaxed);
                     Piece::ToDisk(ToDisk::start(self, disk, object, frames, reservation))
                 }
                 None => {

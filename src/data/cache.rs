@@ -69,6 +69,9 @@ impl FrameCache {
             used: Instant::now(),
             is_unread: is_unread && !was_read,
         };
+        if cached.is_unread {
+            frames.outcome.arrived_bytes += cached.len();
+        }
         frames.kept.put(frame, cached);
         drop(frames);
         drop(replaced);
@@ -184,6 +187,7 @@ mod tests {
         put(&cache, 1, true);
         let (outcome, _) = cache.outcome(frame(9));
         assert_eq!((outcome.used_bytes, outcome.unread_bytes), (LEN, 0));
+        assert_eq!(outcome.arrived_bytes, 3 * LEN);
         assert_eq!(cache.bytes(), 4 * LEN);
 
         assert_eq!(cache.reclaim(u64::MAX), 4 * LEN);

@@ -655,6 +655,12 @@ impl WriteBuffer {
             state,
         }
     }
+
+    /// Bytes to be written.
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
 }
 
 impl Drop for OpenFile {

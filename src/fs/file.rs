@@ -1,6 +1,6 @@
 //! Open files: reading, writing, and when they are durable.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -9,10 +9,10 @@ use super::{
     Attributes, Caller, Durability, Fs, FsError,
     namespace::valid_name,
     now,
-    table::{FileHandle, Room},
+    table::{FileHandle, Made},
 };
 use crate::{
-    data::{IncomingWrite, OpenFile, ReadReply, WriteBuffer},
+    data::{IncomingWrite, ReadReply, WriteBuffer},
     meta::{FileKind, Ino},
 };
 
@@ -23,9 +23,12 @@ pub struct Opened {
     pub fh: u64,
     /// The file, as it is now.
     pub attributes: Attributes,
-    /// Its reads should pass the kernel's page cache by.
-    pub streams: bool,
+    /// What is read and written through the handle should pass the kernel's page cache by.
+    pub past_page_cache: bool,
 }
+
+/// `security.capability`: what a program may do, whoever runs it.
+const CAPABILITY_XATTR: &[u8] = b"security.capability";
 
 impl Fs {
     /// Opens a file; O_TRUNC empties it.
@@ -50,7 +53,19 @@ impl Fs {
             self.data().hold(&file).await?;
         }
         let attributes = self.getattr(ino).await?;
-        self.opened(attributes, file, writable, room)
+        let past_page_cache = self
+            .inner
+            .page_cache
+            .on_open(ino, writable, attributes.size);
+        let handle = FileHandle {
+            ino,
+            file,
+            writable,
+            past_page_cache,
+            made: None,
+            _room: room,
+        };
+        self.opened(attributes, handle)
     }
 
     /// Creates a file and opens it; an existing one is opened unless O_EXCL is set.
@@ -73,8 +88,17 @@ impl Fs {
             .await
         {
             Ok(attributes) => {
-                let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
-                self.opened(attributes, self.data().open(attributes.ino), writable, room)
+                let ino = attributes.ino;
+                let write_only = flags & libc::O_ACCMODE == libc::O_WRONLY;
+                let handle = FileHandle {
+                    ino,
+                    file: self.data().open(ino),
+                    writable: flags & libc::O_ACCMODE != libc::O_RDONLY,
+                    past_page_cache: self.inner.page_cache.on_create(ino, write_only),
+                    made: write_only.then(Made::default),
+                    _room: room,
+                };
+                self.opened(attributes, handle)
             }
             Err(error) if error.errno == Errno::EEXIST && flags & libc::O_EXCL == 0 => {
                 // Opening takes room of its own.
@@ -90,29 +114,12 @@ impl Fs {
         }
     }
 
-    fn opened(
-        &self,
-        attributes: Attributes,
-        file: OpenFile,
-        writable: bool,
-        room: Room,
-    ) -> Result<Opened, FsError> {
-        let ino = attributes.ino;
-        let handle = FileHandle {
-            ino,
-            file,
-            writable,
-            _room: room,
-        };
-        let fh = self.inner.table.insert_file(handle)?;
-        let streams = self
-            .inner
-            .page_cache
-            .on_open(ino, writable, attributes.size);
+    fn opened(&self, attributes: Attributes, handle: FileHandle) -> Result<Opened, FsError> {
+        let past_page_cache = handle.past_page_cache;
         Ok(Opened {
-            fh,
+            fh: self.inner.table.insert_file(handle)?,
             attributes,
-            streams,
+            past_page_cache,
         })
     }
 
@@ -143,6 +150,49 @@ impl Fs {
     /// Returns when there is room for the write.
     pub async fn room_for(&self, incoming: IncomingWrite) -> WriteBuffer {
         self.data().room_for(incoming).await
+    }
+
+    /// Whether reads and writes through a handle are meant to pass the kernel's page cache by.
+    pub fn passes_page_cache(&self, fh: u64) -> bool {
+        let handle = self.inner.table.file(fh);
+        handle.is_ok_and(|handle| handle.past_page_cache)
+    }
+
+    /// As [`Fs::write`], through a handle. Before a write into its page cache the kernel removes
+    /// file capabilities, whoever writes; before one that passes it by it leaves that to us.
+    ///
+    /// # Errors
+    /// EROFS, EFBIG, EIO, ESTALE.
+    pub async fn write_through(
+        &self,
+        fh: u64,
+        ino: Ino,
+        offset: u64,
+        buffer: WriteBuffer,
+        drops_set_id: bool,
+    ) -> Result<(), FsError> {
+        // What the kernel itself writes out may come after the handle was closed.
+        if let Ok(handle) = self.inner.table.file(fh) {
+            if let Some(made) = &handle.made {
+                let end = offset.saturating_add(buffer.len() as u64);
+                made.end.fetch_max(end, Ordering::Relaxed);
+            }
+            if handle.past_page_cache {
+                self.drop_capabilities(ino).await?;
+            }
+        }
+        self.write(ino, offset, buffer, drops_set_id).await
+    }
+
+    async fn drop_capabilities(&self, ino: Ino) -> Result<(), FsError> {
+        if self.meta().xattr(ino, CAPABILITY_XATTR).await?.is_none() {
+            return Ok(());
+        }
+        match self.removexattr(ino, CAPABILITY_XATTR).await {
+            // Somebody else was faster.
+            Err(error) if error.errno == Errno::ENODATA => Ok(()),
+            other => other,
+        }
     }
 
     /// Writes. With `drops_set_id`, the writer is one whose writes clear set-id bits.
@@ -208,6 +258,12 @@ impl Fs {
 
     /// The last descriptor of a handle is closed: what was in flight for it is dropped.
     pub fn release(&self, fh: u64) {
+        if let Ok(handle) = self.inner.table.file(fh)
+            && let Some(made) = &handle.made
+        {
+            let end = made.end.load(Ordering::Relaxed);
+            self.inner.page_cache.on_made(end);
+        }
         if let Some(unused) = self.inner.table.remove(fh) {
             self.inner.reaper.reap(unused);
         }

@@ -5,9 +5,21 @@
 //! file that this mount has not touched before streams past the page cache. Whoever opens it again is a sign that it is wanted again, and is
 //! cached as on any filesystem; so is a file that was written here, whose pages the kernel still has.
 //!
-//! It is a guess that costs time if it is wrong, never correctness: the kernel keeps direct and cached readers of a file coherent.
+//! Writing into the page cache costs more requests than writing past it. The kernel asks for
+//! `security.capability` before a file's first write, and sends a write that does not begin on a
+//! page boundary in two pieces (`fuse_fill_write_pages` ends at a page that is not up to date); nor
+//! are such pages of use to a reader, who asks for them again. So after some small new files that
+//! were only written (an archive is unpacked) the next one is written past the page cache. A large
+//! one among them costs whoever reads it again one fetch; after it, new files are written into the
+//! page cache again.
+//!
+//! Both are guesses that cost time if they are wrong, never correctness: the kernel keeps direct
+//! and cached handles of a file coherent.
 
-use std::num::NonZeroUsize;
+use std::{
+    num::NonZeroUsize,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -16,6 +28,12 @@ use crate::meta::Ino;
 
 /// Smaller files are cached at once: for them the page cache costs little, and small reads from it are cheap.
 const STREAMED_MIN: u64 = 8 << 20;
+
+/// New files up to this length are small: one write request.
+const SMALL_MAX: u64 = 1 << 20;
+
+/// So many small new files in a row let the next one be taken for small.
+const SMALL_IN_A_ROW: u32 = 4;
 
 /// What one takes: the list's node, twice its place in the map.
 const REMEMBERED_BYTES: u64 = 80;
@@ -26,12 +44,14 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(16_384).unwrap();
 /// See the module's head.
 pub struct PageCache {
     opened: Mutex<LruCache<Ino, ()>>,
+    small_in_a_row: AtomicU32,
 }
 
 impl PageCache {
     pub fn new() -> PageCache {
         PageCache {
             opened: Mutex::new(LruCache::new(REMEMBERED)),
+            small_in_a_row: AtomicU32::new(0),
         }
     }
 
@@ -39,6 +59,25 @@ impl PageCache {
     pub fn on_open(&self, ino: Ino, writable: bool, size: u64) -> bool {
         let opened_before = self.opened.lock().put(ino, ()).is_some();
         !writable && !opened_before && size >= STREAMED_MIN
+    }
+
+    /// Notes that a file is made; whether it should be written past the page cache.
+    pub fn on_create(&self, ino: Ino, write_only: bool) -> bool {
+        self.opened.lock().put(ino, ());
+        write_only && self.small_in_a_row.load(Ordering::Relaxed) >= SMALL_IN_A_ROW
+    }
+
+    /// The handle that made a file, and could only write, is closed; it wrote up to `end`.
+    pub fn on_made(&self, end: u64) {
+        if end > SMALL_MAX {
+            self.small_in_a_row.store(0, Ordering::Relaxed);
+        } else {
+            let one_more = |row: u32| Some(row.saturating_add(1));
+            // It never declines.
+            let _ =
+                self.small_in_a_row
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        }
     }
 
     /// What the memory of files takes, and takes at most.
@@ -69,6 +108,23 @@ mod tests {
         assert!(!cache.on_open(FILE, false, STREAMED_MIN));
         cache.forget(FILE);
         assert!(cache.on_open(FILE, false, STREAMED_MIN));
+    }
+
+    #[test]
+    fn after_some_small_new_files_the_next_is_written_past_the_cache_until_a_large_one() {
+        let cache = PageCache::new();
+        for _ in 0..SMALL_IN_A_ROW {
+            assert!(!cache.on_create(FILE, true));
+            cache.on_made(SMALL_MAX);
+        }
+        assert!(cache.on_create(FILE, true));
+        assert!(!cache.on_create(FILE, false), "it may be read");
+        assert!(
+            !cache.on_open(FILE, false, STREAMED_MIN),
+            "it was written here"
+        );
+        cache.on_made(SMALL_MAX + 1);
+        assert!(!cache.on_create(FILE, true));
     }
 
     #[test]

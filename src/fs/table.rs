@@ -9,7 +9,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use nix::errno::Errno;
@@ -44,8 +47,19 @@ pub struct FileHandle {
     pub file: OpenFile,
     /// Opened for writing.
     pub writable: bool,
+    /// Reads and writes through it are meant to pass the kernel's page cache by.
+    pub past_page_cache: bool,
+    /// It made the file, and can only write.
+    pub made: Option<Made>,
     /// Pays for all of it.
     pub _room: Room,
+}
+
+/// What was written of a new file.
+#[derive(Default)]
+pub struct Made {
+    /// Where the writes so far end, bytes.
+    pub end: AtomicU64,
 }
 
 enum Handle {

@@ -371,7 +371,10 @@ impl Filesystem for Kernel {
             async move { fs.open(caller, number, flags.0).await },
             move |result| match result {
                 Ok(opened) => {
-                    open_flags.set(FopenFlags::FOPEN_DIRECT_IO, direct_io && opened.streams);
+                    open_flags.set(
+                        FopenFlags::FOPEN_DIRECT_IO,
+                        direct_io && opened.past_page_cache,
+                    );
                     reply.opened(FileHandle(opened.fh), open_flags)
                 }
                 Err(errno) => reply.error(errno),
@@ -396,7 +399,8 @@ impl Filesystem for Kernel {
             ino(parent),
             copied(name),
         );
-        let open_flags = self.file_flags(flags);
+        let mut open_flags = self.file_flags(flags);
+        let direct_io = self.granted.direct_io;
         let late = self.unclaimed(Touched::name(dir, &name));
         self.runner.run_change(
             call(request, Operation::on(RequestKind::Create, dir)),
@@ -404,6 +408,8 @@ impl Filesystem for Kernel {
             move |result| match result {
                 Ok(opened) => {
                     let ttl = times.attributes(&opened.attributes);
+                    let is_direct = direct_io && opened.past_page_cache;
+                    open_flags.set(FopenFlags::FOPEN_DIRECT_IO, is_direct);
                     reply.created(
                         &ttl,
                         &file_attr(&opened.attributes),
@@ -463,8 +469,10 @@ impl Filesystem for Kernel {
             .handle(fh.0)
             .range(offset, u64::from(len));
         let drops_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-        // The kernel follows a buffered synchronous write with FSYNC itself, a direct one not.
-        let durable = flags.0 & libc::O_DIRECT != 0 && flags.0 & libc::O_DSYNC != 0;
+        // The kernel follows a synchronous write into its page cache with FSYNC itself, one past it
+        // not.
+        let durable = flags.0 & libc::O_DSYNC != 0
+            && (flags.0 & libc::O_DIRECT != 0 || fs.passes_page_cache(fh.0));
         let call = call(request, operation);
         if self.runner.has_failed() {
             reply.error(Errno::EIO);
@@ -486,7 +494,8 @@ impl Filesystem for Kernel {
         };
         let work = async move {
             let buffer = fs.room_for(incoming).await;
-            fs.write(number, offset, buffer, drops_set_id).await?;
+            fs.write_through(fh.0, number, offset, buffer, drops_set_id)
+                .await?;
             if durable {
                 fs.fsync_through(fh.0).await?;
             }

@@ -1,6 +1,8 @@
-//! How many requests common work takes, by the server's own count.
+//! How many requests common work takes, by the server's own count, and how many the kernel makes of
+//! it.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read, Seek, SeekFrom},
     time::Instant,
@@ -9,7 +11,7 @@ use std::{
 use strongroom::server::StatsSnapshot;
 
 use super::{
-    harness::{Site, Transport, puts, shell},
+    harness::{Mount, Site, Transport, puts, shell},
     tree::noise,
 };
 
@@ -69,7 +71,119 @@ fn five_thousand_small_files_cost_few_requests() {
         "unpacking took {unpacking} PUTs in {seconds} s"
     );
     assert!(listing <= 25, "listing took {listing} GETs");
-    assert!(reading <= 120, "reading took {reading} GETs");
+    assert!(reading <= 60, "reading took {reading} GETs");
+}
+
+/// What the kernel has asked this mount for, by kind.
+fn kernel_requests(mount: &Mount<'_>) -> BTreeMap<String, u64> {
+    let status = mount.status();
+    let kinds = status["kernel_requests"].as_object().unwrap().iter();
+    kinds
+        .map(|(kind, count)| (kind.clone(), count.as_u64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn unpacking_costs_the_kernel_a_dozen_requests_a_file() {
+    const FILES: u64 = 2000;
+    let site = Site::start(Transport::Plain);
+    let source = site.scratch("source");
+    let mut writes = 0;
+    for index in 0..FILES {
+        let dir = source.join(format!("d{:02}", index / 100));
+        fs::create_dir_all(&dir).unwrap();
+        let len = index * 7919 % (30 << 10);
+        fs::write(
+            dir.join(format!("f{:02}", index % 100)),
+            noise(index, len as usize),
+        )
+        .unwrap();
+        // tar writes what it has read of its archive: 20 blocks of 512 bytes, wherever they begin.
+        writes += len.div_ceil(10_240) + 1;
+    }
+    shell(&source, "tar --sort=name -cf ../small.tar .");
+    let mount = site.mount();
+    let before = kernel_requests(&mount);
+    shell(&mount.dir, "tar -xf ../small.tar");
+    let after = kernel_requests(&mount);
+    mount.unmount();
+
+    let asked = |kind: &str| after[kind] - before.get(kind).copied().unwrap_or(0);
+    eprintln!("before {before:?}\nafter {after:?}");
+    // The directories, and the first files, which are written into the page cache.
+    let some = FILES / 20;
+    // utimensat, fchown and fchmod.
+    assert!(asked("setattr") <= 3 * FILES + some);
+    // Only for fchown: the kernel looks for capabilities to be cleared.
+    assert!(asked("getxattr") <= FILES + some);
+    // Of the directory, which creating a file has changed.
+    assert!(asked("getattr") <= FILES + some);
+    assert!(asked("lookup") <= FILES + some);
+    assert!(asked("create") == FILES && asked("flush") == FILES);
+    assert!(asked("release") <= FILES);
+    assert!(asked("write") <= writes + some);
+}
+
+#[test]
+fn comparing_a_tree_with_its_archive_moves_it_once_in_few_requests() {
+    const FILES: u64 = 4000;
+    let mut site = Site::start(Transport::Plain);
+    site.memory = "128MiB";
+    let source = site.scratch("source");
+    let mut bytes = 0;
+    for index in 0..FILES {
+        let dir = source.join(format!("d{:02}", index / 100));
+        fs::create_dir_all(&dir).unwrap();
+        let len = 1024 + (index * 7919 % (30 << 10)) as usize;
+        bytes += len as u64;
+        fs::write(dir.join(format!("f{:02}", index % 100)), noise(index, len)).unwrap();
+    }
+    shell(&source, "tar --sort=name -cf ../tree.tar .");
+    let mount = site.mount_with(&["--upload-delay", "10s"]);
+    shell(&mount.dir, "tar -xf ../tree.tar");
+    mount.unmount();
+
+    let mount = site.mount();
+    let before = site.stats();
+    shell(&mount.dir, "tar -df ../tree.tar");
+    let after = site.stats();
+    let reading = gets(&after) - gets(&before);
+    let moved = after.socket_bytes_written - before.socket_bytes_written;
+    eprintln!("tar -d of {bytes} bytes: {reading} GETs, {moved} bytes moved");
+    assert!(moved <= bytes * 13 / 10, "{moved} bytes moved for {bytes}");
+    assert!(reading <= 60, "tar -d took {reading} GETs");
+
+    // The last one's pack is here.
+    let small = mount.dir.join("d39/f99");
+    let before = site.stats().total_requests();
+    for _ in 0..200 {
+        fs::File::open(&small).unwrap();
+    }
+    let opening = site.stats().total_requests() - before;
+    mount.unmount();
+    assert!(opening <= 3, "{opening} requests for opening a file");
+}
+
+#[test]
+fn reading_a_file_in_order_moves_nothing_twice() {
+    const LEN: usize = 12 << 20;
+    let mut site = Site::start(Transport::Plain);
+    site.memory = "128MiB";
+    let mount = site.mount();
+    fs::write(mount.dir.join("file"), noise(1, LEN)).unwrap();
+    mount.unmount();
+
+    let mount = site.mount();
+    let before = site.stats();
+    // As tar does.
+    shell(&mount.dir, "dd if=file bs=10240 of=/dev/null status=none");
+    let after = site.stats();
+    mount.unmount();
+    let moved = after.socket_bytes_written - before.socket_bytes_written;
+    let reading = gets(&after) - gets(&before);
+    eprintln!("{LEN} bytes in order: {reading} GETs, {moved} bytes moved");
+    assert!(moved <= LEN as u64 * 102 / 100, "{moved} bytes moved");
+    assert!(reading <= 31, "reading took {reading} GETs");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod caches;
 mod ended;
 mod killed;
 mod late;
+mod past_cache;
 
 use std::{
     process::{Child, Command, Stdio},

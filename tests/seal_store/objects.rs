@@ -546,3 +546,32 @@ async fn a_reader_that_gives_up_leaves_nobody_waiting() {
     .await;
     assert!(got.unwrap().unwrap() == pattern(1_000_000)[300_000..300_010]);
 }
+
+#[tokio::test]
+async fn what_a_reader_gave_up_on_is_there_for_the_next_one() {
+    let bucket = Bucket::create().await;
+    bucket
+        .sealed(0)
+        .put(&table(1), pattern(1_000_000).into())
+        .await
+        .unwrap();
+    let store = bucket.sealed(CACHE);
+    store.head(&table(1)).await.unwrap();
+    let before = bucket.gets();
+    bucket
+        .server
+        .set_faults(strongroom::server::Faults {
+            latency: std::time::Duration::from_millis(200),
+            ..Default::default()
+        })
+        .unwrap();
+    let path = table(1);
+    for _ in 0..5 {
+        let reader = store.get_range(&path, 300_000..300_010);
+        let given_up = tokio::time::timeout(std::time::Duration::from_millis(20), reader).await;
+        assert!(given_up.is_err());
+    }
+    let got = store.get_range(&path, 300_000..300_010).await.unwrap();
+    assert!(got == pattern(1_000_000)[300_000..300_010]);
+    assert_eq!(bucket.gets() - before, 1);
+}

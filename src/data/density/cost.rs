@@ -26,6 +26,13 @@ pub(in crate::data) struct Cost {
 }
 
 impl Cost {
+    /// A store whose answers take longer to begin is far away.
+    const NEAR_US: f64 = 8_000.0;
+
+    pub(in crate::data) fn is_far(&self) -> bool {
+        self.latency_us > Self::NEAR_US
+    }
+
     /// Microseconds for one request that brings so many bytes.
     pub(in crate::data) fn of(&self, bytes: u64) -> f64 {
         self.latency_us + self.transfer_us(bytes)
@@ -50,8 +57,6 @@ pub(in crate::data) struct Link {
 }
 
 impl Link {
-    /// A store whose answers take longer to begin is far away.
-    const NEAR_US: f64 = 8_000.0;
     /// A store in the same rack answers within so many microseconds, and one body brings so many bytes a second.
     const AS_NEAR_AS_A_DISK_US: u64 = 2_000;
     const AS_WIDE_AS_A_DISK: u64 = 200_000_000;
@@ -102,10 +107,15 @@ impl Link {
         }
     }
 
+    /// Whether one connection does not bring all that the link could.
+    pub(in crate::data) fn is_far(&self) -> bool {
+        self.cost().is_far()
+    }
+
     /// The largest single request ahead of a reader whose window grows up to `window_bytes`. Each request costs processor time, so few and large
     /// ones are best for a store that is near. One that is far gives each connection only so much, and needs many at once.
     pub(in crate::data) fn request_bytes(&self, window_bytes: u64, request_bytes_max: u64) -> u64 {
-        if self.cost().latency_us <= Self::NEAR_US {
+        if !self.is_far() {
             return request_bytes_max;
         }
         (window_bytes / Self::PARALLEL)

@@ -58,7 +58,8 @@ const MISSED_SHARE: f64 = 0.25;
 /// What is fetched on a chance costs so many times what was earned.
 const CHANCE_PRICE: f64 = 1.5;
 
-/// So many bytes that were fetched along have to be read before that is counted on.
+/// What is fetched along is taken to go unread until much more than this was read of it: so many
+/// bytes count as fetched in vain at first, and less and less later.
 const DOUBTED_BYTES: f64 = 1_048_576.0;
 
 /// Ageing leaves this much of a miss open.
@@ -78,6 +79,8 @@ pub(super) struct Miss {
 /// What became of frames that were fetched along, since it was last asked.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Outcome {
+    /// Bytes that have come.
+    pub(super) arrived_bytes: u64,
     /// Bytes that were read after all.
     pub(super) used_bytes: u64,
     /// Bytes that were evicted before anybody read them.
@@ -92,7 +95,7 @@ pub(super) struct Density {
     in_vain_bytes: f64,
     /// What was made up for by frames that were fetched along and read, and was not risked again; at most the memory.
     earned_bytes: f64,
-    /// Bytes that were fetched along lately, and how many of them were read.
+    /// Bytes that came along lately, and how many of them were read.
     along_bytes: f64,
     read_bytes: f64,
 }
@@ -113,7 +116,7 @@ impl Density {
             now: Moment::default(),
             in_vain_bytes: 0.0,
             earned_bytes: 0.0,
-            along_bytes: 0.0,
+            along_bytes: DOUBTED_BYTES,
             read_bytes: 0.0,
         }
     }
@@ -177,7 +180,6 @@ impl Density {
         match bought {
             Some((frames, rest_bytes)) => {
                 self.now.fetched_bytes += rest_bytes;
-                self.along_bytes += rest_bytes;
                 frames
             }
             None => miss.frames.clone(),
@@ -197,6 +199,7 @@ impl Density {
         let in_vain = self.in_vain_bytes + outcome.unread_bytes as f64 - used + missed;
         self.in_vain_bytes = in_vain.clamp(0.0, memory);
         self.earned_bytes = (self.earned_bytes + used).min(memory);
+        self.along_bytes += outcome.arrived_bytes as f64;
         self.read_bytes += outcome.used_bytes as f64;
         if self.along_bytes > memory / 2.0 {
             self.along_bytes /= 2.0;
@@ -206,7 +209,7 @@ impl Density {
 
     /// The share of what is fetched along that will not be read, going by what was bought lately: all of it at first.
     fn likely_unread(&self) -> f64 {
-        (1.0 - self.read_bytes / (self.along_bytes + DOUBTED_BYTES)).max(0.0)
+        (1.0 - self.read_bytes / self.along_bytes).max(0.0)
     }
 
     /// Bytes that the policy takes now, and at most, with what is remembered of evicted frames.

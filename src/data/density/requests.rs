@@ -8,19 +8,25 @@ use super::{Cost, Miss};
 const FETCHED_AGAIN_SHARE: u64 = 8;
 
 /// So much of the memory for frames may be on its way: what is reserved for it keeps nothing else.
-const UNDER_WAY_SHARE: u64 = 4;
+const UNDER_WAY_SHARE: u64 = 3;
 
-/// So many requests share that, unless they would be smaller than [`REQUEST_MIN_BYTES`].
+/// So many requests to a far store share that, unless they would be smaller than
+/// [`REQUEST_MIN_BYTES`]. A near one is asked for all of it at once.
 const UNDER_WAY_REQUESTS: u64 = 8;
 
 /// Requests for parts of a region are not made smaller than this.
 const REQUEST_MIN_BYTES: u64 = 1 << 20;
+
+/// Nor larger than this: as the largest packs.
+const REQUEST_MAX_BYTES: u64 = 8 << 20;
 
 /// How much of regions is asked for at once, in frames.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::data) struct Sizes {
     /// In one request.
     pub(in crate::data) request: u64,
+    /// In the request for the missed frames, from the first of them on.
+    pub(in crate::data) onward: u64,
     /// In all of them.
     pub(in crate::data) under_way: u64,
 }
@@ -31,15 +37,17 @@ impl Sizes {
         memory_bytes / UNDER_WAY_SHARE
     }
 
-    /// With so much memory for frames, and requests of at most `request_bytes_max`.
-    pub(in crate::data) fn new(memory_bytes: u64, request_bytes_max: u64, frame_len: u64) -> Sizes {
+    /// With so much memory for frames, from a store that is `far` or not. One that is far gives
+    /// each connection only so much, and needs several at once; each request to one that is near
+    /// costs processor time, and money, and saves no time.
+    pub(in crate::data) fn new(memory_bytes: u64, far: bool, frame_len: u64) -> Sizes {
         let under_way = Sizes::under_way_bytes(memory_bytes);
-        let request = (under_way / UNDER_WAY_REQUESTS)
-            .max(REQUEST_MIN_BYTES)
-            .min(request_bytes_max);
+        let requests = if far { UNDER_WAY_REQUESTS } else { 1 };
+        let request = (under_way / requests).clamp(REQUEST_MIN_BYTES, REQUEST_MAX_BYTES);
         let request = (request / frame_len).max(1);
         Sizes {
             request,
+            onward: request,
             under_way: (under_way / frame_len).max(request),
         }
     }
@@ -53,7 +61,8 @@ pub(in crate::data) struct Requests {
     pub(in crate::data) then: Vec<Range<u64>>,
 }
 
-/// Asks for the frames of `region` that are not here, with `miss` in one request.
+/// Asks for the frames of `region` that are not here, with `miss` in one request. Frames come in
+/// order: what follows the missed ones in their request costs nobody time.
 pub(in crate::data) fn requests(
     region: &Range<u64>,
     miss: &Miss,
@@ -82,8 +91,10 @@ pub(in crate::data) fn requests(
         } else if is_soon && run.end - run.start <= sizes.under_way {
             first = run;
         } else {
+            let end = run.end.min(missed.start + sizes.onward);
+            first = missed.start..end.max(missed.end);
             before.push(run.start..missed.start);
-            after.insert(0, missed.end..run.end);
+            after.insert(0, first.end..run.end);
         }
     }
     let pieces = after.into_iter().chain(before);
@@ -142,6 +153,7 @@ mod tests {
     };
     const SIZES: Sizes = Sizes {
         request: 64,
+        onward: 64,
         under_way: 64,
     };
     const NEAR: Cost = Cost {
@@ -170,10 +182,18 @@ mod tests {
     }
 
     #[test]
-    fn who_missed_a_frame_of_a_long_region_has_a_request_of_its_own_and_what_follows_comes_next() {
+    fn a_long_region_is_fetched_from_the_missed_frame_on_and_what_lies_before_it_last() {
         let asked = requests(&(0..256), &miss(100..102), &FAR, SIZES, |_| false);
+        assert_eq!(asked.first, 100..164);
+        assert_eq!(asked.then, [164..228, 228..256, 0..64, 64..100]);
+    }
+
+    #[test]
+    fn what_goes_to_the_disk_does_not_come_with_the_missed_frames() {
+        let sizes = Sizes { onward: 0, ..SIZES };
+        let asked = requests(&(0..256), &miss(100..102), &FAR, sizes, |_| false);
         assert_eq!(asked.first, 100..102);
-        assert_eq!(asked.then, [102..166, 166..230, 230..256, 0..64, 64..100]);
+        assert_eq!(asked.then.first(), Some(&(102..166)));
     }
 
     #[test]
@@ -186,7 +206,7 @@ mod tests {
             ..NEAR
         };
         let split = requests(&(0..16), &miss(5..6), &slow, SIZES, is_hole);
-        assert_eq!(split.then, [6..9, 10..16, 0..5]);
+        assert_eq!((split.first, split.then), (5..9, vec![10..16, 0..5]));
     }
 
     #[test]

@@ -24,7 +24,6 @@ pub(super) const READ_US: f64 = 20.0;
 
 /// As the mount has it with `--memory 256MiB`.
 const REQUESTS_MAX: usize = 16;
-const REQUEST_BYTES_MAX: u64 = 5 << 20;
 
 /// Milliseconds until the first byte, and MB a second.
 const LINKS: [(f64, f64); 6] = [
@@ -81,6 +80,9 @@ impl Cache {
     }
 
     pub(super) fn put(&mut self, place: Place, is_unread: bool) {
+        if is_unread {
+            self.outcome.arrived_bytes += FRAME;
+        }
         self.frames.put(place, is_unread);
         self.evict(0);
     }
@@ -239,7 +241,7 @@ fn with_policy(trace: &Trace, cost: Cost, capacity: usize) -> Tally {
         cache: Cache::new(capacity),
         flows: Vec::new(),
         waiting: VecDeque::new(),
-        sizes: Sizes::new(capacity as u64 * FRAME, REQUEST_BYTES_MAX, FRAME),
+        sizes: Sizes::new(capacity as u64 * FRAME, cost.is_far(), FRAME),
         tally: Tally::default(),
     };
     for (object, frames) in &trace.reads {

@@ -91,11 +91,11 @@ fn what_was_evicted_unread_or_wanted_back_stops_it_until_it_is_made_up_for() {
     };
     let unread = |unread_bytes| Outcome {
         unread_bytes,
-        used_bytes: 0,
+        ..Outcome::default()
     };
     let used = |used_bytes| Outcome {
-        unread_bytes: 0,
         used_bytes,
+        ..Outcome::default()
     };
     assert!(buys(unread(0), false, 1));
     assert!(!buys(unread(2 * GIB), true, 2));
@@ -122,6 +122,7 @@ fn the_answer_contains_what_was_missed_and_ends_where_the_object_does() {
             ..miss(object, 0)
         };
         let outcome = Outcome {
+            arrived_bytes: next(8) * FRAME,
             used_bytes: next(4) * FRAME,
             unread_bytes: next(4) * FRAME,
         };

@@ -64,7 +64,7 @@ pub(super) struct Cache {
     bytes_max: u64,
     chunks: Mutex<Chunks>,
     tables: Mutex<LruCache<String, Arc<Table>>>,
-    stripes: Vec<tokio::sync::Mutex<()>>,
+    stripes: Vec<Arc<tokio::sync::Mutex<()>>>,
     hasher: RandomState,
 }
 
@@ -78,7 +78,7 @@ impl Cache {
                 bytes: 0,
             }),
             tables: Mutex::new(LruCache::new(TABLES_MAX)),
-            stripes: (0..STRIPES).map(|_| tokio::sync::Mutex::new(())).collect(),
+            stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
             hasher: RandomState::new(),
         }
     }
@@ -96,9 +96,11 @@ impl Cache {
         clippy::indexing_slicing,
         reason = "a remainder of the number of stripes"
     )]
-    pub async fn turn(&self, object: &str, chunk: Option<u64>) -> tokio::sync::MutexGuard<'_, ()> {
+    pub async fn turn(&self, object: &str, chunk: Option<u64>) -> tokio::sync::OwnedMutexGuard<()> {
         let stripe = self.hasher.hash_one((object, chunk)) % STRIPES as u64;
-        self.stripes[stripe as usize].lock().await
+        Arc::clone(&self.stripes[stripe as usize])
+            .lock_owned()
+            .await
     }
 
     pub fn table(&self, object: &str) -> Option<Arc<Table>> {

@@ -45,6 +45,7 @@ use object_store::{
 };
 use parking_lot::Mutex;
 use slatedb::object_store_tag::ObjectStoreCallTag;
+use tokio::sync::Semaphore;
 
 use super::{
     codec::{Layout, META_FRAME_LOG2},
@@ -71,6 +72,9 @@ const COLLECTED_OBJECTS_MAX: usize = 90_000;
 /// Locations that one batch of deletes takes at most (S3's limit).
 const DELETE_BATCH_MAX: usize = 1000;
 
+/// Fetches that come to their end though nobody waits for them any more: half a MiB each at most.
+const FINISHING_MAX: usize = 8;
+
 /// An `object_store::ObjectStore` whose paths are below `meta/` and whose objects are all sealed. The location `manifest/1.manifest` is the
 /// volume's key `meta/manifest/1.manifest`, and that key is what the object is bound to. Cheap to clone.
 #[derive(Clone)]
@@ -86,6 +90,8 @@ struct Inner {
     unanswered: Mutex<Option<Unanswered>>,
     /// Bytes of objects that were read and authenticated.
     opened_bytes: AtomicU64,
+    /// Fetches that come to their end though nobody waits for them any more.
+    finishing: Arc<Semaphore>,
 }
 
 impl SealedObjectStore {
@@ -99,6 +105,7 @@ impl SealedObjectStore {
                 chain: Mutex::default(),
                 unanswered: Mutex::default(),
                 opened_bytes: AtomicU64::new(0),
+                finishing: Arc::new(Semaphore::new(FINISHING_MAX)),
             }),
         }
     }

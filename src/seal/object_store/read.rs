@@ -50,7 +50,7 @@ impl From<object_store::Error> for ReadError {
 
 /// A GET or, with `options.head`, what HEAD would tell: both only of what has authenticated.
 pub(super) async fn get(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     location: &Path,
     options: &GetOptions,
 ) -> object_store::Result<GetResult> {
@@ -111,7 +111,7 @@ pub(super) async fn header(inner: &Inner, location: &Path) -> object_store::Resu
 }
 
 async fn get_table(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     location: &Path,
     options: &GetOptions,
 ) -> Result<GetResult, ReadError> {
@@ -216,16 +216,36 @@ fn tail_start(table: &Table, count: u64) -> u64 {
     }
 }
 
-/// One chunk, from the cache or from the store.
-async fn chunk(inner: &Inner, table: &Table, index: u64) -> Result<Bytes, ReadError> {
+/// One chunk, from the cache or from the store. A scan drops what it asked for ahead as soon as it
+/// has read what it wanted, and the next one asks for the same again. So a fetch that has begun
+/// comes to its end, and the next one finds what it brought.
+async fn chunk(inner: &Arc<Inner>, table: &Arc<Table>, index: u64) -> Result<Bytes, ReadError> {
     let key = table.opener.path();
     if let Some(chunk) = inner.cache.chunk(&table.chunk_key(index)) {
         return Ok(chunk);
     }
-    let _turn = inner.cache.turn(key, Some(index)).await;
+    let turn = inner.cache.turn(key, Some(index)).await;
     if let Some(chunk) = inner.cache.chunk(&table.chunk_key(index)) {
         return Ok(chunk);
     }
+    let Ok(place) = Arc::clone(&inner.finishing).try_acquire_owned() else {
+        return fetch_chunk(inner, table, index).await;
+    };
+    let (inner, table) = (Arc::clone(inner), Arc::clone(table));
+    let fetched = tokio::spawn(async move {
+        let _held = (turn, place);
+        fetch_chunk(&inner, &table, index).await
+    });
+    match fetched.await {
+        Ok(chunk) => chunk,
+        Err(ended) => Err(ReadError::Final(unusable(format!(
+            "reading a table: {ended}"
+        )))),
+    }
+}
+
+/// Fetches a chunk that is not in the cache, and the next one if the one before is.
+async fn fetch_chunk(inner: &Inner, table: &Table, index: u64) -> Result<Bytes, ReadError> {
     let sequential = index > 0 && inner.cache.has_chunk(&table.chunk_key(index - 1));
     let fits = SEQUENTIAL_CHUNKS * CHUNK_BYTES <= inner.cache.bytes_max() / 4;
     let ahead = if sequential && fits {
