@@ -25,6 +25,7 @@ mod leftovers;
 mod mend;
 #[cfg(test)]
 mod model_tests;
+mod moving;
 mod object;
 mod on_disk;
 mod overlay;
