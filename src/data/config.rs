@@ -13,6 +13,12 @@ pub const MEMORY_MIN_BYTES: u64 = 128 * MIB;
 /// Measured as the RSS of an idle mount plus its growth under load that no reservation explains (docs/benchmarks.md).
 const FIXED_BYTES: u64 = 48 * MIB;
 
+/// What readers are guaranteed is a quarter of the budget up to this, so that a page from each of the
+/// 256 frames of 64 KiB that a read of 1 MiB may lie in can be fetched at once, and a sixteenth of a
+/// large budget. The rest is there for whoever needs it: pages that are written over and over are
+/// worth their memory, for each one that has to go out early is uploaded again.
+const READ_GUARANTEED_BYTES: u64 = 36 * MIB;
+
 /// Enough for a request's own cost to be small beside what it brings.
 const TURN_BYTES_MAX: u64 = MIB;
 
@@ -91,7 +97,7 @@ impl MemoryPlan {
                 dirty_min_bytes: 2 * MIB,
                 parked_min_bytes: capacity / 8,
                 upload_min_bytes: parts_guaranteed * (part + MIB / 2),
-                read_min_bytes: (capacity / 4).max(4 * MIB),
+                read_min_bytes: (capacity / 4).min(READ_GUARANTEED_BYTES.max(capacity / 16)),
                 table_min_bytes: capacity / 32,
                 listing_min_bytes: MIB,
             },
@@ -101,7 +107,7 @@ impl MemoryPlan {
                 readahead_bytes_max: (capacity / 8).clamp(2 * MIB, 32 * MIB),
                 fetch_bytes_max: (capacity / 32).clamp(MIB, 8 * MIB),
                 along_requests_max: connections_max / 2,
-                write_back_after: Duration::from_secs(1),
+                write_back_after: Duration::from_secs(5),
                 reclaim_every: Duration::from_secs(60),
                 reader_renewed_every: Duration::from_secs(60),
                 garbage_grace: Duration::from_secs(120),

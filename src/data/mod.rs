@@ -30,6 +30,7 @@ mod object;
 mod on_disk;
 mod overlay;
 mod paid;
+mod pattern;
 mod plan;
 mod read;
 mod readahead;
@@ -38,6 +39,7 @@ mod reclaim;
 mod repack;
 mod replace;
 mod send;
+mod slice;
 mod space;
 mod survey;
 mod sweep;
@@ -460,8 +462,11 @@ impl Data {
         self.inner.mark_dirty(&file);
         if !at_random && dirty_bytes >= self.inner.config.part_bytes {
             self.inner.spawn_pump(&file);
-        } else if at_random && dirty_bytes >= self.inner.random_bytes_max() {
-            self.inner.spawn_finish_stream(&file);
+        } else if at_random
+            && dirty_bytes >= self.inner.config.part_bytes
+            && self.inner.is_short_of_room()
+        {
+            self.inner.spawn_slice(&file);
         }
         Ok(())
     }
