@@ -40,6 +40,8 @@ pub struct DataConfig {
     /// How often the writer looks for dead objects, and repacks those that are mostly dead. The look costs no request while the metadata is
     /// cached and nothing is to be deleted.
     pub reclaim_every: Duration,
+    /// How long nobody has written to a file that lies scattered before it is put in order.
+    pub defragment_after: Duration,
     /// How often a read-only mount says what it still reads.
     pub reader_renewed_every: Duration,
     /// How long a dead object stays for read-only mounts that may still read it.
@@ -109,6 +111,7 @@ impl MemoryPlan {
                 along_requests_max: connections_max / 2,
                 write_back_after: Duration::from_secs(5),
                 reclaim_every: Duration::from_secs(60),
+                defragment_after: Duration::from_secs(20),
                 reader_renewed_every: Duration::from_secs(60),
                 garbage_grace: Duration::from_secs(120),
                 leftovers_again: [2, 20, 120].map(|minutes| Duration::from_secs(minutes * 60)),

@@ -92,6 +92,8 @@ pub(super) struct Content {
     writes: WritePattern,
     /// A sweep over the file that goes on with the next slice.
     sweep: Option<Sweep>,
+    /// It was written at random, and what came of that may lie scattered in the store.
+    scattered: bool,
 }
 
 /// A sweep from the file's beginning to its end, in slices.
@@ -263,6 +265,7 @@ impl Content {
             paid: None,
             writes: WritePattern::new(),
             sweep: None,
+            scattered: false,
         }
     }
 
@@ -303,6 +306,12 @@ impl Content {
             grew: offset + len > self.size,
         });
         self.size = self.size.max(offset + len);
+        self.scattered |= self.writes.is_random();
+    }
+
+    /// Was it written at random since this was last asked?
+    pub(super) fn take_scattered(&mut self) -> bool {
+        std::mem::take(&mut self.scattered)
     }
 
     /// Sets the size. What is cut off in the store goes with the next take.

@@ -12,6 +12,7 @@ mod cache;
 mod commit;
 mod config;
 mod content;
+mod defragment;
 mod density;
 mod error;
 mod extents;
@@ -79,6 +80,7 @@ use self::{
     along::Along,
     block::BlockPool,
     cache::FrameCache,
+    defragment::{Candidates, Reads},
     density::{Density, Link},
     fetch::FetchTable,
     file::{FileState, FileTable},
@@ -130,6 +132,9 @@ struct Inner {
     /// Those of them with uncommitted contents, which are held by this.
     dirty: Mutex<HashMap<Ino, Arc<FileState>>>,
     readers: Readers,
+    /// Files that may lie scattered.
+    scattered: Candidates,
+    reads: Reads,
     unread: Unread,
     next_object: AtomicU64,
     packs: Arc<Semaphore>,
@@ -286,6 +291,8 @@ impl Data {
             files: Arc::default(),
             dirty: Mutex::default(),
             readers: Readers::default(),
+            scattered: Candidates::default(),
+            reads: Reads::default(),
             unread: Unread::default(),
             next_object: AtomicU64::new(0),
             packs: Arc::new(Semaphore::new(write_back::PACKS_IN_FLIGHT_MAX)),
@@ -307,9 +314,10 @@ impl Data {
         Data { inner }
     }
 
-    /// Starts deleting what is garbage and what dead sessions left, in the background. For writable mounts.
+    /// Starts deleting what is garbage and what dead sessions left, and putting scattered files in order, in the background. For writable mounts.
     pub fn start_reclaim(&self) {
         self.inner.tasks.spawn(self.inner.clone().reclaim_loop());
+        self.inner.tasks.spawn(self.inner.clone().defragment_loop());
     }
 
     /// Starts telling the writer what is read here, so that it does not delete that, in the
@@ -365,6 +373,7 @@ impl Data {
         offset: u64,
         len: u32,
     ) -> Result<ReadReply, DataError> {
+        let _under_way = self.inner.reads.begin();
         self.inner.read(file, offset, len).await
     }
 
