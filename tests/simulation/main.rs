@@ -148,7 +148,7 @@ fn run_all(seeds: std::ops::Range<u64>) {
                             failed.lock().unwrap().push((seed, why));
                         }
                     }
-                    if seed > 0 && seed % SEEDS_BETWEEN_LINES == 0 {
+                    if seed > 0 && seed.is_multiple_of(SEEDS_BETWEEN_LINES) {
                         println!("seed {seed} after {:.0} s", begun.elapsed().as_secs_f64());
                     }
                 }
