@@ -1,7 +1,7 @@
 //! When data that nobody syncs goes out, and in what.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     os::unix::fs::FileExt,
     thread,
     time::{Duration, Instant},

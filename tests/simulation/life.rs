@@ -306,8 +306,7 @@ impl World {
                 std::panic::resume_unwind(ended.into_panic());
             }
         }
-        let put_in_order = client.metrics.defragmented_bytes.get();
-        network.count(|stats| stats.defragmented_bytes += put_in_order);
+        self.count_put_in_order(&client);
         if dies {
             network.crash_now();
             return std::future::pending().await;
@@ -461,6 +460,12 @@ impl World {
         checked.map_err(|why| format!("the follower: {why}"))
     }
 
+    fn count_put_in_order(&self, client: &Client) {
+        let bytes = client.metrics.defragmented_bytes.get();
+        self.network
+            .count(|stats| stats.defragmented_bytes += bytes);
+    }
+
     /// All is quiet at the end: everything that was done is there, and nothing else.
     async fn last_mount(&self, all_cleared: bool) -> Result<(), String> {
         let client = self.open(false).await?;
@@ -471,6 +476,7 @@ impl World {
             FIRST_CLEARED
         };
         tokio::time::sleep(time).await;
+        self.count_put_in_order(&client);
         self.counts_are_exact(&client, all_cleared).await?;
         let found = look(&client).await?;
         self.check(&found)?;
