@@ -22,6 +22,11 @@ const READ_GUARANTEED_BYTES: u64 = 36 * MIB;
 /// Enough for a request's own cost to be small beside what it brings.
 const TURN_BYTES_MAX: u64 = MIB;
 
+/// To write a piece of a file anew costs one reading of it as it lies and one upload, which is paid
+/// back within five readings at this ratio, within three at twice the time, and nearly with the
+/// first beyond four.
+const DEFRAGMENT_FROM: f64 = 1.5;
+
 /// Sizes of the data path.
 #[derive(Clone, Copy, Debug)]
 pub struct DataConfig {
@@ -42,6 +47,8 @@ pub struct DataConfig {
     pub reclaim_every: Duration,
     /// How long nobody has written to a file that lies scattered before it is put in order.
     pub defragment_after: Duration,
+    /// A piece of it is, if reading it takes so many times as long as reading it in one run.
+    pub defragment_from: f64,
     /// How often a read-only mount says what it still reads.
     pub reader_renewed_every: Duration,
     /// How long a dead object stays for read-only mounts that may still read it.
@@ -112,6 +119,7 @@ impl MemoryPlan {
                 write_back_after: Duration::from_secs(5),
                 reclaim_every: Duration::from_secs(60),
                 defragment_after: Duration::from_secs(20),
+                defragment_from: DEFRAGMENT_FROM,
                 reader_renewed_every: Duration::from_secs(60),
                 garbage_grace: Duration::from_secs(120),
                 leftovers_again: [2, 20, 120].map(|minutes| Duration::from_secs(minutes * 60)),

@@ -63,9 +63,11 @@ pub(super) enum Moved {
 
 impl Inner {
     /// Bytes moved in one step: no more than a read may return, or what it holds while it waits for
-    /// the frames of its next part could take all that readers have.
+    /// the frames of its next part could take all that readers have; and a share of the room for
+    /// dirty data.
     pub(super) fn step_bytes(&self) -> u64 {
-        STEP_BYTES.min(self.read_bytes_max())
+        let room = self.governor.owner_max_bytes(Owner::Dirty) / 4;
+        STEP_BYTES.min(self.read_bytes_max()).min(room)
     }
 
     /// Makes a committed run dirty again.

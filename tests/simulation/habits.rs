@@ -75,6 +75,8 @@ impl Habits {
     pub fn limit(&self, plan: &mut MemoryPlan) {
         if self.tidy {
             plan.data.defragment_after = Duration::from_secs(1);
+            // Files are too small here for it to be worth it.
+            plan.data.defragment_from = 0.0;
         }
         if !self.scarce {
             return;

@@ -12,14 +12,14 @@ const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 /// A reader in order has so many requests under way at once: latencies add up by that many.
 const PARALLEL: u64 = 8;
 
-/// A piece is put in order if reading it takes at least this many times as long as reading it in
-/// one run. To write it anew costs one such reading and one upload, which is paid back within five
-/// readings at this ratio, within three at twice the time, and nearly with the first beyond four.
-const WORTH_IT: f64 = 1.5;
-
-/// Would a reader in order profit if what lies in `extents`, a piece of one file, lay in one run?
-/// `request_bytes_max` is the most that one request brings.
-pub(super) fn is_worth_it(extents: &[Extent], cost: &Cost, request_bytes_max: u64) -> bool {
+/// Does reading what lies in `extents`, a piece of one file, in order take at least `times` as long
+/// as if it lay in one run? `request_bytes_max` is the most that one request brings.
+pub(super) fn is_worth_it(
+    extents: &[Extent],
+    cost: &Cost,
+    request_bytes_max: u64,
+    times: f64,
+) -> bool {
     let mut runs: Vec<(ObjectId, u64, u64)> = extents.iter().filter_map(run_of).collect();
     let len: u64 = runs.iter().map(|(_, from, to)| to - from).sum();
     if len == 0 {
@@ -32,7 +32,7 @@ pub(super) fn is_worth_it(extents: &[Extent], cost: &Cost, request_bytes_max: u6
     let takes_us = |(bytes, requests): (u64, u64)| {
         cost.transfer_us(bytes) + cost.latency_us * requests.div_ceil(PARALLEL) as f64
     };
-    takes_us(now) >= takes_us(then) * WORTH_IT
+    takes_us(now) >= takes_us(then) * times
 }
 
 fn run_of(extent: &Extent) -> Option<(ObjectId, u64, u64)> {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     fn is_worth_it_at(cost: Cost, extents: &[Extent]) -> bool {
-        is_worth_it(extents, &cost, REQUEST_MAX)
+        is_worth_it(extents, &cost, REQUEST_MAX, 1.5)
     }
 
     #[test]

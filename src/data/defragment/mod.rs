@@ -127,7 +127,9 @@ impl Inner {
             .look_up_extents(file.ino, range, PIECE_EXTENTS_MAX)
             .await?;
         let (extents, cost) = (&window.extents, self.link.cost());
-        let is_worth_it = cost::is_worth_it(extents, &cost, self.config.fetch_bytes_max);
+        let config = &self.config;
+        let (most, times) = (config.fetch_bytes_max, config.defragment_from);
+        let is_worth_it = cost::is_worth_it(extents, &cost, most, times);
         Ok(Some((window.range.clone(), is_worth_it)))
     }
 
