@@ -1,7 +1,8 @@
 //! What the mount does besides long sequential work: small files, a large directory, random reads and writes, fsync. Each line names the
 //! limit that it is meant to keep on loopback or 20 ms away, and says whether it did.
 //!
-//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read] [random-write] [absorbed-write] [fragments] [fsync] [warm]`
+//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read] [random-write]
+//! [absorbed-write] [scattered-write] [fragments] [fsync] [warm]`
 //!
 //! `warm` reads what the local disk has, beside the local disk itself:
 //! `cargo bench --bench operations -- --memory 256MiB --disk-cache 1GiB warm`
@@ -66,13 +67,18 @@ fn main() {
         source_tree::run(&mut site, tree);
         return;
     }
-    let parts: [(&str, Part); 9] = [
+    let parts: [(&str, Part); 10] = [
         ("small", small_files),
         ("directory", large_directory),
         ("orders", orders::run),
         ("random-read", random_reads),
-        ("random-write", |site| random_writes(site, "1s")),
-        ("absorbed-write", |site| random_writes(site, "1m")),
+        ("random-write", |site| random_writes(site, &RANDOM_WRITE)),
+        ("absorbed-write", |site| {
+            random_writes(site, &ABSORBED_WRITE)
+        }),
+        ("scattered-write", |site| {
+            random_writes(site, &SCATTERED_WRITE)
+        }),
         ("fragments", fragments),
         ("fsync", fsyncs),
         ("warm", warm::run),
@@ -273,17 +279,53 @@ fn random_reads(site: &Site) {
     }
 }
 
-/// With the delay that is the default, and with one in which everything that is overwritten is absorbed.
-fn random_writes(site: &Site, upload_delay: &str) {
+/// How random writes are measured, and the limits that are named beside the figures.
+struct RandomWrites {
+    options: &'static [&'static str],
+    what: &'static str,
+    /// How long nothing is done before the file is read.
+    quiet: Duration,
+    rate: &'static str,
+    moved: &'static str,
+}
+
+/// Read back at once, as the writes left it.
+const RANDOM_WRITE: RandomWrites = RandomWrites {
+    options: &[],
+    what: "the default --upload-delay",
+    quiet: Duration::ZERO,
+    rate: "10,000/s",
+    moved: "3",
+};
+
+/// Everything that is overwritten is absorbed, if there is memory for it.
+const ABSORBED_WRITE: RandomWrites = RandomWrites {
+    options: &["--upload-delay", "1m"],
+    what: "--upload-delay 1m",
+    quiet: Duration::ZERO,
+    rate: "10,000/s",
+    moved: "1.3",
+};
+
+/// Read back after the file was quiet for a minute, in which it may be put in order.
+const SCATTERED_WRITE: RandomWrites = RandomWrites {
+    options: &[],
+    what: "the default --upload-delay",
+    quiet: Duration::from_secs(60),
+    rate: "25,000/s",
+    moved: "3",
+};
+
+fn random_writes(site: &Site, how: &RandomWrites) {
     const FILE_MIB: usize = 256;
-    let mount = site.mount_with(&["--upload-delay", upload_delay]);
+    let mount = site.mount_with(how.options);
     make_file(&mount.dir.join("fragmented"), FILE_MIB);
     make_file(&mount.dir.join("whole"), FILE_MIB);
     let file = OpenOptions::new()
         .write(true)
         .open(mount.dir.join("fragmented"))
         .expect("open");
-    let before = site.stats().socket_bytes_read;
+    let before = site.stats();
     let mut random = Random(7);
     let page = noise(PAGE as usize);
     let mut distinct = HashSet::new();
@@ -296,21 +338,33 @@ fn random_writes(site: &Site, upload_delay: &str) {
     }
     let rate = writes as f64 / began.elapsed().as_secs_f64();
     let drained = timed(|| file.sync_all().expect("fsync"));
-    let moved = site.stats().socket_bytes_read - before;
+    let synced = site.stats();
     let distinct = distinct.len() as u64 * PAGE;
+    let moved = synced.socket_bytes_read - before.socket_bytes_read;
+    let peak = mount.memory_bytes("VmHWM") / MIB as u64;
     drop(file);
+    thread::sleep(how.quiet);
+    let after = site.stats();
     mount.unmount();
     say(
-        &format!("random 4 KiB writes for 20 s, --upload-delay {upload_delay}"),
+        &format!("random 4 KiB writes for 20 s, {}", how.what),
         format!("{rate:.0}/s"),
-        "10,000/s",
+        how.rate,
     );
-    say("  fsync afterwards", seconds(drained), "3 s");
     say(
         "  bytes moved for each distinct byte written",
         format!("{:.2}", moved as f64 / distinct as f64),
-        "1.3",
+        &format!("{}; {}", how.moved, traffic(&before, &synced)),
     );
+    say("  peak RSS until then", format!("{peak} MiB"), site.memory);
+    if !how.quiet.is_zero() {
+        say(
+            "  quiet",
+            seconds(how.quiet),
+            &format!("-; {}", traffic(&synced, &after)),
+        );
+    }
+    say("  fsync afterwards", seconds(drained), "3 s");
     let [fragmented, whole] = ["fragmented", "whole"].map(|name| {
         let mount = site.mount();
         let before = site.stats();

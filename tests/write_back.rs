@@ -316,3 +316,34 @@ async fn truncating_pays_for_what_is_kept_until_it_is_committed() {
     .await;
     opened.close().await;
 }
+
+/// A file that does not fit into the memory for dirty data is overwritten at random. What has to go
+/// goes in slices, so that most pages stay where they are written again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_overwritten_makes_no_more_room_than_is_needed() {
+    const PAGE: u64 = 4096;
+    const PAGES: u64 = 4096;
+    let world = World::new().await;
+    let opened = world.open().await;
+    let file = create(&opened, "file").await;
+    write(&opened, &file, 0, &vec![1; (PAGES * PAGE) as usize]).await;
+    sync(&opened, &file).await.unwrap();
+    let before = world.server.stats().body_bytes_in;
+    let mut random = common::random::Random(5);
+    let mut model = vec![1; PAGES as usize];
+    for round in 0..40_000u64 {
+        let (page, value) = (random.below(PAGES), round as u8);
+        write(&opened, &file, page * PAGE, &[value; PAGE as usize]).await;
+        model[page as usize] = value;
+    }
+    sync(&opened, &file).await.unwrap();
+    let moved = world.server.stats().body_bytes_in - before;
+    let times = moved as f64 / (PAGES * PAGE) as f64;
+    println!("{times:.2} times the size of the file");
+    assert!(times < 3.6, "{times:.2}");
+    let found = contents(&opened, "file").await;
+    for (page, value) in found.chunks(PAGE as usize).zip(&model) {
+        assert!(page.iter().all(|byte| byte == value));
+    }
+    opened.close().await;
+}

@@ -251,6 +251,12 @@ impl Governor {
             .is_some_and(|line| !line.is_empty())
     }
 
+    /// Is anybody waiting in any line?
+    pub fn is_awaited(&self) -> bool {
+        let state = self.inner.state.lock();
+        state.lines.iter().any(|line| !line.is_empty())
+    }
+
     /// Bytes held by `owner` now.
     pub fn used_bytes(&self, owner: Owner) -> u64 {
         self.inner

@@ -75,8 +75,9 @@ pub struct MountArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value = "fsync")]
     pub durability: Durability,
 
-    /// How long written data waits, unless somebody syncs it: longer saves uploads of what is overwritten soon, and loses more in a crash
-    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_duration)]
+    /// How long written data waits, unless somebody syncs it: longer saves uploads of what is overwritten soon, and loses more in a crash. A file that is
+    /// overwritten again and again may wait six times as long, up to 30s
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub upload_delay: Duration,
 
     /// How long a request that the store refuses (credentials withdrawn, access denied) is tried again before the program that waits gets an error

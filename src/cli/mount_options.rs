@@ -185,6 +185,7 @@ mod tests {
 
     use super::*;
     use crate::cli::exit::Exit;
+    use crate::data::MemoryPlan;
 
     #[derive(Parser)]
     struct Harness {
@@ -209,6 +210,14 @@ mod tests {
         assert_eq!(args.timeout, Duration::from_secs(300));
         assert!(args.allow_other && !args.read_only);
         assert_eq!(args.kernel_flags, [KernelFlag::NoExec]);
+    }
+
+    #[test]
+    fn the_delay_that_the_help_names_is_the_one_that_the_data_path_has() {
+        let args = parse("rw").expect("understood");
+        let plan = MemoryPlan::for_memory(args.memory);
+        assert_eq!(args.upload_delay, plan.data.write_back_after);
+        assert_eq!(args.upload_delay, Duration::from_secs(5));
     }
 
     #[test]

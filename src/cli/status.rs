@@ -188,6 +188,7 @@ pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
         readahead_frames,
         authentication_failures,
         unread_gaps,
+        defragmented_bytes,
         fuse_errors,
         open_handles,
         dirty_bytes,

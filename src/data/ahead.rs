@@ -1,6 +1,6 @@
 //! Readahead at work: what a window wants, found in the store and asked for.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use super::{
     DataError, Inner, OpenFile,
@@ -26,7 +26,7 @@ const WINDOW_STEP: u64 = 1 << 20;
 const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 
 /// Two runs of an object with less than this between them are fetched with one request: a request costs about as much.
-const RUN_GAP_MAX: u64 = 256 << 10;
+pub(super) const RUN_GAP_MAX: u64 = 256 << 10;
 
 /// A run of an object, and the part of the file that it is for.
 struct StoredRun {
@@ -83,6 +83,9 @@ impl Inner {
             1
         };
         open.window.lock().spread = spread;
+        if is_scattered {
+            self.scattered.note(file.ino, Instant::now());
+        }
         for run in runs {
             if !self.fetch_ahead(open, &run, request_bytes) {
                 return;

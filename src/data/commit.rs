@@ -1,6 +1,9 @@
 //! Commits: what is in the store, or goes into the metadata itself, becomes what the metadata says.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::error;
 
@@ -107,7 +110,11 @@ impl Inner {
             let mut done = Vec::new();
             for (file, commit) in files.iter().zip(&commits) {
                 if let Some(commit) = commit {
-                    done.extend(file.content.lock().commit_ended(commit, applied));
+                    let mut content = file.content.lock();
+                    done.extend(content.commit_ended(commit, applied));
+                    if content.take_scattered() {
+                        self.scattered.note(file.ino, Instant::now());
+                    }
                 }
             }
             drop(locks);

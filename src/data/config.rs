@@ -13,6 +13,12 @@ pub const MEMORY_MIN_BYTES: u64 = 128 * MIB;
 /// Measured as the RSS of an idle mount plus its growth under load that no reservation explains (docs/benchmarks.md).
 const FIXED_BYTES: u64 = 48 * MIB;
 
+/// What readers are guaranteed is a quarter of the budget up to this, so that a page from each of the
+/// 256 frames of 64 KiB that a read of 1 MiB may lie in can be fetched at once, and a sixteenth of a
+/// large budget. The rest is there for whoever needs it: pages that are written over and over are
+/// worth their memory, for each one that has to go out early is uploaded again.
+const READ_GUARANTEED_BYTES: u64 = 36 * MIB;
+
 /// Enough for a request's own cost to be small beside what it brings.
 const TURN_BYTES_MAX: u64 = MIB;
 
@@ -25,6 +31,11 @@ pub enum DiskAdmission {
     /// it costs a third more processor time and saves none.
     WhatPays,
 }
+
+/// To write a piece of a file anew costs one reading of it as it lies and one upload, which is paid
+/// back within five readings at this ratio, within three at twice the time, and nearly with the
+/// first beyond four.
+const DEFRAGMENT_FROM: f64 = 1.5;
 
 /// Sizes of the data path.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +57,10 @@ pub struct DataConfig {
     /// How often the writer looks for dead objects, and repacks those that are mostly dead. The look costs no request while the metadata is
     /// cached and nothing is to be deleted.
     pub reclaim_every: Duration,
+    /// How long nobody has written to a file that lies scattered before it is put in order.
+    pub defragment_after: Duration,
+    /// A piece of it is, if reading it takes so many times as long as reading it in one run.
+    pub defragment_from: f64,
     /// How often a read-only mount says what it still reads.
     pub reader_renewed_every: Duration,
     /// How long a dead object stays for read-only mounts that may still read it.
@@ -103,7 +118,7 @@ impl MemoryPlan {
                 dirty_min_bytes: 2 * MIB,
                 parked_min_bytes: capacity / 8,
                 upload_min_bytes: parts_guaranteed * (part + MIB / 2),
-                read_min_bytes: (capacity / 4).max(4 * MIB),
+                read_min_bytes: (capacity / 4).min(READ_GUARANTEED_BYTES.max(capacity / 16)),
                 table_min_bytes: capacity / 32,
                 listing_min_bytes: MIB,
             },
@@ -114,8 +129,10 @@ impl MemoryPlan {
                 fetch_bytes_max: (capacity / 32).clamp(MIB, 8 * MIB),
                 along_requests_max: connections_max / 2,
                 disk_admission: DiskAdmission::All,
-                write_back_after: Duration::from_secs(1),
+                write_back_after: Duration::from_secs(5),
                 reclaim_every: Duration::from_secs(60),
+                defragment_after: Duration::from_secs(20),
+                defragment_from: DEFRAGMENT_FROM,
                 reader_renewed_every: Duration::from_secs(60),
                 garbage_grace: Duration::from_secs(120),
                 leftovers_again: [2, 20, 120].map(|minutes| Duration::from_secs(minutes * 60)),

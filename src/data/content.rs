@@ -21,7 +21,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{LiveAttributes, overlay::Overlay};
+use super::{
+    LiveAttributes,
+    overlay::Overlay,
+    pattern::{WritePattern, Written},
+};
 use crate::budget::Reservation;
 use crate::meta::{Extent, NewObject, ObjectId, Timestamp};
 use crate::store::StoreError;
@@ -34,12 +38,6 @@ const INLINE_DIRTY_MAX: u64 = 4096;
 /// And only in files of at most this size. Extents never lie beyond a file's size, so no file, however long it is written and synced a page at a time, has
 /// more than this in the metadata: nothing needs to be counted, and nothing moved out later.
 const INLINE_SIZE_MAX: u64 = 64 << 10;
-
-/// A file whose writes go on from each other for less than this on average is written *at random*.
-const RANDOM_RUN_MAX: u64 = 256 << 10;
-
-/// Writes that come this far out of order still count as going on: several are in flight.
-const REORDER_BYTES: u64 = 2 << 20;
 
 /// Takes that wait for data before them, at most; then writers of the file wait until some are committed.
 /// Their runs are in memory, some 100 bytes each, and nothing pays for those.
@@ -92,6 +90,18 @@ pub(super) struct Content {
     /// What pays for this while there are uncommitted contents.
     paid: Option<Reservation>,
     writes: WritePattern,
+    /// A sweep over the file that goes on with the next slice.
+    sweep: Option<Sweep>,
+    /// It was written at random, and what came of that may lie scattered in the store.
+    scattered: bool,
+}
+
+/// A sweep from the file's beginning to its end, in slices.
+#[derive(Clone, Copy)]
+struct Sweep {
+    began: Instant,
+    /// Everything before this that was dirty when the sweep came by has been taken.
+    to: u64,
 }
 
 /// Refusals that those who wait for this file must hear of, each descriptor once.
@@ -122,30 +132,6 @@ impl Errors {
 
     pub(super) fn standing(&self) -> Option<&StoreError> {
         self.standing.as_ref()
-    }
-}
-
-/// Where writes come, relative to those before.
-struct WritePattern {
-    next: u64,
-    /// Bytes written in order since the last jump.
-    run_bytes: u64,
-    /// The same, on average of the runs lately.
-    usual_run_bytes: u64,
-}
-
-impl WritePattern {
-    fn note(&mut self, offset: u64, len: u64) {
-        if offset.abs_diff(self.next) > REORDER_BYTES {
-            self.usual_run_bytes = (self.usual_run_bytes * 3 + self.run_bytes) / 4;
-            self.run_bytes = 0;
-        }
-        self.next = offset + len;
-        self.run_bytes += len;
-    }
-
-    fn is_random(&self) -> bool {
-        self.usual_run_bytes.max(self.run_bytes) < RANDOM_RUN_MAX
     }
 }
 
@@ -277,11 +263,9 @@ impl Content {
             extents_paid: None,
             extents_version: 0,
             paid: None,
-            writes: WritePattern {
-                next: 0,
-                run_bytes: 0,
-                usual_run_bytes: 4 * RANDOM_RUN_MAX,
-            },
+            writes: WritePattern::new(),
+            sweep: None,
+            scattered: false,
         }
     }
 
@@ -313,9 +297,21 @@ impl Content {
     /// Puts freshly written bytes over whatever is there.
     pub(super) fn write(&mut self, offset: u64, bytes: Bytes) {
         let len = bytes.len() as u64;
-        self.writes.note(offset, len);
-        self.size = self.size.max(offset + len);
+        let dirty_before = self.overlay.dirty_bytes();
         self.overlay.write(offset, bytes);
+        self.writes.note(Written {
+            offset,
+            len,
+            replaced_bytes: (dirty_before + len).saturating_sub(self.overlay.dirty_bytes()),
+            grew: offset + len > self.size,
+        });
+        self.size = self.size.max(offset + len);
+        self.scattered |= self.writes.is_random();
+    }
+
+    /// Was it written at random since this was last asked?
+    pub(super) fn take_scattered(&mut self) -> bool {
+        std::mem::take(&mut self.scattered)
     }
 
     /// Sets the size. What is cut off in the store goes with the next take.
@@ -354,11 +350,50 @@ impl Content {
         self.writes.is_random()
     }
 
+    /// Are bytes of it written again before they go out, so that it may wait longer?
+    pub(super) fn is_overwritten(&self) -> bool {
+        self.writes.is_overwriting()
+    }
+
+    /// Everything that is dirty was taken.
+    fn was_taken(&mut self) {
+        self.dirty_since = None;
+        self.sweep = None;
+        self.writes.was_taken();
+    }
+
     /// A sweep that began at `began` ended at `swept_to`. If nothing is dirty behind that, what is dirty now was written meanwhile; else some of it may
     /// be older, and stays due.
     pub(super) fn note_sweep(&mut self, began: Instant, swept_to: u64) {
-        if self.overlay.dirty_pieces(swept_to..u64::MAX, 1).is_empty() {
+        self.sweep = None;
+        if self.is_clean_from(swept_to) {
             self.dirty_since = self.dirty_since.map(|_| began);
+            self.writes.was_taken();
+        }
+    }
+
+    fn is_clean_from(&self, offset: u64) -> bool {
+        self.overlay.dirty_pieces(offset..u64::MAX, 1).is_empty()
+    }
+
+    /// Where the next slice of the sweep over the file begins; the sweep begins anew where there is nothing left for it to take.
+    pub(super) fn next_slice(&mut self, now: Instant) -> u64 {
+        match self.sweep {
+            Some(sweep) if !self.is_clean_from(sweep.to) => sweep.to,
+            _ => {
+                self.sweep = Some(Sweep { began: now, to: 0 });
+                0
+            }
+        }
+    }
+
+    /// The slice that [`Content::next_slice`] began went up to `to`.
+    pub(super) fn slice_ended(&mut self, to: u64) {
+        let Some(sweep) = &mut self.sweep else { return };
+        sweep.to = to;
+        let began = sweep.began;
+        if self.is_clean_from(to) {
+            self.note_sweep(began, to);
         }
     }
 
@@ -470,7 +505,7 @@ impl Content {
                 .mark_sealed(run.offset, &run.bytes, object, run.at);
         }
         if covers == Some(self.change) {
-            self.dirty_since = None;
+            self.was_taken();
         }
         let goes_on = self.cut.is_none();
         if let Some(last) = self.takes.back_mut()
@@ -494,7 +529,7 @@ impl Content {
         let mut take = self.new_take(Place::Here, Some(self.change), self.size, None);
         take.runs = self.overlay.take_inline(take.number);
         take.cut = self.cut.take();
-        self.dirty_since = None;
+        self.was_taken();
         self.takes.push_back(take);
     }
 
@@ -503,7 +538,7 @@ impl Content {
         let collected = self.collect(0, 0);
         let covers = collected.is_all.then_some(self.change);
         if covers.is_some() {
-            self.dirty_since = None;
+            self.was_taken();
         }
         // One that waits behind an object says the newest.
         let waits = self.takes.len() > 1;

@@ -12,6 +12,7 @@ mod cache;
 mod commit;
 mod config;
 mod content;
+mod defragment;
 mod density;
 mod error;
 mod extents;
@@ -25,10 +26,12 @@ mod leftovers;
 mod mend;
 #[cfg(test)]
 mod model_tests;
+mod moving;
 mod object;
 mod on_disk;
 mod overlay;
 mod paid;
+mod pattern;
 mod plan;
 mod read;
 mod readahead;
@@ -38,6 +41,7 @@ mod repack;
 mod replace;
 mod send;
 mod sent;
+mod slice;
 mod space;
 mod survey;
 mod sweep;
@@ -78,6 +82,7 @@ use self::{
     along::Along,
     block::BlockPool,
     cache::FrameCache,
+    defragment::{Candidates, Reads},
     density::{Density, Link},
     fetch::FetchTable,
     file::{FileState, FileTable},
@@ -129,6 +134,9 @@ struct Inner {
     /// Those of them with uncommitted contents, which are held by this.
     dirty: Mutex<HashMap<Ino, Arc<FileState>>>,
     readers: Readers,
+    /// Files that may lie scattered.
+    scattered: Candidates,
+    reads: Reads,
     unread: Unread,
     next_object: AtomicU64,
     packs: Arc<Semaphore>,
@@ -285,6 +293,8 @@ impl Data {
             files: Arc::default(),
             dirty: Mutex::default(),
             readers: Readers::default(),
+            scattered: Candidates::default(),
+            reads: Reads::default(),
             unread: Unread::default(),
             next_object: AtomicU64::new(0),
             packs: Arc::new(Semaphore::new(write_back::PACKS_IN_FLIGHT_MAX)),
@@ -306,9 +316,10 @@ impl Data {
         Data { inner }
     }
 
-    /// Starts deleting what is garbage and what dead sessions left, in the background. For writable mounts.
+    /// Starts deleting what is garbage and what dead sessions left, and putting scattered files in order, in the background. For writable mounts.
     pub fn start_reclaim(&self) {
         self.inner.tasks.spawn(self.inner.clone().reclaim_loop());
+        self.inner.tasks.spawn(self.inner.clone().defragment_loop());
     }
 
     /// Starts telling the writer what is read here, so that it does not delete that, in the
@@ -364,6 +375,7 @@ impl Data {
         offset: u64,
         len: u32,
     ) -> Result<ReadReply, DataError> {
+        let _under_way = self.inner.reads.begin();
         self.inner.read(file, offset, len).await
     }
 
@@ -461,8 +473,11 @@ impl Data {
         self.inner.mark_dirty(&file);
         if !at_random && dirty_bytes >= self.inner.config.part_bytes {
             self.inner.spawn_pump(&file);
-        } else if at_random && dirty_bytes >= self.inner.random_bytes_max() {
-            self.inner.spawn_finish_stream(&file);
+        } else if at_random
+            && dirty_bytes >= self.inner.config.part_bytes
+            && self.inner.is_short_of_room()
+        {
+            self.inner.spawn_slice(&file);
         }
         Ok(())
     }

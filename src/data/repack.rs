@@ -8,18 +8,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use tracing::warn;
 
-use super::{DataError, FileState, Inner, WriteBuffer, survey::Survey};
-use crate::{
-    budget::Owner,
-    meta::{ExtentSource, Ino, ObjectId},
+use super::{
+    DataError, FileState, Inner,
+    moving::{EXTENTS_AT_ONCE, Step},
+    survey::Survey,
 };
+use crate::meta::{ExtentSource, Ino, ObjectId};
 
 /// Bytes that live in the objects that one round repacks: bounds the traffic that reclaim causes, to 9 MB a second each way with a round a minute.
 const ROUND_BYTES: u64 = 512 << 20;
@@ -36,15 +36,6 @@ const SURVEYED: usize = 4096;
 
 /// Objects that were passed over, in one round: bounds what is read of the metadata.
 const PASSED_OVER_MAX: usize = 1024;
-
-/// Extents that are looked up at a time, and moved in one step.
-const EXTENTS_AT_ONCE: usize = 256;
-
-/// Bytes moved in one step.
-const STEP_BYTES: u64 = 1 << 20;
-
-/// A step begins anew when something of its file was committed meanwhile, so often at most; what is left then is moved in a later round.
-const STEP_TRIES: u32 = 4;
 
 /// Objects whose failures are remembered, some 100 bytes each. Beyond that the one that is due
 /// first is forgotten, and tried in its turn.
@@ -132,27 +123,6 @@ impl Repacking {
 
     fn succeeded(&mut self, object: ObjectId) {
         self.failures.remove(&object);
-    }
-}
-
-/// Ranges of one file, all in one object, that are read and made dirty at once.
-#[derive(Default)]
-struct Step {
-    ranges: Vec<Range<u64>>,
-    bytes: u64,
-}
-
-impl Step {
-    /// Moves as much from the front of `rest` into this step as it has room for.
-    fn take_from(&mut self, rest: &mut Range<u64>) {
-        let len = (rest.end - rest.start).min(STEP_BYTES - self.bytes);
-        self.ranges.push(rest.start..rest.start + len);
-        self.bytes += len;
-        rest.start += len;
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes >= STEP_BYTES || self.ranges.len() >= EXTENTS_AT_ONCE
     }
 }
 
@@ -326,10 +296,12 @@ impl Inner {
                     continue;
                 };
                 while wanted.contains(&object) && !rest.is_empty() {
-                    let step = steps.entry(object).or_default();
+                    let step = steps
+                        .entry(object)
+                        .or_insert_with(|| Step::of(self.step_bytes()));
                     step.take_from(&mut rest);
                     if step.is_full() {
-                        let step = std::mem::take(step);
+                        let step = std::mem::replace(step, Step::of(self.step_bytes()));
                         self.carry_out(&file, object, step, &mut wanted, &mut failed)
                             .await?;
                     }
@@ -368,102 +340,5 @@ impl Inner {
                 Ok(())
             }
         }
-    }
-
-    /// Makes a committed run dirty again.
-    pub(super) async fn move_extent(
-        self: &Arc<Self>,
-        file: &Arc<FileState>,
-        offset: u64,
-        len: u64,
-    ) -> Result<(), DataError> {
-        let mut rest = offset..offset + len;
-        while !rest.is_empty() {
-            let mut step = Step::default();
-            step.take_from(&mut rest);
-            self.move_ranges(file, &step.ranges).await?;
-        }
-        Ok(())
-    }
-
-    /// Reads what is committed in `ranges`, which are in order, and puts it into the overlay as if it had been written, unless something newer is there.
-    async fn move_ranges(
-        self: &Arc<Self>,
-        file: &Arc<FileState>,
-        ranges: &[Range<u64>],
-    ) -> Result<(), DataError> {
-        let mut tries = 0;
-        while tries < STEP_TRIES {
-            let (version, end) = {
-                let content = file.content.lock();
-                (content.extents_version, content.visible_size())
-            };
-            let there = |range: &Range<u64>| range.start..range.end.min(end);
-            let ranges: Vec<_> = ranges.iter().map(there).collect();
-            let ranges: Vec<_> = ranges
-                .into_iter()
-                .filter(|range| !range.is_empty())
-                .collect();
-            // A handle of its own: what follows in the file is not wanted.
-            let data = super::Data {
-                inner: self.clone(),
-            };
-            let pieces = self.read_gaps(&data.open(file.ino), &ranges).await?;
-            let len: usize = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
-            if len == 0 {
-                return Ok(());
-            }
-            let cost = super::buffer_cost(len);
-            let Some(reservation) = self.governor.try_acquire(Owner::Dirty, cost) else {
-                // What was read is let go before its turn is waited for, and read again.
-                drop(pieces);
-                drop(self.governor.acquire(Owner::Dirty, cost).await);
-                continue;
-            };
-            let mut whole = Vec::with_capacity(len);
-            let mut places = Vec::with_capacity(pieces.len());
-            for (offset, bytes) in pieces {
-                places.push((offset, whole.len()..whole.len() + bytes.len()));
-                whole.extend_from_slice(&bytes);
-            }
-            let buffer = WriteBuffer::paid(whole, reservation);
-            let mut state = Some(buffer.state);
-            let _no_commit = file.commit.lock().await;
-            let moved = {
-                let mut content = file.content.lock();
-                if content.discarded {
-                    return Ok(());
-                }
-                if content.extents_version != version {
-                    tries += 1;
-                    continue;
-                }
-                let mut moved = false;
-                for (offset, place) in places {
-                    let bytes = buffer.bytes.slice(place);
-                    for view in content.overlay.view(offset..offset + bytes.len() as u64) {
-                        if view.piece.is_none() {
-                            let within = (view.range.start - offset) as usize;
-                            let len = (view.range.end - view.range.start) as usize;
-                            let untouched = bytes.slice(within..within + len);
-                            content.overlay.write(view.range.start, untouched);
-                            moved = true;
-                        }
-                    }
-                }
-                if moved {
-                    content.change += 1;
-                    content.pay_for_state(&mut state);
-                    content.dirty_since.get_or_insert_with(Instant::now);
-                }
-                moved
-            };
-            drop(state);
-            if moved {
-                self.mark_dirty(file);
-            }
-            return Ok(());
-        }
-        Ok(())
     }
 }

@@ -3,12 +3,14 @@
 //! - A file with a part's worth of dirty data has a *stream*: a multipart upload of its own, one part after the other.
 //! - One that is written at random does not: its dirty data waits until it is due, and goes out in one *sweep* over the file, in order. Much of it has
 //!   been overwritten by then, and what lies together in the file lies together in the object. What lies between tiny pieces goes along (`sweep.rs`).
+//!   When memory runs short before that, the sweep goes in slices, no faster than room is needed (`slice.rs`).
 //! - Everything smaller goes out in *packs*: one object, one PUT, many files.
 //! - But a few KiB of a small file that somebody waits for go *inline*, into the metadata that has to be written anyway: one round trip instead of
 //!   two. What nobody waits for does not: a pack is cheaper.
 //!
 //! What is due: data that somebody waits for (fsync, drain, a reader of a part not yet readable), data older than
-//! [`super::DataConfig::write_back_after`], and, when writers wait for memory, whatever is largest.
+//! [`super::DataConfig::write_back_after`], and, when writers wait for memory, whatever is largest. Data of a file that is overwritten before it goes out is
+//! due later (`pattern.rs`).
 //!
 //! No task here waits for memory while it holds memory, and none needs a FUSE thread to get on: uploads have a guaranteed share.
 
@@ -21,6 +23,7 @@ use super::{
     Data, Inner,
     content::Content,
     file::FileState,
+    pattern,
     writer::{ObjectWriter, PART_SLACK, sealed_bound},
 };
 use crate::budget::Owner;
@@ -77,12 +80,15 @@ impl Inner {
         let now = Instant::now();
         let mut wanted = Vec::new();
         let mut others = Vec::new();
+        let mut at_random = Vec::new();
         let mut some_is_due = draining || writers_wait;
         let mut ripe_bytes = 0;
         for file in files {
             if file.queued.load(Ordering::Acquire) {
                 continue;
             }
+            // What is in a stream is not in the store before the stream ends, so it ends in time.
+            let has_stream = file.take.try_lock().is_ok_and(|stream| stream.is_some());
             let content = file.content.lock();
             if content.may_commit() && file.commit.try_lock().is_ok() {
                 self.spawn_commit(&file);
@@ -92,12 +98,17 @@ impl Inner {
             }
             let dirty_bytes = content.overlay.dirty_bytes();
             let age = content.age(now);
-            let is_due = age >= self.config.write_back_after;
+            let mut delay = self.config.write_back_after;
+            let is_overwritten = !has_stream && content.is_overwritten();
+            if is_overwritten {
+                delay = pattern::overwritten_wait(delay);
+            }
+            let is_due = age >= delay;
             let awaits_contents = content.awaits_contents(now);
-            let may_wait = !(is_due || content.may_be_packed());
+            let may_wait = !(is_due || content.may_be_packed() && !is_overwritten);
             let is_wanted = content.wanted > content.committed;
             let fits_inline = content.fits_inline();
-            let at_random = content.is_written_at_random() && dirty_bytes >= self.config.part_bytes;
+            let is_swept = content.is_written_at_random() && dirty_bytes >= self.config.part_bytes;
             drop(content);
             if is_wanted && fits_inline {
                 self.spawn_inline(&file);
@@ -117,7 +128,8 @@ impl Inner {
             if may_wait && !draining && !writers_wait {
                 continue;
             }
-            if at_random && !is_due && !draining && !writers_wait {
+            if is_swept && !is_due && !draining {
+                at_random.push((dirty_bytes, file));
                 continue;
             }
             some_is_due |= is_due;
@@ -130,6 +142,11 @@ impl Inner {
             others.sort_by_key(|(dirty_bytes, _)| std::cmp::Reverse(*dirty_bytes));
         }
         self.send_out(wanted, Packs::All);
+        if writers_wait
+            && let Some((_, file)) = at_random.into_iter().max_by_key(|(bytes, _)| *bytes)
+        {
+            self.spawn_slice(&file);
+        }
         if some_is_due {
             self.send_out(others, Packs::All);
         } else if ripe_bytes >= self.config.part_bytes {
@@ -220,12 +237,6 @@ impl Inner {
         let content = file.content.lock();
         let dirty_bytes = content.overlay.dirty_bytes();
         !content.is_written_at_random() && dirty_bytes >= self.config.part_bytes + PART_SLACK
-    }
-
-    /// How much of a file that is written at random waits: most of what there is room for. The rest is for what is written during the sweep.
-    pub(super) fn random_bytes_max(&self) -> u64 {
-        let room = self.governor.owner_max_bytes(Owner::Dirty) / 4 * 3;
-        room.max(self.config.part_bytes)
     }
 
     async fn pump(self: &Arc<Self>, file: &Arc<FileState>) {
@@ -409,7 +420,7 @@ impl Inner {
         }
     }
 
-    fn spawn_complete(self: &Arc<Self>, writer: ObjectWriter) {
+    pub(super) fn spawn_complete(self: &Arc<Self>, writer: ObjectWriter) {
         let inner = self.clone();
         self.tasks
             .spawn(async move { inner.complete(writer).await });

@@ -88,6 +88,8 @@ pub struct Metrics {
     /// Times that tiny pieces of a file were not put together, because what lies between them could
     /// not be read.
     pub unread_gaps: Counter,
+    /// Bytes of scattered files that were read to be put in order.
+    pub defragmented_bytes: Counter,
     /// Requests from the kernel. Reported apart from the others.
     pub kernel_requests: KernelRequests,
     /// Kernel requests answered with an error other than ENOENT, ENODATA and the like.

@@ -23,7 +23,9 @@ const MIB: usize = 1 << 20;
 fn after_a_crash_no_file_is_larger_than_what_was_stored_of_it() {
     for op in [Op::Complete, Op::UploadPart] {
         let world = World::start();
-        let mount = world.begin_mount(&world.site.scratch("state"), &[]);
+        // So that it goes out in several objects.
+        let options = ["--upload-delay", "1s"];
+        let mount = world.begin_mount(&world.site.scratch("state"), &options);
         mount.wait_ready();
         let contents = noise(3, 80 * MIB);
         let held = world

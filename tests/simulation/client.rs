@@ -41,6 +41,7 @@ pub struct Client {
     pub data: Data,
     pub meta: Meta,
     pub habits: Habits,
+    pub metrics: Arc<Metrics>,
     network: Network,
 }
 
@@ -133,7 +134,7 @@ impl Client {
         let fs = Fs::new(
             meta.clone(),
             data.clone(),
-            metrics,
+            Arc::clone(&metrics),
             habits.fs_config(read_only),
         );
         Ok(Client {
@@ -143,6 +144,7 @@ impl Client {
             data,
             meta,
             habits,
+            metrics,
             network: network.clone(),
         })
     }

@@ -1,5 +1,7 @@
 //! What some lives have that the others do not.
 
+use std::time::Duration;
+
 use strongroom::{
     budget::Shares,
     data::MemoryPlan,
@@ -27,6 +29,8 @@ pub struct Habits {
     /// So many of a thousand reads of the metadata meet a stray 404 while the volume is mounted and
     /// the weather is bad.
     pub stray: u32,
+    /// Scattered files are put in order as soon as nobody uses them.
+    pub tidy: bool,
 }
 
 impl Habits {
@@ -38,11 +42,13 @@ impl Habits {
             true => 1 + rng.below(STRAY_MAX) as u32,
             false => 0,
         };
+        let tidy = rng.below(ONE_IN) == 0;
         Habits {
             attributes,
             closes,
             scarce,
             stray,
+            tidy,
         }
     }
 
@@ -67,6 +73,11 @@ impl Habits {
 
     /// With `scarce`, room for a few writes, two parts and one read at a time.
     pub fn limit(&self, plan: &mut MemoryPlan) {
+        if self.tidy {
+            plan.data.defragment_after = Duration::from_secs(1);
+            // Files are too small here for it to be worth it.
+            plan.data.defragment_from = 0.0;
+        }
         if !self.scarce {
             return;
         }

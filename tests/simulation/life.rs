@@ -203,6 +203,16 @@ impl World {
 
     /// Looks at all that is there after a mount, and takes it for what is durable from here on.
     async fn recovered(&self, client: &Client) -> Result<(), String> {
+        let found = self.found(client).await?;
+        for model in &self.models {
+            let mut model = model.lock();
+            *model = Model::based_on(model.root, found.below(model.root));
+        }
+        self.counts_are_exact(client, false).await
+    }
+
+    /// What a mount finds, which must be something that the last one may have left.
+    async fn found(&self, client: &Client) -> Result<Found, String> {
         self.network.calm();
         if self.habits.stray > 0 {
             // Nothing is cached yet, and all of the metadata is read.
@@ -216,11 +226,7 @@ impl World {
         self.network.calm();
         self.network.count(|stats| stats.checks += 1);
         self.check(&found)?;
-        for model in &self.models {
-            let mut model = model.lock();
-            *model = Model::based_on(model.root, found.below(model.root));
-        }
-        self.counts_are_exact(client, false).await
+        Ok(found)
     }
 
     /// What earlier mounts left without a name is gone.
@@ -300,6 +306,7 @@ impl World {
                 std::panic::resume_unwind(ended.into_panic());
             }
         }
+        self.count_put_in_order(&client);
         if dies {
             network.crash_now();
             return std::future::pending().await;
@@ -404,7 +411,13 @@ impl World {
         let (worked, second) = tokio::join!(try_join_all(work), second_opens);
         worked?;
         let second = second?;
-        self.recovered(&second).await?;
+        let found = self.found(&second).await?;
+        for model in &self.models {
+            let mut model = model.lock();
+            let below = found.below(model.root);
+            model.taken_over(below);
+        }
+        self.counts_are_exact(&second, false).await?;
         // Nothing is made durable by the first any more.
         let file = self.models.iter().find_map(|model| {
             let model = model.lock();
@@ -447,6 +460,12 @@ impl World {
         checked.map_err(|why| format!("the follower: {why}"))
     }
 
+    fn count_put_in_order(&self, client: &Client) {
+        let bytes = client.metrics.defragmented_bytes.get();
+        self.network
+            .count(|stats| stats.defragmented_bytes += bytes);
+    }
+
     /// All is quiet at the end: everything that was done is there, and nothing else.
     async fn last_mount(&self, all_cleared: bool) -> Result<(), String> {
         let client = self.open(false).await?;
@@ -457,6 +476,7 @@ impl World {
             FIRST_CLEARED
         };
         tokio::time::sleep(time).await;
+        self.count_put_in_order(&client);
         self.counts_are_exact(&client, all_cleared).await?;
         let found = look(&client).await?;
         self.check(&found)?;

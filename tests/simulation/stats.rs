@@ -25,11 +25,13 @@ pub struct Stats {
     pub waits: u64,
     /// Reads of metadata that were answered 404.
     pub strays: u64,
+    /// Bytes of scattered files that were read to be put in order.
+    pub defragmented_bytes: u64,
     /// Seconds that the simulated clock went on.
     pub simulated_seconds: u64,
 }
 
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "seeds",
     "operations",
     "syncs",
@@ -47,11 +49,12 @@ const NAMES: [&str; 18] = [
     "closes that wait",
     "writes that wait for memory",
     "stray answers",
+    "bytes put in order",
     "simulated seconds",
 ];
 
 impl Stats {
-    fn numbers(&mut self) -> [&mut u64; 18] {
+    fn numbers(&mut self) -> [&mut u64; 19] {
         [
             &mut self.seeds,
             &mut self.operations,
@@ -70,6 +73,7 @@ impl Stats {
             &mut self.closes,
             &mut self.waits,
             &mut self.strays,
+            &mut self.defragmented_bytes,
             &mut self.simulated_seconds,
         ]
     }
