@@ -14,7 +14,7 @@ use std::{
 
 use common::{Opened, ROOT, World, eventually};
 use lying::{Form, KeyPair, Kind, Lie, LyingStore, Op, Rule};
-use nix::errno::Errno;
+use nix::{errno::Errno, fcntl::RenameFlags};
 use strongroom::{
     budget::Owner,
     data::{DataConfig, Seek},
@@ -82,6 +82,51 @@ async fn contents(opened: &Opened, name: &str) -> Vec<u8> {
 
 fn hasty(config: &mut DataConfig) {
     config.write_back_after = Duration::from_millis(30);
+}
+
+/// A name passes through two files that nobody has synced, and then the first is synced. In the other round it is synced while
+/// the second replaces it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_syncs_a_file_whose_name_was_given_on_finds_nothing_older_after_a_crash() {
+    for at_once in [false, true] {
+        let world = World::new().await;
+        let opened = world.open().await;
+        let old = create(&opened, "file").await;
+        write(&opened, &old, 0, &[1; 20_000]).await;
+        sync(&opened, &old).await.unwrap();
+
+        let replace = async |name: &str, byte| {
+            let new = create(&opened, name).await;
+            write(&opened, &new, 0, &[byte; 30_000]).await;
+            let (fs, root) = (&opened.fs, Ino::ROOT);
+            let flags = RenameFlags::empty();
+            fs.rename(root, name.as_bytes(), root, b"file", flags)
+                .await
+                .unwrap();
+            new
+        };
+        let first = replace("first", 2).await;
+        if at_once {
+            let syncing = sync(&opened, &first);
+            let replacing = replace("second", 3);
+            let (synced, _) = tokio::join!(syncing, replacing);
+            synced.unwrap();
+        } else {
+            replace("second", 3).await;
+            sync(&opened, &first).await.unwrap();
+        }
+
+        let after = world.open().await;
+        let found = contents(&after, "file").await;
+        assert!(
+            found == [2; 30_000] || found == [3; 30_000],
+            "at once: {at_once}: {} bytes of {:?}",
+            found.len(),
+            found.first()
+        );
+        after.close().await;
+        drop(opened);
+    }
 }
 
 /// Whoever emptied a file may be waiting for memory for its new contents.

@@ -42,6 +42,15 @@ struct Names<'a> {
     to: (Ino, &'a [u8], Option<Dentry>),
 }
 
+/// What was under a name that a file gets whose contents are not committed.
+struct Replaced {
+    old: Fallback,
+    /// See [`Replacement::superseded`].
+    superseded: Vec<Ino>,
+    /// The last change of the contents.
+    last_change: u64,
+}
+
 /// Inodes that a rename touches, each changed once however often it takes part.
 #[derive(Default)]
 struct Touched(BTreeMap<Ino, Inode>);
@@ -208,11 +217,16 @@ impl Meta {
         let cookie = to.map_or(from.cookie, |to| to.cookie);
         let moved = Dentry { cookie, ..from };
         match self.fallback(moved, to, uncommitted)? {
-            Some((old, last_change)) => {
+            Some(Replaced {
+                old,
+                superseded,
+                last_change,
+            }) => {
                 let replacement = Replacement {
                     dir: to_dir,
                     name: to_name.into(),
                     old,
+                    superseded,
                     last_change,
                 };
                 change.put_replacing_name(moved, replacement);
@@ -226,14 +240,13 @@ impl Meta {
         Ok(removal)
     }
 
-    /// What a name falls back to until the contents of `moved` are committed up to the change that
-    /// is returned; `None` if nothing was replaced, or they are committed.
+    /// What a name falls back to until the contents of `moved` are committed; `None` if nothing was replaced, or they are.
     fn fallback(
         &self,
         moved: Dentry,
         replaced: Option<Dentry>,
         uncommitted: Option<u64>,
-    ) -> Result<Option<(Fallback, u64)>, MetaError> {
+    ) -> Result<Option<Replaced>, MetaError> {
         let (Some(replaced), Some(last_change)) = (replaced, uncommitted) else {
             return Ok(None);
         };
@@ -246,10 +259,15 @@ impl Meta {
         if old.ino == moved.ino {
             return Ok(None);
         }
-        if !self.inner.replacements.has_room(moved.ino) {
+        let superseded = self.inner.replacements.superseded_with(&replaced);
+        if !self.inner.replacements.has_room(moved.ino, &superseded) {
             return Err(MetaError::Uncommitted(moved.ino));
         }
-        Ok(Some((old, last_change)))
+        Ok(Some(Replaced {
+            old,
+            superseded,
+            last_change,
+        }))
     }
 
     async fn exchange(

@@ -11,6 +11,10 @@
 //! crash leaves is undone by the next writable mount, before anybody sees it. Never: delays a
 //! rename, but where a bound is reached.
 //!
+//! A name may pass from one uncommitted file to the next. It falls back to what was there before all of them, since nothing
+//! else is committed. Whoever syncs one of those in the middle must not find something older after a crash: the sync also
+//! commits the contents of the file that has the name now ([`Meta::successors`]).
+//!
 //! An entry changes only under the lock of the inode that it names, so the lock under which
 //! contents are committed also keeps the file's names in place.
 
@@ -39,12 +43,17 @@ const REPLACEMENTS_MAX: usize = 8192;
 /// The same for one file: they go out with the batch that commits its contents.
 const REPLACEMENTS_OF_FILE_MAX: usize = 64;
 
+/// Files in the middle of one name; they take 1 MiB if every name has as many.
+const SUPERSEDED_MAX: usize = 16;
+
 /// A name that has a fallback.
 #[derive(Clone, Debug)]
 pub(super) struct Replacement {
     pub dir: Ino,
     pub name: Box<[u8]>,
     pub old: Fallback,
+    /// Files that had the name since, and were not committed when they lost it.
+    pub superseded: Vec<Ino>,
     /// The last change of the new file's contents before the rename.
     pub last_change: u64,
 }
@@ -70,6 +79,8 @@ struct Pin {
 #[derive(Default)]
 struct State {
     names: BTreeMap<Key, Replacement>,
+    /// So many of them passed through other files.
+    passed_on: usize,
     /// Inodes that names fall back to.
     pins: HashMap<Ino, Pin>,
     /// Inodes whose deletion was deferred, and is due.
@@ -92,10 +103,35 @@ impl Replacements {
         Some(name.old)
     }
 
-    /// Whether one more name of `ino` may have a fallback.
-    pub fn has_room(&self, ino: Ino) -> bool {
+    /// Files that had the entry's name before its own and are not committed, with its own behind them.
+    pub fn superseded_with(&self, dentry: &Dentry) -> Vec<Ino> {
         let state = self.state.lock();
-        state.names.len() < REPLACEMENTS_MAX
+        let Some(name) = state.names.get(&(dentry.ino, dentry.cookie)) else {
+            return Vec::new();
+        };
+        name.superseded
+            .iter()
+            .copied()
+            .chain([dentry.ino])
+            .collect()
+    }
+
+    /// Files that have a name which `ino` had before, while none of them was committed.
+    fn successors(&self, ino: Ino) -> Vec<Ino> {
+        let state = self.state.lock();
+        if state.passed_on == 0 {
+            return Vec::new();
+        }
+        let names = state.names.iter();
+        let passed_on = names.filter(|(_, name)| name.superseded.contains(&ino));
+        passed_on.map(|((new, _), _)| *new).collect()
+    }
+
+    /// Whether one more name of `ino` may have a fallback.
+    pub fn has_room(&self, ino: Ino, superseded: &[Ino]) -> bool {
+        let state = self.state.lock();
+        superseded.len() <= SUPERSEDED_MAX
+            && state.names.len() < REPLACEMENTS_MAX
             && state.names.range((ino, 0)..=(ino, u64::MAX)).count() < REPLACEMENTS_OF_FILE_MAX
     }
 
@@ -133,12 +169,14 @@ impl Replacements {
         // A name that changes hands keeps its fallback pinned: what begins counts first.
         for (key, name) in change.begun {
             state.pins.entry(name.old.ino).or_default().names += 1;
+            state.passed_on += usize::from(!name.superseded.is_empty());
             state.names.insert(key, name);
         }
         for key in change.ended {
             let Some(name) = state.names.remove(&key) else {
                 continue;
             };
+            state.passed_on -= usize::from(!name.superseded.is_empty());
             let old = name.old.ino;
             let Some(pin) = state.pins.get_mut(&old) else {
                 continue;
@@ -169,6 +207,12 @@ impl Meta {
     /// durable only once the contents of all of them are.
     pub fn uncommitted_replacements(&self) -> Vec<Ino> {
         self.inner.replacements.new_files()
+    }
+
+    /// Files whose contents must be committed before a sync of `ino` may return: they have a name that was its, and after a
+    /// crash the name would stand for what it stood for before both.
+    pub fn successors(&self, ino: Ino) -> Vec<Ino> {
+        self.inner.replacements.successors(ino)
     }
 
     /// Deletes the inodes whose deletion was deferred and is due.
