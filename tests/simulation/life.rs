@@ -203,16 +203,6 @@ impl World {
 
     /// Looks at all that is there after a mount, and takes it for what is durable from here on.
     async fn recovered(&self, client: &Client) -> Result<(), String> {
-        let found = self.found(client).await?;
-        for model in &self.models {
-            let mut model = model.lock();
-            *model = Model::based_on(model.root, found.below(model.root));
-        }
-        self.counts_are_exact(client, false).await
-    }
-
-    /// What a mount finds, which must be something that the last one may have left.
-    async fn found(&self, client: &Client) -> Result<Found, String> {
         self.network.calm();
         if self.habits.stray > 0 {
             // Nothing is cached yet, and all of the metadata is read.
@@ -226,7 +216,11 @@ impl World {
         self.network.calm();
         self.network.count(|stats| stats.checks += 1);
         self.check(&found)?;
-        Ok(found)
+        for model in &self.models {
+            let mut model = model.lock();
+            *model = Model::based_on(model.root, found.below(model.root));
+        }
+        self.counts_are_exact(client, false).await
     }
 
     /// What earlier mounts left without a name is gone.
@@ -411,13 +405,7 @@ impl World {
         let (worked, second) = tokio::join!(try_join_all(work), second_opens);
         worked?;
         let second = second?;
-        let found = self.found(&second).await?;
-        for model in &self.models {
-            let mut model = model.lock();
-            let below = found.below(model.root);
-            model.taken_over(below);
-        }
-        self.counts_are_exact(&second, false).await?;
+        self.recovered(&second).await?;
         // Nothing is made durable by the first any more.
         let file = self.models.iter().find_map(|model| {
             let model = model.lock();

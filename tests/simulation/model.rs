@@ -86,8 +86,6 @@ pub struct Model {
     states: Vec<State>,
     synced: usize,
     files: BTreeMap<Number, File>,
-    /// The files of the mount that was taken over: a follower may not have noticed yet.
-    before: BTreeMap<Number, File>,
     /// Operations whose replacement is final, by the number of the new file: all up to there.
     finals: BTreeMap<Number, usize>,
     /// The same for all files.
@@ -166,17 +164,9 @@ impl Model {
             states: vec![state],
             synced: 0,
             files: files.collect(),
-            before: BTreeMap::new(),
             finals: BTreeMap::new(),
             all_final: 0,
         }
-    }
-
-    /// The volume was taken over, and this is what the next mount found.
-    pub fn taken_over(&mut self, found: Found) {
-        let mut next = Model::based_on(self.root, found);
-        next.before = std::mem::take(&mut self.files);
-        *self = next;
     }
 
     pub fn now(&self) -> &State {
@@ -418,13 +408,8 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a reader elsewhere may see this of the file: any version since the base, or of the
-    /// mount that was taken over.
+    /// Whether a reader elsewhere may see this of the file: any version since the base.
     pub fn may_be_seen(&self, number: Number, bytes: &[u8]) -> Result<(), String> {
-        let before = self.before.get(&number);
-        if before.is_some_and(|file| explained(bytes, &file.versions).is_ok()) {
-            return Ok(());
-        }
         match self.files.get(&number) {
             Some(file) => explained(bytes, &file.versions),
             None => Err(format!("nobody made file {number}")),
