@@ -205,6 +205,8 @@ impl World {
     /// Looks at all that is there after a mount, and takes it for what is durable from here on.
     async fn recovered(&self, client: &Client) -> Result<(), String> {
         self.network.calm();
+        // Before anything is changed: who sees this generation sees what is found.
+        let generation = client.meta.generation();
         if self.habits.stray > 0 {
             // Nothing is cached yet, and all of the metadata is read.
             self.network.set_weather(Weather {
@@ -219,8 +221,11 @@ impl World {
         self.check(&found)?;
         for model in &self.models {
             let mut model = model.lock();
-            *model = Model::based_on(model.root, found.below(model.root));
+            let below = found.below(model.root);
+            model.goes_on(below, generation);
         }
+        self.network
+            .note(format!("all is as found at generation {generation}"));
         self.counts_are_exact(client, false).await
     }
 

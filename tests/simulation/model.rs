@@ -85,6 +85,16 @@ pub struct Model {
     finals: BTreeMap<Number, usize>,
     /// The same for all files.
     all_final: usize,
+    /// What a reader elsewhere may still be with.
+    before: Option<Before>,
+}
+
+/// The files as an earlier mount had them: one that ended, or was taken over.
+#[derive(Clone, Debug)]
+struct Before {
+    files: BTreeMap<Number, File>,
+    /// Who sees this generation of the metadata sees what the next mount found.
+    until: u64,
 }
 
 /// What was found after a crash.
@@ -161,7 +171,19 @@ impl Model {
             files: files.collect(),
             finals: BTreeMap::new(),
             all_final: 0,
+            before: None,
         }
+    }
+
+    /// A mount has found this, and goes on from there. It began with this generation of the
+    /// metadata.
+    pub fn goes_on(&mut self, found: Found, generation: u64) {
+        let after = Model::based_on(self.root, found);
+        let files = std::mem::replace(self, after).files;
+        self.before = Some(Before {
+            files,
+            until: generation,
+        });
     }
 
     pub fn now(&self) -> &State {
@@ -403,11 +425,63 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a reader elsewhere may see this of the file: any version since the base.
-    pub fn may_be_seen(&self, number: Number, bytes: &[u8]) -> Result<(), String> {
-        match self.files.get(&number) {
+    /// Whether a reader elsewhere that sees this generation of the metadata, or a later one, may
+    /// see this of the file: any version since the base, or what was before while it lags behind.
+    pub fn may_be_seen(&self, number: Number, bytes: &[u8], generation: u64) -> Result<(), String> {
+        let seen_in = |files: &BTreeMap<Number, File>| match files.get(&number) {
             Some(file) => explained(bytes, &file.versions),
             None => Err(format!("nobody made file {number}")),
+        };
+        let now = seen_in(&self.files);
+        match &self.before {
+            Some(before) if now.is_err() && generation < before.until => seen_in(&before.files)
+                .map_err(|why| format!("{why}, before generation {}", before.until)),
+            _ => now,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: Number = 1;
+    const FILE: Number = 17;
+
+    fn found(file: Number, bytes: &[u8]) -> Found {
+        Found {
+            names: BTreeMap::from([((ROOT, "a".to_owned()), (file, false))]),
+            contents: BTreeMap::from([(file, bytes.to_vec())]),
+            ..Found::default()
+        }
+    }
+
+    #[test]
+    fn only_a_reader_that_lags_may_be_with_what_an_earlier_mount_had() {
+        let mut model = Model::based_on(ROOT, found(FILE, b"old"));
+        model.change_bytes(FILE, false, |bytes| *bytes = b"older".to_vec());
+        model.goes_on(found(FILE, b"as found"), 100);
+        model.change_bytes(FILE, false, |bytes| *bytes = b"as written".to_vec());
+        for before in [&b"old"[..], b"older"] {
+            assert_eq!(model.may_be_seen(FILE, before, 99), Ok(()));
+            assert!(model.may_be_seen(FILE, before, 100).is_err());
+        }
+        for now in [&b"as found"[..], b"as written"] {
+            assert_eq!(model.may_be_seen(FILE, now, 99), Ok(()));
+            assert_eq!(model.may_be_seen(FILE, now, 100), Ok(()));
+        }
+        for never in [&b"new"[..], b"old found", b""] {
+            assert!(model.may_be_seen(FILE, never, 99).is_err());
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_is_seen_by_who_lags_only() {
+        let mut model = Model::based_on(ROOT, found(FILE, b"old"));
+        model.goes_on(found(FILE + 1, b"new"), 100);
+        assert_eq!(model.may_be_seen(FILE, b"old", 99), Ok(()));
+        assert!(model.may_be_seen(FILE, b"old", 100).is_err());
+        assert!(model.may_be_seen(FILE, b"new", 99).is_err());
+        assert!(model.may_be_seen(FILE + 2, b"", 99).is_err());
     }
 }

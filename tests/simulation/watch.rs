@@ -31,13 +31,17 @@ pub async fn watch(
         let Some(place) = rng.pick(&places) else {
             continue;
         };
+        // A read sees this generation, or a later one.
+        let generation = follower.meta.generation();
         let Some((number, bytes)) = read(&follower, place).await else {
             continue;
         };
         let (dir, name) = place;
         let len = bytes.len();
-        network.note(format!("a follower reads {dir}/{name} ({number}): {len}"));
-        let seen = model.lock().may_be_seen(number, &bytes);
+        network.note(format!(
+            "a follower at generation {generation} reads {dir}/{name} ({number}): {len} bytes"
+        ));
+        let seen = model.lock().may_be_seen(number, &bytes, generation);
         seen.unwrap_or_else(|why| panic!("a follower reads {name}: {why}"));
     }
 }
