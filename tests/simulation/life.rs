@@ -18,6 +18,7 @@ use crate::{
     network::{Network, Weather},
     rng::Rng,
     stats::Stats,
+    watch::watch,
     worker::{PATIENCE, SharedModel, Worker},
 };
 
@@ -204,6 +205,8 @@ impl World {
     /// Looks at all that is there after a mount, and takes it for what is durable from here on.
     async fn recovered(&self, client: &Client) -> Result<(), String> {
         self.network.calm();
+        // Before anything is changed: who sees this generation sees what is found.
+        let generation = client.meta.generation();
         if self.habits.stray > 0 {
             // Nothing is cached yet, and all of the metadata is read.
             self.network.set_weather(Weather {
@@ -218,8 +221,11 @@ impl World {
         self.check(&found)?;
         for model in &self.models {
             let mut model = model.lock();
-            *model = Model::based_on(model.root, found.below(model.root));
+            let below = found.below(model.root);
+            model.goes_on(below, generation);
         }
+        self.network
+            .note(format!("all is as found at generation {generation}"));
         self.counts_are_exact(client, false).await
     }
 
@@ -277,6 +283,7 @@ impl World {
             tokio::spawn(watch(
                 follower.clone(),
                 self.models.clone(),
+                network.clone(),
                 Rng::new(self.within(0..u64::MAX), 3),
             ))
         });
@@ -471,40 +478,5 @@ impl World {
         client.close().await?;
         self.network.count(|stats| stats.unmounts += 1);
         Ok(())
-    }
-}
-
-/// A follower reads what it finds, and finds only what was there at some time.
-async fn watch(follower: Arc<Client>, models: Vec<SharedModel>, mut rng: Rng) {
-    const ONE_READ: usize = 256 << 10;
-    loop {
-        tokio::time::sleep(Duration::from_millis(rng.within(100..20_000))).await;
-        let model = rng.pick(&models).unwrap();
-        let names = model.lock().names().clone();
-        let places: Vec<_> = names.into_keys().collect();
-        let Some((dir, name)) = rng.pick(&places) else {
-            continue;
-        };
-        let Ok(Some(found)) = follower.fs.lookup(Ino(*dir), name.as_bytes()).await else {
-            continue;
-        };
-        if found.kind != strongroom::meta::FileKind::File {
-            continue;
-        }
-        let Ok(opened) = follower
-            .fs
-            .open(client::ROOT, found.ino, libc::O_RDONLY)
-            .await
-        else {
-            continue;
-        };
-        let read = follower.fs.read(opened.fh, 0, ONE_READ as u32).await;
-        follower.fs.release(opened.fh);
-        if let Ok(read) = read
-            && read.bytes.len() < ONE_READ
-        {
-            let seen = model.lock().may_be_seen(found.ino.0, &read.bytes);
-            seen.unwrap_or_else(|why| panic!("a follower reads {name}: {why}"));
-        }
     }
 }

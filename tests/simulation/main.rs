@@ -15,6 +15,8 @@ mod network;
 mod rng;
 mod s3;
 mod stats;
+mod versions;
+mod watch;
 mod worker;
 
 use std::{

@@ -7,6 +7,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use crate::versions::{Version, explained};
+
 /// An inode's number.
 pub type Number = u64;
 /// Extended attributes of one inode.
@@ -65,13 +67,6 @@ impl State {
 }
 
 #[derive(Clone, Debug)]
-struct Version {
-    bytes: Arc<Vec<u8>>,
-    /// The file was emptied and written anew: what was before goes when this comes.
-    anew: bool,
-}
-
-#[derive(Clone, Debug)]
 struct File {
     /// From the base on; the number of a version is its place here.
     versions: Vec<Version>,
@@ -90,6 +85,16 @@ pub struct Model {
     finals: BTreeMap<Number, usize>,
     /// The same for all files.
     all_final: usize,
+    /// What a reader elsewhere may still be with.
+    before: Option<Before>,
+}
+
+/// The files as an earlier mount had them: one that ended, or was taken over.
+#[derive(Clone, Debug)]
+struct Before {
+    files: BTreeMap<Number, File>,
+    /// Who sees this generation of the metadata sees what the next mount found.
+    until: u64,
 }
 
 /// What was found after a crash.
@@ -166,7 +171,19 @@ impl Model {
             files: files.collect(),
             finals: BTreeMap::new(),
             all_final: 0,
+            before: None,
         }
+    }
+
+    /// A mount has found this, and goes on from there. It began with this generation of the
+    /// metadata.
+    pub fn goes_on(&mut self, found: Found, generation: u64) {
+        let after = Model::based_on(self.root, found);
+        let files = std::mem::replace(self, after).files;
+        self.before = Some(Before {
+            files,
+            until: generation,
+        });
     }
 
     pub fn now(&self) -> &State {
@@ -408,106 +425,63 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a reader elsewhere may see this of the file: any version since the base.
-    pub fn may_be_seen(&self, number: Number, bytes: &[u8]) -> Result<(), String> {
-        match self.files.get(&number) {
+    /// Whether a reader elsewhere that sees this generation of the metadata, or a later one, may
+    /// see this of the file: any version since the base, or what was before while it lags behind.
+    pub fn may_be_seen(&self, number: Number, bytes: &[u8], generation: u64) -> Result<(), String> {
+        let seen_in = |files: &BTreeMap<Number, File>| match files.get(&number) {
             Some(file) => explained(bytes, &file.versions),
             None => Err(format!("nobody made file {number}")),
-        }
-    }
-}
-
-/// Whether each byte is one that was at its place in one of the versions, and the size one that the
-/// file passed through.
-fn explained(bytes: &[u8], versions: &[Version]) -> Result<(), String> {
-    let mut why = String::new();
-    let mut from = 0;
-    while from < versions.len() {
-        let next = versions[from + 1..].iter().position(|version| version.anew);
-        let to = next.map_or(versions.len(), |next| from + 1 + next);
-        match explained_in_one(bytes, &versions[from..to]) {
-            Ok(()) => return Ok(()),
-            Err(error) => why = error,
-        }
-        from = to;
-    }
-    Err(why)
-}
-
-fn explained_in_one(bytes: &[u8], versions: &[Version]) -> Result<(), String> {
-    let lens = versions.iter().map(|version| version.bytes.len());
-    let (least, most) = (lens.clone().min().unwrap_or(0), lens.max().unwrap_or(0));
-    // Contents that replace others come from their beginning on.
-    let least = match versions.first() {
-        Some(first) if first.anew => least.min(1),
-        _ => least,
-    };
-    if bytes.len() < least || bytes.len() > most {
-        return Err(format!(
-            "{} bytes, where there were {least} to {most}",
-            bytes.len()
-        ));
-    }
-    const CHUNK: usize = 1024;
-    for (index, chunk) in bytes.chunks(CHUNK).enumerate() {
-        let at = index * CHUNK;
-        let part = |version: &Version, at: usize, len: usize| {
-            version.bytes.get(at..at + len).map(<[u8]>::to_vec)
         };
-        let is_whole = |version: &Version| {
-            let end = at + chunk.len();
-            version
-                .bytes
-                .get(at..end)
-                .is_some_and(|there| there == chunk)
-        };
-        if versions.iter().rev().any(is_whole) {
-            continue;
-        }
-        for (offset, byte) in chunk.iter().enumerate() {
-            let at = at + offset;
-            let was = |version: &Version| version.bytes.get(at) == Some(byte);
-            if !versions.iter().any(was) {
-                let last = versions.last().and_then(|version| part(version, at, 1));
-                return Err(format!("byte {at} is {byte}, and last was {last:?}"));
-            }
+        let now = seen_in(&self.files);
+        match &self.before {
+            Some(before) if now.is_err() && generation < before.until => seen_in(&before.files)
+                .map_err(|why| format!("{why}, before generation {}", before.until)),
+            _ => now,
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn version(text: &str) -> Version {
-        Version {
-            bytes: Arc::new(text.as_bytes().to_vec()),
-            anew: false,
+    const ROOT: Number = 1;
+    const FILE: Number = 17;
+
+    fn found(file: Number, bytes: &[u8]) -> Found {
+        Found {
+            names: BTreeMap::from([((ROOT, "a".to_owned()), (file, false))]),
+            contents: BTreeMap::from([(file, bytes.to_vec())]),
+            ..Found::default()
         }
     }
 
     #[test]
-    fn bytes_are_explained_by_versions_and_nothing_else_is() {
-        let versions = [version("abc"), version("xbcd")];
-        for fine in ["abc", "xbcd", "xbc", "abcd"] {
-            assert_eq!(explained(fine.as_bytes(), &versions), Ok(()), "{fine}");
+    fn only_a_reader_that_lags_may_be_with_what_an_earlier_mount_had() {
+        let mut model = Model::based_on(ROOT, found(FILE, b"old"));
+        model.change_bytes(FILE, false, |bytes| *bytes = b"older".to_vec());
+        model.goes_on(found(FILE, b"as found"), 100);
+        model.change_bytes(FILE, false, |bytes| *bytes = b"as written".to_vec());
+        for before in [&b"old"[..], b"older"] {
+            assert_eq!(model.may_be_seen(FILE, before, 99), Ok(()));
+            assert!(model.may_be_seen(FILE, before, 100).is_err());
         }
-        for wrong in ["", "ab", "abcde", "zbc", "abc\0"] {
-            assert!(explained(wrong.as_bytes(), &versions).is_err(), "{wrong}");
+        for now in [&b"as found"[..], b"as written"] {
+            assert_eq!(model.may_be_seen(FILE, now, 99), Ok(()));
+            assert_eq!(model.may_be_seen(FILE, now, 100), Ok(()));
+        }
+        for never in [&b"new"[..], b"old found", b""] {
+            assert!(model.may_be_seen(FILE, never, 99).is_err());
         }
     }
 
     #[test]
-    fn what_was_written_anew_is_never_mixed_with_what_was_before() {
-        let mut anew = version("XY");
-        anew.anew = true;
-        let versions = [version("abcd"), anew];
-        for fine in ["abcd", "X", "XY"] {
-            assert_eq!(explained(fine.as_bytes(), &versions), Ok(()), "{fine}");
-        }
-        for wrong in ["", "Xb", "XYcd", "a"] {
-            assert!(explained(wrong.as_bytes(), &versions).is_err(), "{wrong}");
-        }
+    fn a_file_that_was_replaced_is_seen_by_who_lags_only() {
+        let mut model = Model::based_on(ROOT, found(FILE, b"old"));
+        model.goes_on(found(FILE + 1, b"new"), 100);
+        assert_eq!(model.may_be_seen(FILE, b"old", 99), Ok(()));
+        assert!(model.may_be_seen(FILE, b"old", 100).is_err());
+        assert!(model.may_be_seen(FILE, b"new", 99).is_err());
+        assert!(model.may_be_seen(FILE + 2, b"", 99).is_err());
     }
 }
