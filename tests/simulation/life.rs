@@ -10,7 +10,7 @@ use strongroom::{
 };
 
 use crate::{
-    audit::{audit, look},
+    audit::{audit, dead_followers_are_passed_over, look},
     client::{self, Client, FOLLOW_EVERY},
     habits::Habits,
     machine,
@@ -457,6 +457,9 @@ impl World {
             FIRST_CLEARED
         };
         tokio::time::sleep(time).await;
+        if all_cleared {
+            dead_followers_are_passed_over(&self.network).await;
+        }
         self.counts_are_exact(&client, all_cleared).await?;
         let found = look(&client).await?;
         self.check(&found)?;
