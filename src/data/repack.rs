@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Range,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -194,11 +194,8 @@ impl Inner {
         Ok(())
     }
 
-    /// A mount that drains repacks nothing more: its user waits for what was written, and repacking would add to it.
     fn may_repack(&self, allowance: &Allowance) -> bool {
-        allowance.bytes > 0
-            && Instant::now() < allowance.until
-            && !self.draining.load(Ordering::Acquire)
+        allowance.bytes > 0 && Instant::now() < allowance.until && self.may_move()
     }
 
     async fn repack_sparse(
@@ -387,13 +384,14 @@ impl Inner {
     }
 
     /// Reads what is committed in `ranges`, which are in order, and puts it into the overlay as if it had been written, unless something newer is there.
+    /// No effect once moving has ended.
     async fn move_ranges(
         self: &Arc<Self>,
         file: &Arc<FileState>,
         ranges: &[Range<u64>],
     ) -> Result<(), DataError> {
         let mut tries = 0;
-        while tries < STEP_TRIES {
+        while tries < STEP_TRIES && self.moves.begin().is_some() {
             let (version, end) = {
                 let content = file.content.lock();
                 (content.extents_version, content.visible_size())
@@ -429,7 +427,10 @@ impl Inner {
             let buffer = WriteBuffer::paid(whole, reservation);
             let mut state = Some(buffer.state);
             let _no_commit = file.commit.lock().await;
-            let moved = {
+            {
+                let Some(_move) = self.moves.begin() else {
+                    return Ok(());
+                };
                 let mut content = file.content.lock();
                 if content.discarded {
                     return Ok(());
@@ -456,12 +457,12 @@ impl Inner {
                     content.pay_for_state(&mut state);
                     content.dirty_since.get_or_insert_with(Instant::now);
                 }
-                moved
-            };
-            drop(state);
-            if moved {
-                self.mark_dirty(file);
+                drop(content);
+                if moved {
+                    self.mark_dirty(file);
+                }
             }
+            drop(state);
             return Ok(());
         }
         Ok(())
