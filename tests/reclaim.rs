@@ -12,6 +12,7 @@ use strongroom::{
     data::DataConfig,
     fs::FsConfig,
     meta::{Ino, SessionId},
+    server::Faults,
     store::Condition,
 };
 use tokio::{
@@ -218,6 +219,54 @@ async fn sessions_that_short_mounts_left_do_not_pile_up() {
     })
     .await;
     opened.close().await;
+}
+
+/// What is repacked while a mount ends would be dirty when it has ended, or in an object that nobody
+/// commits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repacking_that_is_under_way_moves_nothing_after_the_last_drain() {
+    let world = World::new().await;
+    let slow = |latency| {
+        let faults = Faults {
+            latency,
+            ..Faults::default()
+        };
+        world.server.set_faults(faults).unwrap();
+    };
+    let endpoint = world.server.endpoint_url();
+    let opened = world
+        .open_through(endpoint, FsConfig::default(), quick)
+        .await;
+    let ino = written(&opened, "file", &[7; 100_000]).await;
+    let punch = opened
+        .data
+        .punch_hole(ino, 0..80_000, strongroom::fs::now());
+    punch.await.unwrap();
+    opened.data.drain().await.unwrap();
+    let before = keys(&opened, "data/").await;
+
+    slow(Duration::from_secs(1));
+    let asked = opened.metrics.get_requests.get();
+    let received_before = opened.metrics.received_bytes.get();
+    // The rest of the file, and nothing else that is fetched is as long.
+    let is_read = || opened.metrics.received_bytes.get() - received_before >= 20_000;
+    opened.data.start_reclaim();
+    eventually("repacking reads what lives", async || {
+        opened.metrics.get_requests.get() > asked
+    })
+    .await;
+    opened.data.finish().await.unwrap();
+    assert!(!is_read(), "read too early");
+    slow(Duration::ZERO);
+    eventually("it is read", async || is_read()).await;
+    // Longer than dirty data waits.
+    for _ in 0..50 {
+        assert_eq!(opened.data.dirty_bytes(), 0);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    opened.data.shutdown().await;
+    assert_eq!(keys(&opened, "data/").await, before);
+    opened.meta.close().await.unwrap();
 }
 
 /// Names that are not made as this program makes them are somebody else's.

@@ -6,7 +6,7 @@
 //! goes through them. Commits notice such regions (`Meta::take_crowded`), and they are made dirty
 //! again here, in the background, so that no fsync waits for what is read.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{DataError, Inner};
 
@@ -17,7 +17,7 @@ impl Inner {
                 self.crowded.notified().await;
                 while let Some((ino, region)) = self.meta.take_crowded() {
                     // Whoever ends now wants what was written to be durable, not more of it.
-                    if self.draining.load(Ordering::Acquire) {
+                    if !self.may_move() {
                         continue;
                     }
                     let mended = async {

@@ -86,6 +86,7 @@ use self::{
     density::{Density, Link},
     fetch::FetchTable,
     file::{FileState, FileTable},
+    moving::Moves,
     object::Objects,
     paid::{BUFFER_OVERHEAD, STATE_BYTES, paid_bytes},
     readahead::Window,
@@ -149,6 +150,7 @@ struct Inner {
     /// A fetch was started: there will be something to give up again.
     fetched: Notify,
     draining: AtomicBool,
+    moves: Moves,
     stop: CancellationToken,
     /// Cancelled with `stop`, and when another mount has taken over.
     no_uploads: CancellationToken,
@@ -304,6 +306,7 @@ impl Data {
             crowded: Notify::new(),
             fetched: Notify::new(),
             draining: AtomicBool::new(false),
+            moves: Moves::default(),
             no_uploads: stop.child_token(),
             stop,
             tasks: TaskTracker::new(),
@@ -601,7 +604,7 @@ impl Data {
         self.flush().await
     }
 
-    /// Stops background work. What is not durable by then is lost: drain first. Does not close `meta`.
+    /// Stops background work. What is not durable by then is lost: [`Data::finish`] first. Does not close `meta`.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         self.inner.tasks.close();

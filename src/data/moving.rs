@@ -3,12 +3,21 @@
 //!
 //! Promises: what was written since is never replaced; a crash at any time leaves the bytes where
 //! they were, or where they went.
+//!
+//! An unmount ends moving before it drains. Nothing would be lost otherwise, because what is moved is
+//! committed already. But an object with such copies could be uploaded after the drain and never be
+//! committed, and nobody would look for it: a session that is unmounted counts as one that
+//! committed all that it uploaded.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::{DataError, Inner, WriteBuffer, content::Content, file::FileState};
+use super::{Data, DataError, Inner, WriteBuffer, content::Content, file::FileState};
 use crate::budget::Owner;
 
 /// Extents that are looked up at a time, and moved in one step.
@@ -61,7 +70,46 @@ pub(super) enum Moved {
     NoRoom { cost: u64 },
 }
 
+/// Whether moving has ended, for good.
+#[derive(Default)]
+pub(super) struct Moves {
+    ended: Mutex<bool>,
+}
+
+/// While this is held moving does not end: hold it until the table of dirty files has what is made
+/// dirty.
+pub(super) struct Move<'a> {
+    _not_ended: MutexGuard<'a, bool>,
+}
+
+impl Moves {
+    /// `None` once moving has ended.
+    pub fn begin(&self) -> Option<Move<'_>> {
+        let ended = self.ended.lock();
+        (!*ended).then_some(Move { _not_ended: ended })
+    }
+
+    fn end(&self) {
+        *self.ended.lock() = true;
+    }
+}
+
+impl Data {
+    /// As [`Data::drain`], for the last time: from the call on nothing is made dirty in the
+    /// background any more, so [`Data::shutdown`] leaves nothing behind.
+    pub async fn finish(&self) -> Result<(), DataError> {
+        self.inner.moves.end();
+        self.drain().await
+    }
+}
+
 impl Inner {
+    /// False while a mount drains, and from its last drain on: its user waits for what was written,
+    /// and moving would add to it.
+    pub(super) fn may_move(&self) -> bool {
+        !self.draining.load(Ordering::Acquire) && self.moves.begin().is_some()
+    }
+
     /// Bytes moved in one step: no more than a read may return, or what it holds while it waits for
     /// the frames of its next part could take all that readers have; and a share of the room for
     /// dirty data.
@@ -105,12 +153,15 @@ impl Inner {
         Ok(())
     }
 
-    /// The same, once, and only if there is room for it now.
+    /// The same, once, and only if there is room for it now. No effect once moving has ended.
     pub(super) async fn move_ranges_if_room(
         self: &Arc<Self>,
         file: &Arc<FileState>,
         ranges: &[Range<u64>],
     ) -> Result<Moved, DataError> {
+        if self.moves.begin().is_none() {
+            return Ok(Moved::Bytes(0));
+        }
         let (version, end) = {
             let content = file.content.lock();
             (content.extents_version, content.visible_size())
@@ -146,6 +197,9 @@ impl Inner {
         let mut state = Some(buffer.state);
         let _no_commit = file.commit.lock().await;
         let moved_bytes = {
+            let Some(_move) = self.moves.begin() else {
+                return Ok(Moved::Bytes(0));
+            };
             let mut content = file.content.lock();
             if content.discarded {
                 return Ok(Moved::Bytes(0));
@@ -157,12 +211,13 @@ impl Inner {
             if moved_bytes > 0 {
                 content.pay_for_state(&mut state);
             }
+            drop(content);
+            if moved_bytes > 0 {
+                self.mark_dirty(file);
+            }
             moved_bytes
         };
         drop(state);
-        if moved_bytes > 0 {
-            self.mark_dirty(file);
-        }
         Ok(Moved::Bytes(moved_bytes))
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -164,11 +164,8 @@ impl Inner {
         Ok(())
     }
 
-    /// A mount that drains repacks nothing more: its user waits for what was written, and repacking would add to it.
     fn may_repack(&self, allowance: &Allowance) -> bool {
-        allowance.bytes > 0
-            && Instant::now() < allowance.until
-            && !self.draining.load(Ordering::Acquire)
+        allowance.bytes > 0 && Instant::now() < allowance.until && self.may_move()
     }
 
     async fn repack_sparse(

@@ -229,7 +229,7 @@ impl Opened {
     /// Everything is durable and nothing runs on after this.
     pub async fn close(self) {
         self.fs.shutdown().await;
-        self.data.drain().await.unwrap();
+        self.data.finish().await.unwrap();
         self.data.shutdown().await;
         self.meta.close().await.unwrap();
     }

@@ -1,6 +1,9 @@
 //! Looks at the whole volume: what is there, and whether all that counts is counted right.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    time::Duration,
+};
 
 use strongroom::meta::{ExtentSource, FileKind, Ino, MetaError, ObjectId, SessionId};
 
@@ -9,6 +12,10 @@ use crate::{attributes, client::Client, model::Found, network::Network};
 const PAGE: usize = 100;
 const EXTENTS_MAX: usize = 100_000;
 const DATA: &str = "volume/data/";
+const READERS: &str = "volume/readers/";
+
+/// Ten minutes of silence, and the rounds of the writer before and after them.
+const SILENT_NOTES_PASSED_OVER: Duration = Duration::from_secs(12 * 60);
 
 /// The tree with all contents, as somebody sees it who lists and reads everything.
 pub async fn look(client: &Client) -> Result<Found, String> {
@@ -168,6 +175,15 @@ async fn count(client: &Client) -> Result<Counted, MetaError> {
         }
     }
     Ok(counted)
+}
+
+/// Where a follower crashed, its note keeps what dies after it until the writer has seen it silent
+/// for ten minutes. The writer looks at notes only while it has something to delete, which may be
+/// an object that was repacked when the dead sessions were forgotten, after 2 h 22 min.
+pub async fn dead_followers_are_passed_over(network: &Network) {
+    if network.with_s3(|s3| s3.objects().keys().any(|key| key.starts_with(READERS))) {
+        tokio::time::sleep(SILENT_NOTES_PASSED_OVER).await;
+    }
 }
 
 /// Whether every count is exact. Nothing may be dirty. With `cleared`, what dead sessions left and

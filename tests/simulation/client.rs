@@ -152,7 +152,7 @@ impl Client {
     /// As an unmount does.
     pub async fn close(&self) -> Result<(), String> {
         self.fs.shutdown().await;
-        let drained = self.data.drain().await;
+        let drained = self.data.finish().await;
         self.data.shutdown().await;
         drained.map_err(|error| error.to_string())?;
         let closed = self.meta.close().await;

@@ -10,7 +10,7 @@ use strongroom::{
 };
 
 use crate::{
-    audit::{audit, look},
+    audit::{audit, dead_followers_are_passed_over, look},
     client::{self, Client, FOLLOW_EVERY},
     habits::Habits,
     machine,
@@ -472,6 +472,9 @@ impl World {
         };
         tokio::time::sleep(time).await;
         self.count_put_in_order(&client);
+        if all_cleared {
+            dead_followers_are_passed_over(&self.network).await;
+        }
         self.counts_are_exact(&client, all_cleared).await?;
         let found = look(&client).await?;
         self.check(&found)?;

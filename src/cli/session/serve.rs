@@ -283,7 +283,7 @@ async fn make_durable(session: &VolumeSession) -> Result<(), CliError> {
     session.fs.shutdown().await;
     session
         .data
-        .drain()
+        .finish()
         .await
         .map_err(|error| errors::not_durable(&error, session.data.dirty_bytes()))
 }

@@ -20,7 +20,7 @@ mod reads;
 
 use std::{
     ops::Range,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -172,7 +172,7 @@ impl Inner {
     /// since `change`.
     async fn idle_but_for(&self, file: &FileState, change: u64) -> Result<(), Left> {
         loop {
-            if self.draining.load(Ordering::Acquire) || self.check().is_err() {
+            if !self.may_move() || self.check().is_err() {
                 return Err(Left::Ending);
             }
             if file.content.lock().change != change {
