@@ -58,8 +58,8 @@ pub(super) struct FileState {
     /// Held while extents of this file change in `meta`, so that a truncation cannot pass a commit under way.
     pub(super) commit: Arc<tokio::sync::Mutex<()>>,
     /// Held while pieces are taken from the overlay, so that one file's takes are in order and nothing is truncated meanwhile. Holds the stream, if
-    /// one is open. Locked before `commit` where both are.
-    pub(super) take: tokio::sync::Mutex<Option<ObjectWriter>>,
+    /// one is open; most files never have one, so it is kept apart. Locked before `commit` where both are.
+    pub(super) take: tokio::sync::Mutex<Option<Box<ObjectWriter>>>,
     /// Told whenever `committed` moved.
     pub(super) progress: Notify,
     /// A task sends full parts of its stream.

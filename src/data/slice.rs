@@ -73,13 +73,13 @@ impl Inner {
         // A stream that is open, because the file was written in order before, ends with the slice.
         let mut writer = match stream.take() {
             Some(writer) => writer,
-            None => ObjectWriter::begin(self, Some(file)),
+            None => Box::new(ObjectWriter::begin(self, Some(file))),
         };
         writer.provide(reservation);
         if let Some(to) = self.seal_swept(file, &open, &mut writer, from).await {
             file.content.lock().slice_ended(to);
         }
         writer.send_full_part(part_bytes);
-        self.spawn_complete(writer);
+        self.spawn_complete(*writer);
     }
 }

@@ -250,13 +250,14 @@ impl Inner {
             if !self.has_full_part(file) {
                 return;
             }
-            let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file)));
+            let writer =
+                stream.get_or_insert_with(|| Box::new(ObjectWriter::begin(self, Some(file))));
             writer.provide(reservation);
             self.seal_dirty(file, writer);
             // Less than a part if the file was truncated just now.
             let goes_on = writer.send_full_part(self.config.part_bytes) && !writer.is_full();
             if !goes_on && let Some(writer) = stream.take() {
-                self.spawn_complete(writer);
+                self.spawn_complete(*writer);
             }
         }
     }
@@ -312,7 +313,8 @@ impl Inner {
                 self.commit_attributes(file).await;
                 return;
             }
-            let writer = stream.get_or_insert_with(|| ObjectWriter::begin(self, Some(file)));
+            let writer =
+                stream.get_or_insert_with(|| Box::new(ObjectWriter::begin(self, Some(file))));
             if dirty_bytes > 0 {
                 if limit <= writer.buffered_bytes() {
                     whole_part = true;
@@ -330,7 +332,7 @@ impl Inner {
                 continue;
             }
             if let Some(writer) = stream.take() {
-                self.spawn_complete(writer);
+                self.spawn_complete(*writer);
             }
             if !goes_on {
                 file.content.lock().note_sweep(began, swept_to);
