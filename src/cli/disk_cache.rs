@@ -84,7 +84,7 @@ impl DiskCacheSize {
         }
     }
 
-    /// What the cache takes.
+    /// Which frames the cache keeps.
     pub fn admission(self) -> DiskAdmission {
         match self {
             DiskCacheSize::Default => DiskAdmission::WhatPays,

@@ -110,7 +110,7 @@ impl Piece {
 pub(super) struct Region {
     pub(super) requests: Requests,
     pub(super) beyond: Option<Reservation>,
-    /// What is not asked for at once is too large for the memory.
+    /// The memory has no room for the pieces that are fetched later: they go to the local disk.
     pub(super) to_disk: bool,
 }
 
@@ -330,7 +330,7 @@ impl Inner {
         let to_disk = is_too_large && disk_room > 0;
         let mut sizes = Sizes::new(memory, self.link.is_far(), miss.frame_len);
         if to_disk {
-            // What follows goes to the disk as well.
+            // The frames after the missed ones go to the disk as well.
             sizes.onward = 0;
         }
         let is_here = |frame| self.is_here_or_on_disk(object, frame);
@@ -351,8 +351,9 @@ impl Inner {
         }
     }
 
-    /// What became of frames that were fetched along, and whether `miss` was here before. What memory gave up unread is
-    /// on the disk, where there is one, and not in vain as long as it stays there.
+    /// Tells how many frames that were fetched along have been read or evicted unread, and notes in `miss` whether its
+    /// frame was evicted lately. A frame that memory evicts unread is still on the disk, where there is one, so it counts
+    /// as fetched in vain only once the disk evicts it too.
     fn outcome(&self, miss: &mut Miss) -> Outcome {
         let (mut outcome, was_evicted) = self.cache.outcome((miss.object, miss.frames.start));
         miss.was_evicted = was_evicted;
