@@ -24,13 +24,29 @@ use crate::telemetry::Metrics;
 /// name resolution, refused connections). Backoff is exponential with jitter, capped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Give up after this many tries: commands that a person waits for.
+    /// Give up after this many tries.
     Attempts(u32),
+    /// Give up after `attempts` where nothing answers: the endpoint may be mistyped. A store that answers that it cannot just now (429, 5xx) is asked
+    /// again until `unavailable` is over.
+    WhileItAnswers {
+        /// Tries in a row that end without an answer.
+        attempts: u32,
+        /// From the first such answer on.
+        unavailable: Duration,
+    },
     /// Never give up. The caller bounds it by dropping the future.
     Forever,
     /// The same, and what the store refuses (credentials withdrawn, access denied, bucket gone) is tried again for so long: a mounted volume. A refusal
     /// is an outage too until somebody has had the time to mend it.
     Outlasting(Duration),
+}
+
+impl Retry {
+    /// For commands: where nothing answers they end within some 2 s of pauses, and a store that says that it is busy has half a minute.
+    pub const FOR_COMMANDS: Retry = Retry::WhileItAnswers {
+        attempts: 5,
+        unavailable: Duration::from_secs(30),
+    };
 }
 
 /// The first pause is at most this.
@@ -183,6 +199,19 @@ impl Store {
             (Again::No, _) => false,
             (Again::AFewTimes, _) | (Again::Claim, Retry::Forever) => failures < FEW_ATTEMPTS,
             (Again::Yes | Again::Claim, Retry::Attempts(attempts_max)) => failures < attempts_max,
+            (
+                Again::Yes | Again::Claim,
+                Retry::WhileItAnswers {
+                    attempts,
+                    unavailable,
+                },
+            ) => match failure.error.kind {
+                StoreErrorKind::Unavailable => {
+                    let since = tries.unavailable_since.get_or_insert_with(Instant::now);
+                    since.elapsed() < unavailable
+                }
+                _ => failures < attempts,
+            },
             (Again::Yes, Retry::Forever | Retry::Outlasting(_)) => true,
         };
         if !goes_on {
@@ -267,12 +296,17 @@ pub(super) struct Tries {
     failures: Failures,
     /// Since when the store refuses it.
     refused_since: Option<Instant>,
+    /// When the store first said that it could not.
+    unavailable_since: Option<Instant>,
 }
 
 impl Tries {
     /// The attempt that broke off just now had brought so much before.
     pub(super) fn brought(&mut self, bytes: u64) {
         self.failures.progress(bytes);
+        if bytes >= PROGRESS_BYTES_MIN {
+            self.unavailable_since = None;
+        }
     }
 }
 

@@ -53,6 +53,25 @@ fn a_mount_in_the_background_holds_none_of_its_callers_streams_and_no_directory(
 }
 
 #[test]
+fn a_mount_waits_for_a_store_that_is_busy() {
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "busy-store");
+    let busy = strongroom::server::Faults {
+        error_rate: 1.0,
+        ..Default::default()
+    };
+    site.server().set_faults(busy).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_secs(6));
+            site.server().set_faults(Default::default()).unwrap();
+        });
+        mount.mount(&site, &[]);
+    });
+    mount.umount(&site);
+}
+
+#[test]
 fn umount_follows_a_drain_that_fusermount_began() {
     let site = Site::start(Transport::Plain);
     let mount = BackgroundMount::prepare(&site, "drain");

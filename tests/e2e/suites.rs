@@ -110,12 +110,21 @@ fn fsx(config: &Path, file: &Path, seed: u32, operations: u32) {
     assert!(text.contains("All operations completed"), "{text}");
 }
 
+/// Each file of `dir` must have the bytes that it had.
+fn compare(dir: &Path, left: &[(String, Vec<u8>)]) {
+    for (name, contents) in left {
+        let found = fs::read(dir.join(name)).expect("read");
+        assert!(found == *contents, "{name} changed over a remount");
+    }
+}
+
 /// fsx leaves the mappings that it makes behind, and all slows down with their number: so it runs
 /// often and not for long.
 const FSX_OPERATIONS: u32 = 5_000;
 
 /// fsx with `seeds` seeds on each of `mounts` mounts of one volume; each mount begins with a look at
-/// all files of those before it, which must have the bytes that they had.
+/// all files of those before it, which must have the bytes that they had. Mounts end by an unmount and
+/// by SIGKILL in turn, the latter once each file was synced.
 fn fsx_over_remounts(mounts: u32, seeds: u32) {
     let site = open_site();
     let config = site.path().join("fsx.toml");
@@ -123,23 +132,31 @@ fn fsx_over_remounts(mounts: u32, seeds: u32) {
     let mut left: Vec<(String, Vec<u8>)> = Vec::new();
     for number in 0..mounts {
         let mount = site.mount();
-        for (name, contents) in &left {
-            let found = fs::read(mount.dir.join(name)).expect("read");
-            assert!(found == *contents, "{name} changed over a remount");
-        }
+        compare(&mount.dir, &left);
         for seed in number * seeds + 1..=(number + 1) * seeds {
             let name = format!("fsx-{seed}");
             let file = mount.dir.join(&name);
             fsx(&config, &file, seed, FSX_OPERATIONS);
             left.push((name, fs::read(&file).expect("read")));
         }
-        mount.unmount();
+        if number % 2 == 0 {
+            mount.unmount();
+        } else {
+            for (name, _) in &left {
+                let file = fs::File::open(mount.dir.join(name)).expect("open");
+                file.sync_all().expect("fsync");
+            }
+            mount.kill();
+        }
         println!(
             "fsx: {} seeds of {FSX_OPERATIONS} operations over {} mounts",
             left.len(),
             number + 1
         );
     }
+    let mount = site.mount();
+    compare(&mount.dir, &left);
+    mount.unmount();
 }
 
 /// The filesystem class of stress-ng 0.15, but for those that go elsewhere than into the directory

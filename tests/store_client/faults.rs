@@ -1,6 +1,6 @@
 //! Failures that pass are tried again, with the identical bytes, as long as was asked for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use strongroom::{
@@ -125,6 +125,49 @@ async fn attempts_are_as_many_as_were_asked_for() {
     once.head("x").await.unwrap_err();
     assert_eq!(store.metrics().head_requests.get(), 1);
     assert_eq!(store.metrics().store_errors.get(), 2);
+}
+
+#[tokio::test]
+async fn a_command_waits_for_a_busy_store_but_not_for_a_silent_one() {
+    let fixture = Fixture::start().await;
+    let store = fixture
+        .store_with(|config| config.retry = Retry::FOR_COMMANDS)
+        .await;
+    let busy = Faults {
+        error_rate: 1.0,
+        ..Faults::default()
+    };
+    store
+        .put("x", vec!["y".into()], Condition::None, &[])
+        .await
+        .unwrap();
+    fixture.set_faults(busy.clone());
+    let get = async { store.get_bytes("x", None, 1).await.map(|(_, bytes)| bytes) };
+    let recover = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        fixture.set_faults(Faults::default());
+    };
+    let (got, ()) = tokio::join!(get, recover);
+    assert_eq!(&got.unwrap()[..], b"y");
+
+    fixture.set_faults(busy);
+    let began = Instant::now();
+    let impatient = store.with_retry(Retry::WhileItAnswers {
+        attempts: 5,
+        unavailable: Duration::from_secs(2),
+    });
+    let error = impatient.get("x", None).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
+    assert!((2.0..20.0).contains(&began.elapsed().as_secs_f64()));
+
+    fixture.set_faults(Faults {
+        outage: Outage::Refuse,
+        ..Faults::default()
+    });
+    let tries = store.metrics().retries.get();
+    let error = store.get("x", None).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Unreachable, "{error}");
+    assert_eq!(store.metrics().retries.get() - tries, 4);
 }
 
 #[tokio::test]

@@ -28,9 +28,6 @@ const CHANGE_WITHIN: Duration = Duration::from_secs(10);
 /// How often a waiting mount looks.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Tries of each request: a person waits.
-const ATTEMPTS: u32 = 5;
-
 /// Who wants the lease.
 pub struct LeaseRequest<'a> {
     /// The volume.
@@ -88,7 +85,7 @@ enum Verdict {
 /// # Errors
 /// The store's.
 pub async fn look(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, CliError> {
-    read(&store.with_retry(Retry::Attempts(ATTEMPTS)), keys).await
+    read(&store.with_retry(Retry::FOR_COMMANDS), keys).await
 }
 
 /// Takes the lease that was found by [`look`], waiting for a mount that drains.
@@ -96,7 +93,7 @@ pub async fn look(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>
 /// # Errors
 /// [`Exit::Held`] if another mount serves the volume, [`Exit::Damaged`] if the lease does not authenticate, or the store fails.
 pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<Lease, CliError> {
-    let store = request.store.with_retry(Retry::Attempts(ATTEMPTS));
+    let store = request.store.with_retry(Retry::FOR_COMMANDS);
     let record = own_record(request.socket)?;
     let mut watch: Option<Watch> = None;
     let mut first = Some(first);

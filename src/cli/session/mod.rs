@@ -40,9 +40,6 @@ pub use open::{Opening, VolumeSession};
 pub use serve::{mount_and_serve, serve};
 pub use visit::{Visit, VisitArgs, VisitConfig, interruptible};
 
-/// Tries of each request while a person waits: about 2 s of pauses in all.
-const ATTEMPTS: u32 = 5;
-
 /// A request without any progress for this long is tried again.
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -129,7 +126,7 @@ pub async fn client(
         path_style: args.path_style.then_some(true),
         stall_timeout: STALL_TIMEOUT,
         connections_max,
-        retry: Retry::Attempts(ATTEMPTS),
+        retry: Retry::FOR_COMMANDS,
     };
     Store::connect(config, metrics)
         .await
