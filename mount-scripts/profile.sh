@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Shows where the processor time of a mount goes: reads a file of 1 GiB from a cold mount over the embedded S3 server, in order or 4 KiB at
-# random places, records the mount with perf, and prints the shares by what they are spent on, and the largest functions.
+# Shows where the processor time of a mount goes: reads a file of 1 GiB from a cold mount over the embedded S3 server, records the mount with
+# perf, and prints the shares by what they are spent on, and the largest functions.
 #
-#   profile.sh read|random       one of the two
+#   profile.sh read              in order
+#   profile.sh warm              in order, when all of it lies in the disk cache (give that 2GiB)
+#   profile.sh random            4 KiB at random places, one at a time
 #
 #   --memory SIZE                of the mount (256MiB)
 #   --disk-cache SIZE            of the mount (off)
@@ -20,7 +22,7 @@ die() { printf 'profile.sh: %s\n' "$*" >&2; exit 1; }
 while [ $# -gt 0 ]; do
     case $1 in
         -h | --help) sed -n '2,/^set /s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" | sed '$d'; exit 0 ;;
-        read | random) work=$1 ;;
+        read | warm | random) work=$1 ;;
         --memory | --disk-cache)
             [ $# -ge 2 ] || die "$1 needs a value"
             case $1 in --memory) memory=$2 ;; *) disk_cache=$2 ;; esac
@@ -29,7 +31,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ -n "$work" ] || die "say what to read: 'profile.sh read' or 'profile.sh random'"
+[ -n "$work" ] || die "say what to read, such as 'profile.sh read': see profile.sh --help"
 [ "$(id -u)" -eq 0 ] || die "run it as root: perf records another process"
 for pair in perf:linux-perf fusermount3:fuse3 python3:python3; do
     command -v "${pair%%:*}" >/dev/null && continue
@@ -74,7 +76,15 @@ process() { "$program" status "$dir/mnt" --json | python3 -c 'import json, sys; 
 
 mount_volume
 head -c 1G /dev/urandom >"$dir/mnt/file"
+if [ "$work" = warm ]; then
+    # Uploads fill the cache too; a reading completes it.
+    unmount_volume
+    mount_volume
+    cat "$dir/mnt/file" >/dev/null
+fi
 unmount_volume
+sync
+echo 1 >/proc/sys/vm/drop_caches
 mount_volume
 pid=$(process)
 ticks() { awk '{print $14, $15}' "/proc/$pid/stat"; }
@@ -89,7 +99,7 @@ work, path = sys.argv[1:]
 file = os.open(path, os.O_RDONLY)
 size = os.fstat(file).st_size
 began = time.monotonic()
-if work == "read":
+if work != "random":
     while os.read(file, 1 << 20):
         pass
     seconds = time.monotonic() - began

@@ -35,12 +35,23 @@ const MOUNT_LATENCY: Duration = Duration::from_millis(20);
 const METADATA_BYTES_MAX: f64 = 200.0;
 const QUIET: Duration = Duration::from_secs(17 * 60);
 
+/// Of processor time, as Linux tells programs on all machines.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 const WORK: [&str; 5] = ["create", "cold list", "cold stat", "rename", "remove"];
+
+/// What each file took, in microseconds.
+struct PerFile {
+    /// By the clock.
+    clock: f64,
+    /// Processor time of the mount, which is known in hundredths of a second.
+    processor: f64,
+}
 
 /// What came of one volume.
 struct Outcome {
-    /// Of each of [`WORK`], microseconds.
-    per_file: [f64; WORK.len()],
+    /// Of each of [`WORK`].
+    per_file: [PerFile; WORK.len()],
     /// The most that any of its mounts had resident until it was gone.
     peak_bytes: u64,
     /// With [`MOUNT_LATENCY`]: after a clean unmount, and after `kill -9`.
@@ -68,14 +79,27 @@ pub fn run(options: &Options, many: usize, file_bytes: usize) -> bool {
         say(what, figure, &format!("{limits}{verdict}"));
     };
     for (index, work) in WORK.iter().enumerate() {
-        let among_few = median(few.iter().map(|round| round.per_file[index]));
-        let among_many = large.per_file[index];
+        let of_few = |figure: fn(&PerFile) -> f64| {
+            let rounds = few.iter().map(|round| figure(&round.per_file[index]));
+            median(rounds)
+        };
+        let of_many = &large.per_file[index];
+        let (among_few, among_many) = (of_few(|file| file.clock), of_many.clock);
         let growth = among_many / among_few;
         limit(
             &format!("{work}, each of {FEW}, of {many}"),
             format!("{among_few:.1} us, {among_many:.1} us"),
             growth <= GROWTH_MAX,
             format!("{growth:.2}, at most {GROWTH_MAX}"),
+        );
+        say(
+            "  processor time of the mount",
+            format!(
+                "{:.1} us, {:.1} us",
+                of_few(|file| file.processor),
+                of_many.processor
+            ),
+            "-",
         );
     }
     let peak = few
@@ -138,7 +162,7 @@ fn volume_of(
 
     let mount = site.mount();
     let root = mount.dir.as_path();
-    let create = timed(|| {
+    let create = per_file(&mount, files, || {
         for directory in directories(root, files) {
             fs::create_dir(&directory).expect("mkdir");
         }
@@ -155,7 +179,7 @@ fn volume_of(
 
     let (clean, mount) = far_away(options, &site);
     let root = mount.dir.as_path();
-    let list = timed(|| {
+    let list = per_file(&mount, files, || {
         let listed = directories(root, files).map(|directory| {
             let entries = fs::read_dir(directory).expect("list");
             entries
@@ -168,7 +192,7 @@ fn volume_of(
 
     let mount = site.mount();
     let root = mount.dir.as_path();
-    let stat = timed(|| {
+    let stat = per_file(&mount, files, || {
         for path in paths(root, files, "file") {
             let found = fs::symlink_metadata(path).expect("stat");
             assert_eq!(found.len(), file_bytes as u64);
@@ -178,7 +202,7 @@ fn volume_of(
 
     let mount = site.mount();
     let root = mount.dir.as_path();
-    let rename = timed(|| {
+    let rename = per_file(&mount, files, || {
         for (old, new) in paths(root, files, "file").zip(paths(root, files, "renamed")) {
             fs::rename(old, new).expect("rename");
         }
@@ -191,7 +215,7 @@ fn volume_of(
 
     let (unclean, mount) = far_away(options, &site);
     let root = mount.dir.as_path();
-    let remove = timed(|| {
+    let remove = per_file(&mount, files, || {
         for path in paths(root, files, "renamed") {
             fs::remove_file(path).expect("remove");
         }
@@ -203,11 +227,34 @@ fn volume_of(
 
     let took = [create, list, stat, rename, remove];
     Outcome {
-        per_file: took.map(|took| took.as_secs_f64() * 1e6 / files as f64),
+        per_file: took,
         peak_bytes: peaks.into_iter().max().unwrap_or_default(),
         mounts: [clean, unclean],
         metadata_bytes,
     }
+}
+
+/// What `work` on all `files` of a mount takes for each.
+fn per_file(mount: &Mount<'_>, files: usize, work: impl FnOnce()) -> PerFile {
+    let before = processor_seconds(mount);
+    let clock = timed(work).as_secs_f64();
+    let processor = processor_seconds(mount) - before;
+    PerFile {
+        clock: clock * 1e6 / files as f64,
+        processor: processor * 1e6 / files as f64,
+    }
+}
+
+/// What the kernel counted for the mount's process so far, in the program and for it.
+fn processor_seconds(mount: &Mount<'_>) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", mount.pid())).expect("running");
+    // The name in brackets may hold anything; the state comes after it.
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let ticks = |index| -> u64 {
+        let field = fields.split_whitespace().nth(index);
+        field.and_then(|field| field.parse().ok()).expect("ticks")
+    };
+    (ticks(11) + ticks(12)) as f64 / TICKS_PER_SECOND
 }
 
 fn directories(root: &Path, files: usize) -> impl Iterator<Item = PathBuf> {

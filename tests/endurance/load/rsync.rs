@@ -57,6 +57,18 @@ impl Rsync {
                 return Err(wrong(text));
             }
         }
+        // rsync syncs a new file before it gives it its name.
+        for (name, (seed, len)) in new.iter().filter(|(name, _)| !old.contains_key(*name)) {
+            match fs::read(copy.join(name)) {
+                Ok(found) if found == noise(*seed, *len) => {}
+                Ok(found) => {
+                    let text = format!("{name} is not as it was synced: {} bytes", found.len());
+                    return Err(wrong(text));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(at.judge(name, &error)),
+            }
+        }
         Ok(())
     }
 }
@@ -85,8 +97,9 @@ impl Worker for Rsync {
             self.source.advance(self.mib);
         }
         self.is_changing = true;
+        // To the nanosecond: by itself rsync takes files of one length and one second for the same.
         let line = format!(
-            "rsync -a --fsync --delete {}/ copy/",
+            "rsync -a --modify-window=-1 --fsync --delete {}/ copy/",
             self.source.dir.display()
         );
         self.programs.run(at, "rsync", &at.life.dir, &line)?;
