@@ -2,7 +2,10 @@
 //! limit that it is meant to keep on loopback or 20 ms away, and says whether it did.
 //!
 //! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read] [random-write]
-//! [absorbed-write] [scattered-write] [fragments] [fsync] [warm]`
+//! [absorbed-write] [scattered-write] [fragments] [fsync] [warm] [backups]`
+//!
+//! `backups` has restic and borg work on a GiB, on the mount and beside it on the local disk:
+//! `cargo bench --bench operations -- --latency-ms 20 --disk-cache default backups`
 //!
 //! `warm` reads what the local disk has, beside the local disk itself:
 //! `cargo bench --bench operations -- --memory 256MiB --disk-cache 1GiB warm`
@@ -15,6 +18,8 @@
 //! does it with that:
 //! `cargo bench --bench operations -- --memory 128MiB tree linux-source-6.1 fs drivers/net arch/arm`
 
+#[path = "support/backups.rs"]
+mod backups;
 #[path = "support/files.rs"]
 mod files;
 #[path = "../tests/e2e/harness.rs"]
@@ -67,7 +72,7 @@ fn main() {
         source_tree::run(&mut site, tree);
         return;
     }
-    let parts: [(&str, Part); 10] = [
+    let parts: [(&str, Part); 11] = [
         ("small", small_files),
         ("directory", large_directory),
         ("orders", orders::run),
@@ -82,6 +87,7 @@ fn main() {
         ("fragments", fragments),
         ("fsync", fsyncs),
         ("warm", warm::run),
+        ("backups", backups::run),
     ];
     if let Some(word) = options
         .words

@@ -64,7 +64,8 @@ fn read_through(path: &Path) {
     while file.read(&mut buffer).expect("read") > 0 {}
 }
 
-fn empty_page_cache() {
+/// Only root may.
+pub fn empty_page_cache() {
     // What is dirty cannot be dropped.
     let synced = Command::new("sync").status().expect("sync");
     assert!(synced.success());
