@@ -122,6 +122,14 @@ class Battery:
 
             return before
 
+        def overwrite(deadline):
+            objects = uploads_begun(self.server.stats()) + 1
+            return until_unmounted(site.do("work_overwrite", f"{directory}/random", sizes.random_mib, sizes.overwrite_s, deadline=deadline), objects, deadline)
+
+        def random_again(deadline):
+            pages = self.steps["overwrite"]["pages"]
+            return site.do("work_random_again", f"{directory}/random", sizes.random_mib, sizes.random_s, pages, deadline=deadline)
+
         def fsync(deadline):
             # Where the uploads are seen is known only once it is mounted.
             return site.do("work_fsync", str(directory), sizes.syncs, system.uploads, deadline=deadline)
@@ -150,8 +158,11 @@ class Battery:
         self.step("untar", untar, before=cold)
         self.step("find", do("work_find", small, sizes.files + -(-sizes.files // 100) + 1), "untar", before=cold)
         self.step("read small", do("work_read_small", small, sizes.files), "untar", before=cold)
+        self.step("read shuffled", do("work_read_small", small, sizes.files, True), "untar", before=cold)
         self.step("remove", remove, "untar", before=cold)
         self.step("random", do("work_random", f"{directory}/random", sizes.random_mib, sizes.random_s), before=with_file("random", sizes.random_mib))
+        self.step("overwrite", overwrite, "random", before=cold)
+        self.step("random again", random_again, "overwrite", before=cold)
         readers = do("work_readers", f"{directory}/shared", sizes.shared_mib, sizes.readers, sizes.reader_bytes)
         self.step("readers", readers, before=with_file("shared", sizes.shared_mib))
         self.step("idle", idle, before=settled)

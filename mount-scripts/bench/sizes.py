@@ -2,7 +2,10 @@
 
 from work import MIB
 
-STEPS = ["write", "read", "fsync", "untar", "find", "read small", "remove", "random", "readers", "idle", "unmount"]
+STEPS = [
+    *["write", "read", "fsync", "untar", "find", "read small", "read shuffled", "remove"],
+    *["random", "overwrite", "random again", "readers", "idle", "unmount"],
+]
 
 
 class Sizes:
@@ -13,7 +16,8 @@ class Sizes:
         self.large_mib = 1024 // part
         self.files = 5000 // part
         self.random_mib = 256 // part
-        self.random_s = 8 // part
+        self.random_s = 12 // part
+        self.overwrite_s = 20 // part
         self.shared_mib = 64 // part
         self.readers = 64
         self.reader_bytes = 4 * MIB // part

@@ -314,7 +314,7 @@ class Strongroom(System):
     title = "Strongroom"
     settings = "`--memory 256MiB`, the rest by default"
     durability = "`fsync` returns when the file is in S3. Work without fsync: until `strongroom umount` has returned"
-    cold = "a new process (nothing is kept on disk)"
+    cold = "a new process with an empty state directory, and so an empty disk cache"
     url = f"s3://{BUCKET}/volume"
 
     @staticmethod

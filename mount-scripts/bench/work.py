@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import http.client
 import io
+import itertools
 import json
 import multiprocessing
 import os
@@ -212,9 +213,12 @@ def work_list(directory):
     return {"entries": len(os.listdir(directory))}
 
 
-def work_read_small(directory, files):
+def work_read_small(directory, files, shuffled=False):
+    order = list(range(files))
+    if shuffled:
+        random.Random(5).shuffle(order)
     began = time.monotonic()
-    for index in range(files):
+    for index in order:
         with open(f"{directory}/{small_name(index)}", "rb") as file:
             ensure(file.read() == small_content(index), f"wrong bytes in {small_name(index)}")
     return span(began)
@@ -239,6 +243,49 @@ def work_random(path, mib, seconds):
     answer = span(began)
     os.close(file)
     return {**answer, "reads": reads}
+
+
+def overwritten_page(offset):
+    """What a page holds once it was overwritten: other noise than before, with its place in front."""
+    at = (offset + MIB // 2) % MIB
+    return offset.to_bytes(8, "little") + NOISE[at + 8 : at + 4096]
+
+
+def pages_to_overwrite(mib):
+    """Offsets of 4 KiB pages, in the order in which they are overwritten."""
+    order = random.Random(3)
+    while True:
+        yield order.randrange(mib * MIB // 4096) * 4096
+
+
+def work_overwrite(path, mib, seconds):
+    file = os.open(path, os.O_WRONLY)
+    began = time.monotonic()
+    writes = 0
+    for offset in pages_to_overwrite(mib):
+        if time.monotonic() - began >= seconds:
+            break
+        ensure(os.pwrite(file, overwritten_page(offset), offset) == 4096, "a short write")
+        writes += 1
+    writing_s = time.monotonic() - began
+    os.close(file)
+    return {**span(began), "pages": writes, "writing_s": writing_s}
+
+
+def work_random_again(path, mib, seconds, written):
+    """Random reads of a file whose first `written` pages, in the order of work_overwrite, were overwritten."""
+    changed = set(itertools.islice(pages_to_overwrite(mib), written))
+    order, reads = random.Random(4), 0
+    file = os.open(path, os.O_RDONLY)
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        offset = order.randrange(mib * MIB // 4096) * 4096
+        expected = overwritten_page(offset) if offset in changed else part_of_block(offset, 4096)
+        ensure(os.pread(file, 4096, offset) == expected, f"wrong bytes at {offset}")
+        reads += 1
+    answer = span(began)
+    os.close(file)
+    return {**answer, "reads": reads, "distinct_mib": len(changed) * 4096 / MIB}
 
 
 def work_readers(path, mib, readers, length):
