@@ -5,7 +5,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`cli`] | one file a subcommand; the only place that prints and that picks exit codes |
+//! | [`cli`] | one file a subcommand; the only place that parses and prints |
+//! | [`session`] | the mounted process: lease, control socket, state directory, status, opening, draining |
 //! | [`fuse`] | translation between the kernel's protocol and [`fs`], nothing else |
 //! | [`fs`] | POSIX: handles, permissions the kernel leaves to us, orphans, the durability contract |
 //! | [`check`] | whether a volume is whole, and mending it: beside [`fs`], over the same two |
@@ -37,5 +38,6 @@ pub mod fuzzing;
 pub mod meta;
 pub mod seal;
 pub mod server;
+pub mod session;
 pub mod store;
 pub mod telemetry;

@@ -2,7 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum, builder::PossibleValue};
+
+use crate::{
+    session::{
+        Accept, Durability, Failure, StoreSettings,
+        state::{self, Trust},
+    },
+    store::Store,
+};
 
 /// Where the store is and how to speak to it. What is not given comes from where AWS users have
 /// it: the environment, profiles, `AWS_ENDPOINT_URL_S3`, instance roles.
@@ -28,6 +36,19 @@ pub struct StoreArgs {
     /// Put the bucket's name into the path; by default so where the endpoint is not AWS
     #[arg(long)]
     pub path_style: bool,
+}
+
+impl StoreArgs {
+    /// What a session is told.
+    pub fn settings(&self) -> StoreSettings {
+        StoreSettings {
+            endpoint_url: self.endpoint_url.clone(),
+            region: self.region.clone(),
+            profile: self.profile.clone(),
+            ca_bundle: self.ca_bundle.clone(),
+            path_style: self.path_style,
+        }
+    }
 }
 
 /// How the volume is unlocked. Without any of these the passphrase comes from
@@ -86,4 +107,83 @@ pub struct LogArgs {
     /// Append the log to this file
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+}
+
+/// Where this machine keeps its knowledge of volumes.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Trust")]
+pub struct StateArgs {
+    /// Where this machine keeps logs, control sockets and what it has seen of volumes
+    #[arg(long, value_name = "DIR", env = "STRONGROOM_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+}
+
+impl StateArgs {
+    /// The directory that was named, or else [`state::default_root`].
+    ///
+    /// # Errors
+    /// Those of the latter.
+    pub fn root(&self) -> Result<PathBuf, Failure> {
+        match &self.state_dir {
+            Some(dir) => Ok(dir.clone()),
+            None => state::default_root(),
+        }
+    }
+}
+
+/// What the user accepts for once.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Trust")]
+pub struct AcceptArgs {
+    /// Accept a volume that is older than this machine has seen it, or on another branch of its
+    /// history
+    #[arg(long)]
+    pub allow_rollback: bool,
+
+    /// Accept another volume than the one that this machine knows at this URL
+    #[arg(long)]
+    pub allow_other_volume: bool,
+}
+
+impl From<AcceptArgs> for Accept {
+    fn from(args: AcceptArgs) -> Accept {
+        Accept {
+            allow_rollback: args.allow_rollback,
+            allow_other_volume: args.allow_other_volume,
+        }
+    }
+}
+
+/// The options of the commands that look at a header.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TrustArgs {
+    #[command(flatten)]
+    accept: AcceptArgs,
+
+    #[command(flatten)]
+    state: StateArgs,
+}
+
+impl TrustArgs {
+    /// The checks for the volume at the place of `store`.
+    ///
+    /// # Errors
+    /// There is no state directory that can be trusted.
+    pub fn of(&self, store: &Store) -> Result<Trust, Failure> {
+        Ok(Trust::new(&self.state.root()?, store, self.accept.into()))
+    }
+}
+
+impl ValueEnum for Durability {
+    fn value_variants<'a>() -> &'a [Durability] {
+        &[Durability::Fsync, Durability::Close]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Durability::Fsync => "As a local disk: `close` does not wait, `fsync` does",
+            Durability::Close => "`close` waits too until the file is in the store",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
+    }
 }

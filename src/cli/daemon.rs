@@ -22,11 +22,11 @@ use nix::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    exit::{CliError, Exit},
-    sys,
+use super::sys;
+use crate::{
+    session::{Exit, Failure},
+    telemetry::shown,
 };
-use crate::telemetry::shown;
 
 /// Longer messages are cut. They may name another host.
 const MESSAGE_CHARS_MAX: usize = 1000;
@@ -63,7 +63,7 @@ enum Channel {
 #[derive(Debug)]
 pub enum Side {
     /// The process that the user started; its outcome is that of the mount.
-    Parent(Result<(), CliError>),
+    Parent(Result<(), Failure>),
     /// The process that stays.
     Child(Reporter),
 }
@@ -72,9 +72,9 @@ pub enum Side {
 ///
 /// # Errors
 /// The system refuses to fork.
-pub fn detach() -> Result<Side, CliError> {
+pub fn detach() -> Result<Side, Failure> {
     let failed = |error: io::Error| {
-        CliError::new(
+        Failure::new(
             Exit::Unexpected,
             format!("cannot go into the background: {error}"),
             "use --foreground",
@@ -115,7 +115,7 @@ fn leave_the_terminal() -> io::Result<()> {
     Ok(())
 }
 
-fn wait_for_child(reports: impl BufRead, child: Pid) -> Result<(), CliError> {
+fn wait_for_child(reports: impl BufRead, child: Pid) -> Result<(), Failure> {
     for line in reports.lines() {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
@@ -125,7 +125,7 @@ fn wait_for_child(reports: impl BufRead, child: Pid) -> Result<(), CliError> {
             Ok(Report::Ready) => return Ok(()),
             Ok(Report::Failed { exit, what, advice }) => {
                 let exit = Exit::from_code(exit).unwrap_or(Exit::Unexpected);
-                return Err(CliError::new(exit, what, advice));
+                return Err(Failure::new(exit, what, advice));
             }
             Err(_) => break,
         }
@@ -134,7 +134,7 @@ fn wait_for_child(reports: impl BufRead, child: Pid) -> Result<(), CliError> {
         Ok(status) => format!("{status:?}"),
         Err(error) => error.to_string(),
     };
-    Err(CliError::new(
+    Err(Failure::new(
         Exit::Unexpected,
         format!("the mount process ended before the mount was ready ({end})"),
         "try again with --foreground --log-level debug",
@@ -192,7 +192,7 @@ impl Reporter {
     }
 
     /// Tells the parent why there will be no mount. In the foreground the caller's return value does that.
-    pub fn failed(&self, error: &CliError) {
+    pub fn failed(&self, error: &Failure) {
         if let Channel::Pipe(_) = &self.0 {
             self.send(&Report::Failed {
                 exit: error.exit.code(),

@@ -16,23 +16,18 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::{
-    args::{LogArgs, StoreArgs},
-    daemon::Reporter,
-    disk_cache::DiskCacheConfig,
-    exit::{CliError, Exit},
-    init::make_volume,
-    mount::Durability,
-    mountpoint, runtime,
-    session::{self, SessionConfig},
-    state::Accept,
-    sys,
-    values::{human_size, parse_size},
+    args::LogArgs, daemon::Reporter, init::make_volume, mountpoint, observer::Front, runtime, sys,
+    values::parse_size,
 };
 use crate::{
     data::MEMORY_MIN_BYTES,
     seal::{keys::make_process_undumpable, volume::Secret},
     server::{SecretString, Server, ServerConfig, SyncPolicy},
-    telemetry::Metrics,
+    session::{
+        self, Accept, Durability, Exit, Failure, SessionConfig, StoreSettings,
+        disk_cache::DiskCacheConfig, errors,
+    },
+    telemetry::{Metrics, human_size},
 };
 
 /// Where the demo's volume is.
@@ -77,9 +72,9 @@ struct Place {
 }
 
 /// Runs the command. No thread exists yet.
-pub fn run(args: DemoArgs) -> Result<(), CliError> {
+pub fn run(args: DemoArgs) -> Result<(), Failure> {
     if args.memory < MEMORY_MIN_BYTES {
-        return Err(CliError::new(
+        return Err(Failure::new(
             Exit::MemoryTooSmall,
             format!("--memory {} is below the floor", human_size(args.memory)),
             format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
@@ -101,7 +96,7 @@ pub fn run(args: DemoArgs) -> Result<(), CliError> {
     let outcome = runtime::block_on(demo(&args, &place, secrets));
     match place.remove() {
         Ok(()) => outcome,
-        Err(error) => outcome.and(Err(CliError::new(
+        Err(error) => outcome.and(Err(Failure::new(
             Exit::Unexpected,
             format!("{} could not be removed: {error}", place.dir.display()),
             "remove it yourself once nothing uses it",
@@ -115,22 +110,22 @@ struct Secrets {
     passphrase: Zeroizing<String>,
 }
 
-fn random_text() -> Result<Zeroizing<String>, CliError> {
+fn random_text() -> Result<Zeroizing<String>, Failure> {
     let mut bytes = Zeroizing::new([0_u8; 20]);
     getrandom::fill(bytes.as_mut())
-        .map_err(|error| CliError::unexpected(format!("no randomness: {error}")))?;
+        .map_err(|error| Failure::unexpected(format!("no randomness: {error}")))?;
     Ok(Zeroizing::new(
         data_encoding::HEXLOWER.encode(bytes.as_ref()),
     ))
 }
 
-async fn demo(args: &DemoArgs, place: &Place, secrets: Secrets) -> Result<(), CliError> {
+async fn demo(args: &DemoArgs, place: &Place, secrets: Secrets) -> Result<(), Failure> {
     let secret_key = SecretString::from(secrets.secret_key.as_str());
     let mut config = ServerConfig::new(&place.objects, secrets.access_key.as_str(), secret_key);
     config.sync = SyncPolicy::Never;
     let server = Server::start(config)
         .await
-        .map_err(|error| CliError::unexpected(format!("the store cannot start: {error}")))?;
+        .map_err(|error| Failure::unexpected(format!("the store cannot start: {error}")))?;
     let outcome = volume(args, place, &secrets, &server.endpoint_url()).await;
     server.shutdown().await;
     outcome
@@ -141,22 +136,22 @@ async fn volume(
     place: &Place,
     secrets: &Secrets,
     endpoint: &str,
-) -> Result<(), CliError> {
+) -> Result<(), Failure> {
     let url = session::parse_url(URL)?;
-    let store = StoreArgs {
+    let store = StoreSettings {
         endpoint_url: Some(endpoint.to_owned()),
         region: Some("us-east-1".to_owned()),
-        ..StoreArgs::default()
+        ..StoreSettings::default()
     };
     let secret = || {
         let bytes = Zeroizing::new(secrets.passphrase.as_bytes().to_vec());
-        Secret::passphrase(bytes).map_err(|error| CliError::unexpected(error.to_string()))
+        Secret::passphrase(bytes).map_err(|error| Failure::unexpected(error.to_string()))
     };
     let client = session::client(&url, &store, CONNECTIONS, Arc::new(Metrics::default())).await?;
     client
         .create_bucket()
         .await
-        .map_err(|error| super::errors::store(&error, &url))?;
+        .map_err(|error| errors::store(&error, &url))?;
     make_volume(&client, secret()?, None).await?;
     drop(client);
     place.write_secrets(secrets, endpoint)?;
@@ -183,19 +178,15 @@ async fn volume(
     let mut log = args.log.clone();
     log.log_file.get_or_insert_with(|| place.log.clone());
     let greeting = place.greeting(endpoint);
-    session::mount_and_serve(
-        config,
-        secret()?,
-        &log,
-        &Reporter::terminal_with_greeting(greeting),
-    )
-    .await
+    let reporter = Reporter::terminal_with_greeting(greeting);
+    let front = Front::start(&reporter, &log)?;
+    session::mount_and_serve(config, secret()?, &front).await
 }
 
 impl Place {
-    fn make(dir: &Path) -> Result<Place, CliError> {
+    fn make(dir: &Path) -> Result<Place, Failure> {
         let failed = |error: io::Error| {
-            CliError::usage(
+            Failure::usage(
                 format!("the demo cannot use {}: {error}", dir.display()),
                 "choose a directory that can be written",
             )
@@ -204,7 +195,7 @@ impl Place {
         match fs::create_dir(&dir) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if fs::read_dir(&dir).map_err(failed)?.next().is_some() {
-                    return Err(CliError::new(
+                    return Err(Failure::new(
                         Exit::NotEmpty,
                         format!("{} is not empty", dir.display()),
                         "choose a directory that does not exist, or remove what an earlier demo left",
@@ -229,7 +220,7 @@ impl Place {
     }
 
     /// What a second shell needs to use the same volume.
-    fn write_secrets(&self, secrets: &Secrets, endpoint: &str) -> Result<(), CliError> {
+    fn write_secrets(&self, secrets: &Secrets, endpoint: &str) -> Result<(), Failure> {
         let write = |path: &Path, text: &str| {
             let mut file = fs::OpenOptions::new()
                 .write(true)
@@ -248,7 +239,7 @@ impl Place {
         write(&self.passphrase, &secrets.passphrase)
             .and_then(|()| write(&self.environment, &environment))
             .map_err(|error| {
-                CliError::unexpected(format!("cannot write to {}: {error}", self.dir.display()))
+                Failure::unexpected(format!("cannot write to {}: {error}", self.dir.display()))
             })
     }
 

@@ -1,34 +1,15 @@
-//! The options of the cache on the local disk, and what it means if it cannot be had.
+//! The options of the cache on the local disk.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{
-    exit::{CliError, Exit},
-    values::{human_size, parse_size},
-};
+use super::values::parse_size;
 use crate::{
-    data::DiskAdmission,
-    disk::{DiskCache, DiskPlan, SIZE_MIN_BYTES},
-    seal::keys::VolumeId,
+    disk::SIZE_MIN_BYTES,
+    session::disk_cache::{DiskCacheConfig, DiskCacheSize},
+    telemetry::human_size,
 };
-
-/// The directory below the state directory.
-const DIRECTORY: &str = "cache";
-
-/// How large a cache is to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DiskCacheSize {
-    /// There is none.
-    Off,
-    /// Nobody said: [`DEFAULT_BYTES`], and what is read or written in order is left out where the store is as fast as a disk.
-    Default,
-    /// So many bytes at most, of all that is fetched or uploaded.
-    Bytes(u64),
-}
-
-const DEFAULT_BYTES: u64 = 1 << 30;
 
 /// A cache of sealed frames on the local disk.
 #[derive(Args, Clone, Debug)]
@@ -43,15 +24,11 @@ pub struct DiskCacheArgs {
     pub disk_cache_dir: Option<PathBuf>,
 }
 
-/// The disk cache as a session is told to keep it.
-#[derive(Clone, Debug)]
-pub struct DiskCacheConfig {
-    /// Its size.
-    pub size: DiskCacheSize,
-    /// The directory of all volumes.
-    root: PathBuf,
-    /// Somebody wants it to be just there.
-    is_named: bool,
+impl DiskCacheArgs {
+    /// The cache of a mount whose state directory is `state_root`.
+    pub fn config(self, state_root: &Path) -> DiskCacheConfig {
+        DiskCacheConfig::new(self.disk_cache, self.disk_cache_dir, state_root)
+    }
 }
 
 /// A size, `default`, or `off`.
@@ -71,67 +48,6 @@ pub fn parse_cache_size(text: &str) -> Result<DiskCacheSize, String> {
             Err(format!("give at least {least}, or off"))
         }
         bytes => Ok(DiskCacheSize::Bytes(bytes)),
-    }
-}
-
-impl DiskCacheSize {
-    /// The size, if there is to be a cache.
-    pub fn bytes(self) -> Option<u64> {
-        match self {
-            DiskCacheSize::Off => None,
-            DiskCacheSize::Default => Some(DEFAULT_BYTES),
-            DiskCacheSize::Bytes(bytes) => Some(bytes),
-        }
-    }
-
-    /// Which frames the cache keeps.
-    pub fn admission(self) -> DiskAdmission {
-        match self {
-            DiskCacheSize::Default => DiskAdmission::WhatPays,
-            DiskCacheSize::Off | DiskCacheSize::Bytes(_) => DiskAdmission::All,
-        }
-    }
-}
-
-impl DiskCacheConfig {
-    /// No cache.
-    pub fn off() -> DiskCacheConfig {
-        DiskCacheConfig {
-            size: DiskCacheSize::Off,
-            root: PathBuf::new(),
-            is_named: false,
-        }
-    }
-
-    /// As the options say.
-    pub fn new(args: DiskCacheArgs, state_root: &Path) -> DiskCacheConfig {
-        DiskCacheConfig {
-            size: args.disk_cache,
-            is_named: args.disk_cache_dir.is_some(),
-            root: args
-                .disk_cache_dir
-                .unwrap_or_else(|| state_root.join(DIRECTORY)),
-        }
-    }
-
-    /// Opens the cache of a volume. Where the directory was not named, a mount goes on without, and
-    /// says so once.
-    ///
-    /// # Errors
-    /// [`Exit::CacheDirectory`]: the directory that was named cannot be used.
-    pub fn open(&self, volume: VolumeId, plan: DiskPlan) -> Result<Option<DiskCache>, CliError> {
-        match DiskCache::open(&self.root, &volume.to_string(), plan) {
-            Ok(cache) => Ok(Some(cache)),
-            Err(error) if self.is_named => Err(CliError::new(
-                Exit::CacheDirectory,
-                format!("the disk cache cannot be kept in {error}"),
-                "name another directory with --disk-cache-dir, or leave it away",
-            )),
-            Err(error) => {
-                tracing::warn!("there is no disk cache: {error}");
-                Ok(None)
-            }
-        }
     }
 }
 

@@ -10,21 +10,21 @@ use std::{
 use clap::Parser;
 
 use super::{
-    control::{Answers, Progress, Request},
-    exit::{CliError, Exit},
-    fingerprint::Fingerprint,
-    lease::LeaseRecord,
     mount::MountArgs,
-    mount_options,
-    state::fuzz as places,
-    status::StatusReport,
-    status_table,
-    values::{human_size, parse_duration, parse_follow_every, parse_size},
+    mount_options, status_table,
+    values::{parse_duration, parse_follow_every, parse_size},
 };
 use crate::{
     seal::keys::{VolumeId, VolumeKeys},
+    session::{
+        Exit, Failure, Fingerprint,
+        control::{Answers, Progress, Request},
+        lease::LeaseRecord,
+        state::fuzz as places,
+        status::StatusReport,
+    },
     store::S3Url,
-    telemetry::shown_json,
+    telemetry::{human_size, shown_json},
 };
 
 /// A request to the control socket, and what a socket answers, by the first byte.
@@ -49,7 +49,7 @@ pub(crate) fn control(input: &[u8]) {
                 } = progress
                 {
                     let exit = Exit::from_code(exit).unwrap_or(Exit::Unexpected);
-                    fits_a_terminal(&CliError::new(exit, what, advice).to_string(), false);
+                    fits_a_terminal(&Failure::new(exit, what, advice).to_string(), false);
                 }
             }
         }
@@ -115,7 +115,7 @@ pub(crate) fn control_seeds() -> Vec<Vec<u8>> {
         json("p", &draining),
         json(
             "p",
-            &Progress::finished(&Err(CliError::usage("what", "advice"))),
+            &Progress::finished(&Err(Failure::usage("what", "advice"))),
         ),
         json("p", &Progress::finished(&Ok(Some("sr1-a-1-b".to_owned())))),
         json("s", &StatusReport::default()),

@@ -6,15 +6,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    errors,
-    exit::CliError,
     runtime,
-    session::{Opening, VisitArgs, VisitConfig, interruptible},
-    values::human_size,
+    visit::{VisitArgs, tell},
 };
 use crate::{
     data::{DataError, Sweep, Swept},
     meta::MetaError,
+    session::{Failure, Opening, Visit, VisitConfig, errors, interruptible},
+    telemetry::human_size,
 };
 
 /// `strongroom gc URL`
@@ -43,7 +42,7 @@ pub struct GcArgs {
 }
 
 /// Runs the command.
-pub fn run(args: GcArgs) -> Result<(), CliError> {
+pub fn run(args: GcArgs) -> Result<(), Failure> {
     let config = args.visit.prepare()?;
     let swept = runtime::block_on(async {
         let opening = Opening::default();
@@ -62,9 +61,9 @@ pub fn run(args: GcArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn sweep(args: &GcArgs, config: VisitConfig, opening: &Opening) -> Result<Swept, CliError> {
+async fn sweep(args: &GcArgs, config: VisitConfig, opening: &Opening) -> Result<Swept, Failure> {
     let url = config.url.clone();
-    let visit = args.visit.open(config, !args.dry_run, opening).await?;
+    let visit = Visit::open(config, !args.dry_run, opening, &tell).await?;
     let sweep = Sweep {
         store: visit.store.clone(),
         keys: visit.opened.unlocked.keys.clone(),
@@ -82,7 +81,7 @@ async fn sweep(args: &GcArgs, config: VisitConfig, opening: &Opening) -> Result<
     let swept = swept.map_err(|error| match error {
         DataError::Store(error) => errors::store(&error, &url),
         DataError::Meta(error) => errors::meta(&error, "the metadata cannot be read"),
-        error => CliError::unexpected(error.to_string()),
+        error => Failure::unexpected(error.to_string()),
     })?;
     closed?;
     Ok(swept)

@@ -8,11 +8,8 @@ use std::{
 use clap::{Args, CommandFactory};
 use clap_mangen::roff::{Roff, bold, roman};
 
-use super::{
-    Cli,
-    exit::{CliError, Exit},
-    fsck::FsckExit,
-};
+use super::{Cli, fsck::FsckExit};
+use crate::session::{Exit, Failure};
 
 /// `strongroom man DIR`
 #[derive(Args, Debug)]
@@ -29,9 +26,9 @@ pub struct CompletionsArgs {
 }
 
 /// Writes `strongroom.1` and one page for each subcommand.
-pub fn man(args: &ManArgs) -> Result<(), CliError> {
+pub fn man(args: &ManArgs) -> Result<(), Failure> {
     let failed = |error: io::Error| {
-        CliError::new(
+        Failure::new(
             Exit::Unexpected,
             format!(
                 "cannot write manual pages to {}: {error}",
@@ -92,10 +89,10 @@ fn codes(codes: impl IntoIterator<Item = (u8, &'static str)>) -> Roff {
 }
 
 /// Prints the completion script.
-pub fn completions(args: &CompletionsArgs) -> Result<(), CliError> {
+pub fn completions(args: &CompletionsArgs) -> Result<(), Failure> {
     let mut command = Cli::command();
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "strongroom", &mut script);
     io::Write::write_all(&mut io::stdout(), &script)
-        .map_err(|error| CliError::unexpected(format!("cannot print the script: {error}")))
+        .map_err(|error| Failure::unexpected(format!("cannot print the script: {error}")))
 }

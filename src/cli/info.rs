@@ -6,14 +6,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    args::StoreArgs,
-    exit::CliError,
-    fingerprint::Fingerprint,
+    args::{StoreArgs, TrustArgs},
     runtime,
-    session::{self, connect},
-    state::{StateSeen, TrustArgs},
 };
-use crate::seal::volume::{FORMAT, HeaderSource, SlotInfo, VolumeHeader};
+use crate::{
+    seal::volume::{FORMAT, HeaderSource, SlotInfo, VolumeHeader},
+    session::{self, Failure, Fingerprint, connect, state::StateSeen},
+};
 
 /// `strongroom info URL`
 #[derive(Args, Debug)]
@@ -33,10 +32,10 @@ pub struct InfoArgs {
 }
 
 /// Runs the command.
-pub fn run(args: InfoArgs) -> Result<(), CliError> {
+pub fn run(args: InfoArgs) -> Result<(), Failure> {
     let url = session::parse_url(&args.url)?;
     let (loaded, known) = runtime::block_on(async {
-        let store = connect(&url, &args.store).await?;
+        let store = connect(&url, &args.store.settings()).await?;
         let trust = args.trust.of(&store)?;
         let loaded = session::load_header(&store).await?;
         // Without a key nothing in it is authentic, so it is compared, and never noted.

@@ -5,12 +5,8 @@ use std::{io::Write, path::PathBuf, sync::Arc};
 use clap::Args;
 
 use super::{
-    args::StoreArgs,
-    errors,
-    exit::{CliError, Exit},
+    args::{StateArgs, StoreArgs},
     runtime, secret,
-    session::{self, client},
-    state::{Accept, Known, StateArgs, Trust},
 };
 use crate::{
     meta::Meta,
@@ -18,6 +14,10 @@ use crate::{
         keys::make_process_undumpable,
         object_store::SealedObjectStore,
         volume::{Argon2Params, COPY_KEY, PRIMARY_KEY, SaveError, Secret, VolumeHeader},
+    },
+    session::{
+        self, Accept, Exit, Failure, client, errors,
+        state::{Known, Trust},
     },
     store::{
         Condition, S3Url, Store, StoreErrorKind,
@@ -76,7 +76,7 @@ pub struct InitArgs {
 }
 
 /// Runs the command.
-pub fn run(args: InitArgs) -> Result<(), CliError> {
+pub fn run(args: InitArgs) -> Result<(), Failure> {
     let url = session::parse_url(&args.url)?;
     // Where the system refuses, the secrets are as safe as in any other program's memory.
     let _ = make_process_undumpable();
@@ -90,9 +90,15 @@ pub fn run(args: InitArgs) -> Result<(), CliError> {
     runtime::block_on(init(args, &url, secret))
 }
 
-async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), CliError> {
+async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), Failure> {
     let state_root = args.state.root()?;
-    let store = client(url, &args.store, CONNECTIONS, Arc::new(Metrics::default())).await?;
+    let store = client(
+        url,
+        &args.store.settings(),
+        CONNECTIONS,
+        Arc::new(Metrics::default()),
+    )
+    .await?;
     if args.create_bucket {
         make_bucket(&store).await?;
     } else {
@@ -103,7 +109,7 @@ async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), CliErro
     }
     refuse_occupied(&store).await?;
     probe(&store).await.map_err(|failure| match failure {
-        ProbeFailure::Lacks { capability, detail } => CliError::new(
+        ProbeFailure::Lacks { capability, detail } => Failure::new(
             Exit::StoreUnfit,
             format!("the store at {url} lacks {capability} ({detail})"),
             "use a store that has it; docs/operations.md lists what a volume needs",
@@ -138,7 +144,7 @@ async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), CliErro
     Ok(())
 }
 
-async fn make_bucket(store: &Store) -> Result<(), CliError> {
+async fn make_bucket(store: &Store) -> Result<(), Failure> {
     match store.check_bucket().await {
         Err(error) if error.kind == StoreErrorKind::NoBucket => {}
         outcome => return outcome.map_err(|error| errors::store(&error, store.url())),
@@ -149,12 +155,12 @@ async fn make_bucket(store: &Store) -> Result<(), CliError> {
         .map_err(|error| errors::store(&error, store.url()))
 }
 
-async fn refuse_occupied(store: &Store) -> Result<(), CliError> {
+async fn refuse_occupied(store: &Store) -> Result<(), Failure> {
     let url = store.url();
     for key in [PRIMARY_KEY, COPY_KEY] {
         match store.head(key).await {
             Ok(_) => {
-                return Err(CliError::new(
+                return Err(Failure::new(
                     Exit::VolumeExists,
                     format!("there is a volume at {url} already"),
                     "mount it, or choose another prefix",
@@ -170,7 +176,7 @@ async fn refuse_occupied(store: &Store) -> Result<(), CliError> {
     {
         return Ok(());
     }
-    Err(CliError::new(
+    Err(Failure::new(
         Exit::NotEmpty,
         format!("{url} is not empty"),
         "choose an empty prefix, such as one more path segment",
@@ -185,7 +191,7 @@ pub async fn make_volume(
     store: &Store,
     secret: Secret,
     recovery: Option<Secret>,
-) -> Result<VolumeHeader, CliError> {
+) -> Result<VolumeHeader, Failure> {
     let url = store.url();
     let made = tokio::task::spawn_blocking(move || {
         let (mut header, unlocked) = VolumeHeader::create(&secret, Argon2Params::default())?;
@@ -196,13 +202,13 @@ pub async fn make_volume(
     });
     let (header, unlocked) = made
         .await
-        .map_err(|error| CliError::unexpected(format!("deriving the key failed: {error}")))?
-        .map_err(|error: crate::seal::volume::SlotError| CliError::unexpected(error.to_string()))?;
+        .map_err(|error| Failure::unexpected(format!("deriving the key failed: {error}")))?
+        .map_err(|error: crate::seal::volume::SlotError| Failure::unexpected(error.to_string()))?;
     header
         .save(store, Condition::Absent)
         .await
         .map_err(|error| match error {
-            SaveError::Conflict => CliError::new(
+            SaveError::Conflict => Failure::new(
                 Exit::VolumeExists,
                 format!("somebody else makes a volume at {url} at this moment"),
                 "mount that one, or choose another prefix",

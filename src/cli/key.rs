@@ -5,18 +5,15 @@ use std::io::Write;
 use clap::{Args, Subcommand};
 
 use super::{
-    args::{NewSecretArgs, SecretArgs, StoreArgs},
-    errors,
-    exit::{CliError, Exit},
+    args::{NewSecretArgs, SecretArgs, StoreArgs, TrustArgs},
     info, runtime, secret,
-    session::{self, Opened, connect},
-    state::TrustArgs,
 };
 use crate::{
     seal::{
         keys::make_process_undumpable,
         volume::{Argon2Params, SaveError, Secret, SlotError, SlotId, SlotKind},
     },
+    session::{self, Exit, Failure, Opened, connect, errors},
     store::S3Url,
 };
 
@@ -120,7 +117,7 @@ struct ChangeArgs {
 }
 
 /// Runs the command.
-pub fn run(args: KeyArgs) -> Result<(), CliError> {
+pub fn run(args: KeyArgs) -> Result<(), Failure> {
     // Where the system refuses, the secrets are as safe as in any other program's memory.
     let _ = make_process_undumpable();
     match args.command {
@@ -131,7 +128,7 @@ pub fn run(args: KeyArgs) -> Result<(), CliError> {
     }
 }
 
-fn add(args: AddArgs) -> Result<(), CliError> {
+fn add(args: AddArgs) -> Result<(), Failure> {
     let url = session::parse_url(&args.url)?;
     let secret = secret::unlock_secret(&args.secret)?;
     runtime::block_on(async {
@@ -148,7 +145,7 @@ fn add(args: AddArgs) -> Result<(), CliError> {
     })
 }
 
-fn remove(args: RemoveArgs) -> Result<(), CliError> {
+fn remove(args: RemoveArgs) -> Result<(), Failure> {
     let url = session::parse_url(&args.url)?;
     let secret = secret::unlock_secret(&args.secret)?;
     runtime::block_on(async {
@@ -165,10 +162,10 @@ fn remove(args: RemoveArgs) -> Result<(), CliError> {
     })
 }
 
-fn list(args: ListArgs) -> Result<(), CliError> {
+fn list(args: ListArgs) -> Result<(), Failure> {
     let url = session::parse_url(&args.url)?;
     runtime::block_on(async {
-        let store = connect(&url, &args.store).await?;
+        let store = connect(&url, &args.store.settings()).await?;
         let trust = args.trust.of(&store)?;
         let loaded = session::load_header(&store).await?;
         trust.check_header(&loaded.header)?;
@@ -188,7 +185,7 @@ fn list(args: ListArgs) -> Result<(), CliError> {
     })
 }
 
-fn change(args: ChangeArgs) -> Result<(), CliError> {
+fn change(args: ChangeArgs) -> Result<(), Failure> {
     let url = session::parse_url(&args.url)?;
     let secret = secret::unlock_secret(&args.secret)?;
     runtime::block_on(async {
@@ -216,8 +213,8 @@ async fn open(
     store: &StoreArgs,
     trust: &TrustArgs,
     secret: Secret,
-) -> Result<Opened, CliError> {
-    let store = connect(url, store).await?;
+) -> Result<Opened, Failure> {
+    let store = connect(url, &store.settings()).await?;
     let trust = trust.of(&store)?;
     let opened = Opened::open(&store, secret, trust, u64::MAX).await?;
     opened.trust.adopt_header(&opened.loaded.header);
@@ -226,7 +223,7 @@ async fn open(
 
 /// The slot that is changed if none is named: never one that would become another kind, since its
 /// old secret may be the recovery key on paper.
-fn slot_to_change(opened: &Opened, new: SlotKind) -> Result<SlotId, CliError> {
+fn slot_to_change(opened: &Opened, new: SlotKind) -> Result<SlotId, Failure> {
     let slots = opened.loaded.header.list();
     let unlocked = slots.iter().find(|slot| slot.id == opened.unlocked.slot);
     let recovering = match unlocked {
@@ -240,21 +237,21 @@ fn slot_to_change(opened: &Opened, new: SlotKind) -> Result<SlotId, CliError> {
         .collect();
     match (recovering, same.pop()) {
         (true, Some(only)) if same.is_empty() => Ok(only),
-        _ => Err(CliError::usage(
+        _ => Err(Failure::usage(
             format!("it is not clear which slot is to become a {new}"),
             "name it with --slot (see 'strongroom key list'), or use 'strongroom key add'",
         )),
     }
 }
 
-async fn save(opened: &Opened, url: &S3Url) -> Result<(), CliError> {
+async fn save(opened: &Opened, url: &S3Url) -> Result<(), Failure> {
     opened
         .loaded
         .header
         .save(&opened.store, opened.loaded.expected.clone())
         .await
         .map_err(|error| match error {
-            SaveError::Conflict => CliError::new(
+            SaveError::Conflict => Failure::new(
                 Exit::Unexpected,
                 "the key slots were changed by somebody else at the same time",
                 "look at 'strongroom key list' and try again",
@@ -265,22 +262,22 @@ async fn save(opened: &Opened, url: &S3Url) -> Result<(), CliError> {
     Ok(())
 }
 
-fn slot_error(error: SlotError) -> CliError {
+fn slot_error(error: SlotError) -> Failure {
     match error {
-        SlotError::LastSlot(slot) => CliError::new(
+        SlotError::LastSlot(slot) => Failure::new(
             Exit::LastSlot,
             format!("slot {slot} is the last one"),
             "add another before removing it",
         ),
-        SlotError::NoSuchSlot(slot) => CliError::usage(
+        SlotError::NoSuchSlot(slot) => Failure::usage(
             format!("there is no key slot {slot}"),
             "see 'strongroom key list'",
         ),
-        SlotError::TooManySlots => CliError::usage(
+        SlotError::TooManySlots => Failure::usage(
             "there are as many key slots as there can be",
             "remove one first",
         ),
-        SlotError::Parameters(why) => CliError::unexpected(format!("Argon2id parameters: {why}")),
+        SlotError::Parameters(why) => Failure::unexpected(format!("Argon2id parameters: {why}")),
     }
 }
 

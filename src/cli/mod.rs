@@ -1,17 +1,13 @@
-//! The command line: one file a subcommand, the only place that prints and that picks exit codes.
+//! The command line: one file a subcommand, the only place that parses, prints and ends the process.
 //!
 //! Promises: an error is one line, `strongroom: what: what to do`, with an exit code of its own
-//! ([`exit::Exit`]); secrets never stand in the arguments or the environment of a process.
-//! Never: moves file contents itself; everything below is reached through [`session`].
+//! ([`Exit`]); secrets never stand in the arguments or the environment of a process.
+//! Never: moves file contents itself; everything below is reached through [`crate::session`].
 
 pub mod args;
-pub mod control;
 pub mod daemon;
 mod demo;
 mod disk_cache;
-pub mod errors;
-pub mod exit;
-pub mod fingerprint;
 pub mod fsck;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
@@ -20,21 +16,19 @@ mod generate;
 mod info;
 mod init;
 mod key;
-pub mod lease;
-mod memory;
 mod mount;
 mod mount_options;
 mod mountpoint;
+mod observer;
 mod runtime;
 pub mod secret;
 mod serve;
-pub mod session;
-pub mod state;
 pub mod status;
 mod status_table;
 mod sys;
 mod umount;
 pub mod values;
+mod visit;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -43,7 +37,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use exit::{CliError, Exit};
+use crate::session::{Exit, Failure};
 
 /// Mounts an S3 bucket as a directory in which everything is sealed before it leaves this machine
 #[derive(Parser, Debug)]
@@ -157,7 +151,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
 }
 
 /// Turns clap's several lines into one that says what and what to do.
-fn usage_error(error: &clap::Error, arguments: &[OsString]) -> CliError {
+fn usage_error(error: &clap::Error, arguments: &[OsString]) -> Failure {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(texts)) => Some(texts.join(" and ")),
@@ -204,7 +198,7 @@ fn usage_error(error: &clap::Error, arguments: &[OsString]) -> CliError {
         (None, Some(values)) => format!("use {}", values.replace(" and ", " or ")),
         (None, None) => format!("see {help}"),
     };
-    CliError::usage(what, advice)
+    Failure::usage(what, advice)
 }
 
 fn first_line(text: &str) -> String {

@@ -5,44 +5,23 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::{
-    args::{LogArgs, SecretArgs, StoreArgs},
+    args::{AcceptArgs, LogArgs, SecretArgs, StateArgs, StoreArgs},
     daemon::{self, Reporter, Side},
-    disk_cache::{DiskCacheArgs, DiskCacheConfig},
-    exit::{CliError, Exit},
-    fingerprint::Fingerprint,
-    mount_options::{self, KernelFlag},
-    mountpoint, runtime, secret,
-    session::{self, SessionConfig},
-    state::{Accept, StateArgs},
-    values::{human_size, parse_duration, parse_follow_every, parse_size},
+    disk_cache::DiskCacheArgs,
+    mount_options, mountpoint,
+    observer::Front,
+    runtime, secret,
+    values::{parse_duration, parse_follow_every, parse_size},
 };
 use crate::{
     data::MEMORY_MIN_BYTES,
     seal::{keys::make_process_undumpable, volume::Secret},
+    session::{self, Durability, Exit, Failure, Fingerprint, KernelFlag, SessionConfig},
+    telemetry::human_size,
 };
-
-/// What `close` promises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Durability {
-    /// As a local disk: `close` does not wait, `fsync` does
-    #[default]
-    Fsync,
-    /// `close` waits too until the file is in the store
-    Close,
-}
-
-impl Durability {
-    /// The name on the command line and in `status --json`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Durability::Fsync => "fsync",
-            Durability::Close => "close",
-        }
-    }
-}
 
 /// `strongroom mount URL DIR`
 #[derive(Args, Debug)]
@@ -106,7 +85,7 @@ pub struct MountArgs {
     pub expect: Option<Fingerprint>,
 
     #[command(flatten)]
-    pub accept: Accept,
+    pub accept: AcceptArgs,
 
     /// Fail an operation that has waited this long for the store; 0 waits for ever
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = parse_duration)]
@@ -137,11 +116,11 @@ pub struct MountArgs {
 }
 
 /// Runs the command. No thread exists yet.
-pub fn run(mut args: MountArgs) -> Result<(), CliError> {
+pub fn run(mut args: MountArgs) -> Result<(), Failure> {
     mount_options::apply(&mut args)?;
     let url = session::parse_url(&args.url)?;
     if args.memory < MEMORY_MIN_BYTES {
-        return Err(CliError::new(
+        return Err(Failure::new(
             Exit::MemoryTooSmall,
             format!("--memory {} is below the floor", human_size(args.memory)),
             format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
@@ -156,7 +135,7 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
     let state_root = args.state.root()?;
     let config = SessionConfig {
         url,
-        store: args.store,
+        store: args.store.settings(),
         mount_point,
         memory_bytes: args.memory,
         durability: args.durability,
@@ -166,10 +145,10 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
         follow_every: args.follow_every,
         allow_other: args.allow_other,
         takeover: args.takeover,
-        accept: args.accept,
+        accept: args.accept.into(),
         expect: args.expect,
         timeout: args.timeout,
-        disk_cache: DiskCacheConfig::new(args.disk_cache, &state_root),
+        disk_cache: args.disk_cache.config(&state_root),
         state_root,
         kernel_flags: args.kernel_flags,
     };
@@ -190,7 +169,7 @@ pub fn run(mut args: MountArgs) -> Result<(), CliError> {
 }
 
 /// The process in the background leaves the directory that it was started in.
-fn absolute_paths(args: &mut MountArgs) -> Result<(), CliError> {
+fn absolute_paths(args: &mut MountArgs) -> Result<(), Failure> {
     let paths = [
         &mut args.state.state_dir,
         &mut args.log.log_file,
@@ -203,9 +182,9 @@ fn absolute_paths(args: &mut MountArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| {
-        CliError::usage(
+        Failure::usage(
             format!("path {}: {error}", path.display()),
             "give another path",
         )
@@ -218,6 +197,9 @@ fn work(
     secret: Secret,
     log: &LogArgs,
     reporter: &Reporter,
-) -> Result<(), CliError> {
-    runtime::block_on(session::mount_and_serve(config, secret, log, reporter))
+) -> Result<(), Failure> {
+    runtime::block_on(async {
+        let front = Front::start(reporter, log)?;
+        session::mount_and_serve(config, secret, &front).await
+    })
 }

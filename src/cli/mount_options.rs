@@ -9,31 +9,16 @@ use clap::ValueEnum;
 
 use super::{
     disk_cache::parse_cache_size,
-    exit::CliError,
-    mount::{Durability, MountArgs},
+    mount::MountArgs,
     values::{parse_duration, parse_follow_every, parse_size},
 };
-
-/// Flags that the kernel keeps for the mount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KernelFlag {
-    /// Nothing on it can be executed.
-    NoExec,
-    /// Set-user-id bits are ignored. The default.
-    NoSuid,
-    /// Set-user-id bits count.
-    Suid,
-    /// Device nodes do not work. The default.
-    NoDev,
-    /// Device nodes work.
-    Dev,
-}
+use crate::session::{Durability, Failure, KernelFlag};
 
 /// Applies all `-o` lists of `args` to its other fields.
 ///
 /// # Errors
 /// An unknown option, a value that is missing, superfluous or cannot be; the option is named.
-pub fn apply(args: &mut MountArgs) -> Result<(), CliError> {
+pub fn apply(args: &mut MountArgs) -> Result<(), Failure> {
     let lists = std::mem::take(&mut args.options);
     for option in lists
         .iter()
@@ -82,7 +67,7 @@ fn is_for_others(name: &str) -> bool {
         || name.starts_with("X-")
 }
 
-fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
+fn flag(args: &mut MountArgs, name: &str) -> Result<(), Failure> {
     match name {
         "ro" | "read-only" => args.read_only = true,
         "allow_other" | "allow-other" => args.allow_other = true,
@@ -96,7 +81,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), CliError> {
         "nodev" => args.kernel_flags.push(KernelFlag::NoDev),
         "dev" => args.kernel_flags.push(KernelFlag::Dev),
         _ if SETTINGS.contains(&name) => {
-            return Err(CliError::usage(
+            return Err(Failure::usage(
                 format!("mount option '{name}' needs a value"),
                 format!("write {name}=..."),
             ));
@@ -130,9 +115,9 @@ const SETTINGS: [&str; 20] = [
     "passphrase-command",
 ];
 
-fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), CliError> {
+fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure> {
     let invalid = |why: String| {
-        CliError::usage(
+        Failure::usage(
             format!("mount option '{name}': {why}"),
             "see 'strongroom mount --help'",
         )
@@ -170,8 +155,8 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), CliError
     Ok(())
 }
 
-fn unknown(name: &str) -> CliError {
-    CliError::usage(
+fn unknown(name: &str) -> Failure {
+    Failure::usage(
         format!("unknown mount option '{name}'"),
         "see 'strongroom mount --help' for those there are",
     )
@@ -184,8 +169,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::exit::Exit;
     use crate::data::MemoryPlan;
+    use crate::session::Exit;
 
     #[derive(Parser)]
     struct Harness {
@@ -193,7 +178,7 @@ mod tests {
         mount: MountArgs,
     }
 
-    fn parse(options: &str) -> Result<MountArgs, CliError> {
+    fn parse(options: &str) -> Result<MountArgs, Failure> {
         let mut args = Harness::parse_from(["mount", "s3://bucket/x", "/mnt", "-o", options]).mount;
         apply(&mut args).map(|()| args)
     }

@@ -13,12 +13,11 @@ use nix::{
     mount::{MntFlags, umount2},
 };
 
-use super::{
-    control::Address,
-    exit::{CliError, Exit},
-    sys,
+use super::sys;
+use crate::{
+    fuse::mountinfo::{self, MountEntry},
+    session::{Exit, Failure, control::Address},
 };
-use crate::fuse::mountinfo::{self, MountEntry};
 
 /// The type that the kernel shows for our mounts.
 const KIND: &str = "fuse.strongroom";
@@ -30,7 +29,7 @@ pub const CONTROL_ATTRIBUTE: &str = "user.strongroom.control";
 ///
 /// # Errors
 /// It is missing, no directory, or a mount already; or FUSE is not there.
-pub fn check(dir: &Path) -> Result<PathBuf, CliError> {
+pub fn check(dir: &Path) -> Result<PathBuf, Failure> {
     let shown = dir.display();
     // A dead mount (its process was killed) answers `stat` with ENOTCONN, so mounts are looked for first.
     if let Ok(absolute) = std::path::absolute(dir)
@@ -39,13 +38,13 @@ pub fn check(dir: &Path) -> Result<PathBuf, CliError> {
         return Err(in_use(dir));
     }
     let metadata = fs::metadata(dir).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => CliError::new(
+        io::ErrorKind::NotFound => Failure::new(
             Exit::MountPointMissing,
             format!("mount point {shown} does not exist"),
             format!("make it: mkdir -p {shown}"),
         ),
         io::ErrorKind::NotADirectory => not_a_directory(dir),
-        _ => CliError::new(
+        _ => Failure::new(
             Exit::MountPointMissing,
             format!("mount point {shown} cannot be used: {error}"),
             "choose a directory that you own",
@@ -55,7 +54,7 @@ pub fn check(dir: &Path) -> Result<PathBuf, CliError> {
         return Err(not_a_directory(dir));
     }
     let path = fs::canonicalize(dir).map_err(|error| {
-        CliError::new(
+        Failure::new(
             Exit::MountPointMissing,
             format!("mount point {shown} cannot be used: {error}"),
             "choose a directory that you own",
@@ -71,7 +70,7 @@ pub fn check(dir: &Path) -> Result<PathBuf, CliError> {
 ///
 /// # Errors
 /// No `/dev/fuse`, or it cannot be opened, or `fusermount3` is missing for somebody who is not root.
-pub fn check_fuse() -> Result<(), CliError> {
+pub fn check_fuse() -> Result<(), Failure> {
     const DEVICE: &str = "/dev/fuse";
     fs::OpenOptions::new()
         .read(true)
@@ -84,14 +83,14 @@ pub fn check_fuse() -> Result<(), CliError> {
                 }
                 _ => "ask for the right to use the device",
             };
-            CliError::new(
+            Failure::new(
                 Exit::NoFuse,
                 format!("cannot open {DEVICE}: {error}"),
                 advice,
             )
         })?;
     if !nix::unistd::geteuid().is_root() && !on_path("fusermount3") {
-        return Err(CliError::new(
+        return Err(Failure::new(
             Exit::NoFuse,
             "fusermount3 is not installed",
             "install it: apt-get install fuse3",
@@ -105,8 +104,8 @@ fn on_path(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).exists())
 }
 
-fn in_use(dir: &Path) -> CliError {
-    CliError::new(
+fn in_use(dir: &Path) -> Failure {
+    Failure::new(
         Exit::MountPointInUse,
         format!("something is mounted on {} already", dir.display()),
         format!(
@@ -116,8 +115,8 @@ fn in_use(dir: &Path) -> CliError {
     )
 }
 
-fn not_a_directory(dir: &Path) -> CliError {
-    CliError::new(
+fn not_a_directory(dir: &Path) -> Failure {
+    Failure::new(
         Exit::MountPointNotDirectory,
         format!("mount point {} is not a directory", dir.display()),
         "choose a directory",
@@ -146,7 +145,7 @@ fn mounts() -> Vec<MountEntry> {
 ///
 /// # Errors
 /// It is not a Strongroom mount.
-pub fn control_socket(dir: &Path) -> Result<Address, CliError> {
+pub fn control_socket(dir: &Path) -> Result<Address, Failure> {
     let path_bytes_max = 4096;
     let socket = || {
         let owner =
@@ -158,7 +157,7 @@ pub fn control_socket(dir: &Path) -> Result<Address, CliError> {
         })
     };
     socket().ok_or_else(|| {
-        CliError::new(
+        Failure::new(
             Exit::NotMounted,
             format!("{} is not a Strongroom mount", dir.display()),
             "give the directory that a volume is mounted on",

@@ -4,7 +4,7 @@ use std::{future::Future, io, thread::available_parallelism};
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::exit::CliError;
+use crate::session::Failure;
 
 /// Threads that may block at once: name resolution, files of credentials, the lines of the control socket.
 const BLOCKING_THREADS_MAX: usize = 16;
@@ -16,7 +16,7 @@ const STACK_BYTES: usize = 2 << 20;
 ///
 /// # Errors
 /// The system refuses threads.
-pub fn build() -> Result<Runtime, CliError> {
+pub fn build() -> Result<Runtime, Failure> {
     give_memory_back_in_the_background();
     let cores = available_parallelism().map_or(2, usize::from);
     Builder::new_multi_thread()
@@ -26,14 +26,14 @@ pub fn build() -> Result<Runtime, CliError> {
         .thread_name("strongroom")
         .enable_all()
         .build()
-        .map_err(|error: io::Error| CliError::unexpected(format!("cannot start threads: {error}")))
+        .map_err(|error: io::Error| Failure::unexpected(format!("cannot start threads: {error}")))
 }
 
 /// Runs one future to its end on a runtime of its own; what it left running is dropped.
 ///
 /// # Errors
 /// Those of the future, or of [`build`].
-pub fn block_on<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = build()?;
     let outcome = runtime.block_on(work);
     runtime.shutdown_background();

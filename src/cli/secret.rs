@@ -13,11 +13,11 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::{
-    args::{NewSecretArgs, SecretArgs},
-    exit::{CliError, Exit},
+use super::args::{NewSecretArgs, SecretArgs};
+use crate::{
+    seal::volume::{PASSPHRASE_LEN_MAX, RecoveryKey, Secret, SecretError, SlotKind},
+    session::{Exit, Failure},
 };
-use crate::seal::volume::{PASSPHRASE_LEN_MAX, RecoveryKey, Secret, SecretError, SlotKind};
 
 /// Names the file that holds the passphrase, when no option does.
 const PASSPHRASE_FILE_VARIABLE: &str = "STRONGROOM_PASSPHRASE_FILE";
@@ -29,7 +29,7 @@ const SYSTEMD_CREDENTIAL: &str = "strongroom.passphrase";
 ///
 /// # Errors
 /// Nothing to read from, or what was named cannot be read or is no such secret.
-pub fn unlock_secret(args: &SecretArgs) -> Result<Secret, CliError> {
+pub fn unlock_secret(args: &SecretArgs) -> Result<Secret, Failure> {
     if let Some(file) = &args.key_file {
         return key_file(file);
     }
@@ -49,7 +49,7 @@ pub fn unlock_secret(args: &SecretArgs) -> Result<Secret, CliError> {
 ///
 /// # Errors
 /// As [`unlock_secret`].
-pub fn first_passphrase(file: Option<&Path>, command: Option<&str>) -> Result<Secret, CliError> {
+pub fn first_passphrase(file: Option<&Path>, command: Option<&str>) -> Result<Secret, Failure> {
     match named_passphrase(file, command)? {
         Some(passphrase) => Ok(passphrase),
         None => prompt_twice(),
@@ -60,7 +60,7 @@ pub fn first_passphrase(file: Option<&Path>, command: Option<&str>) -> Result<Se
 ///
 /// # Errors
 /// The file cannot be read or holds no key.
-pub fn key_file(file: &Path) -> Result<Secret, CliError> {
+pub fn key_file(file: &Path) -> Result<Secret, Failure> {
     Secret::key_file_from(file).map_err(|error| refused(&error))
 }
 
@@ -68,7 +68,7 @@ pub fn key_file(file: &Path) -> Result<Secret, CliError> {
 ///
 /// # Errors
 /// As [`unlock_secret`], or the recovery key cannot be written.
-pub fn new_secret(args: &NewSecretArgs, volume: &str) -> Result<Secret, CliError> {
+pub fn new_secret(args: &NewSecretArgs, volume: &str) -> Result<Secret, Failure> {
     if let Some(file) = &args.new_key_file {
         return key_file(file);
     }
@@ -99,7 +99,7 @@ pub fn new_kind(args: &NewSecretArgs) -> SlotKind {
 ///
 /// # Errors
 /// The file exists or cannot be written.
-pub fn make_recovery_key(file: &Path, volume: &str) -> Result<Secret, CliError> {
+pub fn make_recovery_key(file: &Path, volume: &str) -> Result<Secret, Failure> {
     let key = RecoveryKey::generate();
     let comment = format!(
         "Strongroom recovery key of {volume}\nWhoever has it can read everything. Print it, then delete this file."
@@ -109,7 +109,7 @@ pub fn make_recovery_key(file: &Path, volume: &str) -> Result<Secret, CliError> 
             io::ErrorKind::AlreadyExists => "name a file that does not exist yet",
             _ => "name a file that you can write",
         };
-        CliError::usage(
+        Failure::usage(
             format!(
                 "cannot write the recovery key to {}: {error}",
                 file.display()
@@ -121,10 +121,7 @@ pub fn make_recovery_key(file: &Path, volume: &str) -> Result<Secret, CliError> 
 }
 
 /// A passphrase from an option, the environment's file name, or systemd, in this order.
-fn named_passphrase(
-    file: Option<&Path>,
-    command: Option<&str>,
-) -> Result<Option<Secret>, CliError> {
+fn named_passphrase(file: Option<&Path>, command: Option<&str>) -> Result<Option<Secret>, Failure> {
     if let Some(file) = file {
         return passphrase_file(file).map(Some);
     }
@@ -146,38 +143,38 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-fn passphrase_file(file: &Path) -> Result<Secret, CliError> {
+fn passphrase_file(file: &Path) -> Result<Secret, Failure> {
     Secret::passphrase_from_file(file).map_err(|error| refused(&error))
 }
 
-fn passphrase(bytes: Zeroizing<Vec<u8>>) -> Result<Secret, CliError> {
+fn passphrase(bytes: Zeroizing<Vec<u8>>) -> Result<Secret, Failure> {
     Secret::passphrase(bytes).map_err(|error| refused(&error))
 }
 
-fn refused(error: &SecretError) -> CliError {
+fn refused(error: &SecretError) -> Failure {
     let what = error.to_string();
     match error {
-        SecretError::Io { .. } => CliError::usage(what, "name a file that you can read"),
+        SecretError::Io { .. } => Failure::usage(what, "name a file that you can read"),
         SecretError::FileTooLarge { .. } => {
-            CliError::usage(what, "name the file that holds the secret")
+            Failure::usage(what, "name the file that holds the secret")
         }
         SecretError::EmptyPassphrase | SecretError::LongPassphrase => {
-            CliError::usage(what, "choose another one")
+            Failure::usage(what, "choose another one")
         }
-        SecretError::KeyFile => CliError::usage(what, "name the key file of this volume"),
+        SecretError::KeyFile => Failure::usage(what, "name the key file of this volume"),
         SecretError::RecoveryGroup { .. }
         | SecretError::RecoveryLength { .. }
         | SecretError::RecoveryCharacter => {
-            CliError::new(Exit::WrongKey, what, "compare it with what was printed")
+            Failure::new(Exit::WrongKey, what, "compare it with what was printed")
         }
     }
 }
 
 /// What a shell command prints, one line break at its end left out. No copy of it stays in memory: the buffer has its full
 /// size from the start.
-fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |why: String| {
-        CliError::usage(
+        Failure::usage(
             format!("the passphrase command failed: {why}"),
             "run the command by hand and see",
         )
@@ -208,9 +205,9 @@ fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
     Ok(bytes)
 }
 
-fn prompt(question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+fn prompt(question: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let no_terminal = || {
-        CliError::usage(
+        Failure::usage(
             "no passphrase was given and there is no terminal to ask on",
             "use --passphrase-file, --passphrase-command, --key-file or a systemd credential",
         )
@@ -223,11 +220,11 @@ fn prompt(question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
     Ok(Zeroizing::new(text.into_bytes()))
 }
 
-fn prompt_twice() -> Result<Secret, CliError> {
+fn prompt_twice() -> Result<Secret, Failure> {
     let first = prompt("New passphrase: ")?;
     let second = prompt("The same again: ")?;
     if *first != *second {
-        return Err(CliError::usage("the two passphrases differ", "try again"));
+        return Err(Failure::usage("the two passphrases differ", "try again"));
     }
     passphrase(first)
 }

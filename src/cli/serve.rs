@@ -6,12 +6,12 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    exit::CliError,
     runtime,
     values::{parse_duration, parse_size},
 };
 use crate::{
     server::{Faults, RequestLog, SecretString, Server, ServerConfig, SyncPolicy, TlsFiles},
+    session::Failure,
     telemetry,
 };
 
@@ -91,18 +91,18 @@ pub struct ServeArgs {
 }
 
 /// Runs the command.
-pub fn run(args: ServeArgs) -> Result<(), CliError> {
+pub fn run(args: ServeArgs) -> Result<(), Failure> {
     telemetry::log::start(&args.log_level, None).map_err(|error| {
-        CliError::usage(error.to_string(), "use error, warn, info, debug or trace")
+        Failure::usage(error.to_string(), "use error, warn, info, debug or trace")
     })?;
     let config = config(args)?;
     runtime::block_on(serve(config))
 }
 
-fn config(args: ServeArgs) -> Result<ServerConfig, CliError> {
+fn config(args: ServeArgs) -> Result<ServerConfig, Failure> {
     let variable = |name: &str| {
         std::env::var(name).ok().filter(|value| !value.is_empty()).ok_or_else(|| {
-            CliError::usage(
+            Failure::usage(
                 format!("{name} is not set"),
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to the key pair that clients must use",
             )
@@ -137,15 +137,15 @@ fn config(args: ServeArgs) -> Result<ServerConfig, CliError> {
     Ok(config)
 }
 
-async fn serve(config: ServerConfig) -> Result<(), CliError> {
+async fn serve(config: ServerConfig) -> Result<(), Failure> {
     let server = Server::start(config).await.map_err(|error| {
-        CliError::usage(
+        Failure::usage(
             format!("the server cannot start: {error}"),
             "choose another address or directory",
         )
     })?;
     let failed =
-        |error: std::io::Error| CliError::unexpected(format!("cannot wait for signals: {error}"));
+        |error: std::io::Error| Failure::unexpected(format!("cannot wait for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut out = std::io::stdout();

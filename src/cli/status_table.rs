@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use super::{status::StatusReport, values::human_size};
-use crate::telemetry::shown;
+use crate::{
+    session::status::StatusReport,
+    telemetry::{human_size, moment, shown},
+};
 
 /// A longer text of the mount's is cut: a path may have 4,096 bytes.
 const TEXT_CHARS_MAX: usize = 6000;
@@ -277,22 +279,10 @@ fn disk_cache(report: &StatusReport, table: &mut Table) {
     }
 }
 
-/// A moment in UTC, such as `2026-01-31T12:00:00Z`.
-pub fn moment(unix_seconds: i64) -> String {
-    time::OffsetDateTime::from_unix_timestamp(unix_seconds)
-        .ok()
-        .and_then(|moment| {
-            moment
-                .format(&time::format_description::well_known::Rfc3339)
-                .ok()
-        })
-        .unwrap_or_else(|| format!("second {unix_seconds}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::status::OwnerStatus;
+    use crate::session::memory::OwnerStatus;
 
     #[test]
     fn the_table_shows_owners_and_shares() {
@@ -318,10 +308,5 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("(75 %)"), "{text}");
-    }
-
-    #[test]
-    fn moments_are_written_in_utc() {
-        assert_eq!(moment(0), "1970-01-01T00:00:00Z");
     }
 }

@@ -7,7 +7,7 @@ use std::{ffi::CString, io, os::unix::ffi::OsStrExt, path::Path};
 
 use nix::unistd::ForkResult;
 
-use super::exit::CliError;
+use crate::session::Failure;
 
 /// Forks. Refuses when the process has more than one thread, since a lock held by another thread would stay
 /// locked in the child for ever.
@@ -31,7 +31,7 @@ fn refuse_threads() -> io::Result<()> {
 ///
 /// # Errors
 /// There are other threads, which might read the environment at the same time.
-pub fn set_environment(name: &str, value: &str) -> Result<(), CliError> {
+pub fn set_environment(name: &str, value: &str) -> Result<(), Failure> {
     refuse_threads().map_err(environment_error)?;
     // SAFETY: this is the only thread, checked above.
     unsafe { std::env::set_var(name, value) };
@@ -42,15 +42,15 @@ pub fn set_environment(name: &str, value: &str) -> Result<(), CliError> {
 ///
 /// # Errors
 /// As [`set_environment`].
-pub fn remove_environment(name: &str) -> Result<(), CliError> {
+pub fn remove_environment(name: &str) -> Result<(), Failure> {
     refuse_threads().map_err(environment_error)?;
     // SAFETY: this is the only thread, checked above.
     unsafe { std::env::remove_var(name) };
     Ok(())
 }
 
-fn environment_error(error: io::Error) -> CliError {
-    CliError::unexpected(format!("cannot change the environment: {error}"))
+fn environment_error(error: io::Error) -> Failure {
+    Failure::unexpected(format!("cannot change the environment: {error}"))
 }
 
 /// Reads an extended attribute of at most `max` bytes.

@@ -12,14 +12,18 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{
-    control::{self, Address, Answers, Progress, Request},
-    exit::{CliError, Exit},
-    lease::Process,
+    args::StateArgs,
     mountpoint::{self, UnmountError},
-    state::{self, StateArgs},
-    values::human_size,
 };
-use crate::telemetry::shown;
+use crate::{
+    session::{
+        Exit, Failure,
+        control::{self, Address, Answers, Progress, Request},
+        lease::Process,
+        state,
+    },
+    telemetry::{human_size, shown},
+};
 
 /// A mount that says nothing for this long has died or hangs; it speaks five times a second.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
@@ -52,7 +56,7 @@ pub struct UmountArgs {
 }
 
 /// Runs the command.
-pub fn run(args: &UmountArgs) -> Result<(), CliError> {
+pub fn run(args: &UmountArgs) -> Result<(), Failure> {
     let dir = mountpoint::resolve(&args.dir);
     let mounted = mountpoint::control_socket(&dir);
     let (socket, detach) = match mounted {
@@ -63,7 +67,7 @@ pub fn run(args: &UmountArgs) -> Result<(), CliError> {
         },
     };
     let lost_touch = |error: io::Error| {
-        CliError::new(
+        Failure::new(
             Exit::NotDurable,
             format!(
                 "the process of the mount at {} does not answer: {error}",
@@ -92,20 +96,20 @@ pub fn run(args: &UmountArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn let_go(dir: &Path, lazy: bool) -> Result<(), CliError> {
+fn let_go(dir: &Path, lazy: bool) -> Result<(), Failure> {
     let shown = dir.display();
     mountpoint::unmount(dir, lazy).map_err(|error| match error {
-        UnmountError::Busy => CliError::new(
+        UnmountError::Busy => Failure::new(
             Exit::Busy,
             format!("{shown} is busy"),
             format!("close what uses it ('fuser -vm {shown}' tells who), or use --lazy"),
         ),
-        UnmountError::NotMounted => CliError::new(
+        UnmountError::NotMounted => Failure::new(
             Exit::NotMounted,
             format!("{shown} is not mounted"),
             "give the directory that a volume is mounted on",
         ),
-        UnmountError::Other(why) => CliError::unexpected(format!("cannot unmount {shown}: {why}")),
+        UnmountError::Other(why) => Failure::unexpected(format!("cannot unmount {shown}: {why}")),
     })
 }
 
@@ -120,14 +124,14 @@ fn draining_from(dir: &Path, state_root: &Path) -> Option<Address> {
 }
 
 /// A mount whose process was killed still stands in the kernel's table; take it out, but say that it did not drain.
-fn clear_dead_mount(dir: &Path, not_ours: CliError) -> Result<(), CliError> {
+fn clear_dead_mount(dir: &Path, not_ours: Failure) -> Result<(), Failure> {
     // Unlike `stat`, this is never answered from the kernel's cache.
     let dead = nix::sys::statvfs::statvfs(dir) == Err(nix::errno::Errno::ENOTCONN);
     if !dead || !mountpoint::is_fuse_mount(dir) {
         return Err(not_ours);
     }
     let_go(dir, true)?;
-    Err(CliError::new(
+    Err(Failure::new(
         Exit::NotDurable,
         format!(
             "the process that served {} had died; the directory is free again",
@@ -139,7 +143,7 @@ fn clear_dead_mount(dir: &Path, not_ours: CliError) -> Result<(), CliError> {
 
 enum FollowError {
     /// The mount ended with this error.
-    Ended(CliError),
+    Ended(Failure),
     /// The connection broke.
     LostTouch(io::Error),
 }
@@ -166,7 +170,7 @@ fn follow(mut lines: Answers, display: &Display) -> Result<Option<String>, Follo
                     Some(Exit::Ok) => Ok(fingerprint),
                     exit => {
                         let exit = exit.unwrap_or(Exit::Unexpected);
-                        Err(FollowError::Ended(CliError::new(exit, what, advice)))
+                        Err(FollowError::Ended(Failure::new(exit, what, advice)))
                     }
                 };
             }
@@ -176,14 +180,14 @@ fn follow(mut lines: Answers, display: &Display) -> Result<Option<String>, Follo
     Err(FollowError::LostTouch(io::ErrorKind::UnexpectedEof.into()))
 }
 
-fn wait_until_gone(process: Option<&Process>) -> Result<(), CliError> {
+fn wait_until_gone(process: Option<&Process>) -> Result<(), Failure> {
     let Some(process) = process else {
         return Ok(());
     };
     let deadline = Instant::now() + EXIT_WITHIN;
     while process.is_alive() {
         if Instant::now() > deadline {
-            return Err(CliError::new(
+            return Err(Failure::new(
                 Exit::Unexpected,
                 format!(
                     "everything is durable, but process {} has not ended",

@@ -76,30 +76,6 @@ pub fn parse_follow_every(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A size for people: three digits and a binary unit.
-pub fn human_size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut name = "KiB";
-    for unit in UNITS {
-        name = unit;
-        if value < 1023.5 {
-            break;
-        }
-        if unit != "PiB" {
-            value /= 1024.0;
-        }
-    }
-    if value < 9.95 {
-        format!("{value:.1} {name}")
-    } else {
-        format!("{value:.0} {name}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,14 +109,5 @@ mod tests {
         for text in ["0", "99ms", "31s", "1h", "often"] {
             assert!(parse_follow_every(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn sizes_read_well() {
-        assert_eq!(human_size(17), "17 B");
-        assert_eq!(human_size(1536), "1.5 KiB");
-        assert_eq!(human_size(512 << 20), "512 MiB");
-        assert_eq!(human_size(3 << 40), "3.0 TiB");
-        assert_eq!(human_size((1 << 20) - 1), "1.0 MiB");
     }
 }

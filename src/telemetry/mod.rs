@@ -10,4 +10,4 @@ mod text;
 
 pub use counters::{Counter, Gauge, Metrics};
 pub use kernel_requests::{KernelRequests, RequestKind};
-pub use text::{shown, shown_json};
+pub use text::{human_size, moment, shown, shown_json};

@@ -62,6 +62,42 @@ fn is_unprintable(character: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
+/// A size for people: three digits and a binary unit.
+pub fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut name = "KiB";
+    for unit in UNITS {
+        name = unit;
+        if value < 1023.5 {
+            break;
+        }
+        if unit != "PiB" {
+            value /= 1024.0;
+        }
+    }
+    if value < 9.95 {
+        format!("{value:.1} {name}")
+    } else {
+        format!("{value:.0} {name}")
+    }
+}
+
+/// A moment in UTC, such as `2026-01-31T12:00:00Z`.
+pub fn moment(unix_seconds: i64) -> String {
+    time::OffsetDateTime::from_unix_timestamp(unix_seconds)
+        .ok()
+        .and_then(|moment| {
+            moment
+                .format(&time::format_description::well_known::Rfc3339)
+                .ok()
+        })
+        .unwrap_or_else(|| format!("second {unix_seconds}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +137,19 @@ mod tests {
         assert!(matches!(record(b"plain\n"), Cow::Borrowed(_)));
         assert_eq!(*record(b"two\nlines\x1b[2J\n"), *b"two lines\\u{1b}[2J\n");
         assert_eq!(*record(b"\xff\n"), *"\u{fffd}\n".as_bytes());
+    }
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(human_size(17), "17 B");
+        assert_eq!(human_size(1536), "1.5 KiB");
+        assert_eq!(human_size(512 << 20), "512 MiB");
+        assert_eq!(human_size(3 << 40), "3.0 TiB");
+        assert_eq!(human_size((1 << 20) - 1), "1.0 MiB");
+    }
+
+    #[test]
+    fn moments_are_written_in_utc() {
+        assert_eq!(moment(0), "1970-01-01T00:00:00Z");
     }
 }

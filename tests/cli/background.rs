@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt, process::Command, time::Duration};
 
-use strongroom::cli::{exit::Exit, lease::Process};
+use strongroom::session::{Exit, lease::Process};
 
 use crate::{
     harness::{Site, Transport},

@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 use sha2::{Digest, Sha256};
-use strongroom::cli::exit::Exit;
+use strongroom::session::Exit;
 
 use crate::{
     harness::{Site, Transport},

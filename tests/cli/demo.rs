@@ -6,7 +6,7 @@ use std::{
     process::Stdio,
 };
 
-use strongroom::cli::exit::Exit;
+use strongroom::session::Exit;
 
 use crate::support::{assert_refused, strongroom, text};
 

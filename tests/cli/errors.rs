@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use strongroom::{cli::exit::Exit, server::Outage};
+use strongroom::{server::Outage, session::Exit};
 
 use crate::{
     harness::{BINARY, BUCKET, Site, Transport},

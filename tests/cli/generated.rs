@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use strongroom::cli::{exit::Exit, fsck::FsckExit};
+use strongroom::{cli::fsck::FsckExit, session::Exit};
 
 use crate::support::{printed, strongroom, text};
 

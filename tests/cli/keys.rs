@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use strongroom::cli::exit::Exit;
+use strongroom::session::Exit;
 
 use crate::{
     harness::{BUCKET, Site, Transport},

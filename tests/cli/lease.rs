@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom::{cli::exit::Exit, server::Faults};
+use strongroom::{server::Faults, session::Exit};
 
 use crate::{
     harness::{Mount, Site, Transport},

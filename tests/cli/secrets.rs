@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use strongroom::cli::exit::Exit;
+use strongroom::session::Exit;
 
 use crate::{
     harness::{PASSPHRASE, Site, Transport},

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
-use strongroom::cli::exit::Exit;
+use strongroom::session::Exit;
 
 use crate::harness::{BINARY, Site};
 

@@ -4,11 +4,11 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use strongroom::{
     budget::{Governor, Owner},
-    cli::lease::{self, Lease, LeaseRequest},
     data::{Data, MEMORY_MIN_BYTES, MemoryPlan, WriteBuffer},
     fs::{Caller, Fs},
     meta::{Ino, Meta, MetaConfig},
     seal::{keys::VolumeKeys, object_store::SealedObjectStore},
+    session::lease::{self, Lease, LeaseRequest},
     store::{Retry, S3Url, Store, StoreConfig},
     telemetry::Metrics,
 };
@@ -80,7 +80,7 @@ async fn take_lease(
     keys: &Arc<VolumeKeys>,
     log: &SealedObjectStore,
 ) -> Result<Lease, String> {
-    let fail = |error: strongroom::cli::exit::CliError| error.to_string();
+    let fail = |error: strongroom::session::Failure| error.to_string();
     let found = lease::look(store, keys).await.map_err(fail)?;
     let request = LeaseRequest {
         store,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use strongroom::{cli::exit::Exit, server::Faults};
+use strongroom::{server::Faults, session::Exit};
 
 use crate::{
     harness::{Mount, Site},

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use object_store::{ObjectStore, memory::InMemory};
 use strongroom::{
-    cli::exit::Exit,
     meta::{Meta, MetaConfig, MetaError, Recovered},
+    session::Exit,
 };
 
 use crate::{

@@ -10,7 +10,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use strongroom::{cli::exit::Exit, server::Faults};
+use strongroom::{server::Faults, session::Exit};
 
 use crate::{
     harness::Site,

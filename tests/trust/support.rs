@@ -11,7 +11,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use strongroom::cli::exit::Exit;
+use strongroom::session::Exit;
 
 use crate::{
     harness::{Mount, Site, Transport},

@@ -7,7 +7,7 @@
 
 use std::process::ExitCode;
 
-use crate::cli::exit::Exit;
+use crate::session::Exit;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

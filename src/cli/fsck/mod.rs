@@ -11,14 +11,13 @@ pub use exit::FsckExit;
 use report::Reporter;
 
 use super::{
-    errors,
-    exit::{CliError, Exit},
     runtime,
-    session::{Opening, Visit, VisitArgs, VisitConfig, interruptible},
+    visit::{VisitArgs, tell},
 };
 use crate::{
     check::{Check, CheckError, CheckPlan, Finding, Outcome, Progress},
     meta::{Mended, MetaError},
+    session::{Exit, Failure, Opening, Visit, VisitConfig, errors, interruptible},
 };
 
 /// `strongroom fsck URL`
@@ -83,10 +82,10 @@ async fn check(
     config: VisitConfig,
     opening: &Opening,
     reporter: &Reporter,
-) -> Result<FsckExit, CliError> {
+) -> Result<FsckExit, Failure> {
     let url = config.url.clone();
     reporter.step("opening the volume");
-    let visit = match args.visit.open(config, args.repair, opening).await {
+    let visit = match Visit::open(config, args.repair, opening, &tell).await {
         Ok(visit) => visit,
         // The metadata is damaged, and that is what was asked for.
         Err(error) if FsckExit::is_verdict(error.exit) => {
@@ -144,12 +143,12 @@ async fn check(
     let mut outcome = outcome.map_err(|error| match error {
         CheckError::Meta(error) => errors::meta(&error, "the metadata cannot be read"),
         CheckError::Store(error) => errors::store(&error, &url),
-        CheckError::Overtaken => CliError::new(
+        CheckError::Overtaken => Failure::new(
             Exit::Unexpected,
             error.to_string(),
             "check again, or while nobody has it mounted for writing",
         ),
-        CheckError::Internal(why) => CliError::unexpected(why),
+        CheckError::Internal(why) => Failure::unexpected(why),
     })?;
     closed?;
     add_header(&mut outcome, header.as_ref());

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::{
     check::{Finding, Outcome, Progress},
-    cli::{exit::CliError, values::human_size},
     meta::Mended,
-    telemetry::{shown, shown_json},
+    session::Failure,
+    telemetry::{human_size, shown, shown_json},
 };
 
 /// How often the display follows the check.
@@ -129,7 +129,7 @@ impl Reporter {
     }
 
     /// The metadata cannot be read or opened: that is a finding too.
-    pub(super) fn damaged(&self, error: &CliError) {
+    pub(super) fn damaged(&self, error: &Failure) {
         self.clear();
         self.finding(&Finding {
             code: "metadata",
@@ -146,7 +146,7 @@ impl Reporter {
         }
     }
 
-    pub(super) fn failed(&self, error: &CliError) {
+    pub(super) fn failed(&self, error: &Failure) {
         self.clear();
         let _ = writeln!(io::stderr(), "{error}");
     }

@@ -4,86 +4,50 @@
 //! nothing above the metadata. For reading it is a follower that sees one state; for writing it
 //! holds the lease.
 
-use std::{io::Write, path::PathBuf, sync::Arc, time::Duration};
-
-use clap::Args;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Opened, Opening, client,
     open::{Door, OBJECT_CACHE_SHARE, close_unused},
-    parse_url,
     signals::Signals,
 };
 use crate::{
-    cli::{
-        args::{LogArgs, SecretArgs, StoreArgs},
+    data::MemoryPlan,
+    meta::{Meta, MetaConfig, MetaError},
+    seal::{object_store::SealedObjectStore, volume::Secret},
+    session::{
+        config::{Accept, StoreSettings},
         errors,
-        exit::{CliError, Exit},
+        failure::{Exit, Failure},
         fingerprint::Fingerprint,
         lease::{self, Lease, LeaseRequest},
-        secret,
-        state::{Accept, Known, StateArgs, StateSeen, Trust, VolumeState},
-        values::{human_size, parse_size},
+        state::{Known, StateSeen, Trust, VolumeState},
     },
-    data::{MEMORY_MIN_BYTES, MemoryPlan},
-    meta::{Meta, MetaConfig, MetaError},
-    seal::{keys::make_process_undumpable, object_store::SealedObjectStore, volume::Secret},
     store::{Retry, S3Url, Store},
-    telemetry::{self, Metrics},
+    telemetry::Metrics,
 };
 
 /// As `mount --refusal-timeout` by default.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What is logged if nothing is said: what the findings do not say.
-const LOG_LEVEL: &str = "error";
-
-/// The options that `fsck` and `gc` share.
-#[derive(Args, Debug)]
-pub struct VisitArgs {
-    /// The volume: s3://bucket/prefix
-    #[arg(value_name = "URL")]
-    pub url: String,
-
-    /// The memory that the whole process stays below; at least 128MiB
-    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size)]
-    pub memory: u64,
-
-    /// Take the volume from a mount that is dead; a living one is fenced off
-    #[arg(long)]
-    pub takeover: bool,
-
-    /// Go on only if the volume is in the state with this fingerprint, or in a later one
-    #[arg(long, value_name = "FINGERPRINT", help_heading = "Trust")]
-    pub expect: Option<Fingerprint>,
-
-    #[allow(missing_docs)] // The text would become help.
-    #[command(flatten)]
-    pub accept: Accept,
-
-    #[allow(missing_docs)] // The text would become help.
-    #[command(flatten)]
-    pub state: StateArgs,
-
-    #[allow(missing_docs)] // The text would become help.
-    #[command(flatten)]
-    pub secret: SecretArgs,
-
-    #[allow(missing_docs)] // The text would become help.
-    #[command(flatten)]
-    pub store: StoreArgs,
-
-    #[allow(missing_docs)] // The text would become help.
-    #[command(flatten)]
-    pub log: LogArgs,
-}
-
 /// What is needed to open, checked.
 pub struct VisitConfig {
     /// The volume.
     pub url: S3Url,
-    secret: Secret,
-    state_root: PathBuf,
+    /// How to reach the store.
+    pub store: StoreSettings,
+    /// `--memory`.
+    pub memory_bytes: u64,
+    /// Take the lease from whoever holds it.
+    pub takeover: bool,
+    /// What is accepted of a volume that is not as this machine knows it.
+    pub accept: Accept,
+    /// The state that the volume must have reached.
+    pub expect: Option<Fingerprint>,
+    /// What unlocks it.
+    pub secret: Secret,
+    /// The state directory of all volumes.
+    pub state_root: PathBuf,
 }
 
 /// An open volume.
@@ -103,55 +67,26 @@ pub struct Visit {
     lease: Option<Arc<Lease>>,
 }
 
-impl VisitArgs {
-    /// Everything that can be refused before the store is reached, and the log.
-    ///
-    /// # Errors
-    /// A wrong URL, too little memory, no secret.
-    pub fn prepare(&self) -> Result<VisitConfig, CliError> {
-        let url = parse_url(&self.url)?;
-        if self.memory < MEMORY_MIN_BYTES {
-            return Err(CliError::new(
-                Exit::MemoryTooSmall,
-                format!("--memory {} is below the floor", human_size(self.memory)),
-                format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
-            ));
-        }
-        // Where the system refuses, the secrets are as safe as in any other program's memory.
-        let _ = make_process_undumpable();
-        let level = self.log.log_level.as_deref().unwrap_or(LOG_LEVEL);
-        telemetry::log::start(level, self.log.log_file.as_deref()).map_err(|error| {
-            CliError::usage(
-                format!("cannot log: {error}"),
-                "see --log-level and --log-file",
-            )
-        })?;
-        Ok(VisitConfig {
-            url,
-            secret: secret::unlock_secret(&self.secret)?,
-            state_root: self.state.root()?,
-        })
-    }
-
-    /// Opens the volume, for writing if `write`. After a failure the caller lets `opening` give
-    /// back what was taken.
+impl Visit {
+    /// Opens the volume, for writing if `write`. `tell` shows a line to the user while it waits.
+    /// After a failure the caller lets `opening` give back what was taken.
     ///
     /// # Errors
     /// As for a mount.
     pub async fn open(
-        &self,
         config: VisitConfig,
         write: bool,
         opening: &Opening,
-    ) -> Result<Visit, CliError> {
-        let plan = MemoryPlan::for_memory(self.memory);
+        tell: &(dyn Fn(&str) + Send + Sync),
+    ) -> Result<Visit, Failure> {
+        let plan = MemoryPlan::for_memory(config.memory_bytes);
         let metrics = Arc::new(Metrics::default());
-        let store = client(&config.url, &self.store, plan.connections_max, metrics).await?;
+        let store = client(&config.url, &config.store, plan.connections_max, metrics).await?;
         store
             .check_bucket()
             .await
             .map_err(|error| errors::store(&error, &config.url))?;
-        let trust = Trust::new(&config.state_root, &store, self.accept).expecting(self.expect);
+        let trust = Trust::new(&config.state_root, &store, config.accept).expecting(config.expect);
         // What metadata and contents will have is free until the volume is open.
         let free_bytes = plan.meta_bytes + plan.shares.capacity_bytes;
         let opened = Opened::open(&store, config.secret, trust, free_bytes).await?;
@@ -173,11 +108,9 @@ impl VisitArgs {
                 store: &store,
                 keys: &opened.unlocked.keys,
                 socket: &state.socket(std::process::id()),
-                takeover: self.takeover,
+                takeover: config.takeover,
                 log: &sealed,
-                tell: &|line| {
-                    let _ = writeln!(std::io::stderr(), "{line}");
-                },
+                tell,
             };
             let (meta, lease) = door.enter(request, opening).await?;
             (meta, Some(lease), false)
@@ -200,9 +133,7 @@ impl VisitArgs {
         visit.opened.trust.adopt(&found);
         Ok(visit)
     }
-}
 
-impl Visit {
     fn state_seen(&self) -> StateSeen {
         StateSeen {
             generation: self.meta.generation(),
@@ -225,7 +156,7 @@ impl Visit {
     ///
     /// # Errors
     /// [`Exit::TakenOver`], or the metadata was not closed.
-    pub async fn close(self) -> Result<(), CliError> {
+    pub async fn close(self) -> Result<(), Failure> {
         let Some(lease) = &self.lease else {
             close_unused(&self.meta).await;
             return Ok(());
@@ -248,11 +179,11 @@ impl Visit {
 ///
 /// # Errors
 /// [`Exit::Interrupted`], after `work` was dropped.
-pub async fn interruptible<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
+pub async fn interruptible<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
     let mut signals = Signals::catch(false)?;
     tokio::select! {
         done = work => Ok(done),
-        () = signals.stop() => Err(CliError::new(
+        () = signals.stop() => Err(Failure::new(
             Exit::Interrupted,
             "interrupted",
             "start it again; what was done until now is whole",

@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::report::Shared;
-use crate::cli::{
-    exit::CliError,
+use crate::session::{
+    failure::Failure,
     state::{Known, Trust},
 };
 
@@ -35,7 +35,7 @@ impl Noting {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(shared: Arc<Shared>, trust: Trust, found: Known) -> Result<Noting, CliError> {
+    pub fn start(shared: Arc<Shared>, trust: Trust, found: Known) -> Result<Noting, Failure> {
         let noting = Noting {
             shared,
             trust,
@@ -51,7 +51,7 @@ impl Noting {
         thread::Builder::new()
             .name("note".into())
             .spawn(follow)
-            .map_err(|error| CliError::unexpected(format!("cannot start a thread: {error}")))?;
+            .map_err(|error| Failure::unexpected(format!("cannot start a thread: {error}")))?;
         Ok(noting)
     }
 

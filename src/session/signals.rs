@@ -16,7 +16,8 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{cli::exit::CliError, telemetry::log};
+use super::failure::Failure;
+use crate::telemetry::log;
 
 /// The terminal that controls this process, if there is one.
 const TERMINAL: &str = "/dev/tty";
@@ -55,9 +56,9 @@ impl Signals {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn catch(in_background: bool) -> Result<Signals, CliError> {
+    pub fn catch(in_background: bool) -> Result<Signals, Failure> {
         let failed =
-            |error: io::Error| CliError::unexpected(format!("cannot catch signals: {error}"));
+            |error: io::Error| Failure::unexpected(format!("cannot catch signals: {error}"));
         let catch = |kind| signal(kind).map_err(failed);
         let survives_its_terminal = !in_background && hangup_is_ignored();
         Ok(Signals {

@@ -25,22 +25,21 @@ use tokio::sync::watch;
 use super::{Opened, SessionConfig, note::Noting, report::Shared};
 use crate::{
     budget::Governor,
-    cli::{
-        control::{self, ControlServer, Progress},
-        errors,
-        exit::{CliError, Exit},
-        lease::{self, Lease, LeaseRequest},
-        memory,
-        mount::Durability,
-        mount_options::KernelFlag,
-        state::{Known, StateSeen, VolumeState},
-    },
     data::{Data, MemoryPlan},
     disk::DiskCache,
     fs::{self, Fs, FsConfig},
     fuse::{self, MountError},
     meta::{Ino, Meta, MetaConfig, MetaError, Recovered},
     seal::object_store::SealedObjectStore,
+    session::{
+        config::{Durability, KernelFlag},
+        control::{self, ControlServer, Progress},
+        errors,
+        failure::{Exit, Failure},
+        lease::{self, Lease, LeaseRequest},
+        memory,
+        state::{Known, StateSeen, VolumeState},
+    },
     store::Retry,
 };
 
@@ -109,7 +108,7 @@ impl VolumeSession {
         state: VolumeState,
         opening: &Opening,
         tell: &(dyn Fn(&str) + Send + Sync),
-    ) -> Result<VolumeSession, CliError> {
+    ) -> Result<VolumeSession, Failure> {
         let runtime_bytes = memory::allocated_bytes();
         let disk = match plan.disk {
             Some(plan) => config
@@ -179,7 +178,7 @@ impl VolumeSession {
         base: Base,
         runtime_bytes: u64,
         attaching: &AtomicBool,
-    ) -> Result<VolumeSession, CliError> {
+    ) -> Result<VolumeSession, Failure> {
         let Base {
             sealed,
             meta,
@@ -246,7 +245,7 @@ impl VolumeSession {
             finishing,
         )
         .map_err(|error| {
-            CliError::new(
+            Failure::new(
                 Exit::Unexpected,
                 format!("cannot listen on {}: {error}", socket.display()),
                 "choose another --state-dir",
@@ -302,7 +301,7 @@ impl Door<'_> {
     /// Returns what this machine knows. Call before the store is read: another mount on this machine may
     /// write meanwhile, and what it notes then is newer than what was read. Each object of the log
     /// that is read is compared with it too.
-    fn known_before(&self) -> Result<Option<Known>, CliError> {
+    fn known_before(&self) -> Result<Option<Known>, Failure> {
         let known = self.known();
         if self.opened.trust.accepts_rollback() {
             self.sealed.accept_any_log();
@@ -324,7 +323,7 @@ impl Door<'_> {
     async fn unless_stuck<T>(
         &self,
         work: impl Future<Output = Result<T, MetaError>>,
-    ) -> Result<T, CliError> {
+    ) -> Result<T, Failure> {
         tokio::pin!(work);
         let mut opened_bytes = self.sealed.opened_bytes();
         loop {
@@ -335,7 +334,7 @@ impl Door<'_> {
                 }
                 Err(_) => {
                     let trouble = self.opened.store.trouble();
-                    return Err(CliError::new(
+                    return Err(Failure::new(
                         Exit::Unreachable,
                         format!(
                             "the volume's metadata cannot be read: for {} s the store gave nothing that authenticates{}",
@@ -350,7 +349,7 @@ impl Door<'_> {
     }
 
     /// Opens for reading, which writes nothing at all.
-    pub(super) async fn follow(&self) -> Result<Meta, CliError> {
+    pub(super) async fn follow(&self) -> Result<Meta, Failure> {
         let known = self.known_before()?;
         let meta = self
             .unless_stuck(Meta::open(Arc::new(self.sealed.clone()), self.config))
@@ -367,7 +366,7 @@ impl Door<'_> {
         &self,
         request: LeaseRequest<'_>,
         opening: &Opening,
-    ) -> Result<(Meta, Arc<Lease>), CliError> {
+    ) -> Result<(Meta, Arc<Lease>), Failure> {
         let (seen, holder) = tokio::join!(self.look(), lease::look(request.store, request.keys));
         let mut seen = seen?;
         let lease = Arc::new(lease::acquire(request, holder?).await?);
@@ -387,7 +386,7 @@ impl Door<'_> {
     }
 
     /// Reads what is stored, as a reader, and compares it.
-    async fn look(&self) -> Result<Recovered, CliError> {
+    async fn look(&self) -> Result<Recovered, Failure> {
         let known = self.known_before()?;
         let seen = self
             .unless_stuck(Meta::look(Arc::new(self.sealed.clone()), self.config))
@@ -396,7 +395,7 @@ impl Door<'_> {
         Ok(seen)
     }
 
-    fn check(&self, generation: u64, known: Option<&Known>) -> Result<(), CliError> {
+    fn check(&self, generation: u64, known: Option<&Known>) -> Result<(), Failure> {
         let found = StateSeen {
             generation,
             log: self.sealed.log_head(),
@@ -407,7 +406,7 @@ impl Door<'_> {
         trust.check_state(volume, &found, known, &log_at)
     }
 
-    fn cannot_open(&self, error: &MetaError) -> CliError {
+    fn cannot_open(&self, error: &MetaError) -> Failure {
         match self.sealed.log_fault() {
             Some(fault) => {
                 let seen = self.known().and_then(|known| known.state.log);

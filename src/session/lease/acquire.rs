@@ -13,13 +13,13 @@ use super::{
     record::LEASE_BYTES_MAX,
 };
 use crate::{
-    cli::{
-        control, errors,
-        exit::{CliError, Exit},
-        status_table,
-    },
     seal::{SealError, keys::VolumeKeys, object_store::SealedObjectStore},
+    session::{
+        control, errors,
+        failure::{Exit, Failure},
+    },
     store::{Condition, Retry, Store, StoreErrorKind},
+    telemetry::moment,
 };
 
 /// How long a mount from elsewhere is given to say that it drains, before this one gives up.
@@ -77,14 +77,14 @@ enum Verdict {
     Take,
     /// Look again; the text tells the user why, once.
     Wait(String),
-    Refuse(CliError),
+    Refuse(Failure),
 }
 
 /// Reads the lease; `None` if there is none.
 ///
 /// # Errors
 /// The store's.
-pub async fn look(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, CliError> {
+pub async fn look(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, Failure> {
     read(&store.with_retry(Retry::FOR_COMMANDS), keys).await
 }
 
@@ -92,7 +92,7 @@ pub async fn look(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>
 ///
 /// # Errors
 /// [`Exit::Held`] if another mount serves the volume, [`Exit::Damaged`] if the lease does not authenticate, or the store fails.
-pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<Lease, CliError> {
+pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<Lease, Failure> {
     let store = request.store.with_retry(Retry::FOR_COMMANDS);
     let record = own_record(request.socket)?;
     let mut watch: Option<Watch> = None;
@@ -121,7 +121,7 @@ pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<
         };
         let sealed = record
             .seal(request.keys)
-            .map_err(|error| CliError::unexpected(format!("cannot write the lease: {error}")))?;
+            .map_err(|error| Failure::unexpected(format!("cannot write the lease: {error}")))?;
         match store
             .put(LEASE_KEY, vec![Bytes::from(sealed)], condition, &[])
             .await
@@ -149,12 +149,12 @@ pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<
     }
 }
 
-fn own_record(socket: &Path) -> Result<LeaseRecord, CliError> {
+fn own_record(socket: &Path) -> Result<LeaseRecord, Failure> {
     let process = Process::of(std::process::id())
-        .ok_or_else(|| CliError::unexpected("cannot read /proc/self/stat"))?;
+        .ok_or_else(|| Failure::unexpected("cannot read /proc/self/stat"))?;
     let mut holder = [0_u8; 16];
     getrandom::fill(&mut holder)
-        .map_err(|error| CliError::unexpected(format!("no randomness: {error}")))?;
+        .map_err(|error| Failure::unexpected(format!("no randomness: {error}")))?;
     Ok(LeaseRecord {
         format: 1,
         holder: data_encoding::HEXLOWER.encode(&holder),
@@ -176,7 +176,7 @@ fn unix_seconds_now() -> i64 {
         .unwrap_or_default()
 }
 
-async fn read(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, CliError> {
+async fn read(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, Failure> {
     match store.get_bytes(LEASE_KEY, None, LEASE_BYTES_MAX).await {
         Ok((head, stored)) => Ok(Some(Found {
             etag: head.etag.unwrap_or_default(),
@@ -213,7 +213,7 @@ async fn judge(found: &Found, watch: &Watch, own: &LeaseRecord, takeover: bool) 
     let record = match &found.record {
         Ok(record) => record,
         Err(error) => {
-            return Verdict::Refuse(CliError::new(
+            return Verdict::Refuse(Failure::new(
                 Exit::Damaged,
                 format!("the volume's lease cannot be trusted ({error})"),
                 "make sure that nobody has it mounted, then use --takeover",
@@ -275,13 +275,13 @@ fn who(record: &LeaseRecord) -> String {
     format!("process {} on {}", record.process.pid, record.machine.host)
 }
 
-fn held(record: &LeaseRecord) -> CliError {
-    CliError::new(
+fn held(record: &LeaseRecord) -> Failure {
+    Failure::new(
         Exit::Held,
         format!(
             "the volume is mounted by {} since {}",
             who(record),
-            status_table::moment(record.acquired_unix_seconds)
+            moment(record.acquired_unix_seconds)
         ),
         "unmount it there, mount with --read-only, or use --takeover if that machine is dead",
     )

@@ -38,7 +38,7 @@ use tokio::{
 };
 
 use super::{
-    exit::{CliError, Exit},
+    failure::{Exit, Failure},
     status::StatusReport,
 };
 
@@ -104,7 +104,7 @@ pub enum Progress {
 
 impl Progress {
     /// The last line for an outcome; one that succeeded may tell the fingerprint of what is in the store.
-    pub fn finished(outcome: &Result<Option<String>, CliError>) -> Progress {
+    pub fn finished(outcome: &Result<Option<String>, Failure>) -> Progress {
         match outcome {
             Ok(fingerprint) => Progress::Finished {
                 exit: Exit::Ok.code(),
@@ -299,7 +299,7 @@ pub struct Answers {
 
 impl Answers {
     #[cfg(any(fuzzing, test))]
-    pub(super) fn over(stream: net::UnixStream, patience: Duration) -> Answers {
+    pub(crate) fn over(stream: net::UnixStream, patience: Duration) -> Answers {
         Answers {
             reader: BufReader::new(stream),
             patience,

@@ -183,7 +183,7 @@ impl Exit {
 
 /// A failed command: what went wrong, what to do about it, and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CliError {
+pub struct Failure {
     /// The code.
     pub exit: Exit,
     /// What went wrong, on what. One line.
@@ -192,11 +192,11 @@ pub struct CliError {
     pub advice: String,
 }
 
-impl CliError {
+impl Failure {
     /// An error with its code; line breaks are folded away, and control characters are escaped,
     /// since parts of it may come from the store or another process.
-    pub fn new(exit: Exit, what: impl Into<String>, advice: impl Into<String>) -> CliError {
-        CliError {
+    pub fn new(exit: Exit, what: impl Into<String>, advice: impl Into<String>) -> Failure {
+        Failure {
             exit,
             what: one_line(&what.into()),
             advice: one_line(&advice.into()),
@@ -204,13 +204,13 @@ impl CliError {
     }
 
     /// A wrong command line.
-    pub fn usage(what: impl Into<String>, advice: impl Into<String>) -> CliError {
-        CliError::new(Exit::Usage, what, advice)
+    pub fn usage(what: impl Into<String>, advice: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, what, advice)
     }
 
     /// A failure nobody foresaw.
-    pub fn unexpected(what: impl Into<String>) -> CliError {
-        CliError::new(
+    pub fn unexpected(what: impl Into<String>) -> Failure {
+        Failure::new(
             Exit::Unexpected,
             what,
             "see the log, or try again with --log-level debug",
@@ -218,13 +218,13 @@ impl CliError {
     }
 }
 
-impl fmt::Display for CliError {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "strongroom: {}: {}", self.what, self.advice)
     }
 }
 
-impl std::error::Error for CliError {}
+impl std::error::Error for Failure {}
 
 /// Folds every run of white space, line breaks included, into one space.
 fn one_line(text: &str) -> String {
@@ -247,9 +247,9 @@ mod tests {
 
     #[test]
     fn an_error_is_one_line_whatever_went_into_it() {
-        let error = CliError::new(Exit::Held, "a\n  b", "c\r\nd");
+        let error = Failure::new(Exit::Held, "a\n  b", "c\r\nd");
         assert_eq!(error.to_string(), "strongroom: a b: c d");
-        let error = CliError::new(Exit::Held, "\u{1b}[2Ja", "\u{9b}1mb");
+        let error = Failure::new(Exit::Held, "\u{1b}[2Ja", "\u{9b}1mb");
         assert_eq!(
             error.to_string(),
             "strongroom: \\u{1b}[2Ja: \\u{9b}1mb",

@@ -22,37 +22,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
-
 pub use known::{Known, StateSeen};
-pub use trust::{Accept, Trust, TrustArgs};
+pub use trust::Trust;
 
-use super::exit::{CliError, Exit};
+use super::failure::{Exit, Failure};
 use crate::{disk::own_directory, seal::keys::VolumeId};
-
-/// Where this machine keeps its knowledge of volumes.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Trust")]
-pub struct StateArgs {
-    /// Where this machine keeps logs, control sockets and what it has seen of volumes
-    #[arg(long, value_name = "DIR", env = "STRONGROOM_STATE_DIR")]
-    pub state_dir: Option<PathBuf>,
-}
-
-impl StateArgs {
-    /// The directory that was named, or else `/var/lib/strongroom` for root,
-    /// `$XDG_STATE_HOME/strongroom` or `~/.local/state/strongroom` for others, and without a home
-    /// one in the directory of temporary files.
-    ///
-    /// # Errors
-    /// The last of these exists and is not this user's alone.
-    pub fn root(&self) -> Result<PathBuf, CliError> {
-        match &self.state_dir {
-            Some(dir) => Ok(dir.clone()),
-            None => default_root(),
-        }
-    }
-}
 
 /// The state directory of one volume.
 #[derive(Clone, Debug)]
@@ -60,7 +34,13 @@ pub struct VolumeState {
     dir: PathBuf,
 }
 
-fn default_root() -> Result<PathBuf, CliError> {
+/// Where the knowledge of volumes is kept if no place was named: `/var/lib/strongroom` for root,
+/// `$XDG_STATE_HOME/strongroom` or `~/.local/state/strongroom` for others, and without a home one in
+/// the directory of temporary files.
+///
+/// # Errors
+/// The last of these exists and is not this user's alone.
+pub fn default_root() -> Result<PathBuf, Failure> {
     let from = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
@@ -77,7 +57,7 @@ fn default_root() -> Result<PathBuf, CliError> {
     }
     let dir = std::env::temp_dir().join(format!("strongroom-{}", nix::unistd::geteuid()));
     own_directory(&dir).map_err(|why| {
-        CliError::new(
+        Failure::new(
             Exit::Unexpected,
             format!(
                 "the state directory {} cannot be trusted: {why}",
@@ -95,14 +75,14 @@ impl VolumeState {
     ///
     /// # Errors
     /// The directory cannot be made.
-    pub fn open(root: &Path, volume: VolumeId) -> Result<VolumeState, CliError> {
+    pub fn open(root: &Path, volume: VolumeId) -> Result<VolumeState, Failure> {
         let dir = root.join(volume.to_string());
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&dir)
             .map_err(|error| {
-                CliError::new(
+                Failure::new(
                     Exit::Unexpected,
                     format!("cannot make the state directory {}: {error}", dir.display()),
                     "choose another one with --state-dir",

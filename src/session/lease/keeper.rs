@@ -17,8 +17,8 @@ use tokio::{
 
 use super::{LEASE_KEY, LOOK_EVERY, LeaseRecord, LeaseState, RENEW_EVERY, record::LEASE_BYTES_MAX};
 use crate::{
-    cli::{errors, exit::CliError, status::LeaseStatus},
     seal::{keys::VolumeKeys, object_store::SealedObjectStore},
+    session::{errors, failure::Failure, status::LeaseStatus},
     store::{Condition, Store, StoreError, StoreErrorKind},
 };
 
@@ -125,7 +125,7 @@ impl Lease {
     ///
     /// # Errors
     /// Somebody else has it. A store that does not answer is none: the lease expires by itself.
-    pub async fn release(&self) -> Result<(), CliError> {
+    pub async fn release(&self) -> Result<(), Failure> {
         self.wanted.send_replace(LeaseState::Released);
         let mut written = self.written.clone();
         let done = written.wait_for(|written| {

@@ -1,6 +1,7 @@
 //! Serving until the kernel lets go, draining, and giving everything back.
 
 use std::{
+    future::Future,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -10,20 +11,17 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Opened, Opening, SessionConfig, VolumeSession, client, signals::Signals};
 use crate::{
-    cli::{
-        args::LogArgs,
-        control::Progress,
-        daemon::Reporter,
-        errors,
-        exit::{CliError, Exit},
-        state::{Trust, VolumeState},
-        umount::Display,
-    },
     data::MemoryPlan,
     fuse::MountError,
     meta::MetaError,
     seal::volume::Secret,
-    telemetry::{self, Metrics},
+    session::{
+        control::Progress,
+        errors,
+        failure::{Exit, Failure},
+        state::{Trust, VolumeState},
+    },
+    telemetry::Metrics,
 };
 
 /// How long the kernel may take to let go once it was told to.
@@ -39,6 +37,31 @@ const GIVE_UP_WITHIN: Duration = Duration::from_secs(10);
 /// How long clients of the control socket may take to read the last line.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Whoever started the session: a terminal, or a process that waits for it in the foreground.
+pub trait Observer: Send + Sync {
+    /// Whether the session outlives the terminal that it was started from.
+    fn is_background(&self) -> bool;
+
+    /// A line for the user, while something takes long.
+    fn message(&self, line: &str);
+
+    /// The volume is unlocked: from now on a session in the background logs into its state
+    /// directory.
+    ///
+    /// # Errors
+    /// There can be no log.
+    fn unlocked(&self, state: &VolumeState) -> Result<(), Failure>;
+
+    /// The mount answers. False if whoever waited for it has gone.
+    fn ready(&self) -> bool;
+
+    /// Returns when whoever waits for the mount has gone before it was ready; never otherwise.
+    fn abandoned(&self) -> impl Future<Output = ()> + Send;
+
+    /// So much is not yet durable, several times a second while the session drains.
+    fn draining(&self, dirty_bytes: u64, trouble: Option<&str>);
+}
+
 /// All of `mount` behind the command line: opens, reports, serves, drains.
 ///
 /// # Errors
@@ -46,12 +69,11 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub async fn mount_and_serve(
     config: SessionConfig,
     secret: Secret,
-    log: &LogArgs,
-    reporter: &Reporter,
-) -> Result<(), CliError> {
-    let mut signals = Signals::catch(reporter.is_background())?;
+    observer: &impl Observer,
+) -> Result<(), Failure> {
+    let mut signals = Signals::catch(observer.is_background())?;
     let interrupted = || {
-        CliError::new(
+        Failure::new(
             Exit::Interrupted,
             "interrupted before the mount was ready",
             "nothing was mounted",
@@ -60,12 +82,12 @@ pub async fn mount_and_serve(
     let opening = Opening::default();
     let mut told_to_stop = false;
     let session = {
-        let open = open(config, secret, log, reporter, &opening);
+        let open = open(config, secret, observer, &opening);
         tokio::pin!(open);
         let stop = async |signals: &mut Signals| {
             tokio::select! {
                 () = signals.stop() => {}
-                () = reporter.abandoned() => {}
+                () = observer.abandoned() => {}
             }
         };
         tokio::select! {
@@ -93,24 +115,20 @@ pub async fn mount_and_serve(
         session.config.url,
         session.config.mount_point.display()
     );
-    if !reporter.ready() || told_to_stop {
+    if !observer.ready() || told_to_stop {
         // Whoever asked for the mount has gone, or wants it no more.
         detach(&session).await;
     }
     notify(&[NotifyState::Ready]);
-    serve(session, &mut signals, !reporter.is_background()).await
+    serve(session, &mut signals, observer).await
 }
 
 async fn open(
     config: SessionConfig,
     secret: Secret,
-    log: &LogArgs,
-    reporter: &Reporter,
+    observer: &impl Observer,
     opening: &Opening,
-) -> Result<VolumeSession, CliError> {
-    if !reporter.is_background() {
-        start_log(log, log.log_file.as_deref())?;
-    }
+) -> Result<VolumeSession, Failure> {
     let disk_bytes = config.disk_cache.size.bytes();
     let mut plan = MemoryPlan::with_disk_cache(config.memory_bytes, disk_bytes);
     plan.data.write_back_after = config.upload_delay;
@@ -132,28 +150,10 @@ async fn open(
     bucket.map_err(|error| errors::store(&error, &config.url))?;
     let opened = opened?;
     let state = VolumeState::open(&config.state_root, opened.loaded.header.volume())?;
-    if reporter.is_background() {
-        start_log(
-            log,
-            Some(&log.log_file.clone().unwrap_or_else(|| state.log_file())),
-        )?;
-    }
+    observer.unlocked(&state)?;
     log_panics();
-    let tell = |line: &str| reporter.message(line);
+    let tell = |line: &str| observer.message(line);
     VolumeSession::open(config, plan, opened, state, opening, &tell).await
-}
-
-fn start_log(log: &LogArgs, file: Option<&std::path::Path>) -> Result<(), CliError> {
-    let level = log.log_level.as_deref().unwrap_or("info");
-    telemetry::log::start(level, file).map_err(|error| {
-        let place = file
-            .map(|file| format!(" to {}", file.display()))
-            .unwrap_or_default();
-        CliError::usage(
-            format!("cannot log{place}: {error}"),
-            "see --log-level and --log-file",
-        )
-    })
 }
 
 /// Nobody reads the standard error of a process in the background.
@@ -168,16 +168,16 @@ fn log_panics() {
 pub async fn serve(
     session: VolumeSession,
     signals: &mut Signals,
-    on_terminal: bool,
-) -> Result<(), CliError> {
+    observer: &impl Observer,
+) -> Result<(), Failure> {
     let outcome = match until_detached(&session, signals).await {
-        Ok(()) => drain(&session, signals, on_terminal).await,
+        Ok(()) => drain(&session, signals, observer).await,
         Err(error) => Err(error),
     };
     session.close(outcome).await
 }
 
-async fn until_detached(session: &VolumeSession, signals: &mut Signals) -> Result<(), CliError> {
+async fn until_detached(session: &VolumeSession, signals: &mut Signals) -> Result<(), Failure> {
     tokio::select! {
         () = session.mounted.wait_unmounted() => Ok(()),
         () = lost(session) => {
@@ -246,8 +246,8 @@ async fn detach(session: &VolumeSession) {
 async fn drain(
     session: &VolumeSession,
     signals: &mut Signals,
-    on_terminal: bool,
-) -> Result<(), CliError> {
+    observer: &impl Observer,
+) -> Result<(), Failure> {
     session.shared.draining.store(true, Ordering::Release);
     notify(&[NotifyState::Stopping]);
     if session.config.read_only {
@@ -264,7 +264,7 @@ async fn drain(
     );
     let outcome = tokio::select! {
         outcome = make_durable(session) => outcome,
-        () = show_progress(session, on_terminal) => Ok(()),
+        () = show_progress(session, observer) => Ok(()),
         () = lost(session) => Err(errors::taken_over()),
         () = signals.give_up() => Err(errors::lost("interrupted while draining", session.data.dirty_bytes())),
     };
@@ -279,7 +279,7 @@ async fn drain(
 }
 
 /// Waits for as long as it takes, unless the store refuses all that is left for longer than `--refusal-timeout`.
-async fn make_durable(session: &VolumeSession) -> Result<(), CliError> {
+async fn make_durable(session: &VolumeSession) -> Result<(), Failure> {
     session.fs.shutdown().await;
     session
         .data
@@ -288,14 +288,13 @@ async fn make_durable(session: &VolumeSession) -> Result<(), CliError> {
         .map_err(|error| errors::not_durable(&error, session.data.dirty_bytes()))
 }
 
-/// Shows the drain on the terminal and to systemd; never returns.
-async fn show_progress(session: &VolumeSession, on_terminal: bool) {
+/// Shows the drain to the observer and to systemd; never returns.
+async fn show_progress(session: &VolumeSession, observer: &impl Observer) {
     const SHOW_EVERY: Duration = Duration::from_millis(200);
-    let display = Display::new(!on_terminal);
     let mut extended: Option<Instant> = None;
     loop {
         let dirty_bytes = session.data.dirty_bytes();
-        display.show(dirty_bytes, session.shared.trouble().as_deref());
+        observer.draining(dirty_bytes, session.shared.trouble().as_deref());
         if extended.is_none_or(|at| at.elapsed() >= EXTEND_EVERY) {
             extended = Some(Instant::now());
             let text = format!("draining, {dirty_bytes} bytes left");
@@ -317,7 +316,7 @@ fn notify(states: &[NotifyState<'_>]) {
 
 impl VolumeSession {
     /// Stops background work, closes the metadata, gives the lease back and tells whoever follows how it ended.
-    async fn close(self, outcome: Result<(), CliError>) -> Result<(), CliError> {
+    async fn close(self, outcome: Result<(), Failure>) -> Result<(), Failure> {
         let outcome = match outcome {
             Ok(()) => self.close_layers().await,
             Err(error) => {
@@ -333,7 +332,7 @@ impl VolumeSession {
     }
 
     /// Closes what was drained. Everything is durable by now, so a store that fails here costs the next mount some work and nobody data.
-    async fn close_layers(&self) -> Result<(), CliError> {
+    async fn close_layers(&self) -> Result<(), Failure> {
         self.data.shutdown().await;
         match self.close_metadata().await {
             Err(MetaError::Fenced) => return Err(errors::taken_over()),

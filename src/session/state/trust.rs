@@ -3,54 +3,16 @@
 
 use std::{fmt::Display, path::Path};
 
-use clap::Args;
-
-use super::{
-    StateArgs,
-    known::{Known, PlaceMemory, StateSeen},
-};
+use super::known::{Known, PlaceMemory, StateSeen};
 use crate::{
-    cli::{
-        exit::{CliError, Exit},
+    seal::{keys::VolumeId, object_store::LogPosition, volume::VolumeHeader},
+    session::{
+        config::Accept,
+        failure::{Exit, Failure},
         fingerprint::Fingerprint,
     },
-    seal::{keys::VolumeId, object_store::LogPosition, volume::VolumeHeader},
     store::Store,
 };
-
-/// What the user accepts for once.
-#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[command(next_help_heading = "Trust")]
-pub struct Accept {
-    /// Accept a volume that is older than this machine has seen it, or on another branch of its
-    /// history
-    #[arg(long)]
-    pub allow_rollback: bool,
-
-    /// Accept another volume than the one that this machine knows at this URL
-    #[arg(long)]
-    pub allow_other_volume: bool,
-}
-
-/// The options of the commands that look at a header.
-#[derive(Args, Clone, Debug, Default)]
-pub struct TrustArgs {
-    #[command(flatten)]
-    accept: Accept,
-
-    #[command(flatten)]
-    state: StateArgs,
-}
-
-impl TrustArgs {
-    /// The checks for the volume at the place of `store`.
-    ///
-    /// # Errors
-    /// There is no state directory that can be trusted.
-    pub fn of(&self, store: &Store) -> Result<Trust, CliError> {
-        Ok(Trust::new(&self.state.root()?, store, self.accept))
-    }
-}
 
 /// The checks for one volume.
 #[derive(Clone, Debug)]
@@ -93,14 +55,14 @@ impl Trust {
     ///
     /// # Errors
     /// [`Exit::OtherVolume`], [`Exit::RolledBack`], [`Exit::Forked`].
-    pub fn check_header(&self, header: &VolumeHeader) -> Result<(), CliError> {
+    pub fn check_header(&self, header: &VolumeHeader) -> Result<(), Failure> {
         let Some(known) = self.memory.known(header.volume()) else {
             return Ok(());
         };
         if known.volume != header.volume() {
             return accepted(
                 self.accept.allow_other_volume,
-                CliError::new(
+                Failure::new(
                     Exit::OtherVolume,
                     format!(
                         "another volume ({}) is at this URL than the one this machine knows there ({})",
@@ -134,7 +96,7 @@ impl Trust {
         found: &StateSeen,
         known: Option<&Known>,
         log_at: &dyn Fn(u64) -> Option<LogPosition>,
-    ) -> Result<(), CliError> {
+    ) -> Result<(), Failure> {
         if let Some(known) = known {
             self.not_older("metadata", found.generation, known.state.generation)?;
             if let (Some(head), Some(seen)) = (found.log, known.state.log) {
@@ -151,7 +113,7 @@ impl Trust {
             return Ok(());
         };
         expect.check(volume, found, log_at).map_err(|why| {
-            CliError::new(
+            Failure::new(
                 Exit::NotExpected,
                 format!("the volume is {why}"),
                 "do not trust what this store shows; without --expect it would be believed",
@@ -193,13 +155,13 @@ impl Trust {
         warn_if_failed(self.memory.replace(found));
     }
 
-    fn not_older(&self, what: &str, found: u64, seen: u64) -> Result<(), CliError> {
+    fn not_older(&self, what: &str, found: u64, seen: u64) -> Result<(), Failure> {
         if found >= seen {
             return Ok(());
         }
         accepted(
             self.accept.allow_rollback,
-            CliError::new(
+            Failure::new(
                 Exit::RolledBack,
                 format!(
                     "the volume went back in time: its {what} is at {found}, this machine has seen {seen}"
@@ -209,10 +171,10 @@ impl Trust {
         )
     }
 
-    fn forked(&self, how: impl Display) -> Result<(), CliError> {
+    fn forked(&self, how: impl Display) -> Result<(), Failure> {
         accepted(
             self.accept.allow_rollback,
-            CliError::new(
+            Failure::new(
                 Exit::Forked,
                 format!("the volume has two histories: {how}"),
                 "find out which of them is yours; use --allow-rollback to go on with the one that is there",
@@ -221,7 +183,7 @@ impl Trust {
     }
 }
 
-fn accepted(accepts: bool, refusal: CliError) -> Result<(), CliError> {
+fn accepted(accepts: bool, refusal: Failure) -> Result<(), Failure> {
     if !accepts {
         return Err(refusal);
     }

@@ -10,7 +10,12 @@ use parking_lot::Mutex;
 use super::SessionConfig;
 use crate::{
     budget::Governor,
-    cli::{
+    data::{Data, MemoryPlan},
+    fs::Fs,
+    fuse::{self, Mounted},
+    meta::{Ino, Meta},
+    seal::{keys::VolumeId, object_store::SealedObjectStore},
+    session::{
         control::{Progress, Source},
         fingerprint::Fingerprint,
         lease::Lease,
@@ -21,11 +26,6 @@ use crate::{
             VolumeStatus,
         },
     },
-    data::{Data, MemoryPlan},
-    fs::Fs,
-    fuse::{self, Mounted},
-    meta::{Ino, Meta},
-    seal::{keys::VolumeId, object_store::SealedObjectStore},
     telemetry::Metrics,
 };
 

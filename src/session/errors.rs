@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::exit::{CliError, Exit};
+use super::failure::{Exit, Failure};
 use crate::{
     data::DataError,
     fuse::MountError,
@@ -12,41 +12,41 @@ use crate::{
 };
 
 /// A failed request to the store that the command needed.
-pub fn store(error: &StoreError, url: &S3Url) -> CliError {
+pub fn store(error: &StoreError, url: &S3Url) -> Failure {
     use StoreErrorKind as Kind;
     let said = &error.message;
     match error.kind {
-        Kind::NoBucket => CliError::new(
+        Kind::NoBucket => Failure::new(
             Exit::NoBucket,
             format!("bucket {} does not exist", url.bucket),
             "check the name and the endpoint, or make it: strongroom init --create-bucket",
         ),
-        Kind::NoCredentials => CliError::new(
+        Kind::NoCredentials => Failure::new(
             Exit::NoCredentials,
             "no S3 credentials found",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose a --profile",
         ),
-        Kind::BadCredentials => CliError::new(
+        Kind::BadCredentials => Failure::new(
             Exit::BadCredentials,
             format!("the store refuses the credentials ({said})"),
             "check the access key, its secret and the profile",
         ),
-        Kind::Denied => CliError::new(
+        Kind::Denied => Failure::new(
             Exit::Denied,
             format!("access to {url} is denied ({said})"),
             "grant this key s3:ListBucket, GetObject, PutObject, DeleteObject and AbortMultipartUpload there",
         ),
-        Kind::Unreachable => CliError::new(
+        Kind::Unreachable => Failure::new(
             Exit::Unreachable,
             format!("the store does not answer ({said})"),
             "check --endpoint-url, the network, and that the store runs",
         ),
-        Kind::Tls => CliError::new(
+        Kind::Tls => Failure::new(
             Exit::Tls,
             format!("no trusted connection to the store ({said})"),
             "name the authority that signed its certificate with --ca-bundle",
         ),
-        Kind::Unavailable => CliError::new(
+        Kind::Unavailable => Failure::new(
             Exit::Unreachable,
             format!("the store is out of order ({said})"),
             "try again later",
@@ -56,7 +56,7 @@ pub fn store(error: &StoreError, url: &S3Url) -> CliError {
         | Kind::WrongParts
         | Kind::Range
         | Kind::Nonsense
-        | Kind::Other => CliError::new(
+        | Kind::Other => Failure::new(
             Exit::Unexpected,
             format!("{} {}: {said}", error.operation, error.key),
             "see what the store says",
@@ -65,20 +65,20 @@ pub fn store(error: &StoreError, url: &S3Url) -> CliError {
 }
 
 /// A failure of the metadata while a volume is opened or closed.
-pub fn meta(error: &MetaError, doing: &str) -> CliError {
+pub fn meta(error: &MetaError, doing: &str) -> Failure {
     match error {
         MetaError::Fenced => taken_over(),
-        MetaError::Missing => CliError::new(
+        MetaError::Missing => Failure::new(
             Exit::NoMetadata,
             "the volume's header is there, its metadata is not",
             "find out who removed it or hides it, and restore it from a copy of the bucket; nothing was written",
         ),
-        MetaError::Older { .. } => CliError::new(
+        MetaError::Older { .. } => Failure::new(
             Exit::RolledBack,
             format!("the volume went back in time while it was opened: {error}"),
             "the store contradicts itself: do not write to it before its operator explains that",
         ),
-        other => CliError::new(
+        other => Failure::new(
             Exit::Damaged,
             format!("{doing}: {other}"),
             "see the log for the object at fault; restore it, or the volume, from a copy",
@@ -87,22 +87,22 @@ pub fn meta(error: &MetaError, doing: &str) -> CliError {
 }
 
 /// The log does not hold together, or not with the newest object of it that this machine has seen.
-pub fn log(fault: &LogFault, seen: Option<u64>) -> CliError {
+pub fn log(fault: &LogFault, seen: Option<u64>) -> Failure {
     let what = format!("log object {} {fault}", fault.number());
     match fault {
-        LogFault::Missing { later, .. } if seen == Some(*later) => CliError::new(
+        LogFault::Missing { later, .. } if seen == Some(*later) => Failure::new(
             Exit::RolledBack,
             format!(
                 "the volume went back in time: this machine has seen log object {later}; {what}"
             ),
             "find out who put an old state back; use --allow-rollback if it was you",
         ),
-        LogFault::Missing { .. } => CliError::new(
+        LogFault::Missing { .. } => Failure::new(
             Exit::Damaged,
             format!("the volume's metadata cannot be opened: {what}"),
             "restore that object from a copy of the bucket",
         ),
-        _ => CliError::new(
+        _ => Failure::new(
             Exit::Forked,
             format!("the volume has two histories: {what}"),
             "find out which of them is yours; use --allow-rollback to go on with the one that is there",
@@ -111,7 +111,7 @@ pub fn log(fault: &LogFault, seen: Option<u64>) -> CliError {
 }
 
 /// The kernel does not take the mount.
-pub fn mount(error: &MountError) -> CliError {
+pub fn mount(error: &MountError) -> Failure {
     let (exit, advice) = match error {
         MountError::Missing(_) => (Exit::MountPointMissing, "make the directory first"),
         MountError::NotADirectory(_) => (Exit::MountPointNotDirectory, "name a directory"),
@@ -138,11 +138,11 @@ pub fn mount(error: &MountError) -> CliError {
     let what = text
         .split_once("; ")
         .map_or(text.as_str(), |(what, _)| what);
-    CliError::new(exit, what, advice)
+    Failure::new(exit, what, advice)
 }
 
 /// Contents that did not become durable.
-pub fn not_durable(error: &DataError, dirty_bytes: u64) -> CliError {
+pub fn not_durable(error: &DataError, dirty_bytes: u64) -> Failure {
     if let DataError::Meta(MetaError::Fenced) = error {
         return taken_over();
     }
@@ -150,13 +150,13 @@ pub fn not_durable(error: &DataError, dirty_bytes: u64) -> CliError {
 }
 
 /// What is lost when a mount ends before everything is durable.
-pub fn lost(why: impl Display, dirty_bytes: u64) -> CliError {
+pub fn lost(why: impl Display, dirty_bytes: u64) -> Failure {
     let what = match dirty_bytes {
         // Changes of names and attributes, or contents that the failure already took out of the count.
         0 => format!("the last changes did not become durable ({why})"),
         _ => format!("not everything became durable, {dirty_bytes} bytes are lost ({why})"),
     };
-    CliError::new(
+    Failure::new(
         Exit::NotDurable,
         what,
         "what was fsynced is safe; check what was written last",
@@ -164,8 +164,8 @@ pub fn lost(why: impl Display, dirty_bytes: u64) -> CliError {
 }
 
 /// Another mount has the volume now.
-pub fn taken_over() -> CliError {
-    CliError::new(
+pub fn taken_over() -> Failure {
+    Failure::new(
         Exit::TakenOver,
         "another mount has taken this volume over",
         "what was fsynced here is safe; mount again when the other one has ended",

@@ -1,0 +1,76 @@
+//! What a mount shows while it begins and ends, and where it logs.
+
+use std::path::Path;
+
+use super::{args::LogArgs, daemon::Reporter, umount::Display};
+use crate::{
+    session::{Failure, Observer, state::VolumeState},
+    telemetry,
+};
+
+/// A terminal, or the process that waits there until a mount in the background answers.
+pub struct Front<'a> {
+    reporter: &'a Reporter,
+    log: &'a LogArgs,
+    display: Display,
+}
+
+impl<'a> Front<'a> {
+    /// In the foreground the log begins at once.
+    ///
+    /// # Errors
+    /// There can be no log.
+    pub fn start(reporter: &'a Reporter, log: &'a LogArgs) -> Result<Front<'a>, Failure> {
+        if !reporter.is_background() {
+            start_log(log, log.log_file.as_deref())?;
+        }
+        Ok(Front {
+            reporter,
+            log,
+            display: Display::new(reporter.is_background()),
+        })
+    }
+}
+
+impl Observer for Front<'_> {
+    fn is_background(&self) -> bool {
+        self.reporter.is_background()
+    }
+
+    fn message(&self, line: &str) {
+        self.reporter.message(line);
+    }
+
+    fn unlocked(&self, state: &VolumeState) -> Result<(), Failure> {
+        if !self.is_background() {
+            return Ok(());
+        }
+        let file = self.log.log_file.clone();
+        start_log(self.log, Some(&file.unwrap_or_else(|| state.log_file())))
+    }
+
+    fn ready(&self) -> bool {
+        self.reporter.ready()
+    }
+
+    fn abandoned(&self) -> impl Future<Output = ()> + Send {
+        self.reporter.abandoned()
+    }
+
+    fn draining(&self, dirty_bytes: u64, trouble: Option<&str>) {
+        self.display.show(dirty_bytes, trouble);
+    }
+}
+
+fn start_log(log: &LogArgs, file: Option<&Path>) -> Result<(), Failure> {
+    let level = log.log_level.as_deref().unwrap_or("info");
+    telemetry::log::start(level, file).map_err(|error| {
+        let place = file
+            .map(|file| format!(" to {}", file.display()))
+            .unwrap_or_default();
+        Failure::usage(
+            format!("cannot log{place}: {error}"),
+            "see --log-level and --log-file",
+        )
+    })
+}

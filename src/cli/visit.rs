@@ -1,0 +1,102 @@
+//! The options that `fsck` and `gc` share, and what they mean.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::{
+    args::{AcceptArgs, LogArgs, SecretArgs, StateArgs, StoreArgs},
+    secret,
+    values::parse_size,
+};
+use crate::{
+    data::MEMORY_MIN_BYTES,
+    seal::keys::make_process_undumpable,
+    session::{Exit, Failure, Fingerprint, VisitConfig, parse_url},
+    telemetry::{self, human_size},
+};
+
+/// What is logged if nothing is said: what the findings do not say.
+const LOG_LEVEL: &str = "error";
+
+/// The options that `fsck` and `gc` share.
+#[derive(Args, Debug)]
+pub struct VisitArgs {
+    /// The volume: s3://bucket/prefix
+    #[arg(value_name = "URL")]
+    pub url: String,
+
+    /// The memory that the whole process stays below; at least 128MiB
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size)]
+    pub memory: u64,
+
+    /// Take the volume from a mount that is dead; a living one is fenced off
+    #[arg(long)]
+    pub takeover: bool,
+
+    /// Go on only if the volume is in the state with this fingerprint, or in a later one
+    #[arg(long, value_name = "FINGERPRINT", help_heading = "Trust")]
+    pub expect: Option<Fingerprint>,
+
+    #[allow(missing_docs)] // The text would become help.
+    #[command(flatten)]
+    pub accept: AcceptArgs,
+
+    #[allow(missing_docs)] // The text would become help.
+    #[command(flatten)]
+    pub state: StateArgs,
+
+    #[allow(missing_docs)] // The text would become help.
+    #[command(flatten)]
+    pub secret: SecretArgs,
+
+    #[allow(missing_docs)] // The text would become help.
+    #[command(flatten)]
+    pub store: StoreArgs,
+
+    #[allow(missing_docs)] // The text would become help.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+impl VisitArgs {
+    /// Everything that can be refused before the store is reached, and the log.
+    ///
+    /// # Errors
+    /// A wrong URL, too little memory, no secret.
+    pub fn prepare(&self) -> Result<VisitConfig, Failure> {
+        let url = parse_url(&self.url)?;
+        if self.memory < MEMORY_MIN_BYTES {
+            return Err(Failure::new(
+                Exit::MemoryTooSmall,
+                format!("--memory {} is below the floor", human_size(self.memory)),
+                format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
+            ));
+        }
+        // Where the system refuses, the secrets are as safe as in any other program's memory.
+        let _ = make_process_undumpable();
+        let level = self.log.log_level.as_deref().unwrap_or(LOG_LEVEL);
+        telemetry::log::start(level, self.log.log_file.as_deref()).map_err(|error| {
+            Failure::usage(
+                format!("cannot log: {error}"),
+                "see --log-level and --log-file",
+            )
+        })?;
+        Ok(VisitConfig {
+            url,
+            store: self.store.settings(),
+            memory_bytes: self.memory,
+            takeover: self.takeover,
+            accept: self.accept.into(),
+            expect: self.expect,
+            secret: secret::unlock_secret(&self.secret)?,
+            state_root: self.state.root()?,
+        })
+    }
+}
+
+/// Shows a line while the volume is waited for.
+pub fn tell(line: &str) {
+    // Standard error may be closed; there is nobody left to tell then.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,104 @@
+//! What a session is told: which volume, where, and how.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{disk_cache::DiskCacheConfig, fingerprint::Fingerprint};
+use crate::store::S3Url;
+
+/// What is mounted, where, and how.
+#[derive(Clone, Debug)]
+pub struct SessionConfig {
+    /// The volume.
+    pub url: S3Url,
+    /// How to reach the store.
+    pub store: StoreSettings,
+    /// The directory, absolute.
+    pub mount_point: PathBuf,
+    /// `--memory`.
+    pub memory_bytes: u64,
+    /// When `close` returns.
+    pub durability: Durability,
+    /// How long written data waits before it goes out by itself.
+    pub upload_delay: Duration,
+    /// How long a request that the store refuses is tried again before whoever waits is told.
+    pub refusal_timeout: Duration,
+    /// No lease, no writes.
+    pub read_only: bool,
+    /// How often a read-only mount looks for what the writer did.
+    pub follow_every: Duration,
+    /// Other users may see it.
+    pub allow_other: bool,
+    /// Take the lease from whoever holds it.
+    pub takeover: bool,
+    /// What is accepted of a volume that is not as this machine knows it.
+    pub accept: Accept,
+    /// The state that the volume must have reached.
+    pub expect: Option<Fingerprint>,
+    /// The longest that an operation waits for the store; zero: for ever.
+    pub timeout: Duration,
+    /// The cache on the local disk.
+    pub disk_cache: DiskCacheConfig,
+    /// The state directory of all volumes.
+    pub state_root: PathBuf,
+    /// Flags of the kernel's.
+    pub kernel_flags: Vec<KernelFlag>,
+}
+
+/// Where the store is and how to speak to it. What is not given comes from where AWS users have it.
+#[derive(Clone, Debug, Default)]
+pub struct StoreSettings {
+    /// The S3 endpoint.
+    pub endpoint_url: Option<String>,
+    /// The region.
+    pub region: Option<String>,
+    /// The profile of the AWS configuration files.
+    pub profile: Option<String>,
+    /// A PEM file of certificate authorities to trust instead of the system's.
+    pub ca_bundle: Option<PathBuf>,
+    /// The bucket's name goes into the path; otherwise only where the endpoint is not AWS.
+    pub path_style: bool,
+}
+
+/// What `close` promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// As a local disk: `close` does not wait, `fsync` does.
+    #[default]
+    Fsync,
+    /// `close` waits too until the file is in the store.
+    Close,
+}
+
+impl Durability {
+    /// The name on the command line and in `status --json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::Fsync => "fsync",
+            Durability::Close => "close",
+        }
+    }
+}
+
+/// Flags that the kernel keeps for the mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelFlag {
+    /// Nothing on it can be executed.
+    NoExec,
+    /// Set-user-id bits are ignored. The default.
+    NoSuid,
+    /// Set-user-id bits count.
+    Suid,
+    /// Device nodes do not work. The default.
+    NoDev,
+    /// Device nodes work.
+    Dev,
+}
+
+/// What the user accepts for once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// A volume that is older than this machine has seen it, or on another branch of its history.
+    pub allow_rollback: bool,
+    /// Another volume than the one that this machine knows at this URL.
+    pub allow_other_volume: bool,
+}

@@ -1,0 +1,100 @@
+//! The cache on the local disk as a session is told to keep it, and what it means if it cannot be had.
+
+use std::path::{Path, PathBuf};
+
+use super::failure::{Exit, Failure};
+use crate::{
+    data::DiskAdmission,
+    disk::{DiskCache, DiskPlan},
+    seal::keys::VolumeId,
+};
+
+/// The directory below the state directory.
+const DIRECTORY: &str = "cache";
+
+/// How large a cache is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskCacheSize {
+    /// There is none.
+    Off,
+    /// Nobody said: [`DEFAULT_BYTES`], and what is read or written in order is left out where the store is as fast as a disk.
+    Default,
+    /// So many bytes at most, of all that is fetched or uploaded.
+    Bytes(u64),
+}
+
+const DEFAULT_BYTES: u64 = 1 << 30;
+
+/// The disk cache as a session is told to keep it.
+#[derive(Clone, Debug)]
+pub struct DiskCacheConfig {
+    /// Its size.
+    pub size: DiskCacheSize,
+    /// The directory of all volumes.
+    root: PathBuf,
+    /// Somebody wants it to be just there.
+    is_named: bool,
+}
+
+impl DiskCacheSize {
+    /// The size, if there is to be a cache.
+    pub fn bytes(self) -> Option<u64> {
+        match self {
+            DiskCacheSize::Off => None,
+            DiskCacheSize::Default => Some(DEFAULT_BYTES),
+            DiskCacheSize::Bytes(bytes) => Some(bytes),
+        }
+    }
+
+    /// Which frames the cache keeps.
+    pub fn admission(self) -> DiskAdmission {
+        match self {
+            DiskCacheSize::Default => DiskAdmission::WhatPays,
+            DiskCacheSize::Off | DiskCacheSize::Bytes(_) => DiskAdmission::All,
+        }
+    }
+}
+
+impl DiskCacheConfig {
+    /// No cache.
+    pub fn off() -> DiskCacheConfig {
+        DiskCacheConfig {
+            size: DiskCacheSize::Off,
+            root: PathBuf::new(),
+            is_named: false,
+        }
+    }
+
+    /// In `directory`, or else in one of the state directory's.
+    pub fn new(
+        size: DiskCacheSize,
+        directory: Option<PathBuf>,
+        state_root: &Path,
+    ) -> DiskCacheConfig {
+        DiskCacheConfig {
+            size,
+            is_named: directory.is_some(),
+            root: directory.unwrap_or_else(|| state_root.join(DIRECTORY)),
+        }
+    }
+
+    /// Opens the cache of a volume. Where the directory was not named, a mount goes on without, and
+    /// says so once.
+    ///
+    /// # Errors
+    /// [`Exit::CacheDirectory`]: the directory that was named cannot be used.
+    pub fn open(&self, volume: VolumeId, plan: DiskPlan) -> Result<Option<DiskCache>, Failure> {
+        match DiskCache::open(&self.root, &volume.to_string(), plan) {
+            Ok(cache) => Ok(Some(cache)),
+            Err(error) if self.is_named => Err(Failure::new(
+                Exit::CacheDirectory,
+                format!("the disk cache cannot be kept in {error}"),
+                "name another directory with --disk-cache-dir, or leave it away",
+            )),
+            Err(error) => {
+                tracing::warn!("there is no disk cache: {error}");
+                Ok(None)
+            }
+        }
+    }
+}
