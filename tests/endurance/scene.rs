@@ -20,7 +20,7 @@ use crate::{
 pub const MEMORY_LIMIT: u64 = 128 << 20;
 
 /// A mount answers within this, also where the one before it has to be found dead first.
-const MOUNTED_WITHIN: Duration = Duration::from_secs(120);
+const MOUNTED_WITHIN: Duration = Duration::from_secs(300);
 
 /// What a mount says that met an outage, or was denied access.
 const OF_THE_WEATHER: [&str; 3] = [
