@@ -16,11 +16,12 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::{
-    args::LogArgs, daemon::Reporter, init::make_volume, mountpoint, observer::Front, runtime, sys,
+    args::LogArgs, daemon::Reporter, init::make_volume, observer::Front, runtime, sys,
     values::parse_size,
 };
 use crate::{
     data::MEMORY_MIN_BYTES,
+    fuse,
     seal::{keys::make_process_undumpable, volume::Secret},
     server::{SecretString, Server, ServerConfig, SyncPolicy},
     session::{
@@ -80,7 +81,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
             format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
         ));
     }
-    mountpoint::check_fuse()?;
+    fuse::check_device().map_err(|error| errors::mount(&error))?;
     let _ = make_process_undumpable();
     let (access_key, secret_key, passphrase) = (random_text()?, random_text()?, random_text()?);
     // The demo's own client finds the key pair where every client looks for it.

@@ -11,15 +11,16 @@ use super::{
     args::{AcceptArgs, LogArgs, SecretArgs, StateArgs, StoreArgs},
     daemon::{self, Reporter, Side},
     disk_cache::DiskCacheArgs,
-    mount_options, mountpoint,
+    mount_options,
     observer::Front,
     runtime, secret,
     values::{parse_duration, parse_follow_every, parse_size},
 };
 use crate::{
     data::MEMORY_MIN_BYTES,
+    fuse,
     seal::{keys::make_process_undumpable, volume::Secret},
-    session::{self, Durability, Exit, Failure, Fingerprint, KernelFlag, SessionConfig},
+    session::{self, Durability, Exit, Failure, Fingerprint, KernelFlag, SessionConfig, errors},
     telemetry::human_size,
 };
 
@@ -126,8 +127,8 @@ pub fn run(mut args: MountArgs) -> Result<(), Failure> {
             format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
         ));
     }
-    let mount_point = mountpoint::check(&args.dir)?;
-    mountpoint::check_fuse()?;
+    let mount_point = fuse::check_mount_point(&args.dir).map_err(|error| errors::mount(&error))?;
+    fuse::check_device().map_err(|error| errors::mount(&error))?;
     // Where the system refuses, the mount is as safe as any other program's memory.
     let _ = make_process_undumpable();
     let secret = secret::unlock_secret(&args.secret)?;

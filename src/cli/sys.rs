@@ -3,7 +3,7 @@
 //! The only module of the command line with `unsafe` in it.
 #![allow(unsafe_code)]
 
-use std::{ffi::CString, io, os::unix::ffi::OsStrExt, path::Path};
+use std::io;
 
 use nix::unistd::ForkResult;
 
@@ -51,26 +51,4 @@ pub fn remove_environment(name: &str) -> Result<(), Failure> {
 
 fn environment_error(error: io::Error) -> Failure {
     Failure::unexpected(format!("cannot change the environment: {error}"))
-}
-
-/// Reads an extended attribute of at most `max` bytes.
-///
-/// # Errors
-/// `ENODATA` or `ENOTSUP` where there is none; whatever `getxattr(2)` says.
-pub fn getxattr(path: &Path, name: &str, max: usize) -> io::Result<Vec<u8>> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let name = CString::new(name)?;
-    let mut value = vec![0_u8; max];
-    // SAFETY: both strings end in NUL and live through the call, and `value` has `max` writable bytes.
-    let length = unsafe {
-        libc::getxattr(
-            path.as_ptr(),
-            name.as_ptr(),
-            value.as_mut_ptr().cast::<libc::c_void>(),
-            max,
-        )
-    };
-    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
-    value.truncate(length);
-    Ok(value)
 }

@@ -11,14 +11,13 @@ use std::{
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{
-    args::StateArgs,
-    mountpoint::{self, UnmountError},
-};
+use super::{args::StateArgs, mountpoint};
 use crate::{
+    fuse,
     session::{
         Exit, Failure,
         control::{self, Address, Answers, Progress, Request},
+        errors,
         lease::Process,
         state,
     },
@@ -97,20 +96,14 @@ pub fn run(args: &UmountArgs) -> Result<(), Failure> {
 }
 
 fn let_go(dir: &Path, lazy: bool) -> Result<(), Failure> {
-    let shown = dir.display();
-    mountpoint::unmount(dir, lazy).map_err(|error| match error {
-        UnmountError::Busy => Failure::new(
-            Exit::Busy,
-            format!("{shown} is busy"),
-            format!("close what uses it ('fuser -vm {shown}' tells who), or use --lazy"),
-        ),
-        UnmountError::NotMounted => Failure::new(
+    let Some(mount) = mountpoint::mounted(dir) else {
+        return Err(Failure::new(
             Exit::NotMounted,
-            format!("{shown} is not mounted"),
+            format!("{} is not mounted", dir.display()),
             "give the directory that a volume is mounted on",
-        ),
-        UnmountError::Other(why) => Failure::unexpected(format!("cannot unmount {shown}: {why}")),
-    })
+        ));
+    };
+    fuse::detach(&mount, lazy).map_err(|error| errors::mount(&error))
 }
 
 /// The socket of a process that was mounted at `dir` and still drains.
@@ -127,7 +120,7 @@ fn draining_from(dir: &Path, state_root: &Path) -> Option<Address> {
 fn clear_dead_mount(dir: &Path, not_ours: Failure) -> Result<(), Failure> {
     // Unlike `stat`, this is never answered from the kernel's cache.
     let dead = nix::sys::statvfs::statvfs(dir) == Err(nix::errno::Errno::ENOTCONN);
-    if !dead || !mountpoint::is_fuse_mount(dir) {
+    if !dead || !mountpoint::mounted(dir).is_some_and(|mount| mount.kind.starts_with("fuse")) {
         return Err(not_ours);
     }
     let_go(dir, true)?;

@@ -31,8 +31,25 @@ const HELPER: &str = "fusermount3";
 /// `fuse.` plus this is the type in `/proc/mounts`.
 const SUBTYPE: &str = "strongroom";
 
+/// Whether this user can mount at all.
+///
+/// # Errors
+/// No `/dev/fuse`, or it cannot be opened, or `fusermount3` is missing for somebody who is not root.
+pub fn check_device() -> Result<(), MountError> {
+    let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
+    match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(MountError::NoFuseDevice),
+        Err(error) => Err(MountError::DeviceRefused(error)),
+        Ok(_) if !Uid::effective().is_root() && !helper_exists() => Err(MountError::NoFusermount),
+        Ok(_) => Ok(()),
+    }
+}
+
 /// The directory by its real path, if something can be mounted there.
-pub fn check(mountpoint: &Path) -> Result<PathBuf, MountError> {
+///
+/// # Errors
+/// It is missing, no directory, or a mount already, dead or alive.
+pub fn check_mount_point(mountpoint: &Path) -> Result<PathBuf, MountError> {
     let path = match mountpoint.canonicalize() {
         Ok(path) => path,
         Err(error) => {
@@ -232,7 +249,11 @@ fn helper_error(path: &Path, said: &str) -> MountError {
     }
 }
 
-/// Unmounts `entry` if it is still there; `lazy` detaches it even while it is in use.
+/// Unmounts `entry` if it is still there, by root directly, by others through `fusermount3`; `lazy`
+/// detaches it even while it is in use.
+///
+/// # Errors
+/// [`MountError::Busy`], or whatever the kernel or the helper says.
 pub fn detach(entry: &MountEntry, lazy: bool) -> Result<(), MountError> {
     let there = mountinfo::is_there(entry)
         .map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?;
@@ -339,16 +360,19 @@ mod tests {
         let file = dir.path().join("file");
         std::fs::write(&file, b"").unwrap();
         assert!(matches!(
-            check(&dir.path().join("none")),
+            check_mount_point(&dir.path().join("none")),
             Err(MountError::Missing(_))
         ));
-        assert!(matches!(check(&file), Err(MountError::NotADirectory(_))));
         assert!(matches!(
-            check(Path::new("/proc")),
+            check_mount_point(&file),
+            Err(MountError::NotADirectory(_))
+        ));
+        assert!(matches!(
+            check_mount_point(Path::new("/proc")),
             Err(MountError::AlreadyMounted(_))
         ));
         assert_eq!(
-            check(dir.path()).unwrap(),
+            check_mount_point(dir.path()).unwrap(),
             dir.path().canonicalize().unwrap()
         );
     }
@@ -366,19 +390,22 @@ mod tests {
         );
         assert_eq!(
             refused.to_string(),
-            "mounting at \"/m\" is not permitted: user has no write access to mountpoint /m"
+            "mounting at /m is not permitted: user has no write access to mountpoint /m; choose a directory that you own"
         );
     }
 
     #[test]
     fn the_mount_program_hands_over_a_device_and_takes_the_mount_away_again() {
         let dir = tempfile::tempdir().unwrap();
-        let path = check(dir.path()).unwrap();
+        let path = check_mount_point(dir.path()).unwrap();
         let device = mount_with_helper(&path, &options(), false).unwrap();
         let entry = mountinfo::find(&path).unwrap().unwrap();
         assert_eq!(entry.kind, "fuse.strongroom");
         drop(device);
-        assert!(matches!(check(&path), Err(MountError::DeadMount(_))));
+        assert!(matches!(
+            check_mount_point(&path),
+            Err(MountError::DeadMount(_))
+        ));
         detach_with_helper(&entry, false).unwrap();
         assert_eq!(mountinfo::find(&path).unwrap(), None);
     }

@@ -8,17 +8,20 @@ use crate::fs::FsError;
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// Nothing is there.
-    #[error("mount point {0:?} does not exist; make the directory first")]
+    #[error("mount point {} does not exist; make it: mkdir -p {}", .0.display(), .0.display())]
     Missing(PathBuf),
     /// Something else is there.
-    #[error("mount point {0:?} is not a directory; name a directory")]
+    #[error("mount point {} is not a directory; name a directory", .0.display())]
     NotADirectory(PathBuf),
     /// Something is mounted there.
-    #[error("{0:?} is already a mount point; unmount what is there or name another directory")]
+    #[error("something is mounted on {} already; unmount it (fusermount3 -u {}), or name another directory", .0.display(), .0.display())]
     AlreadyMounted(PathBuf),
     /// The process behind what is mounted there is gone.
-    #[error("{0:?} holds a mount whose process is gone; remove it with: fusermount3 -u {0:?}")]
+    #[error("{} holds a mount whose process is gone; remove it (fusermount3 -u {})", .0.display(), .0.display())]
     DeadMount(PathBuf),
+    /// The device is there, and this user may not use it.
+    #[error("cannot open /dev/fuse: {0}; ask for the right to use the device")]
+    DeviceRefused(io::Error),
     /// The kernel module is not there.
     #[error(
         "there is no /dev/fuse; load the module with: modprobe fuse (in a container: pass --device /dev/fuse)"
@@ -35,7 +38,7 @@ pub enum MountError {
     )]
     AllowOtherRefused,
     /// Refused otherwise.
-    #[error("mounting at {path:?} is not permitted: {reason}")]
+    #[error("mounting at {} is not permitted: {reason}; choose a directory that you own", path.display())]
     NotPermitted {
         /// Where.
         path: PathBuf,
@@ -43,10 +46,10 @@ pub enum MountError {
         reason: String,
     },
     /// Files in it are open.
-    #[error("{0:?} is in use; close what uses it (lsof names it), or unmount lazily")]
+    #[error("{} is busy; close what uses it ('fuser -vm {}' tells who), or use --lazy", .0.display(), .0.display())]
     Busy(PathBuf),
     /// The mount is there and does not answer.
-    #[error("the mount at {0:?} does not answer")]
+    #[error("the mount at {} does not answer", .0.display())]
     NoAnswer(PathBuf),
     /// Anything else.
     #[error("{what}: {source}")]

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::{
     MountError, MountOptions, REQUEST_LEN_MAX,
-    attach::{attach, check, detach},
+    attach::{attach, check_mount_point, detach},
     follow::{Following, follow},
     kernel::Kernel,
     mountinfo::{self, MountEntry},
@@ -115,7 +115,7 @@ fn start(
     read_only: bool,
     mountpoint: &Path,
 ) -> Result<(MountEntry, Session<Kernel>), MountError> {
-    let path = check(mountpoint)?;
+    let path = check_mount_point(mountpoint)?;
     let device = attach(&path, options, read_only)?;
     let found = mountinfo::find(&path)
         .map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?;

@@ -22,11 +22,6 @@ pub struct MountEntry {
     pub user: Option<u32>,
 }
 
-/// Everything that this process sees mounted.
-pub fn all() -> io::Result<Vec<MountEntry>> {
-    Ok(parse(&std::fs::read("/proc/self/mountinfo")?).collect())
-}
-
 /// What is mounted at `path`, uppermost if there are several.
 pub fn find(path: &Path) -> io::Result<Option<MountEntry>> {
     // Bytes: mount points need not be UTF-8.

@@ -112,32 +112,21 @@ pub fn log(fault: &LogFault, seen: Option<u64>) -> Failure {
 
 /// The kernel does not take the mount.
 pub fn mount(error: &MountError) -> Failure {
-    let (exit, advice) = match error {
-        MountError::Missing(_) => (Exit::MountPointMissing, "make the directory first"),
-        MountError::NotADirectory(_) => (Exit::MountPointNotDirectory, "name a directory"),
-        MountError::AlreadyMounted(_) | MountError::DeadMount(_) => (
-            Exit::MountPointInUse,
-            "unmount what is there (fusermount3 -u), or name another directory",
-        ),
-        MountError::NoFuseDevice => (
-            Exit::NoFuse,
-            "load the module with 'modprobe fuse', or give the container the device",
-        ),
-        MountError::NoFusermount => (Exit::NoFuse, "install it: apt-get install fuse3"),
-        MountError::AllowOtherRefused => (
-            Exit::NoFuse,
-            "root must put the line user_allow_other into /etc/fuse.conf",
-        ),
-        MountError::NotPermitted { .. } => (Exit::NoFuse, "choose a directory that you own"),
-        MountError::Busy(_) | MountError::NoAnswer(_) | MountError::Io { .. } => {
-            (Exit::Unexpected, "see the log")
-        }
+    let exit = match error {
+        MountError::Missing(_) => Exit::MountPointMissing,
+        MountError::NotADirectory(_) => Exit::MountPointNotDirectory,
+        MountError::AlreadyMounted(_) | MountError::DeadMount(_) => Exit::MountPointInUse,
+        MountError::NoFuseDevice
+        | MountError::DeviceRefused(_)
+        | MountError::NoFusermount
+        | MountError::AllowOtherRefused
+        | MountError::NotPermitted { .. } => Exit::NoFuse,
+        MountError::Busy(_) => Exit::Busy,
+        MountError::NoAnswer(_) | MountError::Io { .. } => Exit::Unexpected,
     };
     // The text ends with advice of its own, behind a semicolon.
     let text = error.to_string();
-    let what = text
-        .split_once("; ")
-        .map_or(text.as_str(), |(what, _)| what);
+    let (what, advice) = text.split_once("; ").unwrap_or((&text, "see the log"));
     Failure::new(exit, what, advice)
 }
 
