@@ -27,6 +27,8 @@ struct Pending {
     oldest: Option<Instant>,
     /// WAL objects since the memtable last went out.
     wal_objects: u64,
+    /// Flushes so far.
+    flushes: u64,
 }
 
 /// What is durable and what not yet.
@@ -75,6 +77,10 @@ impl Durability {
         self.pending.lock().durable
     }
 
+    pub fn flushes(&self) -> u64 {
+        self.pending.lock().flushes
+    }
+
     /// WAL objects since the last call with `reset`.
     pub fn wal_objects(&self, reset: bool) -> u64 {
         let mut pending = self.pending.lock();
@@ -107,12 +113,18 @@ impl Inner {
         pending.durable = pending.durable.max(covered);
         pending.oldest = (pending.applied > pending.durable).then_some(begun);
         pending.wal_objects += 1;
+        pending.flushes += 1;
         self.durability.flushed.send_replace(pending.durable);
         Ok(())
     }
 }
 
 impl Meta {
+    /// Flushes of the log since the mount began.
+    pub fn flushes(&self) -> u64 {
+        self.inner.durability.flushes()
+    }
+
     /// Returns when everything done before the call is durable in the store. Coalesces. Free when nothing is pending.
     pub async fn flush(&self) -> Result<(), MetaError> {
         self.inner.check()?;

@@ -1,8 +1,11 @@
 //! What the control socket tells of a session.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use parking_lot::Mutex;
@@ -101,6 +104,14 @@ impl Shared {
         }
     }
 
+    /// Those of the process, and what is counted where it happens.
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let mut counters = status::counters(&self.metrics);
+        counters.insert("dirty_bytes".to_owned(), self.data.dirty_bytes());
+        counters.insert("meta_flushes".to_owned(), self.meta.flushes());
+        counters
+    }
+
     pub(super) fn trouble(&self) -> Option<String> {
         let told = |(ino, why): (Option<Ino>, String)| match ino {
             Some(ino) => format!("{}: {why}", self.fs.known_path(ino)),
@@ -153,7 +164,7 @@ impl Source for Shared {
                 inodes: totals.inodes,
                 bytes: totals.bytes,
             },
-            counters: status::counters(&self.metrics),
+            counters: self.counters(),
             kernel_requests: self.metrics.kernel_requests.by_name(),
         }
     }

@@ -142,8 +142,6 @@ pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
         defragmented_bytes,
         fuse_errors,
         open_handles,
-        dirty_bytes,
-        meta_flushes,
     ]
     .into_iter()
     .chain([("fuse_requests", metrics.kernel_requests.total())])

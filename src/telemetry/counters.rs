@@ -96,8 +96,4 @@ pub struct Metrics {
     pub fuse_errors: Counter,
     /// Open file and directory handles.
     pub open_handles: Gauge,
-    /// Bytes written by applications and not yet in a committed object.
-    pub dirty_bytes: Gauge,
-    /// WAL flushes of the metadata store.
-    pub meta_flushes: Counter,
 }

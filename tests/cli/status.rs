@@ -52,6 +52,11 @@ fn status_reports_memory_requests_lease_and_what_is_not_yet_durable() {
     assert_eq!(report["volume"]["inodes"], 2);
     assert!(report["counters"]["sent_bytes"].as_u64().unwrap() > 3 << 20);
     assert!(report["counters"]["open_handles"].as_u64().unwrap() >= 1);
+    assert!(report["counters"]["meta_flushes"].as_u64().unwrap() >= 1);
+    assert_eq!(
+        report["counters"]["dirty_bytes"],
+        report["durability"]["dirty_bytes"]
+    );
 
     let table = printed(&site.strongroom(&["status", text(&mount.dir)]).output());
     let memory = &report["memory"];
