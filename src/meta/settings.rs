@@ -1,6 +1,6 @@
 //! What SlateDB is told, from the memory it may take.
 //!
-//! The figures were measured (`docs/architecture.md`). At the floor of 40 MiB, with the store 20 ms away, on jemalloc: creating 100,000 files at 2,400 a
+//! The figures were measured by hand, with an early build. At the floor of 40 MiB, with the store 20 ms away, on jemalloc: creating 100,000 files at 2,400 a
 //! second peaks 35 MiB above the process without a volume, and rests at 20; creating 300,000 as fast as it goes, 18,000 a second, peaks at 67,
 //! of which 35 to 45 are allocated and the rest is on its way back to the kernel. Larger memtables only cost more: 2 MiB made it 90, and no faster.
 
