@@ -12,73 +12,18 @@ use std::{
     time::Duration,
 };
 
-use common::{Opened, ROOT, World, eventually};
+use common::{
+    ROOT, World, eventually,
+    files::{contents, create, sync, write},
+};
 use lying::{Form, KeyPair, Kind, Lie, LyingStore, Op, Rule};
 use nix::{errno::Errno, fcntl::RenameFlags};
 use strongroom::{
     budget::Owner,
     data::{DataConfig, Seek},
-    fs::{FsConfig, FsError},
+    fs::FsConfig,
     meta::{Ino, Timestamp},
 };
-
-struct File {
-    ino: Ino,
-    fh: u64,
-}
-
-async fn create(opened: &Opened, name: &str) -> File {
-    let created = opened
-        .fs
-        .create(ROOT, Ino::ROOT, name.as_bytes(), 0o644, libc::O_RDWR)
-        .await
-        .unwrap();
-    File {
-        ino: created.attributes.ino,
-        fh: created.fh,
-    }
-}
-
-async fn write(opened: &Opened, file: &File, offset: u64, bytes: &[u8]) {
-    let mut at = offset;
-    for piece in bytes.chunks(256 << 10) {
-        let buffer = opened.data.buffer(piece).await;
-        opened.fs.write(file.ino, at, buffer, false).await.unwrap();
-        at += piece.len() as u64;
-    }
-}
-
-async fn sync(opened: &Opened, file: &File) -> Result<(), FsError> {
-    opened.fs.fsync_through(file.fh).await
-}
-
-async fn contents(opened: &Opened, name: &str) -> Vec<u8> {
-    let found = opened
-        .fs
-        .lookup(Ino::ROOT, name.as_bytes())
-        .await
-        .unwrap()
-        .unwrap();
-    let fh = opened
-        .fs
-        .open(ROOT, found.ino, libc::O_RDONLY)
-        .await
-        .unwrap()
-        .fh;
-    let mut bytes = Vec::new();
-    while let read = opened
-        .fs
-        .read(fh, bytes.len() as u64, 1 << 20)
-        .await
-        .unwrap()
-        .bytes
-        && !read.is_empty()
-    {
-        bytes.extend_from_slice(&read);
-    }
-    opened.fs.release(fh);
-    bytes
-}
 
 fn hasty(config: &mut DataConfig) {
     config.write_back_after = Duration::from_millis(30);

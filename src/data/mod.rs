@@ -539,16 +539,8 @@ impl Data {
     /// meanwhile is reported; the data is kept and tried again.
     pub async fn fsync(&self, ino: Ino) -> Result<(), DataError> {
         self.inner.committed_since(ino).await?;
-        self.commit_successors(ino).await?;
+        self.commit_successors(&[ino]).await?;
         self.flush().await
-    }
-
-    /// What has a name now that was the file's, where neither was committed: see [`Meta::successors`].
-    async fn commit_successors(&self, ino: Ino) -> Result<(), DataError> {
-        match self.inner.meta.successors(ino) {
-            none if none.is_empty() => Ok(()),
-            successors => self.write_back(successors).await,
-        }
     }
 
     /// The same through one descriptor, which has then heard of all errors of the file so far: closing it reports only later ones.
@@ -557,7 +549,7 @@ impl Data {
         let committed = self.inner.committed(&open.file, &mut seen).await;
         open.heard.lock().file = seen;
         committed?;
-        self.commit_successors(open.file.ino).await?;
+        self.commit_successors(&[open.file.ino]).await?;
         let flushed = self.flush().await;
         open.heard.lock().log = self.inner.store.log_health().refusals();
         flushed
