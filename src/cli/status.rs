@@ -189,6 +189,8 @@ pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
         authentication_failures,
         unread_gaps,
         defragmented_bytes,
+        repacked_bytes,
+        sent_slices,
         fuse_errors,
         open_handles,
         dirty_bytes,
