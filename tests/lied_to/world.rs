@@ -65,6 +65,18 @@ pub async fn all_given_back(opened: &Opened, of: &str) {
     .await;
 }
 
+/// Returns when all is durable. What was under way when the store became honest may be refused still.
+pub async fn drained(opened: &Opened) {
+    while opened.data.drain().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What requests met lately is shown for a while, and not meant here.
+pub fn no_file_is_refused(opened: &Opened) -> bool {
+    opened.data.trouble().is_none_or(|(ino, _)| ino.is_none())
+}
+
 /// Waits for what must come within minutes, also where the machine has other work.
 pub async fn in_time<T>(what: &str, work: impl Future<Output = T>) -> T {
     let ended = tokio::time::timeout(Duration::from_secs(180), work).await;
