@@ -12,73 +12,18 @@ use std::{
     time::Duration,
 };
 
-use common::{Opened, ROOT, World, eventually};
+use common::{
+    ROOT, World, eventually,
+    files::{contents, create, sync, write},
+};
 use lying::{Form, KeyPair, Kind, Lie, LyingStore, Op, Rule};
 use nix::{errno::Errno, fcntl::RenameFlags};
 use strongroom::{
     budget::Owner,
     data::{DataConfig, Seek},
-    fs::{FsConfig, FsError},
+    fs::FsConfig,
     meta::{Ino, Timestamp},
 };
-
-struct File {
-    ino: Ino,
-    fh: u64,
-}
-
-async fn create(opened: &Opened, name: &str) -> File {
-    let created = opened
-        .fs
-        .create(ROOT, Ino::ROOT, name.as_bytes(), 0o644, libc::O_RDWR)
-        .await
-        .unwrap();
-    File {
-        ino: created.attributes.ino,
-        fh: created.fh,
-    }
-}
-
-async fn write(opened: &Opened, file: &File, offset: u64, bytes: &[u8]) {
-    let mut at = offset;
-    for piece in bytes.chunks(256 << 10) {
-        let buffer = opened.data.buffer(piece).await;
-        opened.fs.write(file.ino, at, buffer, false).await.unwrap();
-        at += piece.len() as u64;
-    }
-}
-
-async fn sync(opened: &Opened, file: &File) -> Result<(), FsError> {
-    opened.fs.fsync_through(file.fh).await
-}
-
-async fn contents(opened: &Opened, name: &str) -> Vec<u8> {
-    let found = opened
-        .fs
-        .lookup(Ino::ROOT, name.as_bytes())
-        .await
-        .unwrap()
-        .unwrap();
-    let fh = opened
-        .fs
-        .open(ROOT, found.ino, libc::O_RDONLY)
-        .await
-        .unwrap()
-        .fh;
-    let mut bytes = Vec::new();
-    while let read = opened
-        .fs
-        .read(fh, bytes.len() as u64, 1 << 20)
-        .await
-        .unwrap()
-        .bytes
-        && !read.is_empty()
-    {
-        bytes.extend_from_slice(&read);
-    }
-    opened.fs.release(fh);
-    bytes
-}
 
 fn hasty(config: &mut DataConfig) {
     config.write_back_after = Duration::from_millis(30);
@@ -360,6 +305,57 @@ async fn truncating_pays_for_what_is_kept_until_it_is_committed() {
     })
     .await;
     opened.close().await;
+}
+
+/// What is dirty stays so for ever once another mount has taken over: nobody waits for its memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_memory_is_told_when_another_mount_takes_over() {
+    let world = World::new().await;
+    let opened = Arc::new(world.open().await);
+    let clean = create(&opened, "clean").await;
+    sync(&opened, &clean).await.unwrap();
+    let dirty = create(&opened, "dirty").await;
+    write(&opened, &dirty, 0, &[7; 20_000]).await;
+    let uncommitted = opened.data.hold_commits(dirty.ino).await;
+    // As much as is left. Those behind the first wait for its turn.
+    let governor = opened.data.governor();
+    let left = governor.owner_max_bytes(Owner::Dirty) - governor.used_bytes(Owner::Dirty);
+    let _kept = governor.acquire(Owner::Dirty, left).await;
+    let incoming = opened.data.take_in(&[8; 1 << 20]).unwrap();
+    let mut waiting = tokio::task::JoinSet::new();
+    let data = opened.data.clone();
+    waiting.spawn(async move { data.room_for(incoming).await.map(drop) });
+    eventually("the first waits", async || {
+        governor.has_waiters(Owner::Dirty)
+    })
+    .await;
+    let data = opened.data.clone();
+    waiting.spawn(async move {
+        let incoming = data.take_in_line(&[9; 4096]).await;
+        data.room_for(incoming).await.map(drop)
+    });
+    let (data, ino) = (opened.data.clone(), clean.ino);
+    waiting.spawn(async move { data.truncate(ino, 9, Timestamp::now()).await });
+    let soon = tokio::time::timeout(Duration::from_millis(300), waiting.join_next());
+    assert!(soon.await.is_err(), "somebody did not wait");
+
+    let after = world.open().await;
+    // The metadata learns of it with its next flush, and the data with the commit after that.
+    create(&opened, "name").await;
+    assert!(opened.fs.fsyncdir().await.is_err());
+    drop(uncommitted);
+    assert!(sync(&opened, &dirty).await.is_err());
+    let mut told_so = 0;
+    while let Some(told) = tokio::time::timeout(Duration::from_secs(20), waiting.join_next())
+        .await
+        .expect("somebody waits for memory for ever")
+    {
+        told_so += u32::from(told.unwrap().is_err());
+    }
+    // Those behind it may have got what the commit gave back.
+    assert!(told_so > 0, "there was room for the first");
+    after.close().await;
+    drop(opened);
 }
 
 /// A file that does not fit into the memory for dirty data is overwritten at random. What has to go

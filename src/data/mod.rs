@@ -198,6 +198,8 @@ enum Room {
     Found(WriteBuffer),
     /// Paid for as parked, and waiting for room.
     Awaited(Vec<u8>, Reservation),
+    /// There will be none.
+    Never(DataError),
 }
 
 /// Attributes of contents that are not committed yet; they override those of the inode record.
@@ -411,23 +413,22 @@ impl Data {
     /// back-pressure of last resort, for which a FUSE thread waits. Progress of uploads and reads
     /// never depends on a FUSE thread, so this ends once the store answers.
     pub async fn take_in_line(&self, data: &[u8]) -> IncomingWrite {
-        IncomingWrite {
-            room: Room::Found(self.buffer(data).await),
-        }
+        let room = match self.inner.dirty_room(buffer_cost(data.len())).await {
+            Ok(reservation) => Room::Found(WriteBuffer::copy_of(data, reservation)),
+            Err(error) => Room::Never(error),
+        };
+        IncomingWrite { room }
     }
 
-    /// Returns when there is room for the write.
-    pub async fn room_for(&self, incoming: IncomingWrite) -> WriteBuffer {
+    /// Returns when there is room for the write, or with an error when there will be none.
+    pub async fn room_for(&self, incoming: IncomingWrite) -> Result<WriteBuffer, DataError> {
         match incoming.room {
-            Room::Found(buffer) => buffer,
+            Room::Found(buffer) => Ok(buffer),
             Room::Awaited(bytes, parked) => {
-                let reservation = self
-                    .inner
-                    .governor
-                    .acquire(Owner::Dirty, parked.bytes())
-                    .await;
-                WriteBuffer::paid(bytes, reservation)
+                let reservation = self.inner.dirty_room(parked.bytes()).await?;
+                Ok(WriteBuffer::paid(bytes, reservation))
             }
+            Room::Never(error) => Err(error),
         }
     }
 
@@ -539,16 +540,8 @@ impl Data {
     /// meanwhile is reported; the data is kept and tried again.
     pub async fn fsync(&self, ino: Ino) -> Result<(), DataError> {
         self.inner.committed_since(ino).await?;
-        self.commit_successors(ino).await?;
+        self.commit_successors(&[ino]).await?;
         self.flush().await
-    }
-
-    /// What has a name now that was the file's, where neither was committed: see [`Meta::successors`].
-    async fn commit_successors(&self, ino: Ino) -> Result<(), DataError> {
-        match self.inner.meta.successors(ino) {
-            none if none.is_empty() => Ok(()),
-            successors => self.write_back(successors).await,
-        }
     }
 
     /// The same through one descriptor, which has then heard of all errors of the file so far: closing it reports only later ones.
@@ -557,7 +550,7 @@ impl Data {
         let committed = self.inner.committed(&open.file, &mut seen).await;
         open.heard.lock().file = seen;
         committed?;
-        self.commit_successors(open.file.ino).await?;
+        self.commit_successors(&[open.file.ino]).await?;
         let flushed = self.flush().await;
         open.heard.lock().log = self.inner.store.log_health().refusals();
         flushed
@@ -757,10 +750,11 @@ impl Inner {
 
     /// Another mount has taken over: nothing can be made durable here any more, and nothing more is sent. Writes and fsyncs fail from now on.
     fn fail(&self, why: &str) {
-        self.no_uploads.cancel();
         if self.failure.set(why.to_owned()).is_ok() {
             tracing::error!("writing stops: {why}");
         }
+        // Whoever this wakes finds the reason.
+        self.no_uploads.cancel();
         for file in self.dirty.lock().values() {
             file.progress.notify_waiters();
         }
@@ -771,6 +765,19 @@ impl Inner {
         match self.failure.get() {
             Some(why) => Err(DataError::Internal(why.clone())),
             None => Ok(()),
+        }
+    }
+
+    /// Waits in line for room for dirty data. Once nothing can be uploaded any more none of it is
+    /// given back, so nobody waits then.
+    async fn dirty_room(&self, bytes: u64) -> Result<Reservation, DataError> {
+        tokio::select! {
+            biased;
+            reservation = self.governor.acquire(Owner::Dirty, bytes) => Ok(reservation),
+            () = self.no_uploads.cancelled() => {
+                self.check()?;
+                Err(DataError::Internal("the mount has ended".into()))
+            }
         }
     }
 

@@ -135,22 +135,22 @@ impl Inner {
     }
 
     /// Reads what is committed in `ranges`, which are in order, and puts it into the overlay as if
-    /// it had been written, unless something newer is there.
+    /// it had been written, unless something newer is there. Returns how many bytes that came to.
     pub(super) async fn move_ranges(
         self: &Arc<Self>,
         file: &Arc<FileState>,
         ranges: &[Range<u64>],
-    ) -> Result<(), DataError> {
+    ) -> Result<u64, DataError> {
         let mut tries = 0;
         while tries < STEP_TRIES {
             match self.move_ranges_if_room(file, ranges).await? {
-                Moved::Bytes(_) => return Ok(()),
+                Moved::Bytes(bytes) => return Ok(bytes),
                 Moved::Overtaken => tries += 1,
                 // What was read is let go before its turn is waited for, and read again.
                 Moved::NoRoom { cost } => drop(self.governor.acquire(Owner::Dirty, cost).await),
             }
         }
-        Ok(())
+        Ok(0)
     }
 
     /// The same, once, and only if there is room for it now. No effect once moving has ended.

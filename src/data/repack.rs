@@ -328,7 +328,10 @@ impl Inner {
         failed: &mut Vec<(ObjectId, DataError)>,
     ) -> Result<(), DataError> {
         match self.move_ranges(file, &step.ranges).await {
-            Ok(()) => Ok(()),
+            Ok(bytes) => {
+                self.store.metrics().repacked_bytes.add(bytes);
+                Ok(())
+            }
             // Nothing else would go better.
             Err(error @ DataError::Meta(_)) => Err(error),
             Err(error) => {

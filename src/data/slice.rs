@@ -78,6 +78,7 @@ impl Inner {
         writer.provide(reservation);
         if let Some(to) = self.seal_swept(file, &open, &mut writer, from).await {
             file.content.lock().slice_ended(to);
+            self.store.metrics().sent_slices.increment();
         }
         writer.send_full_part(part_bytes);
         self.spawn_complete(*writer);

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use super::{DataError, Inner, OFFSET_MAX, Seek, file::FileState, paid::STATE_BYTES};
 use crate::{
-    budget::{Owner, Reservation},
+    budget::Reservation,
     meta::{Ino, Timestamp},
 };
 
@@ -20,7 +20,7 @@ impl Inner {
         }
         self.check()?;
         let file = self.loaded(ino).await?;
-        let mut state = self.room_for_state(&file).await;
+        let mut state = self.room_for_state(&file).await?;
         let _no_take = file.take.lock().await;
         let _no_commit = file.commit.lock().await;
         {
@@ -39,11 +39,11 @@ impl Inner {
     }
 
     /// What is kept of a file with uncommitted changes is paid for, however many files are changed while nothing can be committed.
-    async fn room_for_state(&self, file: &FileState) -> Option<Reservation> {
+    async fn room_for_state(&self, file: &FileState) -> Result<Option<Reservation>, DataError> {
         if file.content.lock().is_paid_for() {
-            return None;
+            return Ok(None);
         }
-        Some(self.governor.acquire(Owner::Dirty, STATE_BYTES).await)
+        self.dirty_room(STATE_BYTES).await.map(Some)
     }
 
     pub(super) async fn punch_hole(
@@ -54,7 +54,7 @@ impl Inner {
     ) -> Result<(), DataError> {
         self.check()?;
         let file = self.loaded(ino).await?;
-        let mut state = self.room_for_state(&file).await;
+        let mut state = self.room_for_state(&file).await?;
         let _no_take = file.take.lock().await;
         let _no_commit = file.commit.lock().await;
         let committed = {

@@ -149,8 +149,7 @@ impl Fs {
     pub async fn fsyncdir(&self) -> Result<(), FsError> {
         if !self.read_only() {
             // Until then those names fall back to what they stood for before.
-            let replacing = self.meta().uncommitted_replacements();
-            self.data().write_back(replacing).await?;
+            self.data().write_back_replacements().await?;
             self.data().flush().await?;
         }
         Ok(())

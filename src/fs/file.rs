@@ -147,9 +147,9 @@ impl Fs {
         self.data().take_in_line(data).await
     }
 
-    /// Returns when there is room for the write.
-    pub async fn room_for(&self, incoming: IncomingWrite) -> WriteBuffer {
-        self.data().room_for(incoming).await
+    /// As [`Data::room_for`](crate::data::Data::room_for).
+    pub async fn room_for(&self, incoming: IncomingWrite) -> Result<WriteBuffer, FsError> {
+        Ok(self.data().room_for(incoming).await?)
     }
 
     /// Whether reads and writes through a handle are meant to pass the kernel's page cache by.

@@ -493,7 +493,7 @@ impl Filesystem for Kernel {
             }
         };
         let work = async move {
-            let buffer = fs.room_for(incoming).await;
+            let buffer = fs.room_for(incoming).await?;
             fs.write_through(fh.0, number, offset, buffer, drops_set_id)
                 .await?;
             if durable {

@@ -140,6 +140,8 @@ pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
         authentication_failures,
         unread_gaps,
         defragmented_bytes,
+        sent_slices,
+        repacked_bytes,
         fuse_errors,
         open_handles,
     ]

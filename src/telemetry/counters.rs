@@ -90,6 +90,10 @@ pub struct Metrics {
     pub unread_gaps: Counter,
     /// Bytes of scattered files that were read to be put in order.
     pub defragmented_bytes: Counter,
+    /// Bytes that were read out of objects which are mostly dead, to be put into new ones.
+    pub repacked_bytes: Counter,
+    /// Slices of files written at random that were sent because memory ran short.
+    pub sent_slices: Counter,
     /// Requests from the kernel. Reported apart from the others.
     pub kernel_requests: KernelRequests,
     /// Kernel requests answered with an error other than ENOENT, ENODATA and the like.

@@ -1,6 +1,7 @@
 //! A volume in a fresh bucket of an embedded server, opened and mounted inside this process.
 #![allow(dead_code)]
 
+pub mod files;
 pub mod random;
 
 use std::{

@@ -180,7 +180,7 @@ impl Client {
         for piece in bytes.chunks(128 << 10) {
             let buffer = match self.data.try_buffer(piece) {
                 Some(buffer) => buffer,
-                None => self.buffer_in_time(piece).await,
+                None => self.buffer_in_time(piece).await?,
             };
             let written = self.fs.write(ino, at, buffer, false).await;
             written.map_err(|error| error.to_string())?;
@@ -190,13 +190,14 @@ impl Client {
     }
 
     /// As the kernel's requests wait: beside the room for dirty data, as long as there is a place.
-    async fn buffer_in_time(&self, piece: &[u8]) -> WriteBuffer {
+    async fn buffer_in_time(&self, piece: &[u8]) -> Result<WriteBuffer, String> {
         self.network.count(|stats| stats.waits += 1);
         let incoming = match self.data.take_in(piece) {
             Some(incoming) => incoming,
             None => self.data.take_in_line(piece).await,
         };
-        self.data.room_for(incoming).await
+        let room = self.data.room_for(incoming).await;
+        room.map_err(|error| error.to_string())
     }
 
     /// All of a file, through a handle of its own.

@@ -13,6 +13,8 @@ use crate::{client::PART_BYTES, rng::Rng};
 const KIB: u64 = 1024;
 /// Of so many lives one has a habit.
 const ONE_IN: u64 = 6;
+/// Room for dirty data, beyond what there is with `scarce`, where a large file is overwritten.
+const OVERWRITES_DIRTY_MORE: u64 = 1024 * KIB;
 /// Reads of metadata that meet a 404 in bad weather, in a thousand.
 const STRAY_MAX: u64 = 200;
 
@@ -31,6 +33,8 @@ pub struct Habits {
     pub stray: u32,
     /// Scattered files are put in order as soon as nobody uses them.
     pub tidy: bool,
+    /// A file of several MiB is overwritten at random, and left alone for minutes.
+    pub overwrites: bool,
 }
 
 impl Habits {
@@ -43,12 +47,23 @@ impl Habits {
             false => 0,
         };
         let tidy = rng.below(ONE_IN) == 0;
+        let overwrites = rng.below(ONE_IN) == 0;
         Habits {
             attributes,
             closes,
             scarce,
             stray,
             tidy,
+            overwrites,
+        }
+    }
+
+    /// A mount dies after at most so many times as many requests as it would without any habit: to
+    /// write a large file and put it in order takes some hundred.
+    pub fn lives_longer(&self) -> u64 {
+        match self.overwrites {
+            true => 4,
+            false => 1,
         }
     }
 
@@ -71,18 +86,23 @@ impl Habits {
         }
     }
 
-    /// With `scarce`, room for a few writes, two parts and one read at a time.
+    /// With `scarce`, room for a few writes, two parts and one read at a time. With `overwrites`,
+    /// for a share of the large file besides, so that what does not fit goes in slices.
     pub fn limit(&self, plan: &mut MemoryPlan) {
         if self.tidy {
             plan.data.defragment_after = Duration::from_secs(1);
             // Files are too small here for it to be worth it.
             plan.data.defragment_from = 0.0;
         }
-        if !self.scarce {
+        if !self.scarce && !self.overwrites {
             return;
         }
+        let dirty_more = match self.scarce {
+            true => 0,
+            false => OVERWRITES_DIRTY_MORE,
+        };
         plan.shares = Shares {
-            capacity_bytes: 2176 * KIB,
+            capacity_bytes: 2176 * KIB + dirty_more,
             dirty_min_bytes: 192 * KIB,
             parked_min_bytes: 128 * KIB,
             // A part, and what sealing may add to it, twice.

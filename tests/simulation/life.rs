@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use strongroom::{
     meta::{Ino, Meta, SessionId},
     seal::keys::{VolumeId, VolumeKeys},
+    telemetry::Metrics,
 };
 
 use crate::{
@@ -59,6 +60,8 @@ struct World {
     unmounted: Mutex<BTreeSet<SessionId>>,
     steps: std::ops::Range<u64>,
     habits: Habits,
+    /// Of the clients since the last crash or unmount.
+    metrics: Mutex<Vec<Arc<Metrics>>>,
 }
 
 /// One seed from its beginning to its end.
@@ -74,6 +77,7 @@ pub fn live(seed: u64, network: &Network) -> Result<Stats, String> {
         unmounted: Mutex::default(),
         steps: if short { SHORT_STEPS } else { STEPS },
         habits: Habits::of(seed),
+        metrics: Mutex::default(),
     };
     {
         let runtime = machine::runtime();
@@ -166,6 +170,7 @@ impl World {
     /// What is done until it is over, or everything dies.
     fn one_runtime(&self, mount: impl Future<Output = Result<(), String>>) -> Result<(), String> {
         let runtime = machine::runtime();
+        let crashes = self.network.stats().crashes;
         let ended = runtime.block_on(async {
             self.network.resume();
             tokio::select! {
@@ -181,7 +186,21 @@ impl World {
         });
         drop(runtime);
         self.network.bury();
+        self.count_moved(self.network.stats().crashes > crashes);
         ended
+    }
+
+    /// Counts what the clients of one runtime did in the background until it ended or crashed.
+    fn count_moved(&self, crashed: bool) {
+        let metrics = std::mem::take(&mut *self.metrics.lock());
+        let sum = |of: fn(&Metrics) -> u64| metrics.iter().map(|each| of(each)).sum::<u64>();
+        let defragmented_bytes = sum(|metrics| metrics.defragmented_bytes.get());
+        self.network.count(|stats| {
+            stats.defragmented_bytes += defragmented_bytes;
+            stats.repacked_bytes += sum(|metrics| metrics.repacked_bytes.get());
+            stats.slices += sum(|metrics| metrics.sent_slices.get());
+            stats.crashes_after_tidying += u64::from(crashed && defragmented_bytes > 0);
+        });
     }
 
     /// Opens the volume. In bad weather that may fail, and is tried again in fine weather.
@@ -190,7 +209,10 @@ impl World {
             let number = self.next_client();
             let opened = Client::open(&self.network, number, &self.keys, self.habits, read_only);
             match tokio::time::timeout(PATIENCE, opened).await {
-                Ok(Ok(client)) => return Ok(Arc::new(client)),
+                Ok(Ok(client)) => {
+                    self.metrics.lock().push(client.metrics.clone());
+                    return Ok(Arc::new(client));
+                }
                 Ok(Err(error)) if !self.network.is_calm() => {
                     self.network
                         .note(format!("client {number} does not open: {error}"));
@@ -267,7 +289,8 @@ impl World {
         }
         let dies = self.chance(700);
         if dies {
-            network.crash_after(self.within(1..REQUESTS_TO_CRASH));
+            let most = REQUESTS_TO_CRASH * self.habits.lives_longer();
+            network.crash_after(self.within(1..most));
         }
         let mut client = self.open(false).await?;
         self.recovered(&client).await?;
@@ -307,7 +330,6 @@ impl World {
                 std::panic::resume_unwind(ended.into_panic());
             }
         }
-        self.count_put_in_order(&client);
         if dies {
             network.crash_now();
             return std::future::pending().await;
@@ -455,12 +477,6 @@ impl World {
         checked.map_err(|why| format!("the follower: {why}"))
     }
 
-    fn count_put_in_order(&self, client: &Client) {
-        let bytes = client.metrics.defragmented_bytes.get();
-        self.network
-            .count(|stats| stats.defragmented_bytes += bytes);
-    }
-
     /// All is quiet at the end: everything that was done is there, and nothing else.
     async fn last_mount(&self, all_cleared: bool) -> Result<(), String> {
         let client = self.open(false).await?;
@@ -471,7 +487,6 @@ impl World {
             FIRST_CLEARED
         };
         tokio::time::sleep(time).await;
-        self.count_put_in_order(&client);
         if all_cleared {
             dead_followers_are_passed_over(&self.network).await;
         }

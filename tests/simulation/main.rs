@@ -12,6 +12,7 @@ mod life;
 mod machine;
 mod model;
 mod network;
+mod overwrites;
 mod rng;
 mod s3;
 mod stats;
@@ -22,13 +23,11 @@ mod worker;
 use std::{
     panic::AssertUnwindSafe,
     process::Command,
-    sync::{
-        Mutex, Once, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, Once, PoisonError},
     time::Instant,
 };
 
+use habits::Habits;
 use network::Network;
 use stats::Stats;
 
@@ -41,6 +40,7 @@ const SEEDS_BETWEEN_LINES: u64 = 500;
 /// Lines of the trace that a failure shows, unless the environment says how many.
 const LINES_SHOWN: usize = 120;
 const LINES_VARIABLE: &str = "STRONGROOM_TRACE_LINES";
+const COUNT_VARIABLE: &str = "STRONGROOM_SEEDS";
 const STATS_MARK: &str = "simulated: ";
 const DIGEST_MARK: &str = "digest: ";
 
@@ -132,9 +132,9 @@ fn run_apart(seed: u64) -> Result<(Stats, String), String> {
 }
 
 /// Many seeds, as many at once as there are processors. Names each that fails at once, and shows the first in the end.
-fn run_all(seeds: std::ops::Range<u64>) {
+fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Stats {
     let begun = Instant::now();
-    let next = AtomicU64::new(seeds.start);
+    let seeds = Mutex::new(seeds);
     let total = Mutex::new(Stats::default());
     let failed: Mutex<Vec<(u64, String)>> = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -142,10 +142,10 @@ fn run_all(seeds: std::ops::Range<u64>) {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end || failed.lock().unwrap().len() >= 10 {
+                    let next = seeds.lock().unwrap().next();
+                    let Some(seed) = next.filter(|_| failed.lock().unwrap().len() < 10) else {
                         break;
-                    }
+                    };
                     match run_apart(seed) {
                         Ok((stats, _)) => total.lock().unwrap().add(stats),
                         Err(why) => {
@@ -179,6 +179,9 @@ fn run_all(seeds: std::ops::Range<u64>) {
     }
     for (what, count) in [
         ("crashes", total.crashes),
+        ("bytes put in order", total.defragmented_bytes),
+        ("bytes repacked", total.repacked_bytes),
+        ("slices", total.slices),
         ("takeovers", total.takeovers),
         ("followers", total.followers),
         ("faults", total.faults),
@@ -191,6 +194,14 @@ fn run_all(seeds: std::ops::Range<u64>) {
     ] {
         assert!(count > 0, "no {what} were met");
     }
+    total
+}
+
+/// The first seeds whose lives have a large file that is overwritten at random.
+fn overwriting(count: usize) -> impl Iterator<Item = u64> {
+    (0..)
+        .filter(|seed| Habits::of(*seed).overwrites)
+        .take(count)
 }
 
 /// The seed that is named in the environment, or the first.
@@ -219,5 +230,15 @@ mod long {
     #[ignore = "ten thousand seeds"]
     fn a_volume_survives_ten_thousand_lives() {
         run_all(0..SEEDS_LONG);
+    }
+
+    /// How many of them come from the environment, if it says so.
+    #[test]
+    #[ignore = "as many seeds of the costliest kind as the ordinary run has of all kinds"]
+    fn a_large_file_survives_being_overwritten_and_put_in_order() {
+        let count = std::env::var(COUNT_VARIABLE).ok();
+        let count = count.map_or(SEEDS, |count| count.parse().expect("a count is a number"));
+        let total = run_all(overwriting(count as usize));
+        assert!(total.crashes_after_tidying > 0, "{total}");
     }
 }

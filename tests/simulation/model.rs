@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::versions::{Version, explained};
+use crate::versions::{Version, explained, explained_at};
 
 /// An inode's number.
 pub type Number = u64;
@@ -428,8 +428,30 @@ impl Model {
     /// Whether a reader elsewhere that sees this generation of the metadata, or a later one, may
     /// see this of the file: any version since the base, or what was before while it lags behind.
     pub fn may_be_seen(&self, number: Number, bytes: &[u8], generation: u64) -> Result<(), String> {
+        self.seen(number, generation, |versions| explained(bytes, versions))
+    }
+
+    /// The same of a part of the file, from byte `from` on.
+    pub fn may_be_seen_at(
+        &self,
+        number: Number,
+        from: usize,
+        bytes: &[u8],
+        generation: u64,
+    ) -> Result<(), String> {
+        self.seen(number, generation, |versions| {
+            explained_at(bytes, from, versions)
+        })
+    }
+
+    fn seen(
+        &self,
+        number: Number,
+        generation: u64,
+        explained: impl Fn(&[Version]) -> Result<(), String>,
+    ) -> Result<(), String> {
         let seen_in = |files: &BTreeMap<Number, File>| match files.get(&number) {
-            Some(file) => explained(bytes, &file.versions),
+            Some(file) => explained(&file.versions),
             None => Err(format!("nobody made file {number}")),
         };
         let now = seen_in(&self.files);

@@ -27,11 +27,19 @@ pub struct Stats {
     pub strays: u64,
     /// Bytes of scattered files that were read to be put in order.
     pub defragmented_bytes: u64,
+    /// Crashes of mounts that had put something in order.
+    pub crashes_after_tidying: u64,
+    /// Bytes that were read to be repacked.
+    pub repacked_bytes: u64,
+    /// Slices of files that were written at random.
+    pub slices: u64,
+    /// Pages of large files that were overwritten.
+    pub overwritten_pages: u64,
     /// Seconds that the simulated clock went on.
     pub simulated_seconds: u64,
 }
 
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 23] = [
     "seeds",
     "operations",
     "syncs",
@@ -50,11 +58,15 @@ const NAMES: [&str; 19] = [
     "writes that wait for memory",
     "stray answers",
     "bytes put in order",
+    "crashes of mounts that did so",
+    "bytes repacked",
+    "slices",
+    "pages overwritten",
     "simulated seconds",
 ];
 
 impl Stats {
-    fn numbers(&mut self) -> [&mut u64; 19] {
+    fn numbers(&mut self) -> [&mut u64; 23] {
         [
             &mut self.seeds,
             &mut self.operations,
@@ -74,6 +86,10 @@ impl Stats {
             &mut self.waits,
             &mut self.strays,
             &mut self.defragmented_bytes,
+            &mut self.crashes_after_tidying,
+            &mut self.repacked_bytes,
+            &mut self.slices,
+            &mut self.overwritten_pages,
             &mut self.simulated_seconds,
         ]
     }

@@ -26,6 +26,19 @@ pub fn explained(bytes: &[u8], versions: &[Version]) -> Result<(), String> {
     Err(why)
 }
 
+/// Whether each of the bytes that were read at `from` was there in one of the versions.
+pub fn explained_at(bytes: &[u8], from: usize, versions: &[Version]) -> Result<(), String> {
+    let was = |at: usize, byte: &u8| {
+        let mut versions = versions.iter();
+        versions.any(|version| version.bytes.get(at) == Some(byte))
+    };
+    let mut bytes = (from..).zip(bytes);
+    match bytes.find(|(at, byte)| !was(*at, byte)) {
+        Some((at, byte)) => Err(format!("byte {at} never was {byte}")),
+        None => Ok(()),
+    }
+}
+
 fn explained_in_one(bytes: &[u8], versions: &[Version]) -> Result<(), String> {
     let lens = versions.iter().map(|version| version.bytes.len());
     let (least, most) = (lens.clone().min().unwrap_or(0), lens.max().unwrap_or(0));
@@ -87,6 +100,17 @@ mod tests {
         }
         for wrong in ["", "ab", "abcde", "zbc", "abc\0"] {
             assert!(explained(wrong.as_bytes(), &versions).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_explained_by_what_was_at_its_place() {
+        let versions = [version("abc"), version("xbcd")];
+        for (fine, from) in [("abcd", 0), ("bc", 1), ("d", 3), ("", 9)] {
+            assert_eq!(explained_at(fine.as_bytes(), from, &versions), Ok(()));
+        }
+        for (wrong, from) in [("ab", 1), ("de", 3), ("z", 0)] {
+            assert!(explained_at(wrong.as_bytes(), from, &versions).is_err());
         }
     }
 

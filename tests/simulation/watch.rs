@@ -14,6 +14,10 @@ use crate::{
 
 /// Files that are longer are not compared.
 const ONE_READ: usize = 256 << 10;
+/// Where there are large files, parts of all files are compared.
+const A_PART: usize = 64 << 10;
+/// They are no longer than this.
+const LARGE_MAX: u64 = 8 << 20;
 const PAUSE_MS: std::ops::Range<u64> = 100..20_000;
 
 /// Looks at one file after the other, of all that work on the volume, until it is dropped.
@@ -33,6 +37,17 @@ pub async fn watch(
         };
         // A read sees this generation, or a later one.
         let generation = follower.meta.generation();
+        if follower.habits.overwrites {
+            let from = rng.below(LARGE_MAX) as usize;
+            if let Some((number, bytes)) = read_at(&follower, place, from, A_PART).await {
+                network.note(format!("a follower reads {number} from {from} on"));
+                let seen = model
+                    .lock()
+                    .may_be_seen_at(number, from, &bytes, generation);
+                seen.unwrap_or_else(|why| panic!("a follower reads {number}: {why}"));
+            }
+            continue;
+        }
         let Some((number, bytes)) = read(&follower, place).await else {
             continue;
         };
@@ -47,7 +62,17 @@ pub async fn watch(
 }
 
 /// The whole file that the follower finds, if it does. In bad weather it may not.
-async fn read(follower: &Client, (dir, name): &Place) -> Option<(Number, Vec<u8>)> {
+async fn read(follower: &Client, place: &Place) -> Option<(Number, Vec<u8>)> {
+    let (number, bytes) = read_at(follower, place, 0, ONE_READ).await?;
+    (bytes.len() < ONE_READ).then_some((number, bytes))
+}
+
+async fn read_at(
+    follower: &Client,
+    (dir, name): &Place,
+    from: usize,
+    len: usize,
+) -> Option<(Number, Vec<u8>)> {
     let fs = &follower.fs;
     let found = fs.lookup(Ino(*dir), name.as_bytes()).await.ok()??;
     if found.kind != FileKind::File {
@@ -57,8 +82,7 @@ async fn read(follower: &Client, (dir, name): &Place) -> Option<(Number, Vec<u8>
         .open(client::ROOT, found.ino, libc::O_RDONLY)
         .await
         .ok()?;
-    let read = fs.read(opened.fh, 0, ONE_READ as u32).await;
+    let read = fs.read(opened.fh, from as u64, len as u32).await;
     fs.release(opened.fh);
-    let bytes = read.ok()?.bytes.to_vec();
-    (bytes.len() < ONE_READ).then_some((found.ino.0, bytes))
+    Some((found.ino.0, read.ok()?.bytes.to_vec()))
 }

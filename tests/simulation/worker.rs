@@ -22,6 +22,8 @@ const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 const DIRS: [&str; 2] = ["x", "y"];
 const SIZE_MAX: u64 = 1 << 20;
 const HANDLES_MAX: usize = 6;
+/// Of a thousand steps, where the life has that habit.
+const OVERWRITES: u32 = 150;
 const PUNCH_HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
 /// What takes longer hangs.
 pub const PATIENCE: Duration = Duration::from_secs(2 * 3600);
@@ -38,7 +40,7 @@ pub struct Worker {
     syncs: JoinSet<Result<(), String>>,
     pub(crate) stamp: u64,
     /// The directory that it works in. Nobody else does.
-    root: Number,
+    pub(crate) root: Number,
 }
 
 pub type Step = Result<(), String>;
@@ -136,6 +138,9 @@ impl Worker {
         if self.client.habits.attributes && self.rng.permille(250) {
             self.attribute().await?;
         }
+        if self.client.habits.overwrites && self.rng.permille(OVERWRITES) {
+            self.overwrite().await?;
+        }
         match self.rng.below(100) {
             0..12 => self.create().await?,
             12..34 => self.write().await?,
@@ -180,7 +185,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn create_at(&mut self, place: &Place) -> Step {
+    pub(crate) async fn create_at(&mut self, place: &Place) -> Step {
         let entry = Entry {
             number: None,
             is_dir: false,
@@ -247,7 +252,7 @@ impl Worker {
         self.write_at(number, offset.min(SIZE_MAX), len).await
     }
 
-    async fn write_at(&mut self, number: Number, offset: u64, len: u64) -> Step {
+    pub(crate) async fn write_at(&mut self, number: Number, offset: u64, len: u64) -> Step {
         self.stamp += 1;
         let bytes = pattern(self.stamp, offset, len);
         self.did(format!("write {number}: {len} at {offset}"));
@@ -364,7 +369,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn sync_of(&mut self, number: Number) -> Step {
+    pub(crate) async fn sync_of(&mut self, number: Number) -> Step {
         let fh = self.opened(number).await?;
         let file = Some((number, fh));
         sync(&self.client, &self.model, &self.network, file, Sync::Fsync).await
@@ -465,12 +470,14 @@ impl Worker {
             self.open(number).await?;
         }
         self.did(format!("unlink {} ({number})", shown(&place)));
-        self.model.lock().unlink(&place);
-        let unlinked = self
-            .client
-            .fs
-            .unlink(Ino(place.0), place.1.as_bytes())
-            .await;
+        self.unlink_at(&place).await
+    }
+
+    pub(crate) async fn unlink_at(&mut self, place: &Place) -> Step {
+        let number = self.model.lock().names()[place].number.unwrap();
+        self.model.lock().unlink(place);
+        let (dir, name) = (Ino(place.0), place.1.as_bytes());
+        let unlinked = self.client.fs.unlink(dir, name).await;
         unlinked.map_err(|error| self.failed("unlink", error))?;
         // As the kernel does, sooner or later.
         self.client.fs.forget(Ino(number));

@@ -51,6 +51,13 @@ impl Answer {
         }
     }
 
+    /// Of a write.
+    pub fn acknowledgement() -> Answer {
+        let mut answer = Answer::refusal(200, Form::Empty);
+        answer.set("ETag", "\"0123456789abcdef0123456789abcdef\"");
+        answer
+    }
+
     pub fn xml(body: String) -> Answer {
         Answer {
             status: 200,

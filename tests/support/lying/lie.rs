@@ -25,6 +25,8 @@ pub enum Form {
 pub enum Lie {
     /// Not done, and refused.
     Refuse(u16, Form),
+    /// Not done, and acknowledged.
+    Pretend,
     /// Done, and refused all the same.
     RefuseAfter(u16, Form),
     /// Not done; the connection is reset.

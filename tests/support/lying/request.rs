@@ -109,6 +109,12 @@ impl Request {
         self.head.get("if-none-match").is_some() || self.head.get("if-match").is_some()
     }
 
+    /// So many bytes are asked for, with a range.
+    pub fn asked_bytes(&self) -> u64 {
+        let range = self.range(u64::MAX);
+        range.map_or(0, |range| range.end - range.start)
+    }
+
     /// The range asked for, of an object of `len` bytes.
     pub fn range(&self, len: u64) -> Option<std::ops::Range<u64>> {
         let (first, last) = self

@@ -19,6 +19,7 @@ pub struct Rule {
     kinds: Vec<Kind>,
     keys: Option<KeyFilter>,
     only_conditional: bool,
+    asked_min: u64,
     skip: u64,
     times: u64,
     lasting: Option<Duration>,
@@ -33,6 +34,7 @@ impl Rule {
             kinds: Vec::new(),
             keys: None,
             only_conditional: false,
+            asked_min: 0,
             skip: 0,
             times: 0,
             lasting: None,
@@ -55,6 +57,12 @@ impl Rule {
     /// Only with a condition.
     pub fn conditional(mut self) -> Rule {
         self.only_conditional = true;
+        self
+    }
+
+    /// Only if so many bytes of an object are asked for.
+    pub fn asking_for(mut self, bytes: u64) -> Rule {
+        self.asked_min = bytes;
         self
     }
 
@@ -112,6 +120,7 @@ impl Active {
             && (rule.kinds.is_empty() || rule.kinds.contains(&request.kind))
             && rule.keys.as_ref().is_none_or(|keys| keys(&request.key))
             && (!rule.only_conditional || request.is_conditional())
+            && (rule.asked_min == 0 || request.asked_bytes() >= rule.asked_min)
             && rule.lasting.is_none_or(|time| self.since.elapsed() < time);
         if !fits || self.seen.fetch_add(1, Ordering::Relaxed) < rule.skip {
             return false;

@@ -177,6 +177,7 @@ impl Connection {
     async fn tell(&mut self, request: &Arc<Request>, lie: Lie) -> io::Result<Outcome> {
         let answer = match lie {
             Lie::Refuse(status, form) => Answer::refusal(status, form),
+            Lie::Pretend => Answer::acknowledgement(),
             Lie::RefuseAfter(status, form) => {
                 self.honest(request).await?;
                 Answer::refusal(status, form)
