@@ -203,3 +203,41 @@ async fn crumbs_go_up_as_they_were_written_whatever_is_read_between_them() {
         after.close().await;
     }
 }
+
+/// What cannot be uploaded is read from memory, and what is in the store already from there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_whose_uploads_are_refused_is_read_as_it_was_written() {
+    let lied = Lied::new().await;
+    let writes = [Op::Put, Op::Create, Op::UploadPart, Op::Complete];
+    for (number, (what, lie)) in (0..).zip(lies::of_writes()) {
+        let name = format!("file-{number}");
+        let mut random = Random(53 + number);
+        let opened = lied.open(plan()).await;
+        let file = create(&opened, &name).await;
+        write(&opened, &file, 0, &page_of(1).repeat(PAGES as usize)).await;
+        in_time(what, sync(&opened, &file)).await.unwrap();
+        let pages = Pages::new();
+        lied.store()
+            .lie(Rule::on(writes).of([Kind::Data]).always(lie));
+        let writing = pages.write_some(&opened, &file, 6000, &mut random);
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(8), writing).await;
+        // The writer that gave up may not have written its last page.
+        let begun = pages.begun.load(Ordering::Relaxed);
+        let open = opened.data.open(file.ino);
+        for _ in 0..400 {
+            let page = random.below(PAGES);
+            let read = opened.data.read(&open, page * PAGE, PAGE as u32);
+            let read = in_time(what, read).await.unwrap().bytes;
+            let now = pages.now[page as usize].load(Ordering::Relaxed);
+            let is = |number: u64| read == page_of(number);
+            assert!(
+                is(now) || page == begun && is(now - 1),
+                "{what}: page {page}"
+            );
+        }
+        lied.store().heal();
+        in_time(what, drained(&opened)).await;
+        opened.fs.release(file.fh);
+        opened.close().await;
+    }
+}
