@@ -287,9 +287,9 @@ impl VolumeSession {
     }
 }
 
-/// Opening the metadata is given up when nothing that authenticates came for this long: three
-/// answers in a row that are lost, each of which takes `STALL_TIMEOUT` to be noticed.
-const OPEN_STALL: Duration = Duration::from_secs(60);
+/// Opening the metadata is given up when nothing that authenticates came for this long: two answers
+/// in a row that are lost, each of which takes `STALL_TIMEOUT` to be noticed, and a slow third.
+const OPEN_STALL: Duration = Duration::from_secs(45);
 
 /// The metadata of a volume that is to be opened, and what it is compared with.
 pub(super) struct Door<'a> {
