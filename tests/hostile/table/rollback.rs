@@ -153,7 +153,8 @@ fn without_newest_log(world: &World, hidden: usize) -> (Past, Vec<String>) {
 
 #[test]
 fn hidden_log_objects_are_missed_though_the_store_takes_others_under_their_names() {
-    for hidden in [1, 2] {
+    // The newest may not have been noted on this machine when its mount is killed.
+    for hidden in [2, 3] {
         let world = World::start();
         let state = world.site.scratch("known");
         let mount = world.begin_mount(&state, &[]);
