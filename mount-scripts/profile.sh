@@ -51,7 +51,9 @@ recorder=
 # shellcheck disable=SC2317  # called by the trap
 clear_away() {
     [ -z "$recorder" ] || kill -INT "$recorder" 2>/dev/null || true
-    ! grep -q " $dir/mnt " /proc/mounts || umount "$dir/mnt" || umount -l "$dir/mnt"
+    # What an interrupted run has not uploaded is not needed any more.
+    pkill -9 -f "mount s3://vault/profile $dir/mnt" || true
+    ! grep -q " $dir/mnt " /proc/mounts || umount -l "$dir/mnt"
     [ -z "$server" ] || kill "$server" 2>/dev/null || true
     wait
     rm -rf "$dir"

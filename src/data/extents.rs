@@ -1,6 +1,10 @@
 //! Where the bytes of a file are: the overlay over committed extents.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     DataError, Inner,
@@ -18,6 +22,10 @@ use crate::{
 
 /// Extents that are looked up at once for readahead; they are not kept.
 const EXTENTS_AHEAD_MAX: usize = 1024;
+
+/// A read of bytes that are on their way waits so long at least for them while an upload of the file
+/// is refused.
+const REFUSED_READ_WAITS: Duration = Duration::from_secs(5);
 
 /// Committed extents are looked up this far ahead of a read.
 const EXTENT_LOOKAHEAD: u64 = 64 << 20;
@@ -43,7 +51,7 @@ impl Inner {
                     sources.push(Source::Memory(bytes))
                 }
                 Some(Piece::Sealed { object, at }) => {
-                    let object = self.readable(object).await?;
+                    let object = self.readable(file, object).await?;
                     let len = part.range.end - part.range.start;
                     sources.push(Source::Object {
                         object,
@@ -203,11 +211,14 @@ impl Inner {
         Some(Some(room.reassign(Owner::Table)))
     }
 
-    /// A handle on an object that may still be on its way; ends its upload early if need be.
+    /// A handle on an object of `file` that may still be on its way; ends its upload early if need
+    /// be. What the store refuses for longer than its patience is told, as a sync would be.
     async fn readable(
         self: &Arc<Self>,
+        file: &FileState,
         object: crate::meta::ObjectId,
     ) -> Result<Arc<ObjectHandle>, DataError> {
+        let began = Instant::now();
         loop {
             let Some(pending) = self.objects.pending(object) else {
                 return self.objects.get(object).await;
@@ -217,6 +228,11 @@ impl Inner {
             }
             if let Some(handle) = pending.handle() {
                 return Ok(handle);
+            }
+            // The error may be another upload's of the file: this one is given some time.
+            let standing = file.content.lock().errors.standing().cloned();
+            if let Some(error) = standing.filter(|_| began.elapsed() >= REFUSED_READ_WAITS) {
+                return Err(error.into());
             }
             if let Some(file) = pending.stream_of.and_then(|ino| self.known_file(ino)) {
                 self.spawn_finish_stream(&file);
