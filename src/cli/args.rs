@@ -39,7 +39,7 @@ pub struct StoreArgs {
 }
 
 impl StoreArgs {
-    /// What a session is told.
+    /// Returns these options as the settings that a session takes.
     pub fn settings(&self) -> StoreSettings {
         StoreSettings {
             endpoint_url: self.endpoint_url.clone(),

@@ -18,7 +18,7 @@ const KIND: &str = "fuse.strongroom";
 /// The attribute of a mount's root directory that names its control socket.
 pub const CONTROL_ATTRIBUTE: &str = "user.strongroom.control";
 
-/// What is mounted exactly there; the last of several covers those before it. `path` is absolute.
+/// Finds the mount at exactly this path, the uppermost if there are several. `path` is absolute.
 pub fn mounted(path: &Path) -> Option<MountEntry> {
     mountinfo::find(path).ok().flatten()
 }

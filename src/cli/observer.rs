@@ -1,4 +1,4 @@
-//! What a mount shows while it begins and ends, and where it logs.
+//! The terminal of a mount: it shows how the mount begins and drains, and chooses the log file.
 
 use std::path::Path;
 

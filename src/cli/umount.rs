@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{args::StateArgs, mountpoint};
 use crate::{
-    fuse,
+    fuse::{self, MountError},
     session::{
         Exit, Failure,
         control::{self, Address, Answers, Progress, Request},
@@ -103,7 +103,15 @@ fn let_go(dir: &Path, lazy: bool) -> Result<(), Failure> {
             "give the directory that a volume is mounted on",
         ));
     };
-    fuse::detach(&mount, lazy).map_err(|error| errors::mount(&error))
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::unexpected(format!("cannot unmount {}: {why}", dir.display()))
+    };
+    fuse::detach(&mount, lazy).map_err(|error| match &error {
+        MountError::Busy(_) => errors::mount(&error),
+        // Its own text is about mounting.
+        MountError::NotPermitted { reason, .. } => failed(reason),
+        other => failed(other),
+    })
 }
 
 /// The socket of a process that was mounted at `dir` and still drains.

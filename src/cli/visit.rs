@@ -16,7 +16,7 @@ use crate::{
     telemetry::{self, human_size},
 };
 
-/// What is logged if nothing is said: what the findings do not say.
+/// The log level without `--log-level`: the findings say the rest.
 const LOG_LEVEL: &str = "error";
 
 /// The options that `fsck` and `gc` share.

@@ -94,7 +94,7 @@ pub enum KernelFlag {
     Dev,
 }
 
-/// What the user accepts for once.
+/// The checks that the user waives for this once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accept {
     /// A volume that is older than this machine has seen it, or on another branch of its history.

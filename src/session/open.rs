@@ -16,7 +16,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -227,7 +227,7 @@ impl VolumeSession {
             plan,
             runtime_bytes,
             sealed,
-            since_unix_seconds: unix_seconds_now(),
+            since_unix_seconds: lease::unix_seconds_now(),
             meta: meta.clone(),
             data: data.clone(),
             fs: fs.clone(),
@@ -438,12 +438,4 @@ fn mount_options(config: &SessionConfig, plan: &MemoryPlan) -> fuse::MountOption
         max_write_bytes: plan.max_write_bytes,
         ..fuse::MountOptions::default()
     }
-}
-
-fn unix_seconds_now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|age| i64::try_from(age.as_secs()).ok())
-        .unwrap_or_default()
 }

@@ -168,7 +168,7 @@ fn own_record(socket: &Path) -> Result<LeaseRecord, Failure> {
 }
 
 /// Seconds since 1970 by this machine's clock.
-fn unix_seconds_now() -> i64 {
+pub fn unix_seconds_now() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .ok()
