@@ -1,8 +1,9 @@
-//! What the mount does besides long sequential work: small files, a large directory, random reads and writes, fsync. Each line names the
-//! limit that it is meant to keep on loopback or 20 ms away, and says whether it did.
+//! What the mount does besides long sequential work: small files, a large directory, random reads
+//! and writes, fsync. Each line names the limit that it is meant to keep on loopback or 20 ms away,
+//! and says whether it did.
 //!
-//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read] [random-write]
-//! [absorbed-write] [scattered-write] [fragments] [fsync] [warm] [backups]`
+//! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read]
+//! [random-write] [absorbed-write] [scattered-write] [fragments] [fsync] [warm] [backups]`
 //!
 //! `backups` has restic and borg work on a GiB, on the mount and beside it on the local disk:
 //! `cargo bench --bench operations -- --latency-ms 20 --disk-cache default backups`
@@ -10,13 +11,14 @@
 //! `warm` reads what the local disk has, beside the local disk itself:
 //! `cargo bench --bench operations -- --memory 256MiB --disk-cache 1GiB warm`
 //!
-//! `files COUNT [BYTES]`, alone, compares what each of so many files costs with what each of 10,000 does, and ends with 1 where a limit is not kept:
-//! `cargo bench --bench operations -- --memory 128MiB files 1000000`
+//! `files COUNT [BYTES]`, alone, compares what each of so many files costs with what each of 10,000
+//! does, and ends with 1 where a limit is not kept: `cargo bench --bench operations -- --memory
+//! 128MiB files 1000000`
 //!
-//! `tree DIR [NAME...]`, alone, unpacks that tree, or those parts of it, and compares it with its archive on a cold mount: requests of the kernel
-//! by kind, requests to the store. `mount-scripts/linux-source.sh` gets Debian's kernel source and
-//! does it with that:
-//! `cargo bench --bench operations -- --memory 128MiB tree linux-source-6.1 fs drivers/net arch/arm`
+//! `tree DIR [NAME...]`, alone, unpacks that tree, or those parts of it, and compares it with its
+//! archive on a cold mount: requests of the kernel by kind, requests to the store.
+//! `mount-scripts/linux-source.sh` gets Debian's kernel source and does it with that: `cargo bench
+//! --bench operations -- --memory 128MiB tree linux-source-6.1 fs drivers/net arch/arm`
 
 #[path = "support/backups.rs"]
 mod backups;
@@ -400,7 +402,8 @@ fn random_writes(site: &Site, how: &RandomWrites) {
     );
 }
 
-/// What one phase cost, as the server counts it: requests that read, requests that write, MiB each way.
+/// What one phase cost, as the server counts it: requests that read, requests that write, MiB each
+/// way.
 fn traffic(before: &StatsSnapshot, after: &StatsSnapshot) -> String {
     let mib = |bytes: u64| bytes as f64 / MIB as f64;
     format!(
@@ -412,7 +415,8 @@ fn traffic(before: &StatsSnapshot, after: &StatsSnapshot) -> String {
     )
 }
 
-/// Tiny pieces all over a file: many at a time between two fsyncs, then few at a time. What came of it is read in order, and compared.
+/// Tiny pieces all over a file: many at a time between two fsyncs, then few at a time. What came of
+/// it is read in order, and compared.
 fn fragments(site: &Site) {
     const FILE_MIB: usize = 64;
     const PIECE: usize = 200;

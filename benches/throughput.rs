@@ -1,5 +1,6 @@
-//! Sequential throughput of a mount beside its ceiling: a plain loop of the same SDK, without encryption and without FUSE, on the same
-//! server in the same run. `cargo bench --bench throughput` prints the table; arguments: `[MIB] [ROUNDS]`.
+//! Sequential throughput of a mount beside its ceiling: a plain loop of the same SDK, without
+//! encryption and without FUSE, on the same server in the same run. `cargo bench --bench
+//! throughput` prints the table; arguments: `[MIB] [ROUNDS]`.
 
 #[path = "../tests/e2e/harness.rs"]
 #[expect(
@@ -110,7 +111,8 @@ fn main() {
 
 struct Measured {
     took: Duration,
-    /// Of this process, which runs the server, the SDK's loop and the program that reads and writes, and of the mount's.
+    /// Of this process, which runs the server, the SDK's loop and the program that reads and
+    /// writes, and of the mount's.
     cpu: f64,
 }
 

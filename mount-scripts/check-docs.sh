@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the documentation against the code: links lead somewhere, files and tests that are named exist.
+# Checks the documentation against the code: links lead somewhere, files and tests that are named exist, comments are not wider than a page.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -27,4 +27,9 @@ if [ -e docs/semantics.md ]; then
         grep -rqE "fn $name\b" src tests || complain "docs/semantics.md: there is no test $name"
     done < <(grep -oE '`[a-z0-9]+(_[a-z0-9]+){3,}`' docs/semantics.md | tr -d '`' | sort -u || true)
 fi
+
+# Comment lines end at 100 columns; a row of a table may be longer.
+while IFS= read -r line; do complain "wider than 100 columns: $line"; done < <(
+    git ls-files '*.rs' | xargs awk 'length > 100 && /^ *\/\// && !/ \| / {print FILENAME ":" FNR}'
+)
 exit $failed

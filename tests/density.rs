@@ -224,7 +224,8 @@ async fn has_on_disk(opened: &Opened, frames: u64) {
     .await;
 }
 
-/// A volume whose one file of 64 MiB is read all over until some MiB of it are on their way, over a link that is so slow from then on.
+/// A volume whose one file of 64 MiB is read all over until some MiB of it are on their way, over a
+/// link that is so slow from then on.
 async fn with_a_region_on_its_way(world: &World, bandwidth: u64) -> (Opened, Ino) {
     let opened = open(world, 256 * MIB).await;
     let ino = create(&opened, "file", LARGE).await;

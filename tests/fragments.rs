@@ -94,8 +94,8 @@ async fn frames_read_cold(world: &World, ino: Ino, contents: &[u8]) -> (u64, u64
     (after.count("GetObject") - requests, frames)
 }
 
-/// Many tiny pieces at a time: the file stays in few extents, whatever is written, and a reader in order
-/// fetches each frame about once.
+/// Many tiny pieces at a time: the file stays in few extents, whatever is written, and a reader in
+/// order fetches each frame about once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_written_in_crumbs_stays_whole() {
     const LEN: u64 = 8 << 20;
@@ -238,8 +238,8 @@ async fn what_changes_during_a_sweep_over_crumbs_stays_as_it_was_changed() {
     again.close().await;
 }
 
-/// A file of 1 MiB of which each piece lies in another frame of a large one's object, and that one's
-/// contents: its first part is left.
+/// A file of 1 MiB of which each piece lies in another frame of a large one's object, and that
+/// one's contents: its first part is left.
 async fn scattered(opened: &Opened) -> (Ino, Vec<u8>, Ino, Vec<u8>) {
     const LEFT: u64 = 8 << 20;
     const PIECE: u64 = 2048;
@@ -285,8 +285,8 @@ async fn scattered(opened: &Opened) -> (Ino, Vec<u8>, Ino, Vec<u8>) {
     (ino, expected, large, contents[..LEFT as usize].to_vec())
 }
 
-/// The frames of one read take 32 MiB, more than all readers can have at this size; nobody waits for ever,
-/// and everything is given back.
+/// The frames of one read take 32 MiB, more than all readers can have at this size; nobody waits
+/// for ever, and everything is given back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn reads_of_a_file_in_tiny_fragments_go_in_steps_beside_others() {
     let world = World::new().await;
@@ -382,8 +382,8 @@ async fn a_wide_read_that_is_dropped_lets_the_next_one_go() {
     opened.close().await;
 }
 
-/// A file of so many bytes, a third of whose pages were written again and synced, over and over: most
-/// of what lies in its frames has been replaced since.
+/// A file of so many bytes, a third of whose pages were written again and synced, over and over:
+/// most of what lies in its frames has been replaced since.
 async fn written_over(opened: &Opened, name: &str, len: u64) -> (Ino, Vec<u8>) {
     const PAGE: u64 = 4096;
     let mut random = Random(13);
@@ -454,7 +454,8 @@ async fn a_file_that_lies_scattered_is_put_in_order_once_it_is_quiet() {
         assert!(tries < 10, "it is put in order again and again");
     }
     let sent = world.server.stats().body_bytes_in - sent;
-    // Once. Where the machine is slow, write-back takes a piece before the whole of it was moved, and it is moved again.
+    // Once. Where the machine is slow, write-back takes a piece before the whole of it was moved,
+    // and it is moved again.
     assert!(sent < LEN * 2, "{sent} bytes went up");
     assert!(read_in_order(&opened, ino, 256 << 10).await == model);
     opened.close().await;

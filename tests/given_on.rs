@@ -260,8 +260,8 @@ fn plan() -> MemoryPlan {
 }
 
 /// The file that has the name now is refused by the store, so a sync of the one that had it before
-/// cannot promise that nothing older is found. It says so, and what is older is found after a crash.
-/// Once the store takes it, a sync succeeds.
+/// cannot promise that nothing older is found. It says so, and what is older is found after a
+/// crash. Once the store takes it, a sync succeeds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_reports_that_the_file_that_has_the_name_now_is_refused() {
     let lied = Lied::new().await;
@@ -281,7 +281,8 @@ async fn a_sync_reports_that_the_file_that_has_the_name_now_is_refused() {
         assert_eq!(told.errno, Errno::EIO);
         let (ino, why) = opened.data.trouble().unwrap();
         assert_eq!(ino, Some(second.ino), "{why}");
-        // Again as long as it is so, and the directory too; whoever closes the first has heard of it.
+        // Again as long as it is so, and the directory too; whoever closes the first has heard of
+        // it.
         assert!(sync(&opened, &first).await.is_err());
         assert!(opened.fs.fsyncdir().await.is_err());
         opened.fs.flush(first.fh).await.unwrap();

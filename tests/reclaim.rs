@@ -221,8 +221,8 @@ async fn sessions_that_short_mounts_left_do_not_pile_up() {
     opened.close().await;
 }
 
-/// What is repacked while a mount ends would be dirty when it has ended, or in an object that nobody
-/// commits.
+/// What is repacked while a mount ends would be dirty when it has ended, or in an object that
+/// nobody commits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repacking_that_is_under_way_moves_nothing_after_the_last_drain() {
     let world = World::new().await;

@@ -1,5 +1,6 @@
-//! What the store client costs: throughput and the client's own CPU seconds per GiB, over loopback to the embedded
-//! server. Says nothing of a network; run it by hand: `cargo nextest run --run-ignored only --no-capture store_speed`.
+//! What the store client costs: throughput and the client's own CPU seconds per GiB, over loopback
+//! to the embedded server. Says nothing of a network; run it by hand: `cargo nextest run
+//! --run-ignored only --no-capture store_speed`.
 //!
 //! The client has a runtime of its own, whose threads' CPU time is what is counted.
 

@@ -29,8 +29,8 @@ fn hasty(config: &mut DataConfig) {
     config.write_back_after = Duration::from_millis(30);
 }
 
-/// A name passes through two files that nobody has synced, and then the first is synced. In the other round it is synced while
-/// the second replaces it.
+/// A name passes through two files that nobody has synced, and then the first is synced. In the
+/// other round it is synced while the second replaces it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_syncs_a_file_whose_name_was_given_on_finds_nothing_older_after_a_crash() {
     for at_once in [false, true] {
@@ -259,8 +259,8 @@ async fn data_is_found_while_it_is_committed() {
     opened.close().await;
 }
 
-/// What is kept of a file whose size was changed is paid for until the change is committed, so that an outage
-/// cannot pile up more of it than there is room for.
+/// What is kept of a file whose size was changed is paid for until the change is committed, so that
+/// an outage cannot pile up more of it than there is room for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn truncating_pays_for_what_is_kept_until_it_is_committed() {
     const FILES: u64 = 200;

@@ -1,7 +1,8 @@
-//! restic and borg back a GiB up, check every byte of it and restore it: on the mount, and beside it on the local disk.
+//! restic and borg back a GiB up, check every byte of it and restore it: on the mount, and beside
+//! it on the local disk.
 //!
-//! Each step on the mount begins on one that knows nothing, and ends when it is unmounted, so when all of it is durable. On the local disk it begins
-//! with an empty page cache and ends with a sync.
+//! Each step on the mount begins on one that knows nothing, and ends when it is unmounted, so when
+//! all of it is durable. On the local disk it begins with an empty page cache and ends with a sync.
 
 use std::{
     fs,

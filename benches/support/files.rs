@@ -1,7 +1,9 @@
-//! Does what a file costs depend on how many there are? The same work on few files and on many, in one run, each kind of work on a mount that knows nothing yet.
+//! Does what a file costs depend on how many there are? The same work on few files and on many, in
+//! one run, each kind of work on a mount that knows nothing yet.
 //!
-//! Files lie a thousand to a directory, and are gone through in the order of the tree, as `find`, `rsync` and `rm -r` do. The few are done before the many and
-//! again after them, so that a machine that gets slower meanwhile does not look like a volume that does.
+//! Files lie a thousand to a directory, and are gone through in the order of the tree, as `find`,
+//! `rsync` and `rm -r` do. The few are done before the many and again after them, so that a machine
+//! that gets slower meanwhile does not look like a volume that does.
 
 use std::{
     fs::{self, File},
@@ -30,8 +32,9 @@ const GROWTH_MAX: f64 = 1.5;
 /// A mount, with the store [`MOUNT_LATENCY`] away.
 const MOUNT_MAX: Duration = Duration::from_secs(5);
 const MOUNT_LATENCY: Duration = Duration::from_millis(20);
-/// Metadata in the bucket for each file, once nothing was written for [`QUIET`]: the quarter of an hour for which log objects and tables
-/// that were replaced stay for followers, and two minutes to remove them.
+/// Metadata in the bucket for each file, once nothing was written for [`QUIET`]: the quarter of an
+/// hour for which log objects and tables that were replaced stay for followers, and two minutes to
+/// remove them.
 const METADATA_BYTES_MAX: f64 = 200.0;
 const QUIET: Duration = Duration::from_secs(17 * 60);
 
@@ -269,7 +272,8 @@ fn paths(root: &Path, files: usize, name: &str) -> impl Iterator<Item = PathBuf>
     })
 }
 
-/// A mount with the store [`MOUNT_LATENCY`] away, and how long that took; after it the store is again as far away as `options` say.
+/// A mount with the store [`MOUNT_LATENCY`] away, and how long that took; after it the store is
+/// again as far away as `options` say.
 fn far_away<'a>(options: &Options, site: &'a Site) -> (Duration, Mount<'a>) {
     let faults = Faults {
         latency: MOUNT_LATENCY,

@@ -19,7 +19,9 @@ pub struct Options {
 }
 
 impl Options {
-    /// `--memory SIZE`, `--disk-cache SIZE` (off without it; `default` as a mount has it), `--latency-ms NUMBER`, `--bandwidth-mb NUMBER` (10^6 bytes a second). Whatever is wrong ends the process.
+    /// `--memory SIZE`, `--disk-cache SIZE` (off without it; `default` as a mount has it),
+    /// `--latency-ms NUMBER`, `--bandwidth-mb NUMBER` (10^6 bytes a second). Whatever is wrong ends
+    /// the process.
     pub fn from_command_line() -> Options {
         let mut options = Options {
             memory: "512MiB",

@@ -76,8 +76,9 @@ struct Inner {
     state: Mutex<State>,
     reclaimers: RwLock<Vec<Weak<dyn Reclaim>>>,
     pressure: Notify,
-    /// Calls for memory for those in line since somebody last found nothing more to give up. Whoever
-    /// makes the first answers all of them: what it drops calls again, and must not start over inside.
+    /// Calls for memory for those in line since somebody last found nothing more to give up.
+    /// Whoever makes the first answers all of them: what it drops calls again, and must not start
+    /// over inside.
     reclaim_calls: AtomicUsize,
 }
 
@@ -160,8 +161,9 @@ impl Governor {
         self.granted(self.enqueue(owner, bytes)).await
     }
 
-    /// As [`Governor::acquire`] for what is held for as long as somebody else likes (open handles): `None` if it would fit only once some of the
-    /// same owner's is given back, which whoever asks may be the one to do.
+    /// As [`Governor::acquire`] for what is held for as long as somebody else likes (open handles):
+    /// `None` if it would fit only once some of the same owner's is given back, which whoever asks
+    /// may be the one to do.
     pub async fn acquire_unless_full(&self, owner: Owner, bytes: u64) -> Option<Reservation> {
         let place = match self.try_acquire(owner, bytes) {
             Some(reservation) => Ok(reservation),
@@ -203,14 +205,16 @@ impl Governor {
                 Ok(reservation) => return Some(reservation),
                 Err(missing) => missing,
             };
-            // Once more for as long as something gives way: it may have gone elsewhere, or to somebody else.
+            // Once more for as long as something gives way: it may have gone elsewhere, or to
+            // somebody else.
             if owner == Owner::Cache || self.reclaim(missing) == 0 {
                 return None;
             }
         }
     }
 
-    /// As [`Governor::try_acquire`], but nothing is given up for it, and anybody's waiting is a refusal: for what nobody waits for.
+    /// As [`Governor::try_acquire`], but nothing is given up for it, and anybody's waiting is a
+    /// refusal: for what nobody waits for.
     pub fn try_acquire_spare(&self, owner: Owner, bytes: u64) -> Option<Reservation> {
         let mut state = self.inner.state.lock();
         let nobody_waits = state.lines.iter().all(VecDeque::is_empty);
@@ -221,8 +225,8 @@ impl Governor {
         Some(Reservation::new(self.clone(), owner, bytes))
     }
 
-    /// What `kept` could come to hold through `owner`, who passes on to it what it acquired, while everybody else keeps what they hold or are
-    /// guaranteed.
+    /// What `kept` could come to hold through `owner`, who passes on to it what it acquired, while
+    /// everybody else keeps what they hold or are guaranteed.
     pub fn reach_bytes(&self, owner: Owner, kept: Owner) -> u64 {
         let state = self.inner.state.lock();
         let others: u64 = Owner::ALL
@@ -237,7 +241,8 @@ impl Governor {
         self.inner.shares.capacity_bytes.saturating_sub(others)
     }
 
-    /// Returns when some request has had to wait since the last call: a sign to write dirty data out early.
+    /// Returns when some request has had to wait since the last call: a sign to write dirty data
+    /// out early.
     pub async fn pressure(&self) {
         self.inner.pressure.notified().await;
     }
@@ -303,7 +308,8 @@ impl Governor {
         }
     }
 
-    /// The place in line, unless the owner would have more than `owner_max` once everybody in it is served.
+    /// The place in line, unless the owner would have more than `owner_max` once everybody in it is
+    /// served.
     fn enter_line(&self, owner: Owner, bytes: u64, owner_max: u64) -> Option<Place> {
         let (grant, granted) = oneshot::channel();
         {
@@ -323,7 +329,8 @@ impl Governor {
         Some(Err(granted))
     }
 
-    /// Grants now, or says how much would have to be given up first: nothing if only those in front are in the way.
+    /// Grants now, or says how much would have to be given up first: nothing if only those in front
+    /// are in the way.
     fn take(&self, owner: Owner, bytes: u64) -> Result<Reservation, u64> {
         let mut state = self.inner.state.lock();
         if !state.can_take(&self.inner.shares, owner, bytes) {
@@ -389,11 +396,13 @@ impl Governor {
 
     pub(super) fn reassign(&self, from: Owner, to: Owner, bytes: u64) {
         self.inner.state.lock().move_between(from, to, bytes);
-        // What now fills the guarantee of `to` need not be kept free for it beside; what came to the cache may be given up.
+        // What now fills the guarantee of `to` need not be kept free for it beside; what came to
+        // the cache may be given up.
         self.serve();
     }
 
-    /// Something that can be given up has come to where [`Reclaim`] finds it: serves who waits, giving up cached memory for them if that helps.
+    /// Something that can be given up has come to where [`Reclaim`] finds it: serves who waits,
+    /// giving up cached memory for them if that helps.
     pub fn serve(&self) {
         if self.missing_to_waiters().is_none() {
             return;
@@ -417,8 +426,8 @@ impl Governor {
         }
     }
 
-    /// Until everybody is served or nothing gives way: serving one may leave the next one short, and what was given up
-    /// may have gone elsewhere.
+    /// Until everybody is served or nothing gives way: serving one may leave the next one short,
+    /// and what was given up may have gone elsewhere.
     fn reclaim_for_waiters(&self) {
         while let Some(missing) = self.missing_to_waiters() {
             if missing > 0 && self.reclaim(missing) == 0 {
@@ -474,8 +483,8 @@ impl State {
         self.missing(shares, owner, bytes) == 0
     }
 
-    /// What would have to be given back before a request fits: more than the request itself where the cache lives on what others are
-    /// guaranteed.
+    /// What would have to be given back before a request fits: more than the request itself where
+    /// the cache lives on what others are guaranteed.
     fn missing(&self, shares: &Shares, owner: Owner, bytes: u64) -> u64 {
         let guaranteed_to_others: u64 = Owner::ALL
             .into_iter()

@@ -11,7 +11,8 @@ pub enum Owner {
     Upload,
     /// Replies and in-flight bodies of reads that somebody waits for.
     Read,
-    /// Frames kept because they may be wanted again, and frames fetched ahead. Gives way to the others.
+    /// Frames kept because they may be wanted again, and frames fetched ahead. Gives way to the
+    /// others.
     Cache,
     /// Open handles and what is known of their files.
     Table,

@@ -1,4 +1,5 @@
-//! The governor's promises, one at a time; all of them at once under threads: `tests/governor_model`.
+//! The governor's promises, one at a time; all of them at once under threads:
+//! `tests/governor_model`.
 
 use std::sync::Arc;
 

@@ -52,7 +52,8 @@ impl StoreArgs {
 }
 
 /// How the volume is unlocked. Without any of these the passphrase comes from
-/// STRONGROOM_PASSPHRASE_FILE, from the systemd credential `strongroom.passphrase`, or is asked for on the terminal.
+/// STRONGROOM_PASSPHRASE_FILE, from the systemd credential `strongroom.passphrase`, or is asked for
+/// on the terminal.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Key")]
 #[group(multiple = false)]
@@ -74,7 +75,8 @@ pub struct SecretArgs {
     pub recovery_key_file: Option<PathBuf>,
 }
 
-/// The secret of a slot to be made. Without any of these a new passphrase is asked for on the terminal, twice.
+/// The secret of a slot to be made. Without any of these a new passphrase is asked for on the
+/// terminal, twice.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "New slot")]
 #[group(multiple = false)]
@@ -100,7 +102,8 @@ pub struct NewSecretArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Log")]
 pub struct LogArgs {
-    /// How much is logged: error, warn, info, debug, trace, or a filter such as `info,strongroom::data=debug`
+    /// How much is logged: error, warn, info, debug, trace, or a filter such as
+    /// `info,strongroom::data=debug`
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
 

@@ -191,7 +191,8 @@ impl Reporter {
         delivered
     }
 
-    /// Tells the parent why there will be no mount. In the foreground the caller's return value does that.
+    /// Tells the parent why there will be no mount. In the foreground the caller's return value
+    /// does that.
     pub fn failed(&self, error: &Failure) {
         if let Channel::Pipe(_) = &self.0 {
             self.send(&Report::Failed {
@@ -202,7 +203,8 @@ impl Reporter {
         }
     }
 
-    /// Returns when the parent has gone (interrupted by its user) before the mount was ready; never otherwise.
+    /// Returns when the parent has gone (interrupted by its user) before the mount was ready; never
+    /// otherwise.
     pub async fn abandoned(&self) {
         const LOOK_EVERY: Duration = Duration::from_millis(200);
         loop {

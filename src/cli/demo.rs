@@ -1,7 +1,8 @@
 //! `strongroom demo`: the embedded server, a volume and a mount in one process.
 //!
-//! Promises: everything it makes is below one directory and is gone when it ends; it listens on loopback only, with a key pair made for this run.
-//! Never: removes a directory that it did not make, or anything while the mount is still there.
+//! Promises: everything it makes is below one directory and is gone when it ends; it listens on
+//! loopback only, with a key pair made for this run. Never: removes a directory that it did not
+//! make, or anything while the mount is still there.
 
 use std::{
     fs,

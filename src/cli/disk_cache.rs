@@ -14,8 +14,9 @@ use crate::{
 /// A cache of sealed frames on the local disk.
 #[derive(Args, Clone, Debug)]
 pub struct DiskCacheArgs {
-    /// The most that sealed pieces of files may take on the local disk, so that they are not fetched again: at least 16MiB, off, or
-    /// default, which is 1GiB without what is read or written in order while the store is as fast as a disk
+    /// The most that sealed pieces of files may take on the local disk, so that they are not
+    /// fetched again: at least 16MiB, off, or default, which is 1GiB without what is read or
+    /// written in order while the store is as fast as a disk
     #[arg(long, value_name = "SIZE", default_value = "default", value_parser = parse_cache_size)]
     pub disk_cache: DiskCacheSize,
 

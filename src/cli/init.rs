@@ -183,7 +183,8 @@ async fn refuse_occupied(store: &Store) -> Result<(), Failure> {
     ))
 }
 
-/// Makes a volume in an empty prefix. The header comes first, because exactly one of two that race can write it.
+/// Makes a volume in an empty prefix. The header comes first, because exactly one of two that race
+/// can write it.
 ///
 /// # Errors
 /// Somebody else made one at the same time; the store fails.
@@ -221,7 +222,8 @@ pub async fn make_volume(
         nix::unistd::getgid().as_raw(),
     );
     if let Err(error) = Meta::format(Arc::new(sealed), uid, gid).await {
-        // Without metadata it is no volume: take the header back, so that the next try finds no half of one.
+        // Without metadata it is no volume: take the header back, so that the next try finds no
+        // half of one.
         let _ = store
             .delete(&[PRIMARY_KEY.to_owned(), COPY_KEY.to_owned()])
             .await;

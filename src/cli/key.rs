@@ -206,8 +206,8 @@ fn change(args: ChangeArgs) -> Result<(), Failure> {
     })
 }
 
-/// Reaches the store, loads and unlocks the header, and compares it with what this machine knows: an old header that is served again must
-/// not be written back as the newest.
+/// Reaches the store, loads and unlocks the header, and compares it with what this machine knows:
+/// an old header that is served again must not be written back as the newest.
 async fn open(
     url: &S3Url,
     store: &StoreArgs,

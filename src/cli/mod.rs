@@ -1,4 +1,5 @@
-//! The command line: one file a subcommand, the only place that parses, prints and ends the process.
+//! The command line: one file a subcommand, the only place that parses, prints and ends the
+//! process.
 //!
 //! Promises: an error is one line, `strongroom: what: what to do`, with an exit code of its own
 //! ([`Exit`]); secrets never stand in the arguments or the environment of a process.

@@ -55,12 +55,14 @@ pub struct MountArgs {
     #[arg(long, value_enum, value_name = "WHEN", default_value = "fsync")]
     pub durability: Durability,
 
-    /// How long written data waits, unless somebody syncs it: longer saves uploads of what is overwritten soon, and loses more in a crash. A file that is
-    /// overwritten again and again may wait six times as long, up to 30s
+    /// How long written data waits, unless somebody syncs it: longer saves uploads of what is
+    /// overwritten soon, and loses more in a crash. A file that is overwritten again and again may
+    /// wait six times as long, up to 30s
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub upload_delay: Duration,
 
-    /// How long a request that the store refuses (credentials withdrawn, access denied) is tried again before the program that waits gets an error
+    /// How long a request that the store refuses (credentials withdrawn, access denied) is tried
+    /// again before the program that waits gets an error
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
     pub refusal_timeout: Duration,
 
@@ -81,7 +83,8 @@ pub struct MountArgs {
     #[arg(long)]
     pub takeover: bool,
 
-    /// Mount only if the volume is in the state with this fingerprint, or in a later one; `umount`, `status` and `info` show it
+    /// Mount only if the volume is in the state with this fingerprint, or in a later one; `umount`,
+    /// `status` and `info` show it
     #[arg(long, value_name = "FINGERPRINT", help_heading = "Trust")]
     pub expect: Option<Fingerprint>,
 

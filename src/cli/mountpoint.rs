@@ -23,8 +23,9 @@ pub fn mounted(path: &Path) -> Option<MountEntry> {
     mountinfo::find(path).ok().flatten()
 }
 
-/// The control socket of the mount at `dir`. Any filesystem can have the attribute that names it, so the kernel must say that this is a
-/// mount of ours, and who made it; that user's process must be the one that listens.
+/// The control socket of the mount at `dir`. Any filesystem can have the attribute that names it,
+/// so the kernel must say that this is a mount of ours, and who made it; that user's process must
+/// be the one that listens.
 ///
 /// # Errors
 /// It is not a Strongroom mount.
@@ -53,7 +54,8 @@ fn mounted_by(path: &Path) -> Option<u32> {
     mount.user.filter(|_| mount.kind == KIND)
 }
 
-/// The absolute path for comparisons, without asking a mount that may not answer: only the parent is resolved.
+/// The absolute path for comparisons, without asking a mount that may not answer: only the parent
+/// is resolved.
 pub fn resolve(dir: &Path) -> PathBuf {
     let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
     // `absolute` keeps a slash at the end; going through the components drops it.

@@ -6,13 +6,16 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::session::Failure;
 
-/// Threads that may block at once: name resolution, files of credentials, the lines of the control socket.
+/// Threads that may block at once: name resolution, files of credentials, the lines of the control
+/// socket.
 const BLOCKING_THREADS_MAX: usize = 16;
 
-/// Stack of each thread. Deep recursion happens nowhere; the default of 2 MiB is only address space.
+/// Stack of each thread. Deep recursion happens nowhere; the default of 2 MiB is only address
+/// space.
 const STACK_BYTES: usize = 2 << 20;
 
-/// Builds the runtime: one worker a core, at least 2 so that one busy with sealing does not stop the others, at most 4.
+/// Builds the runtime: one worker a core, at least 2 so that one busy with sealing does not stop
+/// the others, at most 4.
 ///
 /// # Errors
 /// The system refuses threads.
@@ -40,8 +43,8 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
     outcome
 }
 
-/// The allocator's own thread returns freed pages to the system. It starts here, not in `malloc_conf`, because no thread may
-/// exist before `mount` forks.
+/// The allocator's own thread returns freed pages to the system. It starts here, not in
+/// `malloc_conf`, because no thread may exist before `mount` forks.
 fn give_memory_back_in_the_background() {
     if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
         tracing::debug!("the allocator gives memory back without a thread of its own: {error}");

@@ -170,8 +170,8 @@ fn refused(error: &SecretError) -> Failure {
     }
 }
 
-/// What a shell command prints, one line break at its end left out. No copy of it stays in memory: the buffer has its full
-/// size from the start.
+/// What a shell command prints, one line break at its end left out. No copy of it stays in memory:
+/// the buffer has its full size from the start.
 fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |why: String| {
         Failure::usage(

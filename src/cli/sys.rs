@@ -9,14 +9,15 @@ use nix::unistd::ForkResult;
 
 use crate::session::Failure;
 
-/// Forks. Refuses when the process has more than one thread, since a lock held by another thread would stay
-/// locked in the child for ever.
+/// Forks. Refuses when the process has more than one thread, since a lock held by another thread
+/// would stay locked in the child for ever.
 ///
 /// # Errors
 /// There are other threads, or the system has no room for a process.
 pub fn fork() -> io::Result<ForkResult> {
     refuse_threads()?;
-    // SAFETY: this is the only thread, checked above, so the child may use everything that the parent could.
+    // SAFETY: this is the only thread, checked above, so the child may use everything that the
+    // parent could.
     unsafe { nix::unistd::fork() }.map_err(io::Error::from)
 }
 
@@ -27,7 +28,8 @@ fn refuse_threads() -> io::Result<()> {
     }
 }
 
-/// Sets an environment variable of this process. `/proc/<pid>/environ` goes on showing what the process was started with.
+/// Sets an environment variable of this process. `/proc/<pid>/environ` goes on showing what the
+/// process was started with.
 ///
 /// # Errors
 /// There are other threads, which might read the environment at the same time.

@@ -124,7 +124,8 @@ fn draining_from(dir: &Path, state_root: &Path) -> Option<Address> {
     })
 }
 
-/// A mount whose process was killed still stands in the kernel's table; take it out, but say that it did not drain.
+/// A mount whose process was killed still stands in the kernel's table; take it out, but say that
+/// it did not drain.
 fn clear_dead_mount(dir: &Path, not_ours: Failure) -> Result<(), Failure> {
     // Unlike `stat`, this is never answered from the kernel's cache.
     let dead = nix::sys::statvfs::statvfs(dir) == Err(nix::errno::Errno::ENOTCONN);
@@ -265,7 +266,8 @@ impl Display {
         *last_line = Some(Instant::now());
     }
 
-    /// The directory is free, but the kernel still serves the mount to somebody. Says so once it has lasted.
+    /// The directory is free, but the kernel still serves the mount to somebody. Says so once it
+    /// has lasted.
     pub fn still_in_use(&self) {
         let mut in_use = self.in_use.lock();
         match *in_use {

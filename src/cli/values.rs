@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// Parses a size in bytes: a whole number with an optional unit. `K`, `M`, `G`, `T` and `KiB`, `MiB`,
-/// ... are powers of 1024; `kB`, `MB`, `GB`, `TB` powers of 1000. Case does not matter but for `KB`, which counts as `kB`.
+/// Parses a size in bytes: a whole number with an optional unit. `K`, `M`, `G`, `T` and `KiB`,
+/// `MiB`, ... are powers of 1024; `kB`, `MB`, `GB`, `TB` powers of 1000. Case does not matter but
+/// for `KB`, which counts as `kB`.
 ///
 /// # Errors
 /// One line that says what is wrong.

@@ -25,7 +25,8 @@ const WINDOW_STEP: u64 = 1 << 20;
 /// beginning.
 const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 
-/// Two runs of an object with less than this between them are fetched with one request: a request costs about as much.
+/// Two runs of an object with less than this between them are fetched with one request: a request
+/// costs about as much.
 pub(super) const RUN_GAP_MAX: u64 = 256 << 10;
 
 /// A run of an object, and the part of the file that it is for.
@@ -33,12 +34,14 @@ struct StoredRun {
     object: Arc<ObjectHandle>,
     range: Range<u64>,
     file: Range<u64>,
-    /// It has several extents, or bytes between them that are of no use. Its frames serve reads at several places, and are kept for them.
+    /// It has several extents, or bytes between them that are of no use. Its frames serve reads at
+    /// several places, and are kept for them.
     is_scattered: bool,
 }
 
 impl Inner {
-    /// Starts what should be fetched ahead of this handle. Never waits for memory, and failures are left to the read that wants the bytes.
+    /// Starts what should be fetched ahead of this handle. Never waits for memory, and failures are
+    /// left to the read that wants the bytes.
     pub(super) async fn read_ahead(
         self: &Arc<Self>,
         open: &OpenFile,
@@ -47,7 +50,8 @@ impl Inner {
         size: u64,
     ) {
         let share = (self.governor.capacity_bytes() / 2) / (self.windows.active() as u64 + 1);
-        // A smaller share is not worth its request: then it is up to the governor who gets a window.
+        // A smaller share is not worth its request: then it is up to the governor who gets a
+        // window.
         let size_max = self.config.readahead_bytes_max.min(share.max(WINDOW_MIN));
         let mut let_go = Vec::new();
         let request_bytes = self
@@ -161,7 +165,8 @@ impl Inner {
             let len = frames_len(object, start..end);
             let try_acquire = || self.governor.try_acquire(Owner::Cache, len);
             let Some(reservation) = try_acquire().or_else(|| {
-                // Free buffers first, then the frames that were not used for longest: what a reader goes for is worth more.
+                // Free buffers first, then the frames that were not used for longest: what a reader
+                // goes for is worth more.
                 if self.blocks.reclaim(len) < len {
                     self.cache.reclaim(len);
                 }
@@ -188,8 +193,9 @@ impl Inner {
     }
 }
 
-/// Runs as they are best asked for, in the order of the file: those that lie close to each other in their object with one request, wherever in
-/// the file they belong. A file that was written at random has each of its objects scattered over it.
+/// Runs as they are best asked for, in the order of the file: those that lie close to each other in
+/// their object with one request, wherever in the file they belong. A file that was written at
+/// random has each of its objects scattered over it.
 fn together(mut runs: Vec<StoredRun>) -> Vec<StoredRun> {
     runs.sort_by_key(|run| (run.object.id, run.range.start));
     let mut merged: Vec<StoredRun> = Vec::new();

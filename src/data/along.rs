@@ -1,7 +1,9 @@
-//! Regions on their way: what the policy of density fetches along with a miss, kept alive beyond the read that missed.
+//! Regions on their way: what the policy of density fetches along with a miss, kept alive beyond
+//! the read that missed.
 //!
-//! A region is asked for in pieces, some at a time. A piece is paid for when it begins: out of what is free, then out of frames that were not used
-//! for longest. When there is no room for a piece, or somebody else needs some, the rest is given up. Pieces of a region that is too large for the
+//! A region is asked for in pieces, some at a time. A piece is paid for when it begins: out of what
+//! is free, then out of frames that were not used for longest. When there is no room for a piece,
+//! or somebody else needs some, the rest is given up. Pieces of a region that is too large for the
 //! memory go to the local disk, if there is a cache.
 
 use std::{
@@ -38,7 +40,8 @@ const OBJECTS_MAX: usize = 16;
 /// Pieces of one object that wait: an object of 256 MiB has as many of a MiB.
 const PIECES_MAX: usize = 256;
 
-/// Regions may count on so much of the local disk's cache: what is evicted there goes by age, and in large steps.
+/// Regions may count on so much of the local disk's cache: what is evicted there goes by age, and
+/// in large steps.
 const DISK_SHARE: f64 = 0.75;
 
 /// What is left of a region that was not read for this long is not fetched.
@@ -195,7 +198,8 @@ impl Along {
         self.wake.notify_one();
     }
 
-    /// The next piece, and whether it goes to the local disk, unless so many requests are on their way, or with it so many bytes.
+    /// The next piece, and whether it goes to the local disk, unless so many requests are on their
+    /// way, or with it so many bytes.
     fn next(
         &self,
         requests_max: usize,
@@ -351,9 +355,10 @@ impl Inner {
         }
     }
 
-    /// Tells how many frames that were fetched along have been read or evicted unread, and notes in `miss` whether its
-    /// frame was evicted lately. A frame that memory evicts unread is still on the disk, where there is one, so it counts
-    /// as fetched in vain only once the disk evicts it too.
+    /// Tells how many frames that were fetched along have been read or evicted unread, and notes in
+    /// `miss` whether its frame was evicted lately. A frame that memory evicts unread is still on
+    /// the disk, where there is one, so it counts as fetched in vain only once the disk evicts it
+    /// too.
     fn outcome(&self, miss: &mut Miss) -> Outcome {
         let (mut outcome, was_evicted) = self.cache.outcome((miss.object, miss.frames.start));
         miss.was_evicted = was_evicted;

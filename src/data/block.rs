@@ -1,8 +1,10 @@
-//! Blocks: adjoining frames of one object in one buffer, so that a large read is answered from one piece of memory.
+//! Blocks: adjoining frames of one object in one buffer, so that a large read is answered from one
+//! piece of memory.
 //!
-//! A block is filled in place, frame by frame, and shared once it is whole. Full-sized buffers come back to a pool: at gigabytes a
-//! second, clearing fresh memory costs as much as decrypting into it. A pooled buffer keeps its reservation, gives way to whoever needs the
-//! room, and goes when nobody took it for a while.
+//! A block is filled in place, frame by frame, and shared once it is whole. Full-sized buffers come
+//! back to a pool: at gigabytes a second, clearing fresh memory costs as much as decrypting into
+//! it. A pooled buffer keeps its reservation, gives way to whoever needs the room, and goes when
+//! nobody took it for a while.
 
 use std::{ops::Range, sync::Arc};
 
@@ -110,7 +112,8 @@ impl BlockPool {
         buffer
     }
 
-    /// Shares the first `len` bytes of a filled buffer, paid for by `reservation`; the buffer comes back when the last view is dropped.
+    /// Shares the first `len` bytes of a filled buffer, paid for by `reservation`; the buffer comes
+    /// back when the last view is dropped.
     pub(super) fn share(
         self: &Arc<Self>,
         mut bytes: Vec<u8>,

@@ -1,4 +1,5 @@
-//! Frames that may be wanted again. Each carries its reservation, so that giving one up gives its memory back at once.
+//! Frames that may be wanted again. Each carries its reservation, so that giving one up gives its
+//! memory back at once.
 
 use std::time::{Duration, Instant};
 
@@ -77,7 +78,8 @@ impl FrameCache {
         drop(replaced);
     }
 
-    /// What became of frames that were fetched along since the last call, and whether `missed`, which is to be fetched, was evicted lately.
+    /// What became of frames that were fetched along since the last call, and whether `missed`,
+    /// which is to be fetched, was evicted lately.
     pub(super) fn outcome(&self, missed: FrameId) -> (Outcome, bool) {
         let mut frames = self.frames.lock();
         let outcome = std::mem::take(&mut frames.outcome);

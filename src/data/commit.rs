@@ -48,9 +48,10 @@ impl Inner {
         self.commit_with(files, None).await;
     }
 
-    /// Commits what may be committed of `files`, in one batch as long as there is something. `stored` is an object that is in the store now: all its
-    /// files commit it in the first batch. Were one of them to commit it alone, and to let go of its bytes at once, the object would die before
-    /// the others name it.
+    /// Commits what may be committed of `files`, in one batch as long as there is something.
+    /// `stored` is an object that is in the store now: all its files commit it in the first batch.
+    /// Were one of them to commit it alone, and to let go of its bytes at once, the object would
+    /// die before the others name it.
     async fn commit_with(
         self: &Arc<Self>,
         mut files: Vec<Arc<FileState>>,
@@ -133,7 +134,8 @@ impl Inner {
         }
     }
 
-    /// Writes the batch, however often it takes; false if this mount can never write again, or is closing.
+    /// Writes the batch, however often it takes; false if this mount can never write again, or is
+    /// closing.
     async fn apply(
         &self,
         objects: &[NewObject],

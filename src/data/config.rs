@@ -9,14 +9,15 @@ const MIB: u64 = 1 << 20;
 /// The smallest `--memory`.
 pub const MEMORY_MIN_BYTES: u64 = 128 * MIB;
 
-/// What the process takes besides metadata and data: code, runtime, TLS, connections, FUSE request buffers, allocator slack.
-/// Measured as the RSS of an idle mount plus its growth under load that no reservation explains (docs/benchmarks.md).
+/// What the process takes besides metadata and data: code, runtime, TLS, connections, FUSE request
+/// buffers, allocator slack. Measured as the RSS of an idle mount plus its growth under load that
+/// no reservation explains (docs/benchmarks.md).
 const FIXED_BYTES: u64 = 48 * MIB;
 
-/// What readers are guaranteed is a quarter of the budget up to this, so that a page from each of the
-/// 256 frames of 64 KiB that a read of 1 MiB may lie in can be fetched at once, and a sixteenth of a
-/// large budget. The rest is there for whoever needs it: pages that are written over and over are
-/// worth their memory, for each one that has to go out early is uploaded again.
+/// What readers are guaranteed is a quarter of the budget up to this, so that a page from each of
+/// the 256 frames of 64 KiB that a read of 1 MiB may lie in can be fetched at once, and a sixteenth
+/// of a large budget. The rest is there for whoever needs it: pages that are written over and over
+/// are worth their memory, for each one that has to go out early is uploaded again.
 const READ_GUARANTEED_BYTES: u64 = 36 * MIB;
 
 /// Enough for a request's own cost to be small beside what it brings.
@@ -27,8 +28,8 @@ const TURN_BYTES_MAX: u64 = MIB;
 pub enum DiskAdmission {
     /// All that are fetched or uploaded.
     All,
-    /// As [`DiskAdmission::All`], but nothing that is read or written in order while the store is as fast as a disk: to keep
-    /// it costs a third more processor time and saves none.
+    /// As [`DiskAdmission::All`], but nothing that is read or written in order while the store is
+    /// as fast as a disk: to keep it costs a third more processor time and saves none.
     WhatPays,
 }
 
@@ -42,7 +43,8 @@ const DEFRAGMENT_FROM: f64 = 1.5;
 pub struct DataConfig {
     /// Bytes of a multipart part, and about the most a pack holds. S3 wants at least 5 MiB.
     pub part_bytes: u64,
-    /// Stored bytes after which a large file's object ends and the next begins; bounded by 10,000 parts.
+    /// Stored bytes after which a large file's object ends and the next begins; bounded by 10,000
+    /// parts.
     pub object_bytes_max: u64,
     /// The largest readahead window of one handle.
     pub readahead_bytes_max: u64,
@@ -54,8 +56,8 @@ pub struct DataConfig {
     pub disk_admission: DiskAdmission,
     /// Dirty data older than this goes out by itself.
     pub write_back_after: Duration,
-    /// How often the writer looks for dead objects, and repacks those that are mostly dead. The look costs no request while the metadata is
-    /// cached and nothing is to be deleted.
+    /// How often the writer looks for dead objects, and repacks those that are mostly dead. The
+    /// look costs no request while the metadata is cached and nothing is to be deleted.
     pub reclaim_every: Duration,
     /// How long nobody has written to a file that lies scattered before it is put in order.
     pub defragment_after: Duration,

@@ -1,15 +1,17 @@
-//! What one file holds now, what of it is on its way, and what may be committed: transitions without
-//! I/O. A model test (`model_tests.rs`) drives them with every order of answers and crashes.
+//! What one file holds now, what of it is on its way, and what may be committed: transitions
+//! without I/O. A model test (`model_tests.rs`) drives them with every order of answers and
+//! crashes.
 //!
-//! Writes land in the *overlay*. Pieces leave memory in *takes*: a take is what went together into one
-//! object, into the metadata (inline), or only attributes. Takes are committed in the order in which they
-//! began, so what is durable is always a state that the file had, never a mixture.
+//! Writes land in the *overlay*. Pieces leave memory in *takes*: a take is what went together into
+//! one object, into the metadata (inline), or only attributes. Takes are committed in the order in
+//! which they began, so what is durable is always a state that the file had, never a mixture.
 //!
 //! Promises:
 //! - A take is committed only when its object is in the store, after every take before it.
-//! - A commit sets the size to what is covered without a gap of data that was left behind in memory.
-//! - A truncation becomes durable with the first take that began after it: with the contents that replace
-//!   what it cut off, never before.
+//! - A commit sets the size to what is covered without a gap of data that was left behind in
+//!   memory.
+//! - A truncation becomes durable with the first take that began after it: with the contents that
+//!   replace what it cut off, never before.
 //! - What a take brings is what it took, also where newer writes have replaced that since.
 
 use std::{
@@ -30,21 +32,24 @@ use crate::budget::Reservation;
 use crate::meta::{Extent, NewObject, ObjectId, Timestamp};
 use crate::store::StoreError;
 
-/// What somebody waits for goes into the metadata itself, with its extents, if it is at most this much: then one request makes it durable instead of
-/// two. Unlike objects, metadata is compacted, at some 4 MB a second 20 ms away, and who writes more than that waits. 32 threads that write and sync files
-/// there with `--memory 128MiB` came to 567 a second with 4 KiB each, 510 with 8, 339 with 16 and 67 with 64; by packs it is 320 to 360 whatever the size.
+/// What somebody waits for goes into the metadata itself, with its extents, if it is at most this
+/// much: then one request makes it durable instead of two. Unlike objects, metadata is compacted,
+/// at some 4 MB a second 20 ms away, and who writes more than that waits. 32 threads that write and
+/// sync files there with `--memory 128MiB` came to 567 a second with 4 KiB each, 510 with 8, 339
+/// with 16 and 67 with 64; by packs it is 320 to 360 whatever the size.
 const INLINE_DIRTY_MAX: u64 = 4096;
 
-/// And only in files of at most this size. Extents never lie beyond a file's size, so no file, however long it is written and synced a page at a time, has
-/// more than this in the metadata: nothing needs to be counted, and nothing moved out later.
+/// And only in files of at most this size. Extents never lie beyond a file's size, so no file,
+/// however long it is written and synced a page at a time, has more than this in the metadata:
+/// nothing needs to be counted, and nothing moved out later.
 const INLINE_SIZE_MAX: u64 = 64 << 10;
 
-/// Takes that wait for data before them, at most; then writers of the file wait until some are committed.
-/// Their runs are in memory, some 100 bytes each, and nothing pays for those.
+/// Takes that wait for data before them, at most; then writers of the file wait until some are
+/// committed. Their runs are in memory, some 100 bytes each, and nothing pays for those.
 const TAKES_MAX: usize = 24;
 
-/// A file that was emptied and not written since stays as it was in the store for this long: whoever
-/// emptied it is about to replace its contents. As long as a local disk keeps dirty pages.
+/// A file that was emptied and not written since stays as it was in the store for this long:
+/// whoever emptied it is about to replace its contents. As long as a local disk keeps dirty pages.
 const EMPTIED_FOR: Duration = Duration::from_secs(30);
 
 /// Extents kept per file between reads; 56 bytes each.
@@ -321,13 +326,15 @@ impl Content {
         self.overlay.cut(size..u64::MAX);
         for take in &mut self.takes {
             take.runs.cut(size..u64::MAX);
-            // Nothing is left of what was to replace the contents that it cuts off: they stay until what comes now does.
+            // Nothing is left of what was to replace the contents that it cuts off: they stay until
+            // what comes now does.
             let is_void = take.cut.take_if(|cut| size <= *cut).is_some();
             cuts |= is_void;
             is_less |= is_void || size < take.size;
             take.size = take.size.min(size);
             if is_less {
-                // Whoever waits for what it took, or for what came after, waits for what replaces that.
+                // Whoever waits for what it took, or for what came after, waits for what replaces
+                // that.
                 take.covers = None;
             }
         }
@@ -345,7 +352,8 @@ impl Content {
         }
     }
 
-    /// Do its writes jump about, so that what is taken late is taken sorted, and what is overwritten meanwhile not at all?
+    /// Do its writes jump about, so that what is taken late is taken sorted, and what is
+    /// overwritten meanwhile not at all?
     pub(super) fn is_written_at_random(&self) -> bool {
         self.writes.is_random()
     }
@@ -362,8 +370,8 @@ impl Content {
         self.writes.was_taken();
     }
 
-    /// A sweep that began at `began` ended at `swept_to`. If nothing is dirty behind that, what is dirty now was written meanwhile; else some of it may
-    /// be older, and stays due.
+    /// A sweep that began at `began` ended at `swept_to`. If nothing is dirty behind that, what is
+    /// dirty now was written meanwhile; else some of it may be older, and stays due.
     pub(super) fn note_sweep(&mut self, began: Instant, swept_to: u64) {
         self.sweep = None;
         if self.is_clean_from(swept_to) {
@@ -376,7 +384,8 @@ impl Content {
         self.overlay.dirty_pieces(offset..u64::MAX, 1).is_empty()
     }
 
-    /// Where the next slice of the sweep over the file begins; the sweep begins anew where there is nothing left for it to take.
+    /// Where the next slice of the sweep over the file begins; the sweep begins anew where there is
+    /// nothing left for it to take.
     pub(super) fn next_slice(&mut self, now: Instant) -> u64 {
         match self.sweep {
             Some(sweep) if !self.is_clean_from(sweep.to) => sweep.to,
@@ -433,15 +442,15 @@ impl Content {
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// Was the file just emptied, so that new contents are to be expected, and does nobody wait for it as it is? Taking it
-    /// now would make it empty in the store.
+    /// Was the file just emptied, so that new contents are to be expected, and does nobody wait for
+    /// it as it is? Taking it now would make it empty in the store.
     pub(super) fn awaits_contents(&self, now: Instant) -> bool {
         let is_wanted = self.wanted > self.committed;
         self.size == 0 && self.cut.is_some() && self.age(now) < EMPTIED_FOR && !is_wanted
     }
 
-    /// May what is dirty go into a pack? Only if nothing of the file is on its way: packs are committed as
-    /// a whole, and takes of a file in order.
+    /// May what is dirty go into a pack? Only if nothing of the file is on its way: packs are
+    /// committed as a whole, and takes of a file in order.
     pub(super) fn may_be_packed(&self) -> bool {
         self.takes.is_empty()
     }
@@ -451,7 +460,8 @@ impl Content {
         self.takes.len() >= TAKES_MAX
     }
 
-    /// Dirty pieces from `from` on, in order, until they add up to `limit_bytes` or more, to be taken.
+    /// Dirty pieces from `from` on, in order, until they add up to `limit_bytes` or more, to be
+    /// taken.
     pub(super) fn collect(&self, from: u64, limit_bytes: u64) -> Collected {
         self.collect_until(from, u64::MAX, limit_bytes)
     }
@@ -481,9 +491,9 @@ impl Content {
         }
     }
 
-    /// Notes that of what was collected `placed` went into `object`, and what was written along with
-    /// it. What a newer write has replaced meanwhile stays dirty, and is part of the take all the same. The caller keeps truncations and holes
-    /// out from collecting to here.
+    /// Notes that of what was collected `placed` went into `object`, and what was written along
+    /// with it. What a newer write has replaced meanwhile stays dirty, and is part of the take all
+    /// the same. The caller keeps truncations and holes out from collecting to here.
     pub(super) fn take_into(&mut self, object: ObjectId, collected: &Collected, placed: &[Placed]) {
         let placed_end = placed
             .last()
@@ -572,7 +582,8 @@ impl Content {
         }
     }
 
-    /// May what is left to be taken go into the metadata itself? Not while an object is on its way: it has to be waited for anyway.
+    /// May what is left to be taken go into the metadata itself? Not while an object is on its way:
+    /// it has to be waited for anyway.
     pub(super) fn fits_inline(&self) -> bool {
         let dirty_bytes = self.overlay.dirty_bytes();
         let is_small = dirty_bytes <= INLINE_DIRTY_MAX && self.size <= INLINE_SIZE_MAX;
@@ -635,7 +646,8 @@ impl Content {
         self.takes.iter().any(is_lost)
     }
 
-    /// What somebody who has heard of `seen` errors must hear now: a new one, and always that bytes are lost.
+    /// What somebody who has heard of `seen` errors must hear now: a new one, and always that bytes
+    /// are lost.
     pub(super) fn trouble(&self, seen: &mut u64) -> Option<StoreError> {
         let standing = self.errors.standing()?;
         let news = self.errors.report(seen);
@@ -657,7 +669,8 @@ impl Content {
             .iter()
             .take_while(|take| matches!(take.place, Place::Here | Place::Stored(_)))
             .count();
-        // An object is committed with all its takes: it would die if those committed first let go of it.
+        // An object is committed with all its takes: it would die if those committed first let go
+        // of it.
         let is_end = |count: &usize| {
             let objects = |take: &Take| take.place.object();
             let later = || self.takes.iter().skip(*count).filter_map(objects);
@@ -780,8 +793,8 @@ impl Content {
         shown.collect::<Vec<_>>().join(" ")
     }
 
-    /// The file is gone: nothing of it will be committed. Returns what was dirty, to be dropped when no
-    /// lock is held.
+    /// The file is gone: nothing of it will be committed. Returns what was dirty, to be dropped
+    /// when no lock is held.
     pub(super) fn discard(&mut self) -> (Overlay, Vec<Overlay>) {
         self.discarded = true;
         self.committed = self.change;

@@ -23,8 +23,8 @@ use crate::{
 /// Extents that are looked up at once for readahead; they are not kept.
 const EXTENTS_AHEAD_MAX: usize = 1024;
 
-/// A read of bytes that are on their way waits so long at least for them while an upload of the file
-/// is refused.
+/// A read of bytes that are on their way waits so long at least for them while an upload of the
+/// file is refused.
 const REFUSED_READ_WAITS: Duration = Duration::from_secs(5);
 
 /// Committed extents are looked up this far ahead of a read.
@@ -141,7 +141,8 @@ impl Inner {
         let window = self
             .look_up_extents(file.ino, wide, EXTENT_WINDOW_MAX)
             .await?;
-        // Inline bytes are not kept: nobody would pay for them. Small files are read at once, and the metadata store has a cache.
+        // Inline bytes are not kept: nobody would pay for them. Small files are read at once, and
+        // the metadata store has a cache.
         let is_inline = |extent: &Extent| matches!(extent.source, ExtentSource::Inline(_));
         let keep = !window.extents.iter().any(is_inline);
         let Some(paid) = keep.then(|| self.room_to_keep(&window)).flatten() else {
@@ -191,8 +192,8 @@ impl Inner {
         })
     }
 
-    /// What pays for keeping extents between reads; `None` if there is no room to keep them. They leave half of their share to handles, which wait
-    /// for room where this does not.
+    /// What pays for keeping extents between reads; `None` if there is no room to keep them. They
+    /// leave half of their share to handles, which wait for room where this does not.
     fn room_to_keep(&self, window: &ExtentWindow) -> Option<Option<Reservation>> {
         let cost = window.cost();
         if cost == 0 {
@@ -205,8 +206,8 @@ impl Inner {
         if used + cost > self.governor.shares().table_min_bytes {
             return self.governor.try_acquire(Owner::Table, cost).map(Some);
         }
-        // What handles are guaranteed is free or cached. Acquired for them, a few bytes would evict all frames that live on what others are
-        // guaranteed.
+        // What handles are guaranteed is free or cached. Acquired for them, a few bytes would evict
+        // all frames that live on what others are guaranteed.
         let room = self.room_along(cost)?;
         Some(Some(room.reassign(Owner::Table)))
     }
@@ -237,7 +238,8 @@ impl Inner {
             if let Some(file) = pending.stream_of.and_then(|ino| self.known_file(ino)) {
                 self.spawn_finish_stream(&file);
             }
-            // Looks again now and then: the upload may have been taken over by another object's end.
+            // Looks again now and then: the upload may have been taken over by another object's
+            // end.
             let _ = tokio::time::timeout(std::time::Duration::from_millis(200), pending.finished())
                 .await;
         }

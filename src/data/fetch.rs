@@ -1,7 +1,8 @@
 //! One ranged GET of whole frames, opened frame by frame as its body arrives.
 //!
-//! A fetch lives as long as somebody holds it: a reader that waits for one of its frames, or a readahead window. When the last holder lets go,
-//! its task is aborted, the body dropped and what was not delivered is back in the budget. Frames are delivered in order.
+//! A fetch lives as long as somebody holds it: a reader that waits for one of its frames, or a
+//! readahead window. When the last holder lets go, its task is aborted, the body dropped and what
+//! was not delivered is back in the budget. Frames are delivered in order.
 
 use std::{
     collections::HashMap,
@@ -54,7 +55,8 @@ impl State {
     }
 }
 
-/// Fetches under way, by frame, so that nobody asks for a frame that is coming already. Bounded by the fetches alive.
+/// Fetches under way, by frame, so that nobody asks for a frame that is coming already. Bounded by
+/// the fetches alive.
 #[derive(Default)]
 pub(super) struct FetchTable {
     frames: Mutex<HashMap<FrameId, Weak<Fetch>>>,
@@ -65,7 +67,8 @@ impl FetchTable {
         self.frames.lock().is_empty()
     }
 
-    /// The fetch that brings a frame. One that failed brings nothing: whoever wants the frame asks the store again.
+    /// The fetch that brings a frame. One that failed brings nothing: whoever wants the frame asks
+    /// the store again.
     pub(super) fn get(&self, frame: FrameId) -> Option<Arc<Fetch>> {
         let fetch = self.frames.lock().get(&frame).and_then(Weak::upgrade)?;
         let failed = fetch.state.borrow().failed.is_some();
@@ -74,7 +77,8 @@ impl FetchTable {
 }
 
 impl Fetch {
-    /// Starts a fetch of `frames` of `object`, paid for by `reservation` (at least the frames' plaintext).
+    /// Starts a fetch of `frames` of `object`, paid for by `reservation` (at least the frames'
+    /// plaintext).
     pub(super) fn start(
         inner: &Arc<Inner>,
         object: Arc<ObjectHandle>,
@@ -287,7 +291,8 @@ impl Delivery {
         Ok(())
     }
 
-    /// One GET up to frame `until`; takes what comes. Ends early without an error if the connection breaks.
+    /// One GET up to frame `until`; takes what comes. Ends early without an error if the connection
+    /// breaks.
     async fn take_from_store(&mut self, until: u64) -> Result<(), DataError> {
         let frames = self.next()..until;
         let mut sent = SentFrames::ask(&self.inner, &self.object, frames).await?;

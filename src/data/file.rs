@@ -1,7 +1,8 @@
 //! One file that is open or has uncommitted contents.
 //!
-//! The record in `meta` says what is durable; this says what is true now. Sequence numbers tie the two: each change takes the
-//! next `change`, and `committed` is the last one that the record covers.
+//! The record in `meta` says what is durable; this says what is true now. Sequence numbers tie the
+//! two: each change takes the next `change`, and `committed` is the last one that the record
+//! covers.
 
 use std::{
     collections::HashMap,
@@ -17,7 +18,8 @@ use crate::meta::{FileKind, Ino, Meta};
 /// Places that the table of files keeps when they are empty; 16 bytes each.
 const PLACES_KEPT: usize = 1024;
 
-/// Files that somebody holds: an open handle, the table of the dirty, a task under way. Whoever lets go last takes the file out.
+/// Files that somebody holds: an open handle, the table of the dirty, a task under way. Whoever
+/// lets go last takes the file out.
 #[derive(Default)]
 pub(super) struct FileTable {
     files: Mutex<HashMap<Ino, Weak<FileState>>>,
@@ -55,10 +57,12 @@ impl FileTable {
 pub(super) struct FileState {
     pub(super) ino: Ino,
     pub(super) content: Mutex<Content>,
-    /// Held while extents of this file change in `meta`, so that a truncation cannot pass a commit under way.
+    /// Held while extents of this file change in `meta`, so that a truncation cannot pass a commit
+    /// under way.
     pub(super) commit: Arc<tokio::sync::Mutex<()>>,
-    /// Held while pieces are taken from the overlay, so that one file's takes are in order and nothing is truncated meanwhile. Holds the stream, if
-    /// one is open; most files never have one, so it is kept apart. Locked before `commit` where both are.
+    /// Held while pieces are taken from the overlay, so that one file's takes are in order and
+    /// nothing is truncated meanwhile. Holds the stream, if one is open; most files never have one,
+    /// so it is kept apart. Locked before `commit` where both are.
     pub(super) take: tokio::sync::Mutex<Option<Box<ObjectWriter>>>,
     /// Told whenever `committed` moved.
     pub(super) progress: Notify,

@@ -20,7 +20,8 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// The first block of `frames`. Frames that will be cached have blocks of their own, so that each can be given up alone.
+    /// The first block of `frames`. Frames that will be cached have blocks of their own, so that
+    /// each can be given up alone.
     pub(super) fn begin(
         inner: &Inner,
         object: &ObjectHandle,

@@ -7,7 +7,8 @@ use super::{Inner, windows::TURN_MAX};
 /// How often it is looked at; also how long a block's buffer stays unused.
 const ROUND_EVERY: Duration = Duration::from_secs(5);
 
-/// Frames that nobody read for this long leave the cache, and a handle that did not read for this long lets go of what it fetched ahead.
+/// Frames that nobody read for this long leave the cache, and a handle that did not read for this
+/// long lets go of what it fetched ahead.
 const IDLE: Duration = Duration::from_secs(15);
 
 impl Inner {

@@ -104,8 +104,8 @@ pub(super) struct Cleared {
     pub foreign: u64,
 }
 
-/// Deletes the objects that died at or before `before_unix_seconds` and whose death is durable, then
-/// their rows: what a failure leaves between the two is deleted again.
+/// Deletes the objects that died at or before `before_unix_seconds` and whose death is durable,
+/// then their rows: what a failure leaves between the two is deleted again.
 pub(super) async fn delete_garbage(
     store: &Store,
     meta: &Meta,

@@ -1,9 +1,11 @@
 //! File contents: write-back buffers, uploads, packs, readahead, the frame cache, space reclaim.
 //!
-//! Promises: a write is readable at once through this mount, and durable after [`Data::fsync`]; every buffer is paid for by a
-//! [`crate::budget::Reservation`] that lives exactly as long; dropping an [`OpenFile`] drops what was in flight for it; random writes do not
-//! read, but for what lies between crumbs (`sweep.rs`); contents are committed to [`crate::meta`] only after their object is in the store, or with the bytes themselves.
-//! Never: knows names or permissions, talks to the kernel, returns a byte that was not authenticated.
+//! Promises: a write is readable at once through this mount, and durable after [`Data::fsync`];
+//! every buffer is paid for by a [`crate::budget::Reservation`] that lives exactly as long;
+//! dropping an [`OpenFile`] drops what was in flight for it; random writes do not read, but for
+//! what lies between crumbs (`sweep.rs`); contents are committed to [`crate::meta`] only after
+//! their object is in the store, or with the bytes themselves. Never: knows names or permissions,
+//! talks to the kernel, returns a byte that was not authenticated.
 
 mod ahead;
 mod along;
@@ -157,7 +159,8 @@ struct Inner {
     tasks: TaskTracker,
 }
 
-/// A file that somebody has open: its readahead window lives here. Dropping it lets go of everything in flight for it.
+/// A file that somebody has open: its readahead window lives here. Dropping it lets go of
+/// everything in flight for it.
 pub struct OpenFile {
     windows: Arc<Windows>,
     file: Arc<FileState>,
@@ -176,7 +179,8 @@ struct Heard {
     log: u64,
 }
 
-/// Contents on their way to a reader; what pays for them is released when the last view of `bytes` is dropped.
+/// Contents on their way to a reader; what pays for them is released when the last view of `bytes`
+/// is dropped.
 pub struct ReadReply {
     /// The bytes, in one piece.
     pub bytes: Bytes,
@@ -211,7 +215,8 @@ pub struct LiveAttributes {
     pub mtime: Option<Timestamp>,
     /// As `mtime`.
     pub ctime: Option<Timestamp>,
-    /// Dirty bytes to add to the record's `allocated` (an estimate: overwrites count twice until committed).
+    /// Dirty bytes to add to the record's `allocated` (an estimate: overwrites count twice until
+    /// committed).
     pub dirty_bytes: u64,
 }
 
@@ -252,7 +257,8 @@ pub struct DataStatus {
 }
 
 impl Data {
-    /// Starts the background write-back, with a cache on the local disk if there is one; must be called inside a tokio runtime.
+    /// Starts the background write-back, with a cache on the local disk if there is one; must be
+    /// called inside a tokio runtime.
     pub fn start(
         config: DataConfig,
         governor: Governor,
@@ -321,7 +327,8 @@ impl Data {
         Data { inner }
     }
 
-    /// Starts deleting what is garbage and what dead sessions left, and putting scattered files in order, in the background. For writable mounts.
+    /// Starts deleting what is garbage and what dead sessions left, and putting scattered files in
+    /// order, in the background. For writable mounts.
     pub fn start_reclaim(&self) {
         self.inner.tasks.spawn(self.inner.clone().reclaim_loop());
         self.inner.tasks.spawn(self.inner.clone().defragment_loop());
@@ -338,7 +345,8 @@ impl Data {
         &self.inner.governor
     }
 
-    /// A handle on a file, which the caller pays for ([`OPEN_FILE_BYTES`]) until it is dropped. What it reads it pays for itself.
+    /// A handle on a file, which the caller pays for ([`OPEN_FILE_BYTES`]) until it is dropped.
+    /// What it reads it pays for itself.
     pub fn open(&self, ino: Ino) -> OpenFile {
         let window = Arc::new(Mutex::new(Window::new()));
         let file = self.inner.file(ino);
@@ -373,7 +381,8 @@ impl Data {
         self.inner.look_at_open_files().await
     }
 
-    /// Reads; short only at the end of the file, and beyond half of what is guaranteed to readers (6 MiB with the smallest `--memory`).
+    /// Reads; short only at the end of the file, and beyond half of what is guaranteed to readers
+    /// (6 MiB with the smallest `--memory`).
     pub async fn read(
         &self,
         file: &OpenFile,
@@ -393,8 +402,9 @@ impl Data {
         Some(WriteBuffer::copy_of(data, reservation))
     }
 
-    /// Copies `data`, whose memory is the caller's only until it goes on: into room for dirty data, or where writes wait for such room.
-    /// `None` if there is no place for one more that waits either.
+    /// Copies `data`, whose memory is the caller's only until it goes on: into room for dirty data,
+    /// or where writes wait for such room. `None` if there is no place for one more that waits
+    /// either.
     pub fn take_in(&self, data: &[u8]) -> Option<IncomingWrite> {
         let room = match self.try_buffer(data) {
             Some(buffer) => Room::Found(buffer),
@@ -491,7 +501,8 @@ impl Data {
         self.inner.truncate(ino, size, now).await
     }
 
-    /// Makes a hole; the size stays (FALLOC_FL_PUNCH_HOLE | KEEP_SIZE, and the zeroing half of ZERO_RANGE).
+    /// Makes a hole; the size stays (FALLOC_FL_PUNCH_HOLE | KEEP_SIZE, and the zeroing half of
+    /// ZERO_RANGE).
     pub async fn punch_hole(
         &self,
         ino: Ino,
@@ -507,8 +518,9 @@ impl Data {
         file.content.lock().live()
     }
 
-    /// Attributes are about to be set explicitly (`utimens`, chmod, chown): pending times must not override them, nor a commit that is under way.
-    /// Hold what this returns until the record is changed. `mtime`: the modification time is among them.
+    /// Attributes are about to be set explicitly (`utimens`, chmod, chown): pending times must not
+    /// override them, nor a commit that is under way. Hold what this returns until the record is
+    /// changed. `mtime`: the modification time is among them.
     pub async fn begin_attribute_change(&self, ino: Ino, mtime: bool) -> AttributeChange {
         let Some(file) = self.inner.known_file(ino) else {
             return AttributeChange { _no_commit: None };
@@ -536,15 +548,17 @@ impl Data {
         self.inner.seek(ino, offset, what).await
     }
 
-    /// Returns when everything written to this file before the call is durable, its metadata included. What the store refuses for longer than its patience
-    /// meanwhile is reported; the data is kept and tried again.
+    /// Returns when everything written to this file before the call is durable, its metadata
+    /// included. What the store refuses for longer than its patience meanwhile is reported; the
+    /// data is kept and tried again.
     pub async fn fsync(&self, ino: Ino) -> Result<(), DataError> {
         self.inner.committed_since(ino).await?;
         self.commit_successors(&[ino]).await?;
         self.flush().await
     }
 
-    /// The same through one descriptor, which has then heard of all errors of the file so far: closing it reports only later ones.
+    /// The same through one descriptor, which has then heard of all errors of the file so far:
+    /// closing it reports only later ones.
     pub async fn fsync_through(&self, open: &OpenFile) -> Result<(), DataError> {
         let mut seen = open.file.content.lock().errors.count();
         let committed = self.inner.committed(&open.file, &mut seen).await;
@@ -556,8 +570,8 @@ impl Data {
         flushed
     }
 
-    /// What a descriptor that is closed has to report, without waiting: an error that keeps what was written to this file from being durable, and that
-    /// it has not reported.
+    /// What a descriptor that is closed has to report, without waiting: an error that keeps what
+    /// was written to this file from being durable, and that it has not reported.
     pub fn unreported(&self, open: &OpenFile) -> Option<DataError> {
         let (error, committed_at) = {
             let content = open.file.content.lock();
@@ -574,7 +588,8 @@ impl Data {
         error.or_else(log_error).map(DataError::from)
     }
 
-    /// Returns when all that is committed is durable, names and attributes too. Reports what the store refuses, as [`Data::fsync`] does.
+    /// Returns when all that is committed is durable, names and attributes too. Reports what the
+    /// store refuses, as [`Data::fsync`] does.
     pub async fn flush(&self) -> Result<(), DataError> {
         tokio::select! {
             flushed = self.inner.meta.flush() => Ok(flushed?),
@@ -582,7 +597,8 @@ impl Data {
         }
     }
 
-    /// The file is gone: drops its dirty data. Call after the last handle is closed, before [`Meta::reap`].
+    /// The file is gone: drops its dirty data. Call after the last handle is closed, before
+    /// [`Meta::reap`].
     pub async fn discard(&self, ino: Ino) {
         self.inner.discard(ino).await;
     }
@@ -597,7 +613,8 @@ impl Data {
         self.flush().await
     }
 
-    /// Stops background work. What is not durable by then is lost: [`Data::finish`] first. Does not close `meta`.
+    /// Stops background work. What is not durable by then is lost: [`Data::finish`] first. Does not
+    /// close `meta`.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         self.inner.tasks.close();
@@ -748,7 +765,8 @@ impl Inner {
         }
     }
 
-    /// Another mount has taken over: nothing can be made durable here any more, and nothing more is sent. Writes and fsyncs fail from now on.
+    /// Another mount has taken over: nothing can be made durable here any more, and nothing more is
+    /// sent. Writes and fsyncs fail from now on.
     fn fail(&self, why: &str) {
         if self.failure.set(why.to_owned()).is_ok() {
             tracing::error!("writing stops: {why}");
@@ -800,7 +818,8 @@ impl Inner {
         }
     }
 
-    /// Returns when all changes made to the file before the call are committed, or with an error from then on.
+    /// Returns when all changes made to the file before the call are committed, or with an error
+    /// from then on.
     async fn committed_since(self: &Arc<Self>, ino: Ino) -> Result<(), DataError> {
         let Some(file) = self.known_file(ino) else {
             return self.check();
@@ -809,7 +828,8 @@ impl Inner {
         self.committed(&file, &mut seen).await
     }
 
-    /// Returns when all changes made to the file before the call are committed, or with an error of the file beyond those `seen`.
+    /// Returns when all changes made to the file before the call are committed, or with an error of
+    /// the file beyond those `seen`.
     async fn committed(
         self: &Arc<Self>,
         file: &Arc<FileState>,
@@ -841,7 +861,8 @@ impl Inner {
         }
     }
 
-    /// Returns when all files are committed, or with an error when those that are left have all been refused since.
+    /// Returns when all files are committed, or with an error when those that are left have all
+    /// been refused since.
     async fn all_committed(self: &Arc<Self>) -> Result<(), DataError> {
         let mut seen: HashMap<Ino, u64> = HashMap::new();
         loop {

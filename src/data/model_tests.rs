@@ -1,15 +1,16 @@
-//! The write-back machine against a model: small files, tiny parts, a store that answers in every way,
-//! and a crash after every step.
+//! The write-back machine against a model: small files, tiny parts, a store that answers in every
+//! way, and a crash after every step.
 //!
 //! The world is driven by a seed. After every step the state that a crash would leave is read back
 //! through the model of the store and compared with the history of each file:
 //! - each byte is one that the file held at that place at some time since its last fsync;
-//! - the size is one that it had, or passed through, since then; replaced contents are never gone while
-//!   the new ones are not there;
+//! - the size is one that it had, or passed through, since then; replaced contents are never gone
+//!   while the new ones are not there;
 //! - what an extent names is in the store, whole, and is what was taken.
 //!
-//! Sealed bytes must not be dropped before they are acknowledged, errors are heard by the files with
-//! bytes in the refused object only, and once the store answers normally everything becomes durable.
+//! Sealed bytes must not be dropped before they are acknowledged, errors are heard by the files
+//! with bytes in the refused object only, and once the store answers normally everything becomes
+//! durable.
 //!
 //! `mount-scripts/mutants.sh` breaks the machine on purpose and expects this test to notice.
 

@@ -4,9 +4,9 @@
 //! Promises: what was written since is never replaced; a crash at any time leaves the bytes where
 //! they were, or where they went.
 //!
-//! An unmount ends moving before it drains. Nothing would be lost otherwise, because what is moved is
-//! committed already. But an object with such copies could be uploaded after the drain and never be
-//! committed, and nobody would look for it: a session that is unmounted counts as one that
+//! An unmount ends moving before it drains. Nothing would be lost otherwise, because what is moved
+//! is committed already. But an object with such copies could be uploaded after the drain and never
+//! be committed, and nobody would look for it: a session that is unmounted counts as one that
 //! committed all that it uploaded.
 
 use std::{

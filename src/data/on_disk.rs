@@ -22,8 +22,8 @@ fn disk_name(object: ObjectId) -> [u8; OBJECT_LEN] {
 }
 
 impl Inner {
-    /// Keeps a sealed frame, which is known to open, if there is a cache and it has room. `in_order`: the frame is read or
-    /// written in order.
+    /// Keeps a sealed frame, which is known to open, if there is a cache and it has room.
+    /// `in_order`: the frame is read or written in order.
     pub(super) fn put_on_disk(&self, object: ObjectId, frame: u64, sealed: &[u8], in_order: bool) {
         if let Some(disk) = &self.disk
             && (!in_order || self.admits_in_order())
@@ -61,8 +61,8 @@ impl Inner {
 }
 
 impl Delivery {
-    /// Takes the frames that come next and are on the disk; returns where the request for those that
-    /// follow should end. One that does not open is dropped there, and asked of the store.
+    /// Takes the frames that come next and are on the disk; returns where the request for those
+    /// that follow should end. One that does not open is dropped there, and asked of the store.
     pub(super) async fn take_from_disk(&mut self) -> Result<u64, DataError> {
         let Some(disk) = self.inner.disk.clone() else {
             return Ok(self.end);

@@ -1,7 +1,8 @@
 //! The overlay: what was written to one file and is not yet committed, over its committed extents.
 //!
-//! A piece is born dirty (bytes in memory), becomes sealed (bytes in an object that is being uploaded) or inline (bytes that go
-//! into the metadata as they are), and leaves when that is committed. Newer writes cut older pieces, whatever their state, so the overlay always says what
+//! A piece is born dirty (bytes in memory), becomes sealed (bytes in an object that is being
+//! uploaded) or inline (bytes that go into the metadata as they are), and leaves when that is
+//! committed. Newer writes cut older pieces, whatever their state, so the overlay always says what
 //! the file holds now; a commit takes from it only what is still there.
 
 use std::{collections::BTreeMap, ops::Range};
@@ -164,7 +165,8 @@ impl Overlay {
         );
     }
 
-    /// Runs of dirty bytes that begin at `from` or later, in order, however many pieces they came in.
+    /// Runs of dirty bytes that begin at `from` or later, in order, however many pieces they came
+    /// in.
     pub(super) fn dirty_runs(&self, from: u64) -> impl Iterator<Item = Range<u64>> {
         let mut segments = self
             .segments
@@ -200,8 +202,9 @@ impl Overlay {
         pieces
     }
 
-    /// `bytes`, once written at `offset`, are now in `object` at `at`: what is left of them here becomes sealed. Bytes that a newer
-    /// write replaced meanwhile are recognised by their address and left alone (the caller's view keeps the old address taken).
+    /// `bytes`, once written at `offset`, are now in `object` at `at`: what is left of them here
+    /// becomes sealed. Bytes that a newer write replaced meanwhile are recognised by their address
+    /// and left alone (the caller's view keeps the old address taken).
     pub(super) fn mark_sealed(&mut self, offset: u64, bytes: &Bytes, object: ObjectId, at: u64) {
         let range = offset..offset + bytes.len() as u64;
         for start in self.overlapping(&range) {
@@ -326,8 +329,8 @@ impl Overlay {
         taken
     }
 
-    /// All runs that are in objects or go into the metadata, as extents to commit. Inline runs that follow each other are one, however many writes
-    /// they came in.
+    /// All runs that are in objects or go into the metadata, as extents to commit. Inline runs that
+    /// follow each other are one, however many writes they came in.
     pub(super) fn extents(&self) -> Vec<Extent> {
         let mut extents: Vec<Extent> = Vec::new();
         let mut inline: Vec<u8> = Vec::new();

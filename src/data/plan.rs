@@ -1,4 +1,5 @@
-//! What one read is made of: the frames that are here, those that are coming, and the requests for the rest.
+//! What one read is made of: the frames that are here, those that are coming, and the requests for
+//! the rest.
 
 use std::{ops::Range, sync::Arc};
 
@@ -250,7 +251,8 @@ impl Inner {
             .unwrap_or(end.max(frames.start))
     }
 
-    /// Starts a fetch for each run of missing frames of `read`, paid out of `reservation`. What goes on beyond the read is held by the window.
+    /// Starts a fetch for each run of missing frames of `read`, paid out of `reservation`. What
+    /// goes on beyond the read is held by the window.
     pub(super) fn start_missing(
         self: &Arc<Self>,
         open: &OpenFile,

@@ -1,4 +1,5 @@
-//! Reads: overlay over committed extents, frames from the cache, from fetches under way, or fetched now.
+//! Reads: overlay over committed extents, frames from the cache, from fetches under way, or fetched
+//! now.
 
 use std::{ops::Range, sync::Arc};
 
@@ -112,8 +113,9 @@ impl Inner {
         })
     }
 
-    /// Waits in line for what frames and reply take, all in one go: whoever waits holds nothing meanwhile. It comes back with more than this read:
-    /// with many readers in line, each turn is worth one request, whatever its size. Another read of the same handle may have had its turn
+    /// Waits in line for what frames and reply take, all in one go: whoever waits holds nothing
+    /// meanwhile. It comes back with more than this read: with many readers in line, each turn is
+    /// worth one request, whatever its size. Another read of the same handle may have had its turn
     /// before; then there may be nothing left to wait for.
     async fn plan_in_line(
         self: &Arc<Self>,

@@ -1,9 +1,10 @@
 //! The window of a handle: what to fetch before it is asked for.
 //!
-//! A handle that reads on gets parallel fetches ahead of it, in file order, across objects; the window starts small and doubles while reads keep
-//! hitting it, up to its share of the budget.
+//! A handle that reads on gets parallel fetches ahead of it, in file order, across objects; the
+//! window starts small and doubles while reads keep hitting it, up to its share of the budget.
 //!
-//! Readahead only tries for memory, never waits, and gives way at once when a demand request needs room.
+//! Readahead only tries for memory, never waits, and gives way at once when a demand request needs
+//! room.
 
 use std::{
     collections::VecDeque,
@@ -20,16 +21,19 @@ pub(super) const WINDOW_MIN: u64 = 256 << 10;
 /// Requests are not made smaller than this to have several of a window under way.
 const REQUEST_MIN: u64 = 1 << 20;
 
-/// A window is at most a quarter of what was read in order so far, or [`EARLY_MAX`]: who stops after some MiB has moved at most a quarter too
-/// much. Who has read [`CERTAIN`] in order will likely read on, and may have as much ahead as lies behind, which far stores need.
+/// A window is at most a quarter of what was read in order so far, or [`EARLY_MAX`]: who stops
+/// after some MiB has moved at most a quarter too much. Who has read [`CERTAIN`] in order will
+/// likely read on, and may have as much ahead as lies behind, which far stores need.
 const EARLY_SHARE: u64 = 4;
 const EARLY_MAX: u64 = 768 << 10;
 const CERTAIN: u64 = 8 << 20;
 
-/// Reads that come this far out of order still count as going on: the kernel keeps several requests in flight.
+/// Reads that come this far out of order still count as going on: the kernel keeps several requests
+/// in flight.
 const REORDER_BYTES: u64 = 2 << 20;
 
-/// Closer than this to where it is expected, a read is one of those in order whatever else is read nearby.
+/// Closer than this to where it is expected, a read is one of those in order whatever else is read
+/// nearby.
 const CONTINUED_BYTES: u64 = 256 << 10;
 
 /// Something fetched ahead.
@@ -53,7 +57,8 @@ pub(super) struct Window<F = Arc<Fetch>> {
     size: u64,
     /// Fetches were started up to here.
     pub(super) frontier: u64,
-    /// How many bytes were last fetched for each byte ahead: at least two where the file lies scattered over its objects, else one.
+    /// How many bytes were last fetched for each byte ahead: at least two where the file lies
+    /// scattered over its objects, else one.
     pub(super) spread: u64,
     /// In the order of the file.
     fetches: VecDeque<Ahead<F>>,
@@ -74,9 +79,10 @@ impl<F: Clone> Window<F> {
         }
     }
 
-    /// Notes a read; returns the range that should be fetched ahead now, if any. `size_max` is the handle's share, `request_bytes` how
-    /// much one request brings at most. Fetches that are no longer wanted are moved to `let_go`, to be dropped when the lock on this window is not
-    /// held: dropping gives memory back, and that may ask windows to give way.
+    /// Notes a read; returns the range that should be fetched ahead now, if any. `size_max` is the
+    /// handle's share, `request_bytes` how much one request brings at most. Fetches that are no
+    /// longer wanted are moved to `let_go`, to be dropped when the lock on this window is not held:
+    /// dropping gives memory back, and that may ask windows to give way.
     pub(super) fn on_read(
         &mut self,
         range: Range<u64>,
@@ -103,11 +109,13 @@ impl<F: Clone> Window<F> {
         if self.streak < 2 {
             return None;
         }
-        // One request more for each that was read: were half a window asked for at once, it would arrive at once and be read at once, and
-        // the link would lie idle until the next half's first byte. What is scattered is better asked for in large pieces of the file: each
+        // One request more for each that was read: were half a window asked for at once, it would
+        // arrive at once and be read at once, and the link would lie idle until the next half's
+        // first byte. What is scattered is better asked for in large pieces of the file: each
         // object that it lies in is asked once a piece.
         let ahead = self.frontier - self.next;
-        // A window that cannot grow to more than a request is asked for as a whole when it is used up: others are served meanwhile.
+        // A window that cannot grow to more than a request is asked for as a whole when it is used
+        // up: others are served meanwhile.
         let step = if self.spread > 1 {
             self.size / 2
         } else if self.size >= size_max && size_max <= REQUEST_MIN {
@@ -119,7 +127,8 @@ impl<F: Clone> Window<F> {
             return None;
         }
         self.size = (self.size * 2).max(WINDOW_MIN);
-        // What is scattered takes more memory than it is long, and the frames of one piece are held until the next has come.
+        // What is scattered takes more memory than it is long, and the frames of one piece are held
+        // until the next has come.
         let size_max = (2 * size_max / self.spread).min(size_max);
         self.size = self.size.min(self.earned(self.next)).min(size_max);
         (ahead < self.size).then(|| self.frontier..self.next + self.size)
@@ -144,7 +153,8 @@ impl<F: Clone> Window<F> {
         }
     }
 
-    /// How much should come with what `read` misses, up to `max`, given that it has to wait for it: what the window would have held by now.
+    /// How much should come with what `read` misses, up to `max`, given that it has to wait for it:
+    /// what the window would have held by now.
     pub(super) fn onward(&self, read: &Range<u64>, max: u64) -> u64 {
         let in_order = self.streak > 0 && self.goes_on(read) && read.end > self.next;
         if !in_order || self.spread > 1 || self.frontier > read.end {
@@ -219,7 +229,8 @@ mod tests {
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
 
-    /// A reader that asks for 256 KiB at a time, and a store that brings all that is asked for at once.
+    /// A reader that asks for 256 KiB at a time, and a store that brings all that is asked for at
+    /// once.
     struct Reader {
         window: Window<u64>,
         at: u64,

@@ -1,7 +1,9 @@
-//! Repacking: what is left of objects that are mostly dead is written again, so that they can go. So are fuller ones, where the volume as a whole wastes much (`survey.rs`).
+//! Repacking: what is left of objects that are mostly dead is written again, so that they can go.
+//! So are fuller ones, where the volume as a whole wastes much (`survey.rs`).
 //!
-//! Objects go in batches. Of each file only what lies in them is read, in the order of the file, which is that of the object but where a file was written at random;
-//! its extents are gone through once for all of them.
+//! Objects go in batches. Of each file only what lies in them is read, in the order of the file,
+//! which is that of the object but where a file was written at random; its extents are gone through
+//! once for all of them.
 //!
 //! An object that cannot be read (it was damaged, or its file's metadata was) is passed over. It is
 //! tried again after a pause that doubles each time, and each round says in one line what failed.
@@ -21,10 +23,12 @@ use super::{
 };
 use crate::meta::{ExtentSource, Ino, ObjectId};
 
-/// Bytes that live in the objects that one round repacks: bounds the traffic that reclaim causes, to 9 MB a second each way with a round a minute.
+/// Bytes that live in the objects that one round repacks: bounds the traffic that reclaim causes,
+/// to 9 MB a second each way with a round a minute.
 const ROUND_BYTES: u64 = 512 << 20;
 
-/// An object counts as at least so many bytes, however little of it lives, because it costs requests.
+/// An object counts as at least so many bytes, however little of it lives, because it costs
+/// requests.
 const OBJECT_BYTES_MIN: u64 = 256 << 10;
 
 /// Objects that go together, and from how many files in them on no more are added (32 bytes each).
@@ -127,7 +131,8 @@ impl Repacking {
 }
 
 impl Inner {
-    /// Repacks some of the objects that are worth it: those that are mostly dead first, going on where the last round ended, then those that a survey chose.
+    /// Repacks some of the objects that are worth it: those that are mostly dead first, going on
+    /// where the last round ended, then those that a survey chose.
     pub(super) async fn repack_round(
         self: &Arc<Self>,
         repacking: &mut Repacking,
@@ -238,7 +243,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Makes the live bytes of objects dirty again: write-back moves them into new packs, and the objects die by themselves.
+    /// Makes the live bytes of objects dirty again: write-back moves them into new packs, and the
+    /// objects die by themselves.
     async fn repack(
         self: &Arc<Self>,
         batch: Batch,

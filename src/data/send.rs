@@ -1,7 +1,7 @@
 //! The driver of [`Upload`]: performs its requests and hands the answers back.
 //!
-//! Promises: one task an object, which ends when the object is stored, lost, or wanted by nobody; what the
-//! store refuses is reported to the files with bytes in the object, and to no other.
+//! Promises: one task an object, which ends when the object is stored, lost, or wanted by nobody;
+//! what the store refuses is reported to the files with bytes in the object, and to no other.
 
 use std::{
     sync::{Arc, Weak},

@@ -38,7 +38,8 @@ impl Inner {
         Ok(())
     }
 
-    /// What is kept of a file with uncommitted changes is paid for, however many files are changed while nothing can be committed.
+    /// What is kept of a file with uncommitted changes is paid for, however many files are changed
+    /// while nothing can be committed.
     async fn room_for_state(&self, file: &FileState) -> Result<Option<Reservation>, DataError> {
         if file.content.lock().is_paid_for() {
             return Ok(None);
@@ -94,8 +95,8 @@ impl Inner {
         let mut at = offset;
         let mut first = true;
         loop {
-            // One look at everything: were a commit to come between two, data would be neither in the overlay nor
-            // below the committed size.
+            // One look at everything: were a commit to come between two, data would be neither in
+            // the overlay nor below the committed size.
             let (view, size, visible_size) = {
                 let content = file.content.lock();
                 let view = content.overlay.view(at..content.size).into_iter().next();

@@ -1,12 +1,15 @@
 //! Which objects are written again although they are not mostly dead: decides, and does no I/O.
 //!
-//! What is below half live is on a list of its own, and is always repacked. That alone lets a volume hold twice what lives: a file half of which
-//! was overwritten at random leaves each of its objects half alive. To repack everything that has a dead byte would be no better: an object that is four fifths
-//! alive costs four bytes each way for each byte that is freed, and whoever pays for traffic pays more than for the space. So a *survey* goes through the
-//! records of all objects, some in each round. Only if the volume as a whole holds more than [`LIVE_FOR_EACH_DEAD`] allows, the emptiest objects are repacked, and no more of them
-//! than brings it below that.
+//! What is below half live is on a list of its own, and is always repacked. That alone lets a
+//! volume hold twice what lives: a file half of which was overwritten at random leaves each of its
+//! objects half alive. To repack everything that has a dead byte would be no better: an object that
+//! is four fifths alive costs four bytes each way for each byte that is freed, and whoever pays for
+//! traffic pays more than for the space. So a *survey* goes through the records of all objects,
+//! some in each round. Only if the volume as a whole holds more than [`LIVE_FOR_EACH_DEAD`] allows,
+//! the emptiest objects are repacked, and no more of them than brings it below that.
 //!
-//! An object that still loses bytes is left alone until it does not: some of what would be moved would die a moment later.
+//! An object that still loses bytes is left alone until it does not: some of what would be moved
+//! would die a moment later.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -51,8 +54,8 @@ struct Before {
 }
 
 impl Survey {
-    /// Is there something to look for? `sequence` is the metadata's now, `opened_at` what it was when the volume was opened: a mount that writes nothing
-    /// asks nothing of the store.
+    /// Is there something to look for? `sequence` is the metadata's now, `opened_at` what it was
+    /// when the volume was opened: a mount that writes nothing asks nothing of the store.
     pub(super) fn is_due(&self, sequence: u64, opened_at: u64) -> bool {
         let seen = self.before.begun_at.unwrap_or(opened_at);
         self.begun_at.is_some() || self.before.is_unsettled || sequence != seen
@@ -83,7 +86,8 @@ impl Survey {
         }
     }
 
-    /// Call when all objects were looked at. Returns those that are to be repacked, the emptiest first.
+    /// Call when all objects were looked at. Returns those that are to be repacked, the emptiest
+    /// first.
     pub(super) fn finish(&mut self) -> VecDeque<ObjectId> {
         let survey = std::mem::take(self);
         let allowed = survey.live_bytes / LIVE_FOR_EACH_DEAD;
@@ -144,7 +148,8 @@ mod tests {
     #[test]
     fn the_emptiest_go_until_a_quarter_is_wasted_once_they_lose_nothing_more() {
         let mut survey = Survey::default();
-        // 160 dead beside 489 that live, where 122 are allowed. What is below half live goes anyway, and what is dead is gone.
+        // 160 dead beside 489 that live, where 122 are allowed. What is below half live goes
+        // anyway, and what is dead is gone.
         let live = [90, 60, 100, 70, 70, 50, 49, 0];
         assert!(chosen(&mut survey, 5, &live).is_empty());
         assert!(survey.is_due(5, 0), "nothing is settled yet");

@@ -1,7 +1,7 @@
 //! Regions that are larger than the memory for them: they are fetched to the local disk.
 //!
-//! Their frames go there as the store sends them. Each is opened when it is read, as all frames there
-//! are, so one that was forged on its way is found then, dropped and asked for again.
+//! Their frames go there as the store sends them. Each is opened when it is read, as all frames
+//! there are, so one that was forged on its way is found then, dropped and asked for again.
 
 use std::{
     ops::Range,

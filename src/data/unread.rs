@@ -1,7 +1,8 @@
-//! What is told of a file when its tiny pieces are not put together, because what lies between them cannot be read.
+//! What is told of a file when its tiny pieces are not put together, because what lies between them
+//! cannot be read.
 //!
-//! Nothing that was written is lost by that. But whoever runs the machine should hear of it: some of
-//! the file's contents are gone from the store or damaged, and what is written there costs more
+//! Nothing that was written is lost by that. But whoever runs the machine should hear of it: some
+//! of the file's contents are gone from the store or damaged, and what is written there costs more
 //! metadata than it should.
 
 use std::{collections::HashSet, ops::Range};
@@ -11,8 +12,8 @@ use parking_lot::Mutex;
 use super::{DataError, Inner};
 use crate::meta::Ino;
 
-/// Files that the log tells of, each once; those beyond are counted only. Damage to so many files is
-/// no news with the next one.
+/// Files that the log tells of, each once; those beyond are counted only. Damage to so many files
+/// is no news with the next one.
 const TOLD_MAX: usize = 1024;
 
 /// The files that the log told of.

@@ -7,8 +7,8 @@
 //! - The bytes of a part are held until the store acknowledged that part, or the object whole.
 //! - The object counts as stored only if the acknowledged bytes add up to its sealed length.
 //! - A 404 is a claim. `ListParts` and `HEAD` decide, for [`GONE_PATIENCE`].
-//! - A refused completion is followed by `ListParts`: what the store holds is compared with what was
-//!   sealed, by size and checksum, and the tags that the store names now are used.
+//! - A refused completion is followed by `ListParts`: what the store holds is compared with what
+//!   was sealed, by size and checksum, and the tags that the store names now are used.
 //! - Every request that is made again waits first, with growing pauses.
 //!
 //! Never: gives up while the bytes are here; decides that an upload is lost on one answer.
@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use crate::store::{PartTag, StoreError, StoredPart, UploadId};
 
-/// An upload that the store says is not there is asked for again for so long before it is believed. As
-/// long as a request that the store refuses is tried again by default.
+/// An upload that the store says is not there is asked for again for so long before it is believed.
+/// As long as a request that the store refuses is tried again by default.
 const GONE_PATIENCE: Duration = Duration::from_secs(120);
 
 /// More mismatches than this in a row are a refusal: each late copy of a part makes one.
@@ -97,8 +97,8 @@ struct Part<P> {
     checksum: String,
     tag: Option<PartTag>,
     in_flight: bool,
-    /// It was acknowledged when `ListParts` was asked. One that was acknowledged later need not be in
-    /// the answer.
+    /// It was acknowledged when `ListParts` was asked. One that was acknowledged later need not be
+    /// in the answer.
     is_due_in_list: bool,
 }
 
@@ -296,8 +296,8 @@ impl<P: Clone> Upload<P> {
         })
     }
 
-    /// Takes an answer in; `now` counts from any fixed point. Returns the refusal that those who wait for
-    /// the object must hear of, if this is one.
+    /// Takes an answer in; `now` counts from any fixed point. Returns the refusal that those who
+    /// wait for the object must hear of, if this is one.
     pub(super) fn answered(&mut self, answer: Answer, now: Duration) -> Option<StoreError> {
         if let Answer::Part {
             upload,
@@ -421,8 +421,9 @@ impl<P: Clone> Upload<P> {
         let upload = upload.clone();
         let mut is_one_missing = false;
         for (part, number) in self.parts.iter_mut().zip(1u32..) {
-            // Without a checksum the size is enough for a part that was acknowledged: nothing but its
-            // identical bytes was ever sent under this number. One that is still held is sent again.
+            // Without a checksum the size is enough for a part that was acknowledged: nothing but
+            // its identical bytes was ever sent under this number. One that is still held is sent
+            // again.
             let there = listed.iter().find(|there| {
                 let same = match &there.checksum {
                     Some(checksum) => *checksum == part.checksum,

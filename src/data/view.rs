@@ -147,7 +147,8 @@ impl Inner {
         let before = slot.seen();
         let looked_at = self.meta.generation();
         let found = self.meta.file_snapshot(file.ino, VIEW_EXTENTS_MAX).await?;
-        // A name may lead to a file that has none: one whose replacement is not committed yet. Who opens that sees it as it is.
+        // A name may lead to a file that has none: one whose replacement is not committed yet. Who
+        // opens that sees it as it is.
         let is_new = before.is_none();
         let named = found.filter(|found| {
             found.inode.kind == FileKind::File && (found.inode.nlink > 0 || is_new)

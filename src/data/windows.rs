@@ -18,9 +18,11 @@ pub(super) const TURN_MAX: Duration = Duration::from_millis(250);
 /// How many windows are asked before those that wait wait for turns to end.
 const ASKED_MAX: usize = 64;
 
-/// The windows that hold fetches, the one that was not read from for longest first in line to give way; bounded by the open handles.
+/// The windows that hold fetches, the one that was not read from for longest first in line to give
+/// way; bounded by the open handles.
 ///
-/// Locked within a window's lock, never around one. No fetch is dropped under either: that gives memory back, and may ask windows to give way.
+/// Locked within a window's lock, never around one. No fetch is dropped under either: that gives
+/// memory back, and may ask windows to give way.
 pub(super) struct Windows<F = Arc<Fetch>> {
     /// By address, which is a handle's own until [`Windows::closed`].
     active: Mutex<LruCache<usize, Weak<Mutex<Window<F>>>>>,
@@ -81,7 +83,8 @@ impl<F: Clone> Windows<F> {
             .collect()
     }
 
-    /// Lets go of what `window` fetched furthest ahead until `bytes` are free or it would hold less than `keep_bytes`; returns what is free.
+    /// Lets go of what `window` fetched furthest ahead until `bytes` are free or it would hold less
+    /// than `keep_bytes`; returns what is free.
     fn shrink(&self, window: &Arc<Mutex<Window<F>>>, bytes: u64, keep_bytes: u64) -> u64 {
         let mut freed = 0;
         let mut let_go = Vec::new();

@@ -1,18 +1,24 @@
 //! Write-back: when dirty data goes out, and in what.
 //!
-//! - A file with a part's worth of dirty data has a *stream*: a multipart upload of its own, one part after the other.
-//! - One that is written at random does not: its dirty data waits until it is due, and goes out in one *sweep* over the file, in order. Much of it has
-//!   been overwritten by then, and what lies together in the file lies together in the object. What lies between tiny pieces goes along (`sweep.rs`).
-//!   When memory runs short before that, the sweep goes in slices, no faster than room is needed (`slice.rs`).
+//! - A file with a part's worth of dirty data has a *stream*: a multipart upload of its own, one
+//!   part after the other.
+//! - One that is written at random does not: its dirty data waits until it is due, and goes out in
+//!   one *sweep* over the file, in order. Much of it has been overwritten by then, and what lies
+//!   together in the file lies together in the object. What lies between tiny pieces goes along
+//!   (`sweep.rs`). When memory runs short before that, the sweep goes in slices, no faster than
+//!   room is needed (`slice.rs`).
 //! - Everything smaller goes out in *packs*: one object, one PUT, many files.
-//! - But a few KiB of a small file that somebody waits for go *inline*, into the metadata that has to be written anyway: one round trip instead of
-//!   two. What nobody waits for does not: a pack is cheaper.
+//! - But a few KiB of a small file that somebody waits for go *inline*, into the metadata that has
+//!   to be written anyway: one round trip instead of two. What nobody waits for does not: a pack is
+//!   cheaper.
 //!
-//! What is due: data that somebody waits for (fsync, drain, a reader of a part not yet readable), data older than
-//! [`super::DataConfig::write_back_after`], and, when writers wait for memory, whatever is largest. Data of a file that is overwritten before it goes out is
-//! due later (`pattern.rs`).
+//! What is due: data that somebody waits for (fsync, drain, a reader of a part not yet readable),
+//! data older than [`super::DataConfig::write_back_after`], and, when writers wait for memory,
+//! whatever is largest. Data of a file that is overwritten before it goes out is due later
+//! (`pattern.rs`).
 //!
-//! No task here waits for memory while it holds memory, and none needs a FUSE thread to get on: uploads have a guaranteed share.
+//! No task here waits for memory while it holds memory, and none needs a FUSE thread to get on:
+//! uploads have a guaranteed share.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -75,7 +81,8 @@ impl Inner {
         let writers_wait = (pressure || self.governor.has_waiters(Owner::Dirty))
             && self.governor.used_bytes(Owner::Dirty) > self.governor.used_bytes(Owner::Upload);
         let mut files: Vec<Arc<FileState>> = self.dirty.lock().values().cloned().collect();
-        // Inode order is the order of creation: files that were made together, and will likely be read together, lie together.
+        // Inode order is the order of creation: files that were made together, and will likely be
+        // read together, lie together.
         files.sort_unstable_by_key(|file| file.ino);
         let now = Instant::now();
         let mut wanted = Vec::new();
@@ -121,7 +128,8 @@ impl Inner {
             if file.pumping.load(Ordering::Acquire) && !draining {
                 continue;
             }
-            // There is nothing in it that would make room for writers who wait: one of them may be who emptied it.
+            // There is nothing in it that would make room for writers who wait: one of them may be
+            // who emptied it.
             if awaits_contents && !draining {
                 continue;
             }
@@ -182,7 +190,8 @@ impl Inner {
         }
     }
 
-    /// Commits all that is dirty in `file` with the bytes in the metadata. A task for each file: none waits for another's commit.
+    /// Commits all that is dirty in `file` with the bytes in the metadata. A task for each file:
+    /// none waits for another's commit.
     fn spawn_inline(self: &Arc<Self>, file: &Arc<FileState>) {
         if file.queued.swap(true, Ordering::AcqRel) {
             return;
@@ -223,7 +232,8 @@ impl Inner {
             loop {
                 inner.pump(&file).await;
                 file.pumping.store(false, Ordering::Release);
-                // A write that came between the last look and the store above saw the flag and left the work to us.
+                // A write that came between the last look and the store above saw the flag and left
+                // the work to us.
                 let more = inner.has_full_part(&file);
                 if !more || file.pumping.swap(true, Ordering::AcqRel) {
                     return;
@@ -262,7 +272,8 @@ impl Inner {
         }
     }
 
-    /// Moves dirty pieces of `file` into `writer`, as far as it has room. The caller holds the file's take lock.
+    /// Moves dirty pieces of `file` into `writer`, as far as it has room. The caller holds the
+    /// file's take lock.
     fn seal_dirty(&self, file: &FileState, writer: &mut ObjectWriter) {
         let collected = file.content.lock().collect(0, writer.room_bytes());
         let placed = writer.seal(&collected.pieces);
@@ -271,7 +282,8 @@ impl Inner {
             .take_into(writer.id, &collected, &placed);
     }
 
-    /// Takes everything that is dirty in `file` into its stream, in one sweep over the file, and ends the stream's object.
+    /// Takes everything that is dirty in `file` into its stream, in one sweep over the file, and
+    /// ends the stream's object.
     pub(super) fn spawn_finish_stream(self: &Arc<Self>, file: &Arc<FileState>) {
         if file.queued.swap(true, Ordering::AcqRel) {
             return;
@@ -336,13 +348,15 @@ impl Inner {
             }
             if !goes_on {
                 file.content.lock().note_sweep(began, swept_to);
-                // What was written since the room was taken waits for the next round: a writer that is short of room must not wait for more.
+                // What was written since the room was taken waits for the next round: a writer that
+                // is short of room must not wait for more.
                 return;
             }
         }
     }
 
-    /// Should the object end here? Until it does, what is in it cannot be read, which happens with files that are written at random.
+    /// Should the object end here? Until it does, what is in it cannot be read, which happens with
+    /// files that are written at random.
     fn is_enough(&self, file: &FileState, writer: &ObjectWriter) -> bool {
         let bound = SWEEP_OBJECT_PARTS * self.config.part_bytes;
         writer.plaintext_len() >= bound && file.content.lock().is_written_at_random()

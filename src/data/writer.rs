@@ -1,11 +1,13 @@
 //! Writing one data object: sealing into part buffers, which [`Sending`] brings into the store.
 //!
-//! Sealed bytes are cut into parts of exactly the part size, wherever that falls, because some stores want all parts but the last to
-//! be alike. What reaches over a part's end (less than a frame and a bit) is carried into the next. An object that ends
-//! within its first part is a single PUT.
+//! Sealed bytes are cut into parts of exactly the part size, wherever that falls, because some
+//! stores want all parts but the last to be alike. What reaches over a part's end (less than a
+//! frame and a bit) is carried into the next. An object that ends within its first part is a single
+//! PUT.
 //!
-//! Memory for uploads is held only while a buffer is being filled, which waits for nothing, and until the store acknowledged it. A writer that waits for more
-//! of its file holds nothing but its carry, and that counts as dirty data: many open streams together must not take what the first of
+//! Memory for uploads is held only while a buffer is being filled, which waits for nothing, and
+//! until the store acknowledged it. A writer that waits for more of its file holds nothing but its
+//! carry, and that counts as dirty data: many open streams together must not take what the first of
 //! them needs to go on.
 
 use std::sync::Arc;
@@ -30,7 +32,8 @@ use crate::{
 
 const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 
-/// Room in a part's buffer beyond the part: one frame may reach over its end, and one may be held back before it.
+/// Room in a part's buffer beyond the part: one frame may reach over its end, and one may be held
+/// back before it.
 pub(super) const PART_SLACK: u64 = 3 * (FRAME_LEN + TAG_LEN);
 
 /// What sealing `plaintext` bytes into one object may take.
@@ -92,8 +95,8 @@ impl ObjectWriter {
         self.sealer.plaintext_len()
     }
 
-    /// Plaintext that the object still takes. It ends exactly at its bound, so that the objects of a stream begin at file offsets where
-    /// large reads begin.
+    /// Plaintext that the object still takes. It ends exactly at its bound, so that the objects of
+    /// a stream begin at file offsets where large reads begin.
     fn object_room_bytes(&self) -> u64 {
         let max = self.inner.config.object_bytes_max;
         max.saturating_sub(self.plaintext_len())
@@ -104,7 +107,8 @@ impl ObjectWriter {
         self.object_room_bytes() == 0
     }
 
-    /// Gives the writer room for sealed bytes, those it carries included: all of `reservation` but [`PART_SLACK`].
+    /// Gives the writer room for sealed bytes, those it carries included: all of `reservation` but
+    /// [`PART_SLACK`].
     pub(super) fn provide(&mut self, reservation: Reservation) {
         self.limit_bytes = reservation.bytes().saturating_sub(PART_SLACK);
         let mut buffer = Vec::with_capacity(reservation.bytes() as usize);
@@ -176,7 +180,8 @@ impl ObjectWriter {
         }
     }
 
-    /// Sends the first `part_bytes` of the buffer as a part and carries the rest; false if there are not as many.
+    /// Sends the first `part_bytes` of the buffer as a part and carries the rest; false if there
+    /// are not as many.
     pub(super) fn send_full_part(&mut self, part_bytes: u64) -> bool {
         if self.buffered_bytes() < part_bytes {
             return false;
@@ -247,8 +252,8 @@ impl ObjectWriter {
         })
     }
 
-    /// Lets the object go unfinished: its file was removed. What stands of it in the store is aborted in
-    /// the background.
+    /// Lets the object go unfinished: its file was removed. What stands of it in the store is
+    /// aborted in the background.
     pub(super) fn abandon(self) {
         self.sending.abandon();
         self.inner.objects.end(self.id);

@@ -217,8 +217,8 @@ impl Index {
         spans
     }
 
-    /// The first of `frames` from which on `run` frames, or all up to the end, are there; else their
-    /// end.
+    /// The first of `frames` from which on `run` frames, or all up to the end, are there; else
+    /// their end.
     pub(super) fn next_run(&self, object: &[u8; OBJECT_LEN], frames: Range<u64>, run: u64) -> u64 {
         let mut began = None;
         for frame in frames.clone() {

@@ -3,9 +3,9 @@
 //! Promises: the files never take more than the size that was given, and leave a tenth of the
 //! filesystem free; neither putting something in nor evicting makes anybody wait; what the disk
 //! does wrong (full, slow, damaged, gone) is a miss for whoever reads and an error to nobody; what
-//! was there when the process ended, however it ended, is there for the next.
-//! Never: sees an opened frame, or knows whether one is intact. Whoever reads opens what comes back,
-//! and drops it here if it does not open.
+//! was there when the process ended, however it ended, is there for the next. Never: sees an opened
+//! frame, or knows whether one is intact. Whoever reads opens what comes back, and drops it here if
+//! it does not open.
 //!
 //! | what | file |
 //! |---|---|
@@ -209,7 +209,8 @@ impl DiskCache {
         })
     }
 
-    /// Puts a sealed frame in, some time later, unless it is there or there is no room in the queue.
+    /// Puts a sealed frame in, some time later, unless it is there or there is no room in the
+    /// queue.
     pub fn put(&self, key: FrameKey, sealed: &[u8]) {
         let shared = &self.shared;
         if self.takes(&key, sealed) && shared.queue.push(key, sealed, false) != Pushed::Taken {
@@ -265,8 +266,8 @@ impl DiskCache {
         self.shared.drop_damaged(key);
     }
 
-    /// Writes what waits, and the table of the last segment, within a bound of time; nothing more is
-    /// taken.
+    /// Writes what waits, and the table of the last segment, within a bound of time; nothing more
+    /// is taken.
     pub async fn close(&self) {
         self.shared.queue.close();
         let closed = self.shared.closed.lock().take();

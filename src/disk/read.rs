@@ -85,8 +85,8 @@ impl DiskCache {
         (!run.frames.is_empty()).then_some(run)
     }
 
-    /// Of `frames`, the first of a few in a row that are there, or else their end: so many frames are
-    /// worth to end a request before them.
+    /// Of `frames`, the first of a few in a row that are there, or else their end: so many frames
+    /// are worth to end a request before them.
     pub fn next_run(&self, object: &[u8; OBJECT_LEN], frames: Range<u64>, run: u64) -> u64 {
         match self.shared.is_slow() {
             true => frames.end,

@@ -256,8 +256,8 @@ async fn guesses_are_right_once_they_are_read_and_wrong_if_they_go_unread() {
     assert_eq!((guesses.right, guesses.wrong), (0, 5));
 }
 
-/// Flips, cuts and removes what is there in any way: nothing but misses comes of it, and frames that
-/// differ where a bit of theirs was flipped.
+/// Flips, cuts and removes what is there in any way: nothing but misses comes of it, and frames
+/// that differ where a bit of theirs was flipped.
 #[tokio::test]
 async fn damaged_files_are_misses_and_never_errors() {
     let root = tempfile::tempdir().expect("a directory");

@@ -87,8 +87,8 @@ impl Queue {
         }
     }
 
-    /// Puts a frame behind those that wait, if there is room. Guesses, which wait for it, get half of the queue: frames
-    /// that somebody reads do not wait.
+    /// Puts a frame behind those that wait, if there is room. Guesses, which wait for it, get half
+    /// of the queue: frames that somebody reads do not wait.
     pub(super) fn push(&self, key: FrameKey, sealed: &[u8], is_guess: bool) -> Pushed {
         let cost = cost(segment::entry_len(sealed.len() as u64));
         {

@@ -1,8 +1,10 @@
-//! POSIX access control lists in their xattr form (version 2), and how they and the permission bits follow each other.
+//! POSIX access control lists in their xattr form (version 2), and how they and the permission bits
+//! follow each other.
 //!
-//! The kernel checks access and validates what applications set; this side keeps lists and bits in step, as
-//! `posix_acl_update_mode`, `posix_acl_chmod` and `posix_acl_create` do for local filesystems.
-//! The form: a little-endian u32 version, then entries of u16 tag, u16 permissions, u32 id.
+//! The kernel checks access and validates what applications set; this side keeps lists and bits in
+//! step, as `posix_acl_update_mode`, `posix_acl_chmod` and `posix_acl_create` do for local
+//! filesystems. The form: a little-endian u32 version, then entries of u16 tag, u16 permissions,
+//! u32 id.
 
 const VERSION: u32 = 2;
 const ENTRY_LEN: usize = 8;
@@ -58,7 +60,8 @@ pub enum AclError {
     Invalid,
 }
 
-/// A valid list: entries in order, one owner, one group, one other, at most one mask, and a mask where somebody is named.
+/// A valid list: entries in order, one owner, one group, one other, at most one mask, and a mask
+/// where somebody is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acl {
     entries: Vec<Entry>,
@@ -124,7 +127,8 @@ impl Acl {
         (mode, exact)
     }
 
-    /// Follows a chmod: owner and other take their bits, the mask takes the group's (the owning group does where there is no mask).
+    /// Follows a chmod: owner and other take their bits, the mask takes the group's (the owning
+    /// group does where there is no mask).
     pub fn chmod(&mut self, mode: u32) {
         let masked = self.has(Tag::Mask);
         for entry in &mut self.entries {
@@ -138,8 +142,9 @@ impl Acl {
         }
     }
 
-    /// Makes a directory's default list the access list of something created in it with `mode`: each is limited by the other. Returns the permission
-    /// bits, and whether they say everything, so that the list need not be stored.
+    /// Makes a directory's default list the access list of something created in it with `mode`:
+    /// each is limited by the other. Returns the permission bits, and whether they say everything,
+    /// so that the list need not be stored.
     pub fn inherit(&mut self, mode: u32) -> (u32, bool) {
         let masked = self.has(Tag::Mask);
         for entry in &mut self.entries {

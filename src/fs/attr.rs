@@ -43,7 +43,8 @@ pub struct Attributes {
     pub ctime: Timestamp,
     /// Birth time.
     pub btime: Timestamp,
-    /// Contents are committed: nothing here changes unless somebody asks for it. Otherwise `blocks` may.
+    /// Contents are committed: nothing here changes unless somebody asks for it. Otherwise `blocks`
+    /// may.
     pub settled: bool,
 }
 
@@ -110,7 +111,8 @@ pub struct SetAttributes {
     pub ctime: Option<Timestamp>,
 }
 
-/// The bits that are left once contents or owner change: set-user-id goes, set-group-id where it is not mandatory locking's mark.
+/// The bits that are left once contents or owner change: set-user-id goes, set-group-id where it is
+/// not mandatory locking's mark.
 pub(super) fn without_set_id(mode: u32) -> u32 {
     let mode = mode & !S_ISUID;
     if mode & S_IXGRP != 0 {
@@ -143,7 +145,8 @@ impl Fs {
         Ok(Attributes::overlay(&record, live))
     }
 
-    /// Changes attributes. As Linux does, changing owner or group, or the size by somebody else than root, clears set-id bits.
+    /// Changes attributes. As Linux does, changing owner or group, or the size by somebody else
+    /// than root, clears set-id bits.
     ///
     /// # Errors
     /// EROFS; EISDIR or EINVAL for the size of what has no contents; EFBIG; ESTALE.

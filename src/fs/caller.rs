@@ -18,13 +18,14 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whether it keeps set-id bits that others lose (CAP_FSETID; taken to be root, because requests carry no capabilities).
+    /// Whether it keeps set-id bits that others lose (CAP_FSETID; taken to be root, because
+    /// requests carry no capabilities).
     pub fn keeps_set_id(&self) -> bool {
         self.uid == 0
     }
 
-    /// Whether it is in the group or may act as if it were. Requests carry the primary group only: others come from `/proc`; a process that cannot
-    /// be looked up is taken not to be a member.
+    /// Whether it is in the group or may act as if it were. Requests carry the primary group only:
+    /// others come from `/proc`; a process that cannot be looked up is taken not to be a member.
     pub fn in_group_or_capable(&self, gid: u32) -> bool {
         self.keeps_set_id() || self.gid == gid || supplementary_groups(self.pid).contains(&gid)
     }

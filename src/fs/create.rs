@@ -1,4 +1,5 @@
-//! What a new inode inherits from its directory: group, set-group-id, access control lists; and where the umask applies.
+//! What a new inode inherits from its directory: group, set-group-id, access control lists; and
+//! where the umask applies.
 
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -49,7 +50,8 @@ impl Fs {
         })
     }
 
-    /// The permission bits and access control lists: the directory's default list takes the umask's place.
+    /// The permission bits and access control lists: the directory's default list takes the umask's
+    /// place.
     async fn inherited_mode(
         &self,
         parent: &Inode,

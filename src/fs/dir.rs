@@ -1,7 +1,8 @@
 //! Directory listings.
 //!
-//! Nothing is kept between two requests but the cookie: `.` has 1, `..` has 2, entries have those that [`crate::meta`] gave them for life. So
-//! an open directory costs its handle, and an entry that exists during the whole listing is listed exactly once.
+//! Nothing is kept between two requests but the cookie: `.` has 1, `..` has 2, entries have those
+//! that [`crate::meta`] gave them for life. So an open directory costs its handle, and an entry
+//! that exists during the whole listing is listed exactly once.
 
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -18,8 +19,8 @@ const DOT_DOT: u64 = 2;
 /// Entries read at once: about what fits, with attributes, the 32 KiB that the C library asks for.
 const BATCH: usize = 160;
 
-/// What one request for entries takes while it is under way: the entries with names and attributes, each twice, at most 0.2 MiB, and what the
-/// metadata store holds for a scan beside its cache.
+/// What one request for entries takes while it is under way: the entries with names and attributes,
+/// each twice, at most 0.2 MiB, and what the metadata store holds for a scan beside its cache.
 const LISTING_BYTES: u64 = 256 << 10;
 
 /// One line of a listing.
@@ -50,7 +51,8 @@ impl Fs {
         self.inner.table.insert_dir(ino, room)
     }
 
-    /// The next entries after `cookie` (0 from the start); none at the end. With `attributes`, each carries its own.
+    /// The next entries after `cookie` (0 from the start); none at the end. With `attributes`, each
+    /// carries its own.
     ///
     /// # Errors
     /// EBADF, ESTALE.

@@ -111,7 +111,8 @@ impl FsError {
         }
     }
 
-    /// Whether such answers are part of ordinary life (a name that is not there) rather than a fault somebody should see in the log.
+    /// Whether such answers are part of ordinary life (a name that is not there) rather than a
+    /// fault somebody should see in the log.
     pub fn is_ordinary(&self) -> bool {
         !matches!(
             self.errno,

@@ -213,14 +213,15 @@ impl Fs {
         Ok(self.data().write(ino, offset, buffer, now()).await?)
     }
 
-    /// One of the handle's descriptors is closed. Waits for durability if that was asked for at mount; otherwise reports only that what was written cannot be
-    /// stored at present.
+    /// One of the handle's descriptors is closed. Waits for durability if that was asked for at
+    /// mount; otherwise reports only that what was written cannot be stored at present.
     ///
     /// # Errors
     /// EBADF; EIO if the contents cannot be made durable. They are kept and tried again.
     pub async fn flush(&self, fh: u64) -> Result<(), FsError> {
         let handle = self.inner.table.file(fh)?;
-        // Any writable handle, whether or not it wrote: mapped pages are written through whichever the kernel finds.
+        // Any writable handle, whether or not it wrote: mapped pages are written through whichever
+        // the kernel finds.
         if !handle.writable {
             return Ok(());
         }

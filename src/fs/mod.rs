@@ -1,17 +1,20 @@
-//! POSIX over [`crate::meta`] and [`crate::data`]: what a file, a directory, a link and a handle are.
+//! POSIX over [`crate::meta`] and [`crate::data`]: what a file, a directory, a link and a handle
+//! are.
 //!
-//! Everything that an application can see of the filesystem is decided here, so that it can be tested without a kernel;
-//! [`crate::fuse`] only translates.
+//! Everything that an application can see of the filesystem is decided here, so that it can be
+//! tested without a kernel; [`crate::fuse`] only translates.
 //!
 //! Promises:
-//! - an inode without a name lives until its last handle is closed *and* the kernel has forgotten it, then its contents and record go;
+//! - an inode without a name lives until its last handle is closed *and* the kernel has forgotten
+//!   it, then its contents and record go;
 //! - a handle that is released lets go of its readahead at once;
 //! - attributes are the committed record overlaid by what [`crate::data`] has not committed yet;
-//! - `fsync`, `fsyncdir` and, with [`Durability::Close`], `flush` return only when what they promise is in the store;
+//! - `fsync`, `fsyncdir` and, with [`Durability::Close`], `flush` return only when what they
+//!   promise is in the store;
 //! - a failure carries one errno, chosen in one table (`error.rs`).
 //!
-//! Never: checks permissions (the kernel does, the mount has `default_permissions`), keeps access times, logs a name, a target
-//! or a byte of content.
+//! Never: checks permissions (the kernel does, the mount has `default_permissions`), keeps access
+//! times, logs a name, a target or a byte of content.
 //!
 //! | file | what |
 //! |---|---|
@@ -94,7 +97,8 @@ pub struct FsConfig {
     pub read_only: bool,
     /// When `close` returns.
     pub durability: Durability,
-    /// What the xattr [`CONTROL_XATTR`] of the root says (the control socket's path); `None`: there is no such attribute.
+    /// What the xattr [`CONTROL_XATTR`] of the root says (the control socket's path); `None`: there
+    /// is no such attribute.
     pub control: Option<String>,
 }
 
@@ -123,8 +127,8 @@ struct Inner {
 }
 
 impl Fs {
-    /// Begins to serve a volume, and to delete in the background what an earlier mount left without a name.
-    /// Must be called inside a tokio runtime.
+    /// Begins to serve a volume, and to delete in the background what an earlier mount left without
+    /// a name. Must be called inside a tokio runtime.
     pub fn new(meta: Meta, data: Data, metrics: Arc<Metrics>, config: FsConfig) -> Fs {
         let table = Table::new(metrics, data.governor().clone());
         let reaper = Reaper::start(meta.clone(), data.clone(), !config.read_only);
@@ -184,8 +188,8 @@ impl Fs {
         (generation, self.data().changed_files().await)
     }
 
-    /// Closes every handle, deletes every inode that is left without a name and waits for that. Contents are not drained: call
-    /// [`Data::drain`] next.
+    /// Closes every handle, deletes every inode that is left without a name and waits for that.
+    /// Contents are not drained: call [`Data::drain`] next.
     pub async fn shutdown(&self) {
         for ino in self.inner.table.clear() {
             self.inner.reaper.reap(ino);

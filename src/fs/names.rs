@@ -1,4 +1,5 @@
-//! The names under which files were last met, for messages: requests name inodes, people name paths.
+//! The names under which files were last met, for messages: requests name inodes, people name
+//! paths.
 
 use std::num::NonZeroUsize;
 
@@ -7,7 +8,8 @@ use parking_lot::Mutex;
 
 use crate::meta::Ino;
 
-/// Names that are kept: about half a megabyte of usual names, and never more than a file can be deep.
+/// Names that are kept: about half a megabyte of usual names, and never more than a file can be
+/// deep.
 const NAMES_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// Directories that a path is followed up through at most.

@@ -235,13 +235,15 @@ impl Fs {
         Ok(())
     }
 
-    /// Renames, in one step whatever it moves. RENAME_NOREPLACE and RENAME_EXCHANGE are known, RENAME_WHITEOUT is not.
+    /// Renames, in one step whatever it moves. RENAME_NOREPLACE and RENAME_EXCHANGE are known,
+    /// RENAME_WHITEOUT is not.
     ///
     /// A file that is replaced stays what the name stands for after a crash, until the contents of
     /// its replacement are committed.
     ///
     /// # Errors
-    /// ENOENT, EEXIST, ENOTEMPTY, EISDIR, ENOTDIR, EROFS, ENAMETOOLONG; EINVAL for a directory below itself and for unknown flags.
+    /// ENOENT, EEXIST, ENOTEMPTY, EISDIR, ENOTDIR, EROFS, ENAMETOOLONG; EINVAL for a directory
+    /// below itself and for unknown flags.
     pub async fn rename(
         &self,
         from_dir: Ino,
@@ -307,7 +309,8 @@ impl Fs {
         Ok(())
     }
 
-    /// An inode lost a name: pending times must not hide the new change time, and without links it lives for its users only.
+    /// An inode lost a name: pending times must not hide the new change time, and without links it
+    /// lives for its users only.
     fn removed(&self, removal: &Removal) {
         self.data().forget_change_time(removal.ino);
         if removal.nlink == 0 {

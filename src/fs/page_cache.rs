@@ -1,9 +1,11 @@
 //! Which files the kernel may have pages of.
 //!
-//! A read that finds nothing in the kernel's page cache costs two copies and a page allocation more than one that passes it by
-//! (`FOPEN_DIRECT_IO`), and a large file that is read once fills the cache with pages that nobody wants again. So the first reader of a large
-//! file that this mount has not touched before streams past the page cache. Whoever opens it again is a sign that it is wanted again, and is
-//! cached as on any filesystem; so is a file that was written here, whose pages the kernel still has.
+//! A read that finds nothing in the kernel's page cache costs two copies and a page allocation more
+//! than one that passes it by (`FOPEN_DIRECT_IO`), and a large file that is read once fills the
+//! cache with pages that nobody wants again. So the first reader of a large file that this mount
+//! has not touched before streams past the page cache. Whoever opens it again is a sign that it is
+//! wanted again, and is cached as on any filesystem; so is a file that was written here, whose
+//! pages the kernel still has.
 //!
 //! Writing into the page cache costs more requests than writing past it. The kernel asks for
 //! `security.capability` before a file's first write, and sends a write that does not begin on a
@@ -26,7 +28,8 @@ use parking_lot::Mutex;
 
 use crate::meta::Ino;
 
-/// Smaller files are cached at once: for them the page cache costs little, and small reads from it are cheap.
+/// Smaller files are cached at once: for them the page cache costs little, and small reads from it
+/// are cheap.
 const STREAMED_MIN: u64 = 8 << 20;
 
 /// New files up to this length are small: one write request.

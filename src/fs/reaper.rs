@@ -1,8 +1,9 @@
 //! Deletes inodes that have no name and no user: their dirty contents, then their records.
 //!
-//! One background task, a bounded queue in front of it. Every nameless inode is recorded in the metadata: at the start the task goes through what
-//! earlier mounts left there. Removing names waits while the queue is more than half full; should it overflow all the same (a hundred thousand
-//! removed files closed at once), the rest is left to the next mount.
+//! One background task, a bounded queue in front of it. Every nameless inode is recorded in the
+//! metadata: at the start the task goes through what earlier mounts left there. Removing names
+//! waits while the queue is more than half full; should it overflow all the same (a hundred
+//! thousand removed files closed at once), the rest is left to the next mount.
 
 use std::{
     collections::VecDeque,

@@ -5,7 +5,8 @@ use nix::errno::Errno;
 use super::{Caller, Fs, FsError, NAME_LEN_MAX, now};
 use crate::{data::Seek, meta::Ino};
 
-/// The size that a volume shows, bytes: a bucket has none, so this is only large enough never to be what stops somebody (1 PiB).
+/// The size that a volume shows, bytes: a bucket has none, so this is only large enough never to be
+/// what stops somebody (1 PiB).
 const CAPACITY_BYTES: u64 = 1 << 50;
 /// The inodes that a volume shows.
 const CAPACITY_INODES: u64 = 1 << 40;

@@ -1,11 +1,13 @@
 //! Open handles, and inodes that have lost their last name.
 //!
-//! Each handle is paid for while it is open. One for which there is no room waits until dirty data or reads leave some; one that would fit only
-//! if other handles were closed is refused with ENFILE, since whoever asks may be the one who has them open.
+//! Each handle is paid for while it is open. One for which there is no room waits until dirty data
+//! or reads leave some; one that would fit only if other handles were closed is refused with
+//! ENFILE, since whoever asks may be the one who has them open.
 //!
-//! The kernel's own lookup counts are not mirrored here: an inode matters to this table only while it is open or nameless, so memory does
-//! not grow with the inodes that the kernel caches. The kernel sends FORGET for the whole count when it drops an inode, and keeps a
-//! nameless one only as long as something uses it.
+//! The kernel's own lookup counts are not mirrored here: an inode matters to this table only while
+//! it is open or nameless, so memory does not grow with the inodes that the kernel caches. The
+//! kernel sends FORGET for the whole count when it drops an inode, and keeps a nameless one only as
+//! long as something uses it.
 
 use std::{
     collections::HashMap,
@@ -26,12 +28,12 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Handles at once, at most, whatever the memory: what the kernel allows a whole machine by default is of this order (`fs.file-max` on 1 GiB
-/// is about 100,000).
+/// Handles at once, at most, whatever the memory: what the kernel allows a whole machine by default
+/// is of this order (`fs.file-max` on 1 GiB is about 100,000).
 const HANDLES_MAX: usize = 262_144;
 
-/// What a handle takes here: its entry, the count of its inode, and the inode's place among the nameless should it lose its name. Measured
-/// with 10,000 directories.
+/// What a handle takes here: its entry, the count of its inode, and the inode's place among the
+/// nameless should it lose its name. Measured with 10,000 directories.
 const HANDLE_BYTES: u64 = 160;
 
 /// Room for one more handle.

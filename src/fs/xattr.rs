@@ -19,7 +19,8 @@ const LIST_LEN_MAX: usize = 65_536;
 
 const S_ISGID: u32 = 0o2000;
 
-/// Read from the root of a mount, says where its control socket is. Not listed, not stored, not changeable.
+/// Read from the root of a mount, says where its control socket is. Not listed, not stored, not
+/// changeable.
 pub const CONTROL_XATTR: &str = "user.strongroom.control";
 
 impl Fs {
@@ -40,7 +41,8 @@ impl Fs {
         self.meta().xattr(ino, name).await?.ok_or_else(missing)
     }
 
-    /// The names, each with its NUL, as `listxattr` returns them. Those of `trusted` are shown to root only.
+    /// The names, each with its NUL, as `listxattr` returns them. Those of `trusted` are shown to
+    /// root only.
     ///
     /// # Errors
     /// E2BIG if they are longer than a list may be.
@@ -59,10 +61,12 @@ impl Fs {
         Ok(Bytes::from(list))
     }
 
-    /// Sets an attribute. `flags` are XATTR_CREATE and XATTR_REPLACE. An access control list changes the permission bits with it.
+    /// Sets an attribute. `flags` are XATTR_CREATE and XATTR_REPLACE. An access control list
+    /// changes the permission bits with it.
     ///
     /// # Errors
-    /// EEXIST, ENODATA, ERANGE (name), E2BIG (value), EOPNOTSUPP, EINVAL, EROFS; EPERM for the virtual attribute.
+    /// EEXIST, ENODATA, ERANGE (name), E2BIG (value), EOPNOTSUPP, EINVAL, EROFS; EPERM for the
+    /// virtual attribute.
     pub async fn setxattr(
         &self,
         caller: Caller,

@@ -1,7 +1,8 @@
 //! Attaching a mount to a directory, and detaching it.
 //!
-//! Root mounts by itself; others go through the set-uid program fusermount3, which hands the device over a socket.
-//! fuser's own way is not used: it may unmount what others mounted at the same path since, and lets a comma in the source's name inject options.
+//! Root mounts by itself; others go through the set-uid program fusermount3, which hands the device
+//! over a socket. fuser's own way is not used: it may unmount what others mounted at the same path
+//! since, and lets a comma in the source's name inject options.
 
 use std::{
     fs::{File, OpenOptions},
@@ -34,7 +35,8 @@ const SUBTYPE: &str = "strongroom";
 /// Whether this user can mount at all.
 ///
 /// # Errors
-/// No `/dev/fuse`, or it cannot be opened, or `fusermount3` is missing for somebody who is not root.
+/// No `/dev/fuse`, or it cannot be opened, or `fusermount3` is missing for somebody who is not
+/// root.
 pub fn check_device() -> Result<(), MountError> {
     let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
     match opened {
@@ -142,7 +144,8 @@ fn mount_as_root(
 }
 
 fn kernel_options(fd: i32, options: &MountOptions) -> String {
-    // The root's kind is all that counts of `rootmode` before the first getattr: 40000 is a directory.
+    // The root's kind is all that counts of `rootmode` before the first getattr: 40000 is a
+    // directory.
     let mut data = format!(
         "fd={fd},rootmode=40000,user_id={},group_id={},default_permissions,max_read={REQUEST_LEN_MAX}",
         Uid::effective(),
@@ -203,7 +206,8 @@ fn mount_with_helper(
         .arg(helper_options(options, read_only))
         .arg("--")
         .arg(path)
-        // The helper sends the device over the descriptor that this names. As its standard input it needs no inheriting beside it.
+        // The helper sends the device over the descriptor that this names. As its standard input it
+        // needs no inheriting beside it.
         .env("_FUSE_COMMFD", "0")
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())

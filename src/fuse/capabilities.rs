@@ -2,16 +2,18 @@
 
 use fuser::{InitFlags, KernelConfig};
 
-/// Requests in the background (readahead, write-back of mapped pages) at once: with 1 MiB each this is beyond any memory budget's window, the governor is what limits.
+/// Requests in the background (readahead, write-back of mapped pages) at once: with 1 MiB each this
+/// is beyond any memory budget's window, the governor is what limits.
 const BACKGROUND_MAX: u16 = 64;
 
 /// Each asked for alone, because fuser refuses a whole set for one bit that the kernel lacks.
 ///
-/// Left out on purpose: write-back caching (times and sizes would be the kernel's, and a crash would lose more), splice (fuser does not use it), remote locks (one writer:
-/// the kernel's own are enough), SETXATTR_EXT (fuser panics), ASYNC_DIO (the kernel does not drop
-/// pages that were read while an asynchronous direct write was under way: 6 of 2,400 cached reads
-/// after such writes were old, none without it), ATOMIC_O_TRUNC (with it the kernel hands O_TRUNC on
-/// before it looks whether the file is a program that runs: such a one was emptied, and died).
+/// Left out on purpose: write-back caching (times and sizes would be the kernel's, and a crash
+/// would lose more), splice (fuser does not use it), remote locks (one writer: the kernel's own are
+/// enough), SETXATTR_EXT (fuser panics), ASYNC_DIO (the kernel does not drop pages that were read
+/// while an asynchronous direct write was under way: 6 of 2,400 cached reads after such writes were
+/// old, none without it), ATOMIC_O_TRUNC (with it the kernel hands O_TRUNC on before it looks
+/// whether the file is a program that runs: such a one was emptied, and died).
 const ALWAYS: &[InitFlags] = &[
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_BIG_WRITES,
@@ -25,8 +27,9 @@ const ALWAYS: &[InitFlags] = &[
     InitFlags::FUSE_POSIX_ACL,
 ];
 
-/// For the only writer. HANDLE_KILLPRIV_V2 lets the kernel skip a lookup of `security.capability` before every single write. fuser does
-/// not pass on the bits that say for whom truncate and open clear set-id bits: `fs` goes by the caller's uid instead.
+/// For the only writer. HANDLE_KILLPRIV_V2 lets the kernel skip a lookup of `security.capability`
+/// before every single write. fuser does not pass on the bits that say for whom truncate and open
+/// clear set-id bits: `fs` goes by the caller's uid instead.
 const WRITABLE: &[InitFlags] = &[InitFlags::FUSE_HANDLE_KILLPRIV_V2];
 
 /// For followers: contents change behind the kernel's back.
@@ -35,7 +38,8 @@ const READ_ONLY: &[InitFlags] = &[InitFlags::FUSE_AUTO_INVAL_DATA];
 /// What the kernel granted of that which `kernel.rs` has to know about.
 #[derive(Clone, Copy, Default)]
 pub struct Granted {
-    /// Files opened for direct I/O can be mapped (Linux 6.6): without it they could not, so nothing is opened so.
+    /// Files opened for direct I/O can be mapped (Linux 6.6): without it they could not, so nothing
+    /// is opened so.
     pub direct_io: bool,
 }
 

@@ -1,8 +1,10 @@
 //! Attributes and times between [`crate::fs`] and fuser.
 //!
-//! fuser 0.18 decodes times before 1970 wrongly: for seconds < 0 it computes `1970 - (|seconds| s + nanos ns)` where the
-//! protocol means `1970 - |seconds| s + nanos ns`. The fault is a bijection on what it touches, so [`decode_time`] undoes it: what arrives before 1970 at
-//! a distance of `s` seconds and `n` nanoseconds was sent as `(-s, n)`. Its encoding is right, and takes the true time.
+//! fuser 0.18 decodes times before 1970 wrongly: for seconds < 0 it computes `1970 - (|seconds| s +
+//! nanos ns)` where the protocol means `1970 - |seconds| s + nanos ns`. The fault is a bijection on
+//! what it touches, so [`decode_time`] undoes it: what arrives before 1970 at a distance of `s`
+//! seconds and `n` nanoseconds was sent as `(-s, n)`. Its encoding is right, and takes the true
+//! time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +15,8 @@ use crate::{
     meta::{FileKind, Timestamp},
 };
 
-/// `st_blksize`: one frame. Larger would make buffering readers (Python reads a whole block per small read) fetch more than they use.
+/// `st_blksize`: one frame. Larger would make buffering readers (Python reads a whole block per
+/// small read) fetch more than they use.
 const BLOCK_LEN: u32 = 64 * 1024;
 
 pub fn file_type(kind: FileKind) -> FileType {

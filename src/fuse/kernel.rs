@@ -1,4 +1,5 @@
-//! The handlers: one a request, each copies what it needs, runs one operation of [`Fs`] and sends what comes out.
+//! The handlers: one a request, each copies what it needs, runs one operation of [`Fs`] and sends
+//! what comes out.
 
 use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, time::SystemTime};
 
@@ -87,7 +88,8 @@ impl Kernel {
         }
     }
 
-    /// How a file that was opened with these flags is treated. Closing what cannot write has nothing to report, so the kernel need not say so.
+    /// How a file that was opened with these flags is treated. Closing what cannot write has
+    /// nothing to report, so the kernel need not say so.
     fn file_flags(&self, flags: i32) -> FopenFlags {
         let mut treated = FopenFlags::empty();
         treated.set(FopenFlags::FOPEN_KEEP_CACHE, !self.fs.read_only());
@@ -830,6 +832,7 @@ impl Filesystem for Kernel {
         reply.error(Errno::ENOTTY);
     }
 
-    // What the kernel does by itself once it is told ENOSYS: access (permissions are its own), bmap, poll, copy_file_range (it copies through the page
-    // cache), locks. fuser's defaults say so, with a warning that nobody sees.
+    // What the kernel does by itself once it is told ENOSYS: access (permissions are its own),
+    // bmap, poll, copy_file_range (it copies through the page cache), locks. fuser's defaults say
+    // so, with a warning that nobody sees.
 }

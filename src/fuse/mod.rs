@@ -1,17 +1,21 @@
 //! The kernel's protocol, translated to [`crate::fs`] and back.
 //!
-//! Every handler copies what it needs and returns. An operation that can be answered from caches is answered on the FUSE thread itself: its
-//! future is polled once there, and only what is still pending moves to the runtime (see `run.rs`).
+//! Every handler copies what it needs and returns. An operation that can be answered from caches is
+//! answered on the FUSE thread itself: its future is polled once there, and only what is still
+//! pending moves to the runtime (see `run.rs`).
 //!
 //! Promises:
-//! - FUSE threads never wait for memory or the store, with one exception of last resort: a write for which there is no room yet;
-//! - each request has a deadline, after which it is answered with ETIMEDOUT and what was in flight for it is dropped;
+//! - FUSE threads never wait for memory or the store, with one exception of last resort: a write
+//!   for which there is no room yet;
+//! - each request has a deadline, after which it is answered with ETIMEDOUT and what was in flight
+//!   for it is dropped;
 //! - a request whose caller is killed is answered within two seconds;
 //! - a change of names or attributes that happens after it was answered is shown to the kernel;
 //! - a panic is one EIO and a log line, never a dead thread;
 //! - only the mount that was made here is ever unmounted, and only while it is still there.
 //!
-//! Never: decides what an operation means, uses fuser's own mounting (`docs/architecture.md` lists why).
+//! Never: decides what an operation means, uses fuser's own mounting (`docs/architecture.md` lists
+//! why).
 //!
 //! | file | what |
 //! |---|---|
@@ -54,7 +58,8 @@ pub use error::MountError;
 pub use mount::{Mounted, mount, request_buffers_bytes};
 pub use notify::Notifier;
 
-/// The longest request in bytes, both ways: 256 pages, the kernel's own default limit (`fs.fuse.max_pages_limit`).
+/// The longest request in bytes, both ways: 256 pages, the kernel's own default limit
+/// (`fs.fuse.max_pages_limit`).
 pub const REQUEST_LEN_MAX: u32 = 1 << 20;
 
 /// How to mount.
@@ -72,10 +77,12 @@ pub struct MountOptions {
     pub exec: bool,
     /// The longest that a request waits for the store; zero: for ever.
     pub timeout: Duration,
-    /// The largest write request, bytes; at most [`REQUEST_LEN_MAX`]. Each FUSE thread keeps a buffer of this size.
+    /// The largest write request, bytes; at most [`REQUEST_LEN_MAX`]. Each FUSE thread keeps a
+    /// buffer of this size.
     pub max_write_bytes: u32,
-    /// How much the kernel reads ahead of a sequential reader, KiB. Takes effect when run as root; otherwise it is 128. Measured, cold read of 128 MiB from
-    /// the embedded server: 128 KiB 0.45 s, 512 KiB 0.24 s, 1 to 4 MiB 0.21 to 0.25 s.
+    /// How much the kernel reads ahead of a sequential reader, KiB. Takes effect when run as root;
+    /// otherwise it is 128. Measured, cold read of 128 MiB from the embedded server: 128 KiB 0.45
+    /// s, 512 KiB 0.24 s, 1 to 4 MiB 0.21 to 0.25 s.
     pub read_ahead_kib: u32,
 }
 

@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{fs::Fs, meta::Ino, telemetry::Metrics};
 
-/// Threads that take requests from the kernel. More than one, so that a writer waiting for room does not keep others from being served; few, because each owns a
-/// request buffer (1 MiB touched) and may own a reply's.
+/// Threads that take requests from the kernel. More than one, so that a writer waiting for room
+/// does not keep others from being served; few, because each owns a request buffer (1 MiB touched)
+/// and may own a reply's.
 const THREADS: usize = 4;
 
 /// What comes with a write: fuser reads a request in one piece.
@@ -52,7 +53,8 @@ pub async fn mount(
     options: MountOptions,
     mountpoint: &Path,
 ) -> Result<Mounted, MountError> {
-    // What the first request needs is read before the kernel can ask, where a failure has a better place to go.
+    // What the first request needs is read before the kernel can ask, where a failure has a better
+    // place to go.
     fs.getattr(Ino::ROOT).await.map_err(MountError::root)?;
     let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
     fs.tell(Arc::new(notifier.clone()));
@@ -92,8 +94,8 @@ pub async fn mount(
                 tracing::error!("the session with the kernel ended: {error}");
             }
             telling.detach();
-            // Its threads have ended: if it is still there, it answers ENOTCONN from now on. It stays,
-            // so that nobody writes into the directory below it.
+            // Its threads have ended: if it is still there, it answers ENOTCONN from now on. It
+            // stays, so that nobody writes into the directory below it.
             if mountinfo::is_there(&ours).unwrap_or(false) {
                 tracing::error!(
                     "the mount at {:?} is dead; remove it with: fusermount3 -u",
@@ -198,8 +200,8 @@ impl Mounted {
         mountinfo::is_there(&self.entry).unwrap_or(true)
     }
 
-    /// Returns when the kernel has let go (by [`Mounted::unmount`], `fusermount3 -u` or `umount`) and every request under way is answered. Next:
-    /// [`Fs::shutdown`], then the drain.
+    /// Returns when the kernel has let go (by [`Mounted::unmount`], `fusermount3 -u` or `umount`)
+    /// and every request under way is answered. Next: [`Fs::shutdown`], then the drain.
     pub async fn wait_unmounted(&self) {
         let mut ended = self.ended.clone();
         // The sender is dropped without a word only if its thread died: that is an end as well.
@@ -207,8 +209,8 @@ impl Mounted {
         self.runner.idle().await;
     }
 
-    /// Unmounts what was mounted here, if it is still there. With `lazy` it leaves the tree at once, while whoever has files open in
-    /// it goes on until they are closed.
+    /// Unmounts what was mounted here, if it is still there. With `lazy` it leaves the tree at
+    /// once, while whoever has files open in it goes on until they are closed.
     ///
     /// # Errors
     /// [`MountError::Busy`] and others; the mount is still there then.

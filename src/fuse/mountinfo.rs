@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One mount. Equal only to itself for as long as it exists: the kernel may give its numbers out again, but not to a mount at the same place while it is there.
+/// One mount. Equal only to itself for as long as it exists: the kernel may give its numbers out
+/// again, but not to a mount at the same place while it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountEntry {
     /// The mount's number.

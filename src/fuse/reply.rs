@@ -10,7 +10,8 @@ use fuser::{
 use super::convert::file_attr;
 use crate::fs::Attributes;
 
-/// How long the kernel may answer for the only writer by itself: nothing changes without it, so only its memory limits it.
+/// How long the kernel may answer for the only writer by itself: nothing changes without it, so
+/// only its memory limits it.
 pub const CACHED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The same for the blocks of a file that is not committed yet.
 pub const CACHED_BRIEFLY: Duration = Duration::from_secs(1);

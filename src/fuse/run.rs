@@ -1,9 +1,11 @@
 //! How a request is carried out: polled once where it arrived, spawned if it is not done then.
 //!
-//! Most requests are answered from caches and never wait. Giving each to a task would cost two thread switches;
-//! polling its future once on the FUSE thread costs nothing if that completes it, and if not, the same future goes on as a task: futures may be polled
-//! from one place first and another later, the last waker counts. Measured on 2 busy cores, this crate unoptimised: a lookup of a name that is not there
-//! takes 10 us this way and 46 us when spawned, a write of 4 KiB 24 us and 46 us.
+//! Most requests are answered from caches and never wait. Giving each to a task would cost two
+//! thread switches; polling its future once on the FUSE thread costs nothing if that completes it,
+//! and if not, the same future goes on as a task: futures may be polled from one place first and
+//! another later, the last waker counts. Measured on 2 busy cores, this crate unoptimised: a lookup
+//! of a name that is not there takes 10 us this way and 46 us when spawned, a write of 4 KiB 24 us
+//! and 46 us.
 //!
 //! A request ends without its outcome when its deadline is over (ETIMEDOUT), when its caller is
 //! killed (EINTR, see `killed.rs`), and when the volume is lost (EIO). Its work is dropped then, or
@@ -111,8 +113,8 @@ impl Runner {
         }
     }
 
-    /// Carries out `work` and gives its outcome to `answer`, here or later. `answer` owns the reply: dropping it unsent is EIO.
-    /// `work` is dropped if the request ends before it.
+    /// Carries out `work` and gives its outcome to `answer`, here or later. `answer` owns the
+    /// reply: dropping it unsent is EIO. `work` is dropped if the request ends before it.
     pub fn run<T, W, A>(&self, call: Call, work: W, answer: A)
     where
         T: Send + 'static,

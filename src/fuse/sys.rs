@@ -26,7 +26,8 @@ pub fn receive_fd(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
         if let ControlMessageOwned::ScmRights(fds) = control
             && let Some(fd) = fds.first()
         {
-            // SAFETY: the kernel has just installed this descriptor for us; nobody else knows its number. `control` has room for one.
+            // SAFETY: the kernel has just installed this descriptor for us; nobody else knows its
+            // number. `control` has room for one.
             return Ok(Some(unsafe { OwnedFd::from_raw_fd(*fd) }));
         }
     }

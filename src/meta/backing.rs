@@ -12,8 +12,9 @@ use slatedb::{
 
 use super::{MetaError, schema::Reader};
 
-/// Bytes that a scan asks for at once, and how many such requests run ahead. Measured with a store 20 ms away: listing 10 directories of
-/// 1,000 entries takes 0.24 s so, and 9.3 s with SlateDB's defaults.
+/// Bytes that a scan asks for at once, and how many such requests run ahead. Measured with a store
+/// 20 ms away: listing 10 directories of 1,000 entries takes 0.24 s so, and 9.3 s with SlateDB's
+/// defaults.
 const SCAN_READ_AHEAD_BYTES: usize = 256 * 1024;
 const SCAN_FETCH_TASKS: usize = 4;
 
@@ -88,7 +89,8 @@ impl Backing {
         Ok(Rows(Some(iterator)))
     }
 
-    /// Applies a batch; it is visible when this returns, and durable after a later flush. Returns its sequence number.
+    /// Applies a batch; it is visible when this returns, and durable after a later flush. Returns
+    /// its sequence number.
     pub async fn write(&self, batch: WriteBatch) -> Result<u64, MetaError> {
         Ok(self
             .writer()?

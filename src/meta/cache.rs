@@ -1,8 +1,9 @@
 //! Inodes, names and object records above the database.
 //!
-//! Promises: a cache never shows a value older than the last change that was acknowledged. Changes are written through by
-//! [`super::change`], all of one operation under one lock; a value that was *read* from the database is put in only if nothing was
-//! changed under its stamp since before the read. Every part is bounded in bytes.
+//! Promises: a cache never shows a value older than the last change that was acknowledged. Changes
+//! are written through by [`super::change`], all of one operation under one lock; a value that was
+//! *read* from the database is put in only if nothing was changed under its stamp since before the
+//! read. Every part is bounded in bytes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -43,8 +44,9 @@ struct CachedName {
     dentry: Option<Dentry>,
 }
 
-/// Every name of a directory that was made during this mount, as hashes: a hash that is not there proves that the name is not. Names that
-/// went away stay in it, so it only ever errs towards asking the database.
+/// Every name of a directory that was made during this mount, as hashes: a hash that is not there
+/// proves that the name is not. Names that went away stay in it, so it only ever errs towards
+/// asking the database.
 #[derive(Default)]
 struct KnownDirectory {
     hashes: HashSet<u64>,
@@ -155,7 +157,8 @@ impl Caches {
         }
     }
 
-    /// One stamp for everything, to be taken before a listing and given to [`Caches::fill_listed`] after it.
+    /// One stamp for everything, to be taken before a listing and given to [`Caches::fill_listed`]
+    /// after it.
     pub fn listing_stamps(&self) -> Vec<u64> {
         self.parts
             .as_ref()

@@ -1,8 +1,9 @@
 //! One operation's batch, and its commit.
 //!
-//! Promises: a batch is applied whole or not at all; the caches and the totals follow it before the operation returns; a caller that goes
-//! away in the middle (its future is dropped) changes nothing of that, because the commit runs in a task of its own and holds the
-//! operation's locks until it is over.
+//! Promises: a batch is applied whole or not at all; the caches and the totals follow it before the
+//! operation returns; a caller that goes away in the middle (its future is dropped) changes nothing
+//! of that, because the commit runs in a task of its own and holds the operation's locks until it
+//! is over.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use super::{
     volume::Inner,
 };
 
-/// Rows, and bytes of keys and values, from which an operation that could go on for long commits what it has and goes on in a next batch.
+/// Rows, and bytes of keys and values, from which an operation that could go on for long commits
+/// what it has and goes on in a next batch.
 const ROWS_MAX: usize = 8192;
 const BYTES_MAX: usize = 512 * 1024;
 
@@ -163,7 +165,8 @@ impl Meta {
         });
         match task.await {
             Ok(result) => result,
-            // Only when the runtime is going down, or on a bug (a panic): either way the outcome is not known.
+            // Only when the runtime is going down, or on a bug (a panic): either way the outcome is
+            // not known.
             Err(_) => Err(MetaError::Store("a commit was cut off".into())),
         }
     }
@@ -172,8 +175,8 @@ impl Meta {
 impl Inner {
     async fn apply(&self, mut change: Change) -> Result<(), MetaError> {
         let counts = change.inodes != 0 || change.allocated != 0;
-        // The totals are a row of every batch that changes them, so they are exact whatever a crash leaves; batches that carry them are
-        // written in the order in which they were counted.
+        // The totals are a row of every batch that changes them, so they are exact whatever a crash
+        // leaves; batches that carry them are written in the order in which they were counted.
         let mut totals = None;
         if counts {
             let guard = self.totals.lock().await;

@@ -15,7 +15,8 @@ use crate::seal::codec::SealParams;
 
 /// Rows that a window takes in at once.
 const WINDOW_ROWS: usize = 2048;
-/// New extents this close to each other are looked at with one scan: a MiB of random 4 KiB extents is 256 rows.
+/// New extents this close to each other are looked at with one scan: a MiB of random 4 KiB extents
+/// is 256 rows.
 const SCAN_GAP_MAX: u64 = 1 << 20;
 /// The largest size of a file, and the end of every extent (Linux `MAX_LFS_FILESIZE`).
 const SIZE_MAX: u64 = i64::MAX as u64;
@@ -29,8 +30,9 @@ pub struct ContentCommit {
     pub extents: Vec<Extent>,
     /// The size to record; must cover the extents.
     pub size: u64,
-    /// Stored extents from here on go first: the file was truncated before the new ones were written. In the same batch, so that what replaces
-    /// contents and what takes them away become durable together (of a file in more than some thousand extents, the old ones go before).
+    /// Stored extents from here on go first: the file was truncated before the new ones were
+    /// written. In the same batch, so that what replaces contents and what takes them away become
+    /// durable together (of a file in more than some thousand extents, the old ones go before).
     pub cut: Option<u64>,
     /// The modification time to record; `None` leaves it.
     pub mtime: Option<Timestamp>,
@@ -62,7 +64,8 @@ struct Commit<'a> {
 }
 
 impl Commit<'_> {
-    /// Writes what there is. The reclaim lock is held from reading object records to their being written.
+    /// Writes what there is. The reclaim lock is held from reading object records to their being
+    /// written.
     async fn write(&mut self, last: bool) -> Result<(), MetaError> {
         let held = self.held.clone().and(self.meta.inner.locks.reclaim().await);
         let (mut change, ledger) = (
@@ -86,7 +89,8 @@ impl Commit<'_> {
 }
 
 impl Meta {
-    /// The extents that overlap `range`, sorted, not clipped; at most `limit` (the caller goes on after the last).
+    /// The extents that overlap `range`, sorted, not clipped; at most `limit` (the caller goes on
+    /// after the last).
     pub async fn extents(
         &self,
         ino: Ino,
@@ -131,11 +135,12 @@ impl Meta {
         Ok(extents)
     }
 
-    /// Commits contents: objects and the extents that name them, in one batch. Bytes of objects that no extent names any more are
-    /// counted off their objects; objects left without live bytes become garbage in the same batch.
+    /// Commits contents: objects and the extents that name them, in one batch. Bytes of objects
+    /// that no extent names any more are counted off their objects; objects left without live bytes
+    /// become garbage in the same batch.
     ///
-    /// A commit of more than some thousands of rows is written in several batches, each consistent in itself: a file's old contents
-    /// are replaced from front to back.
+    /// A commit of more than some thousands of rows is written in several batches, each consistent
+    /// in itself: a file's old contents are replaced from front to back.
     pub async fn commit_content(
         &self,
         objects: &[NewObject],
@@ -161,7 +166,8 @@ impl Meta {
                 .new
                 .insert(self.known_key(object.object).await?, object.clone());
         }
-        // One read for those that are not cached; the records are looked up again below, as one file may be named twice.
+        // One read for those that are not cached; the records are looked up again below, as one
+        // file may be named twice.
         self.find_inodes(commits.iter().map(|commit| commit.ino))
             .await?;
         let mut written: BTreeMap<Ino, Inode> = BTreeMap::new();
@@ -231,7 +237,8 @@ impl Meta {
             let mut from = extent.offset;
             while from < end {
                 if from >= loaded_to && from < stored_end {
-                    // What was loaded before is done with: a window holds what one scan brings, and what is put there.
+                    // What was loaded before is done with: a window holds what one scan brings, and
+                    // what is put there.
                     if window.len() >= WINDOW_ROWS {
                         inode.size = inode.size.max(from);
                         commit.emit(&mut window, &mut inode);
@@ -272,15 +279,17 @@ impl Meta {
         Ok(inode)
     }
 
-    /// Takes the stored extents that touch `range` into the window, and says how far: to the range's end, or to the end of the last row that
-    /// there was room for. Rows that the batch cuts off at `stored_end`, which the database does not know yet, are taken as they will be.
+    /// Takes the stored extents that touch `range` into the window, and says how far: to the
+    /// range's end, or to the end of the last row that there was room for. Rows that the batch cuts
+    /// off at `stored_end`, which the database does not know yet, are taken as they will be.
     async fn load(
         &self,
         window: &mut Window,
         range: Range<u64>,
         stored_end: u64,
     ) -> Result<u64, MetaError> {
-        // An extent that ends where the range begins is taken along: what is put there may continue it.
+        // An extent that ends where the range begins is taken along: what is put there may continue
+        // it.
         let mut rows = self
             .inner
             .scan(schema::extent_range(window.ino(), range.start), Scan::Near)
@@ -301,7 +310,8 @@ impl Meta {
                 window.load(end, row);
             }
             if is_beyond || end >= range.end {
-                // The row after one that ends exactly there may continue it, which is not worth another row read.
+                // The row after one that ends exactly there may continue it, which is not worth
+                // another row read.
                 return Ok(range.end);
             }
             last_end = end.max(last_end);
@@ -309,8 +319,9 @@ impl Meta {
         Ok(last_end)
     }
 
-    /// Takes everything from `size` on away, from the back. In the batch that is under way if there is room in it, else in several, all but the last
-    /// of which are written. The inode's size follows.
+    /// Takes everything from `size` on away, from the back. In the batch that is under way if there
+    /// is room in it, else in several, all but the last of which are written. The inode's size
+    /// follows.
     async fn cut(
         &self,
         commit: &mut Commit<'_>,
@@ -339,7 +350,8 @@ impl Meta {
             inode.size = from;
             commit.emit(&mut window, &mut inode);
             match lowest {
-                // What was cleared is still in the database until the batch is written: the next look ends before it.
+                // What was cleared is still in the database until the batch is written: the next
+                // look ends before it.
                 Some((_, key)) if from > size => range.end = key.to_vec(),
                 _ => {
                     inode.size = size;
@@ -431,8 +443,8 @@ impl Meta {
         }
     }
 
-    /// Takes all extents of a file away that is about to be deleted, batch by batch; leaves the last one in `change`, settled, with the lock
-    /// that it was settled under.
+    /// Takes all extents of a file away that is about to be deleted, batch by batch; leaves the
+    /// last one in `change`, settled, with the lock that it was settled under.
     pub(super) async fn drop_contents(
         &self,
         held: &Held,

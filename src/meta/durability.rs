@@ -1,8 +1,11 @@
-//! When changes become durable: the flush coalescer and the task that flushes what nobody asked for.
+//! When changes become durable: the flush coalescer and the task that flushes what nobody asked
+//! for.
 //!
-//! Promises: [`Meta::flush`] returns when everything acknowledged before it was called is in the store; one flush is in flight at a
-//! time and all that arrive meanwhile share the next (measured: 16 tasks that flush after each of 480 commits, 20 ms away: 474 requests
-//! without this, 36 with it); a change is durable about a second after it was made even if nobody asks. Idle costs nothing.
+//! Promises: [`Meta::flush`] returns when everything acknowledged before it was called is in the
+//! store; one flush is in flight at a time and all that arrive meanwhile share the next (measured:
+//! 16 tasks that flush after each of 480 commits, 20 ms away: 474 requests without this, 36 with
+//! it); a change is durable about a second after it was made even if nobody asks. Idle costs
+//! nothing.
 
 use std::{
     sync::{Arc, Weak},
@@ -125,7 +128,8 @@ impl Meta {
         self.inner.durability.flushes()
     }
 
-    /// Returns when everything done before the call is durable in the store. Coalesces. Free when nothing is pending.
+    /// Returns when everything done before the call is durable in the store. Coalesces. Free when
+    /// nothing is pending.
     pub async fn flush(&self) -> Result<(), MetaError> {
         self.inner.check()?;
         self.inner.flush().await
@@ -141,12 +145,14 @@ impl Meta {
         self.inner.durability.applied()
     }
 
-    /// A number that grows with every flush that made something durable; kept by clients to notice a rollback.
+    /// A number that grows with every flush that made something durable; kept by clients to notice
+    /// a rollback.
     pub fn generation(&self) -> u64 {
         self.inner.durable_sequence()
     }
 
-    /// Waits until the generation is beyond `seen`, and returns it. `None` once the database is closed.
+    /// Waits until the generation is beyond `seen`, and returns it. `None` once the database is
+    /// closed.
     pub async fn newer_than(&self, seen: u64) -> Option<u64> {
         let mut flushed = self.inner.durability.flushed.subscribe();
         let mut status = self.inner.status();

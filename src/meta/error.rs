@@ -87,7 +87,8 @@ fn source_of<E: Error + 'static>(error: &slatedb::Error) -> Option<&E> {
     None
 }
 
-/// The error with its causes: SlateDB's own text names neither the object nor what is wrong with it.
+/// The error with its causes: SlateDB's own text names neither the object nor what is wrong with
+/// it.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,7 +1,9 @@
-//! One file's extents while an operation changes them: a window of the stored rows, edited in memory, whose differences become the batch.
+//! One file's extents while an operation changes them: a window of the stored rows, edited in
+//! memory, whose differences become the batch.
 //!
-//! Promises: extents in a window never overlap; bytes that lose their extent are counted exactly once; runs that continue each other
-//! in one object become one row. Never: reads or writes the database itself.
+//! Promises: extents in a window never overlap; bytes that lose their extent are counted exactly
+//! once; runs that continue each other in one object become one row. Never: reads or writes the
+//! database itself.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -40,7 +42,8 @@ impl Window {
         self.ino
     }
 
-    /// A row that was read. One that the window has already is not news: what the window says of it counts.
+    /// A row that was read. One that the window has already is not news: what the window says of it
+    /// counts.
     pub fn load(&mut self, end: u64, row: ExtentRow) {
         if let Entry::Vacant(entry) = self.stored.entry(end) {
             entry.insert(row.clone());
@@ -126,7 +129,8 @@ impl Window {
         self.edited.insert(end, row);
     }
 
-    /// Writes the differences and begins anew. The last row stays, so that what follows can continue it.
+    /// Writes the differences and begins anew. The last row stays, so that what follows can
+    /// continue it.
     pub fn emit(&mut self, change: &mut Change) {
         for end in self
             .stored

@@ -1,7 +1,8 @@
 //! Inode numbers and cookies: one counter for both, handed out in reservations.
 //!
-//! Promises: a number is given out once in the life of a volume, because a reservation is durable before the first number of it is used;
-//! what a mount did not use is lost with it (numbers are plenty: 2^63).
+//! Promises: a number is given out once in the life of a volume, because a reservation is durable
+//! before the first number of it is used; what a mount did not use is lost with it (numbers are
+//! plenty: 2^63).
 
 use parking_lot::Mutex;
 
@@ -12,7 +13,8 @@ use super::{
     volume::Inner,
 };
 
-/// Numbers in a reservation. The next one is made when half of one is left, so making 5,000 files in three seconds waits for none.
+/// Numbers in a reservation. The next one is made when half of one is left, so making 5,000 files
+/// in three seconds waits for none.
 const RESERVATION: u64 = 16 * 1024;
 /// The first number that is given out; 1 is the root, and cookies 1 and 2 are `.` and `..`.
 pub(super) const FIRST_ID: u64 = 16;
@@ -48,8 +50,8 @@ impl Ids {
         }
     }
 
-    /// Gives out no number below `first_free` from now on. Returns up to where numbers are reserved,
-    /// which the caller makes durable.
+    /// Gives out no number below `first_free` from now on. Returns up to where numbers are
+    /// reserved, which the caller makes durable.
     pub fn raise(&self, first_free: u64) -> u64 {
         let mut state = self.state.lock();
         if state.next < first_free {
@@ -119,7 +121,8 @@ impl super::Meta {
             if low {
                 let inner = self.inner.clone();
                 tokio::spawn(async move {
-                    // If it fails the volume is closed or fenced, and whoever needs the numbers is told.
+                    // If it fails the volume is closed or fenced, and whoever needs the numbers is
+                    // told.
                     if inner.reserve_ids(true).await.is_err() {
                         inner.ids.state.lock().reserving = false;
                     }

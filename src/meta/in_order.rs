@@ -1,11 +1,13 @@
 //! Names that are looked up one after the other, in their order: what follows is read along.
 //!
-//! A lookup that the caches do not answer asks all tables for the name, and again for the inode behind it; the more files a volume has, the more tables those
-//! are. `git status` does that for each of its files, and so does whatever goes through a tree with a list of its own. When the name that was looked up
-//! is the very next one in its directory after the one before, the names that follow are read with one scan, and their inodes with another. Nobody waits for that.
+//! A lookup that the caches do not answer asks all tables for the name, and again for the inode
+//! behind it; the more files a volume has, the more tables those are. `git status` does that for
+//! each of its files, and so does whatever goes through a tree with a list of its own. When the
+//! name that was looked up is the very next one in its directory after the one before, the names
+//! that follow are read with one scan, and their inodes with another. Nobody waits for that.
 //!
-//! Whether it is the next one only a scan can tell, so those who ask in no order pay for some scans in vain: after each of these twice as many
-//! lookups go by before the next.
+//! Whether it is the next one only a scan can tell, so those who ask in no order pay for some scans
+//! in vain: after each of these twice as many lookups go by before the next.
 
 use parking_lot::Mutex;
 
@@ -41,8 +43,8 @@ struct State {
 pub(super) struct InOrder(Mutex<State>);
 
 impl InOrder {
-    /// A name was found in the database. Returns the one before it in this directory, if this may be the next one after that: then a scan
-    /// has begun, which ends with [`InOrder::ended`].
+    /// A name was found in the database. Returns the one before it in this directory, if this may
+    /// be the next one after that: then a scan has begun, which ends with [`InOrder::ended`].
     fn found(&self, dir: Ino, name: &[u8]) -> Option<Box<[u8]>> {
         let mut state = self.0.lock();
         let before = state.follow(dir, name);
@@ -89,7 +91,8 @@ impl State {
 }
 
 impl Meta {
-    /// Call when a name was found in the database: what follows is read into the caches if it is the next one in its directory.
+    /// Call when a name was found in the database: what follows is read into the caches if it is
+    /// the next one in its directory.
     pub(super) fn follow_lookup(&self, dir: Ino, name: &[u8]) {
         // Followers keep nothing above the database.
         if self.is_follower() {
@@ -105,7 +108,8 @@ impl Meta {
         }
     }
 
-    /// Reads names after `before` into the caches, and their inodes, if `next` is the first of them; returns the last one.
+    /// Reads names after `before` into the caches, and their inodes, if `next` is the first of
+    /// them; returns the last one.
     async fn read_along(
         &self,
         dir: Ino,

@@ -6,10 +6,11 @@ use super::{
     FileKind, Ino, Inode, Meta, MetaError, backing::Scan, cache::Found, change::Change, schema,
 };
 
-/// Numbers that are read with one scan may lie this far apart: a row that is skipped costs about 60 bytes of a read, a scan of its own
-/// a request.
+/// Numbers that are read with one scan may lie this far apart: a row that is skipped costs about 60
+/// bytes of a read, a scan of its own a request.
 const RUN_GAP_MAX: u64 = 64;
-/// From this many on a run is scanned; below it each is got by itself, which bloom filters make cheap.
+/// From this many on a run is scanned; below it each is got by itself, which bloom filters make
+/// cheap.
 const RUN_LEN_MIN: usize = 3;
 
 impl Meta {
@@ -50,7 +51,8 @@ impl Meta {
         }
     }
 
-    /// Several at once, in order: neighbours are read with range scans, so that listing a cold directory takes few requests.
+    /// Several at once, in order: neighbours are read with range scans, so that listing a cold
+    /// directory takes few requests.
     pub async fn inodes(&self, inos: &[Ino]) -> Result<Vec<Option<Inode>>, MetaError> {
         let found = self.find_inodes(inos.iter().copied()).await?;
         Ok(inos
@@ -106,8 +108,9 @@ impl Meta {
         Ok(found)
     }
 
-    /// Changes a record under its lock: `change` sees the present record and edits it. Returns the new one. `NotFound` if it is gone.
-    /// The number, the kind, links and what is counted (`allocated`, `entries`) are not for `change` to set.
+    /// Changes a record under its lock: `change` sees the present record and edits it. Returns the
+    /// new one. `NotFound` if it is gone. The number, the kind, links and what is counted
+    /// (`allocated`, `entries`) are not for `change` to set.
     pub async fn update_inode<F>(&self, ino: Ino, change: F) -> Result<Inode, MetaError>
     where
         F: FnOnce(&mut Inode) -> Result<(), MetaError> + Send,

@@ -1,7 +1,9 @@
-//! The account of live bytes: what an operation adds to and takes from objects, settled in its own batch.
+//! The account of live bytes: what an operation adds to and takes from objects, settled in its own
+//! batch.
 //!
-//! Promises: an object's record counts exactly the bytes that extents name; at zero it is garbage, in the same batch; in doubt an
-//! object is kept. Call under the reclaim lock: records are read, changed and written back.
+//! Promises: an object's record counts exactly the bytes that extents name; at zero it is garbage,
+//! in the same batch; in doubt an object is kept. Call under the reclaim lock: records are read,
+//! changed and written back.
 
 use std::collections::BTreeMap;
 
@@ -64,8 +66,8 @@ impl Meta {
         Ok(Some(stored))
     }
 
-    /// Enters the ledger into object records. `new` are objects that may not have one yet; with `last`, those of them that nothing names
-    /// are recorded too, as garbage.
+    /// Enters the ledger into object records. `new` are objects that may not have one yet; with
+    /// `last`, those of them that nothing names are recorded too, as garbage.
     pub(super) async fn settle(
         &self,
         ledger: Ledger,

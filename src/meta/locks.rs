@@ -1,8 +1,9 @@
 //! Keyed locks: what makes operations atomic against each other.
 //!
-//! A fixed number of locks, one per residue of the inode number. An operation takes all it needs at once, in ascending order, so no two
-//! can wait for each other. Above them, in this order: the rename lock (one directory moved at a time, so that the walk to the root is over
-//! a tree that stands still), the reclaim lock (object records), the totals. None is held across a flush.
+//! A fixed number of locks, one per residue of the inode number. An operation takes all it needs at
+//! once, in ascending order, so no two can wait for each other. Above them, in this order: the
+//! rename lock (one directory moved at a time, so that the walk to the root is over a tree that
+//! stands still), the reclaim lock (object records), the totals. None is held across a flush.
 
 use std::sync::Arc;
 
@@ -20,8 +21,8 @@ pub(super) struct Locks {
     reclaim: Arc<Mutex<()>>,
 }
 
-/// Locks that are held, until the last clone goes: one stays with the operation, one goes with each commit so that an operation whose
-/// caller went away lets go only when its commit is over.
+/// Locks that are held, until the last clone goes: one stays with the operation, one goes with each
+/// commit so that an operation whose caller went away lets go only when its commit is over.
 #[derive(Clone, Default)]
 pub(super) struct Held {
     guards: Vec<Arc<Vec<OwnedMutexGuard<()>>>>,

@@ -13,7 +13,8 @@ use slatedb_common::metrics::{
 
 use super::{Meta, settings::Sizes};
 
-/// What a cached block costs beside its own bytes: key, list nodes, map slot, the allocation's rounding.
+/// What a cached block costs beside its own bytes: key, list nodes, map slot, the allocation's
+/// rounding.
 const BLOCK_ENTRY_BYTES: usize = 320;
 
 /// What SlateDB calls the size of all that is written and not yet in a table.
@@ -128,7 +129,8 @@ impl DbCache for BlockCache {
     }
 }
 
-/// Listens to the one of SlateDB's metrics that says how much its memtables and its WAL buffer hold.
+/// Listens to the one of SlateDB's metrics that says how much its memtables and its WAL buffer
+/// hold.
 #[derive(Default)]
 pub(super) struct Memtables {
     gauge: Arc<BytesGauge>,
@@ -192,13 +194,14 @@ impl MetricsRecorder for Memtables {
 }
 
 impl Sizes {
-    /// What so many bytes of memtables and WAL take: nodes and separate allocations of keys and values come to it. Rows are
-    /// small here; measured with 20,000 new files, each MiB costs 5.
+    /// What so many bytes of memtables and WAL take: nodes and separate allocations of keys and
+    /// values come to it. Rows are small here; measured with 20,000 new files, each MiB costs 5.
     fn memtable_cost(&self, bytes: u64) -> u64 {
         bytes * 5
     }
 
-    /// A compaction's output table, once as it is built and once as it is sealed, and what it reads.
+    /// A compaction's output table, once as it is built and once as it is sealed, and what it
+    /// reads.
     fn compaction_cost(&self) -> u64 {
         2 * self.table + (1 << 20)
     }

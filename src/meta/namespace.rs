@@ -1,5 +1,5 @@
-//! Names: lookup, listing, create, link, unlink. Each change is one batch and keeps parents' mtime, ctime, nlink and entries.
-//! (Rename is in `rename.rs`.)
+//! Names: lookup, listing, create, link, unlink. Each change is one batch and keeps parents' mtime,
+//! ctime, nlink and entries. (Rename is in `rename.rs`.)
 
 use std::sync::Arc;
 
@@ -45,7 +45,8 @@ pub struct NewInode {
 pub struct Removal {
     /// The inode that lost a name.
     pub ino: Ino,
-    /// Links that are left. At 0 the inode was recorded as an orphan in the same batch: call [`Meta::reap`] when no handle is left.
+    /// Links that are left. At 0 the inode was recorded as an orphan in the same batch: call
+    /// [`Meta::reap`] when no handle is left.
     pub nlink: u32,
 }
 
@@ -118,7 +119,8 @@ impl Meta {
         self.lookup(dir, name).await?.ok_or(MetaError::NotFound)
     }
 
-    /// Up to `limit` entries after `cookie` (0 from the start), in cookie order. An entry that exists during the whole listing is listed exactly once.
+    /// Up to `limit` entries after `cookie` (0 from the start), in cookie order. An entry that
+    /// exists during the whole listing is listed exactly once.
     pub async fn read_dir(
         &self,
         dir: Ino,
@@ -161,7 +163,8 @@ impl Meta {
         Ok(entries)
     }
 
-    /// Makes a file, directory, symlink or node. `Exists` if the name is taken; `NotFound` if the directory was removed.
+    /// Makes a file, directory, symlink or node. `Exists` if the name is taken; `NotFound` if the
+    /// directory was removed.
     pub async fn create(&self, dir: Ino, name: &[u8], new: NewInode) -> Result<Inode, MetaError> {
         check_name(name)?;
         let ino = self.new_id().await?;

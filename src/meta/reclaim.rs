@@ -80,7 +80,8 @@ impl Meta {
         (Timestamp::now().seconds, self.applied())
     }
 
-    /// Garbage that died at or before `before_unix_seconds` and whose death is durable, oldest first.
+    /// Garbage that died at or before `before_unix_seconds` and whose death is durable, oldest
+    /// first.
     pub async fn garbage(
         &self,
         before_unix_seconds: i64,
@@ -165,8 +166,9 @@ impl Meta {
         Ok(candidates)
     }
 
-    /// Returns at most `limit` records of objects in the order of their rows, dead ones too, beginning
-    /// after that of `after` (`None`: at the first). An answer with fewer than `limit` reaches the end.
+    /// Returns at most `limit` records of objects in the order of their rows, dead ones too,
+    /// beginning after that of `after` (`None`: at the first). An answer with fewer than `limit`
+    /// reaches the end.
     pub async fn objects_after(
         &self,
         after: Option<ObjectId>,

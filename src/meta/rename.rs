@@ -213,7 +213,8 @@ impl Meta {
             inode.parent = to_dir;
         }
         change.delete_name(from_dir, from_name, from.cookie);
-        // A name that was there keeps its place in a listing that is going on, and so does an entry that only changed its name.
+        // A name that was there keeps its place in a listing that is going on, and so does an entry
+        // that only changed its name.
         let cookie = to.map_or(from.cookie, |to| to.cookie);
         let moved = Dentry { cookie, ..from };
         match self.fallback(moved, to, uncommitted)? {
@@ -240,7 +241,8 @@ impl Meta {
         Ok(removal)
     }
 
-    /// What a name falls back to until the contents of `moved` are committed; `None` if nothing was replaced, or they are.
+    /// What a name falls back to until the contents of `moved` are committed; `None` if nothing was
+    /// replaced, or they are.
     fn fallback(
         &self,
         moved: Dentry,
@@ -325,7 +327,8 @@ impl Meta {
         self.commit(change, held).await
     }
 
-    /// Locks both directories and what the names point to; moving between directories, the tree too.
+    /// Locks both directories and what the names point to; moving between directories, the tree
+    /// too.
     async fn lock_names<'a>(
         &self,
         (from_dir, from_name): (Ino, &'a [u8]),

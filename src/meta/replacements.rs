@@ -11,9 +11,10 @@
 //! crash leaves is undone by the next writable mount, before anybody sees it. Never: delays a
 //! rename, but where a bound is reached.
 //!
-//! A name may pass from one uncommitted file to the next. It falls back to what was there before all of them, since nothing
-//! else is committed. Whoever syncs one of those in the middle must not find something older after a crash: the sync also
-//! commits the contents of the file that has the name now ([`Meta::successors`]).
+//! A name may pass from one uncommitted file to the next. It falls back to what was there before
+//! all of them, since nothing else is committed. Whoever syncs one of those in the middle must not
+//! find something older after a crash: the sync also commits the contents of the file that has the
+//! name now ([`Meta::successors`]).
 //!
 //! An entry changes only under the lock of the inode that it names, so the lock under which
 //! contents are committed also keeps the file's names in place.
@@ -103,7 +104,8 @@ impl Replacements {
         Some(name.old)
     }
 
-    /// Files that had the entry's name before its own and are not committed, with its own behind them.
+    /// Files that had the entry's name before its own and are not committed, with its own behind
+    /// them.
     pub fn superseded_with(&self, dentry: &Dentry) -> Vec<Ino> {
         let state = self.state.lock();
         let Some(name) = state.names.get(&(dentry.ino, dentry.cookie)) else {
@@ -209,8 +211,8 @@ impl Meta {
         self.inner.replacements.new_files()
     }
 
-    /// Files whose contents must be committed before a sync of `ino` may return: they have a name that was its, and after a
-    /// crash the name would stand for what it stood for before both.
+    /// Files whose contents must be committed before a sync of `ino` may return: they have a name
+    /// that was its, and after a crash the name would stand for what it stood for before both.
     pub fn successors(&self, ino: Ino) -> Vec<Ino> {
         self.inner.replacements.successors(ino)
     }

@@ -1,6 +1,8 @@
-//! The session table: which writable mounts there were, and the small numbers that stand for them in extents.
+//! The session table: which writable mounts there were, and the small numbers that stand for them
+//! in extents.
 //!
-//! It is held whole in memory. It stays short: an ended session is forgotten when the last object that it wrote is.
+//! It is held whole in memory. It stays short: an ended session is forgotten when the last object
+//! that it wrote is.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +78,8 @@ impl Sessions {
         self.rows.lock().get(&number).map(|row| row.session)
     }
 
-    /// Counts object records that came or went. Call under the reclaim lock; the new row goes into `change`.
+    /// Counts object records that came or went. Call under the reclaim lock; the new row goes into
+    /// `change`.
     pub fn count_objects(&self, number: u32, objects: i64, change: &mut Change) {
         let mut rows = self.rows.lock();
         let Some(row) = rows.get_mut(&number) else {
@@ -125,7 +128,8 @@ impl Meta {
         })
     }
 
-    /// Sessions other than this one whose objects were not checked since they ended without `end_session`.
+    /// Sessions other than this one whose objects were not checked since they ended without
+    /// `end_session`.
     pub async fn dead_sessions(&self) -> Result<Vec<DeadSession>, MetaError> {
         self.inner.check()?;
         let rows = self.inner.sessions.rows.lock();

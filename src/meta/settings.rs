@@ -1,8 +1,10 @@
 //! What SlateDB is told, from the memory it may take.
 //!
-//! The figures were measured by hand, with an early build. At the floor of 40 MiB, with the store 20 ms away, on jemalloc: creating 100,000 files at 2,400 a
-//! second peaks 35 MiB above the process without a volume, and rests at 20; creating 300,000 as fast as it goes, 18,000 a second, peaks at 67,
-//! of which 35 to 45 are allocated and the rest is on its way back to the kernel. Larger memtables only cost more: 2 MiB made it 90, and no faster.
+//! The figures were measured by hand, with an early build. At the floor of 40 MiB, with the store
+//! 20 ms away, on jemalloc: creating 100,000 files at 2,400 a second peaks 35 MiB above the process
+//! without a volume, and rests at 20; creating 300,000 as fast as it goes, 18,000 a second, peaks
+//! at 67, of which 35 to 45 are allocated and the rest is on its way back to the kernel. Larger
+//! memtables only cost more: 2 MiB made it 90, and no faster.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -22,14 +24,16 @@ const MIB: u64 = 1024 * 1024;
 pub(super) const DB_PATH: &str = "";
 /// Blocks of 8 KiB: half the index of SlateDB's 4 KiB, still less than one sealed frame.
 pub(super) const BLOCK_SIZE: SstBlockSize = SstBlockSize::Block8Kib;
-/// Bloom filters from this many keys on: small tables too, since a lookup of a name that is not there asks all of them.
+/// Bloom filters from this many keys on: small tables too, since a lookup of a name that is not
+/// there asks all of them.
 const FILTER_KEYS_MIN: u32 = 64;
-/// How often an idle writer looks whether another mount has taken over: the only requests of an idle mount.
+/// How often an idle writer looks whether another mount has taken over: the only requests of an
+/// idle mount.
 const MANIFEST_POLL: Duration = Duration::from_secs(60);
 /// How often a running compaction looks at its own state. It runs only while there is work.
 const COMPACTION_POLL: Duration = Duration::from_millis(500);
-/// A running compaction says this often that it is alive; one that has not for three times as long was left by a mount that ended, and
-/// is taken up again.
+/// A running compaction says this often that it is alive; one that has not for three times as long
+/// was left by a mount that ended, and is taken up again.
 const COMPACTION_HEARTBEAT: Duration = Duration::from_secs(5);
 /// SlateDB's own bound on WALs before the memtable goes out; ours (`upkeep`) is lower.
 const WAL_FLUSHES_MAX: u64 = 4096;
@@ -71,8 +75,9 @@ impl Sizes {
         Arc::new(BlockCache::new(self.block_cache))
     }
 
-    /// The writer's. Compaction and garbage collection are run by `upkeep`, only when there is something to do; the WAL goes out when
-    /// `durability` says so (or when it has grown to a memtable's size).
+    /// The writer's. Compaction and garbage collection are run by `upkeep`, only when there is
+    /// something to do; the WAL goes out when `durability` says so (or when it has grown to a
+    /// memtable's size).
     pub fn writer(&self) -> Settings {
         Settings {
             flush_interval: None,
@@ -86,7 +91,8 @@ impl Sizes {
             l0_flush_parallelism: 2,
             compactor_options: None,
             garbage_collector_options: None,
-            // An outage pauses writes, and they recover by themselves. With a limit the database closes itself, reads too.
+            // An outage pauses writes, and they recover by themselves. With a limit the database
+            // closes itself, reads too.
             object_store_max_retries: None,
             ..Settings::default()
         }
@@ -129,7 +135,8 @@ impl Sizes {
     }
 }
 
-/// What may be collected. WAL fences stay: a fence that is gone would let a writer that was fenced off write again.
+/// What may be collected. WAL fences stay: a fence that is gone would let a writer that was fenced
+/// off write again.
 pub(super) fn collector(min_age: Duration) -> GarbageCollectorOptions {
     let directory = Some(GarbageCollectorDirectoryOptions {
         interval: None,

@@ -118,7 +118,8 @@ pub struct Dentry {
 /// One line of a directory listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Resume after this one with this cookie. Always greater than 2 (1 and 2 are `.` and `..`), and less than 2^63.
+    /// Resume after this one with this cookie. Always greater than 2 (1 and 2 are `.` and `..`),
+    /// and less than 2^63.
     pub cookie: u64,
     /// The name: any bytes but NUL and `/`, at most 255.
     pub name: Bytes,

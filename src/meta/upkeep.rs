@@ -1,7 +1,9 @@
-//! What the database needs now and then: compaction, garbage collection, a memtable that goes out before its WAL gets long.
+//! What the database needs now and then: compaction, garbage collection, a memtable that goes out
+//! before its WAL gets long.
 //!
-//! SlateDB would do the first two by polling, 32 to 46 requests every ten seconds on an idle mount. Here they run when this mount's own view
-//! of the tables says that there is work, and end when it is done, so an idle mount costs nothing but the writer's look for a takeover.
+//! SlateDB would do the first two by polling, 32 to 46 requests every ten seconds on an idle mount.
+//! Here they run when this mount's own view of the tables says that there is work, and end when it
+//! is done, so an idle mount costs nothing but the writer's look for a takeover.
 
 use std::{
     sync::{
@@ -35,20 +37,25 @@ use super::{
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Compaction waits for a lull in writing as long as this, unless the tables pile up.
 const LULL: Duration = Duration::from_secs(5);
-/// WAL objects after which the memtable goes out: replaying 4,000 takes 2.2 s at 20 ms, so 512 takes about 0.3 s.
+/// WAL objects after which the memtable goes out: replaying 4,000 takes 2.2 s at 20 ms, so 512
+/// takes about 0.3 s.
 const WAL_OBJECTS_MAX: u64 = 512;
-/// Garbage collection: first this long after opening, then this often while something is written, and once more when the last of it is old enough.
+/// Garbage collection: first this long after opening, then this often while something is written,
+/// and once more when the last of it is old enough.
 const COLLECT_FIRST: Duration = Duration::from_secs(60);
 const COLLECT_EVERY: Duration = Duration::from_secs(10 * 60);
-/// The last collection waits so much longer than the least age, so that what was replaced last has surely reached that.
+/// The last collection waits so much longer than the least age, so that what was replaced last has
+/// surely reached that.
 const COLLECT_MARGIN: Duration = Duration::from_secs(10);
 /// The pause after a job that failed, or that changed nothing.
 const PAUSE: Duration = Duration::from_secs(30);
 /// A compaction that takes longer is stopped; the next one takes up what it did.
 const COMPACTION_TIME_MAX: Duration = Duration::from_secs(30 * 60);
-/// What closing grants to a compaction: one that an earlier mount left is taken up only after three of its heartbeats.
+/// What closing grants to a compaction: one that an earlier mount left is taken up only after three
+/// of its heartbeats.
 const LAST_COMPACTION_TIME_MAX: Duration = Duration::from_secs(25);
-/// Memtables that may be waiting for their tables: what may be unflushed is four times a memtable's size, and one is being filled.
+/// Memtables that may be waiting for their tables: what may be unflushed is four times a memtable's
+/// size, and one is being filled.
 const MEMTABLES_MAX: usize = 5;
 
 /// What upkeep needs, and how it is stopped.
@@ -79,7 +86,8 @@ impl Upkeep {
         self.compacting.load(Ordering::Relaxed)
     }
 
-    /// Stops, and waits for what is running to let go. A compaction is left where it is: another one takes it up.
+    /// Stops, and waits for what is running to let go. A compaction is left where it is: another
+    /// one takes it up.
     pub async fn stop(&self) {
         self.ending.store(true, Ordering::Release);
         self.stopped.cancel();
@@ -87,8 +95,9 @@ impl Upkeep {
         self.running.wait().await;
     }
 
-    /// The last work before `db` closes, with its log flushed already: tables that pile up are compacted, for mounts may be so short that it
-    /// never happens otherwise. Answers what closing may flush: SlateDB waits for room for a memtable's table, and would do so for ever.
+    /// The last work before `db` closes, with its log flushed already: tables that pile up are
+    /// compacted, for mounts may be so short that it never happens otherwise. Answers what closing
+    /// may flush: SlateDB waits for room for a memtable's table, and would do so for ever.
     pub async fn finish(&self, db: &Db) -> Option<FlushType> {
         let tables = || db.manifest().l0().len();
         if tables() >= L0_MAX / 2 {
@@ -160,7 +169,8 @@ pub(super) async fn run(inner: Weak<Inner>) {
             })
         };
         let pause = match work {
-            // One job at a time. One that failed (or panicked, which the runtime logs) is not tried again at once.
+            // One job at a time. One that failed (or panicked, which the runtime logs) is not tried
+            // again at once.
             Some((job, running)) => match running.await {
                 Ok(Outcome::Done) => {
                     if matches!(job, Job::Compact | Job::FlushMemtable) {
@@ -220,9 +230,10 @@ impl Garbage {
         self.made_at = Some(now);
     }
 
-    /// Tells whether to collect now. Without the last collection, a mount that stops writing would keep what its last compaction
-    /// replaced for as long as it lasts: most of that is too young when the collection before it runs. The last one waits for no
-    /// other, since nothing follows it.
+    /// Tells whether to collect now. Without the last collection, a mount that stops writing would
+    /// keep what its last compaction replaced for as long as it lasts: most of that is too young
+    /// when the collection before it runs. The last one waits for no other, since nothing follows
+    /// it.
     fn is_due(&mut self, sequence: u64, now: Instant) -> bool {
         let is_old = |made_at: Instant| now >= made_at + settings::COLLECT_AGE_MIN + COLLECT_MARGIN;
         let last = self.made_at.is_some_and(is_old);
@@ -371,7 +382,8 @@ struct UntilIdle {
 struct UntilIdleScheduler {
     scheduler: Box<dyn CompactionScheduler + Send + Sync>,
     idle: Arc<Notify>,
-    /// Two looks in a row: between the end of one compaction and the first look at its result nothing is proposed.
+    /// Two looks in a row: between the end of one compaction and the first look at its result
+    /// nothing is proposed.
     idle_looks: Mutex<u32>,
 }
 

@@ -59,7 +59,8 @@ async fn server(directory: &std::path::Path) -> Server {
         ("AWS_SECRET_ACCESS_KEY", "upkeep-secret"),
         ("AWS_CONFIG_FILE", "/dev/null"),
     ] {
-        // SAFETY: each test has a process of its own (nextest), and no thread reads the environment yet.
+        // SAFETY: each test has a process of its own (nextest), and no thread reads the environment
+        // yet.
         #[expect(
             unsafe_code,
             reason = "the client takes its credentials from the environment"

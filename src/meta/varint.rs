@@ -1,7 +1,8 @@
-//! The integers and bytes inside database values: little-endian base-128 varints, zigzag for signed ones.
+//! The integers and bytes inside database values: little-endian base-128 varints, zigzag for signed
+//! ones.
 //!
-//! Promises: what is encoded decodes to the same; anything else (short, overlong, bytes left over) is an error, never a guess.
-//! Never: knows what the fields mean.
+//! Promises: what is encoded decodes to the same; anything else (short, overlong, bytes left over)
+//! is an error, never a guess. Never: knows what the fields mean.
 
 use super::MetaError;
 
@@ -86,7 +87,8 @@ impl<'a> Decoder<'a> {
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
             let bits = u64::from(byte & 0x7f);
-            // The tenth byte has room for one bit only, and a last byte of zero would be an overlong encoding.
+            // The tenth byte has room for one bit only, and a last byte of zero would be an
+            // overlong encoding.
             if (shift == 63 && bits > 1) || (byte == 0 && shift > 0) {
                 return Err(self.bad());
             }

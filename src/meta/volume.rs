@@ -59,7 +59,8 @@ impl MetaConfig {
     }
 }
 
-/// What the database is given to close in. By then the log is in the store: only the speed of the next open is at stake.
+/// What the database is given to close in. By then the log is in the store: only the speed of the
+/// next open is at stake.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(60);
 /// What formatting needs; it writes two dozen rows.
 const FORMAT_MEMORY_BYTES: u64 = 20 * 1024 * 1024;
@@ -194,7 +195,8 @@ impl NotedRows<'_> {
 }
 
 impl Meta {
-    /// Makes the metadata of a new volume: the root directory (mode 0755, owned by `uid`, `gid`). Leaves it closed and durable.
+    /// Makes the metadata of a new volume: the root directory (mode 0755, owned by `uid`, `gid`).
+    /// Leaves it closed and durable.
     pub async fn format(
         store: Arc<SealedObjectStore>,
         uid: u32,
@@ -211,8 +213,8 @@ impl Meta {
         Meta::open_on(store, config).await
     }
 
-    /// Opens for writing what `seen` told of: fences every earlier writer and begins a new session, whose record is durable before this
-    /// returns.
+    /// Opens for writing what `seen` told of: fences every earlier writer and begins a new session,
+    /// whose record is durable before this returns.
     ///
     /// # Errors
     /// [`MetaError::Older`] if the store now shows less than was seen; then no session was begun.
@@ -420,7 +422,8 @@ impl Meta {
         *self.inner.totals_shown.lock()
     }
 
-    /// Flushes everything, including the memtable if there is room for its table, so that the next open is quick, and closes.
+    /// Flushes everything, including the memtable if there is room for its table, so that the next
+    /// open is quick, and closes.
     pub async fn close(&self) -> Result<(), MetaError> {
         let (flushed, closed) = match &self.inner.backing {
             Backing::Writer(db) => {

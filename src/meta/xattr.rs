@@ -14,7 +14,8 @@ use super::{
 
 /// Longest value, bytes (Linux `XATTR_SIZE_MAX`).
 const VALUE_LEN_MAX: usize = 64 * 1024;
-/// Bytes of names that one inode may have: they must fit in one listing (Linux `XATTR_LIST_MAX`, 64 KiB).
+/// Bytes of names that one inode may have: they must fit in one listing (Linux `XATTR_LIST_MAX`, 64
+/// KiB).
 const NAMES_LEN_MAX: usize = 64 * 1024;
 /// The form byte of a value.
 const FORM: u8 = 1;
@@ -80,7 +81,8 @@ impl Meta {
         Ok(names)
     }
 
-    /// Sets one (64 KiB at most) and ctime; `new_mode` changes the permission bits in the same batch (ACLs).
+    /// Sets one (64 KiB at most) and ctime; `new_mode` changes the permission bits in the same
+    /// batch (ACLs).
     pub async fn set_xattr(
         &self,
         ino: Ino,

@@ -54,7 +54,8 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// 32 secret bytes: on the heap so that moving does not copy them, zeroized on drop, invisible to `Debug`.
+/// 32 secret bytes: on the heap so that moving does not copy them, zeroized on drop, invisible to
+/// `Debug`.
 #[derive(Clone)]
 pub struct KeyBytes(Box<Zeroizing<[u8; KEY_LEN]>>);
 
@@ -256,7 +257,8 @@ impl fmt::Debug for VolumeKeys {
     }
 }
 
-/// No core dumps and no tracing by the user's other processes: call before the first secret is read.
+/// No core dumps and no tracing by the user's other processes: call before the first secret is
+/// read.
 ///
 /// # Errors
 /// The kernel refuses; the caller decides whether to go on.

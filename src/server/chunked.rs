@@ -1,10 +1,10 @@
 //! Cuts large chunks of an `aws-chunked` request body into small ones, before the body is decoded.
 //!
 //! The decoder holds a whole chunk before it hands it on, and a chunk may be as large as the object
-//! (clients that sign no chunks often send just one). Cutting it first bounds the memory of an upload:
-//! an unsigned chunk passes in slices of [`SLICE_BYTES`]. A signed chunk can't be cut (its
-//! signature covers the whole), so it is refused beyond [`MAX_SIGNED_CHUNK_BYTES`]. Anything malformed
-//! passes unchanged: the decoder refuses it.
+//! (clients that sign no chunks often send just one). Cutting it first bounds the memory of an
+//! upload: an unsigned chunk passes in slices of [`SLICE_BYTES`]. A signed chunk can't be cut (its
+//! signature covers the whole), so it is refused beyond [`MAX_SIGNED_CHUNK_BYTES`]. Anything
+//! malformed passes unchanged: the decoder refuses it.
 
 use std::collections::VecDeque;
 

@@ -61,11 +61,13 @@ pub enum SyncPolicy {
     /// The file and its directory are fsynced before the answer: survives a power cut. The default.
     #[default]
     Always,
-    /// Never fsynced: survives `kill -9` of the server, not a power cut. For benchmarks on slow disks.
+    /// Never fsynced: survives `kill -9` of the server, not a power cut. For benchmarks on slow
+    /// disks.
     Never,
 }
 
-/// Where the request log goes: one line a request, `operation path range status bytes_in bytes_out ms`.
+/// Where the request log goes: one line a request, `operation path range status bytes_in bytes_out
+/// ms`.
 #[derive(Clone, Debug, Default)]
 pub enum RequestLog {
     /// Nowhere.
@@ -84,7 +86,8 @@ pub struct ServerConfig {
     pub root: PathBuf,
     /// Where the S3 port listens; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Where statistics and fault control listen, if at all. It has no authentication: loopback only.
+    /// Where statistics and fault control listen, if at all. It has no authentication: loopback
+    /// only.
     pub stats_listen: Option<SocketAddr>,
     /// The access key that clients must sign with.
     pub access_key: String,

@@ -35,7 +35,8 @@ pub struct Faults {
     pub latency: Duration,
     /// Bytes per second over all connections, both directions together; `None` is unlimited.
     pub bandwidth: Option<u64>,
-    /// Share of requests (0 to 1) answered `503 SlowDown` or, every second time, `500 InternalError`.
+    /// Share of requests (0 to 1) answered `503 SlowDown` or, every second time, `500
+    /// InternalError`.
     pub error_rate: f64,
     /// Share of requests (0 to 1) whose connection is cut: in the middle of the request's or the
     /// answer's body, or, for requests without one, before or after they took effect.
@@ -177,7 +178,8 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// The most one read or write may move while a limit is in force, so that connections share it finely.
+    /// The most one read or write may move while a limit is in force, so that connections share it
+    /// finely.
     pub(super) const SLICE_BYTES: usize = 32 * 1024;
     /// Idle time that may be made up for.
     const BURST: Duration = Duration::from_millis(5);

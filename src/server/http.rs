@@ -1,7 +1,7 @@
 //! Between hyper and the S3 protocol: one request's context, and its two bodies.
 //!
-//! Counts what passes, cuts connections where the faults say so, and reads the rest of a refused upload
-//! so that its sender gets the answer and not a broken pipe.
+//! Counts what passes, cuts connections where the faults say so, and reads the rest of a refused
+//! upload so that its sender gets the answer and not a broken pipe.
 
 use std::future::Future;
 use std::pin::Pin;

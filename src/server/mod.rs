@@ -1,10 +1,11 @@
 //! The embedded S3 server of the demo and the tests: a directory served as S3.
 //!
-//! The protocol and its signatures are `s3s`'s, the transport is hyper's, the storage is ours. Held to
-//! the standard of the store it stands in for:
+//! The protocol and its signatures are `s3s`'s, the transport is hyper's, the storage is ours. Held
+//! to the standard of the store it stands in for:
 //!
 //! - A change is whole or absent: readers see the old object or the new one, never a mixture, also
-//!   while it is overwritten or deleted under them; so does whoever starts the server after `kill -9`.
+//!   while it is overwritten or deleted under them; so does whoever starts the server after `kill
+//!   -9`.
 //! - Conditional writes have exactly one winner, under any race, on multipart completion too.
 //! - A body that fails its checksum, its length or its signature changes nothing.
 //! - Bodies stream both ways in bounded memory; a GET reads the range it was asked for and stops
@@ -106,7 +107,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the directory, binds the ports and serves in background tasks of the current Tokio runtime.
+    /// Opens the directory, binds the ports and serves in background tasks of the current Tokio
+    /// runtime.
     ///
     /// # Errors
     /// See [`ServerError`]. Nothing runs then.

@@ -34,16 +34,16 @@ use super::http;
 const MAX_CONNECTIONS: usize = 512;
 /// A TLS handshake that takes longer is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A request's head must be whole within this; so a connection without a request is closed, too. Longer
-/// than clients keep theirs idle (the AWS SDK 20 s), so that they close first.
+/// A request's head must be whole within this; so a connection without a request is closed, too.
+/// Longer than clients keep theirs idle (the AWS SDK 20 s), so that they close first.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept (out of descriptors), so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
-/// What the kernel buffers of an answer (it takes twice this). Bounds what is read, counted and thrown
-/// away when a client goes away in the middle: 0.4 MB, where the default came to 4 MB. Four times as
-/// much was no faster on loopback.
+/// What the kernel buffers of an answer (it takes twice this). Bounds what is read, counted and
+/// thrown away when a client goes away in the middle: 0.4 MB, where the default came to 4 MB. Four
+/// times as much was no faster on loopback.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Binds a listening socket.

@@ -296,7 +296,8 @@ impl LogSink {
         })
     }
 
-    /// Writes the line of a request that has ended. A log that can't be written loses lines, not requests.
+    /// Writes the line of a request that has ended. A log that can't be written loses lines, not
+    /// requests.
     pub(super) fn write(&self, record: &Record) {
         let _lost = match self {
             Self::Off => Ok(()),

@@ -103,7 +103,8 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// The last line for an outcome; one that succeeded may tell the fingerprint of what is in the store.
+    /// The last line for an outcome; one that succeeded may tell the fingerprint of what is in the
+    /// store.
     pub fn finished(outcome: &Result<Option<String>, Failure>) -> Progress {
         match outcome {
             Ok(fingerprint) => Progress::Finished {

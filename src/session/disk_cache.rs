@@ -1,4 +1,5 @@
-//! The cache on the local disk as a session is told to keep it, and what it means if it cannot be had.
+//! The cache on the local disk as a session is told to keep it, and what it means if it cannot be
+//! had.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,8 @@ const DIRECTORY: &str = "cache";
 pub enum DiskCacheSize {
     /// There is none.
     Off,
-    /// Nobody said: [`DEFAULT_BYTES`], and what is read or written in order is left out where the store is as fast as a disk.
+    /// Nobody said: [`DEFAULT_BYTES`], and what is read or written in order is left out where the
+    /// store is as fast as a disk.
     Default,
     /// So many bytes at most, of all that is fetched or uploaded.
     Bytes(u64),

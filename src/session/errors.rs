@@ -141,7 +141,8 @@ pub fn not_durable(error: &DataError, dirty_bytes: u64) -> Failure {
 /// What is lost when a mount ends before everything is durable.
 pub fn lost(why: impl Display, dirty_bytes: u64) -> Failure {
     let what = match dirty_bytes {
-        // Changes of names and attributes, or contents that the failure already took out of the count.
+        // Changes of names and attributes, or contents that the failure already took out of the
+        // count.
         0 => format!("the last changes did not become durable ({why})"),
         _ => format!("not everything became durable, {dirty_bytes} bytes are lost ({why})"),
     };

@@ -1,7 +1,9 @@
-//! What the process's memory is made of: reservations by owner, the shares that are fixed once, and the rest that nobody explains.
+//! What the process's memory is made of: reservations by owner, the shares that are fixed once, and
+//! the rest that nobody explains.
 //!
-//! The sum of all parts stands beside the resident memory, so that something that grows unseen shows as a number. Reservations are made
-//! before their buffers are filled, so the sum may also be the larger of the two.
+//! The sum of all parts stands beside the resident memory, so that something that grows unseen
+//! shows as a number. Reservations are made before their buffers are filled, so the sum may also be
+//! the larger of the two.
 
 use std::{collections::BTreeMap, fs, os::fd::RawFd};
 
@@ -13,11 +15,13 @@ use crate::{
     meta::{MetaMemory, MetaPart},
 };
 
-/// An open connection to the store with nothing under way: the pool's entry, TLS state, buffers of 8 to 16 KiB. Measured over TLS.
+/// An open connection to the store with nothing under way: the pool's entry, TLS state, buffers of
+/// 8 to 16 KiB. Measured over TLS.
 const CONNECTION_BYTES: u64 = 64 << 10;
 
-/// A body on its way from the store, beside the frames that it fills: the HTTP stack's read buffer, which grows to 408 KiB on a fast
-/// connection, once more while the last piece of it is being opened, and the frame that is being put together from pieces.
+/// A body on its way from the store, beside the frames that it fills: the HTTP stack's read buffer,
+/// which grows to 408 KiB on a fast connection, once more while the last piece of it is being
+/// opened, and the frame that is being put together from pieces.
 const RECEIVING_BYTES: u64 = (2 * 408 + 64) << 10;
 
 /// Memory of the process, bytes.
@@ -229,7 +233,8 @@ impl Resident {
     }
 }
 
-/// Open connections over a network: nobody but the store's client has any. The pool does not tell how many there are.
+/// Open connections over a network: nobody but the store's client has any. The pool does not tell
+/// how many there are.
 fn store_connections() -> u64 {
     let Ok(descriptors) = fs::read_dir("/proc/self/fd") else {
         return 0;

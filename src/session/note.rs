@@ -55,8 +55,8 @@ impl Noting {
         Ok(noting)
     }
 
-    /// Notes the state that was found too. Call once the volume is mounted: a rollback that the user
-    /// accepted counts only then.
+    /// Notes the state that was found too. Call once the volume is mounted: a rollback that the
+    /// user accepted counts only then.
     pub fn adopt(&self) {
         self.trust.adopt(&self.noted.lock());
     }

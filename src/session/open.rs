@@ -251,7 +251,8 @@ impl VolumeSession {
                 "choose another --state-dir",
             )
         })?;
-        // The kernel asks for it first. It is read while a signal still ends this at once, however long the store takes.
+        // The kernel asks for it first. It is read while a signal still ends this at once, however
+        // long the store takes.
         fs.getattr(Ino::ROOT)
             .await
             .map_err(|error| errors::mount(&MountError::root(error)))?;
@@ -299,9 +300,9 @@ pub(super) struct Door<'a> {
 }
 
 impl Door<'_> {
-    /// Returns what this machine knows. Call before the store is read: another mount on this machine may
-    /// write meanwhile, and what it notes then is newer than what was read. Each object of the log
-    /// that is read is compared with it too.
+    /// Returns what this machine knows. Call before the store is read: another mount on this
+    /// machine may write meanwhile, and what it notes then is newer than what was read. Each object
+    /// of the log that is read is compared with it too.
     fn known_before(&self) -> Result<Option<Known>, Failure> {
         let known = self.known();
         if self.opened.trust.accepts_rollback() {
@@ -319,8 +320,8 @@ impl Door<'_> {
         self.opened.trust.known(volume)
     }
 
-    /// `work`, which reads the metadata, unless nothing that authenticates comes for [`OPEN_STALL`]. The metadata store repeats its requests for
-    /// ever, whatever the answers are.
+    /// `work`, which reads the metadata, unless nothing that authenticates comes for
+    /// [`OPEN_STALL`]. The metadata store repeats its requests for ever, whatever the answers are.
     async fn unless_stuck<T>(
         &self,
         work: impl Future<Output = Result<T, MetaError>>,

@@ -53,7 +53,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Whether the kernel still has it: looked up when asked, because the kernel tells nobody at the moment it lets go.
+    /// Whether the kernel still has it: looked up when asked, because the kernel tells nobody at
+    /// the moment it lets go.
     fn state(&self) -> &'static str {
         if self.draining.load(Ordering::Acquire) {
             "draining"
@@ -70,7 +71,8 @@ impl Shared {
         }
     }
 
-    /// The newest state that is in the store. The log's head may be newer than the generation beside it, never older than durable.
+    /// The newest state that is in the store. The log's head may be newer than the generation
+    /// beside it, never older than durable.
     pub(super) fn state_seen(&self) -> StateSeen {
         StateSeen {
             generation: self.meta.generation(),

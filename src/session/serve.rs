@@ -31,7 +31,8 @@ const DETACH_WITHIN: Duration = Duration::from_secs(5);
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
 const EXTEND_BY_MICROSECONDS: u32 = 60_000_000;
 
-/// How long giving the lease back may take after a drain that failed, perhaps because the store is gone.
+/// How long giving the lease back may take after a drain that failed, perhaps because the store is
+/// gone.
 const GIVE_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long clients of the control socket may take to read the last line.
@@ -93,8 +94,9 @@ pub async fn mount_and_serve(
         tokio::select! {
             session = &mut open => session,
             () = stop(&mut signals) => {
-                // Programs may have written to what the kernel shows already: it is drained, and only there may a second
-                // signal give that up. Nor can mount(2) be taken back while a thread is in it: what it mounts would stay, dead.
+                // Programs may have written to what the kernel shows already: it is drained, and
+                // only there may a second signal give that up. Nor can mount(2) be taken back while
+                // a thread is in it: what it mounts would stay, dead.
                 told_to_stop = opening.is_attaching();
                 match told_to_stop {
                     true => open.await,
@@ -161,7 +163,8 @@ fn log_panics() {
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
 }
 
-/// Serves until the kernel lets go, a signal comes or the volume is taken over, then drains and closes.
+/// Serves until the kernel lets go, a signal comes or the volume is taken over, then drains and
+/// closes.
 ///
 /// # Errors
 /// [`Exit::NotDurable`] if something was lost, [`Exit::TakenOver`] if another mount has the volume.
@@ -278,7 +281,8 @@ async fn drain(
     outcome
 }
 
-/// Waits for as long as it takes, unless the store refuses all that is left for longer than `--refusal-timeout`.
+/// Waits for as long as it takes, unless the store refuses all that is left for longer than
+/// `--refusal-timeout`.
 async fn make_durable(session: &VolumeSession) -> Result<(), Failure> {
     session.fs.shutdown().await;
     session
@@ -315,7 +319,8 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 impl VolumeSession {
-    /// Stops background work, closes the metadata, gives the lease back and tells whoever follows how it ended.
+    /// Stops background work, closes the metadata, gives the lease back and tells whoever follows
+    /// how it ended.
     async fn close(self, outcome: Result<(), Failure>) -> Result<(), Failure> {
         let outcome = match outcome {
             Ok(()) => self.close_layers().await,
@@ -331,7 +336,8 @@ impl VolumeSession {
         outcome
     }
 
-    /// Closes what was drained. Everything is durable by now, so a store that fails here costs the next mount some work and nobody data.
+    /// Closes what was drained. Everything is durable by now, so a store that fails here costs the
+    /// next mount some work and nobody data.
     async fn close_layers(&self) -> Result<(), Failure> {
         self.data.shutdown().await;
         match self.close_metadata().await {
@@ -359,7 +365,8 @@ impl VolumeSession {
         ended.and(closed)
     }
 
-    /// Gives the lease back after a drain that failed. The session is not ended: the next mount looks for what it left.
+    /// Gives the lease back after a drain that failed. The session is not ended: the next mount
+    /// looks for what it left.
     async fn give_up(&self) {
         if let Some(lease) = &self.lease
             && timeout(GIVE_UP_WITHIN, lease.release()).await.is_err()

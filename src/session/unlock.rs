@@ -122,8 +122,8 @@ impl Opened {
     /// Loads, unlocks, and compares with what this machine knows.
     ///
     /// # Errors
-    /// Those of [`load_header`]; a wrong secret; a header that somebody without the key changed; one that is older than what was seen here,
-    /// or another volume's.
+    /// Those of [`load_header`]; a wrong secret; a header that somebody without the key changed;
+    /// one that is older than what was seen here, or another volume's.
     pub async fn open(
         store: &Store,
         secret: Secret,
@@ -151,8 +151,8 @@ impl Opened {
     }
 }
 
-/// Unlocks in a thread of its own: the derivation takes a good part of a second. The secret is wiped at its end.
-/// A derivation may take `memory_bytes_max`.
+/// Unlocks in a thread of its own: the derivation takes a good part of a second. The secret is
+/// wiped at its end. A derivation may take `memory_bytes_max`.
 async fn unlock(
     loaded: &LoadedHeader,
     secret: Secret,

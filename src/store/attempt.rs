@@ -114,8 +114,8 @@ impl Progress {
         self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// The last byte was handed to the kernel, whose buffers of several MiB empty unseen. What is in them
-    /// gets as long as all that went before.
+    /// The last byte was handed to the kernel, whose buffers of several MiB empty unseen. What is
+    /// in them gets as long as all that went before.
     pub(super) fn handed_over(&self) {
         let took_ms = self
             .now_ms()

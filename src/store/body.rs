@@ -1,8 +1,9 @@
 //! A body being streamed from the store.
 //!
 //! Promises: pieces are handed on as they came off the wire, uncopied; an end before the announced
-//! length is an error, and so is a body that comes in drips; dropping the body drops the connection with it, unless the body was at its
-//! end, where the connection goes back to the pool. Never: reads ahead of its caller, drains.
+//! length is an error, and so is a body that comes in drips; dropping the body drops the connection
+//! with it, unless the body was at its end, where the connection goes back to the pool. Never:
+//! reads ahead of its caller, drains.
 
 use std::{ops::Range, time::Duration};
 
@@ -21,14 +22,16 @@ const BYTES_PER_SECOND_MIN: u64 = 256;
 
 /// A body being streamed. Dropping it closes the connection unless the body was at its end.
 ///
-/// It holds one of the store's connections until then: who keeps it without reading it keeps others waiting.
+/// It holds one of the store's connections until then: who keeps it without reading it keeps others
+/// waiting.
 #[derive(Debug)]
 pub struct Body {
     /// What HEAD would tell. `size` is the length of the whole object.
     pub head: ObjectHead,
     /// The absolute range that this body carries.
     pub range: Range<u64>,
-    /// How long the store took to begin its answer, without what was waited for a connection's turn.
+    /// How long the store took to begin its answer, without what was waited for a connection's
+    /// turn.
     pub answered_after: Duration,
     state: State,
     key: String,
@@ -103,8 +106,9 @@ impl Body {
         }
     }
 
-    /// The next piece as it came off the wire; `None` at the end. Fails with `Unavailable` if the connection
-    /// breaks or nothing comes for the stall timeout: the caller asks again for the rest.
+    /// The next piece as it came off the wire; `None` at the end. Fails with `Unavailable` if the
+    /// connection breaks or nothing comes for the stall timeout: the caller asks again for the
+    /// rest.
     ///
     /// Dropping the future loses nothing.
     ///

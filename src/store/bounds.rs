@@ -40,7 +40,8 @@ pub(super) const ERROR_BYTES_MAX: u64 = 64 << 10;
 pub(super) const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a LIST page, at most: 1,000 keys of 1,024 bytes in which each byte is an XML entity,
 /// with everything that a store says of them, are below 6 MiB. One page at a time is taken
-/// (`list.rs`). With 16 MiB a mount of 128 MiB was seen to peak at 117, since the SDK holds it twice.
+/// (`list.rs`). With 16 MiB a mount of 128 MiB was seen to peak at 117, since the SDK holds it
+/// twice.
 pub(super) const LIST_PAGE_BYTES_MAX: u64 = 8 << 20;
 /// Elements (counted by their `<`) of an answer, at most: 1,000 keys with the 14 elements that S3
 /// knows for one are less than half. The SDK keeps about 300 bytes for a key, however short it is.

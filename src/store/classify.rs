@@ -263,7 +263,8 @@ fn io_message(error: &std::io::Error) -> String {
     }
 }
 
-/// The errors from `error` down. An `io::Error` goes on with its payload, which `source` would skip.
+/// The errors from `error` down. An `io::Error` goes on with its payload, which `source` would
+/// skip.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| {
         match error.downcast_ref::<std::io::Error>() {

@@ -42,7 +42,8 @@ pub struct StoreConfig {
     pub path_style: Option<bool>,
     /// The longest that one request may go without any progress.
     pub stall_timeout: Duration,
-    /// Connections kept or opened at once, at most. A [`super::Body`] holds one until its end or its drop.
+    /// Connections kept or opened at once, at most. A [`super::Body`] holds one until its end or
+    /// its drop.
     pub connections_max: usize,
     /// What to do about failures that may pass.
     pub retry: Retry,
@@ -86,7 +87,8 @@ impl Store {
     /// Makes the client; sends nothing to the store yet.
     ///
     /// # Errors
-    /// `Tls` for a CA bundle that cannot be used, `Other` for an endpoint that is no URL or for AWS without a region.
+    /// `Tls` for a CA bundle that cannot be used, `Other` for an endpoint that is no URL or for AWS
+    /// without a region.
     pub async fn connect(config: StoreConfig, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
         let connected = connect(&config, None).await?;
         Ok(Store::over(connected, config, metrics))
@@ -239,7 +241,8 @@ impl Store {
         }
     }
 
-    /// One attempt of a request without a body of size: a permit, the stall bound, the error's meaning.
+    /// One attempt of a request without a body of size: a permit, the stall bound, the error's
+    /// meaning.
     pub(super) async fn plain<T, E>(
         &self,
         context: Context<'_>,

@@ -176,7 +176,8 @@ async fn shared_settings(config: &StoreConfig) -> SdkConfig {
     loader.region(region).load().await
 }
 
-/// A setting for S3 alone or for all services: `<ENV>_S3`, `<ENV>`, then the profile's `services` section and the profile.
+/// A setting for S3 alone or for all services: `<ENV>_S3`, `<ENV>`, then the profile's `services`
+/// section and the profile.
 fn service_setting(settings: &SdkConfig, env: &str, profile: &str) -> Option<String> {
     let key = ServiceConfigKey::builder()
         .service_id("s3")
@@ -315,7 +316,8 @@ async fn instance_region(http: &SharedHttpClient) -> Option<Region> {
         .await
 }
 
-/// A profile that was asked for by name is the only source; otherwise the chain that AWS users know.
+/// A profile that was asked for by name is the only source; otherwise the chain that AWS users
+/// know.
 async fn credentials(
     config: &StoreConfig,
     http: &SharedHttpClient,

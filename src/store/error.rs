@@ -45,7 +45,8 @@ impl StoreErrorKind {
         )
     }
 
-    /// Whether this is an answer that callers ask for on purpose, rather than a failure to be counted.
+    /// Whether this is an answer that callers ask for on purpose, rather than a failure to be
+    /// counted.
     pub(super) fn is_an_answer(self) -> bool {
         matches!(
             self,

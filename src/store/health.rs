@@ -1,6 +1,8 @@
-//! Whether the metadata's log gets into the store: what fsync must report although it is kept and tried again.
+//! Whether the metadata's log gets into the store: what fsync must report although it is kept and
+//! tried again.
 //!
-//! The sealed store under the metadata says so here, since the metadata store repeats its PUTs for ever.
+//! The sealed store under the metadata says so here, since the metadata store repeats its PUTs for
+//! ever.
 
 use tokio::sync::watch;
 
@@ -38,7 +40,8 @@ impl Health {
             .send_if_modified(|refusals| refusals.last.take().is_some());
     }
 
-    /// Notes how an upload ended that is tried again for ever. That a condition did not hold is an answer.
+    /// Notes how an upload ended that is tried again for ever. That a condition did not hold is an
+    /// answer.
     pub fn upload_ended<T>(&self, outcome: &Result<T, StoreError>) {
         match outcome {
             Err(error) if !error.kind.is_an_answer() => self.store_refused(error),

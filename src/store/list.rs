@@ -91,7 +91,8 @@ impl Store {
         }
     }
 
-    /// One page (at most 1,000) of keys that start with `prefix` and come after `after`, in key order.
+    /// One page (at most 1,000) of keys that start with `prefix` and come after `after`, in key
+    /// order.
     ///
     /// # Errors
     /// `NoBucket`, and whatever keeps a request from being answered; `Nonsense` for a page that is
@@ -125,7 +126,8 @@ impl Store {
         Ok(self.entries(output.await?))
     }
 
-    /// The "directories" (without their trailing slash) and objects directly under `prefix` (delimiter `/`), all pages.
+    /// The "directories" (without their trailing slash) and objects directly under `prefix`
+    /// (delimiter `/`), all pages.
     ///
     /// # Errors
     /// As [`Store::list_page`], and as [`Pages::next`].
@@ -320,7 +322,8 @@ impl Store {
                 })
         });
         match deleted.await {
-            // Stores that lack DeleteObjects, or want a digest in it that current SDKs no longer send.
+            // Stores that lack DeleteObjects, or want a digest in it that current SDKs no longer
+            // send.
             Err(error) if error.kind == StoreErrorKind::Other => {
                 tracing::info!("deleting objects one by one from now on: {error}");
                 self.inner.deletes_singly.store(true, Ordering::Relaxed);

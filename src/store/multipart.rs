@@ -85,7 +85,8 @@ fn parts_of(page: &ListPartsOutput, last: u32) -> Result<Vec<StoredPart>, &'stat
 }
 
 impl Store {
-    /// Begins an upload. After an ambiguous failure a second one may stand: [`Store::list_multipart`] finds it.
+    /// Begins an upload. After an ambiguous failure a second one may stand:
+    /// [`Store::list_multipart`] finds it.
     ///
     /// # Errors
     /// Whatever keeps a request from being answered.
@@ -162,7 +163,8 @@ impl Store {
         .await
     }
 
-    /// Completes. After an ambiguous failure a retry that finds the upload gone but the object there (HEAD) counts as done.
+    /// Completes. After an ambiguous failure a retry that finds the upload gone but the object
+    /// there (HEAD) counts as done.
     ///
     /// # Errors
     /// `Precondition` if the condition does not hold, `NotFound` if the upload is not there.

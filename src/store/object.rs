@@ -99,7 +99,8 @@ impl Store {
     /// Starts a GET of the whole object or of a range (clamped to its end by the store).
     ///
     /// # Errors
-    /// `NotFound`; `Range` for a range that is empty or begins past the end; `Other` if the store ignores the range.
+    /// `NotFound`; `Range` for a range that is empty or begins past the end; `Other` if the store
+    /// ignores the range.
     pub async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Body, StoreError> {
         self.retrying(|_| self.get_once(key, range.clone(), None))
             .await
@@ -167,9 +168,11 @@ impl Store {
         ))
     }
 
-    /// GET into memory, resuming after broken connections; fails if more than `max_bytes` would come.
+    /// GET into memory, resuming after broken connections; fails if more than `max_bytes` would
+    /// come.
     ///
-    /// What comes is of one version of the object: if it is replaced meanwhile, reading begins again.
+    /// What comes is of one version of the object: if it is replaced meanwhile, reading begins
+    /// again.
     ///
     /// # Errors
     /// As [`Store::get`], and `Other` for an object beyond `max_bytes`.
@@ -236,8 +239,8 @@ impl Store {
 
     /// PUT of one object; `pieces` are sent one after the other without being joined.
     ///
-    /// A conditional PUT whose answer was lost and whose repetition is refused looks whether the object that is there
-    /// is its own, and then has succeeded.
+    /// A conditional PUT whose answer was lost and whose repetition is refused looks whether the
+    /// object that is there is its own, and then has succeeded.
     ///
     /// # Errors
     /// `Precondition` if the condition does not hold.
@@ -289,7 +292,8 @@ impl Store {
                 Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
                 Err(failure) if !failure.error.kind.is_an_answer() => Err(failure),
                 Err(failure) if *condition == Condition::None => Err(failure.into_claim()),
-                // That the condition does not hold is a claim too, and the object may be our own: its answer was lost.
+                // That the condition does not hold is a claim too, and the object may be our own:
+                // its answer was lost.
                 Err(failure) => match self.head_once(key).await {
                     Ok(there) if token_of(&there.metadata) == token_of(&Some(metadata.clone())) => {
                         Ok(PutOutcome { etag: there.e_tag })
@@ -314,7 +318,8 @@ impl Store {
     /// HEAD.
     ///
     /// # Errors
-    /// `NotFound`; an answer to HEAD has no body, so a missing bucket looks the same and wrong credentials are `Denied`.
+    /// `NotFound`; an answer to HEAD has no body, so a missing bucket looks the same and wrong
+    /// credentials are `Denied`.
     pub async fn head(&self, key: &str) -> Result<ObjectHead, StoreError> {
         let output = self.retrying(|_| self.head_once(key)).await?;
         let size = output

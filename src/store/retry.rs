@@ -26,8 +26,8 @@ use crate::telemetry::Metrics;
 pub enum Retry {
     /// Give up after this many tries.
     Attempts(u32),
-    /// Give up after `attempts` where nothing answers: the endpoint may be mistyped. A store that answers that it cannot just now (429, 5xx) is asked
-    /// again until `unavailable` is over.
+    /// Give up after `attempts` where nothing answers: the endpoint may be mistyped. A store that
+    /// answers that it cannot just now (429, 5xx) is asked again until `unavailable` is over.
     WhileItAnswers {
         /// Tries in a row that end without an answer.
         attempts: u32,
@@ -36,13 +36,15 @@ pub enum Retry {
     },
     /// Never give up. The caller bounds it by dropping the future.
     Forever,
-    /// The same, and what the store refuses (credentials withdrawn, access denied, bucket gone) is tried again for so long: a mounted volume. A refusal
-    /// is an outage too until somebody has had the time to mend it.
+    /// The same, and what the store refuses (credentials withdrawn, access denied, bucket gone) is
+    /// tried again for so long: a mounted volume. A refusal is an outage too until somebody has had
+    /// the time to mend it.
     Outlasting(Duration),
 }
 
 impl Retry {
-    /// For commands: where nothing answers they end within some 2 s of pauses, and a store that says that it is busy has half a minute.
+    /// For commands: where nothing answers they end within some 2 s of pauses, and a store that
+    /// says that it is busy has half a minute.
     pub const FOR_COMMANDS: Retry = Retry::WhileItAnswers {
         attempts: 5,
         unavailable: Duration::from_secs(30),

@@ -1,7 +1,7 @@
 //! Where log lines go: standard error or a file, never both; one line a record.
 //!
-//! Promises: whatever text from outside is in a record, it is escaped; signatures and session tokens
-//! are not logged at any level.
+//! Promises: whatever text from outside is in a record, it is escaped; signatures and session
+//! tokens are not logged at any level.
 
 use std::{
     fs::{File, OpenOptions},

@@ -1,4 +1,5 @@
-//! Each thing that can be wrong has one line that says what and what to do, and an exit code of its own.
+//! Each thing that can be wrong has one line that says what and what to do, and an exit code of its
+//! own.
 
 use std::{fs, process::Command};
 

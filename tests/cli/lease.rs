@@ -137,7 +137,8 @@ fn a_holder_that_lost_its_volume_stays_in_the_way_and_answers_eio_until_it_is_un
     }
 }
 
-/// A mount command in a process namespace of its own: process numbers mean nothing there, as on another machine.
+/// A mount command in a process namespace of its own: process numbers mean nothing there, as on
+/// another machine.
 fn elsewhere(mount: &BackgroundMount, site: &Site) -> Command {
     let inner = mount.command(site, &["--foreground"]);
     let mut command = Command::new("unshare");
@@ -186,7 +187,8 @@ mod long {
     fn the_lease_of_a_machine_that_died_expires() {
         let site = Site::start(Transport::Plain);
         site.mount().kill();
-        // Until the last renewal is overdue by the store's clock, a mount from elsewhere gives up after ten seconds.
+        // Until the last renewal is overdue by the store's clock, a mount from elsewhere gives up
+        // after ten seconds.
         std::thread::sleep(Duration::from_secs(50));
         let second = BackgroundMount::prepare(&site, "second");
         let log = site.path().join("second.log");

@@ -276,8 +276,9 @@ impl Drop for Making {
     }
 }
 
-/// However two signals fall while a mount is being made: it ends, nothing stays in the way, and what was written is
-/// there, unless the second one said to give that up, which the exit code says then.
+/// However two signals fall while a mount is being made: it ends, nothing stays in the way, and
+/// what was written is there, unless the second one said to give that up, which the exit code says
+/// then.
 #[test]
 fn a_second_signal_while_the_mount_is_being_made_leaves_nothing_behind_and_loses_nothing_unsaid() {
     let site = Site::start(Transport::Plain);

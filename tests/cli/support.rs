@@ -17,7 +17,8 @@ pub fn strongroom(args: &[&str]) -> Command {
     command
 }
 
-/// Runs it, wants this exit code and one line on standard error that says each of `words` and ends in advice.
+/// Runs it, wants this exit code and one line on standard error that says each of `words` and ends
+/// in advice.
 pub fn assert_refused(command: &mut Command, exit: Exit, words: &[&str]) {
     let output = command.output().expect("runs");
     let error = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -269,7 +269,8 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 fn give_credentials() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: before anything in this process looks at the environment: each test calls this first.
+        // SAFETY: before anything in this process looks at the environment: each test calls this
+        // first.
         unsafe {
             std::env::set_var("AWS_ACCESS_KEY_ID", ACCESS_KEY);
             std::env::set_var("AWS_SECRET_ACCESS_KEY", SECRET_KEY);

@@ -1,5 +1,5 @@
-//! The battery: each backup tool does its whole round on the mount, then the volume is unmounted, mounted as from another machine,
-//! and everything in it must be equal.
+//! The battery: each backup tool does its whole round on the mount, then the volume is unmounted,
+//! mounted as from another machine, and everything in it must be equal.
 
 use std::{fs, path::Path};
 
@@ -8,7 +8,8 @@ use super::{
     tree::{assert_same, mixed, noise, odd, snapshot},
 };
 
-/// Unmounts, mounts with an empty state directory, and compares all content, modes, owners, times, xattrs and links.
+/// Unmounts, mounts with an empty state directory, and compares all content, modes, owners, times,
+/// xattrs and links.
 fn remount<'a>(site: &'a Site, mount: Mount<'a>, what: &str) -> Mount<'a> {
     let before = snapshot(&mount.dir);
     let peak = mount.memory_bytes("VmHWM");

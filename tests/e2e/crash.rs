@@ -18,10 +18,12 @@ use super::{
     tree::{mixed, noise, snapshot},
 };
 
-/// Kills in the ordinary run, which the simulation's lives stand beside; each round reads all that was promised before.
+/// Kills in the ordinary run, which the simulation's lives stand beside; each round reads all that
+/// was promised before.
 const ROUNDS: u64 = 10;
 
-/// What an application was promised: (file, length, seed), noted only after fsync of the file and its directory returned.
+/// What an application was promised: (file, length, seed), noted only after fsync of the file and
+/// its directory returned.
 type Promises = Arc<Mutex<Vec<(String, usize, u64)>>>;
 
 /// Writes files and fsyncs them until told to stop or until the mount dies.
@@ -184,7 +186,8 @@ fn killed_under_restic(rounds: u64) {
     );
 }
 
-/// A file whose blocks are overwritten in place: each block holds the number of the write that made it.
+/// A file whose blocks are overwritten in place: each block holds the number of the write that made
+/// it.
 #[test]
 fn fsynced_overwrites_survive_kill() {
     const BLOCKS: u64 = 512;

@@ -1,5 +1,5 @@
-//! The disk cache as its users meet it: warm after a remount and after a kill, never wrong, never in
-//! the way, never larger than it may be.
+//! The disk cache as its users meet it: warm after a remount and after a kill, never wrong, never
+//! in the way, never larger than it may be.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -277,8 +277,8 @@ fn a_kill_at_any_point_leaves_a_cache_that_is_warm_and_right() {
     kills(6);
 }
 
-/// Reads `passes` times a file of `len` through a cache of `size`, and looks at what the cache takes
-/// each 100 ms.
+/// Reads `passes` times a file of `len` through a cache of `size`, and looks at what the cache
+/// takes each 100 ms.
 fn bound_holds(size: &'static str, size_bytes: u64, len: usize, passes: u32) {
     let site = site_with_cache(size);
     let machine = Machine::of(&site);

@@ -111,7 +111,8 @@ fn assert_small(mount: &Mount<'_>, cgroup: &Cgroup, what: &str) {
     assert_eq!(cgroup.oom_kills(), 0, "{what}");
 }
 
-/// `count` readers of as many files beside 8 readers of the same, and at most `time_share` times theirs.
+/// `count` readers of as many files beside 8 readers of the same, and at most `time_share` times
+/// theirs.
 fn flood_of_readers(count: usize, len: usize, time_share: f64, disk_cache: &'static str) {
     let cgroup = Cgroup::new();
     let mut site = cgroup.site(Transport::Plain);
@@ -200,8 +201,8 @@ fn flood_of_both(readers: usize, writers: usize, len: usize, disk_cache: &'stati
 
 #[test]
 fn two_hundred_readers_fit_into_128_mib() {
-    // Unoptimised, the bookkeeping of many handles shows. 8 readers have files fetched whole; 200 have no room for that: 1.5
-    // alone on two cores, 2.1 beside other work.
+    // Unoptimised, the bookkeeping of many handles shows. 8 readers have files fetched whole; 200
+    // have no room for that: 1.5 alone on two cores, 2.1 beside other work.
     flood_of_readers(200, 2 << 20, 2.5, "off");
 }
 
@@ -222,7 +223,8 @@ mod long {
     #[test]
     #[ignore = "six gigabytes"]
     fn ninety_readers_of_large_files_fit_into_128_mib() {
-        // Aimed at 1.3, and seen: 1.0 to 1.3. The rest is room for a slow minute of the machine in one of the two halves.
+        // Aimed at 1.3, and seen: 1.0 to 1.3. The rest is room for a slow minute of the machine in
+        // one of the two halves.
         flood_of_readers(90, 64 << 20, 1.5, "off");
     }
 

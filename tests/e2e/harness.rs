@@ -144,7 +144,8 @@ impl Site {
             .env("AWS_ENDPOINT_URL_S3", &self.endpoint)
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("HOME", self.path())
-            // Ports are used again: nothing is to be known of the volume that another test had at this address.
+            // Ports are used again: nothing is to be known of the volume that another test had at
+            // this address.
             .env("STRONGROOM_STATE_DIR", self.path().join("state"))
             .stdin(Stdio::null());
         if self.transport == Transport::Tls {
@@ -372,7 +373,8 @@ impl Mount<'_> {
         current.map(|bytes| bytes.as_u64().expect("bytes")).sum()
     }
 
-    /// What is resident and no owner explains, in bytes; negative where more is reserved than resident.
+    /// What is resident and no owner explains, in bytes; negative where more is reserved than
+    /// resident.
     pub fn unexplained_bytes(&self) -> i64 {
         let status = self.status();
         status["memory"]["unexplained_bytes"]

@@ -1,4 +1,5 @@
-//! Small files that are synced: their bytes go into the metadata, and one request makes them durable.
+//! Small files that are synced: their bytes go into the metadata, and one request makes them
+//! durable.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -143,7 +144,8 @@ fn assert_holds(path: &Path, expected: &[u8], when: &str) {
     );
 }
 
-/// Writes, cuts and syncs in many mixtures: pieces inline, in packs, dirty, on their way, beyond what goes inline and back.
+/// Writes, cuts and syncs in many mixtures: pieces inline, in packs, dirty, on their way, beyond
+/// what goes inline and back.
 #[test]
 fn synced_bytes_are_there_after_a_kill_whatever_they_were_mixed_with() {
     const FILES: u64 = 12;

@@ -1,4 +1,5 @@
-//! Large files: the first reader passes the kernel's page cache by, later ones use it, and nobody can tell by the bytes.
+//! Large files: the first reader passes the kernel's page cache by, later ones use it, and nobody
+//! can tell by the bytes.
 
 use std::{
     fs::{self, File, OpenOptions},

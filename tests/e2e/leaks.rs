@@ -1,4 +1,5 @@
-//! Nothing leaks: what the bucket, the logs, the state directory and the process table show holds no name, no content, no secret.
+//! Nothing leaks: what the bucket, the logs, the state directory and the process table show holds
+//! no name, no content, no secret.
 
 use std::{fs, path::Path, process::Command};
 
@@ -84,7 +85,8 @@ fn no_name_content_or_secret_shows_anywhere_outside_the_mount() {
         core.split_whitespace().filter(|word| *word == "0").count() == 2,
         "core dumps are not off: {core}"
     );
-    // A process that is not dumpable belongs to root in /proc even for its own user, and leaves no core.
+    // A process that is not dumpable belongs to root in /proc even for its own user, and leaves no
+    // core.
     let cores = site.scratch("cores");
     let _ = &cores;
     mount.unmount();

@@ -1,4 +1,5 @@
-//! What nobody waits for any more is dropped, not drained: at the server no more is sent, and the memory is back.
+//! What nobody waits for any more is dropped, not drained: at the server no more is sent, and the
+//! memory is back.
 
 use std::{
     fs::{self, File},
@@ -47,10 +48,12 @@ fn assert_all_given_back(mount: &Mount<'_>) {
     }
 }
 
-/// Opens a large file, reads ten bytes and closes it, again and again, each time where it was not read before.
+/// Opens a large file, reads ten bytes and closes it, again and again, each time where it was not
+/// read before.
 fn early_closes(opens: u64, file_mebibytes: u64) {
     let mut site = Site::start(Transport::Plain);
-    // Small enough that the frame cache is full, and RSS where it stays, before the first tenth is over.
+    // Small enough that the frame cache is full, and RSS where it stays, before the first tenth is
+    // over.
     site.memory = "128MiB";
     let mount = site.mount();
     write_noise(&mount.dir.join("large"), file_mebibytes);

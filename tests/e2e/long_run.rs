@@ -24,11 +24,14 @@ fn descriptors(mount: &Mount<'_>) -> usize {
         .count()
 }
 
-/// RSS goes up and down by this much as the allocator keeps free pages and returns them: seen are 3 MiB within 10,000 requests, in either direction.
+/// RSS goes up and down by this much as the allocator keeps free pages and returns them: seen are 3
+/// MiB within 10,000 requests, in either direction.
 const RSS_SWING: f64 = (4 << 20) as f64;
 
-/// Random frames of a file that no cache holds, and now and then a small file and its fsync, until the server has counted `requests`.
-/// What the allocator has handed out may grow by `growth_max` bytes a request. RSS may too, and by the swing beside it: its slope is as exact as the run is long.
+/// Random frames of a file that no cache holds, and now and then a small file and its fsync, until
+/// the server has counted `requests`. What the allocator has handed out may grow by `growth_max`
+/// bytes a request. RSS may too, and by the swing beside it: its slope is as exact as the run is
+/// long.
 fn requests_over_tls(requests: u64, growth_max: f64) {
     let mut site = Site::start(Transport::Tls);
     site.memory = "128MiB";
@@ -101,7 +104,8 @@ fn requests_over_tls(requests: u64, growth_max: f64) {
     mount.unmount();
 }
 
-/// Reads, writes, lists, renames and removes for as long as it is told, with pauses of up to `pause_max_ms` in between.
+/// Reads, writes, lists, renames and removes for as long as it is told, with pauses of up to
+/// `pause_max_ms` in between.
 fn mixed_load(dir: &Path, thread: usize, until: Instant, pause_max_ms: u64) {
     let mut state = thread as u64 + 1;
     let mut random = move |below: u64| {
@@ -239,7 +243,8 @@ mod long {
             .ok()
             .and_then(|minutes| minutes.parse().ok())
             .unwrap_or(60);
-        // Without pauses some 350 MB a second are written, and the server's disk has to hold what is deleted after two minutes only.
+        // Without pauses some 350 MB a second are written, and the server's disk has to hold what
+        // is deleted after two minutes only.
         super::mixed_load_for(Duration::from_secs(minutes * 60), 200);
     }
 }

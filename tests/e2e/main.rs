@@ -1,6 +1,8 @@
-//! The whole product as its users meet it: the real binary, a real FUSE mount, real backup tools, an S3 server over a real socket.
+//! The whole product as its users meet it: the real binary, a real FUSE mount, real backup tools,
+//! an S3 server over a real socket.
 //!
-//! Each test starts its own server and volume in a temporary directory and leaves no mount, process or file behind.
+//! Each test starts its own server and volume in a temporary directory and leaves no mount, process
+//! or file behind.
 
 mod battery;
 mod cgroup;

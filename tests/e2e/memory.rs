@@ -1,4 +1,5 @@
-//! Everything that takes memory has an owner: `status` explains what is resident, and what grows is reserved.
+//! Everything that takes memory has an owner: `status` explains what is resident, and what grows is
+//! reserved.
 
 use std::{
     fs::{self, File},
@@ -17,7 +18,8 @@ use super::{
 
 const MIB: i64 = 1 << 20;
 
-/// What may be resident without an explanation, at rest and under load, in any build: stacks, relocated data, tasks under way. Seen: 2 MiB at rest, up to 13 under load.
+/// What may be resident without an explanation, at rest and under load, in any build: stacks,
+/// relocated data, tasks under way. Seen: 2 MiB at rest, up to 13 under load.
 const UNEXPLAINED_MAX: i64 = 16 * MIB;
 
 /// Each look starts a process: after so many they become rarer.
@@ -127,7 +129,8 @@ fn what_an_idle_mount_takes_is_explained() {
     }
 }
 
-/// Makes, lists and looks up a tree of many small files, and has 10,000 directories and files open at once.
+/// Makes, lists and looks up a tree of many small files, and has 10,000 directories and files open
+/// at once.
 fn many_files(count: usize) {
     let cgroup = Cgroup::new();
     let site = cgroup.site(Transport::Plain);

@@ -1,7 +1,9 @@
-//! The same against an S3 implementation that is not ours: moto, which `mount-scripts/test.sh` installs from PyPI.
+//! The same against an S3 implementation that is not ours: moto, which `mount-scripts/test.sh`
+//! installs from PyPI.
 //!
-//! What moto cannot do: it keeps everything in memory and answers one request at a time, so the trees are small; it checks no
-//! signatures, so a wrong secret cannot be told; it does not survive being killed.
+//! What moto cannot do: it keeps everything in memory and answers one request at a time, so the
+//! trees are small; it checks no signatures, so a wrong secret cannot be told; it does not survive
+//! being killed.
 
 use std::{
     net::{TcpListener, TcpStream},

@@ -1,4 +1,5 @@
-//! The store is away and memory is full of what cannot be sent: everything that does not need the store goes on.
+//! The store is away and memory is full of what cannot be sent: everything that does not need the
+//! store goes on.
 
 use std::{
     fs::{self, File},

@@ -145,7 +145,8 @@ fn a_replaced_file_is_old_or_new_after_a_kill_while_somebody_else_syncs() {
 
 #[test]
 fn a_replaced_file_is_old_or_new_after_a_kill_at_any_time() {
-    // The names are durable after a second; the contents before that in one round, after it in the next.
+    // The names are durable after a second; the contents before that in one round, after it in the
+    // next.
     let kept = replaced_and_killed(["200ms", "5s"], false, 6);
     assert!(kept > 0, "each kill came too late");
 }

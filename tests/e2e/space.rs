@@ -105,7 +105,8 @@ fn shuffled(count: usize) -> Vec<usize> {
     numbers
 }
 
-/// Half of what the kept large files hold is overwritten page by page, half of the small ones whole.
+/// Half of what the kept large files hold is overwritten page by page, half of the small ones
+/// whole.
 struct Overwritten {
     pages: Vec<bool>,
 }
@@ -195,7 +196,8 @@ mod long {
         mount.unmount();
     }
 
-    /// Ten minutes with everything as a user has it: what is dead waits two minutes for read-only mounts.
+    /// Ten minutes with everything as a user has it: what is dead waits two minutes for read-only
+    /// mounts.
     #[test]
     #[ignore = "a quarter of an hour, and 11 GiB of disk"]
     fn after_much_was_removed_and_overwritten_the_bucket_holds_little_more_than_what_lives() {

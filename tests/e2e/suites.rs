@@ -1,4 +1,5 @@
-//! What others wrote to find out whether a filesystem is one, run on a mount: pjdfstest, fsx, stress-ng.
+//! What others wrote to find out whether a filesystem is one, run on a mount: pjdfstest, fsx,
+//! stress-ng.
 //!
 //! `mount-scripts/test.sh --long` installs them. docs/reliability.md has what came out.
 
@@ -122,9 +123,9 @@ fn compare(dir: &Path, left: &[(String, Vec<u8>)]) {
 /// often and not for long.
 const FSX_OPERATIONS: u32 = 5_000;
 
-/// fsx with `seeds` seeds on each of `mounts` mounts of one volume; each mount begins with a look at
-/// all files of those before it, which must have the bytes that they had. Mounts end by an unmount and
-/// by SIGKILL in turn, the latter once each file was synced.
+/// fsx with `seeds` seeds on each of `mounts` mounts of one volume; each mount begins with a look
+/// at all files of those before it, which must have the bytes that they had. Mounts end by an
+/// unmount and by SIGKILL in turn, the latter once each file was synced.
 fn fsx_over_remounts(mounts: u32, seeds: u32) {
     let site = open_site();
     let config = site.path().join("fsx.toml");

@@ -1,4 +1,5 @@
-//! A provider that changes what it stores: EIO on what it touched, a log line that names object and frame, and nothing else harmed.
+//! A provider that changes what it stores: EIO on what it touched, a log line that names object and
+//! frame, and nothing else harmed.
 
 use std::{collections::BTreeMap, fs, io::Read};
 
@@ -12,7 +13,8 @@ const EIO: i32 = 5;
 /// A file: its name, its contents, the keys of its objects.
 type Victim = (String, Vec<u8>, Vec<String>);
 
-/// Files each larger than a pack, so that each has objects of its own; written one mount after the other.
+/// Files each larger than a pack, so that each has objects of its own; written one mount after the
+/// other.
 fn volume_with_files() -> (Site, Vec<Victim>) {
     let site = Site::start(Transport::Plain);
     let mut files = Vec::new();

@@ -26,7 +26,8 @@ pub fn noise(seed: u64, len: usize) -> Vec<u8> {
     out
 }
 
-/// A mixed tree of about `mib` MiB: many small files, some middle-sized, a few large ones, compressible and not.
+/// A mixed tree of about `mib` MiB: many small files, some middle-sized, a few large ones,
+/// compressible and not.
 pub fn mixed(dir: &Path, mib: u64) {
     let mut seed = 1;
     let mut next = |len: usize| {

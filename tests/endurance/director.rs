@@ -12,7 +12,8 @@ use crate::{
     stage::{Life, Stage},
 };
 
-/// Programs end on a mount that died or was lost within this, at the latest because they are killed.
+/// Programs end on a mount that died or was lost within this, at the latest because they are
+/// killed.
 const LEFT_WITHIN: Duration = Duration::from_secs(90);
 
 /// Programs end a round within this, though the store is ill at times.

@@ -29,8 +29,8 @@ enum Victim {
     Both,
 }
 
-/// Six kills of ten are of the mount, two each of the server and of both. The mount before each sweep:
-/// that needs the volume for itself.
+/// Six kills of ten are of the mount, two each of the server and of both. The mount before each
+/// sweep: that needs the volume for itself.
 fn victim(round: u32, rounds: u32) -> Victim {
     match round % 10 {
         _ if is_swept(round, rounds) => Victim::Mount,

@@ -21,7 +21,8 @@ const EVERY: Duration = Duration::from_secs(10);
 /// The bucket is listed with each sixth sample: that can be a hundred pages.
 const LISTED_EVERY: usize = 6;
 
-/// A mount has connections (16 at most), the kernel's device, its log, sockets and the runtime's own.
+/// A mount has connections (16 at most), the kernel's device, its log, sockets and the runtime's
+/// own.
 const DESCRIPTORS_MAX: u64 = 64;
 
 /// Half of the connections that there may be.
@@ -153,7 +154,8 @@ impl<'a> Samples<'a> {
         self.taken.lock().expect("samples").clone()
     }
 
-    /// Takes one every ten seconds until all is over, and fails the run as soon as a limit is passed.
+    /// Takes one every ten seconds until all is over, and fails the run as soon as a limit is
+    /// passed.
     pub fn watch(&self, each: impl Fn(&Sample)) {
         let mut processor = self.processor_seconds();
         while !self.stage.is_over() {

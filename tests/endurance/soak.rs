@@ -34,8 +34,8 @@ const CALM: Duration = Duration::from_secs(600);
 /// Of the bucket's bytes to the live ones, after the load.
 const HELD_TO_LIVE_MAX: f64 = 1.5;
 
-/// In quiet the objects below `data/` come down to that within this: dead ones stay two minutes, and so
-/// do those that others were repacked from.
+/// In quiet the objects below `data/` come down to that within this: dead ones stay two minutes,
+/// and so do those that others were repacked from.
 const QUIET_MAX: Duration = Duration::from_secs(600);
 
 /// Objects of the metadata that are not needed any more stay so long for read-only mounts.

@@ -1,4 +1,5 @@
-//! What the store does to requests, for some seconds at a time: it refuses, loses, repeats and delays.
+//! What the store does to requests, for some seconds at a time: it refuses, loses, repeats and
+//! delays.
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 

@@ -280,7 +280,8 @@ async fn whoever_reads_a_file_while_it_is_replaced_gets_one_whole_version() {
             while versions.last() != Some(&50) {
                 let copied = Command::new("cp").arg(&ours).arg(&copy).output().unwrap();
                 let said = String::from_utf8_lossy(&copied.stderr);
-                // What `cp` says on any filesystem if a name leads elsewhere between its stat and its open.
+                // What `cp` says on any filesystem if a name leads elsewhere between its stat and
+                // its open.
                 if said.contains("replaced while being copied") {
                     continue;
                 }

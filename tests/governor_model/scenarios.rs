@@ -277,7 +277,8 @@ fn serving_the_first_in_line_does_not_leave_the_second_behind() {
     });
 }
 
-/// A dropped window's buffer goes to the pool of free buffers, which was asked before the window was.
+/// A dropped window's buffer goes to the pool of free buffers, which was asked before the window
+/// was.
 #[test]
 fn what_one_cache_gives_up_to_another_is_given_up_there_too() {
     struct Window {
@@ -366,7 +367,8 @@ fn a_cache_that_goes_away_gives_back_what_it_held() {
     });
 }
 
-/// The dirty data that became upload is counted in the upload's guarantee, which leaves room for who waits.
+/// The dirty data that became upload is counted in the upload's guarantee, which leaves room for
+/// who waits.
 #[test]
 fn what_changes_hands_lets_those_through_for_whom_it_makes_room() {
     explore(|world| {

@@ -1,4 +1,5 @@
-//! What the scenarios share: the explorers, a small budget, things that give way, a count that does not rely on the governor's.
+//! What the scenarios share: the explorers, a small budget, things that give way, a count that does
+//! not rely on the governor's.
 
 use std::{
     ops::Deref,
@@ -36,7 +37,8 @@ pub(super) const READ_MAX: u64 = CAPACITY - DIRTY_MIN - UPLOAD_MIN;
 pub(super) const DIRTY_MAX: u64 = CAPACITY - UPLOAD_MIN - READ_MIN;
 pub(super) const TABLE_MAX: u64 = CAPACITY - DIRTY_MIN - UPLOAD_MIN - READ_MIN;
 
-/// Runs the scenario under both schedulers. Each run has schedules of its own: a failure prints the one to replay.
+/// Runs the scenario under both schedulers. Each run has schedules of its own: a failure prints the
+/// one to replay.
 pub(super) fn explore(scenario: impl Fn(World) + Send + Sync + Clone + 'static) {
     run(RandomScheduler::new(ITERATIONS), scenario.clone());
     run(PctScheduler::new(PCT_SWITCHES, ITERATIONS), scenario);

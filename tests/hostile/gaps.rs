@@ -1,5 +1,5 @@
-//! Tiny writes all over a file whose stored bytes cannot be read in one place: what lies between the writes there
-//! cannot be written along with them, so they are stored in small pieces.
+//! Tiny writes all over a file whose stored bytes cannot be read in one place: what lies between
+//! the writes there cannot be written along with them, so they are stored in small pieces.
 
 use std::{
     collections::BTreeSet,
@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What the log says of a file whose gaps cannot be read.
 const TOLD: &str = "what is stored of it between byte";
 
-/// Writes 333 pieces a MiB all over the file, and to the model; returns where those in the part that cannot be read are.
+/// Writes 333 pieces a MiB all over the file, and to the model; returns where those in the part
+/// that cannot be read are.
 fn write_crumbs(file: &File, seed: u64, model: &mut [u8]) -> BTreeSet<u64> {
     let slots = model.len() as u64 / PIECE;
     let pieces = model.len() * 333 / MIB as usize;
@@ -71,7 +72,8 @@ fn read_at(mount: &Mount<'_>, offset: u64, len: u64) -> Result<Vec<u8>, i32> {
     ended.map_err(|error| error.raw_os_error().unwrap_or(0))
 }
 
-/// What was written is there, and what lies around it; where the store has nothing to read, a reader is told so.
+/// What was written is there, and what lies around it; where the store has nothing to read, a
+/// reader is told so.
 fn assert_there(mount: &Mount<'_>, written: &BTreeSet<u64>, model: &[u8]) {
     let expected = |from: u64, to: u64| &model[from as usize..to as usize];
     assert!(read_at(mount, 0, HURT.start).unwrap() == expected(0, HURT.start));
@@ -171,7 +173,8 @@ fn tiny_writes_are_stored_though_what_lies_between_them_cannot_be_read() {
     }
 }
 
-/// A sweep over crumbs waits for the one before it, to write along with what that brought; but not for ever.
+/// A sweep over crumbs waits for the one before it, to write along with what that brought; but not
+/// for ever.
 #[test]
 fn tiny_writes_behind_an_upload_that_hangs_go_out_after_five_seconds_and_all_of_them_are_there() {
     let world = World::start();

@@ -159,8 +159,9 @@ async fn a_file_is_put_in_order_or_stays_as_it_is_whatever_becomes_of_what_is_se
     assert!(told >= tried * 3 / 4, "{told} of {tried}");
 }
 
-/// Nobody can tell that an object was not kept before it is read. What was put in order is gone then,
-/// but no byte is ever a wrong one, the rest of the volume is well, and what is written anew is there.
+/// Nobody can tell that an object was not kept before it is read. What was put in order is gone
+/// then, but no byte is ever a wrong one, the rest of the volume is well, and what is written anew
+/// is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_put_in_order_and_not_kept_is_an_error_and_never_another_byte() {
     let lied = Lied::new().await;

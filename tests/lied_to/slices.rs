@@ -1,5 +1,5 @@
-//! A file that does not fit into memory is written at random, and goes up in slices, to a store that
-//! lies about them.
+//! A file that does not fit into memory is written at random, and goes up in slices, to a store
+//! that lies about them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

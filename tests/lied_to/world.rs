@@ -65,7 +65,8 @@ pub async fn all_given_back(opened: &Opened, of: &str) {
     .await;
 }
 
-/// Returns when all is durable. What was under way when the store became honest may be refused still.
+/// Returns when all is durable. What was under way when the store became honest may be refused
+/// still.
 pub async fn drained(opened: &Opened) {
     while opened.data.drain().await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;

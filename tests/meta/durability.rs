@@ -31,7 +31,8 @@ async fn what_was_flushed_survives_a_crash_and_the_rest_is_a_prefix() {
     assert_eq!(meta.totals().inodes, found.len() as u64 + 1);
 }
 
-/// Tables have a limit beyond which a compaction must run first. Closing ends upkeep, and with it compactions.
+/// Tables have a limit beyond which a compaction must run first. Closing ends upkeep, and with it
+/// compactions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_makes_room_for_what_is_in_memory() {
     const FILES: u64 = 370;

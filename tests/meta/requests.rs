@@ -108,7 +108,8 @@ pub async fn unpacking_five_thousand_files_and_listing_them_cold_takes_few_reque
     assert_eq!(list_all(&meta, &dirs).await, 5000);
     let requests = store.take();
     println!("listed cold: {} requests", requests.len());
-    // One for each of the 50 directories: without a store that reads around, neighbours are not fetched along.
+    // One for each of the 50 directories: without a store that reads around, neighbours are not
+    // fetched along.
     assert!(count(&requests, Verb::Get, "") <= 60, "{requests:?}");
     // Once more from the caches.
     assert_eq!(list_all(&meta, &dirs).await, 5000);

@@ -1,4 +1,5 @@
-//! A volume's metadata on an object store in memory that counts requests, takes its time and can be away.
+//! A volume's metadata on an object store in memory that counts requests, takes its time and can be
+//! away.
 
 use std::{
     fmt,

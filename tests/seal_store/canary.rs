@@ -38,7 +38,8 @@ async fn no_plaintext_and_no_secret_is_in_any_object_key_or_attribute() {
         .unwrap();
     header.save(&bucket.store, Condition::Absent).await.unwrap();
 
-    // Keys are where SlateDB's own encryption leaks: first and last key of each table and of the manifest.
+    // Keys are where SlateDB's own encryption leaks: first and last key of each table and of the
+    // manifest.
     let db = Db::open("", Arc::new(bucket.sealed(1 << 20)))
         .await
         .unwrap();

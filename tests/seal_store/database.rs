@@ -1,4 +1,5 @@
-//! SlateDB on the sealed object store: it works, outages are pauses, damage is an error and not a hang.
+//! SlateDB on the sealed object store: it works, outages are pauses, damage is an error and not a
+//! hang.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-//! What `seal` puts into a real store and takes out again: volume headers, sealed objects, SlateDB on top of them.
+//! What `seal` puts into a real store and takes out again: volume headers, sealed objects, SlateDB
+//! on top of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod canary;

@@ -1,4 +1,5 @@
-//! The sealed object store as `object_store` describes it: sizes, ranges, conditions, listings, uploads, the cache.
+//! The sealed object store as `object_store` describes it: sizes, ranges, conditions, listings,
+//! uploads, the cache.
 
 use std::sync::Arc;
 

@@ -64,7 +64,8 @@ async fn of_racing_updaters_of_one_version_exactly_one_wins() {
                         .bucket(BUCKET)
                         .key("counter")
                         .if_match(etag);
-                    // The same content from all: the ETag must tell the versions apart all the same.
+                    // The same content from all: the ETag must tell the versions apart all the
+                    // same.
                     let put = put.body(ByteStream::from_static(b"next"));
                     barrier.wait().await;
                     (racer, put.send().await)

@@ -164,8 +164,8 @@ impl Client {
         }
     }
 
-    /// Nothing is under way any more, so nobody has a claim to memory but what is kept in case it is
-    /// wanted again.
+    /// Nothing is under way any more, so nobody has a claim to memory but what is kept in case it
+    /// is wanted again.
     fn all_given_back(&self) -> Result<(), String> {
         let usage = self.data.governor().usage().into_iter();
         let mut held = usage.filter(|usage| usage.owner != Owner::Cache && usage.current_bytes > 0);

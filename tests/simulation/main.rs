@@ -131,7 +131,8 @@ fn run_apart(seed: u64) -> Result<(Stats, String), String> {
     }
 }
 
-/// Many seeds, as many at once as there are processors. Names each that fails at once, and shows the first in the end.
+/// Many seeds, as many at once as there are processors. Names each that fails at once, and shows
+/// the first in the end.
 fn run_all(seeds: impl Iterator<Item = u64> + Send) -> Stats {
     let begun = Instant::now();
     let seeds = Mutex::new(seeds);

@@ -633,8 +633,8 @@ impl Worker {
     }
 }
 
-/// Closed when it goes, also where a sync that nobody waits for is dropped at the end of a mount: what
-/// it has open would never be deleted.
+/// Closed when it goes, also where a sync that nobody waits for is dropped at the end of a mount:
+/// what it has open would never be deleted.
 struct Handle<'a> {
     client: &'a Client,
     fh: u64,

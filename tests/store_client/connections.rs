@@ -67,7 +67,8 @@ async fn a_body_read_to_its_end_gives_its_connection_back() {
         while left > 0 {
             left -= body.chunk().await.unwrap().unwrap().len();
         }
-        // The end was reached without asking for it: nothing is held any more, though the body lives.
+        // The end was reached without asking for it: nothing is held any more, though the body
+        // lives.
         assert_eq!(store.metrics().requests_in_flight.get(), 0);
         assert_eq!(body.chunk().await.unwrap(), None);
     }

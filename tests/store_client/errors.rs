@@ -35,7 +35,8 @@ fn profile(fixture: &Fixture, access_key: &str, secret_key: &str) -> String {
         ),
     )
     .unwrap();
-    // SAFETY: nextest runs each test in a process of its own; a shared process only re-reads the file's name.
+    // SAFETY: nextest runs each test in a process of its own; a shared process only re-reads the
+    // file's name.
     unsafe { std::env::set_var("AWS_SHARED_CREDENTIALS_FILE", &path) };
     "other".to_owned()
 }

@@ -29,7 +29,8 @@ async fn errors_and_cut_connections_are_survived_and_nothing_is_lost_or_doubled(
             tokio::spawn(async move {
                 let key = format!("data/{i}");
                 let pieces = vec![whole.slice(..1000), whole.slice(1000..)];
-                // Also where the answer to a PUT that took effect is lost, it has won, not been refused.
+                // Also where the answer to a PUT that took effect is lost, it has won, not been
+                // refused.
                 let put = store
                     .put(&key, pieces, Condition::Absent, &[])
                     .await

@@ -112,8 +112,8 @@ pub fn unconnected() -> StoreConfig {
     }
 }
 
-/// A certificate for 127.0.0.1 under an authority of its own, written to `directory`: the server's files, and the
-/// authority's.
+/// A certificate for 127.0.0.1 under an authority of its own, written to `directory`: the server's
+/// files, and the authority's.
 pub fn certificates(directory: &Path) -> (TlsFiles, std::path::PathBuf) {
     let authority_key = rcgen::KeyPair::generate().unwrap();
     let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();

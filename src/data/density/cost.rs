@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 /// Bodies that are shorter arrive with their first bytes, and say nothing of the bandwidth.
 const BODY_MIN_BYTES: u64 = 256 << 10;
 
-/// What is believed until the first long body has come: a gigabit a second, for a wrong guess costs one request.
+/// What is believed until the first long body has come: a gigabit a second, for a wrong guess costs
+/// one request.
 const BANDWIDTH_AT_FIRST: f64 = 125.0;
 
 /// What is believed until the first request was answered.
@@ -57,7 +58,8 @@ pub(in crate::data) struct Link {
 }
 
 impl Link {
-    /// A store in the same rack answers within so many microseconds, and one body brings so many bytes a second.
+    /// A store in the same rack answers within so many microseconds, and one body brings so many
+    /// bytes a second.
     const AS_NEAR_AS_A_DISK_US: u64 = 2_000;
     const AS_WIDE_AS_A_DISK: u64 = 200_000_000;
     /// Requests of one window that a far store is asked at once.
@@ -112,8 +114,9 @@ impl Link {
         self.cost().is_far()
     }
 
-    /// The largest single request ahead of a reader whose window grows up to `window_bytes`. Each request costs processor time, so few and large
-    /// ones are best for a store that is near. One that is far gives each connection only so much, and needs many at once.
+    /// The largest single request ahead of a reader whose window grows up to `window_bytes`. Each
+    /// request costs processor time, so few and large ones are best for a store that is near. One
+    /// that is far gives each connection only so much, and needs many at once.
     pub(in crate::data) fn request_bytes(&self, window_bytes: u64, request_bytes_max: u64) -> u64 {
         if !self.is_far() {
             return request_bytes_max;
@@ -144,7 +147,8 @@ impl Samples {
 }
 
 impl Quantile {
-    /// Notes a sample, at least 1; the value is from then on the one below which `part / of` of the latest lie.
+    /// Notes a sample, at least 1; the value is from then on the one below which `part / of` of the
+    /// latest lie.
     fn note(&self, sample: u64, part: usize, of: usize) {
         let mut samples = self.samples.lock();
         let place = samples.noted % Samples::KEPT;

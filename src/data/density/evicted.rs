@@ -1,4 +1,5 @@
-//! Frames that were evicted lately: to miss one of them says that the memory is too small for what is read.
+//! Frames that were evicted lately: to miss one of them says that the memory is too small for what
+//! is read.
 
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 

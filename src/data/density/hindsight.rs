@@ -1,10 +1,12 @@
 //! Readers who know the future.
 //!
-//! *In hindsight* is the fastest of these, each with the same memory and one request at a time: always to fetch a whole region of a fixed size
-//! around what is missed, whichever size is best for this very trace (from a single frame to half of the memory, each twice the one before, as
-//! long as that saves a tenth of the requests); and, where there is room for all that the trace reads, to fetch exactly that before the first
-//! read, in ranges joined over whichever gap is best. A reader who knows the order of the reads could do better still with little memory; nobody
-//! who does not know it can.
+//! *In hindsight* is the fastest of these, each with the same memory and one request at a time:
+//! always to fetch a whole region of a fixed size around what is missed, whichever size is best for
+//! this very trace (from a single frame to half of the memory, each twice the one before, as long
+//! as that saves a tenth of the requests); and, where there is room for all that the trace reads,
+//! to fetch exactly that before the first read, in ranges joined over whichever gap is best. A
+//! reader who knows the order of the reads could do better still with little memory; nobody who
+//! does not know it can.
 
 use std::collections::HashSet;
 
@@ -14,8 +16,9 @@ use super::{
     traces::Trace,
 };
 
-/// Requests and bytes of a reader who always fetches what is absent of an aligned region of `reach` frames around what is missed. `None` as soon as
-/// that saves too little against `smaller`, the requests after each tenth of the reads with half of the reach.
+/// Requests and bytes of a reader who always fetches what is absent of an aligned region of `reach`
+/// frames around what is missed. `None` as soon as that saves too little against `smaller`, the
+/// requests after each tenth of the reads with half of the reach.
 fn with_reach(
     trace: &Trace,
     capacity: usize,
@@ -53,7 +56,8 @@ fn with_reach(
     Some((requests, bytes))
 }
 
-/// Fetches what is read and no more, once, in ranges joined over gaps of up to `gap` frames; requests and bytes.
+/// Fetches what is read and no more, once, in ranges joined over gaps of up to `gap` frames;
+/// requests and bytes.
 fn with_ranges(wanted: &[Place], gap: u64) -> (u64, u64) {
     let is_joined = |one: &Place, next: &Place| one.0 == next.0 && next.1 - one.1 <= gap + 1;
     let ranges = wanted.chunk_by(is_joined);

@@ -1,19 +1,26 @@
 //! Density: what is fetched beyond a miss.
 //!
-//! Reads in no order could be served frame by frame, which is slow where the store is far, or with everything around them, which moves bytes that
-//! nobody reads. This policy decides, for files and packs alike. It does no I/O and has no clock: it is told what was missed, what a request
-//! costs and how much memory there is, and answers with a range of frames.
+//! Reads in no order could be served frame by frame, which is slow where the store is far, or with
+//! everything around them, which moves bytes that nobody reads. This policy decides, for files and
+//! packs alike. It does no I/O and has no clock: it is told what was missed, what a request costs
+//! and how much memory there is, and answers with a range of frames.
 //!
-//! A region of an object is fetched whole (it is *bought*) once all of these hold; of the regions around a miss for which they do, the largest is:
+//! A region of an object is fetched whole (it is *bought*) once all of these hold; of the regions
+//! around a miss for which they do, the largest is:
 //!
-//! 1. *It is paid for.* Single requests in it cost as much by now as the rest of it does. This is the rule of the ski renter: whoever stops reading at
-//!    the worst moment has paid twice what the best decision in hindsight costs. Where what was bought lately was read, the rest counts as cheaper.
-//! 2. *It is more than chance.* Scattered reads fall into one region now and then. How many misses tell more than that depends on the region's size,
-//!    and on how much there is around it that does not fit into memory. A policy that was right lately may take a chance.
-//! 3. *It will be used.* If everything that is missed as often were bought too, it would still be in memory when it is read.
+//! 1. *It is paid for.* Single requests in it cost as much by now as the rest of it does. This is
+//!    the rule of the ski renter: whoever stops reading at the worst moment has paid twice what the
+//!    best decision in hindsight costs. Where what was bought lately was read, the rest counts as
+//!    cheaper.
+//! 2. *It is more than chance.* Scattered reads fall into one region now and then. How many misses
+//!    tell more than that depends on the region's size, and on how much there is around it that
+//!    does not fit into memory. A policy that was right lately may take a chance.
+//! 3. *It will be used.* If everything that is missed as often were bought too, it would still be
+//!    in memory when it is read.
 //!
-//! Promises: the answer contains what was missed. Once a memory full of frames was evicted unread, or evicted and wanted back, nothing is
-//! fetched along until as much was made up for. `simulator.rs` compares the policy with readers who know the future.
+//! Promises: the answer contains what was missed. Once a memory full of frames was evicted unread,
+//! or evicted and wanted back, nothing is fetched along until as much was made up for.
+//! `simulator.rs` compares the policy with readers who know the future.
 
 mod cost;
 mod evicted;
@@ -37,19 +44,23 @@ pub(super) use requests::{Requests, Sizes, requests};
 use self::regions::{Moment, Region, Regions};
 use crate::meta::ObjectId;
 
-/// Each further miss in a region allows for so many times more frames: 16. Two are enough for a MiB, three for 16, four for 256.
+/// Each further miss in a region allows for so many times more frames: 16. Two are enough for a
+/// MiB, three for 16, four for 256.
 const FRAMES_PER_MISS_LOG2: f64 = 4.0;
 
-/// Where the objects that are read do not fit into memory, so many frames may be fetched along by chance for each that is missed.
+/// Where the objects that are read do not fit into memory, so many frames may be fetched along by
+/// chance for each that is missed.
 const BY_CHANCE_MAX: f64 = 0.1;
 
 /// A region may be at most so much of the memory, lest it evicts everything else.
 pub(super) const MEMORY_SHARE_MAX: f64 = 0.5;
 
-/// A region may be so many times what its share of the memory is: part of what is evicted early was read before.
+/// A region may be so many times what its share of the memory is: part of what is evicted early was
+/// read before.
 const SHARE_SLACK: f64 = 4.0;
 
-/// A frame that is read of what was fetched along makes up for what a request is worth of others that were not, but for no more frames than this.
+/// A frame that is read of what was fetched along makes up for what a request is worth of others
+/// that were not, but for no more frames than this.
 const MADE_UP_FOR_MAX: f64 = 8.0;
 
 /// A frame that was missed makes up for so much less.
@@ -93,7 +104,8 @@ pub(super) struct Density {
     now: Moment,
     /// Bytes that were fetched in vain and not made up for; at most the memory.
     in_vain_bytes: f64,
-    /// What was made up for by frames that were fetched along and read, and was not risked again; at most the memory.
+    /// What was made up for by frames that were fetched along and read, and was not risked again;
+    /// at most the memory.
     earned_bytes: f64,
     /// Bytes that came along lately, and how many of them were read.
     along_bytes: f64,
@@ -121,8 +133,8 @@ impl Density {
         }
     }
 
-    /// The frames to fetch now that `miss` is about to be fetched: a range that contains it. `memory_bytes` is what there is for frames,
-    /// those that are kept already included.
+    /// The frames to fetch now that `miss` is about to be fetched: a range that contains it.
+    /// `memory_bytes` is what there is for frames, those that are kept already included.
     pub(super) fn on_miss(
         &mut self,
         miss: &Miss,
@@ -186,8 +198,8 @@ impl Density {
         }
     }
 
-    /// Keeps account of what was in vain: frames that were fetched along and evicted unread, and frames that had to make room and were wanted
-    /// back.
+    /// Keeps account of what was in vain: frames that were fetched along and evicted unread, and
+    /// frames that had to make room and were wanted back.
     fn learn(&mut self, outcome: Outcome, miss: &Miss, cost: &Cost, memory: f64) {
         let frame = miss.frame_len as f64;
         let worth = (cost.request_worth_bytes() as f64).min(MADE_UP_FOR_MAX * frame);
@@ -207,7 +219,8 @@ impl Density {
         }
     }
 
-    /// The share of what is fetched along that will not be read, going by what was bought lately: all of it at first.
+    /// The share of what is fetched along that will not be read, going by what was bought lately:
+    /// all of it at first.
     fn likely_unread(&self) -> f64 {
         (1.0 - self.read_bytes / self.along_bytes).max(0.0)
     }
@@ -228,8 +241,9 @@ impl Candidate<'_> {
             && (all_fits || self.by_chance(now, around_frames) <= BY_CHANCE_MAX)
     }
 
-    /// Frames that would be fetched along for each that is missed if misses that are scattered over `around_frames` were enough to buy this region:
-    /// those after its first fall into it as a Poisson process.
+    /// Frames that would be fetched along for each that is missed if misses that are scattered over
+    /// `around_frames` were enough to buy this region: those after its first fall into it as a
+    /// Poisson process.
     fn by_chance(&self, now: Moment, around_frames: u64) -> f64 {
         let all_misses = now.misses - self.region.began.misses;
         let expected = (all_misses - 1.0).max(0.0) * self.frames as f64 / around_frames as f64;

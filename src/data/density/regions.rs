@@ -44,7 +44,8 @@ pub(super) struct Region {
     pub(super) began: Moment,
     /// Frames of the object, if this is the whole of it.
     object_frames: u64,
-    /// What had been fetched everywhere when it, or a region around it, was last bought. What was noted in it before is void.
+    /// What had been fetched everywhere when it, or a region around it, was last bought. What was
+    /// noted in it before is void.
     pub(super) bought_at: f64,
 }
 
@@ -62,7 +63,8 @@ impl Regions {
         }
     }
 
-    /// The regions around `frame` of an object of so many frames, the one that is the whole object first.
+    /// The regions around `frame` of an object of so many frames, the one that is the whole object
+    /// first.
     pub(super) fn around(
         object: ObjectId,
         frame: u64,
@@ -125,7 +127,8 @@ impl RegionId {
 }
 
 impl Region {
-    /// Takes over when a region around it was last bought, or tells the next smaller one when this was: what is noted from before is void.
+    /// Takes over when a region around it was last bought, or tells the next smaller one when this
+    /// was: what is noted from before is void.
     pub(super) fn void_before(&mut self, void_before: &mut f64, now: Moment) {
         self.bought_at = self.bought_at.max(*void_before);
         *void_before = self.bought_at;

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::{Cost, Miss};
 
-/// Frames that are here are fetched again for the sake of one request less, if they are at most this share of what lies around them.
+/// Frames that are here are fetched again for the sake of one request less, if they are at most
+/// this share of what lies around them.
 const FETCHED_AGAIN_SHARE: u64 = 8;
 
 /// So much of the memory for frames may be on its way: what is reserved for it keeps nothing else.
@@ -53,8 +54,8 @@ impl Sizes {
     }
 }
 
-/// The requests for a region: the one that brings the missed frames, which the read waits for, and the others in the order in which they should
-/// be sent.
+/// The requests for a region: the one that brings the missed frames, which the read waits for, and
+/// the others in the order in which they should be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::data) struct Requests {
     pub(in crate::data) first: Range<u64>,

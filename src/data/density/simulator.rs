@@ -1,8 +1,9 @@
-//! The policy beside readers who know the future: bytes, requests and time for what programs read, on near and far links, with room for all of it
-//! and for a third.
+//! The policy beside readers who know the future: bytes, requests and time for what programs read,
+//! on near and far links, with room for all of it and for a third.
 //!
-//! The link brings so many bytes a second, shared by all requests under way; each begins after the latency. A reader reads one thing after the
-//! other, 20 us each beside what it waits for. What is fetched stays until it is the least recently used.
+//! The link brings so many bytes a second, shared by all requests under way; each begins after the
+//! latency. A reader reads one thing after the other, 20 us each beside what it waits for. What is
+//! fetched stays until it is the least recently used.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -345,7 +346,8 @@ impl Row {
         self.policy.us / self.hindsight.us
     }
 
-    /// A cell of the table: MiB moved, requests and seconds, and what part or multiple of hindsight's bytes and time these are.
+    /// A cell of the table: MiB moved, requests and seconds, and what part or multiple of
+    /// hindsight's bytes and time these are.
     fn cell(&self) -> String {
         format!(
             "{:.0}, {}, {:.2} ({:.1}; {:.1})",

@@ -25,7 +25,8 @@ fn miss(object: u64, frame: u64) -> Miss {
     }
 }
 
-/// Misses frames that were not fetched yet, in steps of `stride`; returns how many misses until something was fetched along.
+/// Misses frames that were not fetched yet, in steps of `stride`; returns how many misses until
+/// something was fetched along.
 fn misses_until_bought(cost: &Cost, memory_bytes: u64, stride: u64) -> u64 {
     let mut density = Density::new();
     for count in 1..=4096 {

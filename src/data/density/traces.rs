@@ -1,5 +1,5 @@
-//! What programs read, for the simulator. All are made here, from a fixed seed: the last three resemble what `git log`, restic and borg do with
-//! their files, and were not recorded.
+//! What programs read, for the simulator. All are made here, from a fixed seed: the last three
+//! resemble what `git log`, restic and borg do with their files, and were not recorded.
 
 use std::ops::Range;
 
@@ -179,7 +179,8 @@ fn two_interleaved() -> Trace {
     }
 }
 
-/// An index of 20 MiB searched, commits at the beginning of a pack of 300 MiB almost in order, now and then a tree and some blobs near each other.
+/// An index of 20 MiB searched, commits at the beginning of a pack of 300 MiB almost in order, now
+/// and then a tree and some blobs near each other.
 fn like_git_log() -> Trace {
     let mut random = Random(17);
     let index = |frame: u64| (0, frame..frame + 1);
@@ -231,7 +232,8 @@ fn like_restic() -> Trace {
     }
 }
 
-/// Chunks of 1 to 3 MiB of two segments, four of five in order, the others anywhere; before each one of an index of 40 MiB.
+/// Chunks of 1 to 3 MiB of two segments, four of five in order, the others anywhere; before each
+/// one of an index of 40 MiB.
 fn like_borg() -> Trace {
     let mut random = Random(19);
     let mut reads = Vec::new();

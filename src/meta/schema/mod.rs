@@ -1,10 +1,13 @@
-//! Keys and values in the database, and nothing else (`docs/format.md` has the same as tables). Keys here, values in `values`.
+//! Keys and values in the database, and nothing else (`docs/format.md` has the same as tables).
+//! Keys here, values in `values`.
 //!
-//! A key is one tag byte and big-endian integers, so the rows of one directory and of one file lie next to each other in the
-//! order in which they are listed and read. A value starts with a form byte; what does not decode exactly is an error.
+//! A key is one tag byte and big-endian integers, so the rows of one directory and of one file lie
+//! next to each other in the order in which they are listed and read. A value starts with a form
+//! byte; what does not decode exactly is an error.
 //!
-//! Extents are keyed by where they *end*: a scan from `a` meets first the one extent that may begin before `a`.
-//! Extents name an object's session by a small number (the session table has the 16 bytes), which halves them.
+//! Extents are keyed by where they *end*: a scan from `a` meets first the one extent that may begin
+//! before `a`. Extents name an object's session by a small number (the session table has the 16
+//! bytes), which halves them.
 
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;

@@ -48,7 +48,8 @@ pub(super) fn decode_kind(decoder: &mut Decoder<'_>) -> Result<FileKind, MetaErr
 
 /// Bits of the inode's flag byte.
 const HAS_XATTRS: u8 = 1;
-/// ctime, btime and atime are stored only where they differ from mtime: most files never get a second timestamp.
+/// ctime, btime and atime are stored only where they differ from mtime: most files never get a
+/// second timestamp.
 const OWN_CTIME: u8 = 2;
 const OWN_BTIME: u8 = 4;
 const OWN_ATIME: u8 = 8;
@@ -276,7 +277,8 @@ pub(in crate::meta) fn decode_object(value: &[u8]) -> Result<StoredObject, MetaE
     })
 }
 
-/// The inodes whose extents named an object when it was committed, ascending, stored as differences.
+/// The inodes whose extents named an object when it was committed, ascending, stored as
+/// differences.
 pub(in crate::meta) fn encode_members(inos: &[Ino]) -> Vec<u8> {
     let mut out = Encoder::new(FORM);
     let mut last = 0;

@@ -1,4 +1,5 @@
-//! AES-256-GCM (AWS-LC) as frames use it. All sealing and opening of object bytes goes through here.
+//! AES-256-GCM (AWS-LC) as frames use it. All sealing and opening of object bytes goes through
+//! here.
 //!
 //! Promises: a plaintext is only left in a buffer if it authenticated.
 //! Never: chooses a nonce; binds anything by itself (frames have no associated data: their key

@@ -149,7 +149,8 @@ pub(super) struct ObjectKey {
 }
 
 impl ObjectKey {
-    /// `K || commitment = HKDF-SHA-256(epoch key, salt, label || header[0..80] || len(path) || path)`.
+    /// `K || commitment = HKDF-SHA-256(epoch key, salt, label || header[0..80] || len(path) ||
+    /// path)`.
     pub fn derive(
         epoch_key: &KeyBytes,
         bound: &BoundHeader,

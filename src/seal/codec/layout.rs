@@ -50,7 +50,8 @@ impl Layout {
             frame_log2,
             plaintext_len,
         };
-        // Lengths between two sizes (a final frame without a byte, less than a tag) come back as another length.
+        // Lengths between two sizes (a final frame without a byte, less than a tag) come back as
+        // another length.
         (layout.stored_len() == stored_len).then_some(layout)
     }
 

@@ -1,8 +1,9 @@
 //! The sealed object, formats 1 and 2: header, frames, lengths (`docs/format.md`).
 //!
-//! Promises: an object's key derives from its epoch key, its own random salt, its whole header and the path that it is asked for by; every nonce
-//! is used once; a frame opens only in its own place in its own object, and as the last one only if it was sealed as the last one.
-//! Never: does I/O, returns a byte of a frame that did not authenticate.
+//! Promises: an object's key derives from its epoch key, its own random salt, its whole header and
+//! the path that it is asked for by; every nonce is used once; a frame opens only in its own place
+//! in its own object, and as the last one only if it was sealed as the last one. Never: does I/O,
+//! returns a byte of a frame that did not authenticate.
 
 mod cipher;
 #[cfg(any(fuzzing, test))]
@@ -55,7 +56,8 @@ pub enum ObjectKind {
     Control = 3,
 }
 
-/// What must be known to open an object without reading its header. Stored in metadata for data objects.
+/// What must be known to open an object without reading its header. Stored in metadata for data
+/// objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealParams {
     /// The object's salt.

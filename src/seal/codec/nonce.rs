@@ -2,7 +2,8 @@
 
 use aws_lc_rs::aead;
 
-/// The nonce of one frame: 3 zero bytes, the index in 8 bytes big-endian, one byte that is 1 for the final frame.
+/// The nonce of one frame: 3 zero bytes, the index in 8 bytes big-endian, one byte that is 1 for
+/// the final frame.
 pub(super) fn frame_nonce(index: u64, is_final: bool) -> aead::Nonce {
     let [a, b, c, d, e, f, g, h] = index.to_be_bytes();
     aead::Nonce::assume_unique_for_key([0, 0, 0, a, b, c, d, e, f, g, h, u8::from(is_final)])

@@ -28,10 +28,12 @@ struct Inner {
 }
 
 impl Opener {
-    /// From authenticated metadata: salt, epoch and length are trusted. `path` is the key that is requested.
+    /// From authenticated metadata: salt, epoch and length are trusted. `path` is the key that is
+    /// requested.
     ///
     /// # Errors
-    /// [`SealError::Epoch`]; [`SealError::Header`] if the frame size is out of bounds or the layout has another one.
+    /// [`SealError::Epoch`]; [`SealError::Header`] if the frame size is out of bounds or the layout
+    /// has another one.
     pub fn from_params(
         keys: &Arc<VolumeKeys>,
         path: &str,
@@ -51,8 +53,9 @@ impl Opener {
         Ok(Opener::assemble(object, params, None, layout, path))
     }
 
-    /// From a header read from the store: checks magic, version, volume, commitment. `stored_len` is what the store says; the
-    /// caller must open the final frame before trusting it (or use [`open_whole`]).
+    /// From a header read from the store: checks magic, version, volume, commitment. `stored_len`
+    /// is what the store says; the caller must open the final frame before trusting it (or use
+    /// [`open_whole`]).
     ///
     /// # Errors
     /// [`SealError::Header`], [`SealError::Epoch`].
@@ -123,8 +126,8 @@ impl Opener {
         &self.inner.path
     }
 
-    /// Opens frame `index` in place: `frame` holds ciphertext and tag, and afterwards the plaintext only (truncated). On failure
-    /// the buffer is wiped.
+    /// Opens frame `index` in place: `frame` holds ciphertext and tag, and afterwards the plaintext
+    /// only (truncated). On failure the buffer is wiped.
     ///
     /// # Errors
     /// [`SealError::Frame`]: not this frame of this object, changed, or of another length.
@@ -167,8 +170,8 @@ impl Opener {
         Ok(frame.split_at(plaintext_len).0)
     }
 
-    /// Opens frame `index` from `stored` (ciphertext and tag) straight into `plaintext`, which must have the frame's plaintext length. On
-    /// failure `plaintext` is wiped.
+    /// Opens frame `index` from `stored` (ciphertext and tag) straight into `plaintext`, which must
+    /// have the frame's plaintext length. On failure `plaintext` is wiped.
     ///
     /// # Errors
     /// As [`Opener::open_in_place`].
@@ -199,8 +202,9 @@ impl Opener {
         Ok(())
     }
 
-    /// Opens adjoining frames, `first` and those after it, in place: `stored` holds them as they lie in the store.
-    /// Afterwards it holds their plaintext only, joined (truncated). On failure it is wiped.
+    /// Opens adjoining frames, `first` and those after it, in place: `stored` holds them as they
+    /// lie in the store. Afterwards it holds their plaintext only, joined (truncated). On failure
+    /// it is wiped.
     ///
     /// # Errors
     /// [`SealError::Frame`] with the first frame that does not open.

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::seal::keys::{VolumeKeys, random};
 
-/// Seals one object, once, front to back. Holds the last full frame back until it is known whether it is final.
+/// Seals one object, once, front to back. Holds the last full frame back until it is known whether
+/// it is final.
 pub struct Sealer {
     cipher: FrameCipher,
     nonces: NonceSequence,
@@ -28,10 +29,12 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// A new object at `path` (volume-relative key) with a fresh random salt under the current epoch.
+    /// A new object at `path` (volume-relative key) with a fresh random salt under the current
+    /// epoch.
     ///
     /// # Panics
-    /// If `frame_log2` is not within [`FRAME_LOG2_MIN`]..=[`FRAME_LOG2_MAX`]: a constant of the program.
+    /// If `frame_log2` is not within [`FRAME_LOG2_MIN`]..=[`FRAME_LOG2_MAX`]: a constant of the
+    /// program.
     pub fn new(keys: &Arc<VolumeKeys>, kind: ObjectKind, frame_log2: u8, path: &str) -> Sealer {
         Sealer::with_salt(keys, kind, frame_log2, path, None, random())
     }
@@ -50,8 +53,8 @@ impl Sealer {
         Sealer::with_salt(keys, kind, frame_log2, path, Some(link), random())
     }
 
-    /// As [`Sealer::new`]. Outside tests nothing but a fresh random salt may come here: the same salt twice
-    /// with the same path is the same key and the same nonces.
+    /// As [`Sealer::new`]. Outside tests nothing but a fresh random salt may come here: the same
+    /// salt twice with the same path is the same key and the same nonces.
     pub(in crate::seal) fn with_salt(
         keys: &Arc<VolumeKeys>,
         kind: ObjectKind,
@@ -94,9 +97,9 @@ impl Sealer {
         self.commitment
     }
 
-    /// Appends plaintext; sealed bytes (the header first) are appended to `out`. `out` grows by at most
-    /// `plaintext.len()` rounded up to frames plus tags plus the header. Frames that lie whole inside
-    /// `plaintext` are sealed straight from it into `out` without another copy.
+    /// Appends plaintext; sealed bytes (the header first) are appended to `out`. `out` grows by at
+    /// most `plaintext.len()` rounded up to frames plus tags plus the header. Frames that lie whole
+    /// inside `plaintext` are sealed straight from it into `out` without another copy.
     pub fn push(&mut self, plaintext: &[u8], out: &mut Vec<u8>) {
         self.plaintext_len += plaintext.len() as u64;
         let frames = (self.held.len() + plaintext.len()) / self.frame_len;

@@ -1,4 +1,5 @@
-//! The codec against a second implementation that shares no code with it, and against every kind of damage.
+//! The codec against a second implementation that shares no code with it, and against every kind of
+//! damage.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Named test vectors of formats 1 and 2, the corrupted ones included: stored, and made again by the second implementation.
+//! Named test vectors of formats 1 and 2, the corrupted ones included: stored, and made again by
+//! the second implementation.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! Opened chunks of tables, bounded by bytes, and what is known of the tables themselves, bounded by number.
+//! Opened chunks of tables, bounded by bytes, and what is known of the tables themselves, bounded
+//! by number.
 
 use std::{
     collections::hash_map::RandomState,
@@ -15,11 +16,13 @@ use parking_lot::Mutex;
 use super::read::CHUNK_BYTES;
 use crate::seal::codec::Opener;
 
-/// Tables whose opener is kept: about 1 KiB each. More than SlateDB has of them in a volume of a million files.
+/// Tables whose opener is kept: about 1 KiB each. More than SlateDB has of them in a volume of a
+/// million files.
 const TABLES_MAX: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// What an entry costs beside its bytes: key, list links, the allocation.
 const ENTRY_BYTES: u64 = 256;
-/// Locks that order fetches of the same thing. Two different things may share one and then wait for each other, which is harmless.
+/// Locks that order fetches of the same thing. Two different things may share one and then wait for
+/// each other, which is harmless.
 const STRIPES: usize = 64;
 
 /// What is known of a table once its header and its final frame have opened.
@@ -48,7 +51,8 @@ impl Table {
     }
 }
 
-/// Objects are told apart by their salt: one that replaced another at its path is never mixed with it.
+/// Objects are told apart by their salt: one that replaced another at its path is never mixed with
+/// it.
 #[derive(PartialEq, Eq, Hash, Clone, Copy)]
 pub(super) struct ChunkKey {
     salt: [u8; 32],
@@ -91,7 +95,8 @@ impl Cache {
         self.chunks.lock().bytes
     }
 
-    /// Whoever holds this fetches; who waited looks into the cache again. `None` stands for the table itself.
+    /// Whoever holds this fetches; who waited looks into the cache again. `None` stands for the
+    /// table itself.
     #[expect(
         clippy::indexing_slicing,
         reason = "a remainder of the number of stripes"

@@ -39,7 +39,8 @@ pub(super) fn from_store(error: StoreError, location: &str) -> Error {
         },
         // A listing that does not end would be listed for ever.
         StoreErrorKind::Range | StoreErrorKind::Nonsense => permanent(Box::new(error)),
-        // All of these somebody may mend while we are mounted: an outage, expired credentials, a policy, a full disk.
+        // All of these somebody may mend while we are mounted: an outage, expired credentials, a
+        // policy, a full disk.
         StoreErrorKind::NoBucket
         | StoreErrorKind::NoCredentials
         | StoreErrorKind::Denied

@@ -1,4 +1,5 @@
-//! Manifests on their way to and from the store: each ends with the position in the log, below SlateDB.
+//! Manifests on their way to and from the store: each ends with the position in the log, below
+//! SlateDB.
 
 use object_store::{Error, PutMode, path::Path};
 

@@ -1,18 +1,21 @@
 //! The object store that SlateDB sees: seals what is written, opens what is read.
 //!
-//! Promises: nothing goes out unsealed but SlateDB's own put id; nothing comes back that did not authenticate at the path that was asked
-//! for, its length included; sizes are those of the plaintext; what fails authentication is logged, counted, and not tried again.
-//! Never: tells SlateDB that an outage is final; keeps more plaintext than it was allowed to.
+//! Promises: nothing goes out unsealed but SlateDB's own put id; nothing comes back that did not
+//! authenticate at the path that was asked for, its length included; sizes are those of the
+//! plaintext; what fails authentication is logged, counted, and not tried again. Never: tells
+//! SlateDB that an outage is final; keeps more plaintext than it was allowed to.
 //!
-//! SlateDB reads its tables in blocks of a few KiB, and each would be a request. Tables (`*.sst`) are never changed once written, so
-//! what is read of one is read in chunks of 256 KiB, kept in a bounded cache, and asked for once however many want it at the same time.
-//! The first read of a table fetches its header with its first chunk, and its last chunk unless that was all of it: only when the final frame
-//! has opened is the length believed. Everything else (manifests, boundaries) is read whole, anew each time.
+//! SlateDB reads its tables in blocks of a few KiB, and each would be a request. Tables (`*.sst`)
+//! are never changed once written, so what is read of one is read in chunks of 256 KiB, kept in a
+//! bounded cache, and asked for once however many want it at the same time. The first read of a
+//! table fetches its header with its first chunk, and its last chunk unless that was all of it:
+//! only when the final frame has opened is the length believed. Everything else (manifests,
+//! boundaries) is read whole, anew each time.
 //!
-//! Log objects (`wal/*.sst`) are chained: each is sealed with the commitment of its predecessor, and
-//! each manifest ends with the newest log object that its writer knew ([`LogPosition`]). SlateDB
-//! sees neither. What is read is compared with what is known of its neighbours (`chain`), and what
-//! does not fit is an error like one of authentication.
+//! Log objects (`wal/*.sst`) are chained: each is sealed with the commitment of its predecessor,
+//! and each manifest ends with the newest log object that its writer knew ([`LogPosition`]).
+//! SlateDB sees neither. What is read is compared with what is known of its neighbours (`chain`),
+//! and what does not fit is an error like one of authentication.
 
 mod cache;
 mod chain;
@@ -75,8 +78,9 @@ const DELETE_BATCH_MAX: usize = 1000;
 /// Fetches that come to their end though nobody waits for them any more: half a MiB each at most.
 const FINISHING_MAX: usize = 8;
 
-/// An `object_store::ObjectStore` whose paths are below `meta/` and whose objects are all sealed. The location `manifest/1.manifest` is the
-/// volume's key `meta/manifest/1.manifest`, and that key is what the object is bound to. Cheap to clone.
+/// An `object_store::ObjectStore` whose paths are below `meta/` and whose objects are all sealed.
+/// The location `manifest/1.manifest` is the volume's key `meta/manifest/1.manifest`, and that key
+/// is what the object is bound to. Cheap to clone.
 #[derive(Clone)]
 pub struct SealedObjectStore {
     inner: Arc<Inner>,
@@ -169,7 +173,8 @@ fn is_immutable(location: &Path) -> bool {
     location.extension() == Some("sst")
 }
 
-/// What a listing tells of an object. The length is arithmetic on what the store says, and not authenticated.
+/// What a listing tells of an object. The length is arithmetic on what the store says, and not
+/// authenticated.
 fn listed(entry: ListEntry) -> Option<ObjectMeta> {
     let location = match Path::parse(entry.key.strip_prefix(ROOT)?) {
         Ok(location) => location,

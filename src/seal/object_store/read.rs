@@ -23,8 +23,9 @@ use crate::{
     store::{MISSING_TRIES, ObjectHead, StoreErrorKind},
 };
 
-/// Plaintext bytes of a chunk: what one request fetches at least. A second's wait for 4 KiB costs as much as for 256 KiB
-/// on any link that is usable for backups, and SlateDB's blocks lie beside their neighbours.
+/// Plaintext bytes of a chunk: what one request fetches at least. A second's wait for 4 KiB costs
+/// as much as for 256 KiB on any link that is usable for backups, and SlateDB's blocks lie beside
+/// their neighbours.
 pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
 /// Frames of a chunk.
 const CHUNK_FRAMES: u64 = CHUNK_BYTES >> META_FRAME_LOG2;
@@ -32,7 +33,8 @@ const CHUNK_FRAMES: u64 = CHUNK_BYTES >> META_FRAME_LOG2;
 const FIRST_LEN: u64 = HEADER_LEN + CHUNK_BYTES + CHUNK_FRAMES * TAG_LEN;
 /// Chunks that a request fetches when the one before them was read already.
 const SEQUENTIAL_CHUNKS: u64 = 2;
-/// The largest object that is read whole: a manifest names some 100 bytes a table, and a provider must not fill our memory.
+/// The largest object that is read whole: a manifest names some 100 bytes a table, and a provider
+/// must not fill our memory.
 const WHOLE_LEN_MAX: u64 = 8 * 1024 * 1024;
 
 /// A plaintext range cannot be had because the object is another one than it was.
@@ -129,7 +131,8 @@ async fn get_table(
             pieces.push(chunk.slice((at - chunk_start) as usize..(end - chunk_start) as usize));
             at = end;
         }
-        // SlateDB keeps what it gets as it is: a block must not hold a whole chunk in memory. Several pieces it joins, which copies.
+        // SlateDB keeps what it gets as it is: a block must not hold a whole chunk in memory.
+        // Several pieces it joins, which copies.
         if let [piece] = pieces.as_mut_slice() {
             *piece = Bytes::copy_from_slice(piece);
         }
@@ -152,7 +155,8 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
     if let Some(table) = inner.cache.table(&key) {
         return Ok(table);
     }
-    // SlateDB finds the end of its log by trying numbers; of tables it asks for those that it knows.
+    // SlateDB finds the end of its log by trying numbers; of tables it asks for those that it
+    // knows.
     let is_named = log::number(location).is_none();
     let (head, mut stored) = match fetch(inner, location, &key, 0..FIRST_LEN, is_named).await {
         // S3's answer to any range of an empty object.
@@ -204,8 +208,8 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
     Ok(table)
 }
 
-/// The first chunk of the request that verifies the length. SlateDB goes on with the index and the filters, which are at the end:
-/// a last chunk that is short takes the one before it along.
+/// The first chunk of the request that verifies the length. SlateDB goes on with the index and the
+/// filters, which are at the end: a last chunk that is short takes the one before it along.
 fn tail_start(table: &Table, count: u64) -> u64 {
     let last = count - 1;
     let last_len = table.meta.size - last * CHUNK_BYTES;
@@ -335,8 +339,8 @@ enum FetchError {
     Other(object_store::Error),
 }
 
-/// Stored bytes, owned so that they can be opened in place. One 404 of an object that `is_named`, and
-/// so must be there, is not believed.
+/// Stored bytes, owned so that they can be opened in place. One 404 of an object that `is_named`,
+/// and so must be there, is not believed.
 async fn fetch(
     inner: &Inner,
     location: &Path,
@@ -368,7 +372,8 @@ async fn fetch(
 fn requested(options: &GetOptions, meta: &ObjectMeta) -> object_store::Result<Range<u64>> {
     match &options.range {
         None => Ok(0..meta.size),
-        // S3 answers it with an error, but there is nothing wrong with the last 0 bytes of an empty object.
+        // S3 answers it with an error, but there is nothing wrong with the last 0 bytes of an empty
+        // object.
         Some(GetRange::Suffix(_)) if meta.size == 0 => Ok(0..0),
         Some(range) => range
             .as_range(meta.size)

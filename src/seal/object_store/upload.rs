@@ -25,7 +25,8 @@ pub(super) async fn begin(
     location: &Path,
     options: &PutMultipartOptions,
 ) -> object_store::Result<Box<dyn MultipartUpload>> {
-    // The store's completion finds out by itself whether an earlier try of it succeeded: the put id is not needed.
+    // The store's completion finds out by itself whether an earlier try of it succeeded: the put id
+    // is not needed.
     write::outgoing(&options.attributes)?;
     if !options.tags.encoded().is_empty() {
         return Err(write::unsupported("tags"));
@@ -88,7 +89,8 @@ struct Upload {
 #[async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        // Sealed here, not in the future: parts are numbered in the order of the calls, and frames must follow it.
+        // Sealed here, not in the future: parts are numbered in the order of the calls, and frames
+        // must follow it.
         let Some(sealer) = &mut self.sealer else {
             return futures::future::err(unusable("a part after the completion of its upload"))
                 .boxed();

@@ -13,8 +13,8 @@ use crate::{
     store::{Condition, StoreErrorKind},
 };
 
-/// The one attribute that goes out, unsealed: a random number with a time in it, by which SlateDB recognises its own object
-/// after an answer was lost.
+/// The one attribute that goes out, unsealed: a random number with a time in it, by which SlateDB
+/// recognises its own object after an answer was lost.
 pub(super) const PUT_ID: &str = "slatedbputid";
 
 /// Seals and stores an object.

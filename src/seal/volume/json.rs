@@ -146,7 +146,8 @@ fn parse_parts(bytes: &[u8]) -> Result<(VolumeHeader, [u8; 32]), HeaderError> {
             "it is larger than {HEADER_FILE_LEN_MAX} bytes"
         )));
     }
-    // The texts of serde_json name a position and a field, never a value that could be secret; nothing in a header is.
+    // The texts of serde_json name a position and a field, never a value that could be secret;
+    // nothing in a header is.
     let FormatJson { format } =
         serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
     match format {

@@ -1,8 +1,9 @@
 //! `strongroom.json`: the volume header with its key slots; and unlocking it (`docs/format.md`).
 //!
-//! Promises: a header always has a slot; whatever is unlocked was authenticated as a whole, by a MAC under the master key; derivation parameters
-//! out of bounds are refused before anything is derived; damage is told apart from a wrong secret.
-//! Never: asks for a secret, keeps one longer than a call, prints one.
+//! Promises: a header always has a slot; whatever is unlocked was authenticated as a whole, by a
+//! MAC under the master key; derivation parameters out of bounds are refused before anything is
+//! derived; damage is told apart from a wrong secret. Never: asks for a secret, keeps one longer
+//! than a call, prints one.
 
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
@@ -207,7 +208,8 @@ impl VolumeHeader {
         self.revision
     }
 
-    /// The MAC under the master key. Two headers with one revision and different MACs belong to two histories.
+    /// The MAC under the master key. Two headers with one revision and different MACs belong to two
+    /// histories.
     pub fn mac(&self) -> [u8; 32] {
         self.mac
     }
@@ -317,7 +319,8 @@ impl VolumeHeader {
         Ok(id)
     }
 
-    /// Removes a slot. Who has its secret *and* an old copy of the header can still unlock with both.
+    /// Removes a slot. Who has its secret *and* an old copy of the header can still unlock with
+    /// both.
     ///
     /// # Errors
     /// [`SlotError::NoSuchSlot`], [`SlotError::LastSlot`].
@@ -367,7 +370,8 @@ impl VolumeHeader {
         mac_over(key.expose(), &self.canonical())
     }
 
-    /// Everything but the MAC, in one encoding only. Each field has a fixed length or is preceded by a count.
+    /// Everything but the MAC, in one encoding only. Each field has a fixed length or is preceded
+    /// by a count.
     fn canonical(&self) -> Vec<u8> {
         let mut bytes = b"strongroom/1/header".to_vec();
         bytes.extend_from_slice(&FORMAT.to_be_bytes());
@@ -386,7 +390,8 @@ impl VolumeHeader {
         bytes
     }
 
-    /// Tells accidents apart from wrong secrets, without a key. Says nothing about intent: whoever changes the header can compute it too.
+    /// Tells accidents apart from wrong secrets, without a key. Says nothing about intent: whoever
+    /// changes the header can compute it too.
     fn checksum(&self) -> [u8; 32] {
         Sha256::new()
             .chain_update(self.canonical())

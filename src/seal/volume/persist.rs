@@ -1,4 +1,5 @@
-//! The header in the store, twice: so that neither a lost object nor a crash between two writes loses the volume.
+//! The header in the store, twice: so that neither a lost object nor a crash between two writes
+//! loses the volume.
 
 use bytes::Bytes;
 
@@ -84,7 +85,8 @@ struct Found {
     condition: Condition,
 }
 
-/// Reads one of the two. Errors are those of the store and of a format that must not be passed over.
+/// Reads one of the two. Errors are those of the store and of a format that must not be passed
+/// over.
 async fn read(store: &Store, key: &str) -> Result<Found, LoadError> {
     // The range bounds what is read of an object that somebody made huge.
     let range = 0..HEADER_FILE_LEN_MAX + 1;
@@ -111,7 +113,8 @@ async fn read(store: &Store, key: &str) -> Result<Found, LoadError> {
 
 impl VolumeHeader {
     /// Reads `strongroom.json`; if that is missing or damaged, `strongroom.copy.json`, which
-    /// [`LoadedHeader::source`] tells. Nothing of it is authenticated before [`VolumeHeader::unlock`].
+    /// [`LoadedHeader::source`] tells. Nothing of it is authenticated before
+    /// [`VolumeHeader::unlock`].
     ///
     /// # Errors
     /// See [`LoadError`].
@@ -147,8 +150,10 @@ impl VolumeHeader {
         }
     }
 
-    /// Stores the header: `strongroom.json` on the condition `expected` (of [`LoadedHeader::expected`]; [`Condition::Absent`] for a new volume),
-    /// then the copy. A crash between the two leaves the new header and an old copy, which the next [`LoadedHeader::repair`] replaces.
+    /// Stores the header: `strongroom.json` on the condition `expected` (of
+    /// [`LoadedHeader::expected`]; [`Condition::Absent`] for a new volume), then the copy. A crash
+    /// between the two leaves the new header and an old copy, which the next
+    /// [`LoadedHeader::repair`] replaces.
     ///
     /// # Errors
     /// [`SaveError::Conflict`]: nothing of this header was stored.
@@ -197,8 +202,9 @@ impl LoadedHeader {
         })
     }
 
-    /// Makes both objects this header, whichever of them was missing, damaged or old. To be called at a writable mount; takes what
-    /// unlocking gave as a proof that the header is authentic. Returns whether something was written.
+    /// Makes both objects this header, whichever of them was missing, damaged or old. To be called
+    /// at a writable mount; takes what unlocking gave as a proof that the header is authentic.
+    /// Returns whether something was written.
     ///
     /// # Errors
     /// The store's. Somebody else's simultaneous repair is none.

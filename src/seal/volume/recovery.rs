@@ -37,7 +37,8 @@ impl RecoveryKey {
         self.0.expose()
     }
 
-    /// Eight groups of eight letters and digits joined by dashes, each group with its own check. This *is* the secret.
+    /// Eight groups of eight letters and digits joined by dashes, each group with its own check.
+    /// This *is* the secret.
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(GROUPS * (GROUP_LETTERS + 1)));
         for (group, part) in self.0.expose().chunks(GROUP_KEY_BYTES).enumerate() {
@@ -57,8 +58,9 @@ impl RecoveryKey {
         text
     }
 
-    /// Reads what [`RecoveryKey::to_text`] made, whatever became of case, spaces, dashes, line ends, and letters that look alike
-    /// (`O` for `0`, `I` and `L` for `1`, `U` for `V`). Lines that begin with `#` are skipped.
+    /// Reads what [`RecoveryKey::to_text`] made, whatever became of case, spaces, dashes, line
+    /// ends, and letters that look alike (`O` for `0`, `I` and `L` for `1`, `U` for `V`). Lines
+    /// that begin with `#` are skipped.
     ///
     /// # Errors
     /// Says which group has the typing error.
@@ -96,7 +98,8 @@ impl RecoveryKey {
         Ok(RecoveryKey(key))
     }
 
-    /// Writes a new file, readable by its owner only, and makes it durable. An existing file is not touched.
+    /// Writes a new file, readable by its owner only, and makes it durable. An existing file is not
+    /// touched.
     ///
     /// # Errors
     /// The file exists or cannot be written.

@@ -103,7 +103,8 @@ impl Secret {
         Ok(Secret::KeyFile(bytes))
     }
 
-    /// Reads a passphrase from a file (a regular one, a pipe, `/dev/stdin`); exactly one trailing newline is not part of it.
+    /// Reads a passphrase from a file (a regular one, a pipe, `/dev/stdin`); exactly one trailing
+    /// newline is not part of it.
     ///
     /// # Errors
     /// The file cannot be read; it is no passphrase.

@@ -51,7 +51,8 @@ impl SlotKind {
         .find(|kind| kind.name() == name)
     }
 
-    /// Bytes of salt that a slot of this kind has. RFC 9106 recommends 16 for Argon2; HKDF-SHA-256 is best with its hash's length.
+    /// Bytes of salt that a slot of this kind has. RFC 9106 recommends 16 for Argon2; HKDF-SHA-256
+    /// is best with its hash's length.
     pub(super) fn salt_len(self) -> usize {
         match self {
             SlotKind::Passphrase => 16,
@@ -256,7 +257,8 @@ impl Slot {
         }
     }
 
-    /// What the wrapped master key is bound to: volume, slot, kind and every parameter of the derivation.
+    /// What the wrapped master key is bound to: volume, slot, kind and every parameter of the
+    /// derivation.
     pub fn context(&self, volume: VolumeId) -> Vec<u8> {
         let Argon2Params {
             passes,

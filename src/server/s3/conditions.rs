@@ -16,7 +16,8 @@ pub(super) struct ReadConditions {
 }
 
 impl ReadConditions {
-    /// `PreconditionFailed` or `NotModified` when they do not hold, in the order of RFC 9110, 13.2.2.
+    /// `PreconditionFailed` or `NotModified` when they do not hold, in the order of RFC 9110,
+    /// 13.2.2.
     pub(super) fn check(self, object: &ObjectRecord) -> S3Result<()> {
         let names = |condition: &ETagCondition| match condition {
             ETagCondition::Any => true,

@@ -1,9 +1,9 @@
 //! Receiving a body: streamed to a temporary file, verified before anything is changed.
 //!
-//! Promises: at most two batches in memory; each byte is hashed only by the algorithms the client asked
-//! for; a body that ends early, is too long, or does not have the checksums announced is refused and
-//! leaves nothing behind. A small body costs one hand-over to a blocking thread: its write, its
-//! verification and its commit happen in one.
+//! Promises: at most two batches in memory; each byte is hashed only by the algorithms the client
+//! asked for; a body that ends early, is too long, or does not have the checksums announced is
+//! refused and leaves nothing behind. A small body costs one hand-over to a blocking thread: its
+//! write, its verification and its commit happen in one.
 
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
@@ -242,7 +242,8 @@ impl Received {
     /// Writes the end and verifies the whole. Blocks.
     ///
     /// # Errors
-    /// `BadDigest` when a checksum does not match, `InvalidRequest` when one that was announced is missing.
+    /// `BadDigest` when a checksum does not match, `InvalidRequest` when one that was announced is
+    /// missing.
     pub(super) fn verify(mut self) -> S3Result<(TempFile, u64, Checksums)> {
         let rest = std::mem::take(&mut self.rest);
         self.sink.write(&rest).map_err(storage_error)?;

@@ -113,7 +113,8 @@ fn decode_token(token: &str) -> S3Result<String> {
     })
 }
 
-/// How keys are written in an answer: as they are, or percent-encoded for those that XML can't hold.
+/// How keys are written in an answer: as they are, or percent-encoded for those that XML can't
+/// hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
     Plain,

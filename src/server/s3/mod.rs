@@ -1,7 +1,8 @@
 //! The S3 operations, in terms of storage.
 //!
-//! Translation only: requests to storage calls on blocking threads, refusals to S3's error codes. One
-//! file a group of operations; this one holds the trait's implementation, which must be in one place.
+//! Translation only: requests to storage calls on blocking threads, refusals to S3's error codes.
+//! One file a group of operations; this one holds the trait's implementation, which must be in one
+//! place.
 
 mod bucket;
 mod conditions;

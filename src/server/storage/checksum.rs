@@ -50,7 +50,8 @@ impl Algorithm {
         }
     }
 
-    /// The checksum of an object from those of its parts, as S3 defines it; `None` if a part has none.
+    /// The checksum of an object from those of its parts, as S3 defines it; `None` if a part has
+    /// none.
     pub(super) fn of_parts(self, parts: &[PartRecord], full_object: bool) -> Option<String> {
         let mut sums = Vec::with_capacity(parts.len());
         for part in parts {

@@ -1,4 +1,5 @@
-//! Objects come, are replaced, and go: conditions and change under one lock, durable before the answer.
+//! Objects come, are replaced, and go: conditions and change under one lock, durable before the
+//! answer.
 
 use std::fs;
 use std::io;

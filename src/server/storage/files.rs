@@ -64,7 +64,8 @@ impl Drop for TempFile {
     }
 }
 
-/// A directory whose syncs are shared: those who wait while one runs are served by the next, together.
+/// A directory whose syncs are shared: those who wait while one runs are served by the next,
+/// together.
 pub(super) struct SyncedDir {
     path: PathBuf,
     wanted: AtomicU64,

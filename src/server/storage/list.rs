@@ -97,7 +97,8 @@ fn is_group(after: &str, query: &ListingQuery) -> bool {
     after.starts_with(&query.prefix) && group_of(after, query) == Some(after)
 }
 
-/// The smallest string greater than all that begin with `prefix`. UTF-8 sorts as its code points do.
+/// The smallest string greater than all that begin with `prefix`. UTF-8 sorts as its code points
+/// do.
 fn successor(prefix: &str) -> Option<String> {
     let mut next = prefix.to_owned();
     while let Some(last) = next.pop() {

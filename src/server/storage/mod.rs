@@ -10,11 +10,11 @@
 //!
 //! `<h>` is the SHA-256 of the key. The commit of any change is one rename or unlink under one lock
 //! ([`Storage::state`]), which also guards the index and the check of conditions: so conditional
-//! writes have one winner, and whoever opens an object under it gets one whole version. What is slow
-//! (data, fsync) happens before the lock is taken or after it is released.
+//! writes have one winner, and whoever opens an object under it gets one whole version. What is
+//! slow (data, fsync) happens before the lock is taken or after it is released.
 //!
-//! Completing an upload copies nothing: the object's record lists the parts. They are deleted with the
-//! object, once its last reader has let go. A start deletes what nothing refers to.
+//! Completing an upload copies nothing: the object's record lists the parts. They are deleted with
+//! the object, once its last reader has let go. A start deletes what nothing refers to.
 //!
 //! All functions block; callers are on blocking threads.
 

@@ -1,8 +1,8 @@
 //! Multipart uploads: begun, filled part by part, listed, completed or aborted.
 //!
-//! A part that is uploaded again replaces the earlier one. Completing is a commit like any other, with
-//! conditions; an upload whose completion was refused is still there. Completing again after success
-//! (an answer was lost) succeeds again as long as the object it made is there.
+//! A part that is uploaded again replaces the earlier one. Completing is a commit like any other,
+//! with conditions; an upload whose completion was refused is still there. Completing again after
+//! success (an answer was lost) succeeds again as long as the object it made is there.
 
 use std::fs;
 use std::ops::Bound;
@@ -155,7 +155,8 @@ impl Storage {
         Ok((upload.record.clone(), parts, rest.next().is_some()))
     }
 
-    /// Up to `max` uploads after (key, id), and whether there are more. An empty id passes all of the key's.
+    /// Up to `max` uploads after (key, id), and whether there are more. An empty id passes all of
+    /// the key's.
     pub(in crate::server) fn list_uploads(
         &self,
         bucket: &str,

@@ -6,8 +6,9 @@
 //! data | JSON | JSON length u32 | data length u64 | CRC-32 of the JSON u32 | "SRS3REC1"     (little endian)
 //! ```
 //!
-//! A file gets its name by a rename once it is complete, so one that has a name is whole; the footer
-//! finds the damage that a rename can't prevent (a failing disk, [`SyncPolicy::Never`] and a power cut).
+//! A file gets its name by a rename once it is complete, so one that has a name is whole; the
+//! footer finds the damage that a rename can't prevent (a failing disk, [`SyncPolicy::Never`] and a
+//! power cut).
 //!
 //! [`SyncPolicy::Never`]: super::super::SyncPolicy::Never
 

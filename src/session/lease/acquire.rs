@@ -91,7 +91,8 @@ pub async fn look(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>
 /// Takes the lease that was found by [`look`], waiting for a mount that drains.
 ///
 /// # Errors
-/// [`Exit::Held`] if another mount serves the volume, [`Exit::Damaged`] if the lease does not authenticate, or the store fails.
+/// [`Exit::Held`] if another mount serves the volume, [`Exit::Damaged`] if the lease does not
+/// authenticate, or the store fails.
 pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<Lease, Failure> {
     let store = request.store.with_retry(Retry::FOR_COMMANDS);
     let record = own_record(request.socket)?;
@@ -142,7 +143,8 @@ pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<
                 let log = request.log.clone();
                 return Ok(Lease::keep(&store, request.keys, log, record, outcome.etag));
             }
-            // Somebody was faster, or this very PUT succeeded and its answer was lost: the next look tells.
+            // Somebody was faster, or this very PUT succeeded and its answer was lost: the next
+            // look tells.
             Err(error) if error.kind == StoreErrorKind::Precondition => {}
             Err(error) => return Err(errors::store(&error, store.url())),
         }
@@ -251,8 +253,9 @@ fn judge_distant(found: &Found, watch: &Watch, record: &LeaseRecord) -> Verdict 
             who(record)
         ));
     }
-    // If the store's time of the last renewal is long past by our clock, the holder is probably dead: see it out. A wrong clock
-    // makes this wait in vain or give up early, never take a living mount's lease.
+    // If the store's time of the last renewal is long past by our clock, the holder is probably
+    // dead: see it out. A wrong clock makes this wait in vain or give up early, never take a living
+    // mount's lease.
     let age = unix_seconds_now().saturating_sub(found.modified_unix_seconds);
     let overdue = i64::try_from(RENEW_EVERY.as_secs() * 3 / 2).unwrap_or(i64::MAX);
     if age > overdue {

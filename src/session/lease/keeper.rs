@@ -25,7 +25,8 @@ use crate::{
 /// The pause after a write that failed, before it is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// How long giving the lease back may take. What is durable stays so if it fails; the next mount then waits for the expiry.
+/// How long giving the lease back may take. What is durable stays so if it fails; the next mount
+/// then waits for the expiry.
 const RELEASE_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is known of the lease as written.
@@ -237,7 +238,8 @@ impl Keeper {
         matches!(timeout(LOOK_EVERY, look).await, Ok(Ok(Standing::Foreign)))
     }
 
-    /// Writes the record over the version that this mount wrote last. False: it is somebody else's by now.
+    /// Writes the record over the version that this mount wrote last. False: it is somebody else's
+    /// by now.
     async fn write(&mut self) -> Result<bool, StoreError> {
         let sealed = self
             .record

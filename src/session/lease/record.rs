@@ -65,7 +65,8 @@ impl Machine {
         }
     }
 
-    /// Whether process numbers of `other` mean the same processes here. False if anything is unknown.
+    /// Whether process numbers of `other` mean the same processes here. False if anything is
+    /// unknown.
     pub fn shares_processes_with(&self, other: &Machine) -> bool {
         self == other && !self.boot_id.is_empty() && !self.pid_namespace.is_empty()
     }

@@ -35,8 +35,8 @@ pub struct VolumeState {
 }
 
 /// Where the knowledge of volumes is kept if no place was named: `/var/lib/strongroom` for root,
-/// `$XDG_STATE_HOME/strongroom` or `~/.local/state/strongroom` for others, and without a home one in
-/// the directory of temporary files.
+/// `$XDG_STATE_HOME/strongroom` or `~/.local/state/strongroom` for others, and without a home one
+/// in the directory of temporary files.
 ///
 /// # Errors
 /// The last of these exists and is not this user's alone.

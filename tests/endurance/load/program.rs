@@ -19,8 +19,8 @@ use crate::stage::{Place, Stopped};
 /// No call of a program takes longer, whatever the store does meanwhile.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A program whose mount is gone ends by itself within this, or is killed: restic would try for many
-/// minutes.
+/// A program whose mount is gone ends by itself within this, or is killed: restic would try for
+/// many minutes.
 const PATIENCE_AFTER_THE_END: Duration = Duration::from_secs(1);
 
 /// Where programs find what is not on the mount.

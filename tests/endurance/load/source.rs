@@ -1,4 +1,5 @@
-//! A tree outside the mount that changes from one generation to the next, for programs that copy it.
+//! A tree outside the mount that changes from one generation to the next, for programs that copy
+//! it.
 
 use std::{
     collections::BTreeMap,

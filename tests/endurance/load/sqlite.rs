@@ -1,6 +1,6 @@
-//! SQLite as it keeps each commit (docs/semantics.md): with a log ahead and FULL, and with a rollback
-//! journal and EXTRA. What the database holds follows from the number of its last transaction, so
-//! a whole database can be compared.
+//! SQLite as it keeps each commit (docs/semantics.md): with a log ahead and FULL, and with a
+//! rollback journal and EXTRA. What the database holds follows from the number of its last
+//! transaction, so a whole database can be compared.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -17,8 +17,8 @@ def state(last):
     return [(n, content(n), n + 7 if n + 7 <= last else 0) for n in range(max(1, last - KEPT + 1), last + 1)]
 "#;
 
-/// Arguments: path, journal mode, synchronous, number of the first transaction, how many, and the file
-/// that each is noted in once its commit has returned.
+/// Arguments: path, journal mode, synchronous, number of the first transaction, how many, and the
+/// file that each is noted in once its commit has returned.
 const COMMIT: &str = r#"
 path, journal, synchronous, first, count, noted = sys.argv[1:]
 db = sqlite3.connect(path, isolation_level=None, timeout=60)
