@@ -51,8 +51,9 @@ impl MemorySample {
     pub fn text(&self) -> String {
         let mib = |value: &serde_json::Value| value.as_i64().unwrap_or(0) as f64 / MIB as f64;
         let mut text = format!(
-            "resident {:.1}, unexplained {:.1};",
+            "resident {:.1}, allocated {:.1}, unexplained {:.1};",
             mib(&self.report["rss_bytes"]),
+            mib(&self.report["allocated_bytes"]),
             mib(&self.report["unexplained_bytes"]),
         );
         for group in ["owners", "shares"] {
