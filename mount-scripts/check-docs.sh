@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks the documentation against the code: links lead somewhere, files and tests that are named exist, comments are not wider than a page.
+# Checks the documentation against the code: links lead somewhere, files and tests that are named exist, numbers are those of the code, comments are not wider than a page.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -27,6 +27,18 @@ if [ -e docs/semantics.md ]; then
         grep -rqE "fn $name\b" src tests || complain "docs/semantics.md: there is no test $name"
     done < <(grep -oE '`[a-z0-9]+(_[a-z0-9]+){3,}`' docs/semantics.md | tr -d '`' | sort -u || true)
 fi
+
+# Numbers in pages that are constants in the code: docs/constants.tsv says which words stand for
+# which constant. Both must be there as it says.
+{
+    read -r _
+    while IFS=$'\t' read -r page words constant value; do
+        tr -s '[:space:]' ' ' <"docs/$page" | grep -qF -- "$words" ||
+            complain "docs/constants.tsv: docs/$page does not say '$words' ($constant)"
+        grep -rhE "const $constant: " src | grep -qF -- " = $value;" ||
+            complain "docs/constants.tsv: $constant is not $value any more: docs/$page says '$words'"
+    done
+} <docs/constants.tsv
 
 # Comment lines end at 100 columns; a row of a table may be longer.
 while IFS= read -r line; do complain "wider than 100 columns: $line"; done < <(
