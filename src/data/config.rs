@@ -75,7 +75,7 @@ pub struct DataConfig {
 
 impl DataConfig {
     /// What a reader in order may hold while others wait, as long as it reads on.
-    pub(super) fn turn_bytes(&self) -> u64 {
+    pub(crate) fn turn_bytes(&self) -> u64 {
         self.fetch_bytes_max.min(TURN_BYTES_MAX)
     }
 }

@@ -7,54 +7,18 @@
 //! their object is in the store, or with the bytes themselves. Never: knows names or permissions,
 //! talks to the kernel, returns a byte that was not authenticated.
 
-mod ahead;
-mod along;
-mod block;
-mod cache;
-mod commit;
 mod config;
-mod content;
-mod defragment;
-mod density;
 mod error;
-mod extents;
-mod fetch;
 mod file;
-mod filling;
+mod frames;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
-mod idle;
-mod leftovers;
-mod mend;
-#[cfg(test)]
-mod model_tests;
-mod moving;
-mod object;
-mod on_disk;
-mod overlay;
 mod paid;
-mod pattern;
-mod plan;
 mod read;
 mod readahead;
-mod readers;
-mod reclaim;
-mod repack;
-mod replace;
-mod send;
-mod sent;
-mod slice;
 mod space;
-mod survey;
-mod sweep;
-mod to_disk;
-mod unread;
 mod upload;
-mod view;
-mod wide;
-mod windows;
 mod write_back;
-mod writer;
 
 use std::{
     collections::HashMap,
@@ -71,30 +35,14 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use config::{DataConfig, DiskAdmission, MEMORY_MIN_BYTES, MemoryPlan};
-pub use error::DataError;
-pub use leftovers::{Sweep, Swept};
-pub use paid::OPEN_FILE_BYTES;
-pub use replace::HeldCommits;
-
-pub(crate) use leftovers::{SESSION_PAGES_MAX, session_prefix};
-pub(crate) use object::{object_key, object_number};
-
 use self::{
-    along::Along,
-    block::BlockPool,
-    cache::FrameCache,
-    defragment::{Candidates, Reads},
-    density::{Density, Link},
-    fetch::FetchTable,
-    file::{FileState, FileTable},
-    moving::Moves,
-    object::Objects,
+    file::{Candidates, FileState, FileTable},
+    frames::{BlockPool, FetchTable, FrameCache, Link, Objects},
     paid::{BUFFER_OVERHEAD, STATE_BYTES, paid_bytes},
-    readahead::Window,
-    readers::Readers,
-    unread::Unread,
-    windows::Windows,
+    read::{Reads, WIDE_PLACES_MAX},
+    readahead::{Along, Density, Window, Windows},
+    space::{Moves, Readers},
+    write_back::{PACKS_IN_FLIGHT_MAX, Unread},
 };
 use crate::{
     budget::{Governor, Owner, Reclaim, Reservation},
@@ -104,8 +52,17 @@ use crate::{
     store::Store,
 };
 
+pub use config::{DataConfig, DiskAdmission, MEMORY_MIN_BYTES, MemoryPlan};
+pub use error::DataError;
+pub use paid::OPEN_FILE_BYTES;
+pub use space::{Sweep, Swept};
+pub use write_back::HeldCommits;
+
+pub(crate) use frames::{object_key, object_number};
+pub(crate) use space::{SESSION_PAGES_MAX, session_prefix};
+
 /// The largest file offset.
-const OFFSET_MAX: u64 = i64::MAX as u64;
+pub(crate) const OFFSET_MAX: u64 = i64::MAX as u64;
 
 /// The contents of a mounted volume. Cheap to clone.
 #[derive(Clone)]
@@ -113,7 +70,7 @@ pub struct Data {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     config: DataConfig,
     governor: Governor,
     store: Store,
@@ -172,7 +129,7 @@ pub struct OpenFile {
 
 /// How many errors a descriptor has reported: each is reported once.
 #[derive(Clone, Copy)]
-struct Heard {
+pub(crate) struct Heard {
     /// Of its file.
     file: u64,
     /// Of the metadata's log.
@@ -299,7 +256,7 @@ impl Data {
             link: Link::default(),
             along,
             wide_read: tokio::sync::Mutex::default(),
-            wide_places: Semaphore::new(wide::PLACES_MAX),
+            wide_places: Semaphore::new(WIDE_PLACES_MAX),
             files: Arc::default(),
             dirty: Mutex::default(),
             readers: Readers::default(),
@@ -307,7 +264,7 @@ impl Data {
             reads: Reads::default(),
             unread: Unread::default(),
             next_object: AtomicU64::new(0),
-            packs: Arc::new(Semaphore::new(write_back::PACKS_IN_FLIGHT_MAX)),
+            packs: Arc::new(Semaphore::new(PACKS_IN_FLIGHT_MAX)),
             failure: OnceLock::new(),
             wake: Notify::new(),
             settled: Notify::new(),
@@ -707,7 +664,7 @@ impl Drop for OpenFile {
     }
 }
 
-fn buffer_cost(len: usize) -> u64 {
+pub(crate) fn buffer_cost(len: usize) -> u64 {
     len as u64 + BUFFER_OVERHEAD + STATE_BYTES
 }
 

@@ -1,0 +1,145 @@
+//! One file that is open or has uncommitted contents.
+//!
+//! The record in `meta` says what is durable; this says what is true now. Sequence numbers tie the
+//! two: each change takes the next `change`, and `committed` is the last one that the record
+//! covers.
+
+mod content;
+mod overlay;
+mod pattern;
+mod scattered;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock, Weak, atomic::AtomicBool},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, OnceCell};
+
+use crate::{
+    data::{DataError, read::ViewSlot, upload::ObjectWriter},
+    meta::{FileKind, Ino, Meta},
+};
+
+pub(crate) use content::{
+    Collected, Content, EXTENT_WINDOW_MAX, EXTENTS_PAID_FOR, ExtentWindow, FileCommit, Placed,
+};
+pub(crate) use overlay::{Overlay, Piece};
+pub(crate) use pattern::overwritten_wait;
+pub(crate) use scattered::Candidates;
+
+/// Places that the table of files keeps when they are empty; 16 bytes each.
+const PLACES_KEPT: usize = 1024;
+
+/// Files that somebody holds: an open handle, the table of the dirty, a task under way. Whoever
+/// lets go last takes the file out.
+#[derive(Default)]
+pub(crate) struct FileTable {
+    files: Mutex<HashMap<Ino, Weak<FileState>>>,
+}
+
+impl FileTable {
+    /// The state of a file, made if there is none.
+    pub(crate) fn get(self: &Arc<Self>, ino: Ino) -> Arc<FileState> {
+        let mut files = self.files.lock();
+        if let Some(file) = files.get(&ino).and_then(Weak::upgrade) {
+            return file;
+        }
+        let file = Arc::new(FileState::new(ino, self.clone()));
+        files.insert(ino, Arc::downgrade(&file));
+        file
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.files.lock().len()
+    }
+
+    /// At most `max` of them, in no order.
+    pub(crate) fn all(&self, max: usize) -> Vec<Arc<FileState>> {
+        let files = self.files.lock();
+        files.values().filter_map(Weak::upgrade).take(max).collect()
+    }
+
+    /// The state of a file that somebody holds.
+    pub(crate) fn known(&self, ino: Ino) -> Option<Arc<FileState>> {
+        self.files.lock().get(&ino).and_then(Weak::upgrade)
+    }
+}
+
+/// See the module's head.
+pub(crate) struct FileState {
+    pub(crate) ino: Ino,
+    pub(crate) content: Mutex<Content>,
+    /// Held while extents of this file change in `meta`, so that a truncation cannot pass a commit
+    /// under way.
+    pub(crate) commit: Arc<tokio::sync::Mutex<()>>,
+    /// Held while pieces are taken from the overlay, so that one file's takes are in order and
+    /// nothing is truncated meanwhile. Holds the stream, if one is open; most files never have one,
+    /// so it is kept apart. Locked before `commit` where both are.
+    pub(crate) take: tokio::sync::Mutex<Option<Box<ObjectWriter>>>,
+    /// Told whenever `committed` moved.
+    pub(crate) progress: Notify,
+    /// A task sends full parts of its stream.
+    pub(crate) pumping: AtomicBool,
+    /// A task will take what is dirty, whole.
+    pub(crate) queued: AtomicBool,
+    loaded: OnceCell<()>,
+    /// Followers only.
+    view: OnceLock<Box<ViewSlot>>,
+    table: Arc<FileTable>,
+}
+
+impl Drop for FileState {
+    fn drop(&mut self) {
+        let mut files = self.table.files.lock();
+        // A later state of the same file may have taken the entry over.
+        if files
+            .get(&self.ino)
+            .is_some_and(|listed| std::ptr::eq(listed.as_ptr(), self))
+        {
+            files.remove(&self.ino);
+        }
+        // Once many were open, their places are given back too.
+        if files.capacity() > PLACES_KEPT && files.len() * 4 < files.capacity() {
+            let room = files.len() * 2;
+            files.shrink_to(room);
+        }
+    }
+}
+
+impl FileState {
+    fn new(ino: Ino, table: Arc<FileTable>) -> FileState {
+        FileState {
+            ino,
+            content: Mutex::new(Content::new()),
+            commit: Arc::default(),
+            take: tokio::sync::Mutex::new(None),
+            progress: Notify::new(),
+            pumping: AtomicBool::new(false),
+            queued: AtomicBool::new(false),
+            loaded: OnceCell::new(),
+            view: OnceLock::new(),
+            table,
+        }
+    }
+
+    pub(crate) fn view_slot(&self) -> &ViewSlot {
+        self.view.get_or_init(Box::default)
+    }
+
+    /// Reads the committed size, once.
+    pub(crate) async fn load(&self, meta: &Meta) -> Result<(), DataError> {
+        self.loaded
+            .get_or_try_init(|| async {
+                let inode = meta.inode(self.ino).await?.ok_or(DataError::NotFound)?;
+                if inode.kind != FileKind::File {
+                    return Err(DataError::NotFound);
+                }
+                self.content.lock().load(inode.size);
+                Ok(())
+            })
+            .await
+            .copied()
+    }
+}

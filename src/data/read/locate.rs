@@ -1,0 +1,253 @@
+//! Where the bytes of a file are: the overlay over committed extents.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{follow::View, plan::Source};
+use crate::{
+    budget::{Owner, Reservation},
+    data::{
+        DataError, Inner,
+        file::{EXTENT_WINDOW_MAX, ExtentWindow, FileState, Piece},
+        frames::ObjectHandle,
+    },
+    meta::{Extent, ExtentSource, Ino},
+};
+
+/// Extents that are looked up at once for readahead; they are not kept.
+const EXTENTS_AHEAD_MAX: usize = 1024;
+
+/// A read of bytes that are on their way waits so long at least for them while an upload of the
+/// file is refused.
+const REFUSED_READ_WAITS: Duration = Duration::from_secs(5);
+
+/// Committed extents are looked up this far ahead of a read.
+const EXTENT_LOOKAHEAD: u64 = 64 << 20;
+
+impl Inner {
+    /// Resolves a file range (within the size) to its sources, in order. A follower's are those of
+    /// `view`.
+    pub(crate) async fn locate(
+        self: &Arc<Self>,
+        file: &Arc<FileState>,
+        view: Option<&View>,
+        range: Range<u64>,
+    ) -> Result<Vec<Source>, DataError> {
+        let mut sources = Vec::new();
+        let (views, visible_size) = {
+            let content = file.content.lock();
+            let visible_size = view.map_or_else(|| content.visible_size(), View::size);
+            (content.overlay.view(range), visible_size)
+        };
+        for part in views {
+            match part.piece {
+                Some(Piece::Dirty(bytes) | Piece::Inline { bytes, .. }) => {
+                    sources.push(Source::Memory(bytes))
+                }
+                Some(Piece::Sealed { object, at }) => {
+                    let object = self.readable(file, object).await?;
+                    let len = part.range.end - part.range.start;
+                    sources.push(Source::Object {
+                        object,
+                        range: at..at + len,
+                        follows: 0,
+                    });
+                }
+                None => {
+                    let committed =
+                        part.range.start.min(visible_size)..part.range.end.min(visible_size);
+                    if !committed.is_empty() {
+                        self.locate_committed(file, view, committed.clone(), &mut sources)
+                            .await?;
+                    }
+                    let hole = part.range.end - part.range.start.max(committed.end);
+                    if hole > 0 {
+                        sources.push(Source::Zeros(hole));
+                    }
+                }
+            }
+        }
+        Ok(sources)
+    }
+
+    pub(crate) async fn locate_committed(
+        self: &Arc<Self>,
+        file: &Arc<FileState>,
+        view: Option<&View>,
+        range: Range<u64>,
+        sources: &mut Vec<Source>,
+    ) -> Result<(), DataError> {
+        let mut at = range.start;
+        while at < range.end {
+            let window = match view {
+                Some(view) => self.extents_of_view(view, at..range.end).await?,
+                None => self.extents(file, at..range.end).await?,
+            };
+            for extent in window.extents.iter() {
+                let (from, to) = (
+                    extent.offset.max(at),
+                    (extent.offset + extent.len).min(range.end),
+                );
+                if from >= to {
+                    continue;
+                }
+                if at < from {
+                    sources.push(Source::Zeros(from - at));
+                }
+                sources.push(self.source_of(extent, from..to).await?);
+                at = to;
+            }
+            let known = window.range.end.min(range.end);
+            if at < known {
+                sources.push(Source::Zeros(known - at));
+                at = known;
+            }
+        }
+        Ok(())
+    }
+
+    async fn source_of(&self, extent: &Extent, range: Range<u64>) -> Result<Source, DataError> {
+        let skip = range.start - extent.offset;
+        let len = range.end - range.start;
+        Ok(match &extent.source {
+            ExtentSource::Inline(bytes) => {
+                Source::Inline(bytes.slice(skip as usize..(skip + len) as usize))
+            }
+            ExtentSource::Object { object, at } => Source::Object {
+                object: self.objects.get(*object).await?,
+                range: at + skip..at + skip + len,
+                follows: extent.len - skip - len,
+            },
+        })
+    }
+
+    /// Committed extents from `range.start` on; how far they are known is in the answer.
+    pub(crate) async fn extents(
+        &self,
+        file: &FileState,
+        range: Range<u64>,
+    ) -> Result<ExtentWindow, DataError> {
+        let version = match known_extents(file, range.start) {
+            Ok(window) => return Ok(window),
+            Err(version) => version,
+        };
+        let wide = range.start..range.end.saturating_add(EXTENT_LOOKAHEAD);
+        let window = self
+            .look_up_extents(file.ino, wide, EXTENT_WINDOW_MAX)
+            .await?;
+        // Inline bytes are not kept: nobody would pay for them. Small files are read at once, and
+        // the metadata store has a cache.
+        let is_inline = |extent: &Extent| matches!(extent.source, ExtentSource::Inline(_));
+        let keep = !window.extents.iter().any(is_inline);
+        let Some(paid) = keep.then(|| self.room_to_keep(&window)).flatten() else {
+            return Ok(window);
+        };
+        let mut content = file.content.lock();
+        if content.extents_version == version {
+            content.extents_paid = paid;
+            content.extents = Some(window.clone());
+        }
+        Ok(window)
+    }
+
+    /// The same for a range that is far ahead: what is remembered stays where the reads are.
+    pub(crate) async fn extents_ahead(
+        &self,
+        file: &FileState,
+        view: Option<&View>,
+        range: Range<u64>,
+    ) -> Result<ExtentWindow, DataError> {
+        if let Some(view) = view {
+            return self.extents_of_view(view, range).await;
+        }
+        match known_extents(file, range.start) {
+            Ok(window) => Ok(window),
+            Err(_) => {
+                self.look_up_extents(file.ino, range, EXTENTS_AHEAD_MAX)
+                    .await
+            }
+        }
+    }
+
+    pub(crate) async fn look_up_extents(
+        &self,
+        ino: Ino,
+        range: Range<u64>,
+        limit: usize,
+    ) -> Result<ExtentWindow, DataError> {
+        let extents = self.meta.extents(ino, range.clone(), limit).await?;
+        let known_until = match extents.last() {
+            Some(last) if extents.len() >= limit => last.offset + last.len,
+            _ => range.end,
+        };
+        Ok(ExtentWindow {
+            range: range.start..known_until,
+            extents: Arc::new(extents),
+        })
+    }
+
+    /// What pays for keeping extents between reads; `None` if there is no room to keep them. They
+    /// leave half of their share to handles, which wait for room where this does not.
+    fn room_to_keep(&self, window: &ExtentWindow) -> Option<Option<Reservation>> {
+        let cost = window.cost();
+        if cost == 0 {
+            return Some(None);
+        }
+        let used = self.governor.used_bytes(Owner::Table);
+        if used + cost > self.governor.owner_max_bytes(Owner::Table) / 2 {
+            return None;
+        }
+        if used + cost > self.governor.shares().table_min_bytes {
+            return self.governor.try_acquire(Owner::Table, cost).map(Some);
+        }
+        // What handles are guaranteed is free or cached. Acquired for them, a few bytes would evict
+        // all frames that live on what others are guaranteed.
+        let room = self.room_along(cost)?;
+        Some(Some(room.reassign(Owner::Table)))
+    }
+
+    /// A handle on an object of `file` that may still be on its way; ends its upload early if need
+    /// be. What the store refuses for longer than its patience is told, as a sync would be.
+    async fn readable(
+        self: &Arc<Self>,
+        file: &FileState,
+        object: crate::meta::ObjectId,
+    ) -> Result<Arc<ObjectHandle>, DataError> {
+        let began = Instant::now();
+        loop {
+            let Some(pending) = self.objects.pending(object) else {
+                return self.objects.get(object).await;
+            };
+            if let Some(error) = pending.lost() {
+                return Err(error.into());
+            }
+            if let Some(handle) = pending.handle() {
+                return Ok(handle);
+            }
+            // The error may be another upload's of the file: this one is given some time.
+            let standing = file.content.lock().errors.standing().cloned();
+            if let Some(error) = standing.filter(|_| began.elapsed() >= REFUSED_READ_WAITS) {
+                return Err(error.into());
+            }
+            if let Some(file) = pending.stream_of.and_then(|ino| self.known_file(ino)) {
+                self.spawn_finish_stream(&file);
+            }
+            // Looks again now and then: the upload may have been taken over by another object's
+            // end.
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(200), pending.finished())
+                .await;
+        }
+    }
+}
+
+/// What the file remembers of its extents at `at`, or else the version that a lookup would be of.
+fn known_extents(file: &FileState, at: u64) -> Result<ExtentWindow, u64> {
+    let content = file.content.lock();
+    match &content.extents {
+        Some(window) if window.range.contains(&at) => Ok(window.clone()),
+        _ => Err(content.extents_version),
+    }
+}

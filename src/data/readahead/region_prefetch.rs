@@ -1,0 +1,475 @@
+//! Regions on their way: what the policy of density fetches along with a miss, kept alive beyond
+//! the read that missed.
+//!
+//! A region is asked for in pieces, some at a time. A piece is paid for when it begins: out of what
+//! is free, then out of frames that were not used for longest. When there is no room for a piece,
+//! or somebody else needs some, the rest is given up. Pieces of a region that is too large for the
+//! memory go to the local disk, if there is a cache.
+
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::density::{MEMORY_SHARE_MAX, Miss, Outcome, Requests, Sizes, requests};
+use crate::{
+    budget::{Owner, Reclaim, Reservation},
+    data::{
+        Inner,
+        frames::{Fetch, Kept, ObjectHandle, TO_DISK_BYTES, ToDisk},
+        read::frames_len,
+    },
+    disk::DiskCache,
+    meta::ObjectId,
+};
+
+/// Objects of which pieces wait.
+const OBJECTS_MAX: usize = 16;
+
+/// Pieces of one object that wait: an object of 256 MiB has as many of a MiB.
+const PIECES_MAX: usize = 256;
+
+/// Regions may count on so much of the local disk's cache: what is evicted there goes by age, and
+/// in large steps.
+const DISK_SHARE: f64 = 0.75;
+
+/// What is left of a region that was not read for this long is not fetched.
+const LEFT_AFTER: Duration = Duration::from_secs(1);
+
+/// See the module's head.
+#[derive(Default)]
+pub(crate) struct Along {
+    state: Mutex<State>,
+    /// Pieces wait.
+    has_waiting: AtomicBool,
+    /// Bytes of pieces that were begun for the local disk, since it was last asked.
+    to_disk_bytes: AtomicU64,
+    /// There is something to start, or to watch.
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// The one whose region was asked for last first.
+    waiting: VecDeque<Rest>,
+    under_way: Vec<UnderWay>,
+}
+
+/// What is to be fetched of one object.
+struct Rest {
+    object: Arc<ObjectHandle>,
+    pieces: VecDeque<Range<u64>>,
+    to_disk: bool,
+    last_read: Instant,
+}
+
+struct UnderWay {
+    piece: Piece,
+    is_watched: bool,
+}
+
+/// A piece of a region on its way.
+enum Piece {
+    ToMemory(Arc<Fetch>),
+    ToDisk(ToDisk),
+}
+
+impl Piece {
+    /// Memory that it still takes.
+    fn outstanding_bytes(&self) -> u64 {
+        match self {
+            Piece::ToMemory(fetch) => fetch.outstanding_bytes(),
+            Piece::ToDisk(_) => TO_DISK_BYTES,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        match self {
+            Piece::ToMemory(fetch) => fetch.has_ended(),
+            Piece::ToDisk(fetch) => fetch.has_ended(),
+        }
+    }
+
+    fn end(&self) -> BoxFuture<'static, ()> {
+        match self {
+            Piece::ToMemory(fetch) => fetch.end().boxed(),
+            Piece::ToDisk(fetch) => fetch.end().boxed(),
+        }
+    }
+}
+
+/// The requests for one run of missed frames, and what pays for more than these.
+pub(crate) struct Region {
+    pub(crate) requests: Requests,
+    pub(crate) beyond: Option<Reservation>,
+    /// The memory has no room for the pieces that are fetched later: they go to the local disk.
+    pub(crate) to_disk: bool,
+}
+
+impl Region {
+    /// Nothing beyond what was missed.
+    fn alone(missed: &Range<u64>) -> Region {
+        let (first, then) = (missed.clone(), Vec::new());
+        Region {
+            requests: Requests { first, then },
+            beyond: None,
+            to_disk: false,
+        }
+    }
+}
+
+impl Along {
+    /// An object was read: its region is wanted for longer.
+    pub(crate) fn note_read(&self, object: ObjectId) {
+        if self.has_waiting.load(Ordering::Relaxed) {
+            let mut state = self.state.lock();
+            let rest = state
+                .waiting
+                .iter_mut()
+                .find(|rest| rest.object.id == object);
+            if let Some(rest) = rest {
+                rest.last_read = Instant::now();
+            }
+        }
+    }
+
+    /// Takes the piece out of the line that would bring `frame`.
+    fn take_waiting(&self, object: ObjectId, frame: u64) -> Option<Range<u64>> {
+        if !self.has_waiting.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut state = self.state.lock();
+        let rest = state
+            .waiting
+            .iter_mut()
+            .find(|rest| rest.object.id == object)?;
+        let index = rest
+            .pieces
+            .iter()
+            .position(|piece| piece.contains(&frame))?;
+        rest.pieces.remove(index)
+    }
+
+    /// Puts pieces of an object in line, before all others.
+    pub(crate) fn put_waiting(
+        &self,
+        object: &Arc<ObjectHandle>,
+        pieces: Vec<Range<u64>>,
+        to_disk: bool,
+    ) {
+        if pieces.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        let known = state
+            .waiting
+            .iter()
+            .position(|rest| rest.object.id == object.id);
+        let mut rest = known
+            .and_then(|index| state.waiting.remove(index))
+            .unwrap_or_else(|| Rest {
+                object: object.clone(),
+                pieces: VecDeque::new(),
+                to_disk,
+                last_read: Instant::now(),
+            });
+        rest.to_disk = to_disk;
+        rest.last_read = Instant::now();
+        pieces
+            .into_iter()
+            .rev()
+            .for_each(|piece| rest.pieces.push_front(piece));
+        rest.pieces.truncate(PIECES_MAX);
+        state.waiting.push_front(rest);
+        state.waiting.truncate(OBJECTS_MAX);
+        self.has_waiting.store(true, Ordering::Relaxed);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// The next piece, and whether it goes to the local disk, unless so many requests are on their
+    /// way, or with it so many bytes.
+    fn next(
+        &self,
+        requests_max: usize,
+        under_way_bytes_max: u64,
+    ) -> Option<(Arc<ObjectHandle>, Range<u64>, bool)> {
+        let mut state = self.state.lock();
+        state
+            .waiting
+            .retain(|rest| !rest.pieces.is_empty() && rest.last_read.elapsed() < LEFT_AFTER);
+        self.has_waiting
+            .store(!state.waiting.is_empty(), Ordering::Relaxed);
+        let under_way = state
+            .under_way
+            .iter()
+            .map(|one| one.piece.outstanding_bytes());
+        let (requests, under_way_bytes) = (state.under_way.len(), under_way.sum::<u64>());
+        let rest = state.waiting.front_mut()?;
+        let bytes = match rest.to_disk {
+            true => TO_DISK_BYTES,
+            false => frames_len(&rest.object, rest.pieces.front()?.clone()),
+        };
+        let is_full = requests >= requests_max || under_way_bytes + bytes > under_way_bytes_max;
+        if requests > 0 && is_full {
+            return None;
+        }
+        let piece = rest.pieces.pop_front()?;
+        Some((rest.object.clone(), piece, rest.to_disk))
+    }
+
+    /// Keeps a fetch alive until it has brought everything.
+    pub(crate) fn keep(&self, fetch: Arc<Fetch>) {
+        self.keep_piece(Piece::ToMemory(fetch));
+    }
+
+    fn keep_piece(&self, piece: Piece) {
+        let is_watched = false;
+        self.state
+            .lock()
+            .under_way
+            .push(UnderWay { piece, is_watched });
+        self.wake.notify_one();
+    }
+
+    /// The ends of those that nobody waits for the end of yet.
+    fn unwatched(&self) -> Vec<BoxFuture<'static, ()>> {
+        let mut state = self.state.lock();
+        let unwatched = state
+            .under_way
+            .iter_mut()
+            .filter(|under_way| !under_way.is_watched);
+        unwatched
+            .map(|under_way| {
+                under_way.is_watched = true;
+                under_way.piece.end()
+            })
+            .collect()
+    }
+
+    /// Does a frame come to the local disk?
+    fn comes_to_disk(&self, object: &ObjectHandle, frame: u64) -> bool {
+        self.state.lock().under_way.iter().any(|under_way| {
+            matches!(&under_way.piece, Piece::ToDisk(fetch) if fetch.brings(object, frame))
+        })
+    }
+
+    /// Lets go of what has come.
+    fn sweep(&self) {
+        let mut state = self.state.lock();
+        let ended = state
+            .under_way
+            .extract_if(.., |under_way| under_way.piece.has_ended());
+        let ended: Vec<_> = ended.collect();
+        drop(state);
+        drop(ended);
+    }
+
+    /// Pieces that wait are not fetched.
+    fn give_up_waiting(&self) {
+        let mut state = self.state.lock();
+        let given_up = std::mem::take(&mut state.waiting);
+        self.has_waiting.store(false, Ordering::Relaxed);
+        drop(state);
+        drop(given_up);
+    }
+}
+
+impl Reclaim for Along {
+    /// What has come is in the cache as well: only what is still to come is given back here.
+    fn reclaim(&self, bytes: u64) -> u64 {
+        self.give_up_waiting();
+        let mut freed = 0;
+        while freed < bytes {
+            // The last that began has brought least.
+            let Some(last) = self.state.lock().under_way.pop() else {
+                break;
+            };
+            freed += last.piece.outstanding_bytes();
+        }
+        freed
+    }
+}
+
+impl Inner {
+    /// What to ask for in place of a run of frames that a read misses, and is about to fetch.
+    pub(crate) fn region_of(&self, object: &Arc<ObjectHandle>, missed: &Range<u64>) -> Region {
+        let mut miss = Miss {
+            object: object.id,
+            frames: missed.clone(),
+            object_frames: object.layout.frame_count(),
+            frame_len: object.layout.frame_len(),
+            was_evicted: false,
+        };
+        if missed
+            .clone()
+            .all(|frame| self.is_on_disk(object.id, frame))
+        {
+            // No request is made for it.
+            return Region::alone(missed);
+        }
+        let cost = self.link.cost();
+        let (memory, disk_room) = (self.frames_bytes_max(), self.disk_room_bytes());
+        let region = match self.along.take_waiting(object.id, missed.start) {
+            Some(piece) => piece.start.min(missed.start)..piece.end.max(missed.end),
+            None => {
+                let outcome = self.outcome(&mut miss);
+                let room = memory.max(disk_room);
+                self.density.lock().on_miss(&miss, &cost, room, outcome)
+            }
+        };
+        let is_too_large =
+            frames_len(object, region.clone()) as f64 > MEMORY_SHARE_MAX * memory as f64;
+        let to_disk = is_too_large && disk_room > 0;
+        let mut sizes = Sizes::new(memory, self.link.is_far(), miss.frame_len);
+        if to_disk {
+            // The frames after the missed ones go to the disk as well.
+            sizes.onward = 0;
+        }
+        let is_here = |frame| self.is_here_or_on_disk(object, frame);
+        let requests = requests(&region, &miss, &cost, sizes, is_here);
+        let beyond_bytes =
+            frames_len(object, requests.first.clone()) - frames_len(object, missed.clone());
+        let beyond = match beyond_bytes {
+            0 => None,
+            bytes => self.room_along(bytes),
+        };
+        if beyond_bytes > 0 && beyond.is_none() {
+            return Region::alone(missed);
+        }
+        Region {
+            requests,
+            beyond,
+            to_disk,
+        }
+    }
+
+    /// Tells how many frames that were fetched along have been read or evicted unread, and notes in
+    /// `miss` whether its frame was evicted lately. A frame that memory evicts unread is still on
+    /// the disk, where there is one, so it counts as fetched in vain only once the disk evicts it
+    /// too.
+    fn outcome(&self, miss: &mut Miss) -> Outcome {
+        let (mut outcome, was_evicted) = self.cache.outcome((miss.object, miss.frames.start));
+        miss.was_evicted = was_evicted;
+        if let Some(disk) = &self.disk {
+            let guesses = disk.take_guesses();
+            outcome.arrived_bytes += self.along.to_disk_bytes.swap(0, Ordering::Relaxed);
+            outcome.used_bytes += guesses.right * miss.frame_len;
+            outcome.unread_bytes = match disk.room_bytes() {
+                0 => outcome.unread_bytes,
+                _ => guesses.wrong * miss.frame_len,
+            };
+        }
+        outcome
+    }
+
+    /// What regions may count on of the local disk.
+    fn disk_room_bytes(&self) -> u64 {
+        let room = self.disk.as_ref().map_or(0, DiskCache::room_bytes);
+        (room as f64 * DISK_SHARE) as u64
+    }
+
+    fn is_here_or_on_disk(&self, object: &ObjectHandle, frame: u64) -> bool {
+        self.is_here(object, frame)
+            || self.is_on_disk(object.id, frame)
+            || self.along.comes_to_disk(object, frame)
+    }
+
+    /// What frames can take at most as long as nobody else takes more.
+    fn frames_bytes_max(&self) -> u64 {
+        let others_ahead = self
+            .governor
+            .used_bytes(Owner::Cache)
+            .saturating_sub(self.cache.bytes());
+        let readable = self.governor.reach_bytes(Owner::Read, Owner::Cache);
+        readable.saturating_sub(others_ahead)
+    }
+
+    /// Room for frames that nobody waits for: what is free, and what was not used for longest.
+    pub(crate) fn room_along(&self, bytes: u64) -> Option<Reservation> {
+        loop {
+            if let Some(reservation) = self.governor.try_acquire_spare(Owner::Read, bytes) {
+                return Some(reservation);
+            }
+            // What were given up now would go to whoever waits.
+            let governor = &self.governor;
+            let somebody_waits = Owner::ALL
+                .into_iter()
+                .any(|owner| governor.has_waiters(owner));
+            if somebody_waits
+                || (self.blocks.reclaim(bytes) < bytes && self.cache.reclaim(bytes) == 0)
+            {
+                return None;
+            }
+        }
+    }
+
+    /// Starts pieces of regions as far as there is room.
+    fn start_along(self: &Arc<Self>) {
+        let under_way_bytes_max = Sizes::under_way_bytes(self.frames_bytes_max());
+        let requests_max = self.config.along_requests_max;
+        while let Some((object, frames, to_disk)) =
+            self.along.next(requests_max, under_way_bytes_max)
+        {
+            let Some(frames) = self.absent_of(&object, frames) else {
+                continue;
+            };
+            let disk = self.disk.as_ref().filter(|_| to_disk);
+            let bytes = match disk {
+                Some(_) => TO_DISK_BYTES,
+                None => frames_len(&object, frames.clone()),
+            };
+            let Some(reservation) = self.room_along(bytes) else {
+                self.along.give_up_waiting();
+                return;
+            };
+            let metrics = self.store.metrics();
+            metrics.readahead_frames.add(frames.end - frames.start);
+            let piece = match disk {
+                Some(disk) => {
+                    let disk = disk.clone();
+                    let bytes = frames_len(&object, frames.clone());
+                    let begun = &self.along.to_disk_bytes;
+                    begun.fetch_add(bytes, Ordering::Relaxed);
+                    Piece::ToDisk(ToDisk::start(self, disk, object, frames, reservation))
+                }
+                None => {
+                    let kept = Kept::InCache(frames.start..frames.start);
+                    Piece::ToMemory(Fetch::start(self, object, frames, reservation, kept))
+                }
+            };
+            self.along.keep_piece(piece);
+        }
+    }
+
+    /// What of `frames` is left without those at both ends that are here.
+    fn absent_of(&self, object: &ObjectHandle, frames: Range<u64>) -> Option<Range<u64>> {
+        let is_absent = |frame: &u64| !self.is_here_or_on_disk(object, *frame);
+        let first = frames.clone().find(is_absent)?;
+        let last = frames.rev().find(is_absent)?;
+        Some(first..last + 1)
+    }
+
+    pub(crate) async fn along_loop(self: Arc<Self>) {
+        let mut ends = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = self.along.wake.notified() => {}
+                Some(()) = ends.next(), if !ends.is_empty() => self.along.sweep(),
+            }
+            self.start_along();
+            ends.extend(self.along.unwatched());
+        }
+        self.along.reclaim(u64::MAX);
+    }
+}

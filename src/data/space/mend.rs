@@ -1,0 +1,41 @@
+//! Mending: a region of a file that has come to lie in many extents, a few at a time, is written
+//! again in one piece.
+//!
+//! A sweep (`sweep.rs`) sees only what is dirty at its time. Who writes a few bytes here and there
+//! and syncs them leaves a row of metadata or two for each, for good: each later commit and read
+//! goes through them. Commits notice such regions (`Meta::take_crowded`), and they are made dirty
+//! again here, in the background, so that no fsync waits for what is read.
+
+use std::sync::Arc;
+
+use crate::data::{DataError, Inner};
+
+impl Inner {
+    pub(crate) async fn mend_loop(self: Arc<Self>) {
+        let mend = async {
+            loop {
+                self.crowded.notified().await;
+                while let Some((ino, region)) = self.meta.take_crowded() {
+                    // Whoever ends now wants what was written to be durable, not more of it.
+                    if !self.may_move() {
+                        continue;
+                    }
+                    let mended = async {
+                        let file = self.loaded(ino).await?;
+                        let end = region.end.min(file.content.lock().visible_size());
+                        let len = end.saturating_sub(region.start);
+                        self.move_extent(&file, region.start, len).await
+                    };
+                    match mended.await {
+                        Ok(()) | Err(DataError::NotFound) => {}
+                        Err(error) => self.note_unread(ino, &region, &error),
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = mend => {}
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Space reclaim: deleting dead objects, clearing what crashed sessions left. (Repacking is in
+//! `repack.rs`.)
+//!
+//! Deletes fail closed: an object goes only if the metadata says, durably, that nothing names it,
+//! and only after the grace that read-only mounts need, and not while one of these says that it may
+//! still read it (`readers.rs`). Keys are made here, from the metadata; what a listing says is only
+//! ever compared with them.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tracing::{info, warn};
+
+use super::{
+    leftovers::{clear_session, delete_garbage},
+    repack::Repacking,
+};
+use crate::data::{DataError, Inner};
+
+/// Objects deleted in one request.
+pub(crate) const DELETE_BATCH: usize = 1000;
+
+/// Dead sessions that stay known until what they may have sent late was looked for: each costs
+/// every mount two listings at its beginning. Mounts that are too short to look again would else
+/// collect them.
+pub(crate) const DEAD_SESSIONS_KEPT: usize = 8;
+
+impl Inner {
+    pub(crate) async fn reclaim_loop(self: Arc<Self>) {
+        let rounds = async {
+            let mut repacking = Repacking::new(self.config.reclaim_every, self.meta.applied());
+            loop {
+                self.mark_generation().await;
+                tokio::time::sleep(self.config.reclaim_every).await;
+                if let Err(error) = self.reclaim_round(&mut repacking).await {
+                    warn!("space reclaim will be tried again: {error}");
+                }
+            }
+        };
+        let work = async { tokio::join!(self.look_for_leftovers(), rounds) };
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            _ = work => {}
+        }
+    }
+
+    /// Clears what dead sessions left: at once, and again later. A mount that was taken over goes
+    /// on until it notices, and a request that it sent may be carried out after that.
+    async fn look_for_leftovers(&self) {
+        let pauses = self.config.leftovers_again;
+        let mut looks = std::iter::once(Duration::ZERO).chain(pauses).peekable();
+        while let Some(pause) = looks.next() {
+            tokio::time::sleep(pause).await;
+            let is_last = looks.peek().is_none();
+            if let Err(error) = self.clear_dead_sessions(is_last).await {
+                warn!("what earlier mounts left behind stays for now: {error}");
+            }
+        }
+    }
+
+    /// Clears what dead sessions left. With `forget`, all of them are forgotten then; else only
+    /// those beyond the latest few.
+    async fn clear_dead_sessions(&self, forget: bool) -> Result<(), DataError> {
+        let sessions = self.meta.dead_sessions().await?;
+        let kept_from = sessions.len().saturating_sub(DEAD_SESSIONS_KEPT);
+        for (index, dead) in sessions.into_iter().enumerate() {
+            let left = clear_session(&self.store, &self.meta, dead.session, true).await?;
+            if left.objects + left.uploads > 0 {
+                info!(
+                    "cleared a session that did not end cleanly: {} uncommitted objects deleted, {} uploads aborted",
+                    left.objects, left.uploads
+                );
+            }
+            if forget || index < kept_from {
+                self.meta.end_session(dead.session).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn reclaim_round(self: &Arc<Self>, repacking: &mut Repacking) -> Result<(), DataError> {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let mut before = now.saturating_sub(self.config.garbage_grace).as_secs() as i64;
+        if !self.meta.garbage(before, 1).await?.is_empty()
+            && let Some(needed_from) = self.needed_from().await?
+        {
+            before = before.min(needed_from.saturating_sub(1));
+        }
+        delete_garbage(&self.store, &self.meta, before).await?;
+        self.repack_round(repacking).await
+    }
+}

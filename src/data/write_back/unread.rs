@@ -1,0 +1,52 @@
+//! What is told of a file when its tiny pieces are not put together, because what lies between them
+//! cannot be read.
+//!
+//! Nothing that was written is lost by that. But whoever runs the machine should hear of it: some
+//! of the file's contents are gone from the store or damaged, and what is written there costs more
+//! metadata than it should.
+
+use std::{collections::HashSet, ops::Range};
+
+use parking_lot::Mutex;
+
+use crate::{
+    data::{DataError, Inner},
+    meta::Ino,
+};
+
+/// Files that the log tells of, each once; those beyond are counted only. Damage to so many files
+/// is no news with the next one.
+const TOLD_MAX: usize = 1024;
+
+/// The files that the log told of.
+#[derive(Default)]
+pub(crate) struct Unread {
+    told: Mutex<HashSet<Ino>>,
+}
+
+impl Unread {
+    fn is_news(&self, ino: Ino) -> bool {
+        let mut told = self.told.lock();
+        told.len() < TOLD_MAX && told.insert(ino)
+    }
+}
+
+impl Inner {
+    /// What is stored of a file somewhere in `range` could not be read.
+    pub(crate) fn note_unread(&self, ino: Ino, range: &Range<u64>, error: &DataError) {
+        // A mount that was taken over reads nothing any more, and that is told already.
+        if self.check().is_err() {
+            return;
+        }
+        self.store.metrics().unread_gaps.increment();
+        let (start, end, number) = (range.start, range.end, ino.0);
+        if self.unread.is_news(ino) {
+            tracing::warn!(
+                "inode {number}: what is stored of it between byte {start} and {end} cannot be read: {error}. What is written there \
+                 is safe, but stays in small pieces, and reads of the rest fail. `strongroom fsck --data` names all that is hurt"
+            );
+        } else {
+            tracing::debug!("inode {number}: {start} to {end} stays in crumbs: {error}");
+        }
+    }
+}
