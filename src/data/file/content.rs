@@ -17,19 +17,19 @@
 use std::{
     collections::VecDeque,
     ops::Range,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
 use super::{
+    extents::ExtentWindow,
     overlay::Overlay,
     pattern::{WritePattern, Written},
 };
 use crate::{
     budget::Reservation,
-    data::LiveAttributes,
+    data::upload::Placed,
     meta::{Extent, NewObject, ObjectId, Timestamp},
     store::StoreError,
 };
@@ -54,11 +54,19 @@ const TAKES_MAX: usize = 24;
 /// whoever emptied it is about to replace its contents. As long as a local disk keeps dirty pages.
 const EMPTIED_FOR: Duration = Duration::from_secs(30);
 
-/// Extents kept per file between reads; 56 bytes each.
-pub(crate) const EXTENT_WINDOW_MAX: usize = 128;
-
-/// So many come with what an open file pays.
-pub(crate) const EXTENTS_PAID_FOR: usize = 4;
+/// Attributes of contents that are not committed yet; they override those of the inode record.
+#[derive(Clone, Copy, Debug)]
+pub struct LiveAttributes {
+    /// Present size.
+    pub size: u64,
+    /// Set if a write happened since times were last set explicitly.
+    pub mtime: Option<Timestamp>,
+    /// As `mtime`.
+    pub ctime: Option<Timestamp>,
+    /// Dirty bytes to add to the record's `allocated` (an estimate: overwrites count twice until
+    /// committed).
+    pub dirty_bytes: u64,
+}
 
 /// See the module's head. Lives under a (short, never awaited under) lock.
 pub(crate) struct Content {
@@ -142,23 +150,6 @@ impl Errors {
     }
 }
 
-/// Committed extents that overlap `range`.
-#[derive(Clone)]
-pub(crate) struct ExtentWindow {
-    pub(crate) range: Range<u64>,
-    pub(crate) extents: Arc<Vec<Extent>>,
-}
-
-impl ExtentWindow {
-    /// What keeping it costs beyond what an open file has paid for.
-    pub(crate) fn cost(&self) -> u64 {
-        match self.extents.len() {
-            ..=EXTENTS_PAID_FOR => 0,
-            count => (count * size_of::<Extent>()) as u64,
-        }
-    }
-}
-
 /// Where a take's pieces are.
 #[derive(Clone, Debug)]
 enum Place {
@@ -220,16 +211,6 @@ pub(crate) struct Collected {
     size: u64,
     /// The first byte beyond the committed contents that is dirty and not among the pieces.
     left: Option<u64>,
-}
-
-/// A run that went into an object.
-pub(crate) struct Placed {
-    /// Where in the file.
-    pub(crate) offset: u64,
-    /// The bytes, as collected.
-    pub(crate) bytes: Bytes,
-    /// Where in the object.
-    pub(crate) at: u64,
 }
 
 /// One file's part of the next commit.

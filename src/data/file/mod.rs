@@ -5,9 +5,11 @@
 //! covers.
 
 mod content;
+mod extents;
 mod overlay;
 mod pattern;
 mod scattered;
+mod view;
 
 use std::{
     collections::HashMap,
@@ -17,17 +19,23 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OnceCell};
 
+use self::view::ViewSlot;
 use crate::{
-    data::{DataError, read::ViewSlot, upload::ObjectWriter},
+    data::{DataError, upload::ObjectWriter},
     meta::{FileKind, Ino, Meta},
 };
 
-pub(crate) use content::{
-    Collected, Content, EXTENT_WINDOW_MAX, EXTENTS_PAID_FOR, ExtentWindow, FileCommit, Placed,
-};
+pub use content::LiveAttributes;
+
+pub(crate) use content::{Collected, Content, FileCommit};
+pub(crate) use extents::{EXTENT_WINDOW_MAX, ExtentWindow};
 pub(crate) use overlay::{Overlay, Piece};
 pub(crate) use pattern::overwritten_wait;
-pub(crate) use scattered::Candidates;
+pub(crate) use scattered::ScatteredFiles;
+pub(crate) use view::{Seen, View, view_cost};
+
+/// The largest file offset.
+pub(crate) const OFFSET_MAX: u64 = i64::MAX as u64;
 
 /// Places that the table of files keeps when they are empty; 16 bytes each.
 const PLACES_KEPT: usize = 1024;
@@ -77,7 +85,7 @@ pub(crate) struct FileState {
     /// Held while pieces are taken from the overlay, so that one file's takes are in order and
     /// nothing is truncated meanwhile. Holds the stream, if one is open; most files never have one,
     /// so it is kept apart. Locked before `commit` where both are.
-    pub(crate) take: tokio::sync::Mutex<Option<Box<ObjectWriter>>>,
+    pub(crate) stream: tokio::sync::Mutex<Option<Box<ObjectWriter>>>,
     /// Told whenever `committed` moved.
     pub(crate) progress: Notify,
     /// A task sends full parts of its stream.
@@ -114,7 +122,7 @@ impl FileState {
             ino,
             content: Mutex::new(Content::new()),
             commit: Arc::default(),
-            take: tokio::sync::Mutex::new(None),
+            stream: tokio::sync::Mutex::new(None),
             progress: Notify::new(),
             pumping: AtomicBool::new(false),
             queued: AtomicBool::new(false),

@@ -16,12 +16,12 @@ const REMEMBERED_MAX: usize = 1024;
 
 /// See the module's head.
 #[derive(Default)]
-pub(crate) struct Candidates {
+pub(crate) struct ScatteredFiles {
     quiet_since: Mutex<BTreeMap<Ino, Instant>>,
     noted: Notify,
 }
 
-impl Candidates {
+impl ScatteredFiles {
     /// Something of the file was written at random, or it was found to be scattered.
     pub(crate) fn note(&self, ino: Ino, now: Instant) {
         let mut files = self.quiet_since.lock();
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_written_again_waits_anew() {
-        let candidates = Candidates::default();
+        let candidates = ScatteredFiles::default();
         let began = Instant::now();
         let after = |seconds| began + Duration::from_secs(seconds);
         assert_eq!(candidates.take_quiet(began, QUIET), Err(None));
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn no_more_than_so_many_are_remembered() {
-        let candidates = Candidates::default();
+        let candidates = ScatteredFiles::default();
         let now = Instant::now();
         for number in 0..5000 {
             candidates.note(Ino(number), now);

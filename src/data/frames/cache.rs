@@ -8,7 +8,18 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::evicted::Evicted;
-use crate::{budget::Reclaim, data::readahead::Outcome, meta::ObjectId};
+use crate::{budget::Reclaim, meta::ObjectId};
+
+/// What became of frames that were fetched along, since it was last asked.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outcome {
+    /// Bytes that have come.
+    pub(crate) arrived_bytes: u64,
+    /// Bytes that were read after all.
+    pub(crate) used_bytes: u64,
+    /// Bytes that were evicted before anybody read them.
+    pub(crate) unread_bytes: u64,
+}
 
 /// One frame of one object.
 pub(crate) type FrameId = (ObjectId, u64);

@@ -15,18 +15,14 @@ use tokio::{sync::watch, task::AbortHandle};
 use tracing::error;
 
 use super::{
+    Frames,
     block::{FrameBytes, is_one_block},
     cache::FrameId,
     filling::Block,
     object::ObjectHandle,
     sent::SentFrames,
 };
-use crate::{
-    budget::Reservation,
-    data::{DataError, Inner},
-    seal::SealError,
-    store::MISSING_TRIES,
-};
+use crate::{budget::Reservation, data::DataError, seal::SealError, store::MISSING_TRIES};
 
 /// Whether frames go into the cache as they arrive.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,7 +34,7 @@ pub(crate) enum Kept {
 
 /// See the module's head.
 pub(crate) struct Fetch {
-    inner: Arc<Inner>,
+    memory: Arc<Frames>,
     object: Arc<ObjectHandle>,
     frames: Range<u64>,
     kept: Kept,
@@ -84,14 +80,14 @@ impl Fetch {
     /// Starts a fetch of `frames` of `object`, paid for by `reservation` (at least the frames'
     /// plaintext).
     pub(crate) fn start(
-        inner: &Arc<Inner>,
+        memory: &Arc<Frames>,
         object: Arc<ObjectHandle>,
         frames: Range<u64>,
         reservation: Reservation,
         kept: Kept,
     ) -> Arc<Fetch> {
         let fetch = Arc::new(Fetch {
-            inner: inner.clone(),
+            memory: memory.clone(),
             object,
             frames: frames.clone(),
             kept: kept.clone(),
@@ -100,13 +96,13 @@ impl Fetch {
             task: Mutex::new(None),
         });
         {
-            let mut table = inner.fetches.frames.lock();
+            let mut table = memory.fetches.frames.lock();
             for frame in frames {
                 table.insert((fetch.object.id, frame), Arc::downgrade(&fetch));
             }
         }
         let task = tokio::spawn(run(
-            inner.clone(),
+            memory.clone(),
             Arc::downgrade(&fetch),
             fetch.object.clone(),
             fetch.frames.clone(),
@@ -114,7 +110,7 @@ impl Fetch {
             kept,
         ));
         *fetch.task.lock() = Some(task.abort_handle());
-        inner.fetched.notify_one();
+        memory.fetched.notify_one();
         fetch
     }
 
@@ -166,7 +162,7 @@ impl Fetch {
         let delivered = self.delivered.lock().get(index as usize).cloned();
         if let Some(bytes) = delivered {
             if self.kept != Kept::Nowhere {
-                self.inner.cache.note_read((self.object.id, frame));
+                self.memory.cache.note_read((self.object.id, frame));
             }
             return Ok(bytes);
         }
@@ -185,7 +181,7 @@ impl Drop for Fetch {
         if let Some(task) = self.task.lock().take() {
             task.abort();
         }
-        let mut table = self.inner.fetches.frames.lock();
+        let mut table = self.memory.fetches.frames.lock();
         for frame in self.frames.clone() {
             let key = (self.object.id, frame);
             // A later fetch of the same frame may have taken the entry over.
@@ -200,7 +196,7 @@ impl Drop for Fetch {
 }
 
 async fn run(
-    inner: Arc<Inner>,
+    memory: Arc<Frames>,
     fetch: Weak<Fetch>,
     object: Arc<ObjectHandle>,
     frames: Range<u64>,
@@ -208,15 +204,15 @@ async fn run(
     kept: Kept,
 ) {
     let mut delivery = Delivery {
-        block: Block::begin(&inner, &object, frames.clone(), &kept),
-        inner: inner.clone(),
+        block: Block::begin(&memory, &object, frames.clone(), &kept),
+        memory: memory.clone(),
         fetch: fetch.clone(),
         object,
         end: frames.end,
         reservation,
         kept,
     };
-    let mut backoff = inner.store.backoff();
+    let mut backoff = memory.shared.store.backoff();
     let mut missing = 0;
     let failure = loop {
         let until = match delivery.take_from_disk().await {
@@ -245,7 +241,12 @@ async fn run(
         }
     };
     if let DataError::Seal(cause) = &failure {
-        inner.store.metrics().authentication_failures.increment();
+        memory
+            .shared
+            .store
+            .metrics()
+            .authentication_failures
+            .increment();
         error!("read: {cause}");
     }
     if let Some(fetch) = fetch.upgrade() {
@@ -257,7 +258,7 @@ async fn run(
 
 /// Frames on their way to those who wait, in order.
 pub(crate) struct Delivery {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) memory: Arc<Frames>,
     fetch: Weak<Fetch>,
     pub(crate) object: Arc<ObjectHandle>,
     pub(crate) end: u64,
@@ -281,11 +282,11 @@ impl Delivery {
         self.block.open(&self.object, sealed)?;
         if self.block.is_full() {
             let rest = self.next()..self.end;
-            let rest = Block::begin(&self.inner, &self.object, rest, &self.kept);
+            let rest = Block::begin(&self.memory, &self.object, rest, &self.kept);
             let full = std::mem::replace(&mut self.block, rest);
-            let (inner, fetch) = (&self.inner, &self.fetch);
+            let (memory, fetch) = (&self.memory, &self.fetch);
             full.deliver(
-                inner,
+                memory,
                 fetch,
                 &self.object,
                 &mut self.reservation,
@@ -299,12 +300,12 @@ impl Delivery {
     /// breaks.
     async fn take_from_store(&mut self, until: u64) -> Result<(), DataError> {
         let frames = self.next()..until;
-        let mut sent = SentFrames::ask(&self.inner, &self.object, frames).await?;
+        let mut sent = SentFrames::ask(&self.memory, &self.object, frames).await?;
         while let Some(sealed) = sent.next().await? {
             let frame = self.next();
             self.take(sealed)?;
             let in_order = self.kept == Kept::Nowhere;
-            self.inner
+            self.memory
                 .put_on_disk(self.object.id, frame, sealed, in_order);
         }
         Ok(())

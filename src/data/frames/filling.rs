@@ -3,13 +3,14 @@
 use std::{ops::Range, sync::Weak};
 
 use super::{
+    Frames,
     block::{BLOCK_FRAMES, FrameBytes},
     fetch::{Fetch, Kept},
     object::ObjectHandle,
 };
 use crate::{
     budget::{Owner, Reservation},
-    data::{DataError, Inner, paid::paid_bytes},
+    data::{DataError, paid::paid_bytes},
 };
 
 /// A block being filled.
@@ -24,7 +25,7 @@ impl Block {
     /// The first block of `frames`. Frames that will be cached have blocks of their own, so that
     /// each can be given up alone.
     pub(crate) fn begin(
-        inner: &Inner,
+        memory: &Frames,
         object: &ObjectHandle,
         frames: Range<u64>,
         kept: &Kept,
@@ -42,7 +43,7 @@ impl Block {
             .sum();
         let is_full_sized = frames.end.saturating_sub(frames.start) == BLOCK_FRAMES;
         let buffer = if is_full_sized {
-            inner.blocks.take(len as usize)
+            memory.blocks.take(len as usize)
         } else {
             vec![0; len as usize]
         };
@@ -83,7 +84,7 @@ impl Block {
     /// Hands the frames to whoever waits.
     pub(crate) fn deliver(
         self,
-        inner: &Inner,
+        memory: &Frames,
         fetch: &Weak<Fetch>,
         object: &ObjectHandle,
         reservation: &mut Reservation,
@@ -96,14 +97,14 @@ impl Block {
         if let Kept::InCache(wanted) = kept {
             let bytes = paid_bytes(self.buffer, paid);
             let is_unread = !wanted.contains(&self.frames.start);
-            inner
+            memory
                 .cache
                 .put((object.id, self.frames.start), bytes.clone(), is_unread);
-            inner.governor.serve();
+            memory.shared.governor.serve();
             fetch.hand_over([FrameBytes::whole(bytes)]);
         } else {
             let full_len = (BLOCK_FRAMES * object.layout.frame_len()) as usize;
-            let bytes = inner.blocks.share(self.buffer, len, full_len, paid);
+            let bytes = memory.blocks.share(self.buffer, len, full_len, paid);
             let starts = std::iter::once(0).chain(self.ends.iter().copied());
             let frames = starts.zip(&self.ends);
             let frames = frames.map(|(start, end)| FrameBytes::part_of(&bytes, start..*end));

@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroUsize,
+    ops::Range,
     sync::{Arc, OnceLock},
 };
 
@@ -166,6 +167,13 @@ impl Objects {
             layout,
         }))
     }
+}
+
+/// Bytes of plaintext in these frames.
+pub(crate) fn frames_len(object: &ObjectHandle, frames: Range<u64>) -> u64 {
+    frames
+        .map(|frame| object.layout.frame_plaintext_len(frame))
+        .sum()
 }
 
 impl PendingObject {

@@ -1,9 +1,9 @@
 //! Frames on the local disk: taken from there before the store is asked, put there when they were
 //! opened or sealed.
 
-use super::fetch::Delivery;
+use super::{Frames, fetch::Delivery};
 use crate::{
-    data::{DataError, DiskAdmission, Inner},
+    data::{DataError, DiskAdmission},
     disk::{DiskCache, FrameKey, OBJECT_LEN},
     meta::ObjectId,
     seal::{SealError, codec::TAG_LEN},
@@ -22,7 +22,7 @@ fn disk_name(object: ObjectId) -> [u8; OBJECT_LEN] {
     name
 }
 
-impl Inner {
+impl Frames {
     /// Keeps a sealed frame, which is known to open, if there is a cache and it has room.
     /// `in_order`: the frame is read or written in order.
     pub(crate) fn put_on_disk(&self, object: ObjectId, frame: u64, sealed: &[u8], in_order: bool) {
@@ -35,7 +35,7 @@ impl Inner {
     }
 
     fn admits_in_order(&self) -> bool {
-        match self.config.disk_admission {
+        match self.shared.config.disk_admission {
             DiskAdmission::All => true,
             DiskAdmission::WhatPays => !self.link.is_as_fast_as_a_disk(),
         }
@@ -65,7 +65,7 @@ impl Delivery {
     /// Takes the frames that come next and are on the disk; returns where the request for those
     /// that follow should end. One that does not open is dropped there, and asked of the store.
     pub(crate) async fn take_from_disk(&mut self) -> Result<u64, DataError> {
-        let Some(disk) = self.inner.disk.clone() else {
+        let Some(disk) = self.memory.disk.clone() else {
             return Ok(self.end);
         };
         let object = disk_name(self.object.id);

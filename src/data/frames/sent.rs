@@ -4,16 +4,16 @@ use std::{ops::Range, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::object::ObjectHandle;
+use super::{Frames, object::ObjectHandle};
 use crate::{
-    data::{DataError, Inner},
+    data::DataError,
     seal::{SealError, codec::TAG_LEN},
     store::{Body, StoreErrorKind},
 };
 
 /// See the module's head. Whether a frame opens is for whoever takes it to find out.
 pub(crate) struct SentFrames {
-    inner: Arc<Inner>,
+    memory: Arc<Frames>,
     object: Arc<ObjectHandle>,
     body: Body,
     /// Those that have not come.
@@ -32,14 +32,14 @@ pub(crate) struct SentFrames {
 impl SentFrames {
     /// Asks for `frames` of `object`.
     pub(crate) async fn ask(
-        inner: &Arc<Inner>,
+        memory: &Arc<Frames>,
         object: &Arc<ObjectHandle>,
         frames: Range<u64>,
     ) -> Result<SentFrames, DataError> {
         let range = object.layout.stored_range(frames.clone());
-        let body = inner.store.get(&object.key, Some(range)).await;
+        let body = memory.shared.store.get(&object.key, Some(range)).await;
         let body = body.map_err(|error| match error.kind {
-            StoreErrorKind::NotFound if inner.meta.is_follower() => {
+            StoreErrorKind::NotFound if memory.shared.meta.is_follower() => {
                 DataError::Stale(object.key.clone())
             }
             StoreErrorKind::NotFound => {
@@ -49,12 +49,12 @@ impl SentFrames {
             StoreErrorKind::Range => wrong_length(object, 0),
             _ => error.into(),
         })?;
-        inner.link.note_answer(body.answered_after);
+        memory.link.note_answer(body.answered_after);
         if body.head.size != object.layout.stored_len() {
             return Err(wrong_length(object, body.head.size));
         }
         Ok(SentFrames {
-            inner: inner.clone(),
+            memory: memory.clone(),
             object: object.clone(),
             body,
             frames,
@@ -112,7 +112,7 @@ impl SentFrames {
     async fn end(&mut self) {
         while let Ok(Some(_)) = self.body.chunk().await {}
         if let Some((first_byte_at, bytes)) = self.pace.take() {
-            self.inner.link.note_body(bytes, first_byte_at.elapsed());
+            self.memory.link.note_body(bytes, first_byte_at.elapsed());
         }
     }
 }

@@ -13,12 +13,8 @@ use std::{
 
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::{object::ObjectHandle, sent::SentFrames};
-use crate::{
-    budget::Reservation,
-    data::{DataError, Inner},
-    disk::DiskCache,
-};
+use super::{Frames, object::ObjectHandle, sent::SentFrames};
+use crate::{budget::Reservation, data::DataError, disk::DiskCache};
 
 /// What one request of these takes: a frame in pieces, and the chunk that its end is in.
 pub(crate) const TO_DISK_BYTES: u64 = 256 << 10;
@@ -35,7 +31,7 @@ pub(crate) struct ToDisk {
 impl ToDisk {
     /// Starts a fetch of `frames`, paid for by `reservation` ([`TO_DISK_BYTES`]).
     pub(crate) fn start(
-        inner: &Arc<Inner>,
+        memory: &Arc<Frames>,
         disk: DiskCache,
         object: Arc<ObjectHandle>,
         frames: Range<u64>,
@@ -43,7 +39,7 @@ impl ToDisk {
     ) -> ToDisk {
         let (ending, end) = watch::channel(());
         let has_ended = Arc::new(AtomicBool::new(false));
-        let work = run(inner.clone(), disk, object.clone(), frames.clone());
+        let work = run(memory.clone(), disk, object.clone(), frames.clone());
         let ended = has_ended.clone();
         let task = tokio::spawn(async move {
             if let Err(error) = work.await {
@@ -89,16 +85,16 @@ impl Drop for ToDisk {
 }
 
 async fn run(
-    inner: Arc<Inner>,
+    memory: Arc<Frames>,
     disk: DiskCache,
     object: Arc<ObjectHandle>,
     frames: Range<u64>,
 ) -> Result<(), DataError> {
     let mut frame = frames.start;
-    let mut sent = SentFrames::ask(&inner, &object, frames).await?;
+    let mut sent = SentFrames::ask(&memory, &object, frames).await?;
     while let Some(sealed) = sent.next().await? {
         // Frames come no faster than the disk writes them.
-        if !inner.guess_on_disk(&disk, object.id, frame, sealed).await {
+        if !memory.guess_on_disk(&disk, object.id, frame, sealed).await {
             break;
         }
         frame += 1;

@@ -21,14 +21,14 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use tracing::error;
 
+use super::{ReadReply, Reading, open_file::OpenFile};
 use crate::{
-    budget::{Owner, Reservation},
+    budget::Owner,
     data::{
-        DataError, Inner, OpenFile, ReadReply, Seek,
-        file::{EXTENTS_PAID_FOR, ExtentWindow, FileState},
+        DataError,
+        file::{ExtentWindow, FileState, Seen, View, view_cost},
     },
     meta::{Extent, ExtentSource, FileKind, FileSnapshot, Ino, Inode},
     seal::SealError,
@@ -52,89 +52,14 @@ const LOOKED_AT_MAX: usize = 4096;
 /// generation that says so.
 const BEYOND_A_LOOK: Duration = Duration::from_secs(1);
 
-/// See the module's head.
-pub(crate) struct View {
-    inode: Inode,
-    /// All of them, in order; `None` if they are too many, or there is no room for them.
-    extents: Option<Arc<Vec<Extent>>>,
-    /// The file has no name any more: the view is its last one, unless it is given a name again.
-    nameless: AtomicBool,
-    _paid: Option<Reservation>,
-}
-
-impl View {
-    pub(crate) fn size(&self) -> u64 {
-        self.inode.size
-    }
-
-    fn is_nameless(&self) -> bool {
-        self.nameless.load(Ordering::Acquire)
-    }
-
-    fn shows(&self, found: &FileSnapshot) -> bool {
-        let extents = self.extents.as_ref().map(|extents| extents.as_slice());
-        self.inode == found.inode && extents == found.extents.as_deref()
-    }
-
-    /// SEEK_DATA and SEEK_HOLE. A file whose extents are not held is one run of data.
-    pub(crate) fn seek(&self, offset: u64, what: Seek) -> Option<u64> {
-        let size = self.size();
-        if offset >= size {
-            return None;
-        }
-        let Some(extents) = &self.extents else {
-            return Some(if what == Seek::Data { offset } else { size });
-        };
-        let mut at = offset;
-        for extent in extents.iter() {
-            let end = extent.offset + extent.len;
-            if end <= at {
-                continue;
-            }
-            match what {
-                Seek::Data => return Some(at.max(extent.offset)).filter(|found| *found < size),
-                Seek::Hole if extent.offset > at => return Some(at),
-                Seek::Hole => at = end,
-            }
-        }
-        match what {
-            Seek::Data => None,
-            Seek::Hole => Some(at.min(size)),
-        }
-    }
-}
-
-/// A view, the last generation of which it was known to be true, and the last that was looked at.
-#[derive(Clone)]
-struct Seen {
-    view: Arc<View>,
-    generation: u64,
-    looked_at: u64,
-}
-
-/// The view of one file.
-#[derive(Default)]
-pub(crate) struct ViewSlot {
-    seen: Mutex<Option<Seen>>,
-    /// The view is another one than when the kernel was last told.
-    is_news: AtomicBool,
-    looking: tokio::sync::Mutex<()>,
-}
-
-impl ViewSlot {
-    fn seen(&self) -> Option<Seen> {
-        self.seen.lock().clone()
-    }
-}
-
-impl Inner {
+impl Reading {
     /// The present view of a file; `None` on a writable mount.
     pub(crate) async fn view(&self, file: &FileState) -> Result<Option<Arc<View>>, DataError> {
-        if !self.meta.is_follower() {
+        if !self.shared.meta.is_follower() {
             return Ok(None);
         }
         match file.view_slot().seen() {
-            Some(seen) if seen.looked_at >= self.meta.generation() => Ok(Some(seen.view)),
+            Some(seen) if seen.looked_at >= self.shared.meta.generation() => Ok(Some(seen.view)),
             _ => self.look_again(file).await.map(Some),
         }
     }
@@ -144,8 +69,12 @@ impl Inner {
         let slot = file.view_slot();
         let _turn = slot.looking.lock().await;
         let before = slot.seen();
-        let looked_at = self.meta.generation();
-        let found = self.meta.file_snapshot(file.ino, VIEW_EXTENTS_MAX).await?;
+        let looked_at = self.shared.meta.generation();
+        let found = self
+            .shared
+            .meta
+            .file_snapshot(file.ino, VIEW_EXTENTS_MAX)
+            .await?;
         // A name may lead to a file that has none: one whose replacement is not committed yet. Who
         // opens that sees it as it is.
         let is_new = before.is_none();
@@ -154,7 +83,7 @@ impl Inner {
         });
         let seen = match (named, before) {
             (Some(found), Some(before)) if before.view.shows(&found) => {
-                before.view.nameless.store(false, Ordering::Release);
+                before.view.orphan.store(false, Ordering::Release);
                 Seen {
                     generation: found.generation,
                     looked_at,
@@ -170,7 +99,7 @@ impl Inner {
                 }
             }
             (None, Some(before)) => {
-                before.view.nameless.store(true, Ordering::Release);
+                before.view.orphan.store(true, Ordering::Release);
                 Seen {
                     looked_at,
                     ..before
@@ -185,15 +114,15 @@ impl Inner {
     fn view_of(&self, found: FileSnapshot) -> View {
         let mut paid = None;
         let extents = found.extents.and_then(|extents| {
-            let cost = cost_of(&extents);
-            paid = Some(self.governor.try_acquire(Owner::Table, cost)?);
+            let cost = view_cost(&extents);
+            paid = Some(self.shared.governor.try_acquire(Owner::Table, cost)?);
             Some(Arc::new(extents.into_iter().map(owned).collect()))
         });
         View {
             inode: found.inode,
             extents,
-            nameless: AtomicBool::new(false),
-            _paid: paid,
+            orphan: AtomicBool::new(false),
+            paid,
         }
     }
 
@@ -212,7 +141,7 @@ impl Inner {
         let window = self
             .look_up_extents(view.inode.ino, range, LOOK_UP_MAX)
             .await?;
-        match self.meta.inode(view.inode.ino).await? {
+        match self.shared.meta.inode(view.inode.ino).await? {
             Some(now) if now == view.inode => Ok(window),
             _ => Err(DataError::Stale(format!(
                 "inode {} changed, and has too many extents to be held as it was",
@@ -237,7 +166,7 @@ impl Inner {
             };
             match self.other_view(&open.file, &view).await? {
                 Some(other) => view = other,
-                None if view.is_nameless() => return Err(DataError::Stale(gone)),
+                None if view.is_orphan() => return Err(DataError::Stale(gone)),
                 None => return Err(self.missing(gone)),
             }
         }
@@ -250,7 +179,11 @@ impl Inner {
     /// What the newest metadata names is not there.
     fn missing(&self, path: String) -> DataError {
         let missing = SealError::Missing { path };
-        self.store.metrics().authentication_failures.increment();
+        self.shared
+            .store
+            .metrics()
+            .authentication_failures
+            .increment();
         error!("read: {missing}");
         missing.into()
     }
@@ -261,16 +194,16 @@ impl Inner {
         file: &FileState,
         view: &Arc<View>,
     ) -> Result<Option<Arc<View>>, DataError> {
-        let wait = self.meta.follows_every().unwrap_or_default() + BEYOND_A_LOOK;
+        let wait = self.shared.meta.follows_every().unwrap_or_default() + BEYOND_A_LOOK;
         let until = tokio::time::Instant::now() + wait;
         loop {
-            let generation = self.meta.generation();
+            let generation = self.shared.meta.generation();
             let now = self.look_again(file).await?;
             if !Arc::ptr_eq(&now, view) {
                 return Ok(Some(now));
             }
-            let later = self.meta.generation_after(generation);
-            if now.is_nameless() || tokio::time::timeout_at(until, later).await.is_err() {
+            let later = self.shared.meta.generation_after(generation);
+            if now.is_orphan() || tokio::time::timeout_at(until, later).await.is_err() {
                 return Ok(None);
             }
         }
@@ -283,7 +216,7 @@ impl Inner {
 
     /// The record of a file that is open here, as it is read.
     pub(crate) async fn held_record(&self, ino: Ino) -> Result<Option<Inode>, DataError> {
-        if !self.meta.is_follower() {
+        if !self.shared.meta.is_follower() {
             return Ok(None);
         }
         let Some(file) = self.known_file(ino) else {
@@ -294,7 +227,7 @@ impl Inner {
         }
         Ok(self.view(&file).await?.map(|view| {
             let mut inode = view.inode.clone();
-            if view.is_nameless() {
+            if view.is_orphan() {
                 inode.nlink = 0;
             }
             inode
@@ -320,25 +253,11 @@ impl Inner {
 
     /// The oldest generation that something open here is read at.
     pub(crate) fn oldest_generation_read(&self) -> u64 {
-        let published = self.meta.generation();
+        let published = self.shared.meta.generation();
         let files = self.files.all(usize::MAX);
         let held = files.iter().filter_map(|file| file.view_slot().seen());
         held.map(|seen| seen.generation).fold(published, u64::min)
     }
-}
-
-/// What a view takes beyond what an open file has paid for.
-fn cost_of(extents: &[Extent]) -> u64 {
-    let inline: usize = extents
-        .iter()
-        .map(|extent| match &extent.source {
-            ExtentSource::Inline(bytes) => bytes.len(),
-            ExtentSource::Object { .. } => 0,
-        })
-        .sum();
-    let beyond = extents.len().saturating_sub(EXTENTS_PAID_FOR);
-    let fixed = size_of::<View>() + size_of::<ViewSlot>();
-    (fixed + beyond * size_of::<Extent>() + inline) as u64
 }
 
 /// The extent, with bytes of its own instead of a part of a block of the metadata.

@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{follow::View, plan::Source};
+use super::{Reading, plan::Source};
 use crate::{
     budget::{Owner, Reservation},
     data::{
-        DataError, Inner,
-        file::{EXTENT_WINDOW_MAX, ExtentWindow, FileState, Piece},
+        DataError,
+        file::{EXTENT_WINDOW_MAX, ExtentWindow, FileState, Piece, View},
         frames::ObjectHandle,
     },
     meta::{Extent, ExtentSource, Ino},
@@ -27,7 +27,7 @@ const REFUSED_READ_WAITS: Duration = Duration::from_secs(5);
 /// Committed extents are looked up this far ahead of a read.
 const EXTENT_LOOKAHEAD: u64 = 64 << 20;
 
-impl Inner {
+impl Reading {
     /// Resolves a file range (within the size) to its sources, in order. A follower's are those of
     /// `view`.
     pub(crate) async fn locate(
@@ -117,7 +117,7 @@ impl Inner {
                 Source::Inline(bytes.slice(skip as usize..(skip + len) as usize))
             }
             ExtentSource::Object { object, at } => Source::Object {
-                object: self.objects.get(*object).await?,
+                object: self.frames.objects.get(*object).await?,
                 range: at + skip..at + skip + len,
                 follows: extent.len - skip - len,
             },
@@ -178,7 +178,7 @@ impl Inner {
         range: Range<u64>,
         limit: usize,
     ) -> Result<ExtentWindow, DataError> {
-        let extents = self.meta.extents(ino, range.clone(), limit).await?;
+        let extents = self.shared.meta.extents(ino, range.clone(), limit).await?;
         let known_until = match extents.last() {
             Some(last) if extents.len() >= limit => last.offset + last.len,
             _ => range.end,
@@ -196,16 +196,20 @@ impl Inner {
         if cost == 0 {
             return Some(None);
         }
-        let used = self.governor.used_bytes(Owner::Table);
-        if used + cost > self.governor.owner_max_bytes(Owner::Table) / 2 {
+        let used = self.shared.governor.used_bytes(Owner::Table);
+        if used + cost > self.shared.governor.owner_max_bytes(Owner::Table) / 2 {
             return None;
         }
-        if used + cost > self.governor.shares().table_min_bytes {
-            return self.governor.try_acquire(Owner::Table, cost).map(Some);
+        if used + cost > self.shared.governor.shares().table_min_bytes {
+            return self
+                .shared
+                .governor
+                .try_acquire(Owner::Table, cost)
+                .map(Some);
         }
         // What handles are guaranteed is free or cached. Acquired for them, a few bytes would evict
         // all frames that live on what others are guaranteed.
-        let room = self.room_along(cost)?;
+        let room = self.frames.spare_room(cost)?;
         Some(Some(room.reassign(Owner::Table)))
     }
 
@@ -218,8 +222,8 @@ impl Inner {
     ) -> Result<Arc<ObjectHandle>, DataError> {
         let began = Instant::now();
         loop {
-            let Some(pending) = self.objects.pending(object) else {
-                return self.objects.get(object).await;
+            let Some(pending) = self.frames.objects.pending(object) else {
+                return self.frames.objects.get(object).await;
             };
             if let Some(error) = pending.lost() {
                 return Err(error.into());
@@ -232,8 +236,8 @@ impl Inner {
             if let Some(error) = standing.filter(|_| began.elapsed() >= REFUSED_READ_WAITS) {
                 return Err(error.into());
             }
-            if let Some(file) = pending.stream_of.and_then(|ino| self.known_file(ino)) {
-                self.spawn_finish_stream(&file);
+            if let Some(ino) = pending.stream_of {
+                self.streams_wanted.note(ino);
             }
             // Looks again now and then: the upload may have been taken over by another object's
             // end.

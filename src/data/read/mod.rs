@@ -2,35 +2,112 @@
 //! now.
 
 mod follow;
+mod gaps;
 mod locate;
+mod open_file;
 mod plan;
+mod prefetch;
+mod seek;
+mod streams_wanted;
 mod under_way;
 mod wide;
 
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tracing::error;
 
-use self::plan::{Frame, Plan};
+use self::{
+    plan::{Beyond, Frame, Plan, Source, missing_bytes_max},
+    streams_wanted::StreamsWanted,
+    under_way::ReadsUnderWay,
+    wide::WIDE_PLACES_MAX,
+};
 use crate::{
     budget::{Owner, Reservation},
     data::{
-        DataError, Inner, OpenFile, ReadReply,
-        frames::{FrameBytes, ObjectHandle},
+        DataError,
+        file::{FileState, FileTable, ScatteredFiles, View},
+        frames::{FrameBytes, Frames, ObjectHandle},
         paid::paid_bytes,
+        readahead::Readahead,
+        shared::Shared,
     },
+    meta::Ino,
 };
 
-pub(crate) use follow::{View, ViewSlot};
-pub(crate) use plan::{Beyond, Source, frames_len, missing_bytes_max};
-pub(crate) use under_way::Reads;
-pub(crate) use wide::WIDE_PLACES_MAX;
+pub use open_file::OpenFile;
+pub use seek::Seek;
+
+pub(crate) use gaps::HOLE_MIN;
+
+/// See the module's head.
+pub(crate) struct Reading {
+    shared: Arc<Shared>,
+    pub(crate) frames: Arc<Frames>,
+    pub(crate) readahead: Arc<Readahead>,
+    /// Files that are open or have uncommitted contents.
+    pub(crate) files: Arc<FileTable>,
+    /// Files that may lie scattered in the store.
+    pub(crate) scattered: ScatteredFiles,
+    /// Files whose streams a reader waits for.
+    pub(crate) streams_wanted: StreamsWanted,
+    pub(crate) under_way: ReadsUnderWay,
+    /// Held by the one wide read that is carried out.
+    wide_read: tokio::sync::Mutex<()>,
+    /// Readers that wait for that, and know where their bytes are.
+    wide_places: Semaphore,
+}
+
+/// Contents on their way to a reader; what pays for them is released when the last view of `bytes`
+/// is dropped.
+pub struct ReadReply {
+    /// The bytes, in one piece.
+    pub bytes: Bytes,
+}
+
+impl Reading {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        frames: Arc<Frames>,
+        readahead: Arc<Readahead>,
+    ) -> Reading {
+        Reading {
+            shared,
+            frames,
+            readahead,
+            files: Arc::default(),
+            scattered: ScatteredFiles::default(),
+            streams_wanted: StreamsWanted::default(),
+            under_way: ReadsUnderWay::default(),
+            wide_read: tokio::sync::Mutex::default(),
+            wide_places: Semaphore::new(WIDE_PLACES_MAX),
+        }
+    }
+
+    /// The state of a file, made if there is none.
+    pub(crate) fn file(&self, ino: Ino) -> Arc<FileState> {
+        self.files.get(ino)
+    }
+
+    /// The state of a file, with its committed size known.
+    pub(crate) async fn loaded(&self, ino: Ino) -> Result<Arc<FileState>, DataError> {
+        let file = self.file(ino);
+        file.load(&self.shared.meta).await?;
+        Ok(file)
+    }
+
+    /// The state of a file that somebody holds.
+    pub(crate) fn known_file(&self, ino: Ino) -> Option<Arc<FileState>> {
+        self.files.known(ino)
+    }
+}
 
 /// Zeros for holes.
 static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
 
-impl Inner {
+impl Reading {
     pub(crate) async fn read(
         self: &Arc<Self>,
         open: &OpenFile,
@@ -40,7 +117,7 @@ impl Inner {
         match self.view(&open.file).await? {
             Some(view) => self.read_followed(open, view, offset, len).await,
             None => {
-                open.file.load(&self.meta).await?;
+                open.file.load(&self.shared.meta).await?;
                 let size = open.file.content.lock().size;
                 self.read_at(open, None, size, offset, len).await
             }
@@ -68,13 +145,13 @@ impl Inner {
         let reply_len = end - offset;
 
         // A reader in order has a window instead.
-        let beyond = match open.window.lock().is_continued_by(&(offset..end)) {
+        let beyond = match open.ahead.window.lock().is_continued_by(&(offset..end)) {
             true => Beyond::Nothing,
             false => Beyond::Region,
         };
         let plan = self.plan(&sources, beyond);
         let bytes = plan.missing_bytes + plan.reply_bytes;
-        let try_acquire = || self.governor.try_acquire(Owner::Read, bytes);
+        let try_acquire = || self.shared.governor.try_acquire(Owner::Read, bytes);
         // More would take everything from the caches, and then perhaps still wait.
         let is_modest = bytes <= self.read_bytes_max();
         let (plan, mut reservation) = match is_modest.then(try_acquire).flatten() {
@@ -90,7 +167,7 @@ impl Inner {
                     let turn = self.wide_turn().await;
                     let reply = self.read_wide(turn, open, offset..end, sources).await?;
                     self.read_ahead(open, view, offset..end, size).await;
-                    open.window.lock().answered();
+                    open.ahead.window.lock().answered();
                     return Ok(reply);
                 }
                 self.plan_in_line(open, &sources, offset..end).await
@@ -105,7 +182,7 @@ impl Inner {
             .iter()
             .any(|source| matches!(source, Source::Inline(_)));
         let mut pieces = gather(sources, frames).await?;
-        open.window.lock().answered();
+        open.ahead.window.lock().answered();
         if pieces.len() == 1 && all_paid_for {
             return Ok(ReadReply {
                 bytes: pieces.pop().unwrap_or_default(),
@@ -134,22 +211,22 @@ impl Inner {
         sources: &[Source],
         read: Range<u64>,
     ) -> (Plan, Reservation) {
-        let turn_bytes = self.config.turn_bytes();
-        let mut onward = open.window.lock().onward(&read, turn_bytes);
+        let turn_bytes = self.shared.config.turn_bytes();
+        let mut onward = open.ahead.window.lock().onward(&read, turn_bytes);
         let bound_with = |onward| read.end - read.start + missing_bytes_max(sources, onward);
         let mut bound = bound_with(onward);
         if bound > self.read_bytes_max() {
             (onward, bound) = (0, bound_with(0));
         }
-        let in_line = self.governor.acquire(Owner::Read, bound);
+        let in_line = self.shared.governor.acquire(Owner::Read, bound);
         tokio::pin!(in_line);
         loop {
-            let fetched = open.fetched.notified();
+            let fetched = open.ahead.fetched.notified();
             tokio::pin!(fetched);
             fetched.as_mut().enable();
             let plan = self.plan(sources, Beyond::Nothing);
             if plan.missing_bytes + plan.reply_bytes == 0
-                && let Some(nothing) = self.governor.try_acquire(Owner::Read, 0)
+                && let Some(nothing) = self.shared.governor.try_acquire(Owner::Read, 0)
             {
                 return (plan, nothing);
             }
@@ -157,7 +234,7 @@ impl Inner {
             tokio::select! {
                 reservation = &mut in_line => {
                     // Later reads may have gone before this one.
-                    let onward = open.window.lock().onward(&read, onward);
+                    let onward = open.ahead.window.lock().onward(&read, onward);
                     return (self.plan(sources, Beyond::Onward(onward)), reservation);
                 }
                 () = fetched => {}

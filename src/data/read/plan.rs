@@ -5,12 +5,10 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 
+use super::{Reading, open_file::OpenFile};
 use crate::{
     budget::Reservation,
-    data::{
-        Inner, OpenFile,
-        frames::{BLOCK_FRAMES, Fetch, FrameBytes, Kept, ObjectHandle, is_one_block},
-    },
+    data::frames::{BLOCK_FRAMES, Fetch, FrameBytes, Kept, ObjectHandle, frames_len, is_one_block},
     meta::ObjectId,
 };
 
@@ -55,7 +53,7 @@ impl Source {
     }
 }
 
-/// The most that [`Inner::plan`] can find missing, with `onward` bytes beyond the read.
+/// The most that [`Reading::plan`] can find missing, with `onward` bytes beyond the read.
 pub(crate) fn missing_bytes_max(sources: &[Source], onward: u64) -> u64 {
     let mut frames: Vec<_> = sources
         .iter()
@@ -138,7 +136,7 @@ impl Plan {
     }
 }
 
-impl Inner {
+impl Reading {
     /// Finds each frame of each source: in the cache, in a fetch under way, or in no place yet.
     pub(crate) fn plan(self: &Arc<Self>, sources: &[Source], beyond: Beyond) -> Plan {
         let mut plan = Plan {
@@ -153,7 +151,7 @@ impl Inner {
                 plan.frames.push(Vec::new());
                 continue;
             };
-            self.along.note_read(object.id);
+            self.readahead.regions.note_read(object.id);
             let wanted = object.layout.frames_of(range.clone());
             let frames: Vec<Frame> = wanted
                 .clone()
@@ -219,7 +217,9 @@ impl Inner {
                 // So that no read on the way lies in two blocks.
                 let block_end = (missed.start / BLOCK_FRAMES + 1) * BLOCK_FRAMES;
                 let until = object.layout.frames_of(wished).end.min(block_end);
-                run.frames.end = self.first_here(object, missed.end..until.max(missed.end));
+                run.frames.end = self
+                    .frames
+                    .first_here(object, missed.end..until.max(missed.end));
                 if run.frames.end > missed.end {
                     let fetched = run.frames.end * object.layout.frame_len();
                     run.onward = fetched.min(range.end + follows).saturating_sub(range.end);
@@ -231,25 +231,13 @@ impl Inner {
     }
 
     fn find(&self, object: &ObjectHandle, frame: u64) -> Frame {
-        if let Some(bytes) = self.cache.get((object.id, frame)) {
+        if let Some(bytes) = self.frames.cache.get((object.id, frame)) {
             return Frame::Ready(FrameBytes::whole(bytes));
         }
-        match self.fetches.get((object.id, frame)) {
+        match self.frames.fetches.get((object.id, frame)) {
             Some(fetch) => Frame::Coming(fetch),
             None => Frame::Missing,
         }
-    }
-
-    pub(crate) fn is_here(&self, object: &ObjectHandle, frame: u64) -> bool {
-        self.cache.contains((object.id, frame)) || self.fetches.get((object.id, frame)).is_some()
-    }
-
-    /// The first of `frames` that is here, coming, or behind the object's end; else their end.
-    fn first_here(&self, object: &ObjectHandle, frames: Range<u64>) -> u64 {
-        let end = frames.end.min(object.layout.frame_count());
-        (frames.start..end)
-            .find(|frame| self.is_here(object, *frame))
-            .unwrap_or(end.max(frames.start))
     }
 
     /// Starts a fetch for each run of missing frames of `read`, paid out of `reservation`. What
@@ -265,7 +253,7 @@ impl Inner {
         let Plan {
             mut frames, runs, ..
         } = plan;
-        let metrics = self.store.metrics();
+        let metrics = self.shared.store.metrics();
         metrics.cache_hits.add(
             frames
                 .iter()
@@ -293,7 +281,7 @@ impl Inner {
             };
             let mut then = (Vec::new(), false);
             if run.in_region {
-                let region = self.region_of(&run.object, &missed);
+                let region = self.readahead.region_of(&run.object, &missed);
                 run.frames = region.requests.first;
                 then = (region.requests.then, region.to_disk);
                 if let Some(beyond) = region.beyond {
@@ -303,15 +291,23 @@ impl Inner {
             let along = run.frames.end - run.frames.start - run.missed;
             metrics.readahead_frames.add(along);
             let id = run.object.id;
-            let fetch = Fetch::start(self, run.object.clone(), run.frames.clone(), paid, kept);
+            let fetch = Fetch::start(
+                &self.frames,
+                run.object.clone(),
+                run.frames.clone(),
+                paid,
+                kept,
+            );
             if run.onward > 0 {
                 let file = read.start..read.end + run.onward;
-                self.hold_ahead(open, file, fetch.clone());
+                self.readahead.hold(&open.ahead, file, fetch.clone());
             } else if along > 0 {
-                self.along.keep(fetch.clone());
+                self.readahead.regions.keep(fetch.clone());
             }
             let (pieces, to_disk) = then;
-            self.along.put_waiting(&run.object, pieces, to_disk);
+            self.readahead
+                .regions
+                .put_waiting(&run.object, pieces, to_disk);
             fetches.push((id, run.frames, fetch));
         }
         for (source, frames) in sources.iter().zip(&mut frames) {
@@ -331,10 +327,4 @@ impl Inner {
         }
         frames
     }
-}
-
-pub(crate) fn frames_len(object: &ObjectHandle, frames: Range<u64>) -> u64 {
-    frames
-        .map(|frame| object.layout.frame_plaintext_len(frame))
-        .sum()
 }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 /// Reads that are under way, and when the last one ended.
 #[derive(Default)]
-pub(crate) struct Reads {
+pub(crate) struct ReadsUnderWay {
     state: Mutex<State>,
 }
 
@@ -17,9 +17,9 @@ struct State {
 }
 
 /// A read is under way for as long as this lives.
-pub(crate) struct UnderWay<'a>(&'a Reads);
+pub(crate) struct UnderWay<'a>(&'a ReadsUnderWay);
 
-impl Reads {
+impl ReadsUnderWay {
     pub(crate) fn begin(&self) -> UnderWay<'_> {
         self.state.lock().under_way += 1;
         UnderWay(self)

@@ -16,12 +16,13 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    collect,
+    ReadReply, Reading, collect,
+    open_file::OpenFile,
     plan::{Beyond, Source, missing_bytes_max},
 };
 use crate::{
     budget::Owner,
-    data::{DataError, Inner, OpenFile, ReadReply, frames::ObjectHandle, paid::paid_bytes},
+    data::{DataError, frames::ObjectHandle, paid::paid_bytes},
 };
 
 /// So many readers may know where their bytes are (some 300 KiB for each, in the worst case, that
@@ -51,12 +52,12 @@ impl Part {
     }
 }
 
-impl Inner {
+impl Reading {
     /// The most that a read takes which is carried out at once, reply and frames: half of what
     /// readers are guaranteed, so that it fits beside the reply of a wide one. Also the longest
     /// reply, and the most frames of one step of a wide read.
     pub(crate) fn read_bytes_max(&self) -> u64 {
-        self.governor.shares().read_min_bytes / 2
+        self.shared.governor.shares().read_min_bytes / 2
     }
 
     /// Waits until no other wide read is under way. Hold nothing meanwhile.
@@ -65,7 +66,7 @@ impl Inner {
     }
 
     /// Reads `sources`, of the part `read` of the file, one after the other and in steps; they are
-    /// at most [`Inner::read_bytes_max`] long.
+    /// at most [`Reading::read_bytes_max`] long.
     pub(crate) async fn read_wide(
         self: &Arc<Self>,
         turn: WideTurn<'_>,
@@ -74,7 +75,7 @@ impl Inner {
         sources: Vec<Source>,
     ) -> Result<ReadReply, DataError> {
         let len: u64 = sources.iter().map(Source::len).sum();
-        let paid = self.governor.acquire(Owner::Read, len).await;
+        let paid = self.shared.governor.acquire(Owner::Read, len).await;
         let mut reply = vec![0; len as usize];
         let parts = parts_of(sources, &mut reply);
         let mut rest = parts.as_slice();
@@ -106,7 +107,7 @@ impl Inner {
             })
             .collect();
         let bound = missing_bytes_max(&sources, 0);
-        let mut room = self.governor.acquire(Owner::Read, bound).await;
+        let mut room = self.shared.governor.acquire(Owner::Read, bound).await;
         let plan = self.plan(&sources, Beyond::Nothing);
         let frames = self.start_missing(open, &sources, read, plan, &mut room);
         // What turned out not to be missing.

@@ -2,8 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::registry::TURN_MAX;
-use crate::data::Inner;
+use super::{Readahead, registry::TURN_MAX};
 
 /// How often it is looked at; also how long a block's buffer stays unused.
 const ROUND_EVERY: Duration = Duration::from_secs(5);
@@ -12,23 +11,23 @@ const ROUND_EVERY: Duration = Duration::from_secs(5);
 /// long lets go of what it fetched ahead.
 const IDLE: Duration = Duration::from_secs(15);
 
-impl Inner {
+impl Readahead {
     pub(crate) async fn idle_loop(self: Arc<Self>) {
         loop {
             // Sleeps without a clock while there is nothing to give up.
             tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = self.fetched.notified() => {}
+                () = self.shared.stop.cancelled() => return,
+                () = self.frames.fetched.notified() => {}
             }
             loop {
                 tokio::select! {
-                    () = self.stop.cancelled() => return,
+                    () = self.shared.stop.cancelled() => return,
                     () = tokio::time::sleep(ROUND_EVERY) => {}
                 }
-                self.windows.trim(IDLE);
-                let frames_left = self.cache.trim(IDLE);
-                let blocks_left = self.blocks.trim();
-                if !frames_left && !blocks_left && self.fetches.is_empty() {
+                self.registry.trim(IDLE);
+                let frames_left = self.frames.cache.trim(IDLE);
+                let blocks_left = self.frames.blocks.trim();
+                if !frames_left && !blocks_left && self.frames.fetches.is_empty() {
                     break;
                 }
             }
@@ -39,14 +38,14 @@ impl Inner {
     pub(crate) async fn turns_loop(self: Arc<Self>) {
         loop {
             tokio::select! {
-                () = self.stop.cancelled() => return,
-                () = self.windows.turns_awaited.notified() => {}
+                () = self.shared.stop.cancelled() => return,
+                () = self.registry.turns_awaited.notified() => {}
             }
             tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = self.shared.stop.cancelled() => return,
                 () = tokio::time::sleep(TURN_MAX / 2) => {}
             }
-            self.governor.serve();
+            self.shared.governor.serve();
         }
     }
 }

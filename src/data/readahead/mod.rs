@@ -9,8 +9,66 @@ mod region_prefetch;
 mod registry;
 mod window;
 
-pub(crate) use density::{Density, Outcome, Requests};
-pub(crate) use prefetch::RUN_GAP_MAX;
-pub(crate) use region_prefetch::Along;
-pub(crate) use registry::Windows;
-pub(crate) use window::Window;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use self::{
+    density::Density, region_prefetch::RegionPrefetch, registry::WindowRegistry, window::Window,
+};
+use crate::data::{frames::Frames, shared::Shared};
+
+pub(crate) use prefetch::{RUN_GAP_MAX, StoredRun};
+
+/// See the module's head.
+pub(crate) struct Readahead {
+    shared: Arc<Shared>,
+    frames: Arc<Frames>,
+    pub(crate) registry: Arc<WindowRegistry>,
+    pub(crate) density: Mutex<Density>,
+    pub(crate) regions: Arc<RegionPrefetch>,
+}
+
+impl Readahead {
+    pub(crate) fn new(shared: Arc<Shared>, frames: Arc<Frames>) -> Readahead {
+        Readahead {
+            registry: Arc::new(WindowRegistry::new(shared.config.turn_bytes())),
+            density: Mutex::new(Density::new()),
+            regions: Arc::default(),
+            shared,
+            frames,
+        }
+    }
+
+    /// Starts the background tasks.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let tasks = &self.shared.tasks;
+        tasks.spawn(self.clone().idle_loop());
+        tasks.spawn(self.clone().region_loop());
+        tasks.spawn(self.clone().turns_loop());
+    }
+
+    /// The window of a new handle.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle {
+            registry: self.registry.clone(),
+            window: Arc::new(Mutex::new(Window::new())),
+            fetched: Notify::new(),
+        }
+    }
+}
+
+/// One handle's readahead. Dropping it lets go of everything in flight for the handle.
+pub(crate) struct Handle {
+    registry: Arc<WindowRegistry>,
+    pub(crate) window: Arc<Mutex<Window>>,
+    /// Told whenever the window got something.
+    pub(crate) fetched: Notify,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.registry.closed(&self.window);
+    }
+}

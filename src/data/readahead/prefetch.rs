@@ -1,17 +1,11 @@
 //! Readahead at work: what a window wants, found in the store and asked for.
 
-use std::{ops::Range, sync::Arc, time::Instant};
+use std::{ops::Range, sync::Arc};
 
-use super::window::WINDOW_MIN;
+use super::{Handle, Readahead, window::WINDOW_MIN};
 use crate::{
     budget::{Owner, Reclaim},
-    data::{
-        DataError, Inner, OpenFile,
-        file::FileState,
-        frames::{BLOCK_FRAMES, Fetch, Kept, ObjectHandle},
-        read::{View, frames_len},
-    },
-    meta::ExtentSource,
+    data::frames::{BLOCK_FRAMES, Fetch, Kept, ObjectHandle, frames_len},
     seal::codec::DATA_FRAME_LOG2,
 };
 
@@ -26,126 +20,101 @@ const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 /// costs about as much.
 pub(crate) const RUN_GAP_MAX: u64 = 256 << 10;
 
-/// A run of an object, and the part of the file that it is for.
-struct StoredRun {
-    object: Arc<ObjectHandle>,
-    range: Range<u64>,
-    file: Range<u64>,
-    /// It has several extents, or bytes between them that are of no use. Its frames serve reads at
-    /// several places, and are kept for them.
-    is_scattered: bool,
+/// The part of a file that should be fetched ahead of a handle.
+pub(crate) struct Wanted {
+    pub(crate) file: Range<u64>,
+    /// The most that one request brings.
+    request_bytes: u64,
 }
 
-impl Inner {
-    /// Starts what should be fetched ahead of this handle. Never waits for memory, and failures are
-    /// left to the read that wants the bytes.
-    pub(crate) async fn read_ahead(
-        self: &Arc<Self>,
-        open: &OpenFile,
-        view: Option<&View>,
-        read: Range<u64>,
-        size: u64,
-    ) {
-        let share = (self.governor.capacity_bytes() / 2) / (self.windows.active() as u64 + 1);
+/// A run of an object, and the part of the file that it is for.
+pub(crate) struct StoredRun {
+    pub(crate) object: Arc<ObjectHandle>,
+    /// Where the run lies in the object.
+    pub(crate) range: Range<u64>,
+    /// The part of the file that it is for.
+    pub(crate) file: Range<u64>,
+    /// It has several extents, or bytes between them that are of no use. Its frames serve reads at
+    /// several places, and are kept for them.
+    pub(crate) is_scattered: bool,
+}
+
+impl Readahead {
+    /// Notes a read of a handle; returns what should be fetched ahead of it now, if anything.
+    pub(crate) fn wanted(&self, handle: &Handle, read: Range<u64>) -> Option<Wanted> {
+        let config = &self.shared.config;
+        let share =
+            (self.shared.governor.capacity_bytes() / 2) / (self.registry.active() as u64 + 1);
         // A smaller share is not worth its request: then it is up to the governor who gets a
         // window.
-        let size_max = self.config.readahead_bytes_max.min(share.max(WINDOW_MIN));
+        let size_max = config.readahead_bytes_max.min(share.max(WINDOW_MIN));
         let mut let_go = Vec::new();
-        let request_bytes = self
-            .link
-            .request_bytes(size_max, self.config.fetch_bytes_max);
-        let wanted = open
+        let link = &self.frames.link;
+        let request_bytes = link.request_bytes(size_max, config.fetch_bytes_max);
+        let wanted = handle
             .window
             .lock()
             .on_read(read, size_max, request_bytes, &mut let_go);
         drop(let_go);
-        self.windows.used(&open.window);
-        let Some(wanted) = wanted else { return };
-        let file = &open.file;
+        self.registry.used(&handle.window);
+        let wanted = wanted?;
         // A window that ends within a frame is let go of when the reader comes to its end, and the
         // frame is fetched again for the rest.
         let aligned = [WINDOW_STEP, FRAME_LEN].map(|step| wanted.end / step * step);
-        let wanted_end = aligned
+        let end = aligned
             .into_iter()
             .find(|aligned| *aligned > wanted.start)
             .unwrap_or(wanted.end);
-        let visible_size = view.map_or_else(|| file.content.lock().visible_size(), View::size);
-        let end = wanted_end.min(size).min(visible_size);
-        let Ok(runs) = self.stored_runs(file, view, wanted.start..end).await else {
-            return;
-        };
+        Some(Wanted {
+            file: wanted.start..end,
+            request_bytes,
+        })
+    }
+
+    /// Starts fetches for `runs`, which are what is stored of `wanted`. Never waits for memory.
+    /// Returns whether the file lies scattered there.
+    pub(crate) fn fetch(
+        self: &Arc<Self>,
+        handle: &Handle,
+        wanted: &Wanted,
+        runs: Vec<StoredRun>,
+    ) -> bool {
         let runs = together(runs);
         let fetched: u64 = runs.iter().map(|run| run.range.end - run.range.start).sum();
-        let length = end.saturating_sub(wanted.start);
+        let length = wanted.file.end.saturating_sub(wanted.file.start);
         let is_scattered = runs.iter().any(|run| run.is_scattered);
         let spread = if is_scattered {
             fetched.div_ceil(length.max(1)).max(2)
         } else {
             1
         };
-        open.window.lock().spread = spread;
-        if is_scattered {
-            self.scattered.note(file.ino, Instant::now());
+        handle.window.lock().spread = spread;
+        let has_room = |run: &StoredRun| self.fetch_run(handle, run, wanted.request_bytes);
+        if runs.iter().all(has_room) {
+            let mut window = handle.window.lock();
+            window.frontier = window.frontier.max(wanted.file.end);
         }
-        for run in runs {
-            if !self.fetch_ahead(open, &run, request_bytes) {
-                return;
-            }
-        }
-        let mut window = open.window.lock();
-        window.frontier = window.frontier.max(end);
+        is_scattered
     }
 
     /// Gives the handle's window something that was fetched for this part of the file.
-    pub(crate) fn hold_ahead(&self, open: &OpenFile, file: Range<u64>, fetch: Arc<Fetch>) {
-        open.window.lock().push(file, fetch);
-        self.windows.used(&open.window);
-        open.fetched.notify_waiters();
+    pub(crate) fn hold(&self, handle: &Handle, file: Range<u64>, fetch: Arc<Fetch>) {
+        handle.window.lock().push(file, fetch);
+        self.registry.used(&handle.window);
+        handle.fetched.notify_waiters();
         // Who came to wait in the meantime has not found it there.
-        self.governor.serve();
-    }
-
-    /// What is stored of `range`, extent by extent.
-    async fn stored_runs(
-        &self,
-        file: &FileState,
-        view: Option<&View>,
-        range: Range<u64>,
-    ) -> Result<Vec<StoredRun>, DataError> {
-        let mut runs = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            let window = self.extents_ahead(file, view, at..range.end).await?;
-            for extent in window.extents.iter() {
-                let (from, to) = (
-                    extent.offset.max(at),
-                    (extent.offset + extent.len).min(range.end),
-                );
-                if let (true, ExtentSource::Object { object, at: start }) =
-                    (from < to, &extent.source)
-                {
-                    runs.push(StoredRun {
-                        object: self.objects.get(*object).await?,
-                        range: start + (from - extent.offset)..start + (to - extent.offset),
-                        file: from..to,
-                        is_scattered: false,
-                    });
-                }
-            }
-            at = window.range.end.min(range.end);
-        }
-        Ok(runs)
+        self.shared.governor.serve();
     }
 
     /// Starts fetches for a run of an object; false when there is no room.
-    fn fetch_ahead(self: &Arc<Self>, open: &OpenFile, run: &StoredRun, request_bytes: u64) -> bool {
+    fn fetch_run(self: &Arc<Self>, handle: &Handle, run: &StoredRun, request_bytes: u64) -> bool {
         let StoredRun { object, range, .. } = run;
         let frame_len = object.layout.frame_len();
         let frames = object.layout.frames_of(range.clone());
         let step = (request_bytes / frame_len).max(1);
         let mut start = frames.start;
         while start < frames.end {
-            if self.is_here(object, start) {
+            if self.frames.is_here(object, start) {
                 start += 1;
                 continue;
             }
@@ -157,33 +126,37 @@ impl Inner {
                 start + step
             });
             let end = (start + 1..limit)
-                .find(|frame| self.is_here(object, *frame))
+                .find(|frame| self.frames.is_here(object, *frame))
                 .unwrap_or(limit);
             let len = frames_len(object, start..end);
-            let try_acquire = || self.governor.try_acquire(Owner::Cache, len);
+            let try_acquire = || self.shared.governor.try_acquire(Owner::Cache, len);
             let Some(reservation) = try_acquire().or_else(|| {
                 // Free buffers first, then the frames that were not used for longest: what a reader
                 // goes for is worth more.
-                if self.blocks.reclaim(len) < len {
-                    self.cache.reclaim(len);
+                if self.frames.blocks.reclaim(len) < len {
+                    self.frames.cache.reclaim(len);
                 }
                 try_acquire()
             }) else {
                 return false;
             };
-            self.store.metrics().readahead_frames.add(end - start);
+            self.shared
+                .store
+                .metrics()
+                .readahead_frames
+                .add(end - start);
             let kept = match run.is_scattered {
                 true => Kept::InCache(start..end),
                 false => Kept::Nowhere,
             };
-            let fetch = Fetch::start(self, object.clone(), start..end, reservation, kept);
+            let fetch = Fetch::start(&self.frames, object.clone(), start..end, reservation, kept);
             let file_range = if run.is_scattered {
                 run.file.clone()
             } else {
                 run.file.start + (start * frame_len).saturating_sub(range.start)
                     ..run.file.start + (end * frame_len).min(range.end) - range.start
             };
-            self.hold_ahead(open, file_range, fetch);
+            self.hold(handle, file_range, fetch);
             start = end;
         }
         true

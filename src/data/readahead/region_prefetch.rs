@@ -20,14 +20,13 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered}
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::density::{MEMORY_SHARE_MAX, Miss, Outcome, Requests, Sizes, requests};
+use super::{
+    Readahead,
+    density::{MEMORY_SHARE_MAX, Miss, Requests, Sizes, requests},
+};
 use crate::{
     budget::{Owner, Reclaim, Reservation},
-    data::{
-        Inner,
-        frames::{Fetch, Kept, ObjectHandle, TO_DISK_BYTES, ToDisk},
-        read::frames_len,
-    },
+    data::frames::{Fetch, Kept, ObjectHandle, Outcome, TO_DISK_BYTES, ToDisk, frames_len},
     disk::DiskCache,
     meta::ObjectId,
 };
@@ -47,7 +46,7 @@ const LEFT_AFTER: Duration = Duration::from_secs(1);
 
 /// See the module's head.
 #[derive(Default)]
-pub(crate) struct Along {
+pub(crate) struct RegionPrefetch {
     state: Mutex<State>,
     /// Pieces wait.
     has_waiting: AtomicBool,
@@ -127,7 +126,7 @@ impl Region {
     }
 }
 
-impl Along {
+impl RegionPrefetch {
     /// An object was read: its region is wanted for longer.
     pub(crate) fn note_read(&self, object: ObjectId) {
         if self.has_waiting.load(Ordering::Relaxed) {
@@ -284,7 +283,7 @@ impl Along {
     }
 }
 
-impl Reclaim for Along {
+impl Reclaim for RegionPrefetch {
     /// What has come is in the cache as well: only what is still to come is given back here.
     fn reclaim(&self, bytes: u64) -> u64 {
         self.give_up_waiting();
@@ -300,7 +299,7 @@ impl Reclaim for Along {
     }
 }
 
-impl Inner {
+impl Readahead {
     /// What to ask for in place of a run of frames that a read misses, and is about to fetch.
     pub(crate) fn region_of(&self, object: &Arc<ObjectHandle>, missed: &Range<u64>) -> Region {
         let mut miss = Miss {
@@ -312,14 +311,14 @@ impl Inner {
         };
         if missed
             .clone()
-            .all(|frame| self.is_on_disk(object.id, frame))
+            .all(|frame| self.frames.is_on_disk(object.id, frame))
         {
             // No request is made for it.
             return Region::alone(missed);
         }
-        let cost = self.link.cost();
+        let cost = self.frames.link.cost();
         let (memory, disk_room) = (self.frames_bytes_max(), self.disk_room_bytes());
-        let region = match self.along.take_waiting(object.id, missed.start) {
+        let region = match self.regions.take_waiting(object.id, missed.start) {
             Some(piece) => piece.start.min(missed.start)..piece.end.max(missed.end),
             None => {
                 let outcome = self.outcome(&mut miss);
@@ -330,7 +329,7 @@ impl Inner {
         let is_too_large =
             frames_len(object, region.clone()) as f64 > MEMORY_SHARE_MAX * memory as f64;
         let to_disk = is_too_large && disk_room > 0;
-        let mut sizes = Sizes::new(memory, self.link.is_far(), miss.frame_len);
+        let mut sizes = Sizes::new(memory, self.frames.link.is_far(), miss.frame_len);
         if to_disk {
             // The frames after the missed ones go to the disk as well.
             sizes.onward = 0;
@@ -341,7 +340,7 @@ impl Inner {
             frames_len(object, requests.first.clone()) - frames_len(object, missed.clone());
         let beyond = match beyond_bytes {
             0 => None,
-            bytes => self.room_along(bytes),
+            bytes => self.frames.spare_room(bytes),
         };
         if beyond_bytes > 0 && beyond.is_none() {
             return Region::alone(missed);
@@ -358,11 +357,12 @@ impl Inner {
     /// the disk, where there is one, so it counts as fetched in vain only once the disk evicts it
     /// too.
     fn outcome(&self, miss: &mut Miss) -> Outcome {
-        let (mut outcome, was_evicted) = self.cache.outcome((miss.object, miss.frames.start));
+        let (mut outcome, was_evicted) =
+            self.frames.cache.outcome((miss.object, miss.frames.start));
         miss.was_evicted = was_evicted;
-        if let Some(disk) = &self.disk {
+        if let Some(disk) = &self.frames.disk {
             let guesses = disk.take_guesses();
-            outcome.arrived_bytes += self.along.to_disk_bytes.swap(0, Ordering::Relaxed);
+            outcome.arrived_bytes += self.regions.to_disk_bytes.swap(0, Ordering::Relaxed);
             outcome.used_bytes += guesses.right * miss.frame_len;
             outcome.unread_bytes = match disk.room_bytes() {
                 0 => outcome.unread_bytes,
@@ -374,80 +374,74 @@ impl Inner {
 
     /// What regions may count on of the local disk.
     fn disk_room_bytes(&self) -> u64 {
-        let room = self.disk.as_ref().map_or(0, DiskCache::room_bytes);
+        let room = self.frames.disk.as_ref().map_or(0, DiskCache::room_bytes);
         (room as f64 * DISK_SHARE) as u64
     }
 
     fn is_here_or_on_disk(&self, object: &ObjectHandle, frame: u64) -> bool {
-        self.is_here(object, frame)
-            || self.is_on_disk(object.id, frame)
-            || self.along.comes_to_disk(object, frame)
+        self.frames.is_here(object, frame)
+            || self.frames.is_on_disk(object.id, frame)
+            || self.regions.comes_to_disk(object, frame)
     }
 
     /// What frames can take at most as long as nobody else takes more.
     fn frames_bytes_max(&self) -> u64 {
         let others_ahead = self
+            .shared
             .governor
             .used_bytes(Owner::Cache)
-            .saturating_sub(self.cache.bytes());
-        let readable = self.governor.reach_bytes(Owner::Read, Owner::Cache);
+            .saturating_sub(self.frames.cache.bytes());
+        let readable = self.shared.governor.reach_bytes(Owner::Read, Owner::Cache);
         readable.saturating_sub(others_ahead)
-    }
-
-    /// Room for frames that nobody waits for: what is free, and what was not used for longest.
-    pub(crate) fn room_along(&self, bytes: u64) -> Option<Reservation> {
-        loop {
-            if let Some(reservation) = self.governor.try_acquire_spare(Owner::Read, bytes) {
-                return Some(reservation);
-            }
-            // What were given up now would go to whoever waits.
-            let governor = &self.governor;
-            let somebody_waits = Owner::ALL
-                .into_iter()
-                .any(|owner| governor.has_waiters(owner));
-            if somebody_waits
-                || (self.blocks.reclaim(bytes) < bytes && self.cache.reclaim(bytes) == 0)
-            {
-                return None;
-            }
-        }
     }
 
     /// Starts pieces of regions as far as there is room.
     fn start_along(self: &Arc<Self>) {
         let under_way_bytes_max = Sizes::under_way_bytes(self.frames_bytes_max());
-        let requests_max = self.config.along_requests_max;
+        let requests_max = self.shared.config.along_requests_max;
         while let Some((object, frames, to_disk)) =
-            self.along.next(requests_max, under_way_bytes_max)
+            self.regions.next(requests_max, under_way_bytes_max)
         {
             let Some(frames) = self.absent_of(&object, frames) else {
                 continue;
             };
-            let disk = self.disk.as_ref().filter(|_| to_disk);
+            let disk = self.frames.disk.as_ref().filter(|_| to_disk);
             let bytes = match disk {
                 Some(_) => TO_DISK_BYTES,
                 None => frames_len(&object, frames.clone()),
             };
-            let Some(reservation) = self.room_along(bytes) else {
-                self.along.give_up_waiting();
+            let Some(reservation) = self.frames.spare_room(bytes) else {
+                self.regions.give_up_waiting();
                 return;
             };
-            let metrics = self.store.metrics();
+            let metrics = self.shared.store.metrics();
             metrics.readahead_frames.add(frames.end - frames.start);
             let piece = match disk {
                 Some(disk) => {
                     let disk = disk.clone();
                     let bytes = frames_len(&object, frames.clone());
-                    let begun = &self.along.to_disk_bytes;
+                    let begun = &self.regions.to_disk_bytes;
                     begun.fetch_add(bytes, Ordering::Relaxed);
-                    Piece::ToDisk(ToDisk::start(self, disk, object, frames, reservation))
+                    Piece::ToDisk(ToDisk::start(
+                        &self.frames,
+                        disk,
+                        object,
+                        frames,
+                        reservation,
+                    ))
                 }
                 None => {
                     let kept = Kept::InCache(frames.start..frames.start);
-                    Piece::ToMemory(Fetch::start(self, object, frames, reservation, kept))
+                    Piece::ToMemory(Fetch::start(
+                        &self.frames,
+                        object,
+                        frames,
+                        reservation,
+                        kept,
+                    ))
                 }
             };
-            self.along.keep_piece(piece);
+            self.regions.keep_piece(piece);
         }
     }
 
@@ -459,17 +453,17 @@ impl Inner {
         Some(first..last + 1)
     }
 
-    pub(crate) async fn along_loop(self: Arc<Self>) {
+    pub(crate) async fn region_loop(self: Arc<Self>) {
         let mut ends = FuturesUnordered::new();
         loop {
             tokio::select! {
-                () = self.stop.cancelled() => break,
-                () = self.along.wake.notified() => {}
-                Some(()) = ends.next(), if !ends.is_empty() => self.along.sweep(),
+                () = self.shared.stop.cancelled() => break,
+                () = self.regions.wake.notified() => {}
+                Some(()) = ends.next(), if !ends.is_empty() => self.regions.sweep(),
             }
             self.start_along();
-            ends.extend(self.along.unwatched());
+            ends.extend(self.regions.unwatched());
         }
-        self.along.reclaim(u64::MAX);
+        self.regions.reclaim(u64::MAX);
     }
 }

@@ -23,18 +23,18 @@ const ASKED_MAX: usize = 64;
 ///
 /// Locked within a window's lock, never around one. No fetch is dropped under either: that gives
 /// memory back, and may ask windows to give way.
-pub(crate) struct Windows<F = Arc<Fetch>> {
-    /// By address, which is a handle's own until [`Windows::closed`].
+pub(crate) struct WindowRegistry<F = Arc<Fetch>> {
+    /// By address, which is a handle's own until [`WindowRegistry::closed`].
     active: Mutex<LruCache<usize, Weak<Mutex<Window<F>>>>>,
     turn_bytes: u64,
     /// Somebody waits for what a turn keeps.
     pub(crate) turns_awaited: Notify,
 }
 
-impl<F: Clone> Windows<F> {
+impl<F: Clone> WindowRegistry<F> {
     /// A handle that reads on may hold `turn_bytes` though others wait.
-    pub(crate) fn new(turn_bytes: u64) -> Windows<F> {
-        Windows {
+    pub(crate) fn new(turn_bytes: u64) -> WindowRegistry<F> {
+        WindowRegistry {
             active: Mutex::new(LruCache::unbounded()),
             turn_bytes,
             turns_awaited: Notify::new(),
@@ -105,7 +105,7 @@ impl<F: Clone> Windows<F> {
     }
 }
 
-impl<F: Clone + Send + Sync> Reclaim for Windows<F> {
+impl<F: Clone + Send + Sync> Reclaim for WindowRegistry<F> {
     fn reclaim(&self, bytes: u64) -> u64 {
         let windows = self.least_used(ASKED_MAX);
         let now = Instant::now();
@@ -135,7 +135,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn window(windows: &Windows<u64>, mib: u64) -> Arc<Mutex<Window<u64>>> {
+    fn window(windows: &WindowRegistry<u64>, mib: u64) -> Arc<Mutex<Window<u64>>> {
         let window = Arc::new(Mutex::new(Window::new()));
         for at in 0..mib {
             window.lock().push(at * MIB..(at + 1) * MIB, at);
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_window_that_was_not_read_from_for_longest_gives_way_first() {
-        let windows = Windows::new(0);
+        let windows = WindowRegistry::new(0);
         let [first, second] = [window(&windows, 2), window(&windows, 2)];
         windows.used(&first);
         assert_eq!(windows.reclaim(3 * MIB), 3 * MIB);
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_reads_on_keeps_its_turn_until_it_stops() {
-        let windows = Windows::new(MIB);
+        let windows = WindowRegistry::new(MIB);
         let window = window(&windows, 3);
         assert_eq!(windows.reclaim(3 * MIB), 2 * MIB);
         assert_eq!(windows.reclaim(MIB), 0);
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_handle_that_goes_is_forgotten() {
-        let windows = Windows::new(MIB);
+        let windows = WindowRegistry::new(MIB);
         let window = window(&windows, 1);
         windows.closed(&window);
         assert_eq!(windows.active(), 0);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn only_idle_windows_are_trimmed() {
-        let windows = Windows::new(MIB);
+        let windows = WindowRegistry::new(MIB);
         let idle = window(&windows, 2);
         std::thread::sleep(Duration::from_millis(20));
         let busy = window(&windows, 2);

@@ -8,33 +8,34 @@
 
 use std::sync::Arc;
 
-use crate::data::{DataError, Inner};
+use super::Space;
+use crate::data::DataError;
 
-impl Inner {
+impl Space {
     pub(crate) async fn mend_loop(self: Arc<Self>) {
         let mend = async {
             loop {
-                self.crowded.notified().await;
-                while let Some((ino, region)) = self.meta.take_crowded() {
+                self.write_back.crowded.notified().await;
+                while let Some((ino, region)) = self.shared.meta.take_crowded() {
                     // Whoever ends now wants what was written to be durable, not more of it.
                     if !self.may_move() {
                         continue;
                     }
                     let mended = async {
-                        let file = self.loaded(ino).await?;
+                        let file = self.reading.loaded(ino).await?;
                         let end = region.end.min(file.content.lock().visible_size());
                         let len = end.saturating_sub(region.start);
                         self.move_extent(&file, region.start, len).await
                     };
                     match mended.await {
                         Ok(()) | Err(DataError::NotFound) => {}
-                        Err(error) => self.note_unread(ino, &region, &error),
+                        Err(error) => self.write_back.note_unread(ino, &region, &error),
                     }
                 }
             }
         };
         tokio::select! {
-            () = self.stop.cancelled() => {}
+            () = self.shared.stop.cancelled() => {}
             () = mend => {}
         }
     }

@@ -9,19 +9,18 @@
 //! be committed, and nobody would look for it: a session that is unmounted counts as one that
 //! committed all that it uploaded.
 
-use std::{
-    ops::Range,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::Space;
 use crate::{
     budget::Owner,
     data::{
-        Data, DataError, Inner, WriteBuffer, buffer_cost,
+        DataError, WriteBuffer,
         file::{Content, FileState},
+        write_back::buffer_cost,
     },
 };
 
@@ -43,7 +42,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// One of at most `bytes_max` ([`Inner::step_bytes`]).
+    /// One of at most `bytes_max` ([`Space::step_bytes`]).
     pub(crate) fn of(bytes_max: u64) -> Step {
         Step {
             ranges: Vec::new(),
@@ -89,38 +88,29 @@ pub(crate) struct Move<'a> {
 
 impl Moves {
     /// `None` once moving has ended.
-    pub fn begin(&self) -> Option<Move<'_>> {
+    pub(crate) fn begin(&self) -> Option<Move<'_>> {
         let ended = self.ended.lock();
         (!*ended).then_some(Move { _not_ended: ended })
     }
 
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         *self.ended.lock() = true;
     }
 }
 
-impl Data {
-    /// As [`Data::drain`], for the last time: from the call on nothing is made dirty in the
-    /// background any more, so [`Data::shutdown`] leaves nothing behind.
-    pub async fn finish(&self) -> Result<(), DataError> {
-        self.inner.moves.end();
-        self.drain().await
-    }
-}
-
-impl Inner {
+impl Space {
     /// False while a mount drains, and from its last drain on: its user waits for what was written,
     /// and moving would add to it.
     pub(crate) fn may_move(&self) -> bool {
-        !self.draining.load(Ordering::Acquire) && self.moves.begin().is_some()
+        !self.write_back.is_draining() && self.moves.begin().is_some()
     }
 
     /// Bytes moved in one step: no more than a read may return, or what it holds while it waits for
     /// the frames of its next part could take all that readers have; and a share of the room for
     /// dirty data.
     pub(crate) fn step_bytes(&self) -> u64 {
-        let room = self.governor.owner_max_bytes(Owner::Dirty) / 4;
-        STEP_BYTES.min(self.read_bytes_max()).min(room)
+        let room = self.shared.governor.owner_max_bytes(Owner::Dirty) / 4;
+        STEP_BYTES.min(self.reading.read_bytes_max()).min(room)
     }
 
     /// Makes a committed run dirty again.
@@ -152,7 +142,9 @@ impl Inner {
                 Moved::Bytes(bytes) => return Ok(bytes),
                 Moved::Overtaken => tries += 1,
                 // What was read is let go before its turn is waited for, and read again.
-                Moved::NoRoom { cost } => drop(self.governor.acquire(Owner::Dirty, cost).await),
+                Moved::NoRoom { cost } => {
+                    drop(self.shared.governor.acquire(Owner::Dirty, cost).await)
+                }
             }
         }
         Ok(0)
@@ -178,16 +170,14 @@ impl Inner {
             .filter(|range| !range.is_empty())
             .collect();
         // A handle of its own: what follows in the file is not wanted.
-        let data = Data {
-            inner: self.clone(),
-        };
-        let pieces = self.read_gaps(&data.open(file.ino), &ranges).await?;
+        let open = self.reading.open(file.ino);
+        let pieces = self.reading.read_gaps(&open, &ranges).await?;
         let len: usize = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
         if len == 0 {
             return Ok(Moved::Bytes(0));
         }
         let cost = buffer_cost(len);
-        let Some(reservation) = self.governor.try_acquire(Owner::Dirty, cost) else {
+        let Some(reservation) = self.shared.governor.try_acquire(Owner::Dirty, cost) else {
             return Ok(Moved::NoRoom { cost });
         };
         let mut whole = Vec::with_capacity(len);
@@ -218,7 +208,7 @@ impl Inner {
             }
             drop(content);
             if moved_bytes > 0 {
-                self.mark_dirty(file);
+                self.write_back.mark_dirty(file);
             }
             moved_bytes
         };

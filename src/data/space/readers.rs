@@ -24,8 +24,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
+use super::Space;
 use crate::{
-    data::{DataError, Inner},
+    data::DataError,
     seal::{
         codec::{META_FRAME_LOG2, ObjectKind, open_whole, seal_whole},
         keys::VolumeKeys,
@@ -186,16 +187,16 @@ impl Marks {
     }
 }
 
-impl Inner {
+impl Space {
     /// Notes what the generation is now.
     pub(crate) async fn mark_generation(&self) {
-        let (seconds, generation) = self.meta.mark().await;
+        let (seconds, generation) = self.shared.meta.mark().await;
         self.readers.marks.lock().add(seconds, generation);
     }
 
     /// What died in this second or later may be read by a living reader; `None`: there is none.
     pub(crate) async fn needed_from(&self) -> Result<Option<i64>, DataError> {
-        let listed = self.store.list_page(READERS_PREFIX, None).await?;
+        let listed = self.shared.store.list_page(READERS_PREFIX, None).await?;
         if listed.len() > READERS_MAX {
             warn!(
                 "{} read-only mounts have left a note; only {READERS_MAX} of them are heeded",
@@ -205,6 +206,7 @@ impl Inner {
         let mut found = Vec::new();
         for entry in listed.into_iter().take(READERS_MAX) {
             let stored = match self
+                .shared
                 .store
                 .get_bytes(&entry.key, None, NOTE_STORED_LEN_MAX)
                 .await
@@ -213,7 +215,7 @@ impl Inner {
                 Err(error) if error.kind == StoreErrorKind::NotFound => continue,
                 Err(error) => return Err(error.into()),
             };
-            let opened = open_whole(&self.keys, &entry.key, &stored);
+            let opened = open_whole(&self.shared.keys, &entry.key, &stored);
             match opened.ok().as_deref().and_then(ReaderRecord::decode) {
                 Some(record) => found.push((entry.key, record)),
                 None => warn!("object {} is no reader's note of this volume", entry.key),
@@ -222,7 +224,7 @@ impl Inner {
         let (oldest, dead) = self.readers.seen.lock().look(found, Instant::now());
         if !dead.is_empty() {
             info!("{} read-only mounts ended without a word", dead.len());
-            self.store.delete(&dead).await?;
+            self.shared.store.delete(&dead).await?;
         }
         let known = oldest.map(|oldest| self.readers.marks.lock().second_before(oldest));
         Ok(known.map(|second| second.unwrap_or(i64::MIN)))
@@ -237,11 +239,11 @@ impl Inner {
         }
         let key = format!("{READERS_PREFIX}{}", data_encoding::HEXLOWER.encode(&id));
         tokio::select! {
-            () = self.stop.cancelled() => {}
+            () = self.shared.stop.cancelled() => {}
             () = self.tell_what_is_read(&key) => return,
         }
         let remove = [key];
-        match tokio::time::timeout(REMOVE_WITHIN, self.store.delete(&remove)).await {
+        match tokio::time::timeout(REMOVE_WITHIN, self.shared.store.delete(&remove)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!("the note of this mount stays: {error}"),
             Err(_) => warn!("the note of this mount stays: the store does not answer"),
@@ -255,21 +257,22 @@ impl Inner {
                 // A key pair that may only read is a good idea for a follower.
                 info!(
                     "the writer is not told what is read here, so what was replaced can be read for {} s at least: {error}",
-                    self.config.garbage_grace.as_secs()
+                    self.shared.config.garbage_grace.as_secs()
                 );
                 return;
             }
-            tokio::time::sleep(self.config.reader_renewed_every).await;
+            tokio::time::sleep(self.shared.config.reader_renewed_every).await;
         }
     }
 
     async fn write_note(&self, key: &str, renewal: u64) -> Result<(), StoreError> {
         let record = ReaderRecord {
-            generation: self.oldest_generation_read(),
+            generation: self.reading.oldest_generation_read(),
             renewal,
         };
-        let sealed = Bytes::from(record.seal(&self.keys, key));
-        self.store
+        let sealed = Bytes::from(record.seal(&self.shared.keys, key));
+        self.shared
+            .store
             .put(key, vec![sealed], Condition::None, &[])
             .await
             .map(drop)

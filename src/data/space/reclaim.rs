@@ -14,10 +14,11 @@ use std::{
 use tracing::{info, warn};
 
 use super::{
+    Space,
     leftovers::{clear_session, delete_garbage},
     repack::Repacking,
 };
-use crate::data::{DataError, Inner};
+use crate::data::DataError;
 
 /// Objects deleted in one request.
 pub(crate) const DELETE_BATCH: usize = 1000;
@@ -27,13 +28,14 @@ pub(crate) const DELETE_BATCH: usize = 1000;
 /// collect them.
 pub(crate) const DEAD_SESSIONS_KEPT: usize = 8;
 
-impl Inner {
+impl Space {
     pub(crate) async fn reclaim_loop(self: Arc<Self>) {
         let rounds = async {
-            let mut repacking = Repacking::new(self.config.reclaim_every, self.meta.applied());
+            let mut repacking =
+                Repacking::new(self.shared.config.reclaim_every, self.shared.meta.applied());
             loop {
                 self.mark_generation().await;
-                tokio::time::sleep(self.config.reclaim_every).await;
+                tokio::time::sleep(self.shared.config.reclaim_every).await;
                 if let Err(error) = self.reclaim_round(&mut repacking).await {
                     warn!("space reclaim will be tried again: {error}");
                 }
@@ -41,7 +43,7 @@ impl Inner {
         };
         let work = async { tokio::join!(self.look_for_leftovers(), rounds) };
         tokio::select! {
-            () = self.stop.cancelled() => {}
+            () = self.shared.stop.cancelled() => {}
             _ = work => {}
         }
     }
@@ -49,7 +51,7 @@ impl Inner {
     /// Clears what dead sessions left: at once, and again later. A mount that was taken over goes
     /// on until it notices, and a request that it sent may be carried out after that.
     async fn look_for_leftovers(&self) {
-        let pauses = self.config.leftovers_again;
+        let pauses = self.shared.config.leftovers_again;
         let mut looks = std::iter::once(Duration::ZERO).chain(pauses).peekable();
         while let Some(pause) = looks.next() {
             tokio::time::sleep(pause).await;
@@ -63,10 +65,11 @@ impl Inner {
     /// Clears what dead sessions left. With `forget`, all of them are forgotten then; else only
     /// those beyond the latest few.
     async fn clear_dead_sessions(&self, forget: bool) -> Result<(), DataError> {
-        let sessions = self.meta.dead_sessions().await?;
+        let sessions = self.shared.meta.dead_sessions().await?;
         let kept_from = sessions.len().saturating_sub(DEAD_SESSIONS_KEPT);
         for (index, dead) in sessions.into_iter().enumerate() {
-            let left = clear_session(&self.store, &self.meta, dead.session, true).await?;
+            let left =
+                clear_session(&self.shared.store, &self.shared.meta, dead.session, true).await?;
             if left.objects + left.uploads > 0 {
                 info!(
                     "cleared a session that did not end cleanly: {} uncommitted objects deleted, {} uploads aborted",
@@ -74,7 +77,7 @@ impl Inner {
                 );
             }
             if forget || index < kept_from {
-                self.meta.end_session(dead.session).await?;
+                self.shared.meta.end_session(dead.session).await?;
             }
         }
         Ok(())
@@ -84,13 +87,15 @@ impl Inner {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let mut before = now.saturating_sub(self.config.garbage_grace).as_secs() as i64;
-        if !self.meta.garbage(before, 1).await?.is_empty()
+        let mut before = now
+            .saturating_sub(self.shared.config.garbage_grace)
+            .as_secs() as i64;
+        if !self.shared.meta.garbage(before, 1).await?.is_empty()
             && let Some(needed_from) = self.needed_from().await?
         {
             before = before.min(needed_from.saturating_sub(1));
         }
-        delete_garbage(&self.store, &self.meta, before).await?;
+        delete_garbage(&self.shared.store, &self.shared.meta, before).await?;
         self.repack_round(repacking).await
     }
 }

@@ -17,11 +17,12 @@ use std::{
 use tracing::warn;
 
 use super::{
+    Space,
     moving::{EXTENTS_AT_ONCE, Step},
     survey::Survey,
 };
 use crate::{
-    data::{DataError, Inner, file::FileState, object_key},
+    data::{DataError, file::FileState, object_key},
     meta::{ExtentSource, Ino, ObjectId},
 };
 
@@ -132,7 +133,7 @@ impl Repacking {
     }
 }
 
-impl Inner {
+impl Space {
     /// Repacks some of the objects that are worth it: those that are mostly dead first, going on
     /// where the last round ended, then those that a survey chose.
     pub(crate) async fn repack_round(
@@ -141,7 +142,7 @@ impl Inner {
     ) -> Result<(), DataError> {
         let mut allowance = Allowance {
             bytes: ROUND_BYTES,
-            until: Instant::now() + self.config.reclaim_every,
+            until: Instant::now() + self.shared.config.reclaim_every,
         };
         let mut failed = Vec::new();
         self.repack_sparse(repacking, &mut allowance, &mut failed)
@@ -154,7 +155,7 @@ impl Inner {
                 && let Some(object) = repacking.chosen.pop_front()
             {
                 if repacking.is_due(object, Instant::now()) {
-                    let inos = self.meta.members_of(object).await?;
+                    let inos = self.shared.meta.members_of(object).await?;
                     self.add_to(&mut batch, object, &inos, &mut allowance)
                         .await?;
                 }
@@ -184,6 +185,7 @@ impl Inner {
         let mut passed_over = 0;
         while passed_over < PASSED_OVER_MAX && self.may_repack(allowance) {
             let candidates = self
+                .shared
                 .meta
                 .repack_candidates(repacking.after, BATCH_OBJECTS)
                 .await?;
@@ -216,7 +218,7 @@ impl Inner {
         inos: &[Ino],
         allowance: &mut Allowance,
     ) -> Result<(), DataError> {
-        let record = self.meta.object(object).await?;
+        let record = self.shared.meta.object(object).await?;
         let live_bytes = record.map_or(0, |record| record.live_bytes);
         if live_bytes > 0 {
             batch.add(object, inos);
@@ -229,13 +231,17 @@ impl Inner {
 
     /// Looks at the records of some objects; when all were looked at, some may be chosen.
     async fn survey(&self, repacking: &mut Repacking) -> Result<(), DataError> {
-        let sequence = self.meta.applied();
+        let sequence = self.shared.meta.applied();
         let survey = &mut repacking.survey;
         if !repacking.chosen.is_empty() || !survey.is_due(sequence, repacking.opened_at) {
             return Ok(());
         }
         survey.begin(sequence);
-        let objects = self.meta.objects_after(survey.after, SURVEYED).await?;
+        let objects = self
+            .shared
+            .meta
+            .objects_after(survey.after, SURVEYED)
+            .await?;
         for (object, record) in &objects {
             survey.look(*object, record);
         }
@@ -283,7 +289,7 @@ impl Inner {
         mut wanted: BTreeSet<ObjectId>,
     ) -> Result<Vec<(ObjectId, DataError)>, DataError> {
         let mut failed = Vec::new();
-        let file = match self.loaded(ino).await {
+        let file = match self.reading.loaded(ino).await {
             Ok(file) => file,
             Err(DataError::NotFound) => return Ok(failed),
             Err(error) => return Err(error),
@@ -291,7 +297,7 @@ impl Inner {
         let mut steps: BTreeMap<ObjectId, Step> = BTreeMap::new();
         let mut at = 0;
         while !wanted.is_empty() {
-            let extents = self.meta.extents(ino, at..u64::MAX, EXTENTS_AT_ONCE);
+            let extents = self.shared.meta.extents(ino, at..u64::MAX, EXTENTS_AT_ONCE);
             let extents = extents.await?;
             let is_last = extents.len() < EXTENTS_AT_ONCE;
             for extent in extents {
@@ -337,7 +343,7 @@ impl Inner {
     ) -> Result<(), DataError> {
         match self.move_ranges(file, &step.ranges).await {
             Ok(bytes) => {
-                self.store.metrics().repacked_bytes.add(bytes);
+                self.shared.store.metrics().repacked_bytes.add(bytes);
                 Ok(())
             }
             // Nothing else would go better.

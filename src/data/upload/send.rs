@@ -4,7 +4,7 @@
 //! what the store refuses is reported to the files with bytes in the object, and to no other.
 
 use std::{
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,12 +14,12 @@ use tokio::{sync::Notify, task::JoinSet};
 use tracing::warn;
 
 use super::{
+    Refusals, Uploads,
     machine::{Answer, Denial, Request, Step, Upload},
     writer::cut_off,
 };
 use crate::{
-    data::{Inner, file::FileState},
-    meta::ObjectId,
+    meta::{Ino, ObjectId},
     store::{self, Condition, StoreError, StoreErrorKind},
 };
 
@@ -28,8 +28,9 @@ pub(crate) struct Sending {
     id: ObjectId,
     key: String,
     upload: Mutex<Upload<Bytes>>,
-    /// Files with bytes in it.
-    files: Mutex<Vec<Weak<FileState>>>,
+    /// Files with bytes in it, which hear of its refusals.
+    inos: Mutex<Vec<Ino>>,
+    refusals: Arc<dyn Refusals>,
     /// A part was added, or nobody wants the object any more.
     changed: Notify,
 }
@@ -43,24 +44,25 @@ pub(crate) enum Ended {
 }
 
 impl Sending {
-    pub(crate) fn new(id: ObjectId, key: String) -> Arc<Sending> {
+    pub(crate) fn new(id: ObjectId, key: String, refusals: Arc<dyn Refusals>) -> Arc<Sending> {
         Arc::new(Sending {
             id,
             key,
             upload: Mutex::new(Upload::new()),
-            files: Mutex::default(),
+            inos: Mutex::default(),
+            refusals,
             changed: Notify::new(),
         })
     }
 
-    /// `file` has bytes in the object.
-    pub(crate) fn serves(&self, file: &Arc<FileState>) {
-        self.files.lock().push(Arc::downgrade(file));
+    /// This file has bytes in the object.
+    pub(crate) fn serves(&self, ino: Ino) {
+        self.inos.lock().push(ino);
     }
 
     /// Files with bytes in the object.
-    pub(crate) fn files(&self) -> Vec<Arc<FileState>> {
-        self.files.lock().iter().filter_map(Weak::upgrade).collect()
+    pub(crate) fn inos(&self) -> Vec<Ino> {
+        self.inos.lock().clone()
     }
 
     /// Takes a part, whose bytes carry what pays for them.
@@ -76,7 +78,7 @@ impl Sending {
     }
 }
 
-impl Inner {
+impl Uploads {
     /// Sends the parts as they come, until the object is stored or there is no sense in going on.
     pub(crate) async fn send(self: Arc<Self>, sending: Arc<Sending>) -> Ended {
         let began = Instant::now();
@@ -89,7 +91,11 @@ impl Inner {
                 Step::Abandoned(upload) => {
                     drop(in_flight);
                     if let Some(upload) = upload
-                        && let Err(error) = self.store.abort_multipart(&sending.key, &upload).await
+                        && let Err(error) = self
+                            .shared
+                            .store
+                            .abort_multipart(&sending.key, &upload)
+                            .await
                     {
                         // Left for the next mount, which clears what dead sessions began.
                         warn!("object {}: cannot abort its upload: {error}", sending.key);
@@ -109,31 +115,13 @@ impl Inner {
                     };
                     let refusal = sending.upload.lock().answered(answer, began.elapsed());
                     if let Some(error) = refusal {
-                        self.report(&sending.files(), Some(sending.id), &error);
+                        sending.refusals.refused(&sending.inos(), sending.id, &error);
                     }
                 }
                 () = sending.changed.notified() => {}
                 () = self.no_uploads.cancelled() => return Ended::Abandoned,
             }
         }
-    }
-
-    /// Tells those who wait for these files, and nobody else.
-    pub(crate) fn report(
-        &self,
-        files: &[Arc<FileState>],
-        object: Option<ObjectId>,
-        error: &StoreError,
-    ) {
-        warn!("refused, and will be tried again: {error}");
-        for file in files {
-            match object {
-                Some(object) => file.content.lock().object_refused(object, error),
-                None => file.content.lock().refused(error),
-            }
-            file.progress.notify_waiters();
-        }
-        self.settled.notify_waiters();
     }
 
     async fn ask(
@@ -145,7 +133,7 @@ impl Inner {
         if !pause.is_zero() {
             tokio::time::sleep(with_jitter(pause)).await;
         }
-        let (store, key) = (&self.store, sending.key.as_str());
+        let (store, key) = (&self.shared.store, sending.key.as_str());
         let bytes = |number| Vec::from_iter(sending.upload.lock().bytes(number));
         match request {
             Request::Put => {

@@ -15,16 +15,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
-use super::send::{Ended, Sending};
+use super::{
+    Refusals, Uploads,
+    send::{Ended, Sending},
+};
 use crate::{
     budget::{Owner, Reservation},
-    data::{
-        DataError, Inner,
-        file::{FileState, Placed},
-        object_key,
-        paid::paid_bytes,
-    },
-    meta::{NewObject, ObjectId},
+    data::{DataError, object_key, paid::paid_bytes},
+    meta::{Ino, NewObject, ObjectId},
     seal::codec::{DATA_FRAME_LOG2, HEADER_LEN, ObjectKind, Sealer, TAG_LEN},
     store::{StoreError, StoreErrorKind},
 };
@@ -40,9 +38,19 @@ pub(crate) fn sealed_bound(plaintext_len: u64) -> u64 {
     plaintext_len + (plaintext_len / FRAME_LEN + 2) * TAG_LEN + HEADER_LEN
 }
 
+/// A run that went into an object.
+pub(crate) struct Placed {
+    /// Where in the file.
+    pub(crate) offset: u64,
+    /// The bytes, as collected.
+    pub(crate) bytes: Bytes,
+    /// Where in the object.
+    pub(crate) at: u64,
+}
+
 /// An object being written.
 pub(crate) struct ObjectWriter {
-    inner: Arc<Inner>,
+    uploads: Arc<Uploads>,
     pub(crate) id: ObjectId,
     key: String,
     sealer: Sealer,
@@ -59,19 +67,28 @@ pub(crate) struct ObjectWriter {
 }
 
 impl ObjectWriter {
-    /// A new object. `stream_of` is the file if it is one file's stream.
-    pub(crate) fn begin(inner: &Arc<Inner>, stream_of: Option<&Arc<FileState>>) -> ObjectWriter {
-        let id = inner.next_object();
+    /// A new object. `stream_of` is the file if it is one file's stream. Refusals of the object go
+    /// to `refusals`.
+    pub(crate) fn begin(
+        uploads: &Arc<Uploads>,
+        stream_of: Option<Ino>,
+        refusals: Arc<dyn Refusals>,
+    ) -> ObjectWriter {
+        let id = uploads.next_object();
         let key = object_key(id);
-        let sealer = Sealer::new(&inner.keys, ObjectKind::Data, DATA_FRAME_LOG2, &key);
-        let ino = stream_of.map(|file| file.ino);
-        inner.objects.begin(id, sealer.params(), ino);
-        let sending = Sending::new(id, key.clone());
-        if let Some(file) = stream_of {
-            sending.serves(file);
+        let sealer = Sealer::new(
+            &uploads.shared.keys,
+            ObjectKind::Data,
+            DATA_FRAME_LOG2,
+            &key,
+        );
+        uploads.frames.objects.begin(id, sealer.params(), stream_of);
+        let sending = Sending::new(id, key.clone(), refusals);
+        if let Some(ino) = stream_of {
+            sending.serves(ino);
         }
         ObjectWriter {
-            inner: inner.clone(),
+            uploads: uploads.clone(),
             id,
             key,
             sealer,
@@ -84,9 +101,9 @@ impl ObjectWriter {
         }
     }
 
-    /// `file` has bytes in the object.
-    pub(crate) fn serves(&self, file: &Arc<FileState>) {
-        self.sending.serves(file);
+    /// This file has bytes in the object.
+    pub(crate) fn serves(&self, ino: Ino) {
+        self.sending.serves(ino);
     }
 
     /// Plaintext taken so far.
@@ -97,7 +114,7 @@ impl ObjectWriter {
     /// Plaintext that the object still takes. It ends exactly at its bound, so that the objects of
     /// a stream begin at file offsets where large reads begin.
     fn object_room_bytes(&self) -> u64 {
-        let max = self.inner.config.object_bytes_max;
+        let max = self.uploads.shared.config.object_bytes_max;
         max.saturating_sub(self.plaintext_len())
     }
 
@@ -174,7 +191,9 @@ impl ObjectWriter {
     fn put_on_disk(&mut self, from: usize) {
         let sealed = self.buffer.get(from..).unwrap_or_default();
         for frame in sealed.chunks((FRAME_LEN + TAG_LEN) as usize) {
-            self.inner.put_on_disk(self.id, self.frames, frame, true);
+            self.uploads
+                .frames
+                .put_on_disk(self.id, self.frames, frame, true);
             self.frames += 1;
         }
     }
@@ -200,14 +219,14 @@ impl ObjectWriter {
     fn send_part(&mut self, part: Bytes, last: bool) {
         self.sending.push(part, last);
         if self.task.is_none() {
-            let send = self.inner.clone().send(self.sending.clone());
-            self.task = Some(self.inner.tasks.spawn(send));
+            let send = self.uploads.clone().send(self.sending.clone());
+            self.task = Some(self.uploads.shared.tasks.spawn(send));
         }
     }
 
     /// Seals the final frame, sends what is left and waits until the object is in the store.
     pub(crate) async fn finish(mut self) -> Result<NewObject, Unfinished> {
-        let inner = self.inner.clone();
+        let uploads = self.uploads.clone();
         let room = self.buffered_bytes() + FRAME_LEN + TAG_LEN + HEADER_LEN;
         if self
             .reservation
@@ -215,11 +234,16 @@ impl ObjectWriter {
             .is_none_or(|held| held.bytes() < room)
         {
             // Only a stream that ends right after a full part: nothing but a carry is held.
-            let reservation = inner.governor.acquire(Owner::Upload, room).await;
+            let reservation = uploads.shared.governor.acquire(Owner::Upload, room).await;
             self.provide(reservation);
         }
         let from = self.sealed_from();
-        let placeholder = Sealer::new(&inner.keys, ObjectKind::Data, DATA_FRAME_LOG2, &self.key);
+        let placeholder = Sealer::new(
+            &uploads.shared.keys,
+            ObjectKind::Data,
+            DATA_FRAME_LOG2,
+            &self.key,
+        );
         let sealer = std::mem::replace(&mut self.sealer, placeholder);
         let params = sealer.params();
         let layout = sealer.finish(&mut self.buffer);
@@ -240,7 +264,7 @@ impl ObjectWriter {
             Ended::Lost(error) => return Err(Unfinished::Lost(error)),
             Ended::Abandoned => return Err(Unfinished::Abandoned),
         }
-        if let Err(error) = inner.objects.finish(self.id, layout) {
+        if let Err(error) = uploads.frames.objects.finish(self.id, layout) {
             // Its key was derived when it was begun; deriving it again cannot fail.
             tracing::error!("object {}: {}", self.key, DataError::from(error));
         }
@@ -255,12 +279,12 @@ impl ObjectWriter {
     /// aborted in the background.
     pub(crate) fn abandon(self) {
         self.sending.abandon();
-        self.inner.objects.end(self.id);
+        self.uploads.frames.objects.end(self.id);
     }
 
     /// Files with bytes in the object.
-    pub(crate) fn files(&self) -> Vec<Arc<FileState>> {
-        self.sending.files()
+    pub(crate) fn inos(&self) -> Vec<Ino> {
+        self.sending.inos()
     }
 }
 

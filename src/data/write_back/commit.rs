@@ -7,9 +7,9 @@ use std::{
 
 use tracing::error;
 
+use super::WriteBack;
 use crate::{
     data::{
-        Inner,
         file::{FileCommit, FileState},
         upload::{ObjectWriter, Unfinished},
     },
@@ -20,10 +20,10 @@ use crate::{
 /// Pause after a metadata failure.
 const META_PAUSE: Duration = Duration::from_secs(1);
 
-impl Inner {
+impl WriteBack {
     /// Brings an object into the store and commits it.
     pub(crate) async fn complete(self: &Arc<Self>, writer: ObjectWriter) {
-        let (id, files) = (writer.id, writer.files());
+        let (id, files) = (writer.id, self.known_files(&writer.inos()));
         match writer.finish().await {
             Ok(new) => self.commit_with(files, Some(new)).await,
             Err(Unfinished::Lost(error)) => {
@@ -31,14 +31,14 @@ impl Inner {
                 for file in &files {
                     file.content.lock().object_lost(id, &error);
                 }
-                self.objects.lose(id, &error);
+                self.reading.frames.objects.lose(id, &error);
                 self.commit(files.clone()).await;
                 for file in &files {
                     file.progress.notify_waiters();
                 }
                 self.settled.notify_waiters();
             }
-            Err(Unfinished::Abandoned) => self.objects.end(id),
+            Err(Unfinished::Abandoned) => self.reading.frames.objects.end(id),
         }
     }
 
@@ -73,7 +73,7 @@ impl Inner {
                     // Its files were removed meanwhile: it is recorded as garbage.
                     let id = new.object;
                     self.apply(&[new], &[], &[]).await;
-                    self.objects.end(id);
+                    self.reading.frames.objects.end(id);
                     continue;
                 }
             }
@@ -106,21 +106,21 @@ impl Inner {
             if parts.is_empty() || !self.apply(&objects, &parts, &files).await {
                 return;
             }
-            let applied = self.meta.applied();
+            let applied = self.shared.meta.applied();
             let mut done = Vec::new();
             for (file, commit) in files.iter().zip(&commits) {
                 if let Some(commit) = commit {
                     let mut content = file.content.lock();
                     done.extend(content.commit_ended(commit, applied));
                     if content.take_scattered() {
-                        self.scattered.note(file.ino, Instant::now());
+                        self.reading.scattered.note(file.ino, Instant::now());
                     }
                 }
             }
             drop(locks);
             drop(done);
             for new in &objects {
-                self.objects.end(new.object);
+                self.reading.frames.objects.end(new.object);
             }
             let mut committed = commits.into_iter();
             files.retain(|_| committed.next().flatten().is_some());
@@ -142,7 +142,7 @@ impl Inner {
         files: &[Arc<FileState>],
     ) -> bool {
         loop {
-            let error = match self.meta.commit_content(objects, parts).await {
+            let error = match self.shared.meta.commit_content(objects, parts).await {
                 Ok(()) => {
                     self.crowded.notify_one();
                     return true;
@@ -162,7 +162,7 @@ impl Inner {
             );
             self.report(files, None, &error);
             tokio::select! {
-                () = self.stop.cancelled() => return false,
+                () = self.shared.stop.cancelled() => return false,
                 () = tokio::time::sleep(META_PAUSE) => {}
             }
         }
@@ -170,8 +170,9 @@ impl Inner {
 
     /// Commits what waits in `file`, in the background.
     pub(crate) fn spawn_commit(self: &Arc<Self>, file: &Arc<FileState>) {
-        let (inner, file) = (self.clone(), file.clone());
-        self.tasks
-            .spawn(async move { inner.commit(vec![file]).await });
+        let (write_back, file) = (self.clone(), file.clone());
+        self.shared
+            .tasks
+            .spawn(async move { write_back.commit(vec![file]).await });
     }
 }

@@ -25,8 +25,8 @@ use bytes::Bytes;
 
 use crate::{
     data::{
-        file::{Content, Placed},
-        upload::{Answer, Denial, Request, Step, Upload},
+        file::Content,
+        upload::{Answer, Denial, Placed, Request, Step, Upload},
     },
     meta::{Extent, ExtentSource, NewObject, ObjectId, SessionId, Timestamp},
     seal::codec::{ObjectKind, SealParams},

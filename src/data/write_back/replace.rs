@@ -1,9 +1,9 @@
 //! What renaming over a file needs to know of the contents that are not committed.
 
-use crate::{
-    data::{Data, DataError},
-    meta::Ino,
-};
+use std::sync::Arc;
+
+use super::WriteBack;
+use crate::{data::DataError, meta::Ino};
 
 #[cfg(doc)]
 use crate::meta::Meta;
@@ -16,11 +16,11 @@ pub struct HeldCommits {
     _no_commit: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
 
-impl Data {
+impl WriteBack {
     /// Says what of a file is not committed, and keeps that so: a rename decides by it what the
     /// name stands for until it is.
-    pub async fn hold_commits(&self, ino: Ino) -> HeldCommits {
-        let Some(file) = self.inner.known_file(ino) else {
+    pub(crate) async fn hold_commits(&self, ino: Ino) -> HeldCommits {
+        let Some(file) = self.reading.known_file(ino) else {
             return HeldCommits {
                 uncommitted: None,
                 _no_commit: None,
@@ -44,9 +44,9 @@ impl Data {
     ///
     /// # Errors
     /// The store refuses a file that has one of the names, and has it still.
-    pub(crate) async fn commit_successors(&self, inos: &[Ino]) -> Result<(), DataError> {
+    pub(crate) async fn commit_successors(self: &Arc<Self>, inos: &[Ino]) -> Result<(), DataError> {
         let find = || -> Vec<Ino> {
-            let successors = inos.iter().map(|ino| self.inner.meta.successors(*ino));
+            let successors = inos.iter().map(|ino| self.shared.meta.successors(*ino));
             successors.flatten().collect()
         };
         let mut successors = find();
@@ -63,16 +63,9 @@ impl Data {
 
     /// Returns when everything that replaced another file before the call is committed, and so
     /// are the names.
-    pub async fn write_back_replacements(&self) -> Result<(), DataError> {
-        let replacing = self.inner.meta.uncommitted_replacements();
+    pub(crate) async fn write_back_replacements(self: &Arc<Self>) -> Result<(), DataError> {
+        let replacing = self.shared.meta.uncommitted_replacements();
         self.write_back(replacing.iter().copied()).await?;
         self.commit_successors(&replacing).await
-    }
-
-    /// Returns when everything written to these files before the call is committed, though it may
-    /// not be durable.
-    pub async fn write_back(&self, inos: impl IntoIterator<Item = Ino>) -> Result<(), DataError> {
-        let files = inos.into_iter().map(|ino| self.inner.committed_since(ino));
-        futures::future::try_join_all(files).await.map(drop)
     }
 }

@@ -16,26 +16,23 @@ use std::{
     time::Instant,
 };
 
+use super::WriteBack;
 use crate::{
     budget::Owner,
-    data::{
-        Data, Inner,
-        file::FileState,
-        upload::{ObjectWriter, PART_SLACK},
-    },
+    data::{file::FileState, upload::PART_SLACK},
 };
 
 /// A slice is so much smaller than a part, for the frames that may reach over its end and the
 /// sealing: then its object is one PUT.
 const BELOW_A_PART: u64 = 256 << 10;
 
-impl Inner {
+impl WriteBack {
     /// Is so little room left for dirty data that a slice should go out? About as much is left as
     /// is written until its bytes are sealed.
     pub(crate) fn is_short_of_room(&self) -> bool {
-        let room = self.governor.owner_max_bytes(Owner::Dirty);
-        let spared = (self.config.part_bytes / 2).min(room / 4);
-        self.governor.used_bytes(Owner::Dirty) >= room - spared
+        let room = self.shared.governor.owner_max_bytes(Owner::Dirty);
+        let spared = (self.shared.config.part_bytes / 2).min(room / 4);
+        self.shared.governor.used_bytes(Owner::Dirty) >= room - spared
     }
 
     /// Takes the next slice of `file`, unless a task takes something of it already.
@@ -43,28 +40,26 @@ impl Inner {
         if file.queued.swap(true, Ordering::AcqRel) {
             return;
         }
-        let inner = self.clone();
+        let write_back = self.clone();
         let file = file.clone();
-        self.tasks.spawn(async move {
-            inner.take_slice(&file).await;
+        self.shared.tasks.spawn(async move {
+            write_back.take_slice(&file).await;
             file.queued.store(false, Ordering::Release);
-            inner.wake.notify_one();
+            write_back.wake.notify_one();
         });
     }
 
     async fn take_slice(self: &Arc<Self>, file: &Arc<FileState>) {
         self.let_crumbs_settle(file).await;
-        let open = Data {
-            inner: self.clone(),
-        }
-        .open(file.ino);
-        let part_bytes = self.config.part_bytes;
+        let open = self.reading.open(file.ino);
+        let part_bytes = self.shared.config.part_bytes;
         let slice_bytes = part_bytes.saturating_sub(BELOW_A_PART).max(part_bytes / 2);
         let reservation = self
+            .shared
             .governor
             .acquire(Owner::Upload, slice_bytes + PART_SLACK)
             .await;
-        let mut stream = file.take.lock().await;
+        let mut stream = file.stream.lock().await;
         let from = {
             let mut content = file.content.lock();
             if content.overlay.dirty_bytes() == 0 {
@@ -75,12 +70,12 @@ impl Inner {
         // A stream that is open, because the file was written in order before, ends with the slice.
         let mut writer = match stream.take() {
             Some(writer) => writer,
-            None => Box::new(ObjectWriter::begin(self, Some(file))),
+            None => Box::new(self.begin_object(Some(file.ino))),
         };
         writer.provide(reservation);
         if let Some(to) = self.seal_swept(file, &open, &mut writer, from).await {
             file.content.lock().slice_ended(to);
-            self.store.metrics().sent_slices.increment();
+            self.shared.store.metrics().sent_slices.increment();
         }
         writer.send_full_part(part_bytes);
         self.spawn_complete(*writer);

@@ -16,13 +16,12 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::WriteBack;
 use crate::{
-    budget::Owner,
     data::{
-        DataError, Inner, OpenFile,
+        OpenFile,
         file::{Collected, Content, FileState, Overlay},
-        paid::paid_bytes,
-        read::{Beyond, Source, gather, missing_bytes_max},
+        read::HOLE_MIN,
         upload::ObjectWriter,
     },
     meta::REGION_LEN,
@@ -35,9 +34,6 @@ const RUNS_MAX: usize = 8;
 /// As much of a file is looked at for gaps at once. The bytes between are read with one or two
 /// requests, and held until they are sealed.
 const STRETCH_MAX: u64 = 1 << 20;
-
-/// A hole of less than this between pieces is written as zeros, as a local disk would allocate it.
-const HOLE_MIN: u64 = 4096;
 
 /// A file with so many separate dirty runs that are smaller than pages on average is in crumbs.
 const CRUMBS_MIN: usize = 64;
@@ -156,12 +152,12 @@ impl Content {
     }
 }
 
-impl Inner {
+impl WriteBack {
     /// Waits until what is on its way of a file in crumbs is committed: only then can it be written
     /// along with what is next to it. Holds nothing.
     pub(crate) async fn let_crumbs_settle(self: &Arc<Self>, file: &FileState) {
         // A stream that is open ends with this sweep, and not before.
-        if file.take.lock().await.is_some() || !file.content.lock().overlay.is_in_crumbs() {
+        if file.stream.lock().await.is_some() || !file.content.lock().overlay.is_in_crumbs() {
             return;
         }
         let settled = async {
@@ -202,7 +198,7 @@ impl Inner {
                 )
             };
             let Some(stretch) = stretch else { break };
-            let filler = match self.read_gaps(open, &gaps).await {
+            let filler = match self.reading.read_gaps(open, &gaps).await {
                 Ok(filler) => filler,
                 Err(error) => {
                     let unread = stretch.whole.clone().unwrap_or_default();
@@ -228,71 +224,6 @@ impl Inner {
             }
         }
         swept_to
-    }
-
-    /// Reads what is committed in `gaps`, in order; large holes are left out.
-    pub(crate) async fn read_gaps(
-        self: &Arc<Self>,
-        open: &OpenFile,
-        gaps: &[Range<u64>],
-    ) -> Result<Vec<(u64, Bytes)>, DataError> {
-        let (Some(first), Some(last)) = (gaps.first(), gaps.last()) else {
-            return Ok(Vec::new());
-        };
-        let read = first.start..last.end;
-        let (mut places, mut sources) = (Vec::new(), Vec::new());
-        for gap in gaps {
-            let mut at = gap.start;
-            let mut found = Vec::new();
-            self.locate_committed(&open.file, None, gap.clone(), &mut found)
-                .await?;
-            for source in found {
-                let len = source.len();
-                if !matches!(source, Source::Zeros(hole) if hole >= HOLE_MIN) {
-                    places.push(at..at + len);
-                    sources.push(source);
-                }
-                at += len;
-            }
-        }
-        let bytes = self.read_sources(open, read, sources).await?;
-        let mut from = 0;
-        Ok(places
-            .into_iter()
-            .map(|place| {
-                let to = from + (place.end - place.start) as usize;
-                let piece = bytes.slice(from..to);
-                from = to;
-                (place.start, piece)
-            })
-            .collect())
-    }
-
-    /// Reads committed `sources`, one after the other, into one piece of memory that is paid for.
-    async fn read_sources(
-        self: &Arc<Self>,
-        open: &OpenFile,
-        read: Range<u64>,
-        sources: Vec<Source>,
-    ) -> Result<Bytes, DataError> {
-        let len: u64 = sources.iter().map(Source::len).sum();
-        let bound = len + missing_bytes_max(&sources, 0);
-        if bound > self.read_bytes_max() {
-            let turn = self.wide_turn().await;
-            let reply = self.read_wide(turn, open, read, sources).await?;
-            return Ok(reply.bytes);
-        }
-        let mut paid = self.governor.acquire(Owner::Read, bound).await;
-        let plan = self.plan(&sources, Beyond::Nothing);
-        let frames = self.start_missing(open, &sources, &read, plan, &mut paid);
-        paid.shrink_to(len);
-        let size = open.file.content.lock().size;
-        self.read_ahead(open, None, read, size).await;
-        let mut whole = Vec::with_capacity(len as usize);
-        for piece in gather(sources, frames).await? {
-            whole.extend_from_slice(&piece);
-        }
-        Ok(paid_bytes(whole, paid))
     }
 }
 

@@ -9,10 +9,8 @@ use std::{collections::HashSet, ops::Range};
 
 use parking_lot::Mutex;
 
-use crate::{
-    data::{DataError, Inner},
-    meta::Ino,
-};
+use super::WriteBack;
+use crate::{data::DataError, meta::Ino};
 
 /// Files that the log tells of, each once; those beyond are counted only. Damage to so many files
 /// is no news with the next one.
@@ -20,25 +18,25 @@ const TOLD_MAX: usize = 1024;
 
 /// The files that the log told of.
 #[derive(Default)]
-pub(crate) struct Unread {
+pub(crate) struct UnreadFiles {
     told: Mutex<HashSet<Ino>>,
 }
 
-impl Unread {
+impl UnreadFiles {
     fn is_news(&self, ino: Ino) -> bool {
         let mut told = self.told.lock();
         told.len() < TOLD_MAX && told.insert(ino)
     }
 }
 
-impl Inner {
+impl WriteBack {
     /// What is stored of a file somewhere in `range` could not be read.
     pub(crate) fn note_unread(&self, ino: Ino, range: &Range<u64>, error: &DataError) {
         // A mount that was taken over reads nothing any more, and that is told already.
         if self.check().is_err() {
             return;
         }
-        self.store.metrics().unread_gaps.increment();
+        self.shared.store.metrics().unread_gaps.increment();
         let (start, end, number) = (range.start, range.end, ino.0);
         if self.unread.is_news(ino) {
             tracing::warn!(

@@ -37,7 +37,7 @@ use std::ops::Range;
 
 use self::regions::{Moment, Region, Regions};
 use crate::{
-    data::frames::{Cost, Evicted},
+    data::frames::{Cost, Evicted, Outcome},
     meta::ObjectId,
 };
 
@@ -84,17 +84,6 @@ pub(crate) struct Miss {
     pub(crate) frame_len: u64,
     /// The first of them was here, and was evicted lately.
     pub(crate) was_evicted: bool,
-}
-
-/// What became of frames that were fetched along, since it was last asked.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Outcome {
-    /// Bytes that have come.
-    pub(crate) arrived_bytes: u64,
-    /// Bytes that were read after all.
-    pub(crate) used_bytes: u64,
-    /// Bytes that were evicted before anybody read them.
-    pub(crate) unread_bytes: u64,
 }
 
 /// See the module's head.

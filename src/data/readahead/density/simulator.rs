@@ -13,13 +13,13 @@ use std::{
 use lru::LruCache;
 
 use super::{
-    Density, Miss, Outcome,
+    Density, Miss,
     hindsight::{distinct, fastest, in_hindsight},
     requests::{Sizes, requests},
     traces::{self, Trace},
 };
 use crate::{
-    data::frames::{Cost, Evicted},
+    data::frames::{Cost, Evicted, Outcome},
     meta::{ObjectId, SessionId},
 };
 

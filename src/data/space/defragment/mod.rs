@@ -24,7 +24,11 @@ use std::{
 
 use crate::{
     budget::Owner,
-    data::{DataError, Inner, file::FileState, space::moving::Moved},
+    data::{
+        DataError,
+        file::FileState,
+        space::{Space, moving::Moved},
+    },
     meta::Ino,
 };
 
@@ -62,14 +66,18 @@ impl From<DataError> for Left {
     }
 }
 
-impl Inner {
+impl Space {
     pub(crate) async fn defragment_loop(self: Arc<Self>) {
         let rounds = async {
             loop {
-                let ino = self.scattered.next(self.config.defragment_after).await;
+                let ino = self
+                    .reading
+                    .scattered
+                    .next(self.shared.config.defragment_after)
+                    .await;
                 match self.defragment(ino).await {
                     Ok(()) | Err(Left::Ending | Left::Failed(DataError::NotFound)) => {}
-                    Err(Left::Disturbed) => self.scattered.note(ino, Instant::now()),
+                    Err(Left::Disturbed) => self.reading.scattered.note(ino, Instant::now()),
                     Err(Left::Failed(error)) => {
                         tracing::debug!("inode {}: it stays scattered: {error}", ino.0);
                     }
@@ -77,16 +85,16 @@ impl Inner {
             }
         };
         tokio::select! {
-            () = self.stop.cancelled() => {}
+            () = self.shared.stop.cancelled() => {}
             () = rounds => {}
         }
     }
 
     /// Puts those pieces of a file in order that are worth it.
     async fn defragment(self: &Arc<Self>, ino: Ino) -> Result<(), Left> {
-        let file = self.loaded(ino).await?;
-        let batch_max = (BATCH_PARTS * self.config.part_bytes)
-            .min(self.governor.owner_max_bytes(Owner::Dirty) / 4);
+        let file = self.reading.loaded(ino).await?;
+        let batch_max = (BATCH_PARTS * self.shared.config.part_bytes)
+            .min(self.shared.governor.owner_max_bytes(Owner::Dirty) / 4);
         let (mut at, mut batch_bytes) = (0, 0);
         let mut change = file.content.lock().change;
         loop {
@@ -122,10 +130,11 @@ impl Inner {
         }
         let range = at..size.min(at + PIECE_BYTES);
         let window = self
+            .reading
             .look_up_extents(file.ino, range, PIECE_EXTENTS_MAX)
             .await?;
-        let (extents, cost) = (&window.extents, self.link.cost());
-        let config = &self.config;
+        let (extents, cost) = (&window.extents, self.reading.frames.link.cost());
+        let config = &self.shared.config;
         let (most, times) = (config.fetch_bytes_max, config.defragment_from);
         let is_worth_it = cost::is_worth_it(extents, &cost, most, times);
         Ok(Some((window.range.clone(), is_worth_it)))
@@ -145,13 +154,13 @@ impl Inner {
         {
             Ok(Moved::Bytes(bytes)) => {
                 *change += u64::from(bytes > 0);
-                self.store.metrics().defragmented_bytes.add(bytes);
+                self.shared.store.metrics().defragmented_bytes.add(bytes);
                 tokio::time::sleep(began.elapsed() * PAUSES_FOR_EACH).await;
                 Ok(bytes)
             }
             Ok(Moved::Overtaken | Moved::NoRoom { .. }) => Err(Left::Disturbed),
             Err(error) => {
-                self.note_unread(file.ino, &step, &error);
+                self.write_back.note_unread(file.ino, &step, &error);
                 Err(error.into())
             }
         }
@@ -161,7 +170,7 @@ impl Inner {
     async fn send_in_order(self: &Arc<Self>, file: &Arc<FileState>) -> Result<(), Left> {
         let began = Instant::now();
         let mut seen = file.content.lock().errors.count();
-        self.committed(file, &mut seen).await?;
+        self.write_back.committed(file, &mut seen).await?;
         tokio::time::sleep(began.elapsed() * PAUSES_FOR_EACH).await;
         Ok(())
     }
@@ -170,14 +179,22 @@ impl Inner {
     /// since `change`.
     async fn idle_but_for(&self, file: &FileState, change: u64) -> Result<(), Left> {
         loop {
-            if !self.may_move() || self.check().is_err() {
+            if !self.may_move() || self.write_back.check().is_err() {
                 return Err(Left::Ending);
             }
             if file.content.lock().change != change {
                 return Err(Left::Disturbed);
             }
-            let others_write = self.dirty.lock().keys().any(|ino| *ino != file.ino);
-            if !others_write && !self.governor.is_awaited() && self.reads.are_over_for(IDLE_FOR) {
+            let others_write = self
+                .write_back
+                .dirty
+                .lock()
+                .keys()
+                .any(|ino| *ino != file.ino);
+            if !others_write
+                && !self.shared.governor.is_awaited()
+                && self.reading.under_way.are_over_for(IDLE_FOR)
+            {
                 return Ok(());
             }
             tokio::time::sleep(LOOK_EVERY).await;
