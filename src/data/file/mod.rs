@@ -4,11 +4,21 @@
 //! two: each change takes the next `change`, and `committed` is the last one that the record
 //! covers.
 
+mod commits;
 mod content;
+mod crumbs;
+mod errors;
 mod extents;
+mod in_flight;
+mod leave;
+mod outcome;
 mod overlay;
+#[cfg(test)]
+mod overlay_tests;
 mod pattern;
 mod scattered;
+mod slices;
+mod truncation;
 mod view;
 
 use std::{
@@ -27,9 +37,11 @@ use crate::{
 
 pub use content::LiveAttributes;
 
-pub(crate) use content::{Collected, Content, FileCommit};
+pub(crate) use commits::FileCommit;
+pub(crate) use content::Content;
+pub(crate) use crumbs::HOLE_MIN;
 pub(crate) use extents::{EXTENT_WINDOW_MAX, ExtentWindow};
-pub(crate) use overlay::{Overlay, Piece};
+pub(crate) use overlay::Piece;
 pub(crate) use pattern::overwritten_wait;
 pub(crate) use scattered::ScatteredFiles;
 pub(crate) use view::{Seen, View, view_cost};

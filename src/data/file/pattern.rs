@@ -83,7 +83,7 @@ impl WritePattern {
     }
 
     /// What was dirty has been taken. What is written from here on begins a new span.
-    pub(crate) fn was_taken(&mut self) {
+    pub(crate) fn begin_span(&mut self) {
         if self.now.written_bytes > 0 {
             self.before = std::mem::take(&mut self.now);
         }
@@ -143,7 +143,7 @@ mod tests {
 
         fn take(&mut self) {
             self.dirty.fill(false);
-            self.pattern.was_taken();
+            self.pattern.begin_span();
         }
 
         fn is_overwritten(&self) -> bool {

@@ -12,11 +12,8 @@ use super::{
 };
 use crate::{
     budget::Owner,
-    data::{DataError, paid::paid_bytes},
+    data::{DataError, file::HOLE_MIN, paid::paid_bytes},
 };
-
-/// A hole of less than this between pieces is written as zeros, as a local disk would allocate it.
-pub(crate) const HOLE_MIN: u64 = 4096;
 
 impl Reading {
     /// Reads what is committed in `gaps`, in order; large holes are left out.

@@ -40,8 +40,6 @@ use crate::{
 pub use open_file::OpenFile;
 pub use seek::Seek;
 
-pub(crate) use gaps::HOLE_MIN;
-
 /// See the module's head.
 pub(crate) struct Reading {
     shared: Arc<Shared>,

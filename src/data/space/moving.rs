@@ -11,17 +11,12 @@
 
 use std::{ops::Range, sync::Arc};
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::Space;
 use crate::{
     budget::Owner,
-    data::{
-        DataError, WriteBuffer,
-        file::{Content, FileState},
-        write_back::buffer_cost,
-    },
+    data::{DataError, WriteBuffer, file::FileState, write_back::buffer_cost},
 };
 
 /// Extents that are looked up at a time, and moved in one step.
@@ -214,28 +209,5 @@ impl Space {
         };
         drop(state);
         Ok(Moved::Bytes(moved_bytes))
-    }
-}
-
-impl Content {
-    /// Makes committed `pieces` dirty where nothing uncommitted lies; the bytes that it came to.
-    /// The contents do not change, so neither do the times.
-    fn put_back(&mut self, pieces: impl Iterator<Item = (u64, Bytes)>) -> u64 {
-        let mut moved_bytes = 0;
-        for (offset, bytes) in pieces {
-            for view in self.overlay.view(offset..offset + bytes.len() as u64) {
-                if view.piece.is_none() {
-                    let within = (view.range.start - offset) as usize;
-                    let len = (view.range.end - view.range.start) as usize;
-                    let untouched = bytes.slice(within..within + len);
-                    self.overlay.write(view.range.start, untouched);
-                    moved_bytes += len as u64;
-                }
-            }
-        }
-        if moved_bytes > 0 {
-            self.changed();
-        }
-        moved_bytes
     }
 }

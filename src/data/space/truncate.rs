@@ -26,7 +26,7 @@ impl Space {
         self.write_back.check()?;
         let file = self.reading.loaded(ino).await?;
         let mut state = self.room_for_state(&file).await?;
-        let _no_take = file.stream.lock().await;
+        let _no_write_back = file.stream.lock().await;
         let _no_commit = file.commit.lock().await;
         {
             let mut content = file.content.lock();
@@ -61,7 +61,7 @@ impl Space {
         self.write_back.check()?;
         let file = self.reading.loaded(ino).await?;
         let mut state = self.room_for_state(&file).await?;
-        let _no_take = file.stream.lock().await;
+        let _no_write_back = file.stream.lock().await;
         let _no_commit = file.commit.lock().await;
         let committed = {
             let mut content = file.content.lock();

@@ -15,7 +15,7 @@ impl WriteBack {
         let write_back = self.clone();
         let file = file.clone();
         self.shared.tasks.spawn(async move {
-            if write_back.take_inline(&file).await {
+            if write_back.begin_inline(&file).await {
                 file.queued.store(false, Ordering::Release);
                 write_back.commit(vec![file.clone()]).await;
             } else {
@@ -27,12 +27,12 @@ impl WriteBack {
     }
 
     /// False if it has grown, or was taken into an object, since somebody looked.
-    async fn take_inline(&self, file: &FileState) -> bool {
-        let _no_other_take = file.stream.lock().await;
+    async fn begin_inline(&self, file: &FileState) -> bool {
+        let _no_other_write_back = file.stream.lock().await;
         let mut content = file.content.lock();
         let fits = content.fits_inline();
         if fits {
-            content.take_inline();
+            content.begin_inline();
         }
         fits
     }

@@ -58,7 +58,7 @@ impl WriteBack {
                         writer.serves(file.ino);
                         self.seal_dirty(file, writer);
                     }
-                    None => file.content.lock().take_attributes(),
+                    None => file.content.lock().begin_attributes(),
                 }
                 taken.push(file.clone());
             }

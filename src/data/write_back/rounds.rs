@@ -92,7 +92,7 @@ impl WriteBack {
             if content.may_commit() && file.commit.try_lock().is_ok() {
                 self.spawn_commit(&file);
             }
-            if content.everything_taken() {
+            if content.is_all_in_flight() {
                 continue;
             }
             let dirty_bytes = content.overlay.dirty_bytes();

@@ -43,13 +43,13 @@ impl WriteBack {
         let write_back = self.clone();
         let file = file.clone();
         self.shared.tasks.spawn(async move {
-            write_back.take_slice(&file).await;
+            write_back.send_slice(&file).await;
             file.queued.store(false, Ordering::Release);
             write_back.wake.notify_one();
         });
     }
 
-    async fn take_slice(self: &Arc<Self>, file: &Arc<FileState>) {
+    async fn send_slice(self: &Arc<Self>, file: &Arc<FileState>) {
         self.let_crumbs_settle(file).await;
         let open = self.reading.open(file.ino);
         let part_bytes = self.shared.config.part_bytes;

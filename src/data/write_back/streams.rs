@@ -93,7 +93,7 @@ impl WriteBack {
         let placed = writer.seal(&collected.pieces);
         file.content
             .lock()
-            .take_into(writer.id, &collected, &placed);
+            .begin_in_object(writer.id, &collected, &placed);
     }
 
     /// Takes everything that is dirty in `file` into its stream, in one sweep over the file, and
@@ -175,10 +175,10 @@ impl WriteBack {
 
     async fn commit_attributes(self: &Arc<Self>, file: &Arc<FileState>) {
         {
-            let _no_other_take = file.stream.lock().await;
+            let _no_other_write_back = file.stream.lock().await;
             let mut content = file.content.lock();
-            if !content.everything_taken() && !self.leaves_as_it_was(&content) {
-                content.take_attributes();
+            if !content.is_all_in_flight() && !self.leaves_as_it_was(&content) {
+                content.begin_attributes();
             }
         }
         self.commit(vec![file.clone()]).await;

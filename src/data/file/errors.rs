@@ -1,0 +1,34 @@
+//! Errors of one file: each descriptor hears of each one once.
+
+use crate::store::StoreError;
+
+/// Refusals that those who wait for this file must hear of, each descriptor once.
+#[derive(Default)]
+pub(crate) struct Errors {
+    /// How many there were.
+    pub(super) count: u64,
+    /// The last one, until a commit succeeds.
+    pub(super) standing: Option<StoreError>,
+}
+
+impl Errors {
+    /// What a descriptor that has heard of `seen` of them must hear now; notes that it has.
+    pub(crate) fn report(&self, seen: &mut u64) -> Option<StoreError> {
+        let news = *seen < self.count;
+        *seen = self.count;
+        self.standing.clone().filter(|_| news)
+    }
+
+    /// A descriptor that is opened now hears of what still stands.
+    pub(crate) fn seen_at_open(&self) -> u64 {
+        self.count - u64::from(self.standing.is_some())
+    }
+
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(crate) fn standing(&self) -> Option<&StoreError> {
+        self.standing.as_ref()
+    }
+}
