@@ -17,7 +17,7 @@ use crate::{
 use super::OPEN_FILE_BYTES;
 
 impl Data {
-    /// What this and everything above it is paid from.
+    /// The governor that pays for this module and for everything above it.
     pub fn governor(&self) -> &Governor {
         &self.rooms.shared.governor
     }

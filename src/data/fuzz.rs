@@ -6,7 +6,7 @@ use crate::{
     meta::{ObjectId, SessionId},
 };
 
-/// What a reader's note holds, once it has authenticated.
+/// The contents of a reader's note, once it has authenticated.
 pub(crate) fn reader_note(bytes: &[u8]) {
     if let Some(record) = ReaderRecord::decode(bytes) {
         let again = record.encode();
@@ -16,7 +16,7 @@ pub(crate) fn reader_note(bytes: &[u8]) {
     }
 }
 
-/// What a listing names below `data/`: a number is only taken from a key that it makes.
+/// Keys that a listing names below `data/`: a number is read only from a key that it makes.
 pub(crate) fn object_key(bytes: &[u8]) {
     let key = String::from_utf8_lossy(bytes);
     let Some(number) = object_number(&key) else {

@@ -19,8 +19,8 @@
 //! | `upload` | `Uploads` | one object's way into the store |
 //! | `frames` | `Frames` | frames in memory: objects, fetches, blocks, cache, local disk |
 //!
-//! A write: `api.rs` -> `write_back/admission.rs` -> `file/content.rs`; later `write_back/rounds.rs`
-//! -> `upload/writer.rs` -> `write_back/commit.rs`. A read: `api.rs` -> `read/mod.rs` ->
+//! A write: `api.rs` -> `write_back/admission.rs` -> `file/content.rs`; later
+//! `write_back/rounds.rs` -> `upload/writer.rs` -> `write_back/commit.rs`. A read: `api.rs` -> `read/mod.rs` ->
 //! `read/locate.rs` -> `read/plan.rs` -> `frames/fetch.rs`, and `readahead/prefetch.rs` for what
 //! comes next.
 
@@ -161,8 +161,8 @@ impl Data {
         self.drain().await
     }
 
-    /// Stops background work. What is not durable by then is lost: [`Data::finish`] first. Does not
-    /// close `meta`.
+    /// Stops background work. Data that is not durable by then is lost, so call [`Data::finish`]
+    /// first. Does not close `meta`.
     pub async fn shutdown(&self) {
         let shared = &self.rooms.shared;
         shared.stop.cancel();

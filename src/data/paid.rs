@@ -7,13 +7,13 @@ use crate::budget::Reservation;
 /// Bytes kept per buffer for the structures around it (map entry, shared counter, allocator).
 pub(crate) const BUFFER_OVERHEAD: u64 = 256;
 
-/// What an open file takes: its state (768 bytes), its readahead window, a few committed extents,
+/// Memory of an open file: its state (768 bytes), its readahead window, a few committed extents,
 /// entries in tables. Measured with 10,000 of them, which took 1,160 bytes each, and 170 more once
 /// they were read.
 pub const OPEN_FILE_BYTES: u64 = 1280;
 
-/// What is kept of a file with uncommitted contents: its state and the first node of its overlay
-/// (768 bytes each as the allocator rounds up), entries in two tables and a lock.
+/// Memory that a file with uncommitted contents takes beyond them: its state and the first node of
+/// its overlay (768 bytes each as the allocator rounds up), entries in two tables and a lock.
 pub(crate) const STATE_BYTES: u64 = 1792;
 
 struct Paid {

@@ -1,4 +1,4 @@
-//! What every room of the contents works with.
+//! The things that every room of the contents works with: sizes, memory, store, keys, metadata.
 
 use std::sync::Arc;
 

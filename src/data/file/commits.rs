@@ -1,4 +1,4 @@
-//! What of a file may be committed, and what changes once it is.
+//! The next commit of a file: what it may cover, and what changes once it is applied.
 
 use super::{
     content::Content,
@@ -19,7 +19,7 @@ pub(crate) struct FileCommit {
     pub(crate) ctime: Option<Timestamp>,
     /// With it all changes up to this one are committed.
     pub(crate) covers: u64,
-    /// The last take in it.
+    /// The last write-back in it.
     through: u64,
 }
 
@@ -31,16 +31,16 @@ impl Content {
             .is_some_and(|entry| !matches!(entry.place, Place::OnItsWay(_)))
     }
 
-    /// As many takes as may be committed now, oldest first. Hold the commit lock until
-    /// [`Content::commit_ended`].
+    /// A commit of as much write-back in flight as may be committed now, oldest first. Hold the
+    /// commit lock until [`Content::commit_ended`].
     pub(crate) fn next_commit(&self) -> Option<FileCommit> {
         let ready = self
             .in_flight
             .iter()
             .take_while(|entry| matches!(entry.place, Place::Here | Place::Stored(_)))
             .count();
-        // An object is committed with all its takes: it would die if those committed first let go
-        // of it.
+        // An object is committed with all write-back that it holds: it would die if what is
+        // committed first let go of it.
         let is_end = |count: &usize| {
             let objects = |entry: &InFlight| entry.place.object();
             let later = || self.in_flight.iter().skip(*count).filter_map(objects);
@@ -56,7 +56,8 @@ impl Content {
             .or_else(|| self.commit_without_lost())
     }
 
-    /// Bytes were lost, and newer ones replaced all of them: all takes together are whole.
+    /// Bytes were lost, and newer ones replaced all of them: all write-back in flight together is
+    /// whole.
     fn commit_without_lost(&self) -> Option<FileCommit> {
         let has_lost = self
             .in_flight
@@ -73,7 +74,8 @@ impl Content {
             .flatten()
     }
 
-    /// The first `count` takes as one commit; `None` if they leave a gap that others are to fill.
+    /// The first `count` write-backs in flight as one commit; `None` if they leave a gap that later
+    /// ones are to fill.
     fn commit_of(&self, count: usize) -> Option<FileCommit> {
         let mut runs = Overlay::default();
         let (mut size, mut cut) = (self.base_size, None::<u64>);
@@ -119,7 +121,8 @@ impl Content {
         })
     }
 
-    /// The commit is applied. What the takes held is returned, to be dropped when no lock is held.
+    /// The commit is applied. Returns the bytes that were in flight, to be dropped when no lock is
+    /// held.
     pub(crate) fn commit_ended(&mut self, commit: &FileCommit, applied: u64) -> Vec<Overlay> {
         let mut done = Vec::new();
         while let Some(entry) = self

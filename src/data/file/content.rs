@@ -1,18 +1,21 @@
-//! What one file holds now, what of it is on its way, and what may be committed: transitions
-//! without I/O. A model test (`model_tests.rs`) drives them with every order of answers and
+//! The contents of one file as they are now, with the write-back that is in flight: transitions
+//! without I/O. A model test (`write_back/model_tests`) drives them with every order of answers and
 //! crashes.
 //!
-//! Writes land in the *overlay*. Pieces leave memory in *takes*: a take is what went together into
-//! one object, into the metadata (inline), or only attributes. Takes are committed in the order in
-//! which they began, so what is durable is always a state that the file had, never a mixture.
+//! Writes land in the *overlay*. Dirty pieces that leave memory together, for one object or for the
+//! metadata (inline), are a *write-back in flight*; so are attributes alone. Write-back is
+//! committed in the order in which it began, so the durable state is always one that the file had,
+//! never a mixture.
 //!
 //! Promises:
-//! - A take is committed only when its object is in the store, after every take before it.
+//! - A write-back is committed only when its object is in the store, and after all that began
+//!   before it.
 //! - A commit sets the size to what is covered without a gap of data that was left behind in
 //!   memory.
-//! - A truncation becomes durable with the first take that began after it: with the contents that
-//!   replace what it cut off, never before.
-//! - What a take brings is what it took, also where newer writes have replaced that since.
+//! - A truncation becomes durable with the first write-back that began after it: with the contents
+//!   that replace what it cut off, never before.
+//! - A write-back commits the bytes that it began with, also where newer writes have replaced them
+//!   since.
 
 use std::{
     collections::VecDeque,
@@ -30,8 +33,9 @@ use super::{
 };
 use crate::{budget::Reservation, meta::Timestamp};
 
-/// A file that was emptied and not written since stays as it was in the store for this long:
-/// whoever emptied it is about to replace its contents. As long as a local disk keeps dirty pages.
+/// A file that was emptied and not written since stays as it was in the store for this long: the
+/// program that emptied it is about to replace its contents. A local disk keeps dirty pages for as
+/// long.
 const EMPTIED_FOR: Duration = Duration::from_secs(30);
 
 /// Attributes of contents that are not committed yet; they override those of the inode record.
@@ -55,7 +59,7 @@ pub(crate) struct Content {
     pub(crate) size: u64,
     /// Size in the committed record: no committed extent lies beyond.
     pub(crate) base_size: u64,
-    /// A truncation that no take carries yet cut the committed extents here.
+    /// A truncation cut the committed extents here, and no write-back in flight carries that yet.
     pub(super) cut: Option<u64>,
     pub(crate) mtime: Option<Timestamp>,
     pub(crate) ctime: Option<Timestamp>,
@@ -66,7 +70,7 @@ pub(crate) struct Content {
     /// Takes that are not committed, oldest first.
     pub(super) in_flight: VecDeque<InFlight>,
     pub(super) next_number: u64,
-    /// What [`crate::meta::Meta::applied`] was after the last commit.
+    /// The value of [`crate::meta::Meta::applied`] after the last commit.
     pub(crate) committed_at: u64,
     /// When the oldest uncommitted change was made.
     pub(crate) dirty_since: Option<Instant>,
@@ -78,11 +82,11 @@ pub(crate) struct Content {
     pub(crate) errors: Errors,
     /// Committed extents of a part of the file, as last read.
     pub(crate) extents: Option<ExtentWindow>,
-    /// What pays for them, if they are more than the few that come with an open file.
+    /// Pays for them, if they are more than the few that come with an open file.
     pub(crate) extents_paid: Option<Reservation>,
     /// Bumped when committed extents change, so that a window read before is not kept.
     pub(crate) extents_version: u64,
-    /// What pays for this while there are uncommitted contents.
+    /// Pays for this state while there are uncommitted contents.
     pub(super) paid: Option<Reservation>,
     pub(super) writes: WritePattern,
     /// A sweep over the file that goes on with the next slice.
@@ -95,7 +99,7 @@ pub(crate) struct Content {
 #[derive(Clone, Copy)]
 pub(super) struct SweepUnderWay {
     pub(super) began: Instant,
-    /// Everything before this that was dirty when the sweep came by has been taken.
+    /// Everything before this offset that was dirty when the sweep came by has left memory.
     pub(super) to: u64,
 }
 
@@ -152,7 +156,7 @@ impl Content {
         self.dirty_since.get_or_insert_with(Instant::now);
     }
 
-    /// Puts freshly written bytes over whatever is there.
+    /// Puts freshly written bytes over the pieces that are there.
     pub(crate) fn write(&mut self, offset: u64, bytes: Bytes) {
         let len = bytes.len() as u64;
         let dirty_before = self.overlay.dirty_bytes();
@@ -172,8 +176,8 @@ impl Content {
         std::mem::take(&mut self.scattered)
     }
 
-    /// Do its writes jump about, so that what is taken late is taken sorted, and what is
-    /// overwritten meanwhile not at all?
+    /// Do its writes jump about? Then bytes that go out late go out sorted, and those that are
+    /// overwritten meanwhile do not go out at all.
     pub(crate) fn is_written_at_random(&self) -> bool {
         self.writes.is_random()
     }
@@ -183,14 +187,14 @@ impl Content {
         self.writes.is_overwriting()
     }
 
-    /// Everything that is dirty was taken.
+    /// Everything that was dirty has left memory.
     pub(super) fn nothing_is_dirty(&mut self) {
         self.dirty_since = None;
         self.sweep = None;
         self.writes.begin_span();
     }
 
-    /// Takes `state` if nothing pays for this yet.
+    /// Keeps `state` as payment if nothing pays for this yet.
     pub(crate) fn pay_for_state(&mut self, state: &mut Option<Reservation>) {
         if self.paid.is_none() {
             self.paid = state.take();
@@ -202,7 +206,8 @@ impl Content {
         self.paid.is_some()
     }
 
-    /// Nothing is uncommitted any more: what paid for it, to be dropped when no lock is held.
+    /// Nothing is uncommitted any more: returns the reservation that paid for it, to be dropped
+    /// when no lock is held.
     pub(crate) fn stop_paying_for_state(&mut self) -> Option<Reservation> {
         self.paid.take()
     }
@@ -220,14 +225,14 @@ impl Content {
         })
     }
 
-    /// How long the oldest change waits that nothing has taken.
+    /// How long the oldest change has been waiting in memory.
     pub(crate) fn age(&self, now: Instant) -> Duration {
         self.dirty_since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Was the file just emptied, so that new contents are to be expected, and does nobody wait for
-    /// it as it is? Taking it now would make it empty in the store.
+    /// it as it is? Write-back would make it empty in the store now.
     pub(crate) fn awaits_contents(&self, now: Instant) -> bool {
         let is_wanted = self.wanted > self.committed;
         self.size == 0 && self.cut.is_some() && self.age(now) < EMPTIED_FOR && !is_wanted

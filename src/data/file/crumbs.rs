@@ -23,7 +23,7 @@ const CRUMBS_MIN: usize = 64;
 pub(crate) struct Stretch {
     /// Pieces that begin before this belong to it.
     pub(crate) until: u64,
-    /// What lies between them here is written along.
+    /// The bytes between them in this range are written along.
     pub(crate) whole: Option<Range<u64>>,
 }
 
@@ -41,9 +41,9 @@ impl Overlay {
         runs >= CRUMBS_MIN && bytes < runs as u64 * HOLE_MIN
     }
 
-    /// What to seal from `from` on: neighbouring regions that are to be whole, at most
-    /// `whole_max` bytes of them (at least one), or everything before the next of those, until it
-    /// comes to `dirty_max` bytes.
+    /// The stretch to seal from `from` on: neighbouring regions that are to be written whole, at
+    /// most `whole_max` bytes of them (at least one); or else everything before the next such
+    /// region, until it comes to `dirty_max` bytes.
     pub(crate) fn stretch(&self, from: u64, whole_max: u64, dirty_max: u64) -> Option<Stretch> {
         let mut runs = self.dirty_runs(from).peekable();
         let mut whole: Option<Range<u64>> = None;

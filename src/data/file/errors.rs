@@ -12,14 +12,15 @@ pub(crate) struct Errors {
 }
 
 impl Errors {
-    /// What a descriptor that has heard of `seen` of them must hear now; notes that it has.
+    /// The error that a descriptor which has heard of `seen` of them must hear now; notes that it
+    /// has.
     pub(crate) fn report(&self, seen: &mut u64) -> Option<StoreError> {
         let news = *seen < self.count;
         *seen = self.count;
         self.standing.clone().filter(|_| news)
     }
 
-    /// A descriptor that is opened now hears of what still stands.
+    /// A descriptor that is opened now hears of an error that still stands.
     pub(crate) fn seen_at_open(&self) -> u64 {
         self.count - u64::from(self.standing.is_some())
     }

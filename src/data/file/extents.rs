@@ -7,7 +7,7 @@ use crate::meta::Extent;
 /// Extents kept per file between reads; 56 bytes each.
 pub(crate) const EXTENT_WINDOW_MAX: usize = 128;
 
-/// So many come with what an open file pays.
+/// An open file has paid for so many.
 pub(crate) const EXTENTS_PAID_FOR: usize = 4;
 
 /// Committed extents that overlap `range`.
@@ -18,7 +18,7 @@ pub(crate) struct ExtentWindow {
 }
 
 impl ExtentWindow {
-    /// What keeping it costs beyond what an open file has paid for.
+    /// Memory that keeping it takes beyond what an open file has paid for.
     pub(crate) fn cost(&self) -> u64 {
         match self.extents.len() {
             ..=EXTENTS_PAID_FOR => 0,

@@ -1,5 +1,5 @@
-//! Write-back in flight: bytes of one file that left its dirty memory together and are not committed
-//! yet.
+//! Write-back in flight: bytes of one file that left its dirty memory together and are not
+//! committed yet.
 
 use super::overlay::Overlay;
 use crate::{
@@ -7,10 +7,10 @@ use crate::{
     meta::{NewObject, ObjectId},
 };
 
-/// Where a take's pieces are.
+/// Where the bytes of a write-back in flight are.
 #[derive(Clone, Debug)]
 pub(super) enum Place {
-    /// In the take itself: a commit may bring them at once.
+    /// In the write-back itself: a commit may bring them at once.
     Here,
     /// In an object that is on its way.
     OnItsWay(ObjectId),
@@ -33,15 +33,15 @@ impl Place {
 pub(super) struct InFlight {
     pub(super) number: u64,
     pub(super) place: Place,
-    /// What it took.
+    /// The bytes that left dirty memory.
     pub(super) runs: Overlay,
-    /// All changes up to this one were taken; `None` if dirty bytes were left behind.
+    /// It covers all changes up to this one; `None` if dirty bytes were left behind.
     pub(super) covers: Option<u64>,
-    /// The size when it took.
+    /// The size of the file when it began.
     pub(super) size: u64,
     /// Bytes from here on were left behind, and nothing committed lies there.
     pub(super) gap: Option<u64>,
-    /// Committed extents from here on were truncated away before it took.
+    /// Committed extents from here on were truncated away before it began.
     pub(super) cut: Option<u64>,
 }
 

@@ -1,5 +1,5 @@
-//! How dirty bytes leave memory: they are collected, and go into an object, into the metadata, or as
-//! attributes alone.
+//! How dirty bytes leave memory: they are collected, and go into an object, into the metadata, or
+//! as attributes alone.
 
 use bytes::Bytes;
 
@@ -10,23 +10,23 @@ use super::{
 };
 use crate::{data::upload::Placed, meta::ObjectId};
 
-/// What somebody waits for goes into the metadata itself, with its extents, if it is at most this
-/// much: then one request makes it durable instead of two. Unlike objects, metadata is compacted,
-/// at some 4 MB a second 20 ms away, and who writes more than that waits. 32 threads that write and
-/// sync files there with `--memory 128MiB` came to 567 a second with 4 KiB each, 510 with 8, 339
-/// with 16 and 67 with 64; by packs it is 320 to 360 whatever the size.
+/// Dirty bytes that a sync waits for go into the metadata itself, with their extents, if they are
+/// at most this many: then one request makes them durable instead of two. Unlike objects, metadata
+/// is compacted, at some 4 MB a second 20 ms away, and a program that writes more than that waits.
+/// 32 threads that write and sync files there with `--memory 128MiB` came to 567 a second with 4
+/// KiB each, 510 with 8, 339 with 16 and 67 with 64; by packs it is 320 to 360 whatever the size.
 const INLINE_DIRTY_MAX: u64 = 4096;
 
-/// And only in files of at most this size. Extents never lie beyond a file's size, so no file,
-/// however long it is written and synced a page at a time, has more than this in the metadata:
-/// nothing needs to be counted, and nothing moved out later.
+/// They go there only in files of at most this size. Extents never lie beyond a file's size, so no
+/// file, however long it is written and synced a page at a time, has more than this in the
+/// metadata: nothing needs to be counted, and nothing moved out later.
 const INLINE_SIZE_MAX: u64 = 64 << 10;
 
-/// Takes that wait for data before them, at most; then writers of the file wait until some are
+/// Write-backs of one file that are in flight at most; then its writers wait until some are
 /// committed. Their runs are in memory, some 100 bytes each, and nothing pays for those.
 const IN_FLIGHT_MAX: usize = 24;
 
-/// Dirty pieces that are about to be taken, and what else there was at that moment.
+/// Dirty pieces that are about to leave memory, and the state of the file at that moment.
 pub(crate) struct Collected {
     pub(crate) pieces: Vec<(u64, Bytes)>,
     /// They are all that was dirty.
@@ -38,19 +38,18 @@ pub(crate) struct Collected {
 }
 
 impl Content {
-    /// May what is dirty go into a pack? Only if nothing of the file is on its way: packs are
-    /// committed as a whole, and takes of a file in order.
+    /// May the dirty bytes go into a pack? Only if nothing of the file is in flight: packs are
+    /// committed as a whole, and the write-back of a file in order.
     pub(crate) fn may_be_packed(&self) -> bool {
         self.in_flight.is_empty()
     }
 
-    /// Too many takes wait for each other: writers have to wait too.
+    /// Is so much in flight, each waiting for what began before it, that writers have to wait too?
     pub(crate) fn is_crowded(&self) -> bool {
         self.in_flight.len() >= IN_FLIGHT_MAX
     }
 
-    /// Dirty pieces from `from` on, in order, until they add up to `limit_bytes` or more, to be
-    /// taken.
+    /// Dirty pieces from `from` on, in order, until they add up to `limit_bytes` or more.
     pub(crate) fn collect(&self, from: u64, limit_bytes: u64) -> Collected {
         self.collect_until(from, u64::MAX, limit_bytes)
     }
@@ -80,9 +79,9 @@ impl Content {
         }
     }
 
-    /// Notes that of what was collected `placed` went into `object`, and what was written along
-    /// with it. What a newer write has replaced meanwhile stays dirty, and is part of the take all
-    /// the same. The caller keeps truncations and holes out from collecting to here.
+    /// Notes that `placed`, of the collected pieces and of what was written along with them, went
+    /// into `object`. A piece that a newer write has replaced meanwhile stays dirty there, and is
+    /// in flight all the same. The caller keeps truncations and holes out from collecting to here.
     pub(crate) fn begin_in_object(
         &mut self,
         object: ObjectId,
@@ -128,7 +127,7 @@ impl Content {
         self.in_flight.push_back(entry);
     }
 
-    /// Takes all that is dirty, to be committed as it is.
+    /// All that is dirty leaves memory, to be committed inline.
     pub(crate) fn begin_inline(&mut self) {
         let mut entry = self.new_in_flight(Place::Here, Some(self.change), self.size, None);
         entry.runs = self.overlay.begin_inline(entry.number);
@@ -137,16 +136,17 @@ impl Content {
         self.in_flight.push_back(entry);
     }
 
-    /// Takes the attributes, and no bytes.
+    /// The attributes go into flight, and no bytes.
     pub(crate) fn begin_attributes(&mut self) {
         let collected = self.collect(0, 0);
         let covers = collected.is_all.then_some(self.change);
         if covers.is_some() {
             self.nothing_is_dirty();
         }
-        // One that waits behind an object says the newest.
+        // Attributes that wait behind an object are brought up to date.
         let waits = self.in_flight.len() > 1;
-        // What was cut off stays as long as something that was written since is not taken.
+        // The extents that were cut off stay as long as something that was written since is still
+        // in memory.
         let cut = self.cut.take_if(|_| collected.is_all);
         if let Some(last) = self.in_flight.back_mut()
             && waits
@@ -182,8 +182,8 @@ impl Content {
         }
     }
 
-    /// May what is left to be taken go into the metadata itself? Not while an object is on its way:
-    /// it has to be waited for anyway.
+    /// May the dirty bytes go into the metadata itself? Not while an object is on its way: it has
+    /// to be waited for anyway.
     pub(crate) fn fits_inline(&self) -> bool {
         let dirty_bytes = self.overlay.dirty_bytes();
         let is_small = dirty_bytes <= INLINE_DIRTY_MAX && self.size <= INLINE_SIZE_MAX;

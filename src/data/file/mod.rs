@@ -52,8 +52,8 @@ pub(crate) const OFFSET_MAX: u64 = i64::MAX as u64;
 /// Places that the table of files keeps when they are empty; 16 bytes each.
 const PLACES_KEPT: usize = 1024;
 
-/// Files that somebody holds: an open handle, the table of the dirty, a task under way. Whoever
-/// lets go last takes the file out.
+/// Files that somebody holds: an open handle, the table of the dirty, a task under way. The last
+/// holder that lets go removes the file from the table.
 #[derive(Default)]
 pub(crate) struct FileTable {
     files: Mutex<HashMap<Ino, Weak<FileState>>>,
@@ -94,15 +94,15 @@ pub(crate) struct FileState {
     /// Held while extents of this file change in `meta`, so that a truncation cannot pass a commit
     /// under way.
     pub(crate) commit: Arc<tokio::sync::Mutex<()>>,
-    /// Held while pieces are taken from the overlay, so that one file's takes are in order and
-    /// nothing is truncated meanwhile. Holds the stream, if one is open; most files never have one,
-    /// so it is kept apart. Locked before `commit` where both are.
+    /// The file's open stream, if it has one; most files never have one, so it is kept apart. The
+    /// lock is held while write-back of the file begins, so that it begins in order and nothing is
+    /// truncated meanwhile. Locked before `commit` where both are.
     pub(crate) stream: tokio::sync::Mutex<Option<Box<ObjectWriter>>>,
     /// Told whenever `committed` moved.
     pub(crate) progress: Notify,
     /// A task sends full parts of its stream.
     pub(crate) pumping: AtomicBool,
-    /// A task will take what is dirty, whole.
+    /// A task will send all that is dirty.
     pub(crate) queued: AtomicBool,
     loaded: OnceCell<()>,
     /// Followers only.
@@ -113,7 +113,7 @@ pub(crate) struct FileState {
 impl Drop for FileState {
     fn drop(&mut self) {
         let mut files = self.table.files.lock();
-        // A later state of the same file may have taken the entry over.
+        // The entry may belong to a later state of the same file by now.
         if files
             .get(&self.ino)
             .is_some_and(|listed| std::ptr::eq(listed.as_ptr(), self))

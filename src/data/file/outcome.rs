@@ -1,4 +1,4 @@
-//! What the store says of objects with bytes of a file: stored, refused or lost.
+//! Outcomes of objects with bytes of a file: stored, refused or lost.
 
 use super::{
     content::Content,
@@ -56,8 +56,8 @@ impl Content {
         self.in_flight.iter().any(is_lost)
     }
 
-    /// What somebody who has heard of `seen` errors must hear now: a new one, and always that bytes
-    /// are lost.
+    /// The error that a caller which has heard of `seen` errors must hear now: a new one, and
+    /// always that bytes are lost.
     pub(crate) fn trouble(&self, seen: &mut u64) -> Option<StoreError> {
         let standing = self.errors.standing()?;
         let news = self.errors.report(seen);

@@ -2,8 +2,8 @@
 //!
 //! A piece is born dirty (bytes in memory), becomes sealed (bytes in an object that is being
 //! uploaded) or inline (bytes that go into the metadata as they are), and leaves when that is
-//! committed. Newer writes cut older pieces, whatever their state, so the overlay always says what
-//! the file holds now; a commit takes from it only what is still there.
+//! committed. Newer writes cut older pieces, whatever their state, so the overlay is always the
+//! file as it is now; a commit removes from it only pieces that are still there.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -16,10 +16,10 @@ use crate::meta::{Extent, ExtentSource, ObjectId};
 pub(crate) enum Piece {
     /// In memory only.
     Dirty(Bytes),
-    /// In memory, taken to be committed as it is.
+    /// In memory, and in flight to be committed as it is.
     Inline {
         bytes: Bytes,
-        /// Number of the take.
+        /// Number of the write-back in flight.
         number: u64,
     },
     /// In an object, at this plaintext offset.
@@ -74,7 +74,7 @@ impl Overlay {
         self.segments.is_empty()
     }
 
-    /// Bytes in memory that nothing has taken yet.
+    /// Dirty bytes: in memory, and not in flight.
     pub(crate) fn dirty_bytes(&self) -> u64 {
         self.dirty_bytes
     }
@@ -118,7 +118,7 @@ impl Overlay {
             .collect()
     }
 
-    /// Removes whatever lies in `range`, splitting pieces that reach over its ends.
+    /// Removes the pieces in `range`, splitting those that reach over its ends.
     pub(crate) fn cut(&mut self, range: Range<u64>) {
         if range.is_empty() {
             return;
@@ -152,7 +152,7 @@ impl Overlay {
         }
     }
 
-    /// Puts freshly written bytes over whatever is there.
+    /// Puts freshly written bytes over the pieces that are there.
     pub(crate) fn write(&mut self, offset: u64, bytes: Bytes) {
         let len = bytes.len() as u64;
         self.cut(offset..offset + len);
@@ -202,9 +202,9 @@ impl Overlay {
         pieces
     }
 
-    /// `bytes`, once written at `offset`, are now in `object` at `at`: what is left of them here
-    /// becomes sealed. Bytes that a newer write replaced meanwhile are recognised by their address
-    /// and left alone (the caller's view keeps the old address taken).
+    /// `bytes`, once written at `offset`, are now in `object` at `at`: those that are left here
+    /// become sealed. Bytes that a newer write replaced meanwhile are recognised by their address
+    /// and left alone (the caller's view keeps the old address in use).
     pub(crate) fn mark_sealed(&mut self, offset: u64, bytes: &Bytes, object: ObjectId, at: u64) {
         let range = offset..offset + bytes.len() as u64;
         for start in self.overlapping(&range) {
@@ -226,13 +226,13 @@ impl Overlay {
         }
     }
 
-    /// Puts a run that is in `object` over whatever is there.
+    /// Puts a run that is in `object` over the pieces that are there.
     pub(crate) fn put_sealed(&mut self, offset: u64, len: u64, object: ObjectId, at: u64) {
         self.cut(offset..offset + len);
         self.add_sealed(offset, len, object, at);
     }
 
-    /// Puts all pieces of `other` over whatever is there.
+    /// Puts all pieces of `other` over the pieces that are there.
     pub(crate) fn lay(&mut self, other: &Overlay) {
         for (offset, segment) in &other.segments {
             self.cut(*offset..offset + segment.len);
@@ -315,7 +315,7 @@ impl Overlay {
         );
     }
 
-    /// Takes all that is dirty, to be committed as it is; returns the same.
+    /// Turns all dirty pieces into inline ones, to be committed as they are; returns them.
     pub(crate) fn begin_inline(&mut self, number: u64) -> Overlay {
         let mut taken = Overlay::default();
         for (offset, segment) in &mut self.segments {
@@ -368,7 +368,7 @@ impl Overlay {
         extents
     }
 
-    /// Forgets the inline runs of takes below this number: they are committed now.
+    /// Forgets the inline runs of write-backs below this number: they are committed now.
     pub(crate) fn forget_inline(&mut self, below: u64) {
         self.forget(|piece| matches!(piece, Piece::Inline { number, .. } if *number < below));
     }

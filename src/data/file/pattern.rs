@@ -44,12 +44,12 @@ pub(crate) struct WritePattern {
     run_bytes: u64,
     /// The same, on average of the runs lately.
     usual_run_bytes: u64,
-    /// Writes since the oldest that nothing has taken, and writes in the same span before that.
+    /// Writes since the oldest one that is still dirty, and writes in the same span before that.
     now: Span,
     before: Span,
 }
 
-/// What the writes of a span of time came to.
+/// Sums of the writes in a span of time.
 #[derive(Clone, Copy, Default)]
 struct Span {
     written_bytes: u64,
@@ -58,8 +58,8 @@ struct Span {
 }
 
 impl WritePattern {
-    /// Of a file that nobody has written to yet: its first writes count as going on from each
-    /// other.
+    /// The pattern of a file that nobody has written to yet: its first writes count as going on
+    /// from each other.
     pub(crate) fn new() -> WritePattern {
         WritePattern {
             next: 0,
@@ -82,14 +82,14 @@ impl WritePattern {
         self.now.grew |= write.grew;
     }
 
-    /// What was dirty has been taken. What is written from here on begins a new span.
+    /// The dirty bytes have left memory, and the next writes begin a new span.
     pub(crate) fn begin_span(&mut self) {
         if self.now.written_bytes > 0 {
             self.before = std::mem::take(&mut self.now);
         }
     }
 
-    /// Do its writes jump about, so that what is taken late is taken sorted?
+    /// Do its writes jump about, so that bytes which go out late go out sorted?
     pub(crate) fn is_random(&self) -> bool {
         self.usual_run_bytes.max(self.run_bytes) < RANDOM_RUN_MAX
     }
@@ -167,7 +167,7 @@ mod tests {
         }
         assert!(file.pattern.is_random());
         assert!(file.is_overwritten());
-        // What was dirty is gone. The writer has not changed, so the next pages wait too.
+        // The dirty pages are gone. The writer has not changed, so the next pages wait too.
         file.take();
         for page in scattered(10, 65_536) {
             file.write(page);

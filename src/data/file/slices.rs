@@ -19,8 +19,8 @@ impl Content {
         self.overlay.dirty_pieces(offset..u64::MAX, 1).is_empty()
     }
 
-    /// Where the next slice of the sweep over the file begins; the sweep begins anew where there is
-    /// nothing left for it to take.
+    /// Where the next slice of the sweep over the file begins; the sweep begins anew where it has
+    /// nothing left.
     pub(crate) fn next_slice(&mut self, now: Instant) -> u64 {
         match self.sweep {
             Some(sweep) if !self.is_clean_from(sweep.to) => sweep.to,

@@ -63,7 +63,7 @@ impl ViewSlot {
     }
 }
 
-/// What a view takes beyond what an open file has paid for.
+/// Memory that a view takes beyond what an open file has paid for.
 pub(crate) fn view_cost(extents: &[Extent]) -> u64 {
     let inline: usize = extents
         .iter()

@@ -3,8 +3,8 @@
 //!
 //! A block is filled in place, frame by frame, and shared once it is whole. Full-sized buffers come
 //! back to a pool: at gigabytes a second, clearing fresh memory costs as much as decrypting into
-//! it. A pooled buffer keeps its reservation, gives way to whoever needs the room, and goes when
-//! nobody took it for a while.
+//! it. A pooled buffer keeps its reservation, gives way when somebody needs the room, and is freed
+//! when it was not used for a while.
 
 use std::{ops::Range, sync::Arc};
 
@@ -143,7 +143,7 @@ impl BlockPool {
         drop(refused);
     }
 
-    /// Frees the buffers that nobody took since the last call; false if none is left.
+    /// Frees the buffers that were not used since the last call; false if none is left.
     pub(crate) fn trim(&self) -> bool {
         let mut free = self.free.lock();
         let kept = free.buffers.len().saturating_sub(free.never_taken);

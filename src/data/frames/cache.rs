@@ -1,5 +1,5 @@
-//! Frames that may be wanted again. Each carries its reservation, so that giving one up gives its
-//! memory back at once.
+//! The cache of frames that may be wanted again. Each frame carries its reservation, so that giving
+//! it up gives its memory back at once.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use super::evicted::Evicted;
 use crate::{budget::Reclaim, meta::ObjectId};
 
-/// What became of frames that were fetched along, since it was last asked.
+/// Counts of what became of frames that were fetched along, since the last call of
+/// [`FrameCache::outcome`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
     /// Bytes that have come.
@@ -24,7 +25,8 @@ pub(crate) struct Outcome {
 /// One frame of one object.
 pub(crate) type FrameId = (ObjectId, u64);
 
-/// Bounded by the governor alone: it takes what nobody else wants and gives way at once.
+/// The cache of opened frames. The governor alone bounds it: it uses memory that nobody else wants
+/// and gives way at once.
 pub(crate) struct FrameCache {
     frames: Mutex<Frames>,
 }
@@ -32,7 +34,8 @@ pub(crate) struct FrameCache {
 struct Frames {
     kept: LruCache<FrameId, Cached>,
     kept_bytes: u64,
-    /// What became of frames that were fetched along, since it was last asked.
+    /// Counts of what became of frames that were fetched along, since the last call of
+    /// [`FrameCache::outcome`].
     outcome: Outcome,
     evicted: Evicted,
 }
@@ -89,15 +92,15 @@ impl FrameCache {
         drop(replaced);
     }
 
-    /// What became of frames that were fetched along since the last call, and whether `missed`,
-    /// which is to be fetched, was evicted lately.
+    /// Says what became of frames that were fetched along since the last call, and whether
+    /// `missed`, which is to be fetched, was evicted lately.
     pub(crate) fn outcome(&self, missed: FrameId) -> (Outcome, bool) {
         let mut frames = self.frames.lock();
         let outcome = std::mem::take(&mut frames.outcome);
         (outcome, frames.evicted.take(missed))
     }
 
-    /// Gives up what was not used for `idle`; false if nothing is left.
+    /// Gives up frames that were not used for `idle`; false if none is left.
     pub(crate) fn trim(&self, idle: Duration) -> bool {
         let mut given_up = Vec::new();
         let mut frames = self.frames.lock();

@@ -8,7 +8,7 @@ use crate::meta::ObjectId;
 /// Places for evicted frames: of a GiB and more the latest.
 const PLACES: usize = 1 << 14;
 
-/// Remembers frames by a hash of 32 bits; each takes the place of an earlier one.
+/// Remembers frames by a hash of 32 bits; each replaces an earlier one.
 pub(crate) struct Evicted {
     places: Box<[u32]>,
 }
@@ -22,7 +22,7 @@ impl Default for Evicted {
 }
 
 impl Evicted {
-    /// What it takes.
+    /// Memory that this takes.
     pub(crate) const BYTES: u64 = PLACES as u64 * 4;
 
     pub(crate) fn note(&mut self, frame: (ObjectId, u64)) {

@@ -28,7 +28,8 @@ use crate::{budget::Reservation, data::DataError, seal::SealError, store::MISSIN
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Kept {
     Nowhere,
-    /// Those of this range for who reads them, the others because they were fetched along.
+    /// Into the cache: the frames of this range for those who read them, the others because they
+    /// were fetched along.
     InCache(Range<u64>),
 }
 
@@ -67,8 +68,8 @@ impl FetchTable {
         self.frames.lock().is_empty()
     }
 
-    /// The fetch that brings a frame. One that failed brings nothing: whoever wants the frame asks
-    /// the store again.
+    /// The fetch that brings a frame. A fetch that failed brings nothing: those who want the frame
+    /// ask the store again.
     pub(crate) fn get(&self, frame: FrameId) -> Option<Arc<Fetch>> {
         let fetch = self.frames.lock().get(&frame).and_then(Weak::upgrade)?;
         let failed = fetch.state.borrow().failed.is_some();
@@ -141,7 +142,7 @@ impl Fetch {
         }
     }
 
-    /// Hands the next frames to whoever waits.
+    /// Hands the next frames to the readers that wait.
     pub(crate) fn hand_over(&self, frames: impl IntoIterator<Item = FrameBytes>) {
         let delivered = {
             let mut delivered = self.delivered.lock();
@@ -184,7 +185,7 @@ impl Drop for Fetch {
         let mut table = self.memory.fetches.frames.lock();
         for frame in self.frames.clone() {
             let key = (self.object.id, frame);
-            // A later fetch of the same frame may have taken the entry over.
+            // The entry may belong to a later fetch of the same frame by now.
             if table
                 .get(&key)
                 .is_some_and(|listed| std::ptr::eq(listed.as_ptr(), self))
@@ -225,7 +226,7 @@ async fn run(
         let before = delivery.next();
         match delivery.take_from_store(until).await {
             Ok(()) if delivery.has_ended() => return,
-            // What follows is on the disk.
+            // The next frames are on the disk.
             Ok(()) if delivery.next() >= until => {}
             // The body ended early or the connection broke: go on after what came. A store whose
             // bodies bring nothing is asked less and less often.
@@ -296,8 +297,8 @@ impl Delivery {
         Ok(())
     }
 
-    /// One GET up to frame `until`; takes what comes. Ends early without an error if the connection
-    /// breaks.
+    /// One GET up to frame `until`; delivers the frames that come. Ends early without an error if
+    /// the connection breaks.
     async fn take_from_store(&mut self, until: u64) -> Result<(), DataError> {
         let frames = self.next()..until;
         let mut sent = SentFrames::ask(&self.memory, &self.object, frames).await?;

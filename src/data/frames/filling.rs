@@ -1,4 +1,4 @@
-//! What a fetch fills with frames as they arrive, and hands over once it is full.
+//! A buffer that a fetch fills with frames as they arrive, and hands over once it is full.
 
 use std::{ops::Range, sync::Weak};
 
@@ -81,7 +81,7 @@ impl Block {
         Ok(())
     }
 
-    /// Hands the frames to whoever waits.
+    /// Hands the frames to the readers that wait.
     pub(crate) fn deliver(
         self,
         memory: &Frames,

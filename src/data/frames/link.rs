@@ -1,4 +1,5 @@
-//! What a request to the store costs, measured at our own.
+//! The cost of a request to the store: the latency estimate and the bandwidth, measured at our own
+//! requests.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -10,14 +11,14 @@ use parking_lot::Mutex;
 /// Bodies that are shorter arrive with their first bytes, and say nothing of the bandwidth.
 const BODY_MIN_BYTES: u64 = 256 << 10;
 
-/// What is believed until the first long body has come: a gigabit a second, for a wrong guess costs
-/// one request.
+/// The bandwidth that is assumed until the first long body has come: a gigabit a second, for a
+/// wrong guess costs one request.
 const BANDWIDTH_AT_FIRST: f64 = 125.0;
 
-/// What is believed until the first request was answered.
+/// The latency that is assumed until the first request was answered.
 const LATENCY_AT_FIRST_US: f64 = 1_000.0;
 
-/// What requests cost: `latency_us` each, and their bytes divided by the bandwidth.
+/// The cost of requests: `latency_us` each, and their bytes divided by the bandwidth.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Cost {
     /// Until the first byte.

@@ -1,7 +1,7 @@
 //! Frames in memory: the objects that they belong to and the keys that open them, fetches under
 //! way, the blocks that these fill, the cache, and the frames on the local disk.
 //!
-//! Never: knows what a file is, or why somebody wants a frame.
+//! Never: knows what a file is, or why a frame is wanted.
 
 mod block;
 mod cache;

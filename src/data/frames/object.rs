@@ -1,4 +1,4 @@
-//! Data objects: what it takes to open their frames, and those that are not yet readable.
+//! Data objects: the openers of their frames, and the objects that are not yet readable.
 
 use std::{
     num::NonZeroUsize,
@@ -21,7 +21,7 @@ use crate::{
     store::StoreError,
 };
 
-/// What an opener takes: its key schedule, the object's key and salt, the map's entry.
+/// Memory of an opener: its key schedule, the object's key and salt, the map's entry.
 const HANDLE_BYTES: u64 = 1024;
 
 /// Objects whose openers are kept.
@@ -110,7 +110,7 @@ impl Objects {
         }
     }
 
-    /// The object is committed, or nobody wants it: metadata speaks for it now.
+    /// The object is committed, or nobody wants it: the metadata knows the rest.
     pub(crate) fn end(&self, object: ObjectId) {
         if let Some(pending) = self.pending.lock().remove(&object) {
             pending.finished.send_replace(true);
@@ -121,7 +121,7 @@ impl Objects {
         self.pending.lock().get(&object).cloned()
     }
 
-    /// What the openers that are kept take, and take at most.
+    /// Memory that the openers take now, and at most.
     pub(crate) fn handles_bytes(&self) -> (u64, u64) {
         let kept = self.handles.lock().len() as u64;
         (kept * HANDLE_BYTES, HANDLES_MAX.get() as u64 * HANDLE_BYTES)
@@ -131,7 +131,7 @@ impl Objects {
         self.pending.lock().len()
     }
 
-    /// What it takes to read a committed or finished object.
+    /// The handle to read a committed or finished object.
     pub(crate) async fn get(&self, object: ObjectId) -> Result<Arc<ObjectHandle>, DataError> {
         if let Some(handle) = self.handles.lock().get(&object) {
             return Ok(handle.clone());

@@ -13,7 +13,7 @@ use crate::{
 /// for what follows costs about as much as fetching them again.
 const RUN_FRAMES: u64 = 4;
 
-/// What an object's key is made of.
+/// The name of an object in the cache: the bytes that its key is made of.
 fn disk_name(object: ObjectId) -> [u8; OBJECT_LEN] {
     let mut name = [0; OBJECT_LEN];
     let (session, number) = name.split_at_mut(object.session.0.len());

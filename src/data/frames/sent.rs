@@ -11,14 +11,14 @@ use crate::{
     store::{Body, StoreErrorKind},
 };
 
-/// See the module's head. Whether a frame opens is for whoever takes it to find out.
+/// See the module's head. The frames are not opened here.
 pub(crate) struct SentFrames {
     memory: Arc<Frames>,
     object: Arc<ObjectHandle>,
     body: Body,
-    /// Those that have not come.
+    /// Frames that have not come.
     frames: Range<u64>,
-    /// What of the last chunk was not taken yet.
+    /// The rest of the last chunk.
     chunk: Bytes,
     /// The frame that was given out last, if it lay in one chunk; else it is in `pieces`.
     whole: Bytes,

@@ -16,7 +16,7 @@ use tokio::{sync::watch, task::AbortHandle};
 use super::{Frames, object::ObjectHandle, sent::SentFrames};
 use crate::{budget::Reservation, data::DataError, disk::DiskCache};
 
-/// What one request of these takes: a frame in pieces, and the chunk that its end is in.
+/// Memory of one such request: a frame in pieces, and the chunk that its end is in.
 pub(crate) const TO_DISK_BYTES: u64 = 256 << 10;
 
 /// One GET of whole frames, given up when this is dropped.
@@ -43,7 +43,8 @@ impl ToDisk {
         let ended = has_ended.clone();
         let task = tokio::spawn(async move {
             if let Err(error) = work.await {
-                // Nobody waits for these frames: whoever misses one asks for it, and is told.
+                // Nobody waits for these frames: a reader that misses one asks for it, and hears of
+                // the error.
                 tracing::debug!("a region was not fetched to the local disk: {error}");
             }
             drop(reservation);

@@ -1,4 +1,4 @@
-//! What a follower reads of a file: one *view* at a time.
+//! Reads of a follower: each uses one *view* of the file.
 //!
 //! On a read-only mount the writer's changes arrive underneath. A view is a file's record and its
 //! extents as they were at one moment. Each read uses one view from its beginning to its end, and
@@ -6,9 +6,10 @@
 //! has moved, the next read looks whether the file is another one now; if it is, that read and all
 //! later ones use the new view.
 //!
-//! A file that has lost its last name keeps its last view for as long as somebody has it open: what
-//! the writer does to it from then on is taking it apart. Its objects stay for as long as
-//! `readers.rs` can see to it. What is gone all the same is [`DataError::Stale`].
+//! A file that has lost its last name keeps its last view for as long as somebody has it open,
+//! because from then on the writer takes it apart. Its objects stay for as long as
+//! `space/readers.rs` can see to it. A read of an object that is gone all the same is
+//! [`DataError::Stale`].
 //!
 //! Never: used on a writable mount; mixes two views in one read.
 
@@ -75,8 +76,8 @@ impl Reading {
             .meta
             .file_snapshot(file.ino, VIEW_EXTENTS_MAX)
             .await?;
-        // A name may lead to a file that has none: one whose replacement is not committed yet. Who
-        // opens that sees it as it is.
+        // A name may lead to a file that has none: one whose replacement is not committed yet. A
+        // program that opens such a file sees it as it is.
         let is_new = before.is_none();
         let named = found.filter(|found| {
             found.inode.kind == FileKind::File && (found.inode.nlink > 0 || is_new)
@@ -176,7 +177,7 @@ impl Reading {
         )))
     }
 
-    /// What the newest metadata names is not there.
+    /// An object that the newest metadata names is not there.
     fn missing(&self, path: String) -> DataError {
         let missing = SealError::Missing { path };
         self.shared

@@ -138,8 +138,8 @@ impl Reading {
         let window = self
             .look_up_extents(file.ino, wide, EXTENT_WINDOW_MAX)
             .await?;
-        // Inline bytes are not kept: nobody would pay for them. Small files are read at once, and
-        // the metadata store has a cache.
+        // Inline bytes are not kept, because no reservation would pay for them. Small files are
+        // read at once, and the metadata store has a cache.
         let is_inline = |extent: &Extent| matches!(extent.source, ExtentSource::Inline(_));
         let keep = !window.extents.iter().any(is_inline);
         let Some(paid) = keep.then(|| self.room_to_keep(&window)).flatten() else {
@@ -189,8 +189,8 @@ impl Reading {
         })
     }
 
-    /// What pays for keeping extents between reads; `None` if there is no room to keep them. They
-    /// leave half of their share to handles, which wait for room where this does not.
+    /// The reservation for extents that are kept between reads; `None` if there is no room to keep
+    /// them. Extents leave half of their share to handles, which wait for room where this does not.
     fn room_to_keep(&self, window: &ExtentWindow) -> Option<Option<Reservation>> {
         let cost = window.cost();
         if cost == 0 {
@@ -207,14 +207,15 @@ impl Reading {
                 .try_acquire(Owner::Table, cost)
                 .map(Some);
         }
-        // What handles are guaranteed is free or cached. Acquired for them, a few bytes would evict
-        // all frames that live on what others are guaranteed.
+        // The memory that handles are guaranteed is free, or used by cached frames. If a few bytes
+        // were acquired for them here, all frames that live on what others are guaranteed would be
+        // evicted.
         let room = self.frames.spare_room(cost)?;
         Some(Some(room.reassign(Owner::Table)))
     }
 
     /// A handle on an object of `file` that may still be on its way; ends its upload early if need
-    /// be. What the store refuses for longer than its patience is told, as a sync would be.
+    /// be. A refusal that lasts longer than the store's patience is reported, as to a sync.
     async fn readable(
         self: &Arc<Self>,
         file: &FileState,
@@ -239,15 +240,14 @@ impl Reading {
             if let Some(ino) = pending.stream_of {
                 self.streams_wanted.note(ino);
             }
-            // Looks again now and then: the upload may have been taken over by another object's
-            // end.
+            // Looks again now and then: the object may have ended in another way meanwhile.
             let _ = tokio::time::timeout(std::time::Duration::from_millis(200), pending.finished())
                 .await;
         }
     }
 }
 
-/// What the file remembers of its extents at `at`, or else the version that a lookup would be of.
+/// The extents that the file remembers at `at`, or else the version that a lookup would be of.
 fn known_extents(file: &FileState, at: u64) -> Result<ExtentWindow, u64> {
     let content = file.content.lock();
     match &content.extents {

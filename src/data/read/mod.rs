@@ -150,7 +150,7 @@ impl Reading {
         let plan = self.plan(&sources, beyond);
         let bytes = plan.missing_bytes + plan.reply_bytes;
         let try_acquire = || self.shared.governor.try_acquire(Owner::Read, bytes);
-        // More would take everything from the caches, and then perhaps still wait.
+        // A larger reservation would take everything from the caches, and then perhaps still wait.
         let is_modest = bytes <= self.read_bytes_max();
         let (plan, mut reservation) = match is_modest.then(try_acquire).flatten() {
             Some(reservation) => (plan, reservation),
@@ -173,7 +173,7 @@ impl Reading {
         };
         let reply_bytes = plan.reply_bytes;
         let frames = self.start_missing(open, &sources, &(offset..end), plan, &mut reservation);
-        // What turned out not to be missing.
+        // The frames that turned out not to be missing need no room.
         reservation.shrink_to(reply_bytes);
         self.read_ahead(open, view, offset..end, size).await;
         let all_paid_for = !sources
@@ -199,9 +199,9 @@ impl Reading {
         })
     }
 
-    /// Waits in line for what frames and reply take, all in one go: whoever waits holds nothing
-    /// meanwhile. It comes back with more than this read: with many readers in line, each turn is
-    /// worth one request, whatever its size. Another read of the same handle may have had its turn
+    /// Waits in line for the memory of frames and reply in one go, so a read that waits holds
+    /// nothing. The plan covers more than this read: with many readers in line, each turn is worth
+    /// one request, whatever its size. Another read of the same handle may have had its turn
     /// before; then there may be nothing left to wait for.
     async fn plan_in_line(
         self: &Arc<Self>,

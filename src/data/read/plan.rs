@@ -1,5 +1,5 @@
-//! What one read is made of: the frames that are here, those that are coming, and the requests for
-//! the rest.
+//! The plan of one read: the frames that are here, those that are coming, and the requests for the
+//! rest.
 
 use std::{ops::Range, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{
 /// Where a run of the answer comes from.
 pub(crate) enum Source {
     Memory(Bytes),
-    /// Out of the metadata, and paid for by nobody yet.
+    /// Out of the metadata, and not paid for yet.
     Inline(Bytes),
     Zeros(u64),
     Object {
@@ -26,11 +26,11 @@ pub(crate) enum Source {
     },
 }
 
-/// What to fetch beyond the frames that a read misses.
+/// The frames to fetch beyond those that a read misses.
 #[derive(Clone, Copy)]
 pub(crate) enum Beyond {
     Nothing,
-    /// What the policy of density says.
+    /// The region that the density policy says.
     Region,
     /// So many bytes that follow in the file.
     Onward(u64),
@@ -67,7 +67,7 @@ pub(crate) fn missing_bytes_max(sources: &[Source], onward: u64) -> u64 {
     let lens = frames
         .iter()
         .map(|(object, frame)| object.layout.frame_plaintext_len(*frame));
-    // What goes onward may end within a frame.
+    // The bytes onward may end within a frame.
     let onward = match sources.last().and_then(Source::object) {
         Some((object, _)) if onward > 0 => onward + object.layout.frame_len(),
         _ => 0,
@@ -92,9 +92,9 @@ pub(crate) enum Frame {
 pub(crate) struct Plan {
     frames: Vec<Vec<Frame>>,
     runs: Vec<MissingRun>,
-    /// What the frames to be fetched take.
+    /// Memory that the frames to be fetched take.
     pub(crate) missing_bytes: u64,
-    /// What the reply takes beside its frames: nothing if it lies in one piece of what is paid for.
+    /// Memory that the reply takes beside its frames: none if it lies in one piece of paid memory.
     pub(crate) reply_bytes: u64,
 }
 
@@ -102,7 +102,7 @@ pub(crate) struct Plan {
 struct MissingRun {
     object: Arc<ObjectHandle>,
     frames: Range<u64>,
-    /// So many of them are missed; what goes on beyond them is fetched along.
+    /// So many of them are missed; those after them are fetched along.
     missed: u64,
     /// Goes on beyond the read by so many bytes of the file.
     onward: u64,
@@ -240,8 +240,8 @@ impl Reading {
         }
     }
 
-    /// Starts a fetch for each run of missing frames of `read`, paid out of `reservation`. What
-    /// goes on beyond the read is held by the window.
+    /// Starts a fetch for each run of missing frames of `read`, paid out of `reservation`. Frames
+    /// beyond the read are held by the window.
     pub(crate) fn start_missing(
         self: &Arc<Self>,
         open: &OpenFile,

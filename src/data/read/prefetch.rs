@@ -36,7 +36,7 @@ impl Reading {
         }
     }
 
-    /// What is stored of `range`, extent by extent.
+    /// The runs of objects that hold `range`, extent by extent.
     async fn stored_runs(
         &self,
         file: &FileState,

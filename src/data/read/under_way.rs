@@ -1,4 +1,4 @@
-//! Whether anybody reads.
+//! Reads under way, so that background work can tell whether anybody reads.
 
 use std::time::{Duration, Instant};
 

@@ -2,16 +2,16 @@
 //!
 //! A file that was written in tiny pieces can have each few bytes of one read in another frame of
 //! 64 KiB: a read of a MiB may need hundreds of MiB of frames. Such a read goes in steps, frame by
-//! frame in the order of the objects, so that each frame is fetched once, and copies out of each
-//! step what belongs to it.
+//! frame in the order of the objects, so that each frame is fetched once, and each step copies its
+//! bytes into the reply.
 //!
-//! It holds its reply while it waits for the room of the next step, the only thing that does so.
-//! That is sound because there is one wide read at a time, because reply and step together are
-//! within what readers are guaranteed, and because everybody else in that line fits beside its
-//! reply and lets go without waiting for memory. Readers that wait for their turn hold nothing but
-//! what they know of where their bytes are, and few of them that. Whoever has the turn waits for
-//! memory and the store only, never for an upload: a sweep (`sweep.rs`) may wait for it that holds
-//! the room of a part.
+//! A wide read holds its reply while it waits for the room of the next step; nothing else holds
+//! memory while it waits for more. That is sound because there is one wide read at a time, because
+//! reply and step together are within what readers are guaranteed, and because every other reader
+//! in that line fits beside its reply and lets go without waiting for memory. Readers that wait for
+//! their turn hold nothing but the places of their bytes, and only a few hold these. The read that
+//! has the turn waits for memory and the store only, never for an upload: a sweep
+//! (`write_back/sweep.rs`) that holds the room of a part may wait for the turn.
 
 use std::{ops::Range, sync::Arc};
 
@@ -25,16 +25,16 @@ use crate::{
     data::{DataError, frames::ObjectHandle, paid::paid_bytes},
 };
 
-/// So many readers may know where their bytes are (some 300 KiB for each, in the worst case, that
-/// nothing pays for) while they wait for their turn.
+/// Readers that may hold the places of their bytes while they wait for their turn. These are some
+/// 300 KiB for each in the worst case, and nothing pays for them.
 pub(crate) const WIDE_PLACES_MAX: usize = 4;
 
-/// Whoever has it may carry out a wide read.
+/// The right to carry out a wide read.
 pub(crate) struct WideTurn<'a>(
     #[expect(dead_code, reason = "held")] tokio::sync::MutexGuard<'a, ()>,
 );
 
-/// What one frame gives to the reply.
+/// The bytes of the reply that one frame holds.
 struct Part {
     object: Arc<ObjectHandle>,
     range: Range<u64>,
@@ -53,9 +53,9 @@ impl Part {
 }
 
 impl Reading {
-    /// The most that a read takes which is carried out at once, reply and frames: half of what
-    /// readers are guaranteed, so that it fits beside the reply of a wide one. Also the longest
-    /// reply, and the most frames of one step of a wide read.
+    /// The most memory, reply and frames, that a read takes which is carried out at once: half of
+    /// what readers are guaranteed, so that it fits beside the reply of a wide one. Also the
+    /// longest reply, and the most frames of one step of a wide read.
     pub(crate) fn read_bytes_max(&self) -> u64 {
         self.shared.governor.shares().read_min_bytes / 2
     }
@@ -110,7 +110,7 @@ impl Reading {
         let mut room = self.shared.governor.acquire(Owner::Read, bound).await;
         let plan = self.plan(&sources, Beyond::Nothing);
         let frames = self.start_missing(open, &sources, read, plan, &mut room);
-        // What turned out not to be missing.
+        // The frames that turned out not to be missing need no room.
         drop(room);
         for (part, frames) in step.iter().zip(frames) {
             let mut pieces = Vec::with_capacity(1);

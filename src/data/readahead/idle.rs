@@ -1,20 +1,20 @@
-//! Memory that was of use and no longer is goes back to the machine, though nobody asked for it.
+//! Memory that was not used for a while goes back to the machine even without memory pressure.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Readahead, registry::TURN_MAX};
 
-/// How often it is looked at; also how long a block's buffer stays unused.
+/// Pause between two rounds; also how long the buffer of a block stays unused.
 const ROUND_EVERY: Duration = Duration::from_secs(5);
 
-/// Frames that nobody read for this long leave the cache, and a handle that did not read for this
-/// long lets go of what it fetched ahead.
+/// Frames that nobody has used for this long are evicted, and a handle that has not read for this
+/// long lets go of what it prefetched.
 const IDLE: Duration = Duration::from_secs(15);
 
 impl Readahead {
     pub(crate) async fn idle_loop(self: Arc<Self>) {
         loop {
-            // Sleeps without a clock while there is nothing to give up.
+            // While there is nothing to give up, no timer runs.
             tokio::select! {
                 () = self.shared.stop.cancelled() => return,
                 () = self.frames.fetched.notified() => {}
@@ -34,7 +34,7 @@ impl Readahead {
         }
     }
 
-    /// Serves those who wait for the turns of readers to end.
+    /// Serves those who wait for memory that readers in order keep for a turn.
     pub(crate) async fn turns_loop(self: Arc<Self>) {
         loop {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! Readahead at work: what a window wants, found in the store and asked for.
+//! Prefetch for a window: what it wants is asked of the store, run by run.
 
 use std::{ops::Range, sync::Arc};
 
@@ -12,8 +12,7 @@ use crate::{
 /// Windows end at multiples of this: a block of data frames.
 const WINDOW_STEP: u64 = 1 << 20;
 
-/// Those that are shorter end with a frame, where the file lies in its objects from their
-/// beginning.
+/// Shorter windows end with a frame, where the file lies in its objects from their beginning.
 const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 
 /// Two runs of an object with less than this between them are fetched with one request: a request
@@ -102,7 +101,7 @@ impl Readahead {
         handle.window.lock().push(file, fetch);
         self.registry.used(&handle.window);
         handle.fetched.notify_waiters();
-        // Who came to wait in the meantime has not found it there.
+        // A read that began to wait in the meantime has not found it there.
         self.shared.governor.serve();
     }
 

@@ -1,9 +1,9 @@
-//! Regions on their way: what the policy of density fetches along with a miss, kept alive beyond
-//! the read that missed.
+//! Prefetch of regions: the density policy fetches a region along with a miss, and the fetches live
+//! longer than the read that missed.
 //!
-//! A region is asked for in pieces, some at a time. A piece is paid for when it begins: out of what
-//! is free, then out of frames that were not used for longest. When there is no room for a piece,
-//! or somebody else needs some, the rest is given up. Pieces of a region that is too large for the
+//! A region is asked for in pieces, some at a time. A piece is paid for when it begins: out of free
+//! memory, then out of frames that were not used for longest. When there is no room for a piece, or
+//! somebody else needs some, the rest is given up. Pieces of a region that is too large for the
 //! memory go to the local disk, if there is a cache.
 
 use std::{
@@ -41,7 +41,7 @@ const PIECES_MAX: usize = 256;
 /// in large steps.
 const DISK_SHARE: f64 = 0.75;
 
-/// What is left of a region that was not read for this long is not fetched.
+/// The rest of a region is not fetched once the region was not read for this long.
 const LEFT_AFTER: Duration = Duration::from_secs(1);
 
 /// See the module's head.
@@ -63,7 +63,7 @@ struct State {
     under_way: Vec<UnderWay>,
 }
 
-/// What is to be fetched of one object.
+/// Pieces of one object that are still to be fetched.
 struct Rest {
     object: Arc<ObjectHandle>,
     pieces: VecDeque<Range<u64>>,
@@ -240,7 +240,7 @@ impl RegionPrefetch {
         self.wake.notify_one();
     }
 
-    /// The ends of those that nobody waits for the end of yet.
+    /// Futures of the ends of pieces that are not watched yet.
     fn unwatched(&self) -> Vec<BoxFuture<'static, ()>> {
         let mut state = self.state.lock();
         let unwatched = state
@@ -284,7 +284,8 @@ impl RegionPrefetch {
 }
 
 impl Reclaim for RegionPrefetch {
-    /// What has come is in the cache as well: only what is still to come is given back here.
+    /// Frames that have come are in the cache as well: only the memory of those still to come is
+    /// given back here.
     fn reclaim(&self, bytes: u64) -> u64 {
         self.give_up_waiting();
         let mut freed = 0;
@@ -300,7 +301,7 @@ impl Reclaim for RegionPrefetch {
 }
 
 impl Readahead {
-    /// What to ask for in place of a run of frames that a read misses, and is about to fetch.
+    /// The requests in place of one for a run of frames that a read misses and is about to fetch.
     pub(crate) fn region_of(&self, object: &Arc<ObjectHandle>, missed: &Range<u64>) -> Region {
         let mut miss = Miss {
             object: object.id,
@@ -372,7 +373,7 @@ impl Readahead {
         outcome
     }
 
-    /// What regions may count on of the local disk.
+    /// Bytes of the local disk that regions may count on.
     fn disk_room_bytes(&self) -> u64 {
         let room = self.frames.disk.as_ref().map_or(0, DiskCache::room_bytes);
         (room as f64 * DISK_SHARE) as u64
@@ -384,7 +385,7 @@ impl Readahead {
             || self.regions.comes_to_disk(object, frame)
     }
 
-    /// What frames can take at most as long as nobody else takes more.
+    /// The most memory that frames can have as long as nobody else takes more.
     fn frames_bytes_max(&self) -> u64 {
         let others_ahead = self
             .shared
@@ -445,7 +446,7 @@ impl Readahead {
         }
     }
 
-    /// What of `frames` is left without those at both ends that are here.
+    /// The part of `frames` that is left without those at both ends that are here.
     fn absent_of(&self, object: &ObjectHandle, frames: Range<u64>) -> Option<Range<u64>> {
         let is_absent = |frame: &u64| !self.is_here_or_on_disk(object, *frame);
         let first = frames.clone().find(is_absent)?;

@@ -74,7 +74,7 @@ impl<F: Clone> WindowRegistry<F> {
         });
     }
 
-    /// So many windows, the one that was not read from for longest first.
+    /// At most `count` windows, the one that was not read from for longest first.
     fn least_used(&self, count: usize) -> Vec<Arc<Mutex<Window<F>>>> {
         let active = self.active.lock();
         let least_used = active.iter().rev().take(count);

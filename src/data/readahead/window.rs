@@ -1,4 +1,4 @@
-//! The window of a handle: what to fetch before it is asked for.
+//! The window of a handle: it decides what to fetch before it is asked for.
 //!
 //! A handle that reads on gets parallel fetches ahead of it, in file order, across objects; the
 //! window starts small and doubles while reads keep hitting it, up to its share of the budget.
@@ -21,9 +21,9 @@ pub(crate) const WINDOW_MIN: u64 = 256 << 10;
 /// Requests are not made smaller than this to have several of a window under way.
 const REQUEST_MIN: u64 = 1 << 20;
 
-/// A window is at most a quarter of what was read in order so far, or [`EARLY_MAX`]: who stops
-/// after some MiB has moved at most a quarter too much. Who has read [`CERTAIN`] in order will
-/// likely read on, and may have as much ahead as lies behind, which far stores need.
+/// A window is at most a quarter of what was read in order so far, or [`EARLY_MAX`]: a reader that
+/// stops after some MiB has moved at most a quarter too much. After [`CERTAIN`] bytes of sequential
+/// reads the window may grow to as many bytes as were read, which far stores need.
 const EARLY_SHARE: u64 = 4;
 const EARLY_MAX: u64 = 768 << 10;
 const CERTAIN: u64 = 8 << 20;
@@ -32,8 +32,8 @@ const CERTAIN: u64 = 8 << 20;
 /// in flight.
 const REORDER_BYTES: u64 = 2 << 20;
 
-/// Closer than this to where it is expected, a read is one of those in order whatever else is read
-/// nearby.
+/// A read that begins this close to the expected offset is the next one in order, whatever else is
+/// read nearby.
 const CONTINUED_BYTES: u64 = 256 << 10;
 
 /// Something fetched ahead.
@@ -109,10 +109,10 @@ impl<F: Clone> Window<F> {
         if self.streak < 2 {
             return None;
         }
-        // One request more for each that was read: were half a window asked for at once, it would
-        // arrive at once and be read at once, and the link would lie idle until the next half's
-        // first byte. What is scattered is better asked for in large pieces of the file: each
-        // object that it lies in is asked once a piece.
+        // For each request that was read one more is made. If half a window were asked for at once,
+        // it would arrive at once and be read at once, and the link would lie idle until the first
+        // byte of the next half. A scattered file is better asked for in large pieces: each object
+        // that it lies in is asked once a piece.
         let ahead = self.frontier - self.next;
         // A window that cannot grow to more than a request is asked for as a whole when it is used
         // up: others are served meanwhile.
@@ -127,8 +127,8 @@ impl<F: Clone> Window<F> {
             return None;
         }
         self.size = (self.size * 2).max(WINDOW_MIN);
-        // What is scattered takes more memory than it is long, and the frames of one piece are held
-        // until the next has come.
+        // A scattered piece takes more memory than it is long, and its frames are held until the
+        // next piece has come.
         let size_max = (2 * size_max / self.spread).min(size_max);
         self.size = self.size.min(self.earned(self.next)).min(size_max);
         (ahead < self.size).then(|| self.frontier..self.next + self.size)
@@ -166,7 +166,7 @@ impl<F: Clone> Window<F> {
             .min(max)
     }
 
-    /// What was read, or passed by, is of no more use.
+    /// Lets go of fetches that were read, or passed by: they are of no more use.
     fn let_go_of_read(&mut self, read: Range<u64>, let_go: &mut Vec<F>) {
         let passed = self.next.saturating_sub(REORDER_BYTES);
         self.fetches.retain_mut(|ahead| {

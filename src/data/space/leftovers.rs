@@ -1,4 +1,4 @@
-//! What is in the bucket below our prefixes and is named by nothing: finding it, and deleting it.
+//! Objects in the bucket below our prefixes that nothing names: finding them, and deleting them.
 //!
 //! The same rules as for the reclaim of a mount (`reclaim.rs`, which uses [`clear_session`] from
 //! here), and a wider look: a mount knows only of sessions in its table, a sweep lists all prefixes
@@ -38,7 +38,7 @@ const META_PAGES_MAX: u32 = 1000;
 /// Inodes without a name that are asked for at a time.
 const ORPHANS_AT_ONCE: usize = 256;
 
-/// What a sweep found, and deleted if it was to.
+/// The objects that a sweep found, and deleted if it was to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Objects that the metadata does not name.
@@ -57,8 +57,8 @@ pub struct Swept {
     pub garbage_kept_bytes: u64,
     /// Notes of read-only mounts that ended without removing them.
     pub notes: u64,
-    /// Removed files that were still held when their mount ended. What they held is garbage now,
-    /// and goes after its grace.
+    /// Removed files that were still held when their mount ended. Their bytes are garbage now, and
+    /// go after the grace.
     pub orphans: u64,
     /// Objects of the metadata store that it does not name.
     pub meta_objects: u64,
@@ -91,13 +91,13 @@ pub struct Sweep {
     /// Another mount may be writing: never with `delete`.
     pub has_living_writer: bool,
     /// The volume may be older than what is in the bucket (somebody accepted that it went back in
-    /// time): what sessions wrote that it does not know stays.
+    /// time): objects of sessions that it does not know stay.
     pub keep_unknown_sessions: bool,
     /// How long garbage stays.
     pub garbage_grace: Duration,
 }
 
-/// What [`clear_session`] found.
+/// The counts of [`clear_session`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cleared {
     pub objects: u64,
@@ -187,7 +187,7 @@ impl Sweep {
     /// Sweeps.
     ///
     /// # Errors
-    /// The store or the metadata fails. What was deleted until then was rightly deleted.
+    /// The store or the metadata fails. All that was deleted until then was rightly deleted.
     pub async fn run(&self) -> Result<Swept, DataError> {
         let mut swept = Swept::default();
         if self.delete {
@@ -203,7 +203,8 @@ impl Sweep {
         Ok(swept)
     }
 
-    /// What was removed while it was open in a mount that died. A mount that begins does the same.
+    /// Deletes orphans: files that were removed while they were open in a mount that died. A mount
+    /// that begins does the same.
     async fn delete_orphans(&self, swept: &mut Swept) -> Result<(), DataError> {
         loop {
             let orphans = self.meta.orphans(ORPHANS_AT_ONCE).await?;
@@ -248,7 +249,7 @@ impl Sweep {
             swept.objects += cleared.objects;
             swept.bytes += cleared.bytes;
             if self.delete {
-                // What only was looked at is counted below.
+                // Uploads that were only looked at are counted below.
                 swept.uploads += cleared.uploads;
             }
             swept.foreign += cleared.foreign;

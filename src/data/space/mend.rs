@@ -1,10 +1,10 @@
 //! Mending: a region of a file that has come to lie in many extents, a few at a time, is written
 //! again in one piece.
 //!
-//! A sweep (`sweep.rs`) sees only what is dirty at its time. Who writes a few bytes here and there
-//! and syncs them leaves a row of metadata or two for each, for good: each later commit and read
-//! goes through them. Commits notice such regions (`Meta::take_crowded`), and they are made dirty
-//! again here, in the background, so that no fsync waits for what is read.
+//! A sweep (`sweep.rs`) sees only what is dirty at its time. A program that writes a few bytes here
+//! and there and syncs them leaves a row of metadata or two for each, for good: each later commit
+//! and read goes through them. Commits notice such regions (`Meta::take_crowded`), and they are
+//! made dirty again here, in the background, so that no fsync waits for what is read.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ impl Space {
             loop {
                 self.write_back.crowded.notified().await;
                 while let Some((ino, region)) = self.shared.meta.take_crowded() {
-                    // Whoever ends now wants what was written to be durable, not more of it.
+                    // A mount that drains has to make its writes durable, and mending would add to
+                    // them.
                     if !self.may_move() {
                         continue;
                     }

@@ -1,5 +1,5 @@
 //! Moving committed bytes: they are read and made dirty again, as if they had been written, and
-//! write-back puts them into a new object. What they lay in dies by itself.
+//! write-back puts them into a new object. The old object dies by itself.
 //!
 //! Promises: what was written since is never replaced; a crash at any time leaves the bytes where
 //! they were, or where they went.
@@ -59,7 +59,7 @@ impl Step {
     }
 }
 
-/// What came of a step.
+/// The outcome of a step.
 pub(crate) enum Moved {
     /// So many bytes are dirty again.
     Bytes(u64),
@@ -100,9 +100,9 @@ impl Space {
         !self.write_back.is_draining() && self.moves.begin().is_some()
     }
 
-    /// Bytes moved in one step: no more than a read may return, or what it holds while it waits for
-    /// the frames of its next part could take all that readers have; and a share of the room for
-    /// dirty data.
+    /// Bytes moved in one step. They are no more than a read may return: else the step could hold
+    /// all the memory of readers while it waits for more frames. And they are no more than a share
+    /// of the room for dirty data.
     pub(crate) fn step_bytes(&self) -> u64 {
         let room = self.shared.governor.owner_max_bytes(Owner::Dirty) / 4;
         STEP_BYTES.min(self.reading.read_bytes_max()).min(room)
@@ -136,7 +136,7 @@ impl Space {
             match self.move_ranges_if_room(file, ranges).await? {
                 Moved::Bytes(bytes) => return Ok(bytes),
                 Moved::Overtaken => tries += 1,
-                // What was read is let go before its turn is waited for, and read again.
+                // The bytes that were read are dropped before the wait for room, and read again.
                 Moved::NoRoom { cost } => {
                     drop(self.shared.governor.acquire(Owner::Dirty, cost).await)
                 }

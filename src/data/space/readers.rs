@@ -1,4 +1,4 @@
-//! What keeps the objects of an old version for a follower that still reads it.
+//! Notes of followers: they keep the objects of an old version for a follower that still reads it.
 //!
 //! A follower leaves a small sealed object, `readers/<random id>`: the oldest generation of the
 //! metadata that something open there is read at. It is written when the volume is mounted, renewed
@@ -7,8 +7,8 @@
 //! object that died before that generation is named by nothing that such a reader reads.
 //!
 //! Clocks of machines are never compared: a reader lives as long as the count of its renewals grows
-//! from one look of the writer to another. What the count does not prove is given the benefit of
-//! the doubt for [`SILENT_MAX`].
+//! from one look of the writer to another. A reader whose count does not grow is given the benefit
+//! of the doubt for [`SILENT_MAX`].
 //!
 //! It is a help, not a promise. A follower whose credentials may not write, one that was silent for
 //! too long (suspended, cut off), or one among more than [`READERS_MAX`] has the grace period
@@ -57,7 +57,7 @@ const MARKS_MAX: usize = 16_384;
 const FORMAT: u8 = 1;
 pub(crate) const RECORD_LEN: usize = 24;
 
-/// What a reader says.
+/// The contents of a reader's note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReaderRecord {
     /// Nothing is read there at an older generation.
@@ -113,7 +113,7 @@ impl ReaderRecord {
     }
 }
 
-/// What the writer knows of readers.
+/// The readers that the writer knows of.
 #[derive(Default)]
 pub(crate) struct Readers {
     seen: Mutex<SeenReaders>,
@@ -127,8 +127,8 @@ struct SeenReaders {
 }
 
 impl SeenReaders {
-    /// Takes in what is there now; returns the oldest generation that a living reader reads at, and
-    /// the keys of the dead.
+    /// Notes the readers that are there now; returns the oldest generation that a living reader
+    /// reads at, and the keys of the dead.
     fn look(
         &mut self,
         found: Vec<(String, ReaderRecord)>,
@@ -179,7 +179,7 @@ impl Marks {
         self.marks.push_back((seconds, generation));
     }
 
-    /// What died before this second died before `generation`. `None`: nobody knows.
+    /// Objects that died before this second died before `generation`. `None`: that is not known.
     fn second_before(&self, generation: u64) -> Option<i64> {
         let after = self.marks.partition_point(|mark| mark.1 <= generation);
         let mark = after.checked_sub(1).and_then(|last| self.marks.get(last))?;
@@ -188,13 +188,14 @@ impl Marks {
 }
 
 impl Space {
-    /// Notes what the generation is now.
+    /// Notes the present generation, with the time.
     pub(crate) async fn mark_generation(&self) {
         let (seconds, generation) = self.shared.meta.mark().await;
         self.readers.marks.lock().add(seconds, generation);
     }
 
-    /// What died in this second or later may be read by a living reader; `None`: there is none.
+    /// Objects that died in this second or later may be read by a living reader; `None`: there is
+    /// none.
     pub(crate) async fn needed_from(&self) -> Result<Option<i64>, DataError> {
         let listed = self.shared.store.list_page(READERS_PREFIX, None).await?;
         if listed.len() > READERS_MAX {

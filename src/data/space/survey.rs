@@ -1,12 +1,14 @@
-//! Which objects are written again although they are not mostly dead: decides, and does no I/O.
+//! The survey decides which objects are written again although they are not mostly dead. It does no
+//! I/O.
 //!
-//! What is below half live is on a list of its own, and is always repacked. That alone lets a
-//! volume hold twice what lives: a file half of which was overwritten at random leaves each of its
-//! objects half alive. To repack everything that has a dead byte would be no better: an object that
-//! is four fifths alive costs four bytes each way for each byte that is freed, and whoever pays for
-//! traffic pays more than for the space. So a *survey* goes through the records of all objects,
-//! some in each round. Only if the volume as a whole holds more than [`LIVE_FOR_EACH_DEAD`] allows,
-//! the emptiest objects are repacked, and no more of them than brings it below that.
+//! Objects that are below half live are on a list of their own, and are always repacked. That alone
+//! lets a volume hold twice what lives: a file half of which was overwritten at random leaves each
+//! of its objects half alive. To repack everything that has a dead byte would be no better: an
+//! object that is four fifths alive costs four bytes each way for each byte that is freed, and
+//! traffic that is paid for costs more than the space. So a *survey* goes through the records of
+//! all objects, some in each round. Only if the volume as a whole holds more than
+//! [`LIVE_FOR_EACH_DEAD`] allows, the emptiest objects are repacked, and no more of them than
+//! brings it below that.
 //!
 //! An object that still loses bytes is left alone until it does not: some of what would be moved
 //! would die a moment later.
@@ -44,7 +46,7 @@ pub(crate) struct Survey {
     before: Before,
 }
 
-/// What the survey before this one found.
+/// The findings of the survey before this one.
 #[derive(Default)]
 struct Before {
     begun_at: Option<u64>,
@@ -148,8 +150,8 @@ mod tests {
     #[test]
     fn the_emptiest_go_until_a_quarter_is_wasted_once_they_lose_nothing_more() {
         let mut survey = Survey::default();
-        // 160 dead beside 489 that live, where 122 are allowed. What is below half live goes
-        // anyway, and what is dead is gone.
+        // 160 dead beside 489 that live, where 122 are allowed. Objects below half live go anyway,
+        // and dead ones are gone.
         let live = [90, 60, 100, 70, 70, 50, 49, 0];
         assert!(chosen(&mut survey, 5, &live).is_empty());
         assert!(survey.is_due(5, 0), "nothing is settled yet");

@@ -43,8 +43,8 @@ impl Space {
         Ok(())
     }
 
-    /// What is kept of a file with uncommitted changes is paid for, however many files are changed
-    /// while nothing can be committed.
+    /// The reservation for the state of a file with uncommitted changes. It bounds how many files
+    /// are changed while nothing can be committed.
     async fn room_for_state(&self, file: &FileState) -> Result<Option<Reservation>, DataError> {
         if file.content.lock().is_paid_for() {
             return Ok(None);

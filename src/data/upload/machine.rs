@@ -39,7 +39,7 @@ pub(crate) enum Denial {
     Refused(StoreError),
 }
 
-/// What the driver has to ask of the store.
+/// A request that the driver has to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// PUT of the only part.
@@ -59,7 +59,7 @@ pub(crate) enum Request {
     Look,
 }
 
-/// What the store said.
+/// An answer of the store.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Put(Result<(), Denial>),
@@ -76,7 +76,7 @@ pub(crate) enum Answer {
     Looked(Result<Option<u64>, Denial>),
 }
 
-/// What is to be done next.
+/// The next thing to do.
 #[derive(Debug)]
 pub(crate) enum Step {
     /// Send these, each after its pause.
@@ -128,13 +128,14 @@ pub(crate) struct Upload<P> {
     way: Way,
     /// A request other than those for parts is under way.
     asking: bool,
-    /// It is a Create, whose upload has to be aborted should nobody want the object any more.
+    /// That request is a Create, whose upload has to be aborted should nobody want the object any
+    /// more.
     creating: bool,
     /// Denials in a row: they make the pause.
     denials: u32,
     /// Since when the store says that the upload is not there.
     gone_since: Option<Duration>,
-    /// The refusal that stands, for whoever waits.
+    /// The refusal that stands, for those who wait.
     refusal: Option<StoreError>,
 }
 
@@ -200,7 +201,7 @@ impl<P: Clone> Upload<P> {
         }
     }
 
-    /// What to do now. Requests are handed out once; each must be answered.
+    /// Returns what to do now. Requests are handed out once; each must be answered.
     pub(crate) fn next(&mut self) -> Step {
         let pause = self.pause();
         let mut requests = Vec::new();
@@ -322,7 +323,8 @@ impl<P: Clone> Upload<P> {
             (Way::Putting, Answer::Put(Ok(()))) => self.stored(),
             (Way::Creating, Answer::Created(Ok(upload))) => self.granted(Way::Open(upload)),
             (Way::Completing(_), Answer::Completed(Ok(()))) => self.stored(),
-            // Whatever the reason, the store is asked what it has before completing is tried again.
+            // Before completing is tried again, for any reason, the store is asked which parts it
+            // has.
             (Way::Completing(upload), Answer::Completed(Err(denial))) => {
                 self.way = match &denial {
                     Denial::Gone(_) => Way::Looking(upload),

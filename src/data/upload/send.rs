@@ -1,7 +1,7 @@
 //! The driver of [`Upload`]: performs its requests and hands the answers back.
 //!
 //! Promises: one task an object, which ends when the object is stored, lost, or wanted by nobody;
-//! what the store refuses is reported to the files with bytes in the object, and to no other.
+//! refusals of the store are reported to the files with bytes in the object, and to no other.
 
 use std::{
     sync::Arc,
@@ -23,7 +23,7 @@ use crate::{
     store::{self, Condition, StoreError, StoreErrorKind},
 };
 
-/// An object on its way: the machine, and who waits for it.
+/// An object on its way: the machine, and the files that wait for it.
 pub(crate) struct Sending {
     id: ObjectId,
     key: String,
@@ -65,7 +65,7 @@ impl Sending {
         self.inos.lock().clone()
     }
 
-    /// Takes a part, whose bytes carry what pays for them.
+    /// Adds a part, whose bytes carry the reservation that pays for them.
     pub(crate) fn push(&self, part: Bytes, last: bool) {
         let (len, checksum) = (part.len() as u64, store::checksum(&part));
         self.upload.lock().push(part, len, checksum, last);
@@ -79,7 +79,7 @@ impl Sending {
 }
 
 impl Uploads {
-    /// Sends the parts as they come, until the object is stored or there is no sense in going on.
+    /// Sends the parts as they come, until the object is stored, lost or abandoned.
     pub(crate) async fn send(self: Arc<Self>, sending: Arc<Sending>) -> Ended {
         let began = Instant::now();
         let mut in_flight = JoinSet::new();

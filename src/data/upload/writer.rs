@@ -1,9 +1,9 @@
 //! Writing one data object: sealing into part buffers, which [`Sending`] brings into the store.
 //!
-//! Sealed bytes are cut into parts of exactly the part size, wherever that falls, because some
-//! stores want all parts but the last to be alike. What reaches over a part's end (less than a
-//! frame and a bit) is carried into the next. An object that ends within its first part is a single
-//! PUT.
+//! Sealed bytes are cut into parts of exactly the part size, also within a frame, because some
+//! stores want all parts but the last to be alike. Bytes that reach over the end of a part (less
+//! than a frame and a bit) are carried into the next. An object that ends within its first part is
+//! a single PUT.
 //!
 //! Memory for uploads is held only while a buffer is being filled, which waits for nothing, and
 //! until the store acknowledged it. A writer that waits for more of its file holds nothing but its
@@ -33,7 +33,7 @@ const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 /// back before it.
 pub(crate) const PART_SLACK: u64 = 3 * (FRAME_LEN + TAG_LEN);
 
-/// What sealing `plaintext` bytes into one object may take.
+/// The most bytes that sealing `plaintext_len` bytes into one object may yield.
 pub(crate) fn sealed_bound(plaintext_len: u64) -> u64 {
     plaintext_len + (plaintext_len / FRAME_LEN + 2) * TAG_LEN + HEADER_LEN
 }
@@ -56,7 +56,7 @@ pub(crate) struct ObjectWriter {
     sealer: Sealer,
     /// Frames that were sealed.
     frames: u64,
-    /// Sealed bytes that no part has taken yet, and what pays for their room.
+    /// Sealed bytes that are in no part yet, and the reservation for their buffer.
     buffer: Vec<u8>,
     reservation: Option<Reservation>,
     /// No more is sealed once this much is buffered.
@@ -106,7 +106,7 @@ impl ObjectWriter {
         self.sending.serves(ino);
     }
 
-    /// Plaintext taken so far.
+    /// Plaintext that was sealed so far.
     pub(crate) fn plaintext_len(&self) -> u64 {
         self.sealer.plaintext_len()
     }
@@ -186,8 +186,8 @@ impl ObjectWriter {
         self.buffer.len() + header_len
     }
 
-    /// Keeps what was sealed into the buffer from there on on the local disk: what was written is
-    /// soon read by whoever checks it.
+    /// Keeps the frames that were sealed into the buffer from `from` on on the local disk: programs
+    /// that check what they wrote read it soon.
     fn put_on_disk(&mut self, from: usize) {
         let sealed = self.buffer.get(from..).unwrap_or_default();
         for frame in sealed.chunks((FRAME_LEN + TAG_LEN) as usize) {
@@ -275,7 +275,7 @@ impl ObjectWriter {
         })
     }
 
-    /// Lets the object go unfinished: its file was removed. What stands of it in the store is
+    /// Lets the object go unfinished: its file was removed. An upload that stands in the store is
     /// aborted in the background.
     pub(crate) fn abandon(self) {
         self.sending.abandon();
@@ -288,7 +288,8 @@ impl ObjectWriter {
     }
 }
 
-/// A bug: the files hear of it, instead of waiting for what never comes.
+/// The error of an upload whose task ended early, which is a bug: the files hear of it instead of
+/// waiting for ever.
 pub(crate) fn cut_off(key: &str) -> StoreError {
     StoreError::new(
         StoreErrorKind::Other,

@@ -26,7 +26,7 @@ impl WriteBack {
         });
     }
 
-    /// False if it has grown, or was taken into an object, since somebody looked.
+    /// False if it has grown, or went into an object, since the round looked at it.
     async fn begin_inline(&self, file: &FileState) -> bool {
         let _no_other_write_back = file.stream.lock().await;
         let mut content = file.content.lock();

@@ -173,7 +173,7 @@ impl WriteBack {
         drop(dropped);
         if let Some(stream) = file.stream.lock().await.take() {
             stream.abandon();
-            // What left memory since.
+            // Bytes that left memory since.
             let dropped = file.content.lock().discard();
             drop(dropped);
         }

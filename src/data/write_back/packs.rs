@@ -49,7 +49,7 @@ impl WriteBack {
             let stream = file.stream.lock().await;
             let is_left = {
                 let content = file.content.lock();
-                // What is on its way of a file comes first: the rest waits for its commit.
+                // Bytes of a file that are in flight come first: the rest waits for their commit.
                 !content.may_be_packed() || self.leaves_as_it_was(&content)
             };
             if stream.is_none() && !is_left {

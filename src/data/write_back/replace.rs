@@ -1,4 +1,4 @@
-//! What renaming over a file needs to know of the contents that are not committed.
+//! Uncommitted contents, as far as a rename over a file has to know of them.
 
 use std::sync::Arc;
 

@@ -4,17 +4,17 @@
 //!   part after the other.
 //! - One that is written at random does not: its dirty data waits until it is due, and goes out in
 //!   one *sweep* over the file, in order. Much of it has been overwritten by then, and what lies
-//!   together in the file lies together in the object. What lies between tiny pieces goes along
+//!   together in the file lies together in the object. The bytes between tiny pieces go along
 //!   (`sweep.rs`). When memory runs short before that, the sweep goes in slices, no faster than
 //!   room is needed (`slice.rs`).
 //! - Everything smaller goes out in *packs*: one object, one PUT, many files.
 //! - But a few KiB of a small file that somebody waits for go *inline*, into the metadata that has
-//!   to be written anyway: one round trip instead of two. What nobody waits for does not: a pack is
-//!   cheaper.
+//!   to be written anyway: one round trip instead of two. Without somebody who waits they go into a
+//!   pack, which is cheaper.
 //!
-//! What is due: data that somebody waits for (fsync, drain, a reader of a part not yet readable),
-//! data older than [`super::DataConfig::write_back_after`], and, when writers wait for memory,
-//! whatever is largest. Data of a file that is overwritten before it goes out is due later
+//! Due are data that somebody waits for (fsync, drain, a reader of a part not yet readable), data
+//! older than `DataConfig::write_back_after`, and, when writers wait for memory, the file with the
+//! most dirty bytes. Data of a file that is overwritten before it goes out is due later
 //! (`pattern.rs`).
 //!
 //! No task here waits for memory while it holds memory, and none needs a FUSE thread to get on:
@@ -44,7 +44,7 @@ const PACK_FILES_MAX: usize = 2000;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Packs {
     All,
-    /// Nothing is due: what fills no pack waits for more.
+    /// Nothing is due: files that fill no pack wait for more.
     FullOnly,
 }
 
@@ -86,7 +86,8 @@ impl WriteBack {
             if file.queued.load(Ordering::Acquire) {
                 continue;
             }
-            // What is in a stream is not in the store before the stream ends, so it ends in time.
+            // The bytes in a stream are not in the store before the stream ends, so it ends in
+            // time.
             let has_stream = file.stream.try_lock().is_ok_and(|stream| stream.is_some());
             let content = file.content.lock();
             if content.may_commit() && file.commit.try_lock().is_ok() {
@@ -155,7 +156,7 @@ impl WriteBack {
         }
     }
 
-    /// Starts tasks that take all that is dirty in `files`, as far as tasks are free.
+    /// Starts tasks that send all that is dirty in `files`, as far as tasks are free.
     fn send_out(self: &Arc<Self>, files: Vec<(u64, Arc<FileState>)>, packs: Packs) {
         let mut pack: Vec<Arc<FileState>> = Vec::new();
         let mut pack_bytes = 0;

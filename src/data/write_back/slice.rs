@@ -8,8 +8,8 @@
 //!
 //! - Memory stays full. With a share f of the file's pages dirty, a share 1 - f of the writes has
 //!   to be made up for by uploads. Whole sweeps keep half of f on average.
-//! - What a slice takes has waited for a whole turn around the file, so nearly all pages there are
-//!   dirty, and the object is nearly the same as that part of the file: it reads well.
+//! - The pages of a slice have waited for a whole turn around the file, so nearly all pages there
+//!   are dirty, and the object is nearly the same as that part of the file: it reads well.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -35,7 +35,7 @@ impl WriteBack {
         self.shared.governor.used_bytes(Owner::Dirty) >= room - spared
     }
 
-    /// Takes the next slice of `file`, unless a task takes something of it already.
+    /// Sends the next slice of `file`, unless a task sends something of it already.
     pub(crate) fn spawn_slice(self: &Arc<Self>, file: &Arc<FileState>) {
         if file.queued.swap(true, Ordering::AcqRel) {
             return;

@@ -56,7 +56,7 @@ impl WriteBack {
         });
     }
 
-    /// May its stream take another part?
+    /// Does its stream have another part to send?
     fn has_full_part(&self, file: &FileState) -> bool {
         let content = file.content.lock();
         let dirty_bytes = content.overlay.dirty_bytes();
@@ -71,7 +71,7 @@ impl WriteBack {
                 .acquire(Owner::Upload, self.shared.config.part_bytes + PART_SLACK)
                 .await;
             let mut stream = file.stream.lock().await;
-            // Another task may have taken it meanwhile.
+            // Another task may have sent it meanwhile.
             if !self.has_full_part(file) {
                 return;
             }
@@ -87,7 +87,7 @@ impl WriteBack {
     }
 
     /// Moves dirty pieces of `file` into `writer`, as far as it has room. The caller holds the
-    /// file's take lock.
+    /// file's stream lock.
     pub(super) fn seal_dirty(&self, file: &FileState, writer: &mut ObjectWriter) {
         let collected = file.content.lock().collect(0, writer.room_bytes());
         let placed = writer.seal(&collected.pieces);
@@ -96,7 +96,7 @@ impl WriteBack {
             .begin_in_object(writer.id, &collected, &placed);
     }
 
-    /// Takes everything that is dirty in `file` into its stream, in one sweep over the file, and
+    /// Sends everything that is dirty in `file` through its stream, in one sweep over the file, and
     /// ends the stream's object.
     pub(crate) fn spawn_finish_stream(self: &Arc<Self>, file: &Arc<FileState>) {
         if file.queued.swap(true, Ordering::AcqRel) {
@@ -113,7 +113,7 @@ impl WriteBack {
 
     pub(super) async fn finish_stream(self: &Arc<Self>, file: &Arc<FileState>) {
         self.let_crumbs_settle(file).await;
-        // What is written along with crumbs comes on top of what is dirty.
+        // The bytes that are written along with crumbs come on top of the dirty ones.
         let mut whole_part = file.content.lock().overlay.is_in_crumbs();
         let (began, mut swept_to) = (Instant::now(), 0);
         let open = self.reading.open(file.ino);
@@ -159,8 +159,8 @@ impl WriteBack {
             }
             if !goes_on {
                 file.content.lock().note_sweep(began, swept_to);
-                // What was written since the room was taken waits for the next round: a writer that
-                // is short of room must not wait for more.
+                // Bytes that were written since the room was reserved wait for the next round: a
+                // writer that is short of room must not wait for more.
                 return;
             }
         }

@@ -7,10 +7,11 @@
 //! finds many separate runs of dirty bytes in a region of the file, it reads what is committed
 //! between them and writes the region whole. Aligned pages never come to that many.
 //!
-//! Promises: what is written along is never in the overlay, only in the take, so that reads go on
-//! from where the bytes are committed; it is never put where something uncommitted lies; a region
-//! that cannot be read goes out in crumbs. The caller holds the file's take lock from looking for
-//! gaps to taking, so nothing that is committed there can change meanwhile.
+//! Promises: bytes that are written along are never in the overlay, only in flight, so that reads
+//! go on from where the bytes are committed; they are never put where something uncommitted lies; a
+//! region that cannot be read goes out in crumbs. The caller holds the file's stream lock from
+//! looking for gaps until the bytes are in flight, so nothing that is committed there can change
+//! meanwhile.
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,7 +52,7 @@ impl WriteBack {
 
     /// Moves dirty pieces of `file` from `from` on into `writer`, as far as it has room, and what
     /// lies between them where they are many; returns where the last of them ends. The caller holds
-    /// the file's take lock.
+    /// the file's stream lock.
     pub(crate) async fn seal_swept(
         self: &Arc<Self>,
         file: &Arc<FileState>,

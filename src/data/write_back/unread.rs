@@ -1,9 +1,9 @@
-//! What is told of a file when its tiny pieces are not put together, because what lies between them
+//! The log's word on a file whose tiny pieces are not put together, because the bytes between them
 //! cannot be read.
 //!
-//! Nothing that was written is lost by that. But whoever runs the machine should hear of it: some
-//! of the file's contents are gone from the store or damaged, and what is written there costs more
-//! metadata than it should.
+//! Nothing that was written is lost by that. But the operator should hear of it: some of the file's
+//! contents are gone from the store or damaged, and writes there cost more metadata than they
+//! should.
 
 use std::{collections::HashSet, ops::Range};
 
@@ -30,7 +30,7 @@ impl UnreadFiles {
 }
 
 impl WriteBack {
-    /// What is stored of a file somewhere in `range` could not be read.
+    /// The bytes that are stored of a file somewhere in `range` could not be read.
     pub(crate) fn note_unread(&self, ino: Ino, range: &Range<u64>, error: &DataError) {
         // A mount that was taken over reads nothing any more, and that is told already.
         if self.check().is_err() {

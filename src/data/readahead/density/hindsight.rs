@@ -1,12 +1,12 @@
-//! Readers who know the future.
+//! Readers that know the future, to compare the policy with.
 //!
 //! *In hindsight* is the fastest of these, each with the same memory and one request at a time:
-//! always to fetch a whole region of a fixed size around what is missed, whichever size is best for
+//! always to fetch a whole region of a fixed size around what is missed, the size that is best for
 //! this very trace (from a single frame to half of the memory, each twice the one before, as long
 //! as that saves a tenth of the requests); and, where there is room for all that the trace reads,
-//! to fetch exactly that before the first read, in ranges joined over whichever gap is best. A
-//! reader who knows the order of the reads could do better still with little memory; nobody who
-//! does not know it can.
+//! to fetch exactly that before the first read, in ranges joined over the gap that is best. A
+//! reader that knows the order of the reads could do better still with little memory; one that does
+//! not know it cannot.
 
 use std::collections::HashSet;
 

@@ -2,16 +2,16 @@
 //!
 //! Reads in no order could be served frame by frame, which is slow where the store is far, or with
 //! everything around them, which moves bytes that nobody reads. This policy decides, for files and
-//! packs alike. It does no I/O and has no clock: it is told what was missed, what a request costs
-//! and how much memory there is, and answers with a range of frames.
+//! packs alike. It does no I/O and has no clock: its inputs are the miss, the cost of a request and
+//! the memory for frames, and its answer is a range of frames.
 //!
 //! A region of an object is fetched whole (it is *bought*) once all of these hold; of the regions
 //! around a miss for which they do, the largest is:
 //!
 //! 1. *It is paid for.* Single requests in it cost as much by now as the rest of it does. This is
-//!    the rule of the ski renter: whoever stops reading at the worst moment has paid twice what the
-//!    best decision in hindsight costs. Where what was bought lately was read, the rest counts as
-//!    cheaper.
+//!    the rule of the ski renter: a reader that stops at the worst moment has paid twice what the
+//!    best decision in hindsight costs. Where regions that were bought lately were read, the rest
+//!    counts as cheaper.
 //! 2. *It is more than chance.* Scattered reads fall into one region now and then. How many misses
 //!    tell more than that depends on the region's size, and on how much there is around it that
 //!    does not fit into memory. A policy that was right lately may take a chance.
@@ -65,11 +65,11 @@ const MADE_UP_FOR_MAX: f64 = 8.0;
 /// A frame that was missed makes up for so much less.
 const MISSED_SHARE: f64 = 0.25;
 
-/// What is fetched on a chance costs so many times what was earned.
+/// Frames that are fetched on a chance cost so many times their bytes of what was earned.
 const CHANCE_PRICE: f64 = 1.5;
 
-/// What is fetched along is taken to go unread until much more than this was read of it: so many
-/// bytes count as fetched in vain at first, and less and less later.
+/// The policy begins as if so many bytes had been fetched along and not read. The more is read of
+/// what was fetched along, the less these count.
 const DOUBTED_BYTES: f64 = 1_048_576.0;
 
 /// Ageing leaves this much of a miss open.
@@ -92,8 +92,8 @@ pub(crate) struct Density {
     now: Moment,
     /// Bytes that were fetched in vain and not made up for; at most the memory.
     in_vain_bytes: f64,
-    /// What was made up for by frames that were fetched along and read, and was not risked again;
-    /// at most the memory.
+    /// Bytes that frames which were fetched along and read made up for, and that were not risked
+    /// again; at most the memory.
     earned_bytes: f64,
     /// Bytes that came along lately, and how many of them were read.
     along_bytes: f64,
@@ -213,7 +213,7 @@ impl Density {
         (1.0 - self.read_bytes / self.along_bytes).max(0.0)
     }
 
-    /// Bytes that the policy takes now, and at most, with what is remembered of evicted frames.
+    /// Memory that the policy takes now, and at most, with what is remembered of evicted frames.
     pub(crate) fn held_bytes(&self) -> (u64, u64) {
         let (held, held_max) = self.regions.held_bytes();
         (held + Evicted::BYTES, held_max + Evicted::BYTES)

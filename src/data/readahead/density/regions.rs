@@ -1,4 +1,4 @@
-//! What was paid lately, by region of an object.
+//! The cost of the misses of late, by region of an object.
 
 use std::num::NonZeroUsize;
 
@@ -12,7 +12,7 @@ const SMALLEST_LOG2: u32 = 3;
 /// Regions that are known of at most, all sizes and objects together.
 const REGIONS_MAX: NonZeroUsize = NonZeroUsize::new(8_192).unwrap();
 
-/// What one region takes: its key, its figures, its place in the map and the list.
+/// Memory of one region: its key, its figures, its place in the map and the list.
 pub(crate) const REGION_BYTES: u64 = 160;
 
 /// Frames `index << log2` to `(index + 1) << log2` of an object.
@@ -35,16 +35,16 @@ pub(crate) struct Moment {
 pub(crate) struct Region {
     /// Requests for what a read missed.
     pub(crate) misses: f64,
-    /// What they cost, without what was fetched along.
+    /// The cost of these, without what was fetched along.
     pub(crate) paid_us: f64,
-    /// What they brought.
+    /// Bytes that they brought.
     pub(crate) missed_bytes: f64,
     /// Before the first of them.
     pub(crate) began: Moment,
     /// Frames of the object, if this is the whole of it.
     object_frames: u64,
-    /// What had been fetched everywhere when it, or a region around it, was last bought. What was
-    /// noted in it before is void.
+    /// Bytes that had been fetched everywhere when it, or a region around it, was last bought.
+    /// Misses that were noted before are void.
     pub(crate) bought_at: f64,
 }
 
@@ -126,8 +126,8 @@ impl RegionId {
 }
 
 impl Region {
-    /// Takes over when a region around it was last bought, or tells the next smaller one when this
-    /// was: what is noted from before is void.
+    /// Learns when a region around this one was last bought, or tells the next smaller one when
+    /// this one was. Misses from before are void.
     pub(crate) fn void_before(&mut self, void_before: &mut f64, now: Moment) {
         self.bought_at = self.bought_at.max(*void_before);
         *void_before = self.bought_at;

@@ -12,8 +12,8 @@ const FETCHED_AGAIN_SHARE: u64 = 8;
 /// So much of the memory for frames may be on its way: what is reserved for it keeps nothing else.
 const UNDER_WAY_SHARE: u64 = 3;
 
-/// So many requests to a far store share that, unless they would be smaller than
-/// [`REQUEST_MIN_BYTES`]. A near one is asked for all of it at once.
+/// The bytes under way are shared by so many requests to a far store, unless they would be smaller
+/// than [`REQUEST_MIN_BYTES`]. A near one is asked for all of it at once.
 const UNDER_WAY_REQUESTS: u64 = 8;
 
 /// Requests for parts of a region are not made smaller than this.
@@ -34,7 +34,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// What of regions may be on its way.
+    /// Bytes of regions that may be on their way.
     pub(crate) fn under_way_bytes(memory_bytes: u64) -> u64 {
         memory_bytes / UNDER_WAY_SHARE
     }
@@ -64,7 +64,7 @@ pub(crate) struct Requests {
 }
 
 /// Asks for the frames of `region` that are not here, with `miss` in one request. Frames come in
-/// order: what follows the missed ones in their request costs nobody time.
+/// order, so those after the missed ones in the same request delay nobody.
 pub(crate) fn requests(
     region: &Range<u64>,
     miss: &Miss,
@@ -78,7 +78,7 @@ pub(crate) fn requests(
         cost.request_worth_bytes() / miss.frame_len,
     );
     let frames: u64 = runs.iter().map(|run| run.end - run.start).sum();
-    // Whoever waits waits at most twice as long as for its own frames.
+    // The reader waits at most twice as long as for its own frames.
     let is_soon = cost.transfer_us(frames * miss.frame_len) <= cost.latency_us;
     let mut first = missed.clone();
     let (mut before, mut after) = (Vec::new(), Vec::new());

@@ -1,9 +1,9 @@
-//! The policy beside readers who know the future: bytes, requests and time for what programs read,
+//! The policy beside readers that know the future: bytes, requests and time for what programs read,
 //! on near and far links, with room for all of it and for a third.
 //!
 //! The link brings so many bytes a second, shared by all requests under way; each begins after the
-//! latency. A reader reads one thing after the other, 20 us each beside what it waits for. What is
-//! fetched stays until it is the least recently used.
+//! latency. A reader reads one thing after the other, 20 us each beside what it waits for. Fetched
+//! frames stay until they are the least recently used.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -236,7 +236,7 @@ fn object_id(object: usize) -> ObjectId {
     }
 }
 
-/// The reader who has the policy.
+/// The reader that follows the policy.
 fn with_policy(trace: &Trace, cost: Cost, capacity: usize) -> Tally {
     let mut density = Density::new();
     let mut reader = Reader {

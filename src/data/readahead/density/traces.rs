@@ -1,4 +1,4 @@
-//! What programs read, for the simulator. All are made here, from a fixed seed: the last three
+//! The reads of programs, for the simulator. All are made here, from a fixed seed: the last three
 //! resemble what `git log`, restic and borg do with their files, and were not recorded.
 
 use std::ops::Range;

@@ -1,5 +1,5 @@
-//! What it costs to read a piece of a file in order as it lies in the store, beside what it would
-//! cost if it lay there in one run. Decides, and does no I/O.
+//! The cost of reading a piece of a file in order as it lies in the store, compared with the cost
+//! if it lay there in one run. Decides, and does no I/O.
 
 use crate::{
     data::{frames::Cost, readahead::RUN_GAP_MAX},

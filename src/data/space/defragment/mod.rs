@@ -32,20 +32,20 @@ use crate::{
     meta::Ino,
 };
 
-/// What is judged at once: about what a reader in order has under way.
+/// Bytes that are judged at once: about what a reader in order has under way.
 const PIECE_BYTES: u64 = 8 << 20;
 
 /// Extents that are looked up for a piece, 56 bytes each. A piece in more of them is judged in
 /// parts.
 const PIECE_EXTENTS_MAX: usize = 4096;
 
-/// So many parts are made dirty before they go out, so that they lie in one object.
+/// Parts that are made dirty before they go out, so that they lie in one object.
 const BATCH_PARTS: u64 = 4;
 
-/// After each step so many times as long as it took nothing is done.
+/// After each step nothing is done for so many times as long as it took.
 const PAUSES_FOR_EACH: u32 = 3;
 
-/// Nobody has read for so long.
+/// A file is put in order only when nobody has read for so long.
 const IDLE_FOR: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether others are at work.

@@ -1,4 +1,4 @@
-//! What must hold after every step, and once the store answers normally.
+//! Checks of what must hold after every step, and once the store answers normally.
 
 use super::world::{FILES, File, Place, STEPS, World};
 

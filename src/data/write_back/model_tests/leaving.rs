@@ -37,7 +37,7 @@ impl World {
         self.seal_with(&[], index, number, from, room);
     }
 
-    /// What is committed where nothing uncommitted lies, to be written along.
+    /// The committed bytes where nothing uncommitted lies, to be written along.
     pub(super) fn filler(&self, index: usize, from: u64) -> Vec<(u64, Bytes)> {
         let file = &self.files[index];
         let gaps = file.content.gaps(from..u64::MAX).into_iter();

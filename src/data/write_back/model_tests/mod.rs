@@ -6,7 +6,7 @@
 //! - each byte is one that the file held at that place at some time since its last fsync;
 //! - the size is one that it had, or passed through, since then; replaced contents are never gone
 //!   while the new ones are not there;
-//! - what an extent names is in the store, whole, and is what was taken.
+//! - the bytes that an extent names are in the store, whole, and are those that left memory.
 //!
 //! Sealed bytes must not be dropped before they are acknowledged, errors are heard by the files
 //! with bytes in the refused object only, and once the store answers normally everything becomes

@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl World {
-    /// What the store does with a request: the answer that it would give.
+    /// Carries a request out, and returns the answer that the store would give.
     pub(super) fn act(&mut self, request: &InFlight) -> Answer {
         let key = self.store.entry(request.object).or_default();
         let gone = || Denial::Gone(error("gone"));

@@ -74,7 +74,7 @@ impl Drop for Guard {
     }
 }
 
-/// What the store holds of one key.
+/// The objects and uploads that the store holds of one key.
 #[derive(Default)]
 pub(super) struct Stored {
     pub(super) whole: Option<Vec<u8>>,
@@ -107,7 +107,7 @@ pub(super) struct State {
 #[derive(Clone, Default)]
 pub(super) struct Record {
     pub(super) size: u64,
-    /// What each byte is: in an object, or itself.
+    /// Where each byte is: in an object, or here.
     pub(super) bytes: BTreeMap<u64, Place>,
 }
 
@@ -154,7 +154,7 @@ pub(super) struct World {
     pub(super) seen: Seen,
 }
 
-/// What a run reached.
+/// The events that a run reached.
 #[derive(Default, Debug)]
 pub(super) struct Seen {
     pub(super) commits: u64,
