@@ -28,8 +28,8 @@ impl Data {
         self.rooms.reading.open(ino)
     }
 
-    /// On a read-only mount, makes sure that what is read of the file stays the same if it is
-    /// removed or replaced now.
+    /// On a read-only mount, makes sure that reads of the file stay the same if it is removed or
+    /// replaced now.
     pub async fn hold(&self, file: &OpenFile) -> Result<(), DataError> {
         self.rooms.reading.hold(&file.file).await
     }
@@ -40,7 +40,7 @@ impl Data {
         self.rooms.reading.held_record(ino).await
     }
 
-    /// On a read-only mount, those of the open files that are others than when last looked at.
+    /// On a read-only mount, the open files that have changed since they were last looked at.
     pub async fn changed_files(&self) -> Vec<Ino> {
         self.rooms.reading.look_at_open_files().await
     }

@@ -28,14 +28,14 @@ const TURN_BYTES_MAX: u64 = MIB;
 pub enum DiskAdmission {
     /// All that are fetched or uploaded.
     All,
-    /// As [`DiskAdmission::All`], but nothing that is read or written in order while the store is
-    /// as fast as a disk: to keep it costs a third more processor time and saves none.
+    /// As [`DiskAdmission::All`], but no frames that are read or written in order while the store
+    /// is as fast as a disk: keeping them costs a third more processor time and saves none.
     WhatPays,
 }
 
-/// To write a piece of a file anew costs one reading of it as it lies and one upload, which is paid
-/// back within five readings at this ratio, within three at twice the time, and nearly with the
-/// first beyond four.
+/// Moving a piece of a file costs one reading of it as it lies and one upload. That is paid back
+/// within five readings at this ratio, within three at twice the time, and nearly with the first
+/// beyond four.
 const DEFRAGMENT_FROM: f64 = 1.5;
 
 /// Sizes of the data path.
@@ -50,8 +50,9 @@ pub struct DataConfig {
     pub readahead_bytes_max: u64,
     /// The largest single ranged GET of readahead.
     pub fetch_bytes_max: u64,
-    /// Requests for regions on their way at once; the other connections are left to those who wait.
-    pub along_requests_max: usize,
+    /// Requests for regions on their way at once; the other connections are left to reads that
+    /// somebody waits for.
+    pub region_requests_max: usize,
     /// The frames that go to the local disk, if there is a cache.
     pub disk_admission: DiskAdmission,
     /// Dirty data older than this goes out by itself.
@@ -130,7 +131,7 @@ impl MemoryPlan {
                 object_bytes_max: 256 * MIB,
                 readahead_bytes_max: (capacity / 8).clamp(2 * MIB, 32 * MIB),
                 fetch_bytes_max: (capacity / 32).clamp(MIB, 8 * MIB),
-                along_requests_max: connections_max / 2,
+                region_requests_max: connections_max / 2,
                 disk_admission: DiskAdmission::All,
                 write_back_after: Duration::from_secs(5),
                 reclaim_every: Duration::from_secs(60),

@@ -17,7 +17,7 @@ pub(crate) struct FileCommit {
     pub(crate) cut: Option<u64>,
     pub(crate) mtime: Option<Timestamp>,
     pub(crate) ctime: Option<Timestamp>,
-    /// With it all changes up to this one are committed.
+    /// This commit covers all changes up to this one.
     pub(crate) covers: u64,
     /// The last write-back in it.
     through: u64,

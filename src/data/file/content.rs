@@ -91,7 +91,7 @@ pub(crate) struct Content {
     pub(super) writes: WritePattern,
     /// A sweep over the file that goes on with the next slice.
     pub(super) sweep: Option<SweepUnderWay>,
-    /// It was written at random, and what came of that may lie scattered in the store.
+    /// The file was written at random, so it may lie scattered in the store.
     pub(super) scattered: bool,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::store::StoreError;
 
-/// Refusals that those who wait for this file must hear of, each descriptor once.
+/// Refusals of the file's bytes; each descriptor must hear of each one once.
 #[derive(Default)]
 pub(crate) struct Errors {
     /// How many there were.

@@ -54,14 +54,14 @@ impl Content {
         self.collect_until(from, u64::MAX, limit_bytes)
     }
 
-    /// The same of those that begin before `until`.
+    /// The same for pieces that begin before `until`.
     pub(crate) fn collect_until(&self, from: u64, until: u64, limit_bytes: u64) -> Collected {
         let pieces = self.overlay.dirty_pieces(from..until, limit_bytes);
         let end = pieces
             .last()
             .map_or(from, |(offset, bytes)| offset + bytes.len() as u64);
         let base = self.visible_size();
-        // One that begins before `from` may reach beyond the committed size too.
+        // A piece that begins before `from` may reach beyond the committed size too.
         let astride = self
             .overlay
             .dirty_astride(from)

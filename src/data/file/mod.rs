@@ -75,7 +75,7 @@ impl FileTable {
         self.files.lock().len()
     }
 
-    /// At most `max` of them, in no order.
+    /// At most `max` files, in no order.
     pub(crate) fn all(&self, max: usize) -> Vec<Arc<FileState>> {
         let files = self.files.lock();
         files.values().filter_map(Weak::upgrade).take(max).collect()

@@ -15,14 +15,14 @@ const RANDOM_RUN_MAX: u64 = 256 << 10;
 /// Writes that come this far out of order still count as going on: several are in flight.
 const REORDER_BYTES: u64 = 2 << 20;
 
-/// One byte in so many that are written must replace one that is still dirty. At this rate in the
-/// ordinary delay about half of what is written in six times that delay is never uploaded.
+/// One written byte in so many must replace one that is still dirty. At this rate in the ordinary
+/// delay about half of what is written in six times that delay is never uploaded.
 const WRITTEN_FOR_EACH_REPLACED: u64 = 8;
 
 /// Data of a file that is overwritten waits for so many times the ordinary delay.
 const OVERWRITTEN_WAITS: u32 = 6;
 
-/// But for no longer than this, which is what Linux waits for on a local disk
+/// The longest such wait: Linux lets dirty data wait for a local disk as long
 /// (`vm.dirty_expire_centisecs`). At the default delay both come to the same.
 const OVERWRITTEN_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -31,9 +31,9 @@ const OVERWRITTEN_WAIT_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Written {
     pub(crate) offset: u64,
     pub(crate) len: u64,
-    /// Of its bytes, so many replaced bytes that were still dirty.
+    /// So many of its bytes replaced bytes that were still dirty.
     pub(crate) replaced_bytes: u64,
-    /// It ended beyond the end of the file.
+    /// The write ended beyond the end of the file.
     pub(crate) grew: bool,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct WritePattern {
     next: u64,
     /// Bytes written in order since the last jump.
     run_bytes: u64,
-    /// The same, on average of the runs lately.
+    /// The average of `run_bytes` over the runs of late.
     usual_run_bytes: u64,
     /// Writes since the oldest one that is still dirty, and writes in the same span before that.
     now: Span,

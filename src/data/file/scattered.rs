@@ -45,7 +45,8 @@ impl ScatteredFiles {
         }
     }
 
-    /// Or how long it is until one will have been; nothing if there is none.
+    /// Takes out the file that has been quiet for longest. The error is how long it is until one
+    /// will have been quiet for long enough; `None` if there is no file.
     fn take_quiet(&self, now: Instant, quiet_for: Duration) -> Result<Ino, Option<Duration>> {
         let mut files = self.quiet_since.lock();
         let first = files.iter().min_by_key(|(_, since)| **since);

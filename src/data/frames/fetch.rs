@@ -18,20 +18,11 @@ use super::{
     Frames,
     block::{FrameBytes, is_one_block},
     cache::FrameId,
-    filling::Block,
+    filling::{Block, Kept},
     object::ObjectHandle,
     sent::SentFrames,
 };
 use crate::{budget::Reservation, data::DataError, seal::SealError, store::MISSING_TRIES};
-
-/// Whether frames go into the cache as they arrive.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Kept {
-    Nowhere,
-    /// Into the cache: the frames of this range for those who read them, the others because they
-    /// were fetched along.
-    InCache(Range<u64>),
-}
 
 /// See the module's head.
 pub(crate) struct Fetch {
@@ -285,14 +276,10 @@ impl Delivery {
             let rest = self.next()..self.end;
             let rest = Block::begin(&self.memory, &self.object, rest, &self.kept);
             let full = std::mem::replace(&mut self.block, rest);
-            let (memory, fetch) = (&self.memory, &self.fetch);
-            full.deliver(
-                memory,
-                fetch,
-                &self.object,
-                &mut self.reservation,
-                &self.kept,
-            )?;
+            let gone = || DataError::Internal("nobody waits for this fetch any more".into());
+            let fetch = self.fetch.upgrade().ok_or_else(gone)?;
+            let paid = &mut self.reservation;
+            fetch.hand_over(full.share(&self.memory, &self.object, paid, &self.kept));
         }
         Ok(())
     }

@@ -1,17 +1,25 @@
 //! A buffer that a fetch fills with frames as they arrive, and hands over once it is full.
 
-use std::{ops::Range, sync::Weak};
+use std::ops::Range;
 
 use super::{
     Frames,
     block::{BLOCK_FRAMES, FrameBytes},
-    fetch::{Fetch, Kept},
     object::ObjectHandle,
 };
 use crate::{
     budget::{Owner, Reservation},
     data::{DataError, paid::paid_bytes},
 };
+
+/// Whether frames go into the cache as they arrive.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Nowhere,
+    /// Into the cache: the frames of this range for those who read them, the others because they
+    /// were fetched along.
+    InCache(Range<u64>),
+}
 
 /// A block being filled.
 pub(crate) struct Block {
@@ -81,17 +89,15 @@ impl Block {
         Ok(())
     }
 
-    /// Hands the frames to the readers that wait.
-    pub(crate) fn deliver(
+    /// The frames as they can be shared, paid for out of `reservation`; those that are to be kept
+    /// are in the cache then.
+    pub(crate) fn share(
         self,
         memory: &Frames,
-        fetch: &Weak<Fetch>,
         object: &ObjectHandle,
         reservation: &mut Reservation,
         kept: &Kept,
-    ) -> Result<(), DataError> {
-        let gone = || DataError::Internal("nobody waits for this fetch any more".into());
-        let fetch = fetch.upgrade().ok_or_else(gone)?;
+    ) -> Vec<FrameBytes> {
         let len = self.filled();
         let paid = reservation.split(len as u64).reassign(Owner::Cache);
         if let Kept::InCache(wanted) = kept {
@@ -101,15 +107,14 @@ impl Block {
                 .cache
                 .put((object.id, self.frames.start), bytes.clone(), is_unread);
             memory.shared.governor.serve();
-            fetch.hand_over([FrameBytes::whole(bytes)]);
-        } else {
-            let full_len = (BLOCK_FRAMES * object.layout.frame_len()) as usize;
-            let bytes = memory.blocks.share(self.buffer, len, full_len, paid);
-            let starts = std::iter::once(0).chain(self.ends.iter().copied());
-            let frames = starts.zip(&self.ends);
-            let frames = frames.map(|(start, end)| FrameBytes::part_of(&bytes, start..*end));
-            fetch.hand_over(frames);
+            return vec![FrameBytes::whole(bytes)];
         }
-        Ok(())
+        let full_len = (BLOCK_FRAMES * object.layout.frame_len()) as usize;
+        let bytes = memory.blocks.share(self.buffer, len, full_len, paid);
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let frames = starts.zip(&self.ends);
+        frames
+            .map(|(start, end)| FrameBytes::part_of(&bytes, start..*end))
+            .collect()
     }
 }

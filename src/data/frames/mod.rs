@@ -28,7 +28,8 @@ use crate::{
 pub(crate) use block::{BLOCK_FRAMES, FrameBytes, is_one_block};
 pub(crate) use cache::Outcome;
 pub(crate) use evicted::Evicted;
-pub(crate) use fetch::{Fetch, Kept};
+pub(crate) use fetch::Fetch;
+pub(crate) use filling::Kept;
 pub(crate) use link::Cost;
 pub(crate) use object::{ObjectHandle, frames_len, object_key, object_number};
 pub(crate) use to_disk::{TO_DISK_BYTES, ToDisk};
@@ -81,7 +82,7 @@ impl Frames {
             if let Some(reservation) = governor.try_acquire_spare(Owner::Read, bytes) {
                 return Some(reservation);
             }
-            // Memory that is given up now would go to those who wait.
+            // Memory that is given up now would go to other owners that wait.
             let somebody_waits = Owner::ALL
                 .into_iter()
                 .any(|owner| governor.has_waiters(owner));

@@ -85,7 +85,7 @@ impl Delivery {
             }
         }
         let missed = self.next();
-        // At least one is fetched, also where the disk was too slow for what it has.
+        // At least one frame is fetched, also where the disk has it and was too slow.
         let until = disk.next_run(&object, missed + 1..self.end, RUN_FRAMES);
         disk.note(missed - began, until.saturating_sub(missed));
         Ok(until)

@@ -1,10 +1,10 @@
 //! Reads of a follower: each uses one *view* of the file.
 //!
-//! On a read-only mount the writer's changes arrive underneath. A view is a file's record and its
-//! extents as they were at one moment. Each read uses one view from its beginning to its end, and
-//! so do the attributes of an open file. When [`Meta::generation`](crate::meta::Meta::generation)
-//! has moved, the next read looks whether the file is another one now; if it is, that read and all
-//! later ones use the new view.
+//! On a read-only mount the writer's changes arrive while files are read. A view is a file's record
+//! and its extents as they were at one moment. Each read uses one view from its beginning to its
+//! end, and so do the attributes of an open file. When
+//! [`Meta::generation`](crate::meta::Meta::generation) has moved, the next read looks whether the
+//! file is another one now; if it is, that read and all later ones use the new view.
 //!
 //! A file that has lost its last name keeps its last view for as long as somebody has it open,
 //! because from then on the writer takes it apart. Its objects stay for as long as
@@ -243,7 +243,7 @@ impl Reading {
             if slot.seen().is_none() {
                 continue;
             }
-            // One that cannot be looked at now is looked at when it is read.
+            // A file that cannot be looked at now is looked at when it is read.
             let looked_at = self.view(&file).await;
             if looked_at.is_ok() && slot.is_news.swap(false, Ordering::AcqRel) {
                 changed.push(file.ino);

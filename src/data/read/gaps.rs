@@ -1,5 +1,5 @@
-//! Reads of committed bytes, for those who will write them again: what lies between dirty pieces,
-//! and what is moved.
+//! Reads of committed bytes that will be written again: those between dirty pieces, and those that
+//! are moved.
 
 use std::{ops::Range, sync::Arc};
 

@@ -20,8 +20,8 @@ use crate::{
 /// Extents that are looked up at once for readahead; they are not kept.
 const EXTENTS_AHEAD_MAX: usize = 1024;
 
-/// A read of bytes that are on their way waits so long at least for them while an upload of the
-/// file is refused.
+/// While an upload of the file is refused, a read of bytes that are on their way waits for them at
+/// least this long.
 const REFUSED_READ_WAITS: Duration = Duration::from_secs(5);
 
 /// Committed extents are looked up this far ahead of a read.
@@ -153,7 +153,8 @@ impl Reading {
         Ok(window)
     }
 
-    /// The same for a range that is far ahead: what is remembered stays where the reads are.
+    /// The same for a range that is far ahead; the extents that the file remembers stay where the
+    /// reads are.
     pub(crate) async fn extents_ahead(
         &self,
         file: &FileState,

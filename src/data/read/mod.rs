@@ -54,7 +54,7 @@ pub(crate) struct Reading {
     pub(crate) under_way: ReadsUnderWay,
     /// Held by the one wide read that is carried out.
     wide_read: tokio::sync::Mutex<()>,
-    /// Readers that wait for that, and know where their bytes are.
+    /// Places for readers that wait for it and hold the places of their bytes.
     wide_places: Semaphore,
 }
 
@@ -102,7 +102,7 @@ impl Reading {
     }
 }
 
-/// Zeros for holes.
+/// The zeros of holes, without memory of their own.
 static ZEROS: [u8; 128 << 10] = [0; 128 << 10];
 
 impl Reading {
@@ -142,7 +142,7 @@ impl Reading {
         let sources = self.locate(file, view, offset..end).await?;
         let reply_len = end - offset;
 
-        // A reader in order has a window instead.
+        // A reader in order has a window instead of regions.
         let beyond = match open.ahead.window.lock().is_continued_by(&(offset..end)) {
             true => Beyond::Nothing,
             false => Beyond::Region,
@@ -301,7 +301,7 @@ pub(crate) async fn collect(
     Ok(())
 }
 
-/// Errors are shared by all readers of a fetch; each gets its own.
+/// All readers of a fetch share its error; this makes a copy for one of them.
 fn own(shared: &Arc<DataError>) -> DataError {
     match &**shared {
         DataError::Store(error) => DataError::Store(error.clone()),

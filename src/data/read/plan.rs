@@ -186,7 +186,7 @@ impl Reading {
         plan
     }
 
-    /// One request for the frames that are missed, and what is fetched along with them.
+    /// One request for the frames that are missed, with the frames that are fetched along.
     fn run(
         &self,
         object: &Arc<ObjectHandle>,
@@ -271,7 +271,7 @@ impl Reading {
                     && missed.end <= fetch.1.end
             };
             if fetches.iter().any(comes_already) {
-                // With the region around a run before it.
+                // It comes with the region around an earlier run.
                 continue;
             }
             let mut paid = reservation.split(frames_len(&run.object, run.frames.clone()));

@@ -35,8 +35,8 @@ impl Reading {
         let mut at = offset;
         let mut first = true;
         loop {
-            // One look at everything: were a commit to come between two, data would be neither in
-            // the overlay nor below the committed size.
+            // Everything is looked at under one lock. If a commit came between two looks, data
+            // would be neither in the overlay nor below the committed size.
             let (view, size, visible_size) = {
                 let content = file.content.lock();
                 let view = content.overlay.view(at..content.size).into_iter().next();

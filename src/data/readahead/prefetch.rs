@@ -44,7 +44,7 @@ impl Readahead {
         let config = &self.shared.config;
         let share =
             (self.shared.governor.capacity_bytes() / 2) / (self.registry.active() as u64 + 1);
-        // A smaller share is not worth its request: then it is up to the governor who gets a
+        // A smaller share is not worth its request: then the governor decides which handles get a
         // window.
         let size_max = config.readahead_bytes_max.min(share.max(WINDOW_MIN));
         let mut let_go = Vec::new();

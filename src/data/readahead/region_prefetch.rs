@@ -115,7 +115,7 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// Nothing beyond what was missed.
+    /// Only the missed frames.
     fn alone(missed: &Range<u64>) -> Region {
         let (first, then) = (missed.clone(), Vec::new());
         Region {
@@ -397,9 +397,9 @@ impl Readahead {
     }
 
     /// Starts pieces of regions as far as there is room.
-    fn start_along(self: &Arc<Self>) {
+    fn start_pieces(self: &Arc<Self>) {
         let under_way_bytes_max = Sizes::under_way_bytes(self.frames_bytes_max());
-        let requests_max = self.shared.config.along_requests_max;
+        let requests_max = self.shared.config.region_requests_max;
         while let Some((object, frames, to_disk)) =
             self.regions.next(requests_max, under_way_bytes_max)
         {
@@ -462,7 +462,7 @@ impl Readahead {
                 () = self.regions.wake.notified() => {}
                 Some(()) = ends.next(), if !ends.is_empty() => self.regions.sweep(),
             }
-            self.start_along();
+            self.start_pieces();
             ends.extend(self.regions.unwatched());
         }
         self.regions.reclaim(u64::MAX);

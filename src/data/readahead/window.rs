@@ -37,7 +37,7 @@ const REORDER_BYTES: u64 = 2 << 20;
 const CONTINUED_BYTES: u64 = 256 << 10;
 
 /// Something fetched ahead.
-struct Ahead<F> {
+struct Prefetched<F> {
     /// The part of the file that it is for.
     file: Range<u64>,
     /// How much of that was not read yet.
@@ -61,7 +61,7 @@ pub(crate) struct Window<F = Arc<Fetch>> {
     /// scattered over its objects, else one.
     pub(crate) spread: u64,
     /// In the order of the file.
-    fetches: VecDeque<Ahead<F>>,
+    fetches: VecDeque<Prefetched<F>>,
     last_read: Instant,
 }
 
@@ -143,7 +143,7 @@ impl<F: Clone> Window<F> {
         self.streak > 0 && read.start.abs_diff(self.next) <= CONTINUED_BYTES
     }
 
-    /// As much as may be ahead of a reader in order that is at `next`.
+    /// Bytes that may be ahead of a reader in order that is at `next`.
     fn earned(&self, next: u64) -> u64 {
         let read = next.saturating_sub(self.began);
         if read < CERTAIN {
@@ -183,7 +183,7 @@ impl<F: Clone> Window<F> {
 
     pub(crate) fn push(&mut self, range: Range<u64>, fetch: F) {
         self.frontier = self.frontier.max(range.end);
-        self.fetches.push_back(Ahead {
+        self.fetches.push_back(Prefetched {
             unread: range.end - range.start,
             file: range,
             fetch,
@@ -206,7 +206,7 @@ impl<F: Clone> Window<F> {
 
     /// Lets the fetch go that is furthest ahead, if it still holds `keep_bytes` then.
     pub(crate) fn shrink(&mut self, keep_bytes: u64) -> Option<(u64, F)> {
-        let held: u64 = self.fetches.iter().map(Ahead::len).sum();
+        let held: u64 = self.fetches.iter().map(Prefetched::len).sum();
         let last = self
             .fetches
             .pop_back_if(|last| held - last.len() >= keep_bytes)?;
@@ -216,7 +216,7 @@ impl<F: Clone> Window<F> {
     }
 }
 
-impl<F> Ahead<F> {
+impl<F> Prefetched<F> {
     fn len(&self) -> u64 {
         self.file.end - self.file.start
     }

@@ -16,10 +16,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{
-    readers::{NOTE_STORED_LEN_MAX, READERS_PREFIX, SILENT_MAX},
-    reclaim::{DEAD_SESSIONS_KEPT, DELETE_BATCH},
-};
+use super::readers::{NOTE_STORED_LEN_MAX, READERS_PREFIX, SILENT_MAX};
 use crate::{
     data::{DataError, object_key, object_number},
     meta::{Meta, ObjectId, SessionId},
@@ -33,6 +30,14 @@ use crate::{
 /// Pages of 1,000 objects that the listing of one session may have: a hundred million objects, one
 /// for each of a thousand syncs a second for a day.
 pub(crate) const SESSION_PAGES_MAX: u32 = 100_000;
+/// Objects deleted in one request.
+pub(crate) const DELETE_BATCH: usize = 1000;
+
+/// Dead sessions that stay known until what they may have sent late was looked for: each costs
+/// every mount two listings at its beginning. Mounts that are too short to look again would else
+/// collect them.
+pub(crate) const DEAD_SESSIONS_KEPT: usize = 8;
+
 /// Pages of the metadata's own objects; there are some thousand at most.
 const META_PAGES_MAX: u32 = 1000;
 /// Inodes without a name that are asked for at a time.
@@ -51,7 +56,7 @@ pub struct Swept {
     pub garbage: u64,
     /// Their bytes.
     pub garbage_bytes: u64,
-    /// The same that stay: they died a moment ago, or a read-only mount may still read them.
+    /// Such objects that stay: they died a moment ago, or a read-only mount may still read them.
     pub garbage_kept: u64,
     /// Their bytes.
     pub garbage_kept_bytes: u64,
@@ -254,7 +259,7 @@ impl Sweep {
             }
             swept.foreign += cleared.foreign;
         }
-        // Of sessions that have nothing but an upload a listing shows no prefix.
+        // A listing shows no prefix for a session that has nothing but an upload.
         for pending in self.store.list_multipart("data/").await? {
             let prefix = pending
                 .key
@@ -350,8 +355,8 @@ impl Sweep {
         delete_garbage(&self.store, &self.meta, due).await
     }
 
-    /// As at the beginning of a mount: the latest dead sessions stay known, because a request that
-    /// they sent may be carried out late.
+    /// As a mount does at its beginning: the latest dead sessions stay known, because a request
+    /// that they sent may be carried out late.
     async fn end_dead_sessions(&self) -> Result<(), DataError> {
         let dead = self.meta.dead_sessions().await?;
         let forgotten = dead.len().saturating_sub(DEAD_SESSIONS_KEPT);

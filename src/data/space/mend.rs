@@ -30,7 +30,7 @@ impl Space {
                     };
                     match mended.await {
                         Ok(()) | Err(DataError::NotFound) => {}
-                        Err(error) => self.write_back.note_unread(ino, &region, &error),
+                        Err(error) => self.write_back.note_unreadable(ino, &region, &error),
                     }
                 }
             }

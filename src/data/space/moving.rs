@@ -37,7 +37,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// One of at most `bytes_max` ([`Space::step_bytes`]).
+    /// A step of at most `bytes_max` ([`Space::step_bytes`]).
     pub(crate) fn of(bytes_max: u64) -> Step {
         Step {
             ranges: Vec::new(),

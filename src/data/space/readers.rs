@@ -155,7 +155,7 @@ impl SeenReaders {
     }
 }
 
-/// At this second, that was the generation. Oldest first; of one generation only the last second.
+/// Seconds, and the generation at each. Oldest first; of one generation only the last second.
 #[derive(Default)]
 struct Marks {
     marks: VecDeque<(i64, u64)>,
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(seen.look(found("a", 7, 2), at(18)).0, Some(7));
         let (oldest, dead) = seen.look(found("a", 5, 1), at(19));
         assert_eq!((oldest, dead), (None, vec!["a".to_owned()]));
-        // It was only cut off.
+        // The reader was only cut off.
         assert_eq!(seen.look(found("a", 8, 3), at(30)).0, Some(8));
         assert_eq!(seen.look(Vec::new(), at(31)).0, None);
         assert!(seen.readers.is_empty());

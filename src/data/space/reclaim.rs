@@ -15,18 +15,10 @@ use tracing::{info, warn};
 
 use super::{
     Space,
-    leftovers::{clear_session, delete_garbage},
+    leftovers::{DEAD_SESSIONS_KEPT, clear_session, delete_garbage},
     repack::Repacking,
 };
 use crate::data::DataError;
-
-/// Objects deleted in one request.
-pub(crate) const DELETE_BATCH: usize = 1000;
-
-/// Dead sessions that stay known until what they may have sent late was looked for: each costs
-/// every mount two listings at its beginning. Mounts that are too short to look again would else
-/// collect them.
-pub(crate) const DEAD_SESSIONS_KEPT: usize = 8;
 
 impl Space {
     pub(crate) async fn reclaim_loop(self: Arc<Self>) {

@@ -75,7 +75,7 @@ struct Allowance {
 #[derive(Default)]
 struct Batch {
     objects: BTreeSet<ObjectId>,
-    /// Whose extents name them.
+    /// The files whose extents name them.
     members: Vec<(Ino, ObjectId)>,
 }
 
@@ -332,7 +332,7 @@ impl Space {
         Ok(failed)
     }
 
-    /// One step. An object that cannot be read is not wanted any more.
+    /// Carries out one step. An object that cannot be read is not wanted any more.
     async fn carry_out(
         self: &Arc<Self>,
         file: &Arc<FileState>,
@@ -346,7 +346,7 @@ impl Space {
                 self.shared.store.metrics().repacked_bytes.add(bytes);
                 Ok(())
             }
-            // Nothing else would go better.
+            // When the metadata fails, the other steps would fail too.
             Err(error @ DataError::Meta(_)) => Err(error),
             Err(error) => {
                 wanted.remove(&object);

@@ -17,7 +17,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::meta::{ObjectId, ObjectRecord};
 
-/// One byte may be dead for so many that live: then objects are four fifths alive on average.
+/// For each dead byte there must be so many that live: then objects are four fifths alive on
+/// average.
 const LIVE_FOR_EACH_DEAD: u64 = 4;
 
 /// Objects that a survey may find worth repacking, some 150 bytes each. The next one finds more.
@@ -68,7 +69,7 @@ impl Survey {
         self.begun_at.get_or_insert(sequence);
     }
 
-    /// One object. Those of which nothing lives are garbage and not counted.
+    /// Looks at one object. Objects without live bytes are garbage and not counted.
     pub(crate) fn look(&mut self, object: ObjectId, record: &ObjectRecord) {
         self.after = Some(object);
         self.live_bytes += record.live_bytes;

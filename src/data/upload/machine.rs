@@ -97,8 +97,8 @@ struct Part<P> {
     checksum: String,
     tag: Option<PartTag>,
     in_flight: bool,
-    /// It was acknowledged when `ListParts` was asked. One that was acknowledged later need not be
-    /// in the answer.
+    /// The part was acknowledged when `ListParts` was asked. A part that was acknowledged later
+    /// need not be in the answer.
     is_due_in_list: bool,
 }
 
@@ -297,8 +297,8 @@ impl<P: Clone> Upload<P> {
         })
     }
 
-    /// Takes an answer in; `now` counts from any fixed point. Returns the refusal that those who
-    /// wait for the object must hear of, if this is one.
+    /// Handles an answer; `now` counts from any fixed point. Returns the refusal, if it is one,
+    /// that those who wait for the object must hear of.
     pub(crate) fn answered(&mut self, answer: Answer, now: Duration) -> Option<StoreError> {
         if let Answer::Part {
             upload,
@@ -424,8 +424,8 @@ impl<P: Clone> Upload<P> {
         let mut is_one_missing = false;
         for (part, number) in self.parts.iter_mut().zip(1u32..) {
             // Without a checksum the size is enough for a part that was acknowledged: nothing but
-            // its identical bytes was ever sent under this number. One that is still held is sent
-            // again.
+            // its identical bytes was ever sent under this number. A part whose bytes are still
+            // held is sent again.
             let there = listed.iter().find(|there| {
                 let same = match &there.checksum {
                     Some(checksum) => *checksum == part.checksum,
@@ -439,7 +439,7 @@ impl<P: Clone> Upload<P> {
                     etag: there.etag.clone(),
                     checksum: Some(part.checksum.clone()),
                 });
-                // It is the store's word that it has them, as an acknowledgement is.
+                // The listing is the store's word that it has the bytes, as an acknowledgement is.
                 part.bytes = None;
             } else if part.bytes.is_some() {
                 part.tag = None;
@@ -452,7 +452,7 @@ impl<P: Clone> Upload<P> {
             self.way = Way::Open(upload);
             return;
         }
-        // That an acknowledged part is missing is a claim too: the store is asked again.
+        // A listing without an acknowledged part is a claim too: the store is asked again.
         let since = *self.gone_since.get_or_insert(now);
         self.denials = self.denials.saturating_add(1);
         if now.saturating_sub(since) >= GONE_PATIENCE {

@@ -16,7 +16,6 @@ use tracing::warn;
 use super::{
     Refusals, Uploads,
     machine::{Answer, Denial, Request, Step, Upload},
-    writer::cut_off,
 };
 use crate::{
     meta::{Ino, ObjectId},
@@ -35,7 +34,7 @@ pub(crate) struct Sending {
     changed: Notify,
 }
 
-/// How it ended.
+/// How an upload ended.
 pub(crate) enum Ended {
     Stored,
     Lost(StoreError),
@@ -181,4 +180,15 @@ fn denial(error: StoreError) -> Denial {
 fn with_jitter(pause: Duration) -> Duration {
     let random = getrandom::u32().map_or(1.0, |random| f64::from(random) / f64::from(u32::MAX));
     pause.mul_f64(0.5 + random / 2.0)
+}
+
+/// The error of an upload whose task ended early, which is a bug: the files hear of it instead of
+/// waiting for ever.
+pub(crate) fn cut_off(key: &str) -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Other,
+        "upload",
+        key,
+        "the task that sends it ended early",
+    )
 }

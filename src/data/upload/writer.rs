@@ -17,14 +17,14 @@ use tokio::task::JoinHandle;
 
 use super::{
     Refusals, Uploads,
-    send::{Ended, Sending},
+    send::{Ended, Sending, cut_off},
 };
 use crate::{
     budget::{Owner, Reservation},
     data::{DataError, object_key, paid::paid_bytes},
     meta::{Ino, NewObject, ObjectId},
     seal::codec::{DATA_FRAME_LOG2, HEADER_LEN, ObjectKind, Sealer, TAG_LEN},
-    store::{StoreError, StoreErrorKind},
+    store::StoreError,
 };
 
 const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
@@ -158,7 +158,8 @@ impl ObjectWriter {
                     return placed;
                 }
                 let object_room = self.object_room_bytes();
-                // In steps of a frame: the buffer overshoots its limit by at most one.
+                // Bytes are sealed in steps of a frame, so the buffer overshoots its limit by at
+                // most one.
                 let step = FRAME_LEN.min(object_room) as usize;
                 let end = bytes.len().min(start + step);
                 let run = bytes.slice(start..end);
@@ -286,17 +287,6 @@ impl ObjectWriter {
     pub(crate) fn inos(&self) -> Vec<Ino> {
         self.sending.inos()
     }
-}
-
-/// The error of an upload whose task ended early, which is a bug: the files hear of it instead of
-/// waiting for ever.
-pub(crate) fn cut_off(key: &str) -> StoreError {
-    StoreError::new(
-        StoreErrorKind::Other,
-        "upload",
-        key,
-        "the task that sends it ended early",
-    )
 }
 
 /// Why an object did not get into the store.

@@ -49,8 +49,8 @@ impl WriteBack {
 
     /// Commits what may be committed of `files`, in one batch as long as there is something.
     /// `stored` is an object that is in the store now: all its files commit it in the first batch.
-    /// Were one of them to commit it alone, and to let go of its bytes at once, the object would
-    /// die before the others name it.
+    /// If one of them committed it alone and let go of its bytes at once, the object would die
+    /// before the others name it.
     async fn commit_with(
         self: &Arc<Self>,
         mut files: Vec<Arc<FileState>>,
@@ -59,7 +59,7 @@ impl WriteBack {
         files.sort_by_key(|file| file.ino);
         files.dedup_by_key(|file| file.ino);
         while !files.is_empty() || stored.is_some() {
-            // In inode order, and others take one only: no cycle.
+            // These are locked in inode order, and other tasks lock only one: no cycle.
             let mut locks = Vec::with_capacity(files.len());
             for file in &files {
                 locks.push(file.commit.lock().await);
@@ -70,7 +70,7 @@ impl WriteBack {
                     is_wanted |= file.content.lock().object_stored(&new);
                 }
                 if !is_wanted {
-                    // Its files were removed meanwhile: it is recorded as garbage.
+                    // The files of the object were removed meanwhile: it is recorded as garbage.
                     let id = new.object;
                     self.apply(&[new], &[], &[]).await;
                     self.reading.frames.objects.end(id);
@@ -133,8 +133,8 @@ impl WriteBack {
         }
     }
 
-    /// Writes the batch, however often it takes; false if this mount can never write again, or is
-    /// closing.
+    /// Writes the batch, and tries again until it succeeds; false if this mount can never write
+    /// again, or is closing.
     async fn apply(
         &self,
         objects: &[NewObject],

@@ -17,7 +17,7 @@ mod slice;
 mod streams;
 mod sweep;
 mod sync;
-mod unread;
+mod unreadable;
 
 use std::{
     collections::HashMap,
@@ -30,7 +30,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
-use self::{packs::PACKS_IN_FLIGHT_MAX, unread::UnreadFiles};
+use self::{packs::PACKS_IN_FLIGHT_MAX, unreadable::UnreadableFiles};
 use crate::{
     data::{
         DataError,
@@ -67,7 +67,7 @@ pub(crate) struct WriteBack {
     /// A commit was made: there may be regions to mend.
     pub(crate) crowded: Notify,
     draining: AtomicBool,
-    unread: UnreadFiles,
+    unreadable: UnreadableFiles,
 }
 
 impl WriteBack {
@@ -87,7 +87,7 @@ impl WriteBack {
             settled: Notify::new(),
             crowded: Notify::new(),
             draining: AtomicBool::new(false),
-            unread: UnreadFiles::default(),
+            unreadable: UnreadableFiles::default(),
         }
     }
 
@@ -139,7 +139,7 @@ impl WriteBack {
         if self.failure.set(why.to_owned()).is_ok() {
             tracing::error!("writing stops: {why}");
         }
-        // Those whom this wakes find the reason.
+        // The tasks that this wakes find the reason.
         self.uploads.no_uploads.cancel();
         for file in self.dirty.lock().values() {
             file.progress.notify_waiters();
@@ -189,13 +189,13 @@ impl Refusals for WriteBack {
 }
 
 impl WriteBack {
-    /// Those of the files that somebody holds.
+    /// The states of those of these files that somebody holds.
     fn known_files(&self, inos: &[Ino]) -> Vec<Arc<FileState>> {
         let known = |ino: &Ino| self.reading.known_file(*ino);
         inos.iter().filter_map(known).collect()
     }
 
-    /// Tells those who wait for these files, and nobody else.
+    /// Reports a refusal to those who wait for these files, and to nobody else.
     fn report(&self, files: &[Arc<FileState>], object: Option<ObjectId>, error: &StoreError) {
         tracing::warn!("refused, and will be tried again: {error}");
         for file in files {

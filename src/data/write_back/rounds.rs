@@ -2,11 +2,11 @@
 //!
 //! - A file with a part's worth of dirty data has a *stream*: a multipart upload of its own, one
 //!   part after the other.
-//! - One that is written at random does not: its dirty data waits until it is due, and goes out in
-//!   one *sweep* over the file, in order. Much of it has been overwritten by then, and what lies
-//!   together in the file lies together in the object. The bytes between tiny pieces go along
-//!   (`sweep.rs`). When memory runs short before that, the sweep goes in slices, no faster than
-//!   room is needed (`slice.rs`).
+//! - A file that is written at random does not: its dirty data waits until it is due, and goes out
+//!   in one *sweep* over the file, in order. Much of it has been overwritten by then, and bytes
+//!   that lie together in the file lie together in the object. The bytes between tiny pieces go
+//!   along (`sweep.rs`). When memory runs short before that, the sweep goes in slices, no faster
+//!   than room is needed (`slice.rs`).
 //! - Everything smaller goes out in *packs*: one object, one PUT, many files.
 //! - But a few KiB of a small file that somebody waits for go *inline*, into the metadata that has
 //!   to be written anyway: one round trip instead of two. Without somebody who waits they go into a
@@ -122,8 +122,8 @@ impl WriteBack {
             if file.pumping.load(Ordering::Acquire) && !draining {
                 continue;
             }
-            // There is nothing in it that would make room for writers who wait: one of them may be
-            // who emptied it.
+            // Sending it would make no room for the writers that wait: one of them may have emptied
+            // it.
             if awaits_contents && !draining {
                 continue;
             }

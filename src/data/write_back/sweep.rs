@@ -20,11 +20,11 @@ use bytes::Bytes;
 use super::WriteBack;
 use crate::data::{OpenFile, file::FileState, upload::ObjectWriter};
 
-/// As much of a file is looked at for gaps at once. The bytes between are read with one or two
-/// requests, and held until they are sealed.
+/// Bytes of a file that are looked at for gaps at once. The bytes in the gaps are read with one or
+/// two requests, and held until they are sealed.
 const STRETCH_MAX: u64 = 1 << 20;
 
-/// For so long a sweep waits for the commit of the one before it.
+/// A sweep waits so long for the commit of the sweep before it.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 impl WriteBack {
@@ -77,7 +77,7 @@ impl WriteBack {
                 Ok(filler) => filler,
                 Err(error) => {
                     let unread = stretch.whole.clone().unwrap_or_default();
-                    self.note_unread(file.ino, &unread, &error);
+                    self.note_unreadable(file.ino, &unread, &error);
                     Vec::new()
                 }
             };

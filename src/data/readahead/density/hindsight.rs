@@ -11,7 +11,7 @@
 use std::collections::HashSet;
 
 use super::{
-    simulator::{Cache, FRAME, Place, READ_US, Tally},
+    simulated::{Cache, FRAME, Place, READ_US, Tally},
     traces::Trace,
 };
 use crate::data::frames::Cost;

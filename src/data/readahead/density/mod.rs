@@ -20,12 +20,14 @@
 //!
 //! Promises: the answer contains what was missed. Once a memory full of frames was evicted unread,
 //! or evicted and wanted back, nothing is fetched along until as much was made up for.
-//! `simulator.rs` compares the policy with readers who know the future.
+//! `simulator.rs` compares the policy with readers that know the future.
 
 #[cfg(test)]
 mod hindsight;
 mod regions;
 mod requests;
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod simulator;
 #[cfg(test)]

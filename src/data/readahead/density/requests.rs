@@ -9,7 +9,8 @@ use crate::data::frames::Cost;
 /// this share of what lies around them.
 const FETCHED_AGAIN_SHARE: u64 = 8;
 
-/// So much of the memory for frames may be on its way: what is reserved for it keeps nothing else.
+/// This share of the memory for frames may be on its way: memory that is reserved for it keeps no
+/// other frames.
 const UNDER_WAY_SHARE: u64 = 3;
 
 /// The bytes under way are shared by so many requests to a far store, unless they would be smaller
@@ -25,11 +26,11 @@ const REQUEST_MAX_BYTES: u64 = 8 << 20;
 /// How much of regions is asked for at once, in frames.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
-    /// In one request.
+    /// Frames in one request.
     pub(crate) request: u64,
-    /// In the request for the missed frames, from the first of them on.
+    /// Frames in the request for the missed ones, from the first of these on.
     pub(crate) onward: u64,
-    /// In all of them.
+    /// Frames in all requests under way.
     pub(crate) under_way: u64,
 }
 
@@ -39,9 +40,9 @@ impl Sizes {
         memory_bytes / UNDER_WAY_SHARE
     }
 
-    /// With so much memory for frames, from a store that is `far` or not. One that is far gives
-    /// each connection only so much, and needs several at once; each request to one that is near
-    /// costs processor time, and money, and saves no time.
+    /// The sizes for so much memory, and a store that is `far` or not. A far store gives each
+    /// connection only so much, so it is asked for several ranges at once. Each request to a near
+    /// one costs processor time and money, and saves no time.
     pub(crate) fn new(memory_bytes: u64, far: bool, frame_len: u64) -> Sizes {
         let under_way = Sizes::under_way_bytes(memory_bytes);
         let requests = if far { UNDER_WAY_REQUESTS } else { 1 };

@@ -10,21 +10,14 @@ use std::{
     ops::Range,
 };
 
-use lru::LruCache;
-
 use super::{
     Density, Miss,
     hindsight::{distinct, fastest, in_hindsight},
     requests::{Sizes, requests},
+    simulated::{Cache, FRAME, Place, READ_US, Tally, object_id},
     traces::{self, Trace},
 };
-use crate::{
-    data::frames::{Cost, Evicted, Outcome},
-    meta::{ObjectId, SessionId},
-};
-
-pub(crate) const FRAME: u64 = 64 << 10;
-pub(crate) const READ_US: f64 = 20.0;
+use crate::data::frames::Cost;
 
 /// As the mount has it with `--memory 256MiB`.
 const REQUESTS_MAX: usize = 16;
@@ -41,69 +34,6 @@ const LINKS: [(f64, f64); 6] = [
 
 /// Frames of the largest memory that is simulated: a GiB.
 const MEMORY_MAX: u64 = 4 * traces::OBJECT;
-
-pub(crate) type Place = (usize, u64);
-
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) bytes: u64,
-    pub(crate) requests: u64,
-    pub(crate) us: f64,
-}
-
-/// Frames by when they were last used; those fetched along and not read yet are marked.
-pub(crate) struct Cache {
-    frames: LruCache<Place, bool>,
-    capacity: usize,
-    outcome: Outcome,
-    evicted: Evicted,
-}
-
-impl Cache {
-    pub(crate) fn new(capacity: usize) -> Cache {
-        Cache {
-            frames: LruCache::unbounded(),
-            capacity,
-            outcome: Outcome::default(),
-            evicted: Evicted::default(),
-        }
-    }
-
-    pub(crate) fn is_here(&self, place: Place) -> bool {
-        self.frames.contains(&place)
-    }
-
-    pub(crate) fn read(&mut self, place: Place) -> bool {
-        let Some(is_unread) = self.frames.get_mut(&place) else {
-            return false;
-        };
-        if std::mem::take(is_unread) {
-            self.outcome.used_bytes += FRAME;
-        }
-        true
-    }
-
-    pub(crate) fn put(&mut self, place: Place, is_unread: bool) {
-        if is_unread {
-            self.outcome.arrived_bytes += FRAME;
-        }
-        self.frames.put(place, is_unread);
-        self.evict(0);
-    }
-
-    /// Makes room for what is on its way.
-    fn evict(&mut self, coming: usize) {
-        while self.frames.len() + coming > self.capacity {
-            let Some(((object, frame), is_unread)) = self.frames.pop_lru() else {
-                return;
-            };
-            if is_unread {
-                self.outcome.unread_bytes += FRAME;
-            }
-            self.evicted.note((object_id(object), frame));
-        }
-    }
-}
 
 /// A request under way.
 struct Flow {
@@ -229,13 +159,6 @@ impl Reader {
     }
 }
 
-fn object_id(object: usize) -> ObjectId {
-    ObjectId {
-        session: SessionId([0; 16]),
-        number: object as u64,
-    }
-}
-
 /// The reader that follows the policy.
 fn with_policy(trace: &Trace, cost: Cost, capacity: usize) -> Tally {
     let mut density = Density::new();
@@ -292,7 +215,7 @@ fn with_policy(trace: &Trace, cost: Cost, capacity: usize) -> Tally {
     }
     let mut tally = reader.tally;
     tally.us = reader.now_us;
-    // Nothing that was begun is for free.
+    // Pieces that still wait are counted too.
     tally.bytes += reader
         .waiting
         .iter()

@@ -160,7 +160,7 @@ impl Space {
             }
             Ok(Moved::Overtaken | Moved::NoRoom { .. }) => Err(Left::Disturbed),
             Err(error) => {
-                self.write_back.note_unread(file.ino, &step, &error);
+                self.write_back.note_unreadable(file.ino, &step, &error);
                 Err(error.into())
             }
         }

@@ -1,7 +1,7 @@
 //! The log's word on a file whose tiny pieces are not put together, because the bytes between them
 //! cannot be read.
 //!
-//! Nothing that was written is lost by that. But the operator should hear of it: some of the file's
+//! No written bytes are lost by that. But the operator should hear of it: some of the file's
 //! contents are gone from the store or damaged, and writes there cost more metadata than they
 //! should.
 
@@ -18,11 +18,11 @@ const TOLD_MAX: usize = 1024;
 
 /// The files that the log told of.
 #[derive(Default)]
-pub(crate) struct UnreadFiles {
+pub(crate) struct UnreadableFiles {
     told: Mutex<HashSet<Ino>>,
 }
 
-impl UnreadFiles {
+impl UnreadableFiles {
     fn is_news(&self, ino: Ino) -> bool {
         let mut told = self.told.lock();
         told.len() < TOLD_MAX && told.insert(ino)
@@ -31,14 +31,14 @@ impl UnreadFiles {
 
 impl WriteBack {
     /// The bytes that are stored of a file somewhere in `range` could not be read.
-    pub(crate) fn note_unread(&self, ino: Ino, range: &Range<u64>, error: &DataError) {
+    pub(crate) fn note_unreadable(&self, ino: Ino, range: &Range<u64>, error: &DataError) {
         // A mount that was taken over reads nothing any more, and that is told already.
         if self.check().is_err() {
             return;
         }
         self.shared.store.metrics().unread_gaps.increment();
         let (start, end, number) = (range.start, range.end, ino.0);
-        if self.unread.is_news(ino) {
+        if self.unreadable.is_news(ino) {
             tracing::warn!(
                 "inode {number}: what is stored of it between byte {start} and {end} cannot be read: {error}. What is written there \
                  is safe, but stays in small pieces, and reads of the rest fail. `strongroom fsck --data` names all that is hurt"
