@@ -20,9 +20,9 @@
 //! | `frames` | `Frames` | frames in memory: objects, fetches, blocks, cache, local disk |
 //!
 //! A write: `api.rs` -> `write_back/admission.rs` -> `file/content.rs`; later
-//! `write_back/rounds.rs` -> `upload/writer.rs` -> `write_back/commit.rs`. A read: `api.rs` -> `read/mod.rs` ->
-//! `read/locate.rs` -> `read/plan.rs` -> `frames/fetch.rs`, and `readahead/prefetch.rs` for what
-//! comes next.
+//! `write_back/rounds.rs` -> `upload/writer.rs` -> `write_back/commit.rs`. A read: `api.rs` ->
+//! `read/mod.rs` -> `read/locate.rs` -> `read/plan.rs` -> `frames/fetch.rs`, and
+//! `readahead/prefetch.rs` for what comes next.
 
 mod api;
 mod config;

@@ -45,7 +45,7 @@ pub struct LiveAttributes {
     pub size: u64,
     /// Set if a write happened since times were last set explicitly.
     pub mtime: Option<Timestamp>,
-    /// As `mtime`.
+    /// Set as `mtime` is.
     pub ctime: Option<Timestamp>,
     /// Dirty bytes to add to the record's `allocated` (an estimate: overwrites count twice until
     /// committed).
@@ -67,7 +67,7 @@ pub(crate) struct Content {
     pub(crate) change: u64,
     /// Changes up to this one are committed.
     pub(crate) committed: u64,
-    /// Takes that are not committed, oldest first.
+    /// Write-back in flight, oldest first.
     pub(super) in_flight: VecDeque<InFlight>,
     pub(super) next_number: u64,
     /// The value of [`crate::meta::Meta::applied`] after the last commit.
@@ -78,7 +78,7 @@ pub(crate) struct Content {
     pub(crate) wanted: u64,
     /// The file was removed for good.
     pub(crate) discarded: bool,
-    /// Why what was written cannot be stored at present.
+    /// Refusals of the file's bytes.
     pub(crate) errors: Errors,
     /// Committed extents of a part of the file, as last read.
     pub(crate) extents: Option<ExtentWindow>,

@@ -29,7 +29,7 @@ const IN_FLIGHT_MAX: usize = 24;
 /// Dirty pieces that are about to leave memory, and the state of the file at that moment.
 pub(crate) struct Collected {
     pub(crate) pieces: Vec<(u64, Bytes)>,
-    /// They are all that was dirty.
+    /// These are all the dirty pieces.
     pub(super) is_all: bool,
     pub(super) covers: u64,
     pub(super) size: u64,
@@ -136,7 +136,7 @@ impl Content {
         self.in_flight.push_back(entry);
     }
 
-    /// The attributes go into flight, and no bytes.
+    /// Attributes alone go into flight.
     pub(crate) fn begin_attributes(&mut self) {
         let collected = self.collect(0, 0);
         let covers = collected.is_all.then_some(self.change);
@@ -194,7 +194,7 @@ impl Content {
         (is_small || dirty_bytes == 0) && is_alone
     }
 
-    /// Everything that changed is on its way.
+    /// Is every change in flight or committed?
     pub(crate) fn is_all_in_flight(&self) -> bool {
         let taken = match self.in_flight.back() {
             Some(last) => last.covers == Some(self.change),

@@ -3,6 +3,11 @@
 //! The record in `meta` says what is durable; this says what is true now. Sequence numbers tie the
 //! two: each change takes the next `change`, and `committed` is the last one that the record
 //! covers.
+//!
+//! `content.rs` is the state. The other files change it, each in one way: dirty bytes leave memory
+//! (`leave.rs`, `slices.rs`, `crumbs.rs`), objects are stored, refused or lost (`outcome.rs`),
+//! write-back in flight is committed (`commits.rs`), the file is truncated (`truncation.rs`). No
+//! I/O here: `write_back` drives it.
 
 mod commits;
 mod content;

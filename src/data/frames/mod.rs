@@ -1,6 +1,9 @@
 //! Frames in memory: the objects that they belong to and the keys that open them, fetches under
 //! way, the blocks that these fill, the cache, and the frames on the local disk.
 //!
+//! `fetch.rs` is a GET of frames (`sent.rs` reads its body, `filling.rs` fills a `block.rs`);
+//! `cache.rs` keeps frames for reads to come.
+//!
 //! Never: knows what a file is, or why a frame is wanted.
 
 mod block;

@@ -65,7 +65,7 @@ impl Reading {
         }
     }
 
-    /// Looks what the file is now.
+    /// Looks up the present state of the file.
     async fn look_again(&self, file: &FileState) -> Result<Arc<View>, DataError> {
         let slot = file.view_slot();
         let _turn = slot.looking.lock().await;
@@ -151,7 +151,7 @@ impl Reading {
         }
     }
 
-    /// A read of one view; of a later one, if what the first names is there no more.
+    /// Reads one view, or a later one if an object of the first is there no more.
     pub(crate) async fn read_followed(
         self: &Arc<Self>,
         open: &OpenFile,

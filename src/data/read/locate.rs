@@ -1,4 +1,4 @@
-//! Where the bytes of a file are: the overlay over committed extents.
+//! Finds where the bytes of a file are: in the overlay, or else in committed extents.
 
 use std::{
     ops::Range,
@@ -28,8 +28,8 @@ const REFUSED_READ_WAITS: Duration = Duration::from_secs(5);
 const EXTENT_LOOKAHEAD: u64 = 64 << 20;
 
 impl Reading {
-    /// Resolves a file range (within the size) to its sources, in order. A follower's are those of
-    /// `view`.
+    /// Resolves a file range (within the size) to its sources, in order. A follower reads the
+    /// extents of `view`.
     pub(crate) async fn locate(
         self: &Arc<Self>,
         file: &Arc<FileState>,
@@ -233,7 +233,7 @@ impl Reading {
             if let Some(handle) = pending.handle() {
                 return Ok(handle);
             }
-            // The error may be another upload's of the file: this one is given some time.
+            // The error may be that of another upload of the file, so this one is given some time.
             let standing = file.content.lock().errors.standing().cloned();
             if let Some(error) = standing.filter(|_| began.elapsed() >= REFUSED_READ_WAITS) {
                 return Err(error.into());

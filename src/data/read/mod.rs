@@ -1,5 +1,10 @@
-//! Reads: overlay over committed extents, frames from the cache, from fetches under way, or fetched
-//! now.
+//! Reads: the overlay over committed extents; frames from the cache, from fetches under way, or
+//! fetched now.
+//!
+//! `locate.rs` finds where the bytes of a range are, `plan.rs` which of their frames have to be
+//! fetched, and `wide.rs` reads what needs too much memory at once. `follow.rs` reads for a
+//! follower, `gaps.rs` for write-back and for moving. Never: waits for memory while it holds some,
+//! but for the one wide read.
 
 mod follow;
 mod gaps;

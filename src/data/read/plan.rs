@@ -21,7 +21,7 @@ pub(crate) enum Source {
     Object {
         object: Arc<ObjectHandle>,
         range: Range<u64>,
-        /// Bytes of the file that follow on this run, in the object too.
+        /// So many bytes follow this run in the file, and in the object too.
         follows: u64,
     },
 }
@@ -98,13 +98,13 @@ pub(crate) struct Plan {
     pub(crate) reply_bytes: u64,
 }
 
-/// Adjacent frames of one object, some of which a read misses, at one place of its or at several.
+/// Adjacent frames of one object that are fetched with one request; a read misses some of them.
 struct MissingRun {
     object: Arc<ObjectHandle>,
     frames: Range<u64>,
     /// So many of them are missed; those after them are fetched along.
     missed: u64,
-    /// Goes on beyond the read by so many bytes of the file.
+    /// The run goes on beyond the read by so many bytes of the file.
     onward: u64,
     /// A region around it may be fetched along.
     in_region: bool,

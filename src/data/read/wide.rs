@@ -125,7 +125,8 @@ impl Reading {
     }
 }
 
-/// Copies what is in memory into the reply; the rest by frame, in the order of the objects.
+/// Copies the sources that are in memory into the reply. Returns the others by frame, in the order
+/// of the objects.
 fn parts_of(sources: Vec<Source>, reply: &mut [u8]) -> Vec<Part> {
     let mut parts = Vec::with_capacity(sources.len());
     let mut to = 0;

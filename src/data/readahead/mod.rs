@@ -1,11 +1,16 @@
 //! Prefetch: frames that are fetched before they are asked for. A handle that reads in order has a
 //! window; a miss of a reader in no order may bring the region around it, if the density policy
 //! says so.
+//!
+//! `window.rs` decides for one handle and `registry.rs` lets windows give way; `prefetch.rs` starts
+//! their fetches. `density/` decides about regions, `region_prefetch.rs` asks for them, and
+//! `region_queue.rs` holds the pieces. Never: waits for memory.
 
 mod density;
 mod idle;
 mod prefetch;
 mod region_prefetch;
+mod region_queue;
 mod registry;
 mod window;
 
@@ -14,9 +19,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::{
-    density::Density, region_prefetch::RegionPrefetch, registry::WindowRegistry, window::Window,
-};
+use self::{density::Density, region_queue::RegionQueue, registry::WindowRegistry, window::Window};
 use crate::data::{frames::Frames, shared::Shared};
 
 pub(crate) use prefetch::{RUN_GAP_MAX, StoredRun};
@@ -27,7 +30,7 @@ pub(crate) struct Readahead {
     frames: Arc<Frames>,
     pub(crate) registry: Arc<WindowRegistry>,
     pub(crate) density: Mutex<Density>,
-    pub(crate) regions: Arc<RegionPrefetch>,
+    pub(crate) regions: Arc<RegionQueue>,
 }
 
 impl Readahead {

@@ -31,7 +31,7 @@ pub(crate) struct StoredRun {
     pub(crate) object: Arc<ObjectHandle>,
     /// Where the run lies in the object.
     pub(crate) range: Range<u64>,
-    /// The part of the file that it is for.
+    /// The part of the file that the fetch is for.
     pub(crate) file: Range<u64>,
     /// It has several extents, or bytes between them that are of no use. Its frames serve reads at
     /// several places, and are kept for them.

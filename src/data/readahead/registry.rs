@@ -12,10 +12,11 @@ use tokio::sync::Notify;
 use super::window::Window;
 use crate::{budget::Reclaim, data::frames::Fetch};
 
-/// For how long a reader that reads on keeps its turn.
+/// A reader that reads on keeps its turn for this long.
 pub(crate) const TURN_MAX: Duration = Duration::from_millis(250);
 
-/// How many windows are asked before those that wait wait for turns to end.
+/// Windows that are asked to give way at once. If they free too little, those that wait for memory
+/// wait until turns end.
 const ASKED_MAX: usize = 64;
 
 /// The windows that hold fetches, the one that was not read from for longest first in line to give

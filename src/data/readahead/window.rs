@@ -36,11 +36,11 @@ const REORDER_BYTES: u64 = 2 << 20;
 /// read nearby.
 const CONTINUED_BYTES: u64 = 256 << 10;
 
-/// Something fetched ahead.
+/// A fetch ahead of the reader.
 struct Prefetched<F> {
-    /// The part of the file that it is for.
+    /// The part of the file that the fetch is for.
     file: Range<u64>,
-    /// How much of that was not read yet.
+    /// Bytes of that part that were not read yet.
     unread: u64,
     fetch: F,
 }

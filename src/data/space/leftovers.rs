@@ -1,8 +1,8 @@
 //! Objects in the bucket below our prefixes that nothing names: finding them, and deleting them.
 //!
-//! The same rules as for the reclaim of a mount (`reclaim.rs`, which uses [`clear_session`] from
-//! here), and a wider look: a mount knows only of sessions in its table, a sweep lists all prefixes
-//! that sessions may have written below.
+//! The rules are those of the reclaim of a mount (`reclaim.rs`, which uses [`clear_session`] from
+//! here), but the look is wider: a mount knows only of sessions in its table, and a sweep lists all
+//! prefixes that sessions may have written below.
 //!
 //! Promises: in doubt it keeps. A key that no session could have made is left alone. Beside a
 //! living writer (a sweep that only looks) nothing of a session that has not ended is counted, nor
@@ -33,9 +33,8 @@ pub(crate) const SESSION_PAGES_MAX: u32 = 100_000;
 /// Objects deleted in one request.
 pub(crate) const DELETE_BATCH: usize = 1000;
 
-/// Dead sessions that stay known until what they may have sent late was looked for: each costs
-/// every mount two listings at its beginning. Mounts that are too short to look again would else
-/// collect them.
+/// Dead sessions that stay known until their late requests were looked for: each costs every mount
+/// two listings at its beginning. Mounts that are too short to look again would else collect them.
 pub(crate) const DEAD_SESSIONS_KEPT: usize = 8;
 
 /// Pages of the metadata's own objects; there are some thousand at most.
@@ -112,7 +111,7 @@ pub(crate) struct Cleared {
 }
 
 /// Deletes the objects that died at or before `before_unix_seconds` and whose death is durable,
-/// then their rows: what a failure leaves between the two is deleted again.
+/// then their rows. After a failure between the two they are deleted again.
 pub(crate) async fn delete_garbage(
     store: &Store,
     meta: &Meta,
@@ -173,8 +172,7 @@ pub(crate) fn session_prefix(session: SessionId) -> String {
     format!("data/{}/", data_encoding::HEXLOWER.encode(&session.0))
 }
 
-/// The object of this session whose key this is; `None` if it is another key, whatever a listing
-/// says.
+/// The object of this session whose key this is; `None` if the session did not make this key.
 fn object_of(session: SessionId, key: &str) -> Option<ObjectId> {
     let number = object_number(key)?;
     let object = ObjectId { session, number };

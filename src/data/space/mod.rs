@@ -1,4 +1,9 @@
 //! Space: which committed bytes are cut off, moved or put in order, and which objects are deleted.
+//!
+//! `truncate.rs` sets sizes and punches holes. `moving.rs` makes committed bytes dirty again, for
+//! `repack.rs` (objects with few live bytes, which `survey.rs` may choose), `mend.rs` (regions in
+//! many extents) and `defragment/` (scattered files). `reclaim.rs` deletes dead objects, unless a
+//! follower still reads them (`readers.rs`); `leftovers.rs` finds those that nothing names.
 
 mod defragment;
 mod leftovers;

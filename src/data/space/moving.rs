@@ -75,8 +75,7 @@ pub(crate) struct Moves {
     ended: Mutex<bool>,
 }
 
-/// While this is held moving does not end: hold it until the table of dirty files has what is made
-/// dirty.
+/// Moving does not end while this is held. Hold it until the file is in the table of dirty files.
 pub(crate) struct Move<'a> {
     _not_ended: MutexGuard<'a, bool>,
 }
@@ -145,7 +144,8 @@ impl Space {
         Ok(0)
     }
 
-    /// The same, once, and only if there is room for it now. No effect once moving has ended.
+    /// As [`Space::move_ranges`], but once, and only if there is room for it now. No effect once
+    /// moving has ended.
     pub(crate) async fn move_ranges_if_room(
         self: &Arc<Self>,
         file: &Arc<FileState>,

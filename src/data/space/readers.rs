@@ -37,7 +37,7 @@ use crate::{
 /// Where readers leave their objects.
 pub(crate) const READERS_PREFIX: &str = "readers/";
 
-/// A reader that has not renewed for as long is dead: ten renewals that did not come.
+/// A reader that has not renewed its note for this long is dead: ten renewals did not come.
 pub(crate) const SILENT_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// Readers that are looked at, each with one request, when something is to be deleted.

@@ -1,9 +1,9 @@
-//! Space reclaim: deleting dead objects, clearing what crashed sessions left. (Repacking is in
-//! `repack.rs`.)
+//! Space reclaim: deleting dead objects, clearing the leftovers of crashed sessions. (Repacking is
+//! in `repack.rs`.)
 //!
 //! Deletes fail closed: an object goes only if the metadata says, durably, that nothing names it,
 //! and only after the grace that read-only mounts need, and not while one of these says that it may
-//! still read it (`readers.rs`). Keys are made here, from the metadata; what a listing says is only
+//! still read it (`readers.rs`). Keys are made here, from the metadata; keys in a listing are only
 //! ever compared with them.
 
 use std::{
@@ -40,8 +40,8 @@ impl Space {
         }
     }
 
-    /// Clears what dead sessions left: at once, and again later. A mount that was taken over goes
-    /// on until it notices, and a request that it sent may be carried out after that.
+    /// Clears the leftovers of dead sessions: at once, and again later. A mount that was taken over
+    /// goes on until it notices, and a request that it sent may be carried out after that.
     async fn look_for_leftovers(&self) {
         let pauses = self.shared.config.leftovers_again;
         let mut looks = std::iter::once(Duration::ZERO).chain(pauses).peekable();
@@ -54,8 +54,8 @@ impl Space {
         }
     }
 
-    /// Clears what dead sessions left. With `forget`, all of them are forgotten then; else only
-    /// those beyond the latest few.
+    /// Clears the leftovers of dead sessions. With `forget`, all these sessions are forgotten then;
+    /// else only those beyond the latest few.
     async fn clear_dead_sessions(&self, forget: bool) -> Result<(), DataError> {
         let sessions = self.shared.meta.dead_sessions().await?;
         let kept_from = sessions.len().saturating_sub(DEAD_SESSIONS_KEPT);

@@ -1,9 +1,8 @@
-//! Repacking: what is left of objects that are mostly dead is written again, so that they can go.
-//! So are fuller ones, where the volume as a whole wastes much (`survey.rs`).
+//! Repacking: the live bytes of objects that are mostly dead are written again, so that the objects
+//! can go. So are those of fuller objects, where the volume as a whole wastes much (`survey.rs`).
 //!
-//! Objects go in batches. Of each file only what lies in them is read, in the order of the file,
-//! which is that of the object but where a file was written at random; its extents are gone through
-//! once for all of them.
+//! Objects are repacked in batches. Of each file only the bytes in these objects are read, in the
+//! order of the file; the extents of the file are gone through once for the whole batch.
 //!
 //! An object that cannot be read (it was damaged, or its file's metadata was) is passed over. It is
 //! tried again after a pause that doubles each time, and each round says in one line what failed.
@@ -30,18 +29,17 @@ use crate::{
 /// to 9 MB a second each way with a round a minute.
 const ROUND_BYTES: u64 = 512 << 20;
 
-/// An object counts as at least so many bytes, however little of it lives, because it costs
-/// requests.
+/// An object counts as at least so many bytes, even if less of it lives, because it costs requests.
 const OBJECT_BYTES_MIN: u64 = 256 << 10;
 
-/// Objects that go together, and from how many files in them on no more are added (32 bytes each).
+/// Objects in a batch, and the files in them (32 bytes each) from which on no more are added.
 const BATCH_OBJECTS: usize = 64;
 const BATCH_MEMBERS: usize = 4096;
 
-/// Records that a round looks at to know what the volume wastes, some 80 bytes each.
+/// Records that a round looks at to find the waste of the volume, some 80 bytes each.
 const SURVEYED: usize = 4096;
 
-/// Objects that were passed over, in one round: bounds what is read of the metadata.
+/// Objects that are passed over in one round: bounds the reads of metadata.
 const PASSED_OVER_MAX: usize = 1024;
 
 /// Objects whose failures are remembered, some 100 bytes each. Beyond that the one that is due
@@ -51,7 +49,7 @@ const FAILURES_MAX: usize = 1024;
 /// A damaged object is read about once a day: it may have been restored.
 const PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where repacking is in the list of candidates, and which of them failed lately.
+/// The state of repacking: its place in the list of candidates, and those that failed lately.
 pub(crate) struct Repacking {
     /// The pause after a first failure.
     pause_min: Duration,
@@ -65,7 +63,7 @@ pub(crate) struct Repacking {
     chosen: VecDeque<ObjectId>,
 }
 
-/// A round may still move so many bytes, and until this time.
+/// The rest of a round: bytes that it may still move, and the time when it ends.
 struct Allowance {
     bytes: u64,
     until: Instant,
@@ -282,7 +280,8 @@ impl Space {
         Ok(())
     }
 
-    /// Moves what lies of a file in the objects `wanted`; those that could not be read.
+    /// Moves the bytes of a file that lie in the objects `wanted`; returns those that could not be
+    /// read.
     async fn move_file(
         self: &Arc<Self>,
         ino: Ino,

@@ -28,7 +28,7 @@ const MISMATCHES_MAX: u32 = 8;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Why a request was not granted.
+/// Why the store did not grant a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Denial {
     /// The store says that there is no such upload or object.

@@ -29,8 +29,8 @@ use crate::{
 
 const FRAME_LEN: u64 = 1 << DATA_FRAME_LOG2;
 
-/// Room in a part's buffer beyond the part: one frame may reach over its end, and one may be held
-/// back before it.
+/// Room in the buffer of a part beyond the part itself: one frame may reach over its end, and one
+/// may be held back before it.
 pub(crate) const PART_SLACK: u64 = 3 * (FRAME_LEN + TAG_LEN);
 
 /// The most bytes that sealing `plaintext_len` bytes into one object may yield.
@@ -148,7 +148,7 @@ impl ObjectWriter {
         self.buffered_bytes() >= self.limit_bytes || self.is_full()
     }
 
-    /// Seals pieces, in order, until the room is used up; returns what went in.
+    /// Seals pieces, in order, until the room is used up; returns the runs that went in.
     pub(crate) fn seal(&mut self, pieces: &[(u64, Bytes)]) -> Vec<Placed> {
         let mut placed = Vec::new();
         for (offset, bytes) in pieces {
@@ -225,7 +225,7 @@ impl ObjectWriter {
         }
     }
 
-    /// Seals the final frame, sends what is left and waits until the object is in the store.
+    /// Seals the final frame, sends the rest and waits until the object is in the store.
     pub(crate) async fn finish(mut self) -> Result<NewObject, Unfinished> {
         let uploads = self.uploads.clone();
         let room = self.buffered_bytes() + FRAME_LEN + TAG_LEN + HEADER_LEN;

@@ -1,10 +1,10 @@
 //! Sweeps in slices: a file that is written at random makes room, and no more room than is needed.
 //!
 //! While the pages that a writer writes all over a file fit into memory, they wait there, and each
-//! that is written again is one less to upload. When they no longer fit, some have to go. All of
-//! them at once would empty the memory and leave nothing that the next writes could replace. So a
-//! sweep goes over the file in slices of about a part, in the order of the file, each when room
-//! runs short, and begins anew at the file's end. That has two effects:
+//! that is written again is one less to upload. When they no longer fit, some have to go. To send
+//! all of them at once would empty the memory and leave nothing that the next writes could replace.
+//! So a sweep goes over the file in slices of about a part, in the order of the file, each when
+//! room runs short, and begins anew at the file's end. That has two effects:
 //!
 //! - Memory stays full. With a share f of the file's pages dirty, a share 1 - f of the writes has
 //!   to be made up for by uploads. Whole sweeps keep half of f on average.

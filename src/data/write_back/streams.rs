@@ -166,8 +166,8 @@ impl WriteBack {
         }
     }
 
-    /// Should the object end here? Until it does, what is in it cannot be read, which happens with
-    /// files that are written at random.
+    /// Should the object end here? Its bytes cannot be read until it does, and files that are
+    /// written at random are read meanwhile.
     fn is_enough(&self, file: &FileState, writer: &ObjectWriter) -> bool {
         let bound = SWEEP_OBJECT_PARTS * self.shared.config.part_bytes;
         writer.plaintext_len() >= bound && file.content.lock().is_written_at_random()

@@ -1,11 +1,11 @@
-//! Sweeps over a file that was written in crumbs: what lies between tiny pieces is written along.
+//! Sweeps over a file that was written in crumbs: the bytes between tiny pieces are written along.
 //!
 //! Random writes do not read: the new bytes go into a new object, and the extent map points to
-//! them. For pieces much smaller than a page that is the dearer way. Each costs up to three rows of
-//! metadata, in the log, in a table and in each compaction, and every later read and commit of that
-//! part of the file goes through them (docs/architecture.md has the figures). So where a sweep
-//! finds many separate runs of dirty bytes in a region of the file, it reads what is committed
-//! between them and writes the region whole. Aligned pages never come to that many.
+//! them. For pieces much smaller than a page this costs more than reading. Each costs up to three
+//! rows of metadata, in the log, in a table and in each compaction, and every later read and commit
+//! of that part of the file goes through them (docs/architecture.md has the figures). So where a
+//! sweep finds many separate runs of dirty bytes in a region of the file, it reads what is
+//! committed between them and writes the region whole. Aligned pages never come to that many.
 //!
 //! Promises: bytes that are written along are never in the overlay, only in flight, so that reads
 //! go on from where the bytes are committed; they are never put where something uncommitted lies; a

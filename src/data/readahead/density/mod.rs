@@ -64,7 +64,7 @@ const SHARE_SLACK: f64 = 4.0;
 /// that were not, but for no more frames than this.
 const MADE_UP_FOR_MAX: f64 = 8.0;
 
-/// A frame that was missed makes up for so much less.
+/// A frame that was missed makes up for only this share of that.
 const MISSED_SHARE: f64 = 0.25;
 
 /// Frames that are fetched on a chance cost so many times their bytes of what was earned.
@@ -74,7 +74,7 @@ const CHANCE_PRICE: f64 = 1.5;
 /// what was fetched along, the less these count.
 const DOUBTED_BYTES: f64 = 1_048_576.0;
 
-/// Ageing leaves this much of a miss open.
+/// Ageing may leave a count of misses this much too low.
 const ROUNDING: f64 = 0.25;
 
 /// Adjoining frames of an object that a read misses.
