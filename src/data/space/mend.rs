@@ -1,10 +1,10 @@
 //! Mending: a region of a file that has come to lie in many extents, a few at a time, is written
 //! again in one piece.
 //!
-//! A sweep (`sweep.rs`) sees only what is dirty at its time. A program that writes a few bytes here
-//! and there and syncs them leaves a row of metadata or two for each, for good: each later commit
-//! and read goes through them. Commits notice such regions (`Meta::take_crowded`), and they are
-//! made dirty again here, in the background, so that no fsync waits for what is read.
+//! A sweep (`write_back/sweep.rs`) sees only what is dirty at its time. A program that writes a few
+//! bytes here and there and syncs them leaves a row of metadata or two for each, for good: each
+//! later commit and read goes through them. Commits notice such regions (`Meta::take_crowded`), and
+//! they are made dirty again here, in the background, so that no fsync waits for what is read.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Sizes and holes: truncate, punch, seek.
+//! Sizes and holes: truncate and punch.
 
 use std::{ops::Range, sync::Arc};
 

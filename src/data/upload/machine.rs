@@ -1,7 +1,8 @@
 //! One object's way into the store, as a state machine without I/O.
 //!
 //! Inputs are sealed parts, answers of the store and the clock; outputs are requests. A thin driver
-//! (`send.rs`) performs them, and a model test (`model_tests.rs`) answers them in every way.
+//! (`send.rs`) performs them, and a model test (`write_back/model_tests`) answers them in every
+//! way.
 //!
 //! Promises:
 //! - The bytes of a part are held until the store acknowledged that part, or the object whole.

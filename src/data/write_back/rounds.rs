@@ -15,7 +15,7 @@
 //! Due are data that somebody waits for (fsync, drain, a reader of a part not yet readable), data
 //! older than `DataConfig::write_back_after`, and, when writers wait for memory, the file with the
 //! most dirty bytes. Data of a file that is overwritten before it goes out is due later
-//! (`pattern.rs`).
+//! (`file/pattern.rs`).
 //!
 //! No task here waits for memory while it holds memory, and none needs a FUSE thread to get on:
 //! uploads have a guaranteed share.

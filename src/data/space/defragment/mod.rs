@@ -6,8 +6,8 @@
 //! multiple of its size. Files that were written at random are noted, and so are those that a
 //! reader in order finds scattered. Once such a file is quiet, each piece of it is judged by what
 //! reading it costs (`cost.rs`). The pieces that are worth it are read and made dirty again, as
-//! repacking does (`repack.rs`), and write-back puts them into new objects in the order of the
-//! file.
+//! repacking does (`space/repack.rs`), and write-back puts them into new objects in the order of
+//! the file.
 //!
 //! Promises: at most a quarter of the time is spent on it, so at most a quarter of the link's
 //! bandwidth is; it holds a few parts of dirty data at most, and never waits in line for them; it
