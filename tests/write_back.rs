@@ -321,18 +321,18 @@ async fn whoever_waits_for_memory_is_told_when_another_mount_takes_over() {
     let governor = opened.data.governor();
     let left = governor.owner_max_bytes(Owner::Dirty) - governor.used_bytes(Owner::Dirty);
     let _kept = governor.acquire(Owner::Dirty, left).await;
-    let incoming = opened.data.take_in(&[8; 1 << 20]).unwrap();
+    let admission = opened.data.admit(&[8; 1 << 20]).unwrap();
     let mut waiting = tokio::task::JoinSet::new();
     let data = opened.data.clone();
-    waiting.spawn(async move { data.room_for(incoming).await.map(drop) });
+    waiting.spawn(async move { data.permit(admission).await.map(drop) });
     eventually("the first waits", async || {
         governor.has_waiters(Owner::Dirty)
     })
     .await;
     let data = opened.data.clone();
     waiting.spawn(async move {
-        let incoming = data.take_in_line(&[9; 4096]).await;
-        data.room_for(incoming).await.map(drop)
+        let admission = data.admit_in_line(&[9; 4096]).await;
+        data.permit(admission).await.map(drop)
     });
     let (data, ino) = (opened.data.clone(), clean.ino);
     waiting.spawn(async move { data.truncate(ino, 9, Timestamp::now()).await });

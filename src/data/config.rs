@@ -9,33 +9,33 @@ const MIB: u64 = 1 << 20;
 /// The smallest `--memory`.
 pub const MEMORY_MIN_BYTES: u64 = 128 * MIB;
 
-/// What the process takes besides metadata and data: code, runtime, TLS, connections, FUSE request
+/// Memory of the process besides metadata and data: code, runtime, TLS, connections, FUSE request
 /// buffers, allocator slack. Measured as the RSS of an idle mount plus its growth under load that
 /// no reservation explains (docs/benchmarks.md).
 const FIXED_BYTES: u64 = 48 * MIB;
 
-/// What readers are guaranteed is a quarter of the budget up to this, so that a page from each of
-/// the 256 frames of 64 KiB that a read of 1 MiB may lie in can be fetched at once, and a sixteenth
-/// of a large budget. The rest is there for whoever needs it: pages that are written over and over
-/// are worth their memory, for each one that has to go out early is uploaded again.
+/// Readers are guaranteed a quarter of the budget, but no more than this, or a sixteenth of a large
+/// budget. With this much a page from each of the 256 frames of 64 KiB that a read of 1 MiB may lie
+/// in can be fetched at once. The rest goes to the owners that need it: pages that are written over
+/// and over are worth their memory, for each one that has to go out early is uploaded again.
 const READ_GUARANTEED_BYTES: u64 = 36 * MIB;
 
 /// Enough for a request's own cost to be small beside what it brings.
 const TURN_BYTES_MAX: u64 = MIB;
 
-/// Which frames the cache on the local disk takes.
+/// The frames that the cache on the local disk takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiskAdmission {
     /// All that are fetched or uploaded.
     All,
-    /// As [`DiskAdmission::All`], but nothing that is read or written in order while the store is
-    /// as fast as a disk: to keep it costs a third more processor time and saves none.
+    /// As [`DiskAdmission::All`], but no frames that are read or written in order while the store
+    /// is as fast as a disk: keeping them costs a third more processor time and saves none.
     WhatPays,
 }
 
-/// To write a piece of a file anew costs one reading of it as it lies and one upload, which is paid
-/// back within five readings at this ratio, within three at twice the time, and nearly with the
-/// first beyond four.
+/// Moving a piece of a file costs one reading of it as it lies and one upload. That is paid back
+/// within five readings at this ratio, within three at twice the time, and nearly with the first
+/// beyond four.
 const DEFRAGMENT_FROM: f64 = 1.5;
 
 /// Sizes of the data path.
@@ -50,32 +50,34 @@ pub struct DataConfig {
     pub readahead_bytes_max: u64,
     /// The largest single ranged GET of readahead.
     pub fetch_bytes_max: u64,
-    /// Requests for regions on their way at once; the other connections are left to those who wait.
-    pub along_requests_max: usize,
-    /// What goes to the local disk, if there is a cache.
+    /// Requests for regions on their way at once; the other connections are left to reads that
+    /// somebody waits for.
+    pub region_requests_max: usize,
+    /// The frames that go to the local disk, if there is a cache.
     pub disk_admission: DiskAdmission,
     /// Dirty data older than this goes out by itself.
     pub write_back_after: Duration,
     /// How often the writer looks for dead objects, and repacks those that are mostly dead. The
     /// look costs no request while the metadata is cached and nothing is to be deleted.
     pub reclaim_every: Duration,
-    /// How long nobody has written to a file that lies scattered before it is put in order.
+    /// A file that lies scattered is put in order once nobody has written to it for this long.
     pub defragment_after: Duration,
-    /// A piece of it is, if reading it takes so many times as long as reading it in one run.
+    /// A piece of such a file is put in order if reading it takes at least so many times as long as
+    /// reading it in one run.
     pub defragment_from: f64,
     /// How often a read-only mount says what it still reads.
     pub reader_renewed_every: Duration,
     /// How long a dead object stays for read-only mounts that may still read it.
     pub garbage_grace: Duration,
-    /// When what dead sessions left is looked for again, each counted from the look before. A mount
-    /// that was taken over notices within 30 s, but a stopped one goes on only when it is
-    /// continued, and a request may be carried out long after it was sent.
+    /// Pauses between the looks for objects that dead sessions left. A mount that was taken over
+    /// notices within 30 s, but a stopped one goes on only when it is continued, and a request may
+    /// be carried out long after it was sent.
     pub leftovers_again: [Duration; 3],
 }
 
 impl DataConfig {
-    /// What a reader in order may hold while others wait, as long as it reads on.
-    pub(super) fn turn_bytes(&self) -> u64 {
+    /// Bytes that a reader in order may hold while others wait, as long as it reads on.
+    pub(crate) fn turn_bytes(&self) -> u64 {
         self.fetch_bytes_max.min(TURN_BYTES_MAX)
     }
 }
@@ -129,7 +131,7 @@ impl MemoryPlan {
                 object_bytes_max: 256 * MIB,
                 readahead_bytes_max: (capacity / 8).clamp(2 * MIB, 32 * MIB),
                 fetch_bytes_max: (capacity / 32).clamp(MIB, 8 * MIB),
-                along_requests_max: connections_max / 2,
+                region_requests_max: connections_max / 2,
                 disk_admission: DiskAdmission::All,
                 write_back_after: Duration::from_secs(5),
                 reclaim_every: Duration::from_secs(60),

@@ -1,12 +1,12 @@
 //! Fuzz targets of what followers note, and of the keys of data objects.
 
-use super::{
-    object,
-    readers::{RECORD_LEN, ReaderRecord},
+use super::space::{RECORD_LEN, ReaderRecord};
+use crate::{
+    data::{object_key as object_key_of, object_number},
+    meta::{ObjectId, SessionId},
 };
-use crate::meta::{ObjectId, SessionId};
 
-/// What a reader's note holds, once it has authenticated.
+/// The contents of a reader's note, once it has authenticated.
 pub(crate) fn reader_note(bytes: &[u8]) {
     if let Some(record) = ReaderRecord::decode(bytes) {
         let again = record.encode();
@@ -16,13 +16,13 @@ pub(crate) fn reader_note(bytes: &[u8]) {
     }
 }
 
-/// What a listing names below `data/`: a number is only taken from a key that it makes.
+/// Keys that a listing names below `data/`: a number is read only from a key that it makes.
 pub(crate) fn object_key(bytes: &[u8]) {
     let key = String::from_utf8_lossy(bytes);
-    let Some(number) = object::object_number(&key) else {
+    let Some(number) = object_number(&key) else {
         return;
     };
-    let made = object::object_key(ObjectId {
+    let made = object_key_of(ObjectId {
         session: SessionId([0; 16]),
         number,
     });

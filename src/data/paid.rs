@@ -5,16 +5,16 @@ use bytes::Bytes;
 use crate::budget::Reservation;
 
 /// Bytes kept per buffer for the structures around it (map entry, shared counter, allocator).
-pub(super) const BUFFER_OVERHEAD: u64 = 256;
+pub(crate) const BUFFER_OVERHEAD: u64 = 256;
 
-/// What an open file takes: its state (768 bytes), its readahead window, a few committed extents,
+/// Memory of an open file: its state (768 bytes), its readahead window, a few committed extents,
 /// entries in tables. Measured with 10,000 of them, which took 1,160 bytes each, and 170 more once
 /// they were read.
 pub const OPEN_FILE_BYTES: u64 = 1280;
 
-/// What is kept of a file with uncommitted contents: its state and the first node of its overlay
-/// (768 bytes each as the allocator rounds up), entries in two tables and a lock.
-pub(super) const STATE_BYTES: u64 = 1792;
+/// Memory that a file with uncommitted contents takes beyond them: its state and the first node of
+/// its overlay (768 bytes each as the allocator rounds up), entries in two tables and a lock.
+pub(crate) const STATE_BYTES: u64 = 1792;
 
 struct Paid {
     bytes: Vec<u8>,
@@ -29,7 +29,7 @@ impl AsRef<[u8]> for Paid {
 
 /// Ties `bytes` to `reservation`: the reservation is given back when the last view of the bytes is
 /// dropped.
-pub(super) fn paid_bytes(bytes: Vec<u8>, reservation: Reservation) -> Bytes {
+pub(crate) fn paid_bytes(bytes: Vec<u8>, reservation: Reservation) -> Bytes {
     Bytes::from_owner(Paid {
         bytes,
         _reservation: reservation,
@@ -38,7 +38,7 @@ pub(super) fn paid_bytes(bytes: Vec<u8>, reservation: Reservation) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use crate::data::file::FileState;
+    use super::super::file::FileState;
 
     #[test]
     fn the_state_of_a_file_is_no_larger_than_what_is_reserved_for_it_allows() {

@@ -12,7 +12,7 @@ use super::{
     table::{FileHandle, Made},
 };
 use crate::{
-    data::{IncomingWrite, ReadReply, WriteBuffer},
+    data::{Admission, ReadReply, WriteBuffer},
     meta::{FileKind, Ino},
 };
 
@@ -137,19 +137,19 @@ impl Fs {
         self.data().try_buffer(data)
     }
 
-    /// As [`Data::take_in`](crate::data::Data::take_in).
-    pub fn take_in(&self, data: &[u8]) -> Option<IncomingWrite> {
-        self.data().take_in(data)
+    /// As [`Data::admit`](crate::data::Data::admit).
+    pub fn admit(&self, data: &[u8]) -> Option<Admission> {
+        self.data().admit(data)
     }
 
-    /// As [`Data::take_in_line`](crate::data::Data::take_in_line).
-    pub async fn take_in_line(&self, data: &[u8]) -> IncomingWrite {
-        self.data().take_in_line(data).await
+    /// As [`Data::admit_in_line`](crate::data::Data::admit_in_line).
+    pub async fn admit_in_line(&self, data: &[u8]) -> Admission {
+        self.data().admit_in_line(data).await
     }
 
-    /// As [`Data::room_for`](crate::data::Data::room_for).
-    pub async fn room_for(&self, incoming: IncomingWrite) -> Result<WriteBuffer, FsError> {
-        Ok(self.data().room_for(incoming).await?)
+    /// As [`Data::permit`](crate::data::Data::permit).
+    pub async fn permit(&self, admission: Admission) -> Result<WriteBuffer, FsError> {
+        Ok(self.data().permit(admission).await?)
     }
 
     /// Whether reads and writes through a handle are meant to pass the kernel's page cache by.

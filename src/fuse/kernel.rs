@@ -480,10 +480,10 @@ impl Filesystem for Kernel {
             reply.error(Errno::EIO);
             return;
         }
-        let incoming = match self.runner.run_here(operation, || fs.take_in(data)) {
-            Some(Some(incoming)) => incoming,
-            Some(None) => match self.runner.wait_here(call, fs.take_in_line(data)) {
-                Ok(incoming) => incoming,
+        let admission = match self.runner.run_here(operation, || fs.admit(data)) {
+            Some(Some(admission)) => admission,
+            Some(None) => match self.runner.wait_here(call, fs.admit_in_line(data)) {
+                Ok(admission) => admission,
                 Err(errno) => {
                     reply.error(errno);
                     return;
@@ -495,7 +495,7 @@ impl Filesystem for Kernel {
             }
         };
         let work = async move {
-            let buffer = fs.room_for(incoming).await?;
+            let buffer = fs.permit(admission).await?;
             fs.write_through(fh.0, number, offset, buffer, drops_set_id)
                 .await?;
             if durable {

@@ -192,11 +192,11 @@ impl Client {
     /// As the kernel's requests wait: beside the room for dirty data, as long as there is a place.
     async fn buffer_in_time(&self, piece: &[u8]) -> Result<WriteBuffer, String> {
         self.network.count(|stats| stats.waits += 1);
-        let incoming = match self.data.take_in(piece) {
-            Some(incoming) => incoming,
-            None => self.data.take_in_line(piece).await,
+        let admission = match self.data.admit(piece) {
+            Some(admission) => admission,
+            None => self.data.admit_in_line(piece).await,
         };
-        let room = self.data.room_for(incoming).await;
+        let room = self.data.permit(admission).await;
         room.map_err(|error| error.to_string())
     }
 

@@ -1,0 +1,45 @@
+//! A file that somebody has open.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Reading;
+use crate::{
+    data::{file::FileState, readahead::Handle},
+    meta::Ino,
+};
+
+/// A file that somebody has open, with its readahead window. Dropping it lets go of everything in
+/// flight for it.
+pub struct OpenFile {
+    pub(crate) file: Arc<FileState>,
+    pub(crate) ahead: Handle,
+    pub(crate) heard: Mutex<Heard>,
+}
+
+/// How many errors a descriptor has reported: each is reported once.
+#[derive(Clone, Copy)]
+pub(crate) struct Heard {
+    /// Errors of its file.
+    pub(crate) file: u64,
+    /// Errors of the metadata's log.
+    pub(crate) log: u64,
+}
+
+impl Reading {
+    /// A handle on a file. The caller pays for the handle itself; what it reads is paid for here.
+    pub(crate) fn open(&self, ino: Ino) -> OpenFile {
+        let file = self.file(ino);
+        let log = self.shared.store.log_health();
+        let heard = Heard {
+            file: file.content.lock().errors.seen_at_open(),
+            log: log.refusals() - u64::from(log.refusal().is_some()),
+        };
+        OpenFile {
+            file,
+            ahead: self.readahead.handle(),
+            heard: Mutex::new(heard),
+        }
+    }
+}

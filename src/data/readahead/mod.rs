@@ -1,0 +1,77 @@
+//! Prefetch: frames that are fetched before they are asked for. A handle that reads in order has a
+//! window; a miss of a reader in no order may bring the region around it, if the density policy
+//! says so.
+//!
+//! `window.rs` decides for one handle and `registry.rs` lets windows give way; `prefetch.rs` starts
+//! their fetches. `density/` decides about regions, `region_prefetch.rs` asks for them, and
+//! `region_queue.rs` holds the pieces. Never: waits for memory.
+
+mod density;
+mod idle;
+mod prefetch;
+mod region_prefetch;
+mod region_queue;
+mod registry;
+mod window;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use self::{density::Density, region_queue::RegionQueue, registry::WindowRegistry, window::Window};
+use crate::data::{frames::Frames, shared::Shared};
+
+pub(crate) use prefetch::{RUN_GAP_MAX, StoredRun};
+
+/// See the module's head.
+pub(crate) struct Readahead {
+    shared: Arc<Shared>,
+    frames: Arc<Frames>,
+    pub(crate) registry: Arc<WindowRegistry>,
+    pub(crate) density: Mutex<Density>,
+    pub(crate) regions: Arc<RegionQueue>,
+}
+
+impl Readahead {
+    pub(crate) fn new(shared: Arc<Shared>, frames: Arc<Frames>) -> Readahead {
+        Readahead {
+            registry: Arc::new(WindowRegistry::new(shared.config.turn_bytes())),
+            density: Mutex::new(Density::new()),
+            regions: Arc::default(),
+            shared,
+            frames,
+        }
+    }
+
+    /// Starts the background tasks.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let tasks = &self.shared.tasks;
+        tasks.spawn(self.clone().idle_loop());
+        tasks.spawn(self.clone().region_loop());
+        tasks.spawn(self.clone().turns_loop());
+    }
+
+    /// The window of a new handle.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle {
+            registry: self.registry.clone(),
+            window: Arc::new(Mutex::new(Window::new())),
+            fetched: Notify::new(),
+        }
+    }
+}
+
+/// One handle's readahead. Dropping it lets go of everything in flight for the handle.
+pub(crate) struct Handle {
+    registry: Arc<WindowRegistry>,
+    pub(crate) window: Arc<Mutex<Window>>,
+    /// Told whenever the window got something.
+    pub(crate) fetched: Notify,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.registry.closed(&self.window);
+    }
+}

@@ -1,0 +1,370 @@
+//! The window of a handle: it decides what to fetch before it is asked for.
+//!
+//! A handle that reads on gets parallel fetches ahead of it, in file order, across objects; the
+//! window starts small and doubles while reads keep hitting it, up to its share of the budget.
+//!
+//! Readahead only tries for memory, never waits, and gives way at once when a demand request needs
+//! room.
+
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::data::frames::Fetch;
+
+/// The first window, in bytes.
+pub(crate) const WINDOW_MIN: u64 = 256 << 10;
+
+/// Requests are not made smaller than this to have several of a window under way.
+const REQUEST_MIN: u64 = 1 << 20;
+
+/// A window is at most a quarter of what was read in order so far, or [`EARLY_MAX`]: a reader that
+/// stops after some MiB has moved at most a quarter too much. After [`CERTAIN`] bytes of sequential
+/// reads the window may grow to as many bytes as were read, which far stores need.
+const EARLY_SHARE: u64 = 4;
+const EARLY_MAX: u64 = 768 << 10;
+const CERTAIN: u64 = 8 << 20;
+
+/// Reads that come this far out of order still count as going on: the kernel keeps several requests
+/// in flight.
+const REORDER_BYTES: u64 = 2 << 20;
+
+/// A read that begins this close to the expected offset is the next one in order, whatever else is
+/// read nearby.
+const CONTINUED_BYTES: u64 = 256 << 10;
+
+/// A fetch ahead of the reader.
+struct Prefetched<F> {
+    /// The part of the file that the fetch is for.
+    file: Range<u64>,
+    /// Bytes of that part that were not read yet.
+    unread: u64,
+    fetch: F,
+}
+
+/// A handle's window; `F` is something that brings bytes for as long as it is held.
+pub(crate) struct Window<F = Arc<Fetch>> {
+    /// Where the next read is expected.
+    next: u64,
+    /// Where the reads in order began.
+    began: u64,
+    /// Reads in a row that went on.
+    streak: u32,
+    /// Bytes to keep ahead.
+    size: u64,
+    /// Fetches were started up to here.
+    pub(crate) frontier: u64,
+    /// How many bytes were last fetched for each byte ahead: at least two where the file lies
+    /// scattered over its objects, else one.
+    pub(crate) spread: u64,
+    /// In the order of the file.
+    fetches: VecDeque<Prefetched<F>>,
+    last_read: Instant,
+}
+
+impl<F: Clone> Window<F> {
+    pub(crate) fn new() -> Window<F> {
+        Window {
+            next: 0,
+            began: 0,
+            streak: 0,
+            size: 0,
+            frontier: 0,
+            spread: 1,
+            fetches: VecDeque::new(),
+            last_read: Instant::now(),
+        }
+    }
+
+    /// Notes a read; returns the range that should be fetched ahead now, if any. `size_max` is the
+    /// handle's share, `request_bytes` how much one request brings at most. Fetches that are no
+    /// longer wanted are moved to `let_go`, to be dropped when the lock on this window is not held:
+    /// dropping gives memory back, and that may ask windows to give way.
+    pub(crate) fn on_read(
+        &mut self,
+        range: Range<u64>,
+        size_max: u64,
+        request_bytes: u64,
+        let_go: &mut Vec<F>,
+    ) -> Option<Range<u64>> {
+        self.last_read = Instant::now();
+        if !self.goes_on(&range) {
+            self.streak = 0;
+            self.size = 0;
+            self.next = range.end;
+            self.began = range.start;
+            self.frontier = range.end;
+            let_go.extend(self.fetches.drain(..).map(|ahead| ahead.fetch));
+            return None;
+        }
+        if range.end > self.next {
+            self.next = range.end;
+            self.streak += 1;
+        }
+        self.frontier = self.frontier.max(self.next);
+        self.let_go_of_read(range, let_go);
+        if self.streak < 2 {
+            return None;
+        }
+        // For each request that was read one more is made. If half a window were asked for at once,
+        // it would arrive at once and be read at once, and the link would lie idle until the first
+        // byte of the next half. A scattered file is better asked for in large pieces: each object
+        // that it lies in is asked once a piece.
+        let ahead = self.frontier - self.next;
+        // A window that cannot grow to more than a request is asked for as a whole when it is used
+        // up: others are served meanwhile.
+        let step = if self.spread > 1 {
+            self.size / 2
+        } else if self.size >= size_max && size_max <= REQUEST_MIN {
+            self.size
+        } else {
+            request_bytes.min(self.size / 2)
+        };
+        if ahead + step > self.size {
+            return None;
+        }
+        self.size = (self.size * 2).max(WINDOW_MIN);
+        // A scattered piece takes more memory than it is long, and its frames are held until the
+        // next piece has come.
+        let size_max = (2 * size_max / self.spread).min(size_max);
+        self.size = self.size.min(self.earned(self.next)).min(size_max);
+        (ahead < self.size).then(|| self.frontier..self.next + self.size)
+    }
+
+    fn goes_on(&self, read: &Range<u64>) -> bool {
+        read.start <= self.next + REORDER_BYTES && read.start + REORDER_BYTES >= self.next
+    }
+
+    /// Is this read the next of some in order?
+    pub(crate) fn is_continued_by(&self, read: &Range<u64>) -> bool {
+        self.streak > 0 && read.start.abs_diff(self.next) <= CONTINUED_BYTES
+    }
+
+    /// Bytes that may be ahead of a reader in order that is at `next`.
+    fn earned(&self, next: u64) -> u64 {
+        let read = next.saturating_sub(self.began);
+        if read < CERTAIN {
+            (read.saturating_sub(WINDOW_MIN) / EARLY_SHARE).max(EARLY_MAX)
+        } else {
+            read
+        }
+    }
+
+    /// How much should come with what `read` misses, up to `max`, given that it has to wait for it:
+    /// what the window would have held by now.
+    pub(crate) fn onward(&self, read: &Range<u64>, max: u64) -> u64 {
+        let in_order = self.streak > 0 && self.goes_on(read) && read.end > self.next;
+        if !in_order || self.spread > 1 || self.frontier > read.end {
+            return 0;
+        }
+        (self.size * 2)
+            .max(WINDOW_MIN)
+            .min(self.earned(read.end))
+            .min(max)
+    }
+
+    /// Lets go of fetches that were read, or passed by: they are of no more use.
+    fn let_go_of_read(&mut self, read: Range<u64>, let_go: &mut Vec<F>) {
+        let passed = self.next.saturating_sub(REORDER_BYTES);
+        self.fetches.retain_mut(|ahead| {
+            let from = ahead.file.start.max(read.start);
+            let to = ahead.file.end.min(read.end);
+            ahead.unread = ahead.unread.saturating_sub(to.saturating_sub(from));
+            let keep = ahead.unread > 0 && ahead.file.end > passed;
+            if !keep {
+                let_go.push(ahead.fetch.clone());
+            }
+            keep
+        });
+    }
+
+    pub(crate) fn push(&mut self, range: Range<u64>, fetch: F) {
+        self.frontier = self.frontier.max(range.end);
+        self.fetches.push_back(Prefetched {
+            unread: range.end - range.start,
+            file: range,
+            fetch,
+        });
+    }
+
+    pub(crate) fn idle_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_read)
+    }
+
+    /// Does it hold anything?
+    pub(crate) fn is_active(&self) -> bool {
+        !self.fetches.is_empty()
+    }
+
+    /// A read was answered.
+    pub(crate) fn answered(&mut self) {
+        self.last_read = Instant::now();
+    }
+
+    /// Lets the fetch go that is furthest ahead, if it still holds `keep_bytes` then.
+    pub(crate) fn shrink(&mut self, keep_bytes: u64) -> Option<(u64, F)> {
+        let held: u64 = self.fetches.iter().map(Prefetched::len).sum();
+        let last = self
+            .fetches
+            .pop_back_if(|last| held - last.len() >= keep_bytes)?;
+        self.frontier = last.file.start.max(self.next);
+        self.size /= 2;
+        Some((last.len(), last.fetch))
+    }
+}
+
+impl<F> Prefetched<F> {
+    fn len(&self) -> u64 {
+        self.file.end - self.file.start
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1 << 10;
+    const MIB: u64 = 1 << 20;
+
+    /// A reader that asks for 256 KiB at a time, and a store that brings all that is asked for at
+    /// once.
+    struct Reader {
+        window: Window<u64>,
+        at: u64,
+        requests: Vec<u64>,
+    }
+
+    impl Reader {
+        fn new() -> Reader {
+            Reader {
+                window: Window::new(),
+                at: 0,
+                requests: Vec::new(),
+            }
+        }
+
+        fn read(&mut self, size_max: u64, request_bytes: u64) {
+            let mut let_go = Vec::new();
+            let range = self.at..self.at + 256 * KIB;
+            self.at = range.end;
+            let wanted = self
+                .window
+                .on_read(range, size_max, request_bytes, &mut let_go);
+            if let Some(wanted) = wanted {
+                self.requests.push(wanted.end - wanted.start);
+                self.window.push(wanted.clone(), wanted.start);
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_opens_at_the_second_read_in_order_and_never_reaches_beyond_its_share() {
+        let mut reader = Reader::new();
+        reader.read(8 * MIB, 4 * MIB);
+        assert!(reader.requests.is_empty(), "one read says nothing");
+        for _ in 0..400 {
+            reader.read(8 * MIB, 4 * MIB);
+            let ahead = reader.window.frontier - reader.at;
+            assert!(ahead <= 8 * MIB, "{ahead} ahead at {}", reader.at);
+            if reader.at <= CERTAIN {
+                assert!(ahead <= EARLY_MAX.max(reader.at / EARLY_SHARE));
+            }
+        }
+        assert!(
+            reader
+                .requests
+                .iter()
+                .rev()
+                .take(10)
+                .all(|len| *len >= 2 * MIB)
+        );
+    }
+
+    #[test]
+    fn a_window_that_is_no_larger_than_a_request_is_asked_for_as_a_whole() {
+        let mut reader = Reader::new();
+        for _ in 0..40 {
+            reader.read(512 * KIB, 4 * MIB);
+        }
+        assert!(
+            reader.requests.iter().skip(3).all(|len| *len == 512 * KIB),
+            "{:?}",
+            reader.requests
+        );
+    }
+
+    #[test]
+    fn what_was_read_is_let_go_of_at_once_in_whatever_order_it_was_read() {
+        let mut window: Window<u64> = Window::new();
+        let mut let_go = Vec::new();
+        window.push(0..MIB, 1);
+        window.push(MIB..2 * MIB, 2);
+        for start in [256, 0, 768] {
+            window.on_read(start * KIB..(start + 256) * KIB, MIB, MIB, &mut let_go);
+            assert!(let_go.is_empty(), "a quarter is not read yet");
+        }
+        window.on_read(512 * KIB..768 * KIB, MIB, MIB, &mut let_go);
+        assert_eq!(let_go, [1]);
+        window.on_read(64 * MIB..65 * MIB, MIB, MIB, &mut let_go);
+        assert_eq!(let_go, [1, 2], "nothing is kept where the reader is not");
+    }
+
+    #[test]
+    fn what_is_passed_by_without_being_read_is_let_go_of_too() {
+        let mut window: Window<u64> = Window::new();
+        let mut let_go = Vec::new();
+        window.push(0..MIB, 1);
+        for start in 1..4 {
+            window.on_read(start * MIB..(start + 1) * MIB, MIB, MIB, &mut let_go);
+        }
+        assert_eq!(let_go, [1]);
+    }
+
+    #[test]
+    fn whoever_waits_in_line_asks_for_more_than_its_read_only_if_it_reads_in_order() {
+        let mut reader = Reader::new();
+        let next = |reader: &Reader| reader.at..reader.at + 256 * KIB;
+        assert_eq!(reader.window.onward(&next(&reader), MIB), 0, "the first");
+        reader.read(0, MIB);
+        assert_eq!(reader.window.onward(&next(&reader), MIB), WINDOW_MIN);
+        let elsewhere = 50 * MIB..50 * MIB + 4 * KIB;
+        assert_eq!(reader.window.onward(&elsewhere, MIB), 0);
+        let ahead = reader.at..reader.at + MIB;
+        reader.window.push(ahead, 1);
+        assert_eq!(reader.window.onward(&next(&reader), MIB), 0, "it has some");
+    }
+
+    #[test]
+    fn a_file_that_lies_scattered_is_asked_for_in_large_pieces_that_take_no_more_memory() {
+        let mut reader = Reader::new();
+        for _ in 0..200 {
+            reader.read(8 * MIB, MIB);
+        }
+        reader.window.spread = 4;
+        let before = reader.requests.len();
+        for _ in 0..100 {
+            reader.read(8 * MIB, MIB);
+        }
+        let after = reader.requests.get(before + 2..).expect("requests");
+        // Four bytes are fetched for each, of twice the share: the old piece and the new one.
+        assert!(
+            after.iter().all(|len| (2 * MIB..=4 * MIB).contains(len)),
+            "{after:?}"
+        );
+    }
+
+    #[test]
+    fn a_window_gives_way_from_its_far_end_and_keeps_its_turn() {
+        let mut window: Window<u64> = Window::new();
+        window.push(0..MIB, 1);
+        window.push(MIB..2 * MIB, 2);
+        assert_eq!(window.shrink(MIB), Some((MIB, 2)));
+        assert_eq!(window.shrink(MIB), None, "a turn is kept");
+        assert_eq!(window.frontier, MIB);
+        assert_eq!(window.shrink(0), Some((MIB, 1)));
+        assert!(!window.is_active());
+    }
+}
