@@ -16,6 +16,7 @@
 //! | [`store`] | S3: one client, one pool, ranged streams, multipart, conditional PUT, retries |
 //! | [`budget`] | the memory governor, beside everything |
 //! | [`disk`] | sealed frames on the local disk, beside everything |
+//! | [`limits`] | what Linux and POSIX allow for names, targets, attributes and files |
 //! | [`telemetry`] | logs and counters, beside everything |
 //! | [`server`] | the embedded S3 server of the demo and the tests |
 #![deny(unsafe_code)]
@@ -35,6 +36,7 @@ pub mod fuse;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod limits;
 pub mod meta;
 pub mod seal;
 pub mod server;

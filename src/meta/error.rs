@@ -4,7 +4,7 @@ use std::error::Error;
 
 use slatedb::{CloseReason, ErrorKind};
 
-use super::{Ino, look::NotMade};
+use super::Ino;
 
 /// Each maps to one errno in `fs`.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,11 @@ pub enum MetaError {
     #[error("metadata: {0}")]
     Store(String),
 }
+
+/// The database is not there, or not shown.
+#[derive(Debug, thiserror::Error)]
+#[error("a mount does not make a database")]
+pub(in crate::meta) struct NotMade;
 
 impl From<slatedb::Error> for MetaError {
     fn from(error: slatedb::Error) -> MetaError {

@@ -14,54 +14,40 @@
 //! nothing half done. `durability` decides when batches go to the store, `upkeep` when the database
 //! is compacted and swept, `follower` when a read-only mount looks for what the writer did.
 
-mod backing;
-mod cache;
-mod change;
+mod apply;
 mod check;
-mod content;
-mod crowding;
-mod durability;
+mod contents;
+mod database;
 mod error;
-mod extents;
-mod follower;
-mod ids;
-mod in_order;
-mod inode;
-mod ledger;
-mod locks;
+mod flush;
+mod follow;
 mod look;
 mod memory;
-mod namespace;
-mod reclaim;
-mod rename;
-mod replacements;
+mod names;
+mod numbers;
+mod open;
 mod schema;
-mod sessions;
-mod settings;
+mod state;
 mod types;
 mod upkeep;
-mod varint;
 mod volume;
-mod xattr;
 
 pub use check::{
     CheckMemory, Counted, Damaged, Fault, Found, Hurt, LOST_AND_FOUND, Located, Mended, ObjectRow,
     Pass, SessionInfo,
 };
-pub use content::{ContentCommit, NewObject};
-pub use crowding::REGION_LEN;
+pub use contents::{ContentCommit, DeadSession, Garbage};
 pub use error::MetaError;
-pub use follower::FileSnapshot;
+pub use follow::FileSnapshot;
 pub use look::Recovered;
 pub use memory::{MetaMemory, MetaPart};
-pub use namespace::{NewInode, Removal};
-pub use reclaim::{DeadSession, Garbage};
-pub use rename::{RenameMode, RenameSource};
+pub use names::{NewInode, Removal, RenameMode, RenameSource, XattrMode};
+pub use open::MetaConfig;
 #[cfg(any(fuzzing, test))]
 pub(crate) use schema::fuzz;
+pub use state::crowding::REGION_LEN;
 pub use types::{
-    Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, ObjectId, ObjectRecord,
-    SessionId, Timestamp, Totals,
+    Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, NewObject, ObjectId,
+    ObjectRecord, SessionId, Timestamp, Totals,
 };
-pub use volume::{Meta, MetaConfig};
-pub use xattr::XattrMode;
+pub use volume::Meta;

@@ -172,6 +172,17 @@ impl ObjectRecord {
     }
 }
 
+/// An object that became readable.
+#[derive(Clone, Debug)]
+pub struct NewObject {
+    /// Its id.
+    pub object: ObjectId,
+    /// Its seal.
+    pub params: SealParams,
+    /// Plaintext length.
+    pub plaintext_len: u64,
+}
+
 /// Totals of a volume, for statfs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {

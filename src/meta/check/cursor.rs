@@ -4,7 +4,11 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::super::{MetaError, backing::Scan, volume::Inner, volume::NotedRows};
+use crate::meta::{
+    MetaError,
+    database::backing::Scan,
+    volume::{Inner, NotedRows},
+};
 
 /// The rows of a table that are still to come, with the first of them in hand.
 pub(super) struct Cursor<'a> {

@@ -4,7 +4,7 @@ use std::{fmt, ops::Range};
 
 use bytes::Bytes;
 
-use super::super::{Ino, schema::ObjectKey};
+use crate::meta::{Ino, schema::ObjectKey};
 
 /// One thing that does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

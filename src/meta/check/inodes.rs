@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Collector, Counted, Fault, Halt, cursor::Cursor};
 use crate::meta::{
     Dentry, FileKind, Ino, Inode, Meta, MetaError,
-    namespace::check_name,
+    names::rules::check_name,
     schema::{self, Fallback, Reader, Table},
     volume::Inner,
 };
@@ -470,8 +470,8 @@ async fn check_attributes(
     while let Some((key, value)) = attributes.next_of(ino.0).await? {
         rows += 1;
         let name_len = key.len().saturating_sub(9);
-        let decodes = super::super::xattr::decode(&value).is_ok();
-        if !decodes || name_len == 0 || name_len > schema::NAME_LEN_MAX {
+        let decodes = schema::decode_xattr(&value).is_ok();
+        if !decodes || name_len == 0 || name_len > crate::limits::NAME_LEN_MAX {
             found.add(Fault::Undecodable {
                 what: "an extended attribute",
                 key,

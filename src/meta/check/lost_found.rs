@@ -13,10 +13,10 @@ use super::{cursor::Cursor, mend::Mended, paths::Located};
 use crate::meta::{
     ContentCommit, Dentry, Extent, ExtentSource, FileKind, Ino, Inode, Meta, MetaError, NewInode,
     RenameMode, Timestamp,
-    change::Change,
-    ledger::Ledger,
-    namespace::{add_link, touched_parent},
+    contents::Ledger,
+    names::rules::{add_link, touched_parent},
     schema,
+    state::change::Change,
 };
 
 /// The name of the directory.

@@ -10,15 +10,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{Fault, cursor::Cursor, objects::ino_of, paths::Located};
+use crate::limits::FILE_SIZE_MAX;
 use crate::meta::{
     Dentry, FileKind, Ino, Inode, Meta, MetaError, ObjectId, ObjectRecord, Timestamp, Totals,
-    change::Change,
-    locks::Held,
     schema::{self, Counters, ObjectKey, Reader, RowSource, StoredObject, Table},
+    state::{change::Change, locks::Held},
 };
-
-/// The largest size that a file is given (Linux `MAX_LFS_FILESIZE`).
-const SIZE_MAX: u64 = i64::MAX as u64;
 
 /// How it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +76,7 @@ impl Meta {
             Fault::Nameless { ino } => self.adopt(*ino).await,
             Fault::NotAnOrphan { ino } => self.delete_row(&schema::orphan_key(*ino).into()).await,
             Fault::Detached { dir } => self.attach(*dir).await,
-            Fault::BeyondSize { ino, end, .. } if *end <= SIZE_MAX => {
+            Fault::BeyondSize { ino, end, .. } if *end <= FILE_SIZE_MAX => {
                 self.change_inode(*ino, |inode| inode.size = inode.size.max(*end))
                     .await?;
                 done("the size is raised to the end of the contents")
@@ -258,7 +255,7 @@ impl Meta {
                 let mut rows = Cursor::open(&self.inner, schema::extent_range(ino, 0)).await?;
                 while let Some((key, value)) = rows.next().await? {
                     let end = schema::second_of_key(&key)?;
-                    size = end.min(SIZE_MAX);
+                    size = end.min(FILE_SIZE_MAX);
                     if let Ok(row) = schema::decode_extent(end, &value) {
                         allocated += end - row.start;
                     }

@@ -14,7 +14,7 @@ use slatedb::{
 };
 
 use super::{Collector, Counted, Fault, Halt};
-use crate::meta::{Meta, MetaError, backing::Backing};
+use crate::meta::{Meta, MetaError, database::backing::Backing};
 
 impl Meta {
     pub(super) async fn check_tables(&self, found: &mut Collector<'_>) -> Result<Counted, Halt> {

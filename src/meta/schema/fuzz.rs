@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     fuzzing::Input,
-    meta::{Dentry, DirEntry, FileKind, Inode, ObjectRecord, SessionId, Timestamp, Totals, xattr},
+    meta::{Dentry, DirEntry, FileKind, Inode, ObjectRecord, SessionId, Timestamp, Totals},
     seal::{
         codec::{ObjectKind, SealParams},
         keys::Epoch,
@@ -58,8 +58,8 @@ pub(crate) fn records(input: &[u8]) {
         b'c' => drop(same(decode_counters(value), |counters| {
             decode_counters(&encode_counters(counters))
         })),
-        b'x' => drop(same(xattr::decode(value), |value| {
-            xattr::decode(&xattr::encode(value))
+        b'x' => drop(same(decode_xattr(value), |value| {
+            decode_xattr(&encode_xattr(value))
         })),
         b'd' => {
             let again = |(dentry, fallback): &(Dentry, Option<Fallback>)| {
@@ -90,7 +90,7 @@ pub(crate) fn records(input: &[u8]) {
             };
             if let Some(entry) = same(writer, again) {
                 rows_of(entry.ino);
-                assert!((1..=NAME_LEN_MAX).contains(&entry.name.len()));
+                assert!((1..=crate::limits::NAME_LEN_MAX).contains(&entry.name.len()));
             }
         }
         b'r' => {
@@ -240,7 +240,7 @@ pub(crate) fn records_seeds() -> Vec<Vec<u8>> {
         (b'p', encode_orphan(300)),
         (b't', encode_totals(&totals)),
         (b'c', encode_counters(&counters)),
-        (b'x', xattr::encode(b"value")),
+        (b'x', encode_xattr(b"value")),
         (b'd', encode_dentry(&dentry(7), None)),
         (b'd', encode_dentry(&dentry(9), Some(old))),
         (b'l', encode_listing(&dentry(7), b"name", None)),

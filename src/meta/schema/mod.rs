@@ -13,12 +13,14 @@
 pub(crate) mod fuzz;
 mod names;
 mod values;
+mod varint;
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Ino, MetaError, varint::Decoder};
+use self::varint::Decoder;
+use super::{Ino, MetaError};
 pub(super) use names::*;
 pub(super) use values::*;
 
@@ -28,9 +30,6 @@ pub(super) use values::*;
 pub(super) const SCHEMA_VERSION: u8 = 2;
 /// The oldest version that is read; its rows mean the same.
 pub(super) const SCHEMA_VERSION_MIN: u8 = 1;
-
-/// Longest name of an entry or an attribute, bytes (Linux `NAME_MAX`, `XATTR_NAME_MAX`).
-pub(super) const NAME_LEN_MAX: usize = 255;
 
 /// One per table.
 #[derive(Clone, Copy)]

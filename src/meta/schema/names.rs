@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{FORM, NAME_LEN_MAX, decode_kind, kind_byte};
-use crate::meta::{
-    Dentry, DirEntry, FileKind, Ino, MetaError,
+use super::{
+    FORM, decode_kind, kind_byte,
     varint::{Decoder, Encoder},
 };
+use crate::limits::NAME_LEN_MAX;
+use crate::meta::{Dentry, DirEntry, FileKind, Ino, MetaError};
 
 /// Form byte of a directory entry, by name or in the listing, that has a fallback.
 const FORM_FALLBACK: u8 = 2;

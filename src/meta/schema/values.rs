@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{ObjectKey, SCHEMA_VERSION};
+use super::{
+    ObjectKey, SCHEMA_VERSION,
+    varint::{Decoder, Encoder},
+};
 use crate::{
-    meta::{
-        FileKind, Ino, Inode, MetaError, ObjectRecord, SessionId, Timestamp, Totals,
-        varint::{Decoder, Encoder},
-    },
+    meta::{FileKind, Ino, Inode, MetaError, ObjectRecord, SessionId, Timestamp, Totals},
     seal::{
         codec::{ObjectKind, SealParams},
         keys::Epoch,
@@ -157,6 +157,18 @@ pub(in crate::meta) fn decode_inode(ino: Ino, value: &[u8]) -> Result<Inode, Met
     }
     decoder.end()?;
     Ok(inode)
+}
+
+// ---- extended attributes ----
+
+pub(in crate::meta) fn encode_xattr(value: &[u8]) -> Vec<u8> {
+    Encoder::new(FORM).bytes(value).finish()
+}
+
+pub(in crate::meta) fn decode_xattr(value: &[u8]) -> Result<Bytes, MetaError> {
+    let mut decoder = Decoder::new(value, "an extended attribute");
+    decoder.form(FORM)?;
+    Ok(Bytes::copy_from_slice(decoder.rest()))
 }
 
 // ---- extents ----
