@@ -17,6 +17,7 @@
 //! | [`budget`] | the memory governor, beside everything |
 //! | [`disk`] | sealed frames on the local disk, beside everything |
 //! | [`limits`] | what Linux and POSIX allow for names, targets, attributes and files |
+//! | [`clock`], `proc`, `byte_lru` | the wall clock, Linux's `/proc`, a map bounded in bytes: one place for each |
 //! | [`telemetry`] | logs and counters, beside everything |
 //! | [`server`] | the embedded S3 server of the demo and the tests |
 #![deny(unsafe_code)]
@@ -27,8 +28,10 @@
 )]
 
 pub mod budget;
+mod byte_lru;
 pub mod check;
 pub mod cli;
+pub mod clock;
 pub mod data;
 pub mod disk;
 pub mod fs;
@@ -38,6 +41,7 @@ pub mod fuse;
 pub mod fuzzing;
 pub mod limits;
 pub mod meta;
+mod proc;
 pub mod seal;
 pub mod server;
 pub mod session;

@@ -74,12 +74,6 @@ use page_cache::PageCache;
 use reaper::Reaper;
 use table::Table;
 
-/// The longest name of a directory entry, bytes (`NAME_MAX`).
-pub const NAME_LEN_MAX: usize = 255;
-
-/// The longest target of a symbolic link, bytes (`PATH_MAX` without its NUL).
-pub const TARGET_LEN_MAX: usize = 4095;
-
 /// When `close` returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {

@@ -32,6 +32,7 @@ mod types;
 mod upkeep;
 mod volume;
 
+pub use crate::clock::Timestamp;
 pub use check::{
     CheckMemory, Counted, Damaged, Fault, Found, Hurt, LOST_AND_FOUND, Located, Mended, ObjectRow,
     Pass, SessionInfo,
@@ -48,6 +49,6 @@ pub(crate) use schema::fuzz;
 pub use state::crowding::REGION_LEN;
 pub use types::{
     Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, NewObject, ObjectId,
-    ObjectRecord, SessionId, Timestamp, Totals,
+    ObjectRecord, SessionId, Totals,
 };
 pub use volume::Meta;

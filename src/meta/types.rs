@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::seal::codec::SealParams;
+use crate::{clock::Timestamp, seal::codec::SealParams};
 
 /// Inode number. 1 is the root; numbers are never reused within a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,26 +43,6 @@ pub enum FileKind {
     CharDevice,
     /// Block device.
     BlockDevice,
-}
-
-/// Seconds since 1970 (may be negative) and nanoseconds 0..1e9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timestamp {
-    /// Seconds.
-    pub seconds: i64,
-    /// Nanoseconds, always counted forward from `seconds`.
-    pub nanos: u32,
-}
-
-impl Timestamp {
-    /// This machine's clock.
-    pub fn now() -> Timestamp {
-        let now = time::OffsetDateTime::now_utc();
-        Timestamp {
-            seconds: now.unix_timestamp(),
-            nanos: now.nanosecond(),
-        }
-    }
 }
 
 /// An inode record as committed. Contents that are not yet committed show in `data`, not here.

@@ -406,7 +406,11 @@ impl Meta {
             change.delete(schema::garbage_key(died, key));
         }
         stored.died_unix_seconds = match stored.record.live_bytes {
-            0 => Some(stored.died_unix_seconds.unwrap_or(Timestamp::now().seconds)),
+            0 => Some(
+                stored
+                    .died_unix_seconds
+                    .unwrap_or(crate::clock::unix_seconds()),
+            ),
             _ => None,
         };
         if let Some(died) = stored.died_unix_seconds {

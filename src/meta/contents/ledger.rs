@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::clock;
 use crate::meta::{
-    Ino, Meta, MetaError, NewObject, ObjectRecord, Timestamp,
+    Ino, Meta, MetaError, NewObject, ObjectRecord,
     schema::{self, ObjectKey, RowSource, StoredObject},
     state::change::Change,
 };
@@ -155,7 +156,7 @@ impl Meta {
                 .await?;
         }
         if next.record.live_bytes == 0 {
-            let died = Timestamp::now().seconds;
+            let died = clock::unix_seconds();
             next.died_unix_seconds = Some(died);
             change.put(schema::garbage_key(died, object), Vec::new());
         }

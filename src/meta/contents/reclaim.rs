@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use crate::clock;
 use crate::meta::{
-    Ino, Meta, MetaError, ObjectId, ObjectRecord, SessionId, Timestamp,
+    Ino, Meta, MetaError, ObjectId, ObjectRecord, SessionId,
     database::backing::Scan,
     schema::{self, Table},
     state::{change::Change, locks::Held},
@@ -78,7 +79,7 @@ impl Meta {
     pub async fn mark(&self) -> (i64, u64) {
         // Whoever notes that an object died holds this until that is applied.
         let _nothing_dies = self.inner.locks.reclaim().await;
-        (Timestamp::now().seconds, self.applied())
+        (clock::unix_seconds(), self.applied())
     }
 
     /// Garbage that died at or before `before_unix_seconds` and whose death is durable, oldest

@@ -7,17 +7,19 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
 };
 
-use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::change::CacheChange;
-use crate::meta::{
-    Dentry, Ino, Inode,
-    schema::{ObjectKey, StoredObject},
+use crate::{
+    byte_lru::ByteLru,
+    meta::{
+        Dentry, Ino, Inode,
+        schema::{ObjectKey, StoredObject},
+    },
 };
 
 /// Keys share this many stamps; a shared stamp only costs a fill that is not kept.
@@ -54,10 +56,10 @@ struct KnownDirectory {
 }
 
 struct Parts {
-    inodes: Bounded<Ino, Arc<Inode>>,
-    names: Bounded<u64, CachedName>,
-    objects: Bounded<ObjectKey, StoredObject>,
-    directories: Bounded<Ino, KnownDirectory>,
+    inodes: ByteLru<Ino, Arc<Inode>>,
+    names: ByteLru<u64, CachedName>,
+    objects: ByteLru<ObjectKey, StoredObject>,
+    directories: ByteLru<Ino, KnownDirectory>,
     stamps: Vec<u64>,
 }
 
@@ -71,10 +73,10 @@ impl Caches {
     /// Each kind of record may take `bytes_max`; known directories as much as names.
     pub fn new(bytes_max: u64) -> Caches {
         let parts = Parts {
-            inodes: Bounded::new(bytes_max),
-            names: Bounded::new(bytes_max),
-            objects: Bounded::new(bytes_max / 4),
-            directories: Bounded::new(bytes_max),
+            inodes: ByteLru::new(bytes_max, ENTRY_BYTES),
+            names: ByteLru::new(bytes_max, ENTRY_BYTES),
+            objects: ByteLru::new(bytes_max / 4, ENTRY_BYTES),
+            directories: ByteLru::new(bytes_max, ENTRY_BYTES),
             stamps: vec![0; STAMPS],
         };
         Caches {
@@ -251,7 +253,10 @@ impl Caches {
     pub fn bytes(&self) -> u64 {
         self.parts.as_ref().map_or(0, |parts| {
             let parts = parts.lock();
-            parts.inodes.bytes + parts.names.bytes + parts.objects.bytes + parts.directories.bytes
+            parts.inodes.bytes()
+                + parts.names.bytes()
+                + parts.objects.bytes()
+                + parts.directories.bytes()
         })
     }
 
@@ -259,10 +264,10 @@ impl Caches {
     pub fn bytes_max(&self) -> u64 {
         self.parts.as_ref().map_or(0, |parts| {
             let parts = parts.lock();
-            parts.inodes.bytes_max
-                + parts.names.bytes_max
-                + parts.objects.bytes_max
-                + parts.directories.bytes_max
+            parts.inodes.bytes_max()
+                + parts.names.bytes_max()
+                + parts.objects.bytes_max()
+                + parts.directories.bytes_max()
         })
     }
 
@@ -315,62 +320,6 @@ impl Parts {
     }
 }
 
-/// A least-recently-used map bounded in bytes.
-struct Bounded<K: Hash + Eq, V> {
-    entries: LruCache<K, (V, u64)>,
-    bytes: u64,
-    bytes_max: u64,
-}
-
-impl<K: Hash + Eq, V> Bounded<K, V> {
-    fn new(bytes_max: u64) -> Bounded<K, V> {
-        // Bounded by `bytes_max`, not by a count.
-        Bounded {
-            entries: LruCache::unbounded(),
-            bytes: 0,
-            bytes_max,
-        }
-    }
-
-    fn get(&mut self, key: &K) -> Option<&V> {
-        self.entries.get(key).map(|(value, _)| value)
-    }
-
-    /// An entry that alone is too big is not kept.
-    fn put(&mut self, key: K, value: V, bytes: u64) {
-        let bytes = bytes + ENTRY_BYTES;
-        if bytes > self.bytes_max {
-            self.remove(&key);
-            return;
-        }
-        if let Some((_, (_, old))) = self.entries.push(key, (value, bytes)) {
-            self.bytes -= old;
-        }
-        self.bytes += bytes;
-        while self.bytes > self.bytes_max {
-            let Some((_, (_, old))) = self.entries.pop_lru() else {
-                break;
-            };
-            self.bytes -= old;
-        }
-    }
-
-    fn take(&mut self, key: &K) -> Option<V> {
-        let (value, bytes) = self.entries.pop(key)?;
-        self.bytes -= bytes;
-        Some(value)
-    }
-
-    fn remove(&mut self, key: &K) {
-        self.take(key);
-    }
-
-    fn clear(&mut self) {
-        self.entries.clear();
-        self.bytes = 0;
-    }
-}
-
 /// Reads of one kind that were grouped: what was found, by inode number.
 pub(in crate::meta) type Found = HashMap<Ino, Arc<Inode>>;
 
@@ -417,20 +366,5 @@ mod tests {
         });
         assert!(matches!(caches.name(Ino(7), b"a"), Name::Is(Some(_))));
         assert!(matches!(caches.name(Ino(8), b"a"), Name::Unknown(_)));
-    }
-
-    #[test]
-    fn the_bound_holds_and_the_least_recently_used_goes_first() {
-        let mut bounded = Bounded::new(10 * (ENTRY_BYTES + 10));
-        for key in 0..100u64 {
-            bounded.put(key, key, 10);
-            bounded.get(&0);
-        }
-        assert!(bounded.bytes <= bounded.bytes_max);
-        assert_eq!(bounded.entries.len(), 10);
-        assert_eq!(bounded.get(&0), Some(&0));
-        assert_eq!(bounded.get(&99), Some(&99));
-        bounded.put(5, 5, 1 << 40);
-        assert_eq!(bounded.get(&5), None);
     }
 }

@@ -1,12 +1,7 @@
 //! Opened chunks of tables, bounded by bytes, and what is known of the tables themselves, bounded
 //! by number.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hash},
-    num::NonZeroUsize,
-    sync::Arc,
-};
+use std::{collections::hash_map::RandomState, hash::BuildHasher, num::NonZeroUsize, sync::Arc};
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -14,7 +9,7 @@ use object_store::{Attributes, ObjectMeta};
 use parking_lot::Mutex;
 
 use super::read::CHUNK_BYTES;
-use crate::seal::codec::Opener;
+use crate::{byte_lru::ByteLru, seal::codec::Opener};
 
 /// Tables whose opener is kept: about 1 KiB each. More than SlateDB has of them in a volume of a
 /// million files.
@@ -59,14 +54,8 @@ pub(super) struct ChunkKey {
     index: u64,
 }
 
-struct Chunks {
-    lru: LruCache<ChunkKey, Bytes>,
-    bytes: u64,
-}
-
 pub(super) struct Cache {
-    bytes_max: u64,
-    chunks: Mutex<Chunks>,
+    chunks: Mutex<ByteLru<ChunkKey, Bytes>>,
     tables: Mutex<LruCache<String, Arc<Table>>>,
     stripes: Vec<Arc<tokio::sync::Mutex<()>>>,
     hasher: RandomState,
@@ -75,12 +64,7 @@ pub(super) struct Cache {
 impl Cache {
     pub fn new(bytes_max: u64) -> Cache {
         Cache {
-            bytes_max,
-            // Bounded by `bytes_max`: each entry counts for `ENTRY_BYTES` at least.
-            chunks: Mutex::new(Chunks {
-                lru: LruCache::unbounded(),
-                bytes: 0,
-            }),
+            chunks: Mutex::new(ByteLru::new(bytes_max, ENTRY_BYTES)),
             tables: Mutex::new(LruCache::new(TABLES_MAX)),
             stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
             hasher: RandomState::new(),
@@ -88,11 +72,11 @@ impl Cache {
     }
 
     pub fn bytes_max(&self) -> u64 {
-        self.bytes_max
+        self.chunks.lock().bytes_max()
     }
 
     pub fn bytes(&self) -> u64 {
-        self.chunks.lock().bytes
+        self.chunks.lock().bytes()
     }
 
     /// Whoever holds this fetches; who waited looks into the cache again. `None` stands for the
@@ -123,30 +107,17 @@ impl Cache {
     }
 
     pub fn chunk(&self, key: &ChunkKey) -> Option<Bytes> {
-        self.chunks.lock().lru.get(key).cloned()
+        self.chunks.lock().get(key).cloned()
     }
 
     /// Whether it is there, without making it recent.
     pub fn has_chunk(&self, key: &ChunkKey) -> bool {
-        self.chunks.lock().lru.contains(key)
+        self.chunks.lock().contains(key)
     }
 
     pub fn keep_chunk(&self, key: ChunkKey, plaintext: Bytes) {
-        let cost = |bytes: &Bytes| bytes.len() as u64 + ENTRY_BYTES;
-        if cost(&plaintext) > self.bytes_max {
-            return;
-        }
-        let chunks = &mut *self.chunks.lock();
-        chunks.bytes += cost(&plaintext);
-        if let Some(old) = chunks.lru.put(key, plaintext) {
-            chunks.bytes -= cost(&old);
-        }
-        while chunks.bytes > self.bytes_max {
-            match chunks.lru.pop_lru() {
-                Some((_, old)) => chunks.bytes -= cost(&old),
-                None => break,
-            }
-        }
+        let bytes = plaintext.len() as u64;
+        self.chunks.lock().put(key, plaintext, bytes);
     }
 
     /// Everything about an object: it is gone, or another one now.
@@ -160,9 +131,7 @@ impl Cache {
     fn forget_chunks(&self, table: &Table) {
         let chunks = &mut *self.chunks.lock();
         for index in 0..table.chunk_count() {
-            if let Some(old) = chunks.lru.pop(&table.chunk_key(index)) {
-                chunks.bytes -= old.len() as u64 + ENTRY_BYTES;
-            }
+            chunks.remove(&table.chunk_key(index));
         }
     }
 }

@@ -24,7 +24,6 @@ mod record;
 
 use std::time::Duration;
 
-pub(super) use acquire::unix_seconds_now;
 pub use acquire::{Found, LeaseRequest, acquire, look};
 pub use keeper::Lease;
 pub use record::{LeaseRecord, LeaseState, Machine, Process};
