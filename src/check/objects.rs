@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 use tokio::task::JoinSet;
 
 use super::{
-    Check, CheckError, DAMAGED_AT_ONCE, Report,
+    Check, CheckError, Report,
     frames::{Examined, Piece, pieces},
 };
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
     seal::codec::{Layout, Opener},
     store::{Pages, Store, StoreErrorKind},
 };
+
+/// Damaged objects that are dealt with at a time.
+const DAMAGED_AT_ONCE: usize = 1024;
 
 /// Object records that are read at a time.
 const ROWS_AT_ONCE: usize = 1000;

@@ -154,15 +154,7 @@ impl Check {
                 Some(last) if last.ino == ino => last.extents.push(extent),
                 _ => {
                     let inode = self.meta.inode(ino).await?.ok_or(MetaError::NotFound)?;
-                    commits.push(ContentCommit {
-                        ino,
-                        extents: vec![extent],
-                        size: inode.size,
-                        cut: None,
-                        mtime: None,
-                        ctime: None,
-                        covers: 0,
-                    });
+                    commits.push(ContentCommit::new(ino, vec![extent], inode.size));
                 }
             }
         }

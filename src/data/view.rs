@@ -59,7 +59,7 @@ pub(super) struct View {
     /// All of them, in order; `None` if they are too many, or there is no room for them.
     extents: Option<Arc<Vec<Extent>>>,
     /// The file has no name any more: the view is its last one, unless it is given a name again.
-    nameless: AtomicBool,
+    orphan: AtomicBool,
     _paid: Option<Reservation>,
 }
 
@@ -68,8 +68,8 @@ impl View {
         self.inode.size
     }
 
-    fn is_nameless(&self) -> bool {
-        self.nameless.load(Ordering::Acquire)
+    fn is_orphan(&self) -> bool {
+        self.orphan.load(Ordering::Acquire)
     }
 
     fn shows(&self, found: &FileSnapshot) -> bool {
@@ -155,7 +155,7 @@ impl Inner {
         });
         let seen = match (named, before) {
             (Some(found), Some(before)) if before.view.shows(&found) => {
-                before.view.nameless.store(false, Ordering::Release);
+                before.view.orphan.store(false, Ordering::Release);
                 Seen {
                     generation: found.generation,
                     looked_at,
@@ -171,7 +171,7 @@ impl Inner {
                 }
             }
             (None, Some(before)) => {
-                before.view.nameless.store(true, Ordering::Release);
+                before.view.orphan.store(true, Ordering::Release);
                 Seen {
                     looked_at,
                     ..before
@@ -193,7 +193,7 @@ impl Inner {
         View {
             inode: found.inode,
             extents,
-            nameless: AtomicBool::new(false),
+            orphan: AtomicBool::new(false),
             _paid: paid,
         }
     }
@@ -238,7 +238,7 @@ impl Inner {
             };
             match self.other_view(&open.file, &view).await? {
                 Some(other) => view = other,
-                None if view.is_nameless() => return Err(DataError::Stale(gone)),
+                None if view.is_orphan() => return Err(DataError::Stale(gone)),
                 None => return Err(self.missing(gone)),
             }
         }
@@ -271,7 +271,7 @@ impl Inner {
                 return Ok(Some(now));
             }
             let later = self.meta.generation_after(generation);
-            if now.is_nameless() || tokio::time::timeout_at(until, later).await.is_err() {
+            if now.is_orphan() || tokio::time::timeout_at(until, later).await.is_err() {
                 return Ok(None);
             }
         }
@@ -295,7 +295,7 @@ impl Inner {
         }
         Ok(self.view(&file).await?.map(|view| {
             let mut inode = view.inode.clone();
-            if view.is_nameless() {
+            if view.is_orphan() {
                 inode.nlink = 0;
             }
             inode

@@ -64,7 +64,7 @@ impl Inner {
             Err(error) => {
                 // SlateDB fails a write only when it is closed for good.
                 self.caches.clear();
-                Err(self.noted(error))
+                Err(self.record_fencing(error))
             }
         }
     }

@@ -33,7 +33,7 @@ impl Inner {
             .writer()?
             .flush()
             .await
-            .map_err(|error| self.noted(error.into()))?;
+            .map_err(|error| self.record_fencing(error.into()))?;
         self.durability.flushed(covered, begun);
         Ok(())
     }

@@ -21,7 +21,7 @@ impl Inner {
             .backing
             .write(batch)
             .await
-            .map_err(|error| self.noted(error))?;
+            .map_err(|error| self.record_fencing(error))?;
         self.durability.changed(sequence);
         self.flush().await?;
         self.ids.extend_to(counters.ids_end);

@@ -318,7 +318,7 @@ impl Meta {
                 (Ok(()), reader.close().await)
             }
         };
-        flushed.and(closed.map_err(|error| self.inner.noted(error.into())))
+        flushed.and(closed.map_err(|error| self.inner.record_fencing(error.into())))
     }
 
     fn abort_tasks(&self) {
@@ -399,7 +399,7 @@ async fn watch_for_fencing(inner: std::sync::Weak<Inner>, mut status: watch::Rec
     if status.wait_for(is_fenced).await.is_ok()
         && let Some(inner) = inner.upgrade()
     {
-        inner.noted(MetaError::Fenced);
+        inner.record_fencing(MetaError::Fenced);
     }
 }
 

@@ -86,7 +86,7 @@ impl Inner {
     }
 
     /// Remembers that this mount was fenced off.
-    pub fn noted(&self, error: MetaError) -> MetaError {
+    pub fn record_fencing(&self, error: MetaError) -> MetaError {
         if matches!(error, MetaError::Fenced) && !self.fenced.swap(true, Ordering::Relaxed) {
             tracing::error!(
                 "another mount has taken this volume over; this one can no longer read or write"
@@ -100,21 +100,21 @@ impl Inner {
         self.backing
             .get(key)
             .await
-            .map_err(|error| self.noted(error))
+            .map_err(|error| self.record_fencing(error))
     }
 
     pub async fn scan(
         &self,
         range: Range<Vec<u8>>,
         scan: Scan,
-    ) -> Result<NotedRows<'_>, MetaError> {
+    ) -> Result<FencedRows<'_>, MetaError> {
         self.check()?;
         let rows = self
             .backing
             .scan(range, scan)
             .await
-            .map_err(|error| self.noted(error))?;
-        Ok(NotedRows { rows, inner: self })
+            .map_err(|error| self.record_fencing(error))?;
+        Ok(FencedRows { rows, inner: self })
     }
 
     /// What the database is in.
@@ -143,17 +143,17 @@ impl Inner {
 }
 
 /// The rows of a scan.
-pub(in crate::meta) struct NotedRows<'a> {
+pub(in crate::meta) struct FencedRows<'a> {
     rows: Rows,
     inner: &'a Inner,
 }
 
-impl NotedRows<'_> {
+impl FencedRows<'_> {
     pub async fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, MetaError> {
         self.rows
             .next()
             .await
-            .map_err(|error| self.inner.noted(error))
+            .map_err(|error| self.inner.record_fencing(error))
     }
 }
 

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use crate::meta::{
     MetaError,
     database::backing::Scan,
-    volume::{Inner, NotedRows},
+    volume::{FencedRows, Inner},
 };
 
 /// The rows of a table that are still to come, with the first of them in hand.
 pub(super) struct Cursor<'a> {
-    rows: NotedRows<'a>,
+    rows: FencedRows<'a>,
     head: Option<(Bytes, Bytes)>,
 }
 

@@ -182,19 +182,17 @@ impl Meta {
             return Ok(());
         }
         let (bytes, now) = (Bytes::from(text), Timestamp::now());
-        let commit = ContentCommit {
-            ino: file.ino,
-            size: file.size + bytes.len() as u64,
-            extents: vec![Extent {
+        let end = file.size + bytes.len() as u64;
+        let commit = ContentCommit::new(
+            file.ino,
+            vec![Extent {
                 offset: file.size,
                 len: bytes.len() as u64,
                 source: ExtentSource::Inline(bytes),
             }],
-            cut: None,
-            mtime: Some(now),
-            ctime: Some(now),
-            covers: 0,
-        };
+            end,
+        )
+        .with_times(now, now);
         self.commit_content(&[], &[commit]).await
     }
 

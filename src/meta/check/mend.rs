@@ -73,7 +73,7 @@ impl Meta {
                     .await?;
                 done("the parent is set right")
             }
-            Fault::Nameless { ino } => self.adopt(*ino).await,
+            Fault::UnrecordedOrphan { ino } => self.adopt(*ino).await,
             Fault::NotAnOrphan { ino } => self.delete_row(&schema::orphan_key(*ino).into()).await,
             Fault::Detached { dir } => self.attach(*dir).await,
             Fault::BeyondSize { ino, end, .. } if *end <= FILE_SIZE_MAX => {

@@ -18,6 +18,7 @@
 mod cursor;
 mod damage;
 mod fault;
+mod fault_text;
 mod inodes;
 mod lost_found;
 mod mend;

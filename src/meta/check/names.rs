@@ -263,7 +263,7 @@ fn check_target(target: &Target, found: &mut Collector<'_>) -> Result<(), Halt> 
     if target.names == 0 && !is_root {
         return match target.links == 0 && target.is_orphan {
             true => Ok(()),
-            false => found.add(Fault::Nameless { ino }),
+            false => found.add(Fault::UnrecordedOrphan { ino }),
         };
     }
     let links = match kind {

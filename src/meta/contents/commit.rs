@@ -182,6 +182,28 @@ impl Meta {
 }
 
 impl ContentCommit {
+    /// Sets extents and size; the rest stays as it is.
+    pub fn new(ino: Ino, extents: Vec<Extent>, size: u64) -> ContentCommit {
+        ContentCommit {
+            ino,
+            extents,
+            size,
+            cut: None,
+            mtime: None,
+            ctime: None,
+            covers: 0,
+        }
+    }
+
+    /// Records these times with it.
+    pub fn with_times(self, mtime: Timestamp, ctime: Timestamp) -> ContentCommit {
+        ContentCommit {
+            mtime: Some(mtime),
+            ctime: Some(ctime),
+            ..self
+        }
+    }
+
     /// Are the extents in order, whole, and within the size?
     fn check(&self) -> Result<(), MetaError> {
         let mut last_end = 0;

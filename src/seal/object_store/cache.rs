@@ -22,7 +22,7 @@ const STRIPES: usize = 64;
 
 /// What is known of a table once its header and its final frame have opened.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct OpenedTable {
     /// Opens its frames.
     pub opener: Opener,
     /// Path, plaintext length, time, ETag.
@@ -31,7 +31,7 @@ pub(super) struct Table {
     pub attributes: Attributes,
 }
 
-impl Table {
+impl OpenedTable {
     /// What one of its chunks is kept by.
     pub fn chunk_key(&self, index: u64) -> ChunkKey {
         ChunkKey {
@@ -56,7 +56,7 @@ pub(super) struct ChunkKey {
 
 pub(super) struct Cache {
     chunks: Mutex<ByteLru<ChunkKey, Bytes>>,
-    tables: Mutex<LruCache<String, Arc<Table>>>,
+    tables: Mutex<LruCache<String, Arc<OpenedTable>>>,
     stripes: Vec<Arc<tokio::sync::Mutex<()>>>,
     hasher: RandomState,
 }
@@ -92,11 +92,11 @@ impl Cache {
             .await
     }
 
-    pub fn table(&self, object: &str) -> Option<Arc<Table>> {
+    pub fn table(&self, object: &str) -> Option<Arc<OpenedTable>> {
         self.tables.lock().get(object).cloned()
     }
 
-    pub fn keep_table(&self, object: &str, table: &Arc<Table>) {
+    pub fn keep_table(&self, object: &str, table: &Arc<OpenedTable>) {
         let pushed_out = self
             .tables
             .lock()
@@ -128,7 +128,7 @@ impl Cache {
         }
     }
 
-    fn forget_chunks(&self, table: &Table) {
+    fn forget_chunks(&self, table: &OpenedTable) {
         let chunks = &mut *self.chunks.lock();
         for index in 0..table.chunk_count() {
             chunks.remove(&table.chunk_key(index));

@@ -13,7 +13,8 @@ use object_store::{
 };
 
 use super::{
-    Inner, cache::Table, errors::from_store, is_immutable, key_of, log, manifest, payload, unusable,
+    Inner, cache::OpenedTable, errors::from_store, is_immutable, key_of, log, manifest, payload,
+    unusable,
 };
 use crate::{
     seal::{
@@ -146,7 +147,7 @@ async fn get_table(
 }
 
 /// The table, from the cache or by its first requests.
-async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> {
+async fn table(inner: &Inner, location: &Path) -> Result<Arc<OpenedTable>, ReadError> {
     let key = key_of(location);
     if let Some(table) = inner.cache.table(&key) {
         return Ok(table);
@@ -177,7 +178,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
         return Err(refuse_header(inner, &key, "is not sealed as metadata"));
     }
     let layout = opener.layout();
-    let table = Arc::new(Table {
+    let table = Arc::new(OpenedTable {
         meta: meta_of(location, layout.plaintext_len, &head),
         attributes: attributes_of(&head),
         opener,
@@ -210,7 +211,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
 
 /// The first chunk of the request that verifies the length. SlateDB goes on with the index and the
 /// filters, which are at the end: a last chunk that is short takes the one before it along.
-fn tail_start(table: &Table, count: u64) -> u64 {
+fn tail_start(table: &OpenedTable, count: u64) -> u64 {
     let last = count - 1;
     let last_len = table.meta.size - last * CHUNK_BYTES;
     if last_len < CHUNK_BYTES / 2 && last > 1 {
@@ -223,7 +224,11 @@ fn tail_start(table: &Table, count: u64) -> u64 {
 /// One chunk, from the cache or from the store. A scan drops what it asked for ahead as soon as it
 /// has read what it wanted, and the next one asks for the same again. So a fetch that has begun
 /// comes to its end, and the next one finds what it brought.
-async fn chunk(inner: &Arc<Inner>, table: &Arc<Table>, index: u64) -> Result<Bytes, ReadError> {
+async fn chunk(
+    inner: &Arc<Inner>,
+    table: &Arc<OpenedTable>,
+    index: u64,
+) -> Result<Bytes, ReadError> {
     let key = table.opener.path();
     if let Some(chunk) = inner.cache.chunk(&table.chunk_key(index)) {
         return Ok(chunk);
@@ -249,7 +254,7 @@ async fn chunk(inner: &Arc<Inner>, table: &Arc<Table>, index: u64) -> Result<Byt
 }
 
 /// Fetches a chunk that is not in the cache, and the next one if the one before is.
-async fn fetch_chunk(inner: &Inner, table: &Table, index: u64) -> Result<Bytes, ReadError> {
+async fn fetch_chunk(inner: &Inner, table: &OpenedTable, index: u64) -> Result<Bytes, ReadError> {
     let sequential = index > 0 && inner.cache.has_chunk(&table.chunk_key(index - 1));
     let fits = SEQUENTIAL_CHUNKS * CHUNK_BYTES <= inner.cache.bytes_max() / 4;
     let ahead = if sequential && fits {
@@ -273,7 +278,7 @@ async fn fetch_chunk(inner: &Inner, table: &Table, index: u64) -> Result<Bytes, 
 /// Fetches adjoining chunks in one request and opens them.
 async fn fetch_chunks(
     inner: &Inner,
-    table: &Table,
+    table: &OpenedTable,
     chunks: Range<u64>,
 ) -> Result<Vec<(u64, Bytes)>, ReadError> {
     let key = table.opener.path();
@@ -317,7 +322,11 @@ async fn fetch_chunks(
 }
 
 /// A table that is not what it was: either replaced as a whole, or damaged.
-fn changed(inner: &Inner, table: &Table, failed: Option<(SealError, &ObjectHead)>) -> ReadError {
+fn changed(
+    inner: &Inner,
+    table: &OpenedTable,
+    failed: Option<(SealError, &ObjectHead)>,
+) -> ReadError {
     match failed {
         Some((error, head)) if head.etag == table.meta.e_tag => {
             ReadError::Final(inner.refuse(error))
