@@ -4,8 +4,8 @@ use super::{Check, CheckError, Finding, Report, plan::FAULTS_AT_ONCE};
 use crate::meta::{Damaged, Hurt, Ino, Located, Mended, MetaError};
 
 impl Check {
-    /// Reports what damaged objects do to files; in a repair sets these files aside, and writes
-    /// what is left of the objects anew.
+    /// Reports the files that damaged objects hurt. In a repair it sets these files aside, and
+    /// writes the readable rest of the objects anew.
     pub(super) async fn deal_with(
         &mut self,
         damaged: Vec<Damaged>,
@@ -95,7 +95,7 @@ impl Check {
         Ok(())
     }
 
-    /// Those whose records a newer state of the metadata still has: beside a living writer an
+    /// The objects whose records a newer state of the metadata still has. Beside a living writer an
     /// object may have been deleted since, and rightly.
     async fn still_needed(&self, damaged: Vec<Damaged>) -> Result<Vec<Damaged>, CheckError> {
         let Some(newer) = self.meta.look_again().await? else {

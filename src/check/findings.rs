@@ -1,4 +1,4 @@
-//! What a check says: what it found, how far it is, what came of it.
+//! The words of a check: its findings, its progress, its outcome, its errors.
 
 use std::{
     ops::Range,
@@ -18,7 +18,7 @@ use crate::{
 pub struct Finding {
     /// A name for programs that never changes.
     pub code: &'static str,
-    /// What is wrong.
+    /// A sentence that says what is wrong.
     pub what: String,
     /// The object at fault: its key in the bucket, below the volume's prefix.
     pub object: Option<String>,
@@ -28,14 +28,14 @@ pub struct Finding {
     pub ranges: Vec<Range<u64>>,
     /// There are more ranges than these.
     pub has_more_ranges: bool,
-    /// What became of it, if it was to be mended.
+    /// The outcome of mending, in a repair.
     pub mended: Option<Mended>,
 }
 
-/// What came of a check.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
-    /// What the metadata holds.
+    /// Counts of the metadata.
     pub counted: Counted,
     /// Frames that were opened, and their stored bytes.
     pub frames: u64,
@@ -45,8 +45,8 @@ pub struct Outcome {
     pub left: u64,
     /// Things that were mended.
     pub mended: u64,
-    /// Objects of known sessions that the metadata does not name, and their bytes: on their way, or
-    /// left over.
+    /// Objects of known sessions that the metadata does not name, and their bytes. They are uploads
+    /// under way, or leftovers.
     pub unnamed_objects: u64,
     /// See `unnamed_objects`.
     pub unnamed_bytes: u64,
@@ -61,15 +61,15 @@ pub enum CheckError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A writer went on, and what was checked is not there any more.
+    /// A writer went on, and the state that was checked is not there any more.
     #[error("the volume was written to, and the state that was being checked is gone")]
     Overtaken,
-    /// Something that must not happen.
+    /// A fault of this program, or a bound that was reached.
     #[error("{0}")]
     Internal(String),
 }
 
-/// How far a check is, for whoever shows it.
+/// How far a check is, for a display.
 #[derive(Debug, Default)]
 pub struct Progress {
     step: Mutex<&'static str>,
@@ -78,7 +78,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// What is being done.
+    /// The step under way.
     pub fn step(&self) -> &'static str {
         *self.step.lock()
     }
@@ -102,5 +102,5 @@ impl Progress {
     }
 }
 
-/// Whoever is told what is found, as it is found.
+/// Called with each finding, as it is found.
 pub type Report<'a> = dyn FnMut(&Finding) + Send + 'a;

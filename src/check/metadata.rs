@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashSet};
 use super::{Check, CheckError, Finding, Report};
 use crate::meta::{Counted, Fault, Ino, Located, Mended, MetaError, Pass};
 
-/// Faults of the metadata that cannot be mended, and are remembered by a repair.
+/// Faults of the metadata that cannot be mended and that a repair remembers, at most.
 const LEFT_MAX: usize = 50_000;
 
-/// Rounds of checking and mending the metadata. What one mending leaves for another is done in two;
-/// a volume that needs more than this is beyond what is understood here.
+/// Rounds of checking and mending the metadata. Faults that one mending leaves for another are done
+/// in the second round. A volume that needs more rounds than this has faults that this program does
+/// not understand.
 const ROUNDS_MAX: usize = 8;
 
 impl Check {
@@ -46,7 +47,7 @@ impl Check {
         Ok(())
     }
 
-    /// Checks and mends until nothing new is found. What is `left` is not reported again.
+    /// Checks and mends until nothing new is found. Faults in `left` are not reported again.
     async fn mend_metadata(
         &mut self,
         left: &mut HashSet<Fault>,
@@ -61,7 +62,8 @@ impl Check {
                     let found = self.meta.check(pass, memory, 0, left).await?;
                     is_whole &= found.faults.is_empty();
                     let mut faults = found.faults;
-                    // Nothing new gets a number before it is known which are free.
+                    // Counters are mended first: a new inode must not get a number before it is
+                    // known which are free.
                     faults.sort_by_key(|fault| !matches!(fault, Fault::Counters { .. }));
                     for (fault, located) in self.located(faults).await? {
                         self.mend_fault(fault, &located, may_mend, left, report)
@@ -127,7 +129,7 @@ impl Check {
         all.stored_bytes = all.stored_bytes.max(counted.stored_bytes);
     }
 
-    /// Faults, with where it is what they hurt.
+    /// The faults, each with the paths of the file that it hurts.
     async fn located(&self, faults: Vec<Fault>) -> Result<Vec<(Fault, Located)>, MetaError> {
         let inos: BTreeSet<Ino> = faults.iter().filter_map(Fault::ino).collect();
         let located = self.meta.locate(&inos).await?;

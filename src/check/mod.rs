@@ -1,17 +1,16 @@
 //! Whether a volume is whole: its metadata, the objects that it names, and on demand each frame of
-//! them; and mending what can be mended.
+//! them. With `repair`, faults are mended.
 //!
-//! The metadata comes first ([`Meta::check`]), because the rest believes it. Then the objects: a
+//! The metadata comes first ([`Meta::check`]), because the rest relies on it. Then the objects: a
 //! listing of each session's prefix is compared with the records of that session (`objects.rs`),
-//! and frames are read and opened (`frames.rs`). What is wrong with an object is told as what it
-//! does to files: paths and ranges.
+//! and frames are read and opened (`frames.rs`). A damaged object is reported as the files that it
+//! hurts: paths and ranges (`damaged.rs`).
 //!
-//! Promises: without `repair` nothing is written; what is kept in memory is bounded, whatever the
-//! size of the volume and the number of faults; beside a living writer it checks one state of the
-//! metadata, and what it finds missing or damaged of objects counts only if a newer state still
-//! needs it. With `repair` nothing is touched but what a fault names; after each round of mendings
-//! the metadata is checked again.
-//! Never: takes the lease or opens the volume (its caller does); prints.
+//! Promises: without `repair` nothing is written. Memory is bounded, whatever the size of the
+//! volume and the number of faults. Beside a living writer it checks one state of the metadata, and
+//! an object that is missing or damaged counts only if a newer state still needs it. With `repair`
+//! only rows and objects that a fault names are touched; after each round of mendings the metadata
+//! is checked again. Never: takes the lease or opens the volume (its caller does); prints.
 
 mod damaged;
 mod findings;
@@ -64,10 +63,10 @@ impl Check {
         }
     }
 
-    /// Checks, and mends if it is to.
+    /// Checks, and in a repair mends.
     ///
     /// # Errors
-    /// What kept it from coming to an end. What was found until then has been reported.
+    /// The check did not come to an end. Findings until then have been reported.
     pub async fn run(mut self, report: &mut Report<'_>) -> Result<Outcome, CheckError> {
         let done = match self.plan.repair {
             true => self.repair(report).await,
@@ -80,7 +79,8 @@ impl Check {
         }
     }
 
-    /// A follower whose tables were deleted under it is told so by the writer's having gone on.
+    /// Tells whether a failed check was overtaken: a writer that has gone on may have deleted the
+    /// tables under this follower.
     async fn explain(&self, error: MetaError) -> CheckError {
         let generation = self.meta.generation();
         match self.meta.look_again().await {

@@ -1,4 +1,4 @@
-//! What is to be checked, and with how much memory.
+//! The plan of a check: its depth and its memory.
 
 use crate::meta::CheckMemory;
 
@@ -6,10 +6,10 @@ use crate::meta::CheckMemory;
 /// thousand.
 pub(super) const FAULTS_AT_ONCE: usize = 2048;
 
-/// What opening the frames of one range takes: the HTTP stack's receive buffers and a frame.
+/// Memory for opening the frames of one range: the HTTP stack's receive buffers and a frame.
 const STREAM_BYTES: u64 = 1_310_720;
 
-/// What is to be checked, and with what.
+/// The depth of a check, and the means for it.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckPlan {
     /// Open every frame of every object.

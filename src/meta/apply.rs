@@ -1,9 +1,8 @@
 //! The commit of one operation's batch.
 //!
-//! Promises: a batch is applied whole or not at all; the caches and the totals follow it before the
-//! operation returns; a caller that goes away in the middle (its future is dropped) changes nothing
-//! of that, because the commit runs in a task of its own and holds the operation's locks until it
-//! is over.
+//! Promises: a batch is applied whole or not at all. The caches and the totals follow it before the
+//! operation returns. Both hold even if the caller goes away in the middle (its future is dropped),
+//! because the commit runs in a task of its own and holds the operation's locks until it is over.
 
 use super::{
     Meta, MetaError,
@@ -30,8 +29,8 @@ impl Meta {
         });
         match task.await {
             Ok(result) => result,
-            // Only when the runtime is going down, or on a bug (a panic): either way the outcome is
-            // not known.
+            // The runtime is going down, or the task panicked, which is a bug. Either way the
+            // outcome is not known.
             Err(_) => Err(MetaError::Store("a commit was cut off".into())),
         }
     }
@@ -39,8 +38,8 @@ impl Meta {
 
 impl Inner {
     async fn apply(&self, mut change: Change) -> Result<(), MetaError> {
-        // The totals are a row of every batch that changes them, so they are exact whatever a crash
-        // leaves; batches that carry them are written in the order in which they were counted.
+        // Every batch that changes the totals carries their row, so they are exact whatever a crash
+        // leaves. Such batches are written in the order in which they were counted.
         let mut totals = None;
         if change.counts() {
             let guard = self.totals.lock().await;

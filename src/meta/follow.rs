@@ -1,4 +1,4 @@
-//! What a follower is told of the writer's changes, and files as they were at one moment.
+//! The follower's side: generations as they are published, and files as they were at one moment.
 
 use std::time::Duration;
 
@@ -21,12 +21,12 @@ pub struct FileSnapshot {
 }
 
 impl Meta {
-    /// Whether another mount writes what is read here.
+    /// Whether this mount follows another one, which writes.
     pub fn is_follower(&self) -> bool {
         self.inner.pace.is_some()
     }
 
-    /// How often a follower looks for what the writer did; `None` for the writer.
+    /// How often a follower looks for changes of the writer; `None` for the writer.
     pub fn follows_every(&self) -> Option<Duration> {
         self.inner.pace.as_ref().map(|pace| pace.every())
     }

@@ -1,11 +1,11 @@
-//! Looking before writing: what is stored is read, and compared, before the first object is
+//! Looking before writing: the stored metadata is read and compared before the first object is
 //! written.
 //!
 //! A writer that opens claims the database at once: it writes a manifest and a log object. So
-//! [`Meta::look`] opens as a reader first, which writes nothing, and tells what it recovered. The
-//! caller compares that with what it knows of the volume. The writer that is opened then must
-//! recover at least as much ([`Meta::open_after`]), and can never make a database where it finds
-//! none ([`Existing`]).
+//! [`Meta::look`] opens as a reader first, which writes nothing, and returns the generation that it
+//! recovered. The caller compares that generation with the newest that it knows of the volume. The
+//! writer that is opened then must recover at least as much ([`Meta::open_after`]), and can never
+//! make a database where it finds none (`Existing`).
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use crate::seal::object_store::SealedObjectStore;
 /// Where manifests are.
 const MANIFESTS: &str = "manifest";
 
-/// What a look found. Needed to open for writing.
+/// The result of a look. It is needed to open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered {
     /// As [`Meta::generation`].
@@ -38,11 +38,11 @@ pub struct Recovered {
 }
 
 impl Meta {
-    /// Reads what a mount needs first, as a reader: nothing is written.
+    /// Reads the rows that a mount needs first, as a reader: nothing is written.
     ///
     /// # Errors
-    /// [`MetaError::Missing`] where there is no database; what does not authenticate; a newer
-    /// version's schema.
+    /// [`MetaError::Missing`] where there is no database; an object that does not authenticate; the
+    /// schema of a newer version.
     pub async fn look(
         store: Arc<SealedObjectStore>,
         config: MetaConfig,
@@ -66,7 +66,7 @@ impl Meta {
     }
 }
 
-/// Opens a reader. It writes nothing, also later.
+/// Opens a reader. It never writes anything.
 pub(in crate::meta) async fn open_reader(
     store: Arc<dyn ObjectStore>,
     sizes: &Sizes,
@@ -80,7 +80,7 @@ pub(in crate::meta) async fn open_reader(
         .await;
     match opened {
         Ok(reader) => Ok(reader),
-        // SlateDB gives no kind of its own to a database that is not there.
+        // SlateDB has no error kind for a missing database, so the listing decides.
         Err(error) => match store.list(Some(&Path::from(MANIFESTS))).next().await {
             None => Err(MetaError::Missing),
             Some(_) => Err(error.into()),
@@ -88,7 +88,7 @@ pub(in crate::meta) async fn open_reader(
     }
 }
 
-/// What is read at open.
+/// The rows that are read at open.
 pub(in crate::meta) struct Opened {
     pub backing: Backing,
     pub counters: Counters,

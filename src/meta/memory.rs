@@ -1,4 +1,4 @@
-//! What the metadata holds in memory: measured where SlateDB tells, bounded everywhere.
+//! Memory of the metadata: measured where SlateDB tells, bounded everywhere.
 
 use super::Meta;
 
@@ -11,10 +11,10 @@ pub struct MetaPart {
     pub bound_bytes: u64,
 }
 
-/// All of it, for `status`.
+/// All parts, for `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetaMemory {
-    /// Written and not yet in a table of SlateDB's, as of the last write.
+    /// Rows that were written and are not yet in a table of SlateDB's, as of the last write.
     pub memtables: MetaPart,
     /// SlateDB's blocks, indexes and filters.
     pub blocks: MetaPart,
@@ -25,7 +25,7 @@ pub struct MetaMemory {
 }
 
 impl Meta {
-    /// What is held now.
+    /// The memory that is held now.
     pub fn memory(&self) -> MetaMemory {
         let inner = &self.inner;
         let sizes = &inner.sizes;

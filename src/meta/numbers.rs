@@ -37,8 +37,8 @@ impl super::Meta {
             if low {
                 let inner = self.inner.clone();
                 tokio::spawn(async move {
-                    // If it fails the volume is closed or fenced, and whoever needs the numbers is
-                    // told.
+                    // If it fails, the volume is closed or fenced, and the next operation that
+                    // needs a number reports that.
                     if inner.reserve_ids(true).await.is_err() {
                         inner.ids.reservation_failed();
                     }

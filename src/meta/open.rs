@@ -44,17 +44,17 @@ use crate::seal::object_store::SealedObjectStore;
 pub struct MetaConfig {
     /// Follow another mount's volume: no session, no writes.
     pub read_only: bool,
-    /// How often a follower looks for what the writer made durable.
+    /// How often a follower looks for newer durable state.
     pub follow_every: Duration,
-    /// What SlateDB and the caches above it may take, bytes (40 MiB at `--memory 128MiB`).
+    /// Memory that SlateDB and the caches above it may take, bytes (40 MiB at `--memory 128MiB`).
     pub memory_bytes: u64,
 }
 
-/// Longer than any check takes.
+/// A span that is longer than any check takes.
 const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 impl MetaConfig {
-    /// A follower that sees the state that is durable when it is opened, and none after that.
+    /// A follower that sees the state that is durable when it is opened, and no later one.
     pub fn frozen(memory_bytes: u64) -> MetaConfig {
         MetaConfig {
             read_only: true,
@@ -64,10 +64,10 @@ impl MetaConfig {
     }
 }
 
-/// What the database is given to close in. By then the log is in the store: only the speed of the
-/// next open is at stake.
+/// How long the database may take to close. By then the log is in the store, so only the speed of
+/// the next open is at stake.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(60);
-/// What formatting needs; it writes two dozen rows.
+/// Memory for formatting, which writes two dozen rows.
 const FORMAT_MEMORY_BYTES: u64 = 20 * 1024 * 1024;
 
 impl Meta {
@@ -89,11 +89,11 @@ impl Meta {
         Meta::open_on(store, config).await
     }
 
-    /// Opens for writing what `seen` told of: fences every earlier writer and begins a new session,
-    /// whose record is durable before this returns.
+    /// Opens the volume that was looked at for writing: fences every earlier writer and begins a
+    /// new session, whose record is durable before this returns.
     ///
     /// # Errors
-    /// [`MetaError::Older`] if the store now shows less than was seen; then no session was begun.
+    /// [`MetaError::Older`] if the store now shows less than `seen`; then no session was begun.
     pub async fn open_after(
         store: Arc<SealedObjectStore>,
         config: MetaConfig,
@@ -102,7 +102,7 @@ impl Meta {
         Meta::open_after_on(store, config, seen).await
     }
 
-    /// As [`Meta::open_after`], on any object store. What is written is not sealed: for tests.
+    /// As [`Meta::open_after`], on any object store, without sealing: for tests.
     pub async fn open_after_on(
         store: Arc<dyn ObjectStore>,
         config: MetaConfig,
@@ -111,7 +111,7 @@ impl Meta {
         Meta::open_writer(store, Sizes::for_memory(config.memory_bytes), seen).await
     }
 
-    /// As [`Meta::format`], on any object store. What is written is not sealed: for tests.
+    /// As [`Meta::format`], on any object store, without sealing: for tests.
     pub async fn format_on(
         store: Arc<dyn ObjectStore>,
         uid: u32,
@@ -131,7 +131,7 @@ impl Meta {
         result
     }
 
-    /// As [`Meta::open`], on any object store. What is written is not sealed: for tests.
+    /// As [`Meta::open`], on any object store, without sealing: for tests.
     pub async fn open_on(
         store: Arc<dyn ObjectStore>,
         config: MetaConfig,
@@ -239,7 +239,8 @@ impl Meta {
         let opened = Opened::read(Backing::Follower(Box::new(reader))).await?;
         let inner = Inner {
             backing: opened.backing,
-            // The writer's changes arrive under it, so nothing is kept above SlateDB's own cache.
+            // The writer's changes arrive below these caches, so nothing is kept above SlateDB's
+            // own.
             caches: Caches::none(),
             in_order: InOrder::default(),
             locks: Locks::new(),
@@ -271,7 +272,7 @@ impl Meta {
         Ok(meta)
     }
 
-    /// Opens what a follower follows once more, in the state that is durable now. `None` for the
+    /// Opens the volume of a follower once more, in the state that is durable now. `None` for the
     /// writer, which sees that state anyway.
     pub async fn look_again(&self) -> Result<Option<Meta>, MetaError> {
         match &self.inner.source {
@@ -394,7 +395,7 @@ fn first_batch(uid: u32, gid: u32) -> slatedb::WriteBatch {
     batch
 }
 
-/// Notices that another mount took over even if nothing is being done here.
+/// Notices that another mount took over even if no operation is under way here.
 async fn watch_for_fencing(inner: std::sync::Weak<Inner>, mut status: watch::Receiver<DbStatus>) {
     if status.wait_for(is_fenced).await.is_ok()
         && let Some(inner) = inner.upgrade()
@@ -403,7 +404,7 @@ async fn watch_for_fencing(inner: std::sync::Weak<Inner>, mut status: watch::Rec
     }
 }
 
-/// Keeps a follower's totals with what it has seen.
+/// Reads a follower's totals again after each generation that is published.
 async fn follow_totals(inner: std::sync::Weak<Inner>, mut published: watch::Receiver<Option<u64>>) {
     while published.changed().await.is_ok() {
         let Some(inner) = inner.upgrade() else { return };

@@ -26,7 +26,7 @@ pub struct ObjectId {
     pub number: u64,
 }
 
-/// What an inode is.
+/// The kind of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileKind {
     /// Regular file.
@@ -84,7 +84,7 @@ pub struct Inode {
     pub has_xattrs: bool,
 }
 
-/// What a name points to.
+/// The inode that a name points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dentry {
     /// The inode.
@@ -123,7 +123,7 @@ pub enum ExtentSource {
     Inline(Bytes),
 }
 
-/// A run of a file's bytes. Extents of one file never overlap; what none covers is a hole.
+/// A run of a file's bytes. Extents of one file never overlap; bytes that none covers are a hole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// File offset.
@@ -134,7 +134,7 @@ pub struct Extent {
     pub source: ExtentSource,
 }
 
-/// What must be known of a data object to read and to reclaim it.
+/// The record of a data object: enough to read it and to reclaim it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectRecord {
     /// Salt, epoch, frame size.
@@ -146,7 +146,8 @@ pub struct ObjectRecord {
 }
 
 impl ObjectRecord {
-    /// Below half live, and not dead: worth repacking whatever becomes of the rest.
+    /// Whether less than half of it is live, but not nothing: such an object is worth repacking
+    /// whatever becomes of the others.
     pub fn is_sparse(&self) -> bool {
         self.live_bytes > 0 && self.live_bytes < self.plaintext_len.div_ceil(2)
     }
@@ -157,7 +158,7 @@ impl ObjectRecord {
 pub struct NewObject {
     /// Its id.
     pub object: ObjectId,
-    /// Its seal.
+    /// Salt, epoch and frame size.
     pub params: SealParams,
     /// Plaintext length.
     pub plaintext_len: u64,

@@ -1,9 +1,9 @@
-//! What the database needs now and then: compaction, garbage collection, a memtable that goes out
-//! before its WAL gets long.
+//! When the database gets its upkeep: compaction, garbage collection, and a flush of the memtable
+//! before its log (WAL) gets long.
 //!
-//! SlateDB would do the first two by polling, 32 to 46 requests every ten seconds on an idle mount.
-//! Here they run when this mount's own view of the tables says that there is work, and end when it
-//! is done, so an idle mount costs nothing but the writer's look for a takeover.
+//! SlateDB would do the first two by polling, which costs 32 to 46 requests every ten seconds on an
+//! idle mount. Here a job runs when this mount's own view of the tables says that there is work,
+//! and ends when it is done. So the only requests of an idle mount are its looks for a takeover.
 
 use std::{
     sync::Weak,
@@ -25,17 +25,17 @@ use super::{
 
 /// How often the in-memory state is looked at. No request is made for it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Compaction waits for a lull in writing as long as this, unless the tables pile up.
+/// Compaction waits until nothing was written for so long, unless the tables pile up.
 const LULL: Duration = Duration::from_secs(5);
 /// WAL objects after which the memtable goes out: replaying 4,000 takes 2.2 s at 20 ms, so 512
 /// takes about 0.3 s.
 const WAL_OBJECTS_MAX: u64 = 512;
-/// Garbage collection: first this long after opening, then this often while something is written,
-/// and once more when the last of it is old enough.
+/// Garbage is collected first this long after opening, then this often while something is written,
+/// and once more when the last garbage is old enough.
 const COLLECT_FIRST: Duration = Duration::from_secs(60);
 const COLLECT_EVERY: Duration = Duration::from_secs(10 * 60);
-/// The last collection waits so much longer than the least age, so that what was replaced last has
-/// surely reached that.
+/// The last collection waits so much longer than the least age of garbage, so that the objects that
+/// were replaced last have surely reached it.
 const COLLECT_MARGIN: Duration = Duration::from_secs(10);
 /// The pause after a job that failed, or that changed nothing.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -49,7 +49,8 @@ pub(in crate::meta) async fn run(inner: Weak<Inner>) {
     let mut seen = Seen {
         sequence: 0,
         changed: Instant::now(),
-        // What opening wrote is no reason: a mount that nobody writes to leaves the store alone.
+        // The writes of opening are no reason to collect: a mount that nobody writes to leaves the
+        // store alone.
         garbage: Garbage::new(opened_at, Instant::now()),
     };
     loop {
@@ -66,8 +67,8 @@ pub(in crate::meta) async fn run(inner: Weak<Inner>) {
             job.map(|job| (job, upkeep.begin(job, db.clone())))
         };
         let pause = match work {
-            // One job at a time. One that failed (or panicked, which the runtime logs) is not tried
-            // again at once.
+            // One job runs at a time. A job that failed (or panicked, which the runtime logs) is
+            // not tried again at once.
             Some((job, running)) => match running.await {
                 Ok(Outcome::Done) => {
                     if matches!(job, Job::Compact | Job::FlushMemtable) {
@@ -90,12 +91,12 @@ struct Seen {
     garbage: Garbage,
 }
 
-/// Is there something to collect?
+/// Whether there is something to collect.
 struct Garbage {
     /// The sequence number at the last collection, and when the next may be.
     collected_sequence: u64,
     collect_at: Instant,
-    /// The time when something was replaced last; `None` once that is collected.
+    /// When objects were last replaced; `None` once those are collected.
     made_at: Option<Instant>,
 }
 
@@ -108,15 +109,15 @@ impl Garbage {
         }
     }
 
-    /// Something was replaced: log objects by a table, or tables by a compaction.
+    /// Notes that objects were replaced: log objects by a table, or tables by a compaction.
     fn made(&mut self, now: Instant) {
         self.made_at = Some(now);
     }
 
-    /// Tells whether to collect now. Without the last collection, a mount that stops writing would
-    /// keep what its last compaction replaced for as long as it lasts: most of that is too young
-    /// when the collection before it runs. The last one waits for no other, since nothing follows
-    /// it.
+    /// Tells whether to collect now. A mount that stops writing needs a last collection: most of
+    /// the objects that its last compaction replaced are too young for the collection before it,
+    /// and would stay for as long as the mount lasts. The last collection does not wait for the
+    /// regular interval.
     fn is_due(&mut self, sequence: u64, now: Instant) -> bool {
         let is_old = |made_at: Instant| now >= made_at + COLLECT_AGE_MIN + COLLECT_MARGIN;
         let last = self.made_at.is_some_and(is_old);
@@ -155,8 +156,8 @@ impl Seen {
 }
 
 impl Meta {
-    /// Deletes tables and log objects that the database does not name any more, but for those that
-    /// followers may still read: the last quarter of an hour's. For the writer.
+    /// Deletes tables and log objects that the database does not name any more, except those of the
+    /// last quarter of an hour, which followers may still read. For the writer.
     pub async fn collect(&self) {
         if let Some(upkeep) = self.inner.upkeep() {
             compaction::collect(upkeep.store.clone(), COLLECT_AGE_MIN).await;

@@ -45,9 +45,9 @@ pub(in crate::meta) struct Inner {
     pub replacements: Replacements,
     /// Regions of files that lie in too many extents.
     pub crowded: Mutex<Crowded>,
-    /// What batches count on; locked while one that changes them is written.
+    /// The totals that batches count on; locked while a batch that changes them is written.
     pub totals: tokio::sync::Mutex<Totals>,
-    /// The same for those who only look.
+    /// The same totals, for readers.
     pub totals_shown: Mutex<Totals>,
     pub session: SessionId,
     pub session_number: u32,
@@ -55,7 +55,7 @@ pub(in crate::meta) struct Inner {
     pub status: watch::Receiver<DbStatus>,
     /// Followers only.
     pub pace: Option<Arc<Pace>>,
-    /// Followers only: what to open to see a newer state.
+    /// Followers only: the store to open again to see a newer state.
     pub source: Option<Arc<dyn ObjectStore>>,
     pub upkeep: Option<Upkeep>,
     pub sizes: Sizes,
@@ -85,7 +85,7 @@ impl Inner {
         }
     }
 
-    /// Remembers that this mount was fenced off.
+    /// Records that this mount was fenced, if that is what the error says, and returns the error.
     pub fn record_fencing(&self, error: MetaError) -> MetaError {
         if matches!(error, MetaError::Fenced) && !self.fenced.swap(true, Ordering::Relaxed) {
             tracing::error!(
@@ -117,7 +117,7 @@ impl Inner {
         Ok(FencedRows { rows, inner: self })
     }
 
-    /// What the database is in.
+    /// The store that holds the database.
     pub fn store(&self) -> Option<Arc<dyn ObjectStore>> {
         let own = self.upkeep.as_ref().map(|upkeep| upkeep.store.clone());
         own.or_else(|| self.source.clone())
@@ -127,7 +127,7 @@ impl Inner {
         self.upkeep.as_ref()
     }
 
-    /// What the database tells of itself.
+    /// The status that SlateDB publishes.
     pub fn status(&self) -> watch::Receiver<DbStatus> {
         self.status.clone()
     }
@@ -142,7 +142,7 @@ impl Inner {
     }
 }
 
-/// The rows of a scan.
+/// The rows of a scan; an error that says so records fencing.
 pub(in crate::meta) struct FencedRows<'a> {
     rows: Rows,
     inner: &'a Inner,
@@ -163,8 +163,8 @@ impl Meta {
         self.inner.session
     }
 
-    /// Returns when another mount has taken the volume over, as soon as that is known here; never
-    /// for a follower.
+    /// Returns as soon as it is known here that another mount has taken the volume over; never for
+    /// a follower.
     pub async fn fenced(&self) {
         let mut status = self.inner.status.clone();
         if status.wait_for(is_fenced).await.is_err() {

@@ -32,7 +32,7 @@ impl<'a> Cursor<'a> {
         Some(number.map_or(0, u64::from_be_bytes))
     }
 
-    /// The key of the next row, which stays.
+    /// The key of the next row, which is not taken.
     pub fn key(&self) -> Option<&[u8]> {
         self.head.as_ref().map(|(key, _)| key.as_ref())
     }

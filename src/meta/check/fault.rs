@@ -1,4 +1,4 @@
-//! What can be wrong with the metadata.
+//! The faults that metadata can have.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::meta::{Ino, schema::ObjectKey};
 
-/// One thing that does not fit.
+/// One fault.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
@@ -14,12 +14,12 @@ pub enum Fault {
     Table {
         /// Where it is, below the metadata's prefix.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// A row that does not decode.
     Undecodable {
-        /// What the row is.
+        /// The kind of row.
         what: &'static str,
         /// Its key.
         key: Bytes,
@@ -28,9 +28,9 @@ pub enum Fault {
     },
     /// Rows of a kind that this inode cannot have, or of an inode that is not there.
     Stray {
-        /// What the rows are.
+        /// The kind of rows.
         what: &'static str,
-        /// Whose they would be.
+        /// The inode that they would belong to.
         ino: Ino,
         /// Whether there is such an inode.
         exists: bool,
@@ -41,7 +41,7 @@ pub enum Fault {
         dir: Ino,
         /// The name.
         name: Bytes,
-        /// What it names.
+        /// The inode that it names.
         ino: Ino,
     },
     /// A name that no entry may have.
@@ -73,7 +73,7 @@ pub enum Fault {
         dir: Ino,
         /// The name.
         name: Bytes,
-        /// What it names.
+        /// The inode that it names.
         ino: Ino,
     },
     /// A second entry that names a directory.
@@ -97,7 +97,7 @@ pub enum Fault {
         /// The row's key.
         key: Bytes,
     },
-    /// The number of names in a directory.
+    /// The number of names in a directory is wrong.
     Entries {
         /// The directory.
         dir: Ino,
@@ -106,7 +106,7 @@ pub enum Fault {
         /// As counted.
         found: u64,
     },
-    /// The number of links.
+    /// The number of links is wrong.
     Links {
         /// The inode.
         ino: Ino,
@@ -115,7 +115,7 @@ pub enum Fault {
         /// As counted.
         found: u32,
     },
-    /// A directory's parent.
+    /// A directory's parent is wrong.
     Parent {
         /// The directory.
         dir: Ino,
@@ -179,7 +179,7 @@ pub enum Fault {
         /// The object's number.
         number: u64,
     },
-    /// The bytes of a file's extents.
+    /// The count of bytes in a file's extents is wrong.
     Allocated {
         /// The file.
         ino: Ino,
@@ -188,14 +188,14 @@ pub enum Fault {
         /// As counted.
         found: u64,
     },
-    /// Whether an inode has extended attributes.
+    /// The record is wrong about whether the inode has extended attributes.
     Attributes {
         /// The inode.
         ino: Ino,
         /// Whether it has.
         found: bool,
     },
-    /// The live bytes of an object, or whether it is dead.
+    /// The live bytes of an object are wrong, or whether it is dead.
     LiveBytes {
         /// The session's number.
         session: u32,
@@ -224,12 +224,12 @@ pub enum Fault {
     },
     /// A row about an object that has no record, or of a session that has none.
     StrayObject {
-        /// What the row is.
+        /// The kind of row.
         what: &'static str,
         /// Its key.
         key: Bytes,
     },
-    /// The number of a session's objects.
+    /// The number of a session's objects is wrong.
     SessionObjects {
         /// The session's number.
         session: u32,
@@ -238,14 +238,14 @@ pub enum Fault {
         /// As counted.
         found: u64,
     },
-    /// The totals of the volume: inodes and bytes.
+    /// The totals of the volume are wrong: (inodes, bytes).
     Totals {
         /// As recorded.
         recorded: (u64, u64),
         /// As counted.
         found: (u64, u64),
     },
-    /// Numbers may be given out a second time.
+    /// The counters would give numbers out a second time.
     Counters {
         /// The first inode number or cookie that is free at the earliest.
         ids_end: u64,
@@ -255,7 +255,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The inode whose paths tell the user what is hurt.
+    /// The inode whose paths tell the user which file is hurt.
     pub fn ino(&self) -> Option<Ino> {
         match self {
             Fault::Undecodable { ino, .. } => *ino,

@@ -1,5 +1,5 @@
-//! A change of contents, in one batch or several: the window on a file's extents, the ledger of the
-//! objects, and the batch that both end in.
+//! A change of contents, in one batch or several. It holds the ledger of the objects and the batch
+//! under construction, and moves the window on a file's extents into both.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::meta::{
     state::{change::Change, locks::Held},
 };
 
-/// Rows that a window takes in at once.
+/// Rows that a window loads at once.
 pub(in crate::meta) const WINDOW_ROWS: usize = 2048;
 
 /// A change of contents that may take several batches, each consistent in itself.
@@ -36,7 +36,7 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// Writes what there is. The reclaim lock is held from reading object records to their being
+    /// Writes the batch so far. The reclaim lock is held from reading object records until they are
     /// written.
     pub async fn write(&mut self, last: bool) -> Result<(), MetaError> {
         let held = self.held.clone().and(self.meta.inner.locks.reclaim().await);
@@ -50,7 +50,7 @@ impl<'a> Batches<'a> {
         self.meta.commit(change, held).await
     }
 
-    /// The window's differences and the inode as it is with them.
+    /// Adds to the batch the differences of the window, and the inode as it is with them.
     pub fn emit(&mut self, window: &mut Window, inode: &mut Inode) {
         inode.allocated = inode.allocated.saturating_add_signed(window.allocated);
         self.change.count_allocated(window.allocated);
@@ -59,17 +59,17 @@ impl<'a> Batches<'a> {
         self.change.put_inode(&Arc::new(inode.clone()));
     }
 
-    /// Takes the stored extents that touch `range` into the window, and says how far: to the
-    /// range's end, or to the end of the last row that there was room for. Rows that the batch cuts
-    /// off at `stored_end`, which the database does not know yet, are taken as they will be.
+    /// Loads the stored extents that touch `range` into the window. Returns how far it got: to the
+    /// end of the range, or to the end of the last row that there was room for. Rows that the batch
+    /// under construction cuts off at `stored_end` are loaded as they will be.
     pub async fn load(
         &self,
         window: &mut Window,
         range: Range<u64>,
         stored_end: u64,
     ) -> Result<u64, MetaError> {
-        // An extent that ends where the range begins is taken along: what is put there may continue
-        // it.
+        // An extent that ends where the range begins is loaded too, because the bytes that are put
+        // there may continue it.
         let mut rows = self
             .meta
             .inner
@@ -100,9 +100,9 @@ impl<'a> Batches<'a> {
         Ok(last_end)
     }
 
-    /// Takes everything from `size` on away, from the back. In the batch that is under way if there
-    /// is room in it, else in several, all but the last of which are written. The inode's size
-    /// follows.
+    /// Takes all extents from `size` on away, from the back. It goes into the batch under way if
+    /// there is room in it, else into several, of which all but the last are written. The inode's
+    /// size follows.
     pub async fn cut(&mut self, mut inode: Inode, size: u64) -> Result<Inode, MetaError> {
         let mut range = schema::extent_range(inode.ino, size + 1);
         loop {
@@ -126,8 +126,8 @@ impl<'a> Batches<'a> {
             inode.size = from;
             self.emit(&mut window, &mut inode);
             match lowest {
-                // What was cleared is still in the database until the batch is written: the next
-                // look ends before it.
+                // Rows that were cleared stay in the database until the batch is written, so the
+                // next scan ends before them.
                 Some((_, key)) if from > size => range.end = key.to_vec(),
                 _ => {
                     inode.size = size;
@@ -140,8 +140,8 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// Settles what is left, and hands the last batch over unwritten, with the locks that it was
-    /// settled under.
+    /// Settles the rest of the ledger, and hands the last batch over unwritten, with the locks that
+    /// it was settled under.
     pub async fn into_change(mut self) -> Result<(Change, Held), MetaError> {
         let held = self.held.and(self.meta.inner.locks.reclaim().await);
         self.meta

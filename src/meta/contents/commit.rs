@@ -15,22 +15,22 @@ use crate::{
     },
 };
 
-/// New extents this close to each other are looked at with one scan: a MiB of random 4 KiB extents
-/// is 256 rows.
+/// New extents this close to each other are compared with stored ones in one scan: a MiB of random
+/// 4 KiB extents is 256 rows.
 const SCAN_GAP_MAX: u64 = 1 << 20;
 
 /// One file's part of a content commit.
 #[derive(Clone, Debug)]
 pub struct ContentCommit {
-    /// The file. If it is gone (reaped) this part is skipped and its bytes count as dead.
+    /// The file. If it was deleted meanwhile, this part is skipped and its bytes count as dead.
     pub ino: Ino,
     /// New extents, sorted, not overlapping each other; they replace whatever they overlap.
     pub extents: Vec<Extent>,
     /// The size to record; must cover the extents.
     pub size: u64,
-    /// Stored extents from here on go first: the file was truncated before the new ones were
-    /// written. In the same batch, so that what replaces contents and what takes them away become
-    /// durable together (of a file in more than some thousand extents, the old ones go before).
+    /// Stored extents from here on are removed first: the file was truncated before the new ones
+    /// were written. Both are in the same batch, so that they become durable together. (Of a file
+    /// in more than some thousand extents, the old ones go in batches before.)
     pub cut: Option<u64>,
     /// The modification time to record; `None` leaves it.
     pub mtime: Option<Timestamp>,
@@ -67,14 +67,14 @@ impl Meta {
                 .new
                 .insert(self.known_key(object.object).await?, object.clone());
         }
-        // One read for those that are not cached; the records are looked up again below, as one
-        // file may be named twice.
+        // Inodes that are not cached are read together here. They are looked up again below, since
+        // one file may be named twice.
         self.find_inodes(commits.iter().map(|commit| commit.ino))
             .await?;
         let mut written: BTreeMap<Ino, Inode> = BTreeMap::new();
         for part in commits {
             let again = written.remove(&part.ino);
-            // What a file is changed to is not in the database before it is written.
+            // The second part of a file has to see the first one in the database.
             if again.is_some() || batches.change.is_full() {
                 batches.write(false).await?;
             }
@@ -138,8 +138,8 @@ impl Meta {
             let mut from = extent.offset;
             while from < end {
                 if from >= loaded_to && from < stored_end {
-                    // What was loaded before is done with: a window holds what one scan brings, and
-                    // what is put there.
+                    // Rows that were loaded before are not needed any more: a window holds the rows
+                    // of one scan and the new ones.
                     if window.len() >= WINDOW_ROWS {
                         inode.size = inode.size.max(from);
                         batches.emit(&mut window, &mut inode);
@@ -168,7 +168,7 @@ impl Meta {
                     inode.size = inode.size.max(to);
                     batches.emit(&mut window, &mut inode);
                     batches.write(false).await?;
-                    // The window let go of what it had loaded.
+                    // The window has let go of the rows that it had loaded.
                     loaded_to = 0;
                 }
             }
@@ -182,7 +182,7 @@ impl Meta {
 }
 
 impl ContentCommit {
-    /// Sets extents and size; the rest stays as it is.
+    /// A commit that sets extents and size; times stay as they are.
     pub fn new(ino: Ino, extents: Vec<Extent>, size: u64) -> ContentCommit {
         ContentCommit {
             ino,
@@ -195,7 +195,7 @@ impl ContentCommit {
         }
     }
 
-    /// Records these times with it.
+    /// The same commit with times to record.
     pub fn with_times(self, mtime: Timestamp, ctime: Timestamp) -> ContentCommit {
         ContentCommit {
             mtime: Some(mtime),
@@ -204,7 +204,7 @@ impl ContentCommit {
         }
     }
 
-    /// Are the extents in order, whole, and within the size?
+    /// Whether the extents are in order, whole, and within the size.
     fn check(&self) -> Result<(), MetaError> {
         let mut last_end = 0;
         for extent in &self.extents {
@@ -229,7 +229,7 @@ impl ContentCommit {
     }
 }
 
-/// How far one scan for these extents reaches: over all that follow closely.
+/// The end of one scan for these extents: it covers all that follow closely.
 fn scan_end(extents: &[Extent], first_end: u64) -> u64 {
     let mut end = first_end;
     for extent in extents.iter().skip(1) {

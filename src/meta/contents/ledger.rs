@@ -1,9 +1,9 @@
-//! The account of live bytes: what an operation adds to and takes from objects, settled in its own
-//! batch.
+//! The account of live bytes: how many an operation adds to objects and takes from them, settled in
+//! its own batch.
 //!
-//! Promises: an object's record counts exactly the bytes that extents name; at zero it is garbage,
-//! in the same batch; in doubt an object is kept. Call under the reclaim lock: records are read,
-//! changed and written back.
+//! Promises: an object's record counts exactly the bytes that extents name; an object becomes
+//! garbage in the batch that takes its last live byte; in doubt an object is kept. To be settled
+//! under the reclaim lock, because records are read, changed and written back.
 
 use std::collections::BTreeMap;
 
@@ -22,21 +22,21 @@ struct Entry {
     named_by: Vec<Ino>,
 }
 
-/// What one operation does to objects, until it is settled.
+/// Changes of one operation to the live bytes of objects, until they are settled.
 #[derive(Default)]
 pub(in crate::meta) struct Ledger {
     entries: BTreeMap<ObjectKey, Entry>,
 }
 
 impl Ledger {
-    /// Bytes that lost their extent.
+    /// Counts bytes that lost their extent.
     pub fn free(&mut self, source: &RowSource, bytes: u64) {
         if let RowSource::Object { object, .. } = source {
             self.entries.entry(*object).or_default().live -= bytes as i64;
         }
     }
 
-    /// Bytes that an extent of `ino` now names.
+    /// Counts bytes that an extent of `ino` now names.
     pub fn name(&mut self, ino: Ino, source: &RowSource, bytes: u64) {
         if let RowSource::Object { object, .. } = source {
             let entry = self.entries.entry(*object).or_default();
@@ -67,8 +67,8 @@ impl Meta {
         Ok(Some(stored))
     }
 
-    /// Enters the ledger into object records. `new` are objects that may not have one yet; with
-    /// `last`, those of them that nothing names are recorded too, as garbage.
+    /// Enters the ledger into object records. Objects in `new` may not have one yet. With `last`,
+    /// those of them that no extent names are recorded too, as garbage.
     pub(in crate::meta) async fn settle(
         &self,
         ledger: Ledger,
@@ -146,7 +146,7 @@ impl Meta {
         next.record.live_bytes = match u64::try_from(live) {
             Ok(live) if live <= next.record.plaintext_len => live,
             _ => {
-                // The count is wrong, so it must not lead to a deletion.
+                // A wrong count must not lead to a deletion.
                 tracing::error!(number = object.number, session = object.session, live = %live, "an object's live bytes do not add up; it is kept");
                 next.record.live_bytes.max(1)
             }

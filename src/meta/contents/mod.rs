@@ -1,5 +1,5 @@
-//! Contents as the namespace knows them: extents of files, the objects that they name, and what is
-//! live, dead or left over of those.
+//! Contents as the namespace knows them: extents of files, and the objects that they name with
+//! their live bytes, garbage and leftovers.
 
 mod batches;
 mod commit;

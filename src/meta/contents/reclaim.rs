@@ -1,4 +1,4 @@
-//! What crashes and deletions leave behind: orphans, garbage objects, objects worth repacking.
+//! Leftovers of crashes and deletions: orphans, garbage objects, objects worth repacking.
 
 use std::ops::Range;
 
@@ -28,8 +28,9 @@ pub struct Garbage {
 
 impl Meta {
     /// Deletes an orphan for good: its inode, xattrs and extents, counted off their objects.
-    /// Bounded batches; safe to repeat after a crash. No effect on an inode that has links. One
-    /// that a name may have to fall back to is deleted by itself when none does any more.
+    /// Batches are bounded, and it is safe to repeat after a crash. An inode that has links is left
+    /// alone. If a name may have to fall back to the inode, it is deleted later, when no name does
+    /// any more.
     pub async fn reap(&self, ino: Ino) -> Result<(), MetaError> {
         let held = self.inner.locks.inodes([ino]).await;
         if self.inner.replacements.defers_reaping(ino) {
@@ -66,7 +67,7 @@ impl Meta {
         Ok(orphans)
     }
 
-    /// Does the metadata name this object (record or garbage list)?
+    /// Whether the metadata has a record of this object, as live or as garbage.
     pub async fn knows_object(&self, object: ObjectId) -> Result<bool, MetaError> {
         match self.object_key(object).await? {
             Some(key) => Ok(self.stored_object(key).await?.is_some()),
@@ -74,10 +75,10 @@ impl Meta {
         }
     }
 
-    /// This moment, in seconds since 1970, and its generation: what dies from now on dies in this
-    /// second or later, and in a later generation.
+    /// This moment, in seconds since 1970, and its generation. Objects that die from now on die in
+    /// this second or later, and in a later generation.
     pub async fn mark(&self) -> (i64, u64) {
-        // Whoever notes that an object died holds this until that is applied.
+        // A commit that records an object's death holds this lock until it is applied.
         let _nothing_dies = self.inner.locks.reclaim().await;
         (clock::unix_seconds(), self.applied())
     }
@@ -99,7 +100,7 @@ impl Meta {
                 break;
             };
             let (died_unix_seconds, object) = schema::garbage_of_key(&key)?;
-            // Forgotten, which is not durable yet: the durable state still lists it.
+            // It was forgotten, which is not durable yet, so the durable state still lists it.
             if self.stored_object(object).await?.is_none() {
                 continue;
             }
@@ -122,7 +123,7 @@ impl Meta {
             let Some(stored) = self.stored_object(key).await? else {
                 continue;
             };
-            // Only what is dead can be forgotten.
+            // Only dead objects can be forgotten.
             let Some(died) = stored.died_unix_seconds else {
                 continue;
             };
@@ -152,7 +153,7 @@ impl Meta {
         if let Some(after) = after
             && let Some(key) = self.object_key(after).await?
         {
-            // The next key that there can be.
+            // The next key in order.
             range.start = schema::sparse_key(key);
             range.start.push(0);
         }
@@ -206,8 +207,8 @@ impl Meta {
         }
     }
 
-    /// Takes out a region that was found to lie in more than 32 extents, in the order of files and
-    /// offsets.
+    /// Takes out a region that a commit found to lie in more than 32 extents, in the order of files
+    /// and offsets.
     pub fn take_crowded(&self) -> Option<(Ino, Range<u64>)> {
         self.inner.crowded.lock().take()
     }

@@ -40,8 +40,8 @@ impl Meta {
         })
     }
 
-    /// Sessions other than this one whose objects were not checked since they ended without
-    /// `end_session`.
+    /// Sessions that ended without [`Meta::end_session`] and whose objects have not been checked
+    /// since; never this one.
     pub async fn dead_sessions(&self) -> Result<Vec<DeadSession>, MetaError> {
         self.inner.check()?;
         let dead = self.inner.sessions.unended_but(self.inner.session_number);

@@ -71,8 +71,8 @@ impl Meta {
         }
     }
 
-    /// Takes all extents of a file away that is about to be deleted, batch by batch; leaves the
-    /// last one in `change`, settled, with the lock that it was settled under.
+    /// Takes all extents of a file that is about to be deleted away, batch by batch. The last batch
+    /// is returned settled and unwritten, with the locks that it was settled under.
     pub(in crate::meta) async fn drop_contents(
         &self,
         held: &Held,

@@ -21,7 +21,7 @@ pub(in crate::meta) struct Window {
     ino: Ino,
     /// As stored.
     stored: BTreeMap<u64, ExtentRow>,
-    /// As they shall be.
+    /// As they will be stored.
     edited: BTreeMap<u64, ExtentRow>,
     /// Bytes of extents, gained minus lost.
     pub allocated: i64,
@@ -41,8 +41,7 @@ impl Window {
         self.ino
     }
 
-    /// A row that was read. One that the window has already is not news: what the window says of it
-    /// counts.
+    /// Adds a row that was read. A row that the window has already stays as it is in the window.
     pub fn load(&mut self, end: u64, row: ExtentRow) {
         if let Entry::Vacant(entry) = self.stored.entry(end) {
             entry.insert(row.clone());
@@ -50,7 +49,7 @@ impl Window {
         }
     }
 
-    /// The extents that there shall be, by region.
+    /// Counts the edited extents by region.
     pub fn count(&self) -> Count {
         let mut count = Count::of(self.ino);
         for row in self.edited.values() {
@@ -59,12 +58,12 @@ impl Window {
         count
     }
 
-    /// Rows that it holds.
+    /// Rows that the window holds.
     pub fn len(&self) -> usize {
         self.stored.len() + self.edited.len()
     }
 
-    /// Takes `from..to` away from whatever covers it.
+    /// Takes `from..to` away from the extents that cover it.
     pub fn clear(&mut self, from: u64, to: u64, ledger: &mut Ledger) {
         if from >= to {
             return;
@@ -92,7 +91,7 @@ impl Window {
         }
     }
 
-    /// Puts `from..to` in place of whatever is there.
+    /// Puts `from..to` in place of the extents there.
     pub fn put(&mut self, from: u64, to: u64, source: RowSource, ledger: &mut Ledger) {
         self.clear(from, to, ledger);
         ledger.name(self.ino, &source, to - from);
@@ -177,7 +176,7 @@ impl ExtentRow {
         }
     }
 
-    /// Does `next`, which begins where this one ends, go on in the same object?
+    /// Whether `next` begins where this row ends, in the file and in the same object.
     fn continues_into(&self, end: u64, next: &ExtentRow) -> bool {
         match (&self.source, &next.source) {
             (

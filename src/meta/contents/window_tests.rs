@@ -82,7 +82,7 @@ fn only_differences_are_written() {
         },
     );
     window.clear(40, 60, &mut Ledger::default());
-    // The same row again is not news.
+    // The same row again changes nothing.
     window.load(
         100,
         ExtentRow {

@@ -1,4 +1,4 @@
-//! The database underneath: the one writer, or a follower of another mount's. Reads work on both.
+//! SlateDB, opened as the one writer or as a follower of another mount. Reads work on both.
 //!
 //! Never: interprets keys or values.
 
@@ -18,17 +18,17 @@ use crate::meta::{MetaError, schema::Reader};
 const SCAN_READ_AHEAD_BYTES: usize = 256 * 1024;
 const SCAN_FETCH_TASKS: usize = 4;
 
-/// The same for a few rows, with one request at a time. It asks this much of each table that may
-/// hold them; what comes beside them stays in the cache of blocks for whoever goes on from there,
-/// so of some dozen tables it must not be more than that holds.
+/// The same for a scan of a few rows, which makes one request at a time. It asks this much of each
+/// table that may hold the rows. The neighbours that come along stay in the cache of blocks for the
+/// next scan, so what some dozen tables bring must fit into that cache.
 const NEAR_READ_AHEAD_BYTES: usize = 64 * 1024;
 
-/// Which rows a scan shows and in which order.
+/// The rows that a scan shows, and their order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::meta) enum Scan {
     /// All, ascending.
     Forward,
-    /// All, ascending, of which a few are wanted.
+    /// All, ascending; the caller wants a few of them.
     Near,
     /// All, descending.
     Backward,
@@ -43,7 +43,7 @@ pub(in crate::meta) enum Backing {
 }
 
 impl Backing {
-    /// For whom rows are read.
+    /// Who reads the rows: entries with a fallback show differently.
     pub fn reader(&self) -> Reader {
         match self {
             Backing::Writer(_) => Reader::Writer,

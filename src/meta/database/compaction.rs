@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::{self, DB_PATH, Sizes};
 
-/// A compaction that takes longer is stopped; the next one takes up what it did.
+/// A compaction that takes longer is stopped; the next one goes on from where it was.
 const COMPACTION_TIME_MAX: Duration = Duration::from_secs(30 * 60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(in crate::meta) enum Outcome {
     Useless,
 }
 
-/// Deletes what the database no longer names, if it is old enough.
+/// Deletes the objects that the database no longer names, if they are older than `min_age`.
 pub(in crate::meta) async fn collect(store: Arc<dyn ObjectStore>, min_age: Duration) {
     let collector = GarbageCollectorBuilder::new(DB_PATH, store)
         .with_options(settings::collector(min_age))
@@ -66,7 +66,7 @@ pub(in crate::meta) async fn compact(
     if stopped.is_cancelled() {
         return Ok(Outcome::Useless);
     }
-    // The writer learns at once that tables went away: it may be waiting for that.
+    // Writes may be waiting for tables to go away, so the writer is told at once.
     db.refresh_manifest().await?;
     Ok(if db.manifest().l0().len() < tables {
         Outcome::Done
@@ -75,7 +75,7 @@ pub(in crate::meta) async fn compact(
     })
 }
 
-/// SlateDB's own scheduler, and word when it has nothing more to propose.
+/// SlateDB's own scheduler, which also notifies `idle` when it has nothing more to propose.
 struct UntilIdle {
     idle: Arc<Notify>,
 }
@@ -83,8 +83,8 @@ struct UntilIdle {
 struct UntilIdleScheduler {
     scheduler: Box<dyn CompactionScheduler + Send + Sync>,
     idle: Arc<Notify>,
-    /// Two looks in a row: between the end of one compaction and the first look at its result
-    /// nothing is proposed.
+    /// Looks in a row that found nothing to do. One alone proves nothing: between the end of a
+    /// compaction and the first look at its result nothing is proposed.
     idle_looks: Mutex<u32>,
 }
 

@@ -1,4 +1,4 @@
-//! A store in which a database exists: the manifest that would make one is refused.
+//! A store in which a database exists: the write of the manifest that would make one is refused.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::meta::error::NotMade;
 /// The manifest that makes a database. SlateDB counts manifests from 1 and writes each once.
 const FIRST_MANIFEST: &str = "manifest/00000000000000000001.manifest";
 
-/// A store in which a database exists: the manifest that would make one is refused.
+/// A store in which a database exists: the write of the manifest that would make one is refused.
 #[derive(Debug)]
 pub(in crate::meta) struct Existing(pub Arc<dyn ObjectStore>);
 
@@ -34,7 +34,7 @@ impl ObjectStore for Existing {
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
         if options.mode == PutMode::Create && location.as_ref() == FIRST_MANIFEST {
-            // Of a kind that SlateDB does not try again.
+            // SlateDB does not try errors of this kind again.
             return Err(object_store::Error::NotSupported {
                 source: Box::new(NotMade),
             });

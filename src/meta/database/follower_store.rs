@@ -1,18 +1,18 @@
-//! How a follower keeps up with the writer: when SlateDB's reader may look for something new, and
-//! what is known once it has.
+//! How a follower keeps up with the writer: the store that decides when SlateDB's reader looks for
+//! something new.
 //!
 //! A look of SlateDB's reader is a GET of the next manifest, one of a boundary of the manifests,
 //! and eight HEADs of log objects after the last one; all but one are answered with 404 on an idle
 //! volume, and the reader says nowhere when it has taken over what it found. So the reader is made
-//! to look all the time ([`READER_TICK`]), through [`FollowerStore`], which holds the first request
-//! of each look back:
+//! to look all the time (`READER_TICK`), through [`FollowerStore`]. That store holds the first
+//! request of each look back:
 //! - until the time has come (`--follow-every`) *and* the next log object is there, which costs one
 //!   request. Log objects are numbered without a gap, so no later one is there if that one is not.
-//!   Every [`WHOLE_LOOK_EVERY`] the look goes on even so, for a new manifest alone;
-//! - when that request arrives, the look before it is over and what it found is in place. Only then
-//!   is the new generation *published*.
+//!   Every `WHOLE_LOOK_EVERY` the look goes on without a new log object, for a new manifest alone;
+//! - and takes its arrival as the sign that the look before it is over and that its findings are in
+//!   place. Only then is the new generation *published*.
 //!
-//! Promises: a published generation is what reads see at least; between two looks nothing changes.
+//! Promises: reads see the published generation or a later one; between two looks nothing changes.
 
 use std::{fmt, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! The jobs of upkeep: each is run beside the mount, and stopped with it.
+//! The jobs of upkeep. They run beside the mount and are stopped with it.
 
 use std::{
     sync::{
@@ -21,14 +21,14 @@ use super::{
     settings::{self, L0_MAX, Sizes},
 };
 
-/// What closing grants to a compaction: one that an earlier mount left is taken up only after three
-/// of its heartbeats.
+/// How long closing waits for a compaction. One that an earlier mount left is taken up only after
+/// three of its heartbeats.
 const LAST_COMPACTION_TIME_MAX: Duration = Duration::from_secs(25);
-/// Memtables that may be waiting for their tables: what may be unflushed is four times a memtable's
-/// size, and one is being filled.
+/// Memtables that may be waiting for their tables: unflushed rows take at most four times the size
+/// of a memtable, and one more is being filled.
 const MEMTABLES_MAX: usize = 5;
 
-/// What upkeep needs, and how it is stopped.
+/// The store and sizes that jobs need, and the means to stop them.
 pub(in crate::meta) struct Upkeep {
     pub store: Arc<dyn ObjectStore>,
     sizes: Sizes,
@@ -73,8 +73,8 @@ impl Upkeep {
         self.compacting.load(Ordering::Relaxed)
     }
 
-    /// Stops, and waits for what is running to let go. A compaction is left where it is: another
-    /// one takes it up.
+    /// Stops the running job and waits for its end. A compaction is left where it is; the next one
+    /// takes it up.
     pub async fn stop(&self) {
         self.ending.store(true, Ordering::Release);
         self.stopped.cancel();
@@ -82,22 +82,22 @@ impl Upkeep {
         self.running.wait().await;
     }
 
-    /// The last work before `db` closes, with its log flushed already: tables that pile up are
-    /// compacted, for mounts may be so short that it never happens otherwise. Answers what closing
-    /// may flush: SlateDB waits for room for a memtable's table, and would do so for ever.
+    /// The last work before `db` closes; its log is flushed already. Tables that pile up are
+    /// compacted, because with short mounts it would never happen otherwise. Returns whether
+    /// closing may flush the memtable: without room for one more table SlateDB would wait for ever.
     pub async fn finish(&self, db: &Db) -> Option<FlushType> {
         let tables = || db.manifest().l0().len();
         if tables() >= L0_MAX / 2 {
             self.ending.store(true, Ordering::Release);
             self.running.close();
             let compacted = tokio::time::timeout(LAST_COMPACTION_TIME_MAX, async {
-                // One that is running is at it already, and holds a claim on the tables.
+                // A job that is running may be compacting already, and holds a claim on the tables.
                 self.running.wait().await;
                 if tables() < L0_MAX / 2 {
                     return Ok(Outcome::Done);
                 }
                 let outcome = compact(db, self.store.clone(), &self.sizes, &self.stopped).await;
-                // Short mounts never collect either.
+                // Short mounts would never collect garbage either.
                 collect(self.store.clone(), settings::COLLECT_AGE_MIN).await;
                 outcome
             });
@@ -108,7 +108,7 @@ impl Upkeep {
             }
         }
         self.stop().await;
-        // Nothing is lost without: the log has everything, and the next mount reads it.
+        // Nothing is lost without a flush: the log has everything, and the next mount reads it.
         (tables() + MEMTABLES_MAX <= L0_MAX).then_some(FlushType::MemTable)
     }
 }
@@ -150,7 +150,8 @@ impl Job {
                     .map(|()| Outcome::Done),
             }
         };
-        // A compaction stops itself, so that nothing of it goes on.
+        // A compaction is not cancelled from outside: it stops itself, so that no part of it goes
+        // on.
         let result = match self {
             Job::Compact => work.await,
             Job::Collect | Job::FlushMemtable => match stopped.run_until_cancelled(work).await {

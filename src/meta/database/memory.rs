@@ -13,14 +13,15 @@ use slatedb_common::metrics::{
 
 use super::settings::Sizes;
 
-/// What a cached block costs beside its own bytes: key, list nodes, map slot, the allocation's
+/// Memory of a cached block beside its own bytes: key, list nodes, map slot, the allocation's
 /// rounding.
 const BLOCK_ENTRY_BYTES: usize = 320;
 
-/// What SlateDB calls the size of all that is written and not yet in a table.
+/// SlateDB's name for the size of all rows that are written and not yet in a table.
 const MEMTABLES_GAUGE: &str = "slatedb.db.total_mem_size_bytes";
 
-/// SlateDB's cache of blocks, indexes and filters. Its own would not say how much it holds.
+/// SlateDB's cache of blocks, indexes and filters. SlateDB's own cache does not say how much it
+/// holds.
 pub(in crate::meta) struct BlockCache {
     entries: moka::sync::Cache<CachedKey, CachedEntry>,
 }
@@ -43,7 +44,7 @@ impl BlockCache {
     }
 
     pub fn bytes(&self) -> u64 {
-        // What was put in lately counts only from here on.
+        // Entries that were put in lately are counted only after this call.
         self.entries.run_pending_tasks();
         self.entries.weighted_size()
     }

@@ -1,4 +1,5 @@
-//! When SlateDB's reader may look for something new, and what it has found.
+//! When SlateDB's reader may look for something new, and which generation it has reached. See
+//! `follower_store` for why looks are held back.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -16,12 +17,12 @@ use tokio_util::sync::CancellationToken;
 /// How soon after a look SlateDB's reader begins the next one, which is then held back.
 pub(in crate::meta) const READER_TICK: Duration = Duration::from_millis(20);
 
-/// How often a look goes on although there is no new log object: for manifests that say only that
-/// tables were compacted, and for a log whose next object was deleted because this machine was
-/// suspended for longer than log objects are kept.
+/// How often a look goes on although there is no new log object. This finds manifests that say only
+/// that tables were compacted. It also goes past a log object that was deleted because this machine
+/// was suspended for longer than log objects are kept.
 const WHOLE_LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// When a follower looks, and what it has found.
+/// The schedule of a follower's looks, and their results.
 pub(in crate::meta) struct Pace {
     every: Duration,
     looks: Mutex<Looks>,
@@ -30,18 +31,18 @@ pub(in crate::meta) struct Pace {
     probe: tokio::sync::Mutex<()>,
     status: OnceLock<watch::Receiver<DbStatus>>,
     published: watch::Sender<Option<u64>>,
-    /// The reader is to end: it gets no more answers but that nothing is there.
+    /// Set when the reader is to end: from then on every request is answered with "not found".
     closing: CancellationToken,
-    /// The volume was dropped without being closed: nothing is asked any more.
+    /// Set when the volume was dropped without being closed: no further request is made.
     dropped: CancellationToken,
 }
 
 struct Looks {
-    /// A look goes on, and may bring something at any moment.
+    /// A look is under way and may bring something at any moment.
     under_way: bool,
-    /// A look is under way and asks for manifests, until one is missing.
+    /// The look under way asks for manifests, until one is missing.
     asks_for_manifests: bool,
-    /// Nothing is asked before this.
+    /// No request is made before this.
     next: Instant,
     last_whole: Option<SystemTime>,
     /// The first log object that was found missing in this look.
@@ -76,7 +77,7 @@ impl Pace {
     /// From now on looks are held back. Returns once the first generation is published.
     pub async fn begin(&self, status: watch::Receiver<DbStatus>) {
         let _ = self.status.set(status);
-        // This holds the sender, so it cannot end early.
+        // `self` holds the sender, so this cannot end early.
         let _ = self.published.subscribe().wait_for(Option::is_some).await;
     }
 
@@ -88,17 +89,17 @@ impl Pace {
         self.published.subscribe()
     }
 
-    /// Lets the reader end.
+    /// Makes the reader end.
     pub fn close(&self) {
         self.closing.cancel();
     }
 
-    /// Stops asking.
+    /// Makes no further request.
     pub fn abandon(&self) {
         self.dropped.cancel();
     }
 
-    /// How long nothing will change yet; zero while a look is under way.
+    /// How long reads will see nothing new; zero while a look is under way.
     pub fn unchanged_for(&self) -> Duration {
         let looks = self.looks.lock();
         match looks.under_way {
@@ -140,7 +141,7 @@ impl Pace {
                 let mut looks = self.looks.lock();
                 looks.missing = None;
                 looks.present = 0;
-                // By the clock on the wall, which goes on while the machine is suspended.
+                // The wall clock goes on while the machine is suspended, a monotonic one does not.
                 let since = looks.last_whole.map(|last| last.elapsed());
                 let is_whole = !matches!(since, Some(Ok(since)) if since < WHOLE_LOOK_EVERY);
                 if is_whole {
@@ -186,22 +187,23 @@ impl Pace {
         true
     }
 
-    /// A look is under way and asks for manifests.
+    /// Whether a look is under way that asks for manifests.
     pub fn asks_for_manifests(&self) -> bool {
         self.looks.lock().asks_for_manifests
     }
 
-    /// A manifest was asked for. The one after it is asked for in the same look if it was there.
+    /// Notes the answer to a request for a manifest. If it was there, the next one is asked for in
+    /// the same look.
     pub fn manifest_answered(&self, is_there: bool) {
         self.looks.lock().asks_for_manifests &= is_there;
     }
 
-    /// Held while a log object is asked for that is not known to be there.
+    /// A lock to hold while asking for a log object that is not known to be there.
     pub async fn probe_lock(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.probe.lock().await
     }
 
-    /// This log object, or a later one, was found in this look.
+    /// Whether this log object, or a later one, was found in this look.
     pub fn is_present(&self, log: u64) -> bool {
         log <= self.looks.lock().present
     }
@@ -222,7 +224,7 @@ impl Pace {
     }
 }
 
-/// Where SlateDB keeps its log and its manifests.
+/// Where SlateDB keeps its log.
 pub(in crate::meta) const LOG_DIRECTORY: &str = "wal";
 
 pub(in crate::meta) fn log_path(log: u64) -> Path {

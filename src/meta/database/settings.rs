@@ -1,10 +1,11 @@
-//! What SlateDB is told, from the memory it may take.
+//! SlateDB's settings, from the memory that it may take.
 //!
-//! The figures were measured by hand, with an early build. At the floor of 40 MiB, with the store
-//! 20 ms away, on jemalloc: creating 100,000 files at 2,400 a second peaks 35 MiB above the process
-//! without a volume, and rests at 20; creating 300,000 as fast as it goes, 18,000 a second, peaks
-//! at 67, of which 35 to 45 are allocated and the rest is on its way back to the kernel. Larger
-//! memtables only cost more: 2 MiB made it 90, and no faster.
+//! These figures were measured by hand with an early build, at the floor of 40 MiB, with the store
+//! 20 ms away, on jemalloc. They are resident memory above that of the process without a volume.
+//! Creating 100,000 files at 2,400 a second peaks at 35 MiB and rests at 20. Creating 300,000 files
+//! as fast as it goes, 18,000 a second, peaks at 67 MiB, of which 35 to 45 are allocated and the
+//! rest is on its way back to the kernel. Larger memtables only cost more: with 2 MiB the peak was
+//! 90 MiB, and creating was no faster.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -24,20 +25,20 @@ const MIB: u64 = 1024 * 1024;
 pub(in crate::meta) const DB_PATH: &str = "";
 /// Blocks of 8 KiB: half the index of SlateDB's 4 KiB, still less than one sealed frame.
 pub(in crate::meta) const BLOCK_SIZE: SstBlockSize = SstBlockSize::Block8Kib;
-/// Bloom filters from this many keys on: small tables too, since a lookup of a name that is not
-/// there asks all of them.
+/// Tables of this many keys or more have Bloom filters. Even small ones do, since a lookup of a
+/// name that is not there asks all tables.
 const FILTER_KEYS_MIN: u32 = 64;
-/// How often an idle writer looks whether another mount has taken over: the only requests of an
-/// idle mount.
+/// How often an idle writer looks whether another mount has taken over. An idle mount makes no
+/// other requests.
 const MANIFEST_POLL: Duration = Duration::from_secs(60);
 /// How often a running compaction looks at its own state. It runs only while there is work.
 const COMPACTION_POLL: Duration = Duration::from_millis(500);
-/// A running compaction says this often that it is alive; one that has not for three times as long
+/// How often a running compaction says that it is alive. One that has not for three times as long
 /// was left by a mount that ended, and is taken up again.
 const COMPACTION_HEARTBEAT: Duration = Duration::from_secs(5);
 /// SlateDB's own bound on WALs before the memtable goes out; ours (`upkeep`) is lower.
 const WAL_FLUSHES_MAX: u64 = 4096;
-/// Nothing younger is collected: followers may still be reading it.
+/// Objects that are younger are not collected, because followers may still be reading them.
 pub(in crate::meta) const COLLECT_AGE_MIN: Duration = Duration::from_secs(15 * 60);
 /// L0 tables that one compaction takes at least.
 pub(in crate::meta) const COMPACT_L0_MIN: usize = 4;
@@ -49,7 +50,7 @@ pub(in crate::meta) const L0_MAX: usize = 16;
 pub(in crate::meta) struct Sizes {
     /// A memtable's, and a WAL object's.
     pub l0: u64,
-    /// Written and not yet in an L0 table.
+    /// Rows written and not yet in an L0 table.
     pub unflushed: u64,
     /// SlateDB's block cache, indexes and filters included.
     pub block_cache: u64,
@@ -71,9 +72,9 @@ impl Sizes {
         }
     }
 
-    /// The writer's. Compaction and garbage collection are run by `upkeep`, only when there is
-    /// something to do; the WAL goes out when `durability` says so (or when it has grown to a
-    /// memtable's size).
+    /// Settings of the writer. `upkeep` runs compaction and garbage collection, only when there is
+    /// something to do. The WAL goes out when `flush` says so, or when it has grown to the size of
+    /// a memtable.
     pub fn writer(&self) -> Settings {
         Settings {
             flush_interval: None,
@@ -87,8 +88,8 @@ impl Sizes {
             l0_flush_parallelism: 2,
             compactor_options: None,
             garbage_collector_options: None,
-            // An outage pauses writes, and they recover by themselves. With a limit the database
-            // closes itself, reads too.
+            // Without a limit an outage pauses writes, which recover by themselves. With one the
+            // database would close itself, for reads too.
             object_store_max_retries: None,
             ..Settings::default()
         }
@@ -96,7 +97,7 @@ impl Sizes {
 
     pub fn follower(&self) -> DbReaderOptions {
         DbReaderOptions {
-            // `follower` holds each look back until it is time.
+            // `follower_store` holds each look back until it is time.
             manifest_poll_interval: READER_TICK,
             max_memtable_bytes: self.unflushed,
             object_store_max_retries: None,
@@ -130,21 +131,22 @@ impl Sizes {
         }
     }
 
-    /// What so many bytes of memtables and WAL take: nodes and separate allocations of keys and
-    /// values come to it. Rows are small here; measured with 20,000 new files, each MiB costs 5.
+    /// Memory that so many bytes of memtables and WAL take, with their nodes and the separate
+    /// allocations of keys and values. Rows are small here: measured with 20,000 new files, each
+    /// MiB costs 5.
     pub fn memtable_cost(&self, bytes: u64) -> u64 {
         bytes * 5
     }
 
-    /// A compaction's output table, once as it is built and once as it is sealed, and what it
-    /// reads.
+    /// Memory of a compaction: its output table, once as it is built and once as it is sealed, and
+    /// 1 MiB for its input.
     pub fn compaction_cost(&self) -> u64 {
         2 * self.table + (1 << 20)
     }
 }
 
-/// What may be collected. WAL fences stay: a fence that is gone would let a writer that was fenced
-/// off write again.
+/// The kinds of objects that are collected. WAL fences stay: without its fence, a writer that was
+/// fenced off could write again.
 pub(in crate::meta) fn collector(min_age: Duration) -> GarbageCollectorOptions {
     let directory = Some(GarbageCollectorDirectoryOptions {
         interval: None,

@@ -35,7 +35,7 @@ pub struct NewInode {
     pub xattrs: Vec<(Bytes, Bytes)>,
 }
 
-/// What a removal did to the inode.
+/// The inode that a removal took a name from.
 #[derive(Clone, Debug)]
 pub struct Removal {
     /// The inode that lost a name.
@@ -187,7 +187,7 @@ impl Meta {
         Ok(removal)
     }
 
-    /// An inode loses a name; without any it becomes an orphan. Call under its lock.
+    /// Takes one link off an inode; without any it becomes an orphan. Call under its lock.
     pub(in crate::meta) async fn drop_link(
         &self,
         ino: Ino,
@@ -215,7 +215,8 @@ impl Meta {
     /// Locks a directory and what a name in it points to.
     async fn lock_name(&self, dir: Ino, name: &[u8]) -> Result<(Held, Dentry), MetaError> {
         loop {
-            // Locks are taken all at once, so the name is looked up before and again under them.
+            // Locks are taken all at once, so the name is looked up before they are taken and again
+            // under them.
             let seen = self.existing_name(dir, name).await?;
             let held = self.inner.locks.inodes([dir, seen.ino]).await;
             let dentry = self.existing_name(dir, name).await?;

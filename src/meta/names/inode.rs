@@ -9,11 +9,11 @@ use crate::meta::{
     state::{cache::Found, change::Change},
 };
 
-/// Numbers that are read with one scan may lie this far apart: a row that is skipped costs about 60
-/// bytes of a read, a scan of its own a request.
+/// Inode numbers that are read with one scan may lie this far apart. A row that is skipped costs
+/// about 60 bytes of a read, a second scan costs a request.
 const RUN_GAP_MAX: u64 = 64;
-/// From this many on a run is scanned; below it each is got by itself, which bloom filters make
-/// cheap.
+/// A run of this many inodes or more is scanned. Fewer are read one by one, which Bloom filters
+/// make cheap.
 const RUN_LEN_MIN: usize = 3;
 
 impl Meta {
@@ -57,8 +57,8 @@ impl Meta {
         }
     }
 
-    /// Several at once, in order: neighbours are read with range scans, so that listing a cold
-    /// directory takes few requests.
+    /// Reads several records, in order. Neighbours are read with range scans, so that listing a
+    /// cold directory takes few requests.
     pub async fn inodes(&self, inos: &[Ino]) -> Result<Vec<Option<Inode>>, MetaError> {
         let found = self.find_inodes(inos.iter().copied()).await?;
         Ok(inos
@@ -115,8 +115,8 @@ impl Meta {
     }
 
     /// Changes a record under its lock: `change` sees the present record and edits it. Returns the
-    /// new one. `NotFound` if it is gone. The number, the kind, links and what is counted
-    /// (`allocated`, `entries`) are not for `change` to set.
+    /// new one. `NotFound` if it is gone. `change` must not set the links; the number, the kind and
+    /// the counts (`allocated`, `entries`) stay as they were.
     pub async fn update_inode<F>(&self, ino: Ino, change: F) -> Result<Inode, MetaError>
     where
         F: FnOnce(&mut Inode) -> Result<(), MetaError> + Send,

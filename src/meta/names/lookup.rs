@@ -1,4 +1,4 @@
-//! Looking names up, and listing them.
+//! Lookups and listings of names.
 
 use crate::{
     limits::NAME_LEN_MAX,
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Meta {
-    /// What a name points to.
+    /// The inode that a name points to.
     pub async fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Option<Dentry>, MetaError> {
         self.inner.check()?;
         if name.len() > NAME_LEN_MAX {

@@ -1,13 +1,16 @@
-//! Names that are looked up one after the other, in their order: what follows is read along.
+//! Reading along: when names are looked up in the order of their directory, the names that follow
+//! are read too.
 //!
 //! A lookup that the caches do not answer asks all tables for the name, and again for the inode
-//! behind it; the more files a volume has, the more tables those are. `git status` does that for
-//! each of its files, and so does whatever goes through a tree with a list of its own. When the
-//! name that was looked up is the very next one in its directory after the one before, the names
-//! that follow are read with one scan, and their inodes with another. Nobody waits for that.
+//! behind it. The more files a volume has, the more tables those are. `git status` does that for
+//! each of its files, as do other programs that go through a tree with a list of their own. When
+//! the name that was looked up is the very next one in its directory after the one before, the
+//! names that follow are read with one scan, and their inodes with another. No lookup waits for
+//! that.
 //!
-//! Whether it is the next one only a scan can tell, so those who ask in no order pay for some scans
-//! in vain: after each of these twice as many lookups go by before the next.
+//! Only a scan can tell whether it is the very next name, so programs that ask in no order cause
+//! some scans in vain. After each of these, twice as many lookups are passed over before the next
+//! scan.
 
 use crate::meta::{Dentry, Ino, Meta, MetaError, database::backing::Scan, schema};
 
@@ -15,8 +18,8 @@ use crate::meta::{Dentry, Ino, Meta, MetaError, database::backing::Scan, schema}
 const NAMES_MAX: usize = 128;
 
 impl Meta {
-    /// Call when a name was found in the database: what follows is read into the caches if it is
-    /// the next one in its directory.
+    /// To be called when a name was found in the database. The names that follow are read into the
+    /// caches if it is the next one in its directory.
     pub(in crate::meta) fn follow_lookup(&self, dir: Ino, name: &[u8]) {
         // Followers keep nothing above the database.
         if self.is_follower() {
@@ -25,7 +28,7 @@ impl Meta {
         if let Some(before) = self.inner.in_order.found(dir, name) {
             let (meta, name): (Meta, Box<[u8]>) = (self.clone(), name.into());
             tokio::spawn(async move {
-                // What keeps it from being read is told to whoever asks for it.
+                // An error is reported to the lookup that needs the row.
                 let last = meta.read_along(dir, &before, &name).await.unwrap_or(None);
                 meta.inner.in_order.ended(dir, last.as_deref());
             });

@@ -1,4 +1,4 @@
-//! Rename, replace and exchange: one batch, whatever is moved.
+//! Rename, replace and exchange: one batch each, however much moves with a directory.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -26,18 +26,18 @@ pub enum RenameMode {
     Exchange,
 }
 
-/// What is renamed, as the caller found it before it asked [`crate::data`] for its contents.
+/// The source of a rename, as the caller found it before it asked [`crate::data`] for its contents.
 #[derive(Clone, Copy, Debug)]
 pub struct RenameSource {
     /// The inode.
     pub ino: Ino,
-    /// The number of the last change of its contents, if they are not all committed. Then a file
-    /// that it replaces stays what the name stands for in the durable state, until a commit covers
-    /// that change ([`super::ContentCommit::covers`]).
+    /// The number of the last change of its contents, if they are not all committed. Then the name
+    /// goes on to stand for the replaced file in the durable state, until a commit covers that
+    /// change ([`super::ContentCommit::covers`]).
     pub uncommitted: Option<u64>,
 }
 
-/// Deeper than any path a kernel hands over; a tree that is deeper has a loop, which cannot be.
+/// A depth beyond any path that a kernel hands over. A deeper tree has a loop, which is a fault.
 const DEPTH_MAX: usize = 1 << 20;
 
 /// The two names under their locks.
@@ -46,7 +46,7 @@ struct Names<'a> {
     to: (Ino, &'a [u8], Option<Dentry>),
 }
 
-/// What was under a name that a file gets whose contents are not committed.
+/// The inode under a name that now goes to a file whose contents are not committed.
 struct Replaced {
     old: Fallback,
     /// See [`Replacement::superseded`].
@@ -55,7 +55,7 @@ struct Replaced {
     last_change: u64,
 }
 
-/// Inodes that a rename touches, each changed once however often it takes part.
+/// Inodes that a rename touches. Each is written once, even if it takes part several times.
 #[derive(Default)]
 struct Touched(BTreeMap<Ino, Inode>);
 
@@ -113,7 +113,7 @@ impl Meta {
         }
     }
 
-    /// Rename in one batch, whatever it moves. Returns the removal of a replaced target.
+    /// Renames in one batch. Returns the removal of a replaced target.
     ///
     /// `NameChanged` if the name is not the source's any more. `Uncommitted` names a file whose
     /// contents must be committed first: a name that has a fallback is not moved, and the number of
@@ -245,8 +245,8 @@ impl Meta {
         Ok(removal)
     }
 
-    /// What a name falls back to until the contents of `moved` are committed; `None` if nothing was
-    /// replaced, or they are.
+    /// The inode that a name falls back to until the contents of `moved` are committed. `None` if
+    /// nothing was replaced, or if they are committed.
     fn fallback(
         &self,
         moved: Dentry,
@@ -256,12 +256,13 @@ impl Meta {
         let (Some(replaced), Some(last_change)) = (replaced, uncommitted) else {
             return Ok(None);
         };
-        // What was replaced may not be committed either: then what it replaced counts.
+        // The replaced file may not be committed either. Then the name falls back to the file
+        // before it.
         let old = self.inner.replacements.of(&replaced).unwrap_or(Fallback {
             ino: replaced.ino,
             kind: replaced.kind,
         });
-        // The older contents of the same file need nothing to be kept.
+        // A file that falls back to itself needs no other inode to be kept.
         if old.ino == moved.ino {
             return Ok(None);
         }
@@ -331,8 +332,8 @@ impl Meta {
         self.commit(change, held).await
     }
 
-    /// Locks both directories and what the names point to; moving between directories, the tree
-    /// too.
+    /// Locks both directories and the inodes that the names point to; for a move between
+    /// directories the tree too.
     async fn lock_names<'a>(
         &self,
         (from_dir, from_name): (Ino, &'a [u8]),

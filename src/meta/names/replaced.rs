@@ -1,5 +1,5 @@
-//! Names with a fallback: which contents a sync must commit for them, and what a crash left of
-//! them.
+//! Names with a fallback: the contents that a sync must commit for them, and undoing them after a
+//! crash.
 
 use std::sync::{Arc, Weak};
 
@@ -19,8 +19,8 @@ impl Meta {
         self.inner.replacements.new_files()
     }
 
-    /// Files whose contents must be committed before a sync of `ino` may return: they have a name
-    /// that was its, and after a crash the name would stand for what it stood for before both.
+    /// Files whose contents must be committed before a sync of `ino` may return. They have a name
+    /// that `ino` had before, and after a crash that name would stand for a file older than both.
     pub fn successors(&self, ino: Ino) -> Vec<Ino> {
         self.inner.replacements.successors(ino)
     }
@@ -46,7 +46,7 @@ impl Meta {
             .inner
             .scan(Table::Replacement.all(), Scan::Forward)
             .await?;
-        // As many as one mount may have had.
+        // There are at most as many as one mount may have had.
         while let Some((key, value)) = scan.next().await? {
             rows.push((
                 schema::replacement_of_key(&key)?,
@@ -100,7 +100,8 @@ impl Meta {
         change: &mut Change,
     ) -> Result<(), MetaError> {
         let Some(old) = self.find_inode(row.old.ino).await? else {
-            // It is kept as long as the name may need it, so this is a fault. What there is stays.
+            // The old inode is kept as long as the name may need it, so this is a fault. The name
+            // stays as it is.
             tracing::error!(
                 "inode {}, which a name falls back to, is gone",
                 row.old.ino.0
@@ -117,8 +118,8 @@ impl Meta {
         let mut lost = self.existing_inode(replaced.ino).await?.as_ref().clone();
         lost.nlink = lost.nlink.saturating_sub(1);
         if lost.nlink == 0 {
-            // As if the mount before this one had removed it: so it is deleted with what that one
-            // left.
+            // It is recorded as removed by the mount before this one, so it is deleted with that
+            // mount's other orphans.
             change.put_orphan(lost.ino, self.inner.session_number.saturating_sub(1));
         }
         change.put_inode(&Arc::new(lost));
@@ -132,7 +133,7 @@ impl Meta {
     }
 }
 
-/// Deletes what was deferred, as it becomes due. Ends when the volume is closed.
+/// Deletes inodes whose deletion was deferred, as they become due. Ends when the volume is closed.
 pub(in crate::meta) async fn reap_released(inner: Weak<Inner>) {
     loop {
         let due = {
@@ -141,7 +142,7 @@ pub(in crate::meta) async fn reap_released(inner: Weak<Inner>) {
             Meta { inner }.reap_released().await;
             due
         };
-        // The volume is not kept alive meanwhile.
+        // The wait does not keep the volume alive.
         due.notified().await;
     }
 }

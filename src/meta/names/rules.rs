@@ -1,11 +1,11 @@
-//! What a name may be, and how names are counted in links and directories.
+//! Which names are allowed, and how names count as links and as entries of directories.
 
 use crate::{
     limits::NAME_LEN_MAX,
     meta::{Inode, MetaError, Timestamp},
 };
 
-/// Links of one inode, and subdirectories of one directory.
+/// Links of one inode, at most, and so subdirectories of one directory.
 const LINKS_MAX: u32 = u32::MAX - 1;
 
 pub(in crate::meta) fn check_name(name: &[u8]) -> Result<(), MetaError> {
@@ -24,7 +24,7 @@ pub(in crate::meta) fn check_name(name: &[u8]) -> Result<(), MetaError> {
     Ok(())
 }
 
-/// One link more.
+/// Adds one link.
 pub(in crate::meta) fn add_link(inode: &mut Inode) -> Result<(), MetaError> {
     if inode.nlink >= LINKS_MAX {
         return Err(MetaError::TooManyLinks(inode.ino));
@@ -33,7 +33,7 @@ pub(in crate::meta) fn add_link(inode: &mut Inode) -> Result<(), MetaError> {
     Ok(())
 }
 
-/// The parent after a name was added (+1), removed (-1) or replaced (0) in it.
+/// The parent directory after a name was added (+1), removed (-1) or replaced (0) in it.
 pub(in crate::meta) fn touched_parent(
     parent: &Inode,
     entries: i64,

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// What setxattr does about an existing or missing attribute.
+/// How setxattr treats an existing or missing attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XattrMode {
     /// Either.

@@ -1,4 +1,4 @@
-//! What rows hold: one encoding and one decoding for each record, exact or an error.
+//! The values of rows: one encoding and one decoding for each record, exact or an error.
 
 use bytes::Bytes;
 
@@ -232,7 +232,7 @@ pub(in crate::meta) fn decode_extent(end: u64, value: &[u8]) -> Result<ExtentRow
 
 // ---- objects ----
 
-/// An object record with what only this module needs.
+/// An object record, with the field that only the metadata needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::meta) struct StoredObject {
     pub record: ObjectRecord,
@@ -386,7 +386,7 @@ pub(in crate::meta) fn decode_totals(value: &[u8]) -> Result<Totals, MetaError> 
     Ok(totals)
 }
 
-/// What must never be given out twice.
+/// Numbers that must never be given out twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::meta) struct Counters {
     /// Inode numbers and cookies below this one may be in use.

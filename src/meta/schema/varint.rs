@@ -1,8 +1,8 @@
 //! The integers and bytes inside database values: little-endian base-128 varints, zigzag for signed
 //! ones.
 //!
-//! Promises: what is encoded decodes to the same; anything else (short, overlong, bytes left over)
-//! is an error, never a guess. Never: knows what the fields mean.
+//! Promises: encoded values decode to the same; anything else (short, overlong, bytes left over) is
+//! an error, never a guess. Never: knows what the fields mean.
 
 use crate::meta::MetaError;
 

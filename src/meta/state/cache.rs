@@ -1,9 +1,9 @@
 //! Inodes, names and object records above the database.
 //!
-//! Promises: a cache never shows a value older than the last change that was acknowledged. Changes
-//! are written through by [`super::change`], all of one operation under one lock; a value that was
-//! *read* from the database is put in only if nothing was changed under its stamp since before the
-//! read. Every part is bounded in bytes.
+//! Promises: a cache never shows a value older than the last change that was acknowledged. Each
+//! operation writes its changes through, all of them under one lock. A value that was *read* from
+//! the database is put in only if nothing was changed under its stamp since before the read. Every
+//! part is bounded in bytes.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,22 +22,24 @@ use crate::{
     },
 };
 
-/// Keys share this many stamps; a shared stamp only costs a fill that is not kept.
+/// Stamps, which keys share. If two keys share one, a value that was read may not be kept; nothing
+/// else happens.
 const STAMPS: usize = 1024;
-/// What an entry costs beside its own bytes: the list node, the map slot.
+/// Memory of an entry beside its own bytes: the list node, the map slot.
 const ENTRY_BYTES: u64 = 64;
-/// What one name of a directory that is known whole costs.
+/// Memory of one name of a directory that is known whole.
 const KNOWN_NAME_BYTES: u64 = 16;
 
-/// Read before the database is read, given back with what it said.
+/// A version of the keys that share it: taken before the database is read, and given back with the
+/// value that was read.
 #[derive(Clone, Copy)]
 pub(in crate::meta) struct Stamp(u64);
 
-/// What the cache knows of a name.
+/// The cache's answer about a name.
 pub(in crate::meta) enum Name {
-    /// This, or that it is not there.
+    /// It stands for this, or it is not there.
     Is(Option<Dentry>),
-    /// Nothing; ask the database.
+    /// Not known; ask the database.
     Unknown(Stamp),
 }
 
@@ -47,9 +49,9 @@ struct CachedName {
     dentry: Option<Dentry>,
 }
 
-/// Every name of a directory that was made during this mount, as hashes: a hash that is not there
-/// proves that the name is not. Names that went away stay in it, so it only ever errs towards
-/// asking the database.
+/// The hashes of all names that a directory has had, if it was made during this mount. A hash that
+/// is missing proves that the name is not there. Hashes of removed names stay, so the only possible
+/// error is a needless question to the database.
 #[derive(Default)]
 struct KnownDirectory {
     hashes: HashSet<u64>,
@@ -63,7 +65,7 @@ struct Parts {
     stamps: Vec<u64>,
 }
 
-/// The caches. `None` for followers: what they read can change under them.
+/// The caches. `None` for followers: the rows that they read can change below the caches.
 pub(in crate::meta) struct Caches {
     parts: Option<Mutex<Parts>>,
     hasher: RandomState,
@@ -150,8 +152,7 @@ impl Caches {
         }
     }
 
-    /// One stamp for everything, to be taken before a listing and given to [`Caches::fill_listed`]
-    /// after it.
+    /// All stamps, to be taken before a listing and given to [`Caches::fill_listed`] after it.
     pub fn listing_stamps(&self) -> Vec<u64> {
         self.parts
             .as_ref()
@@ -249,7 +250,7 @@ impl Caches {
         }
     }
 
-    /// What all parts hold.
+    /// Bytes that all parts hold.
     pub fn bytes(&self) -> u64 {
         self.parts.as_ref().map_or(0, |parts| {
             let parts = parts.lock();
@@ -260,7 +261,7 @@ impl Caches {
         })
     }
 
-    /// What all parts may hold.
+    /// Bytes that all parts may hold.
     pub fn bytes_max(&self) -> u64 {
         self.parts.as_ref().map_or(0, |parts| {
             let parts = parts.lock();
@@ -271,7 +272,7 @@ impl Caches {
         })
     }
 
-    /// Forgets everything: the outcome of a change is not known.
+    /// Forgets everything, after a change whose outcome is not known.
     pub fn clear(&self) {
         let Some(parts) = &self.parts else { return };
         let mut parts = parts.lock();
@@ -320,7 +321,7 @@ impl Parts {
     }
 }
 
-/// Reads of one kind that were grouped: what was found, by inode number.
+/// Inodes that were read together, by number.
 pub(in crate::meta) type Found = HashMap<Ino, Arc<Inode>>;
 
 #[cfg(test)]

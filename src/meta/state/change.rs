@@ -9,18 +9,18 @@ use crate::meta::{
     schema::{self, ExtentRow, Fallback, ObjectKey, SessionRow, StoredObject},
 };
 
-/// Rows, and bytes of keys and values, from which an operation that could go on for long commits
-/// what it has and goes on in a next batch.
+/// Rows, and bytes of keys and values, at which a long operation commits its batch and goes on with
+/// the next one.
 const ROWS_MAX: usize = 8192;
 const BYTES_MAX: usize = 512 * 1024;
 
-/// What one operation changed.
+/// Changes of one operation to rows that are kept in memory.
 #[derive(Default)]
 pub(in crate::meta) struct CacheChange {
     pub inodes: Vec<(Ino, Option<Arc<Inode>>)>,
     pub names: Vec<(Ino, Box<[u8]>, Option<Dentry>)>,
     pub objects: Vec<(ObjectKey, Option<StoredObject>)>,
-    /// Directories made by it: all their names (none) are known.
+    /// Directories that it made: all their names are known, since there are none yet.
     pub new_directories: Vec<Ino>,
 }
 
@@ -39,7 +39,7 @@ pub(in crate::meta) struct Replacement {
 /// The new inode, and the cookie of the entry: it is the entry's own as long as it exists.
 pub(in crate::meta) type ReplacementKey = (Ino, u64);
 
-/// What one operation changed.
+/// Changes of one operation to rows that are kept in memory.
 #[derive(Default)]
 pub(in crate::meta) struct ReplacementChange {
     pub begun: Vec<(ReplacementKey, Replacement)>,
@@ -53,9 +53,9 @@ pub(in crate::meta) struct Change {
     rows: usize,
     bytes: usize,
     cache: CacheChange,
-    /// Inodes that came (or went).
+    /// Inodes added, minus inodes removed.
     inodes: i64,
-    /// Bytes of extents that came (or went).
+    /// Bytes of extents added, minus those removed.
     allocated: i64,
     replacements: ReplacementChange,
 }
@@ -73,7 +73,7 @@ impl Change {
         self.batch.delete(key);
     }
 
-    /// Time to commit and go on in a next batch?
+    /// Whether it is time to commit and go on with the next batch.
     pub fn is_full(&self) -> bool {
         self.rows >= ROWS_MAX || self.bytes >= BYTES_MAX
     }
@@ -95,7 +95,7 @@ impl Change {
         }
     }
 
-    /// The rows, and what follows them in memory.
+    /// The rows, and the changes in memory that follow them.
     pub fn into_parts(self) -> (WriteBatch, CacheChange, ReplacementChange) {
         (self.batch, self.cache, self.replacements)
     }
@@ -136,8 +136,8 @@ impl Change {
         self.cache.names.push((dir, name.into(), Some(dentry)));
     }
 
-    /// A name for `dentry`, whose contents are not committed: until they are, whoever reads what is
-    /// durable finds what the name stood for before.
+    /// Puts a name for `dentry`, whose contents are not committed. Until they are, readers of the
+    /// durable state find the inode that the name stood for before.
     pub fn put_replacing_name(&mut self, dentry: Dentry, replacement: Replacement) {
         let Replacement { dir, name, old, .. } = &replacement;
         self.put_name_with(*dir, name, dentry, Some(*old));
@@ -149,7 +149,8 @@ impl Change {
         self.replacements.begun.push((key, replacement));
     }
 
-    /// The name's fallback is not needed any more: its row goes. The name itself is the caller's.
+    /// Removes the row of a name's fallback, which is not needed any more. The name itself is left
+    /// to the caller.
     pub fn end_replacement(&mut self, new: Ino, cookie: u64) {
         self.delete(schema::replacement_key(new, cookie));
         self.replacements.ended.push((new, cookie));
@@ -168,7 +169,7 @@ impl Change {
         );
     }
 
-    /// Counts bytes of extents that came (or went) into the totals.
+    /// Counts bytes of extents that were added (or removed) into the totals.
     pub fn count_allocated(&mut self, bytes: i64) {
         self.allocated += bytes;
     }

@@ -1,8 +1,8 @@
 //! Regions of files that lie in too many extents.
 //!
 //! A commit reads the stored extents around the new ones anyway, so it counts them by region on the
-//! way. Whoever looks after the contents asks for the regions that have too many, and writes them
-//! again. What is forgotten here is found again by the next commit that comes by.
+//! way. `data` asks for the regions that have too many, and writes them again. A region that is
+//! forgotten here is found again by the next commit nearby.
 
 use std::{collections::BTreeSet, ops::Range};
 
@@ -11,8 +11,9 @@ use crate::meta::Ino;
 /// The unit in which a file's extents are counted, bytes: a frame of data.
 pub const REGION_LEN: u64 = 64 << 10;
 
-/// Extents in a region beyond which it is crowded: then they are smaller than half a page on
-/// average. A tiny write adds two, so who mends crowded regions writes a page for each.
+/// A region with more extents is crowded: they are smaller than half a page on average. A tiny
+/// write adds two extents, so mending crowded regions costs about a page of writing for each tiny
+/// write.
 pub(in crate::meta) const EXTENTS_MAX: usize = 32;
 
 /// Regions that are remembered, some 40 bytes each.
@@ -21,7 +22,7 @@ const REMEMBERED_MAX: usize = 4096;
 /// See the module's head.
 #[derive(Default)]
 pub(in crate::meta) struct Crowded {
-    /// By file and number in it.
+    /// By file, and the number of the region in it.
     regions: BTreeSet<(Ino, u64)>,
 }
 

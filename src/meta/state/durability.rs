@@ -1,4 +1,4 @@
-//! What is durable and what not yet.
+//! Which batches are durable, and since when others wait.
 
 use std::{
     sync::Arc,
@@ -12,9 +12,9 @@ use tokio::sync::{Notify, watch};
 struct Pending {
     /// Sequence number of the last batch that was applied.
     applied: u64,
-    /// Everything up to here is durable.
+    /// Sequence number up to which everything is durable.
     durable: u64,
-    /// When the oldest batch that is not was applied, or a little before.
+    /// When the oldest batch that is not durable was applied, or a little before.
     oldest: Option<Instant>,
     /// WAL objects since the memtable last went out.
     wal_objects: u64,
@@ -22,27 +22,28 @@ struct Pending {
     flushes: u64,
 }
 
-/// What is durable and what not yet.
+/// Which batches are durable, and since when others wait.
 #[derive(Default)]
 pub(in crate::meta) struct Durability {
     pending: Mutex<Pending>,
     /// Held by the flush in flight.
     flush_lock: tokio::sync::Mutex<()>,
-    /// Wakes the background task when something begins to wait.
+    /// Wakes the background task when a batch begins to wait.
     begun: Notify,
-    /// What the last flush made durable. SlateDB's own report of it comes later.
+    /// The sequence number that the last flush made durable. SlateDB's own report of it comes
+    /// later.
     flushed: watch::Sender<u64>,
 }
 
 impl Durability {
-    /// At open: all that is there is durable.
+    /// To be called at open: everything up to `sequence` is durable.
     pub fn opened_at(&self, sequence: u64) {
         let mut pending = self.pending.lock();
         pending.applied = pending.applied.max(sequence);
         pending.durable = pending.durable.max(sequence);
     }
 
-    /// A batch was applied.
+    /// Notes a batch that was applied.
     pub fn changed(&self, sequence: u64) {
         let mut pending = self.pending.lock();
         pending.applied = pending.applied.max(sequence);
@@ -57,7 +58,7 @@ impl Durability {
         self.flush_lock.lock().await
     }
 
-    /// A flush that began at `begun` made everything up to `sequence` durable.
+    /// Notes a flush that began at `begun` and made everything up to `sequence` durable.
     pub fn flushed(&self, sequence: u64, begun: Instant) {
         let mut pending = self.pending.lock();
         pending.durable = pending.durable.max(sequence);
@@ -77,7 +78,7 @@ impl Durability {
         self.pending.lock().oldest
     }
 
-    /// Returns when a batch was applied to which everything before is durable.
+    /// Returns when a batch begins to wait.
     pub async fn begun(&self) {
         self.begun.notified().await;
     }
@@ -113,5 +114,5 @@ impl Durability {
     }
 }
 
-/// Shared so that the task does not keep the volume alive while it waits.
+/// Shared, so that the background task does not keep the volume alive while it waits.
 pub(in crate::meta) type SharedDurability = Arc<Durability>;

@@ -1,15 +1,15 @@
 //! Inode numbers and cookies: one counter for both, handed out in reservations.
 //!
 //! Promises: a number is given out once in the life of a volume, because a reservation is durable
-//! before the first number of it is used; what a mount did not use is lost with it (numbers are
-//! plenty: 2^63).
+//! before its first number is used. Numbers that a mount did not use are lost with it; there are
+//! 2^63.
 
 use parking_lot::Mutex;
 
 use crate::meta::schema::Counters;
 
-/// Numbers in a reservation. The next one is made when half of one is left, so making 5,000 files
-/// in three seconds waits for none.
+/// Numbers in a reservation. The next one is made when half of this one is left, so making 5,000
+/// files in three seconds never waits for a reservation.
 const RESERVATION: u64 = 16 * 1024;
 /// The first number that is given out; 1 is the root, and cookies 1 and 2 are `.` and `..`.
 pub(in crate::meta) const FIRST_ID: u64 = 16;
@@ -31,7 +31,7 @@ pub(in crate::meta) struct Ids {
 }
 
 impl Ids {
-    /// After the reservation that opening made durable.
+    /// The counter after the reservation that opening made durable.
     pub fn new(reserved: std::ops::Range<u64>, next_session: u32) -> Ids {
         let state = State {
             next: reserved.start,
@@ -45,8 +45,8 @@ impl Ids {
         }
     }
 
-    /// Gives out no number below `first_free` from now on. Returns up to where numbers are
-    /// reserved, which the caller makes durable.
+    /// Gives out no number below `first_free` from now on. Returns the end of the reserved numbers,
+    /// which the caller makes durable.
     pub fn raise(&self, first_free: u64) -> u64 {
         let mut state = self.state.lock();
         if state.next < first_free {
@@ -78,20 +78,21 @@ impl Ids {
         self.reservation.lock().await
     }
 
-    /// Up to where numbers are reserved, and whether some of them are left.
+    /// The end of the reserved numbers, and whether some are left.
     pub fn reserved(&self) -> (u64, bool) {
         let state = self.state.lock();
         (state.end, state.next < state.end)
     }
 
-    /// A reservation up to `end` is durable.
+    /// Notes that a reservation up to `end` is durable.
     pub fn extend_to(&self, end: u64) {
         let mut state = self.state.lock();
         state.end = end;
         state.reserving = false;
     }
 
-    /// A reservation in the background failed; the next number that is taken may begin another.
+    /// Notes that a reservation in the background failed; the next number that is taken may begin
+    /// another.
     pub fn reservation_failed(&self) {
         self.state.lock().reserving = false;
     }

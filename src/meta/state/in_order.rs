@@ -1,4 +1,4 @@
-//! Names that are looked up one after the other: which lookup may be the next one in its directory.
+//! Which lookups may go through a directory in the order of its names. See `names/read_along`.
 
 use parking_lot::Mutex;
 
@@ -7,7 +7,7 @@ use crate::meta::Ino;
 /// Directories in which names are followed at once, some 300 bytes each.
 const FOLLOWED_MAX: usize = 16;
 
-/// Lookups that go by after a scan in vain, at most.
+/// Lookups that are passed over after a scan in vain, at most.
 const PAUSE_MAX: u32 = 64;
 
 struct Followed {
@@ -18,7 +18,7 @@ struct Followed {
 
 #[derive(Default)]
 struct State {
-    /// The directory of the latest lookup last.
+    /// In the order of their latest lookups.
     followed: Vec<Followed>,
     /// A scan is under way. There is one at a time.
     scans: bool,
@@ -26,13 +26,14 @@ struct State {
     pause_next: u32,
 }
 
-/// See the module's head.
+/// The directories in which lookups are followed, and whether a scan is under way.
 #[derive(Default)]
 pub(in crate::meta) struct InOrder(Mutex<State>);
 
 impl InOrder {
-    /// A name was found in the database. Returns the one before it in this directory, if this may
-    /// be the next one after that: then a scan has begun, which ends with [`InOrder::ended`].
+    /// Notes that a name was found in the database. Returns the name that was found before it in
+    /// this directory, if this one may follow directly. Then the caller scans, and ends with
+    /// [`InOrder::ended`].
     pub fn found(&self, dir: Ino, name: &[u8]) -> Option<Box<[u8]>> {
         let mut state = self.0.lock();
         let before = state.follow(dir, name);
@@ -48,7 +49,8 @@ impl InOrder {
         Some(ascends)
     }
 
-    /// The scan is over. With `last` it was the next one, and names were read up to that.
+    /// Notes the end of a scan. With `last`, the name did follow directly, and names were read up
+    /// to `last`.
     pub fn ended(&self, dir: Ino, last: Option<&[u8]>) {
         let mut state = self.0.lock();
         state.scans = false;

@@ -1,9 +1,10 @@
-//! Keyed locks: what makes operations atomic against each other.
+//! Keyed locks, which make operations atomic against each other.
 //!
-//! A fixed number of locks, one per residue of the inode number. An operation takes all it needs at
-//! once, in ascending order, so no two can wait for each other. Above them, in this order: the
-//! rename lock (one directory moved at a time, so that the walk to the root is over a tree that
-//! stands still), the reclaim lock (object records), the totals. None is held across a flush.
+//! There is a fixed number of locks, one for each residue of the inode number. An operation takes
+//! all it needs at once, in ascending order, so no two can wait for each other. The rename lock is
+//! taken before them: one directory is moved at a time, so that the walk to the root is over a tree
+//! that stands still. The reclaim lock (object records) is taken after them, and the totals last.
+//! None is held across a flush.
 
 use std::sync::Arc;
 
@@ -21,15 +22,16 @@ pub(in crate::meta) struct Locks {
     reclaim: Arc<Mutex<()>>,
 }
 
-/// Locks that are held, until the last clone goes: one stays with the operation, one goes with each
-/// commit so that an operation whose caller went away lets go only when its commit is over.
+/// Locks that are held until the last clone is dropped. One clone stays with the operation, and one
+/// goes with each commit: if the caller goes away, the locks are released only when the commit is
+/// over.
 #[derive(Clone, Default)]
 pub(in crate::meta) struct Held {
     guards: Vec<Arc<Vec<OwnedMutexGuard<()>>>>,
 }
 
 impl Held {
-    /// These too.
+    /// Adds the locks of `other`.
     pub fn and(mut self, other: Held) -> Held {
         self.guards.extend(other.guards);
         self
@@ -66,12 +68,13 @@ impl Locks {
         Held::of(guards)
     }
 
-    /// Directories stand still. Taken before any inode's lock.
+    /// Keeps directories from moving. To be taken before any inode's lock.
     pub async fn rename(&self) -> Held {
         Held::of(vec![self.rename.clone().lock_owned().await])
     }
 
-    /// Object records, members, garbage and sessions stand still. Taken after the inodes' locks.
+    /// Keeps object records, members, garbage and sessions unchanged. To be taken after the inodes'
+    /// locks.
     pub async fn reclaim(&self) -> Held {
         Held::of(vec![self.reclaim.clone().lock_owned().await])
     }

@@ -1,5 +1,5 @@
-//! What one mount holds of a volume in memory: caches, locks, numbers, tables. Nothing here reads or
-//! writes on its own account; the operations do, with what is here.
+//! The state of one mount in memory: caches, locks, numbers, tables. The operations above use it;
+//! nothing here knows the handle, and only the session table reads its own rows.
 
 pub(super) mod cache;
 pub(super) mod change;

@@ -2,19 +2,19 @@
 //!
 //! A program that replaces a file writes a new one and renames it over the old name. It may do so
 //! without fsync, and expects the old contents or the new ones after a crash. So until the new
-//! contents are committed the entry has a *fallback*, the old inode: the mount that writes finds
-//! the new file under the name, whoever reads what is durable (a follower, the next mount after a
-//! crash) finds the old one.
+//! contents are committed the entry has a *fallback*, the old inode. The mount that writes finds
+//! the new file under the name. Readers of the durable state (a follower, the next mount after a
+//! crash) find the old one.
 //!
-//! Promises: the batch that commits the last of the contents that were written before the rename
-//! also takes the fallback away; until then the old inode is kept, though it has no name; what a
-//! crash leaves is undone by the next writable mount, before anybody sees it. Never: delays a
-//! rename, but where a bound is reached.
+//! Promises: the batch that commits the last contents written before the rename also takes the
+//! fallback away. Until then the old inode is kept, though it has no name. The next writable mount
+//! undoes replacements that a crash left, before anybody sees them. Never: delays a rename, except
+//! where a bound is reached.
 //!
 //! A name may pass from one uncommitted file to the next. It falls back to what was there before
-//! all of them, since nothing else is committed. Whoever syncs one of those in the middle must not
-//! find something older after a crash: the sync also commits the contents of the file that has the
-//! name now ([`Meta::successors`]).
+//! all of them, since nothing else is committed. A program that syncs a file in the middle must not
+//! find something older after a crash. So the sync also commits the contents of the file that has
+//! the name now (`Meta::successors`).
 //!
 //! An entry changes only under the lock of the inode that it names, so the lock under which
 //! contents are committed also keeps the file's names in place.
@@ -30,8 +30,8 @@ use tokio::sync::Notify;
 use super::change::{Change, Replacement, ReplacementChange, ReplacementKey};
 use crate::meta::{Dentry, FileKind, Ino, schema::Fallback};
 
-/// Names that have a fallback at once. With names of 255 bytes they take 3 MiB. A rename beyond it
-/// waits until the contents of its file are committed, so it is the uploads that set the pace then.
+/// Names that have a fallback at once. With names of 255 bytes they take 3 MiB. A rename beyond the
+/// bound waits until the contents of its file are committed, so uploads set the pace then.
 const REPLACEMENTS_MAX: usize = 8192;
 
 /// The same for one file: they go out with the batch that commits its contents.
@@ -44,14 +44,14 @@ const SUPERSEDED_MAX: usize = 16;
 struct Pin {
     /// Names that fall back to the inode.
     names: usize,
-    /// Somebody wanted to delete it meanwhile.
+    /// Its deletion was asked for meanwhile.
     reaping_deferred: bool,
 }
 
 #[derive(Default)]
 struct State {
     names: BTreeMap<ReplacementKey, Replacement>,
-    /// So many of them passed through other files.
+    /// How many of them passed through other files.
     passed_on: usize,
     /// Inodes that names fall back to.
     pins: HashMap<Ino, Pin>,
@@ -68,15 +68,14 @@ pub(in crate::meta) struct Replacements {
 }
 
 impl Replacements {
-    /// What the entry falls back to, if it does.
+    /// The inode that the entry falls back to, if it has a fallback.
     pub fn of(&self, dentry: &Dentry) -> Option<Fallback> {
         let state = self.state.lock();
         let name = state.names.get(&(dentry.ino, dentry.cookie))?;
         Some(name.old)
     }
 
-    /// Files that had the entry's name before its own and are not committed, with its own behind
-    /// them.
+    /// Uncommitted files that had the entry's name before its own file did, with its own file last.
     pub fn superseded_with(&self, dentry: &Dentry) -> Vec<Ino> {
         let state = self.state.lock();
         let Some(name) = state.names.get(&(dentry.ino, dentry.cookie)) else {
@@ -108,7 +107,7 @@ impl Replacements {
             && state.names.range((ino, 0)..=(ino, u64::MAX)).count() < REPLACEMENTS_OF_FILE_MAX
     }
 
-    /// Adds to `change` what makes the names of `ino` final that were given to it up to the change
+    /// Makes names of `ino` final, in `change`: those that were given to it up to the change
     /// `covers` of its contents. Call under the lock of `ino`.
     pub fn complete(&self, ino: Ino, covers: u64, change: &mut Change) {
         let state = self.state.lock();
@@ -124,8 +123,8 @@ impl Replacements {
         }
     }
 
-    /// True if a name may have to fall back to `ino`: then it is deleted later, without being asked
-    /// again.
+    /// Whether a name may have to fall back to `ino`. If so, the inode is deleted later, without
+    /// another request.
     pub fn defers_reaping(&self, ino: Ino) -> bool {
         match self.state.lock().pins.get_mut(&ino) {
             Some(pin) => {
@@ -136,10 +135,11 @@ impl Replacements {
         }
     }
 
-    /// A batch was applied.
+    /// Notes a batch that was applied.
     pub fn apply(&self, change: ReplacementChange) {
         let mut state = self.state.lock();
-        // A name that changes hands keeps its fallback pinned: what begins counts first.
+        // A name that passes to another file keeps its fallback pinned, so new replacements are
+        // counted before ended ones.
         for (key, name) in change.begun {
             state.pins.entry(name.old.ino).or_default().names += 1;
             state.passed_on += usize::from(!name.superseded.is_empty());

@@ -1,8 +1,8 @@
-//! The session table: which writable mounts there were, and the small numbers that stand for them
-//! in extents.
+//! The session table: the writable mounts that there were, and the small numbers that stand for
+//! them in extents.
 //!
-//! It is held whole in memory. It stays short: an ended session is forgotten when the last object
-//! that it wrote is.
+//! The table is held whole in memory. It stays short, because an ended session is forgotten with
+//! the last object that it wrote.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::meta::{
     schema::{self, SessionRow, Table},
 };
 
-/// The table. Changed under the reclaim lock only (reading needs none).
+/// The table. It changes only under the reclaim lock; reading needs no lock.
 pub(in crate::meta) struct Sessions {
     rows: Mutex<BTreeMap<u32, SessionRow>>,
 }
@@ -29,7 +29,7 @@ impl Sessions {
         Ok(sessions)
     }
 
-    /// Reads the table again: a follower has met a session that it does not know.
+    /// Reads the table again, when a follower has met a session that it does not know.
     pub async fn refresh(&self, backing: &Backing) -> Result<(), MetaError> {
         let mut read = BTreeMap::new();
         let mut rows = backing.scan(Table::Session.all(), Scan::Forward).await?;
@@ -78,7 +78,7 @@ impl Sessions {
         self.rows.lock().get(&number).map(|row| row.session)
     }
 
-    /// Sessions that have not ended, but for the one with this number.
+    /// Sessions that have not ended, except the one with this number.
     pub fn unended_but(&self, own: u32) -> Vec<SessionId> {
         let rows = self.rows.lock();
         let unended = rows
