@@ -1,4 +1,4 @@
-//! What Linux tells of processes in `/proc`: one place that opens these files and knows how they
+//! Linux's facts about processes in `/proc`: one place that opens these files and knows how they
 //! are written.
 //!
 //! (The `procfs` crate reads all of a file where one field is wanted, and takes mount points for

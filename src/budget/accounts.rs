@@ -1,10 +1,11 @@
 //! The accounts of the budget: what each owner holds, what it is guaranteed, and who waits in line.
 //! Arithmetic alone: no lock, no waking, no memory of its own beyond the lines.
 //!
-//! A request of owner *o* fits when the bytes in use, plus the request, plus what the *other* owners
-//! are still guaranteed, are within the capacity. Each guaranteed minimum is at least the largest
-//! single request of its owner. So the head of every line is served once the older reservations of
-//! its own owner are gone, whatever the others do: nobody starves, and no two owners can deadlock.
+//! A request of owner *o* fits when the bytes in use, plus the request, plus what the *other*
+//! owners are still guaranteed, are within the capacity. Each guaranteed minimum is at least the
+//! largest single request of its owner. So the head of every line is served once the older
+//! reservations of its own owner are gone, whatever the others do: nobody starves, and no two
+//! owners can deadlock.
 
 use std::collections::VecDeque;
 
@@ -69,7 +70,7 @@ pub struct OwnerUsage {
     pub waiting: usize,
 }
 
-/// What became of a request that may wait.
+/// The outcome of a request that may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
     /// The bytes are counted for it.
@@ -211,8 +212,8 @@ impl<T> Accounts<T> {
         self.reservations += 1;
     }
 
-    /// Bytes that `kept` could come to hold through `owner`, which passes on to it what it acquired,
-    /// while all others keep what they hold or are guaranteed.
+    /// Bytes that `kept` could come to hold through `owner`, which passes on to it what it
+    /// acquired, while all others keep what they hold or are guaranteed.
     pub fn reach_bytes(&self, owner: Owner, kept: Owner) -> u64 {
         let others: u64 = Owner::ALL
             .into_iter()

@@ -43,7 +43,7 @@ pub(in crate::meta) enum Backing {
 }
 
 impl Backing {
-    /// Who reads the rows: entries with a fallback show differently.
+    /// The reader of the rows: a writer and a follower see entries with a fallback differently.
     pub fn reader(&self) -> Reader {
         match self {
             Backing::Writer(_) => Reader::Writer,

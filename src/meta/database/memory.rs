@@ -1,4 +1,4 @@
-//! What SlateDB holds in memory: its cache of blocks, which we bring, and the gauge of its memtables.
+//! Memory of SlateDB: the cache of blocks that we bring, and the gauge of its memtables.
 
 use std::sync::{
     Arc,

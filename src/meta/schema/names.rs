@@ -26,7 +26,7 @@ pub(in crate::meta) struct Fallback {
     pub kind: FileKind,
 }
 
-/// Who reads a name.
+/// The reader of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::meta) enum Reader {
     /// The mount that writes: it has the contents that are not committed.

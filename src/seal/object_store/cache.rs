@@ -1,5 +1,5 @@
-//! Opened chunks of tables, bounded by bytes, and what is known of the tables themselves, bounded
-//! by number.
+//! Opened chunks of tables, bounded in bytes, and the tables' headers with their openers, bounded
+//! in number.
 
 use std::{collections::hash_map::RandomState, hash::BuildHasher, num::NonZeroUsize, sync::Arc};
 
@@ -11,16 +11,15 @@ use parking_lot::Mutex;
 use super::read::CHUNK_BYTES;
 use crate::{byte_lru::ByteLru, seal::codec::Opener};
 
-/// Tables whose opener is kept: about 1 KiB each. More than SlateDB has of them in a volume of a
-/// million files.
+/// Tables whose opener is kept, about 1 KiB each. A volume of a million files has fewer tables.
 const TABLES_MAX: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-/// What an entry costs beside its bytes: key, list links, the allocation.
+/// Memory of an entry beside its bytes: key, list links, the allocation.
 const ENTRY_BYTES: u64 = 256;
 /// Locks that order fetches of the same thing. Two different things may share one and then wait for
 /// each other, which is harmless.
 const STRIPES: usize = 64;
 
-/// What is known of a table once its header and its final frame have opened.
+/// A table whose header and final frame have opened.
 #[derive(Debug)]
 pub(super) struct OpenedTable {
     /// Opens its frames.
@@ -32,7 +31,7 @@ pub(super) struct OpenedTable {
 }
 
 impl OpenedTable {
-    /// What one of its chunks is kept by.
+    /// The key by which one of its chunks is kept.
     pub fn chunk_key(&self, index: u64) -> ChunkKey {
         ChunkKey {
             salt: self.opener.params().salt,
@@ -79,8 +78,8 @@ impl Cache {
         self.chunks.lock().bytes()
     }
 
-    /// Whoever holds this fetches; who waited looks into the cache again. `None` stands for the
-    /// table itself.
+    /// The holder of this lock fetches; a caller that had to wait for it looks into the cache
+    /// again. `None` stands for the table itself.
     #[expect(
         clippy::indexing_slicing,
         reason = "a remainder of the number of stripes"
@@ -110,7 +109,7 @@ impl Cache {
         self.chunks.lock().get(key).cloned()
     }
 
-    /// Whether it is there, without making it recent.
+    /// Whether the chunk is there, without making it recent.
     pub fn has_chunk(&self, key: &ChunkKey) -> bool {
         self.chunks.lock().contains(key)
     }
@@ -120,7 +119,7 @@ impl Cache {
         self.chunks.lock().put(key, plaintext, bytes);
     }
 
-    /// Everything about an object: it is gone, or another one now.
+    /// Forgets everything about an object that is gone or was replaced.
     pub fn forget(&self, object: &str) {
         let table = self.tables.lock().pop(object);
         if let Some(table) = table {

@@ -3,8 +3,8 @@
 //!
 //! Promises: a log object is sent only with the link to its predecessor, and only where none was
 //! before; the same PUT tried again sends the same bytes. The whole log is looked at before the
-//! first log object of a process is written: that costs one LIST, and no more if it was read
-//! before. After that nothing costs a request.
+//! first log object of a process is written, which costs one LIST, and no more if the log was read
+//! before. After that the chain costs no requests.
 
 use bytes::Bytes;
 use futures::{FutureExt, future::join_all};
@@ -37,8 +37,8 @@ const LOOKS_MAX: usize = 4;
 const READ_AT_ONCE: usize = 16;
 
 /// A log object whose PUT has not succeeded. SlateDB tries again, and then the same bytes are sent:
-/// whichever of the requests takes effect, the chain goes on from the same object. One at a time,
-/// because SlateDB writes its log in order.
+/// whichever of the requests takes effect, the chain goes on from the same object. There is one at
+/// a time, because SlateDB writes its log in order.
 pub(super) struct Unanswered {
     put_id: String,
     put: SealedLog,
@@ -71,7 +71,7 @@ pub(super) fn location(number: u64) -> Path {
 }
 
 impl Inner {
-    /// Logs and counts that the log does not hold together.
+    /// Logs and counts a fault of the log.
     pub(super) fn refuse_log(&self, fault: LogFault) -> Error {
         self.refuse(SealError::Log {
             path: key_of(&location(fault.number())),
@@ -80,7 +80,7 @@ impl Inner {
     }
 }
 
-/// A table's header was read: if it is a log object's, it has to fit.
+/// Notes the header of a table that was read. If it is a log object, it has to fit.
 pub(super) fn read(inner: &Inner, location: &Path, opener: &Opener) -> Result<(), Error> {
     let Some(number) = number(location) else {
         return Ok(());
@@ -89,7 +89,7 @@ pub(super) fn read(inner: &Inner, location: &Path, opener: &Opener) -> Result<()
         number,
         commitment: opener.commitment(),
     };
-    // Somebody knows now what became of the PUT of that number.
+    // The outcome of the PUT of that number is known now.
     let put = inner
         .unanswered
         .lock()
@@ -103,7 +103,8 @@ pub(super) fn read(inner: &Inner, location: &Path, opener: &Opener) -> Result<()
     fits.map_err(|fault| inner.refuse_log(fault))
 }
 
-/// A table could not be read. Where it is a log object that must be there, the error says so.
+/// Turns the failure to read a table into an error. For a log object that must be there, it says
+/// so.
 pub(super) async fn not_read(inner: &Inner, location: &Path, error: Error) -> Error {
     let (Error::NotFound { .. }, Some(number)) = (&error, number(location)) else {
         return error;
@@ -113,7 +114,7 @@ pub(super) async fn not_read(inner: &Inner, location: &Path, error: Error) -> Er
         (chain.from(number), chain.newest_manifest())
     };
     let Some(later) = later else { return error };
-    // A newer manifest may have made it superfluous, and then it was collected.
+    // A newer manifest may have made it superfluous, so that it was collected.
     match manifest::newer_than(inner, known).await {
         Ok(true) => error,
         Ok(false) => match inner
@@ -131,7 +132,7 @@ pub(super) async fn not_read(inner: &Inner, location: &Path, error: Error) -> Er
 /// Seals the next log object, or finds the sealed bytes of the same PUT.
 ///
 /// # Errors
-/// `AlreadyExists` if it is known to be there; what is wrong with the log.
+/// `AlreadyExists` if it is known to be there; a fault of the log.
 pub(super) async fn seal(
     inner: &Inner,
     location: &Path,
@@ -166,7 +167,7 @@ pub(super) async fn seal(
     Ok(put)
 }
 
-/// What the object of this number has to hold.
+/// The link that the object of this number has to hold.
 async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
     let exists = || already_exists(at);
     if !inner.chain.lock().is_writing() {
@@ -177,13 +178,14 @@ async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
         match next.map_err(|fault| inner.refuse_log(fault))? {
             Next::Link(link) => return Ok(link),
             Next::Exists => return Err(exists()),
-            // Asked for, since this may be a writer that does not know yet that it was fenced off.
+            // It is asked for, since this may be a writer that does not know yet that it was fenced
+            // off.
             Next::Later(_) => match read::header(inner, at).await {
                 Err(Error::NotFound { .. }) if inner.chain.lock().is_tolerant() => {
                     inner.chain.lock().forget_unread(number);
                 }
-                // Collected since: whoever did that has written a newer manifest, which SlateDB
-                // looks for now.
+                // It was collected since. The mount that did so has written a newer manifest, which
+                // SlateDB looks for now.
                 Ok(()) | Err(Error::NotFound { .. }) => return Err(exists()),
                 Err(error) => return Err(error),
             },
@@ -202,7 +204,7 @@ async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
                                 .found(fault)
                                 .map_err(|fault| inner.refuse_log(fault))?;
                         }
-                        // A volume of format 1 whose log was collected: the chain begins here.
+                        // The log of a volume of format 1 was collected, so the chain begins here.
                         return Ok(LogPosition::START.link());
                     }
                     Err(error) => return Err(error),
@@ -216,8 +218,8 @@ async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
 }
 
 /// Looks at the whole log that this process is about to continue, as far as it was not read yet.
-/// SlateDB writes first and reads then, and whatever it adds to a log that does not hold together
-/// makes it harder to mend.
+/// SlateDB writes before it reads, and objects added to a log that does not hold together make it
+/// harder to mend.
 async fn before_writing(inner: &Inner, at: &Path, number: u64) -> Result<(), Error> {
     if later_in_bucket(inner, number).await? {
         return Err(match read::header(inner, at).await {
@@ -225,8 +227,8 @@ async fn before_writing(inner: &Inner, at: &Path, number: u64) -> Result<(), Err
                 let later = inner.chain.lock().from(number).unwrap_or(number);
                 inner.refuse_log(LogFault::Missing { number, later })
             }
-            // Collected since: whoever did that has written a newer manifest, which SlateDB looks
-            // for now.
+            // It was collected since. The mount that did so has written a newer manifest, which
+            // SlateDB looks for now.
             Ok(()) | Err(Error::NotFound { .. }) => already_exists(at),
             Err(error) => error,
         });
@@ -275,13 +277,13 @@ async fn later_in_bucket(inner: &Inner, number: u64) -> Result<bool, Error> {
     }
 }
 
-/// The PUT of a log object has an outcome.
+/// Notes the outcome of the PUT of a log object.
 pub(super) fn put_ended(
     inner: &Inner,
     put: &SealedLog,
     outcome: &Result<PutOutcome, StoreError>,
 ) -> Result<(), Error> {
-    // Otherwise SlateDB tries again, or it reads what is there and `read` recognises it.
+    // Otherwise SlateDB tries again, or it reads the object that is there and `read` recognises it.
     if outcome.is_err() {
         return Ok(());
     }

@@ -24,7 +24,7 @@ use crate::{
     store::{MISSING_TRIES, ObjectHead, StoreErrorKind},
 };
 
-/// Plaintext bytes of a chunk: what one request fetches at least. A second's wait for 4 KiB costs
+/// Plaintext bytes of a chunk, which one request fetches at least. A second's wait for 4 KiB costs
 /// as much as for 256 KiB on any link that is usable for backups, and SlateDB's blocks lie beside
 /// their neighbours.
 pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
@@ -51,7 +51,7 @@ impl From<object_store::Error> for ReadError {
     }
 }
 
-/// A GET or, with `options.head`, what HEAD would tell: both only of what has authenticated.
+/// Answers a GET or, with `options.head`, a HEAD, both only from bytes that have authenticated.
 pub(super) async fn get(
     inner: &Arc<Inner>,
     location: &Path,
@@ -75,7 +75,7 @@ pub(super) async fn get(
     }
 }
 
-/// An object that is not a table.
+/// Reads an object that is not a table.
 async fn get_whole(
     inner: &Inner,
     location: &Path,
@@ -104,7 +104,7 @@ async fn get_whole(
     Ok(result(pieces, meta, range, attributes_of(&head)))
 }
 
-/// Reads what is before an object's frames, to know that it is there and what it commits to.
+/// Reads the header of an object, to know that it is there, and its commitment.
 pub(super) async fn header(inner: &Inner, location: &Path) -> object_store::Result<()> {
     match table(inner, location).await {
         Ok(_) => Ok(()),
@@ -132,8 +132,8 @@ async fn get_table(
             pieces.push(chunk.slice((at - chunk_start) as usize..(end - chunk_start) as usize));
             at = end;
         }
-        // SlateDB keeps what it gets as it is: a block must not hold a whole chunk in memory.
-        // Several pieces it joins, which copies.
+        // SlateDB keeps the bytes that it gets, so a block is copied: it must not hold a whole
+        // chunk in memory. Several pieces are copied anyway when SlateDB joins them.
         if let [piece] = pieces.as_mut_slice() {
             *piece = Bytes::copy_from_slice(piece);
         }
@@ -221,9 +221,9 @@ fn tail_start(table: &OpenedTable, count: u64) -> u64 {
     }
 }
 
-/// One chunk, from the cache or from the store. A scan drops what it asked for ahead as soon as it
-/// has read what it wanted, and the next one asks for the same again. So a fetch that has begun
-/// comes to its end, and the next one finds what it brought.
+/// One chunk, from the cache or from the store. A scan drops its read-ahead requests as soon as it
+/// has the rows it wanted, and the next scan asks for the same chunks again. So a fetch that has
+/// begun goes on to its end, and the next scan finds the chunk in the cache.
 async fn chunk(
     inner: &Arc<Inner>,
     table: &Arc<OpenedTable>,
@@ -312,7 +312,7 @@ async fn fetch_chunks(
     };
     Ok(match chunks.end - chunks.start {
         1 => vec![(chunks.start, opened)],
-        // Each on its own: an evicted one must not stay in memory with its neighbour.
+        // Each chunk has memory of its own: an evicted one must not stay because of its neighbour.
         _ => chunks
             .clone()
             .map(piece)
@@ -321,7 +321,7 @@ async fn fetch_chunks(
     })
 }
 
-/// A table that is not what it was: either replaced as a whole, or damaged.
+/// The error for a table that has changed: it was either replaced as a whole, or damaged.
 fn changed(
     inner: &Inner,
     table: &OpenedTable,

@@ -93,7 +93,7 @@ pub(super) async fn put(
     }
 }
 
-/// The payload and what follows it, sealed.
+/// The payload and the bytes that follow it, sealed.
 pub(super) fn seal(mut sealer: Sealer, payload: &PutPayload, trailer: &[u8]) -> Bytes {
     let layout = Layout {
         frame_log2: META_FRAME_LOG2,
