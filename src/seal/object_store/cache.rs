@@ -8,9 +8,12 @@ use lru::LruCache;
 use object_store::{Attributes, ObjectMeta};
 use parking_lot::Mutex;
 
-use super::read::CHUNK_BYTES;
 use crate::{byte_lru::ByteLru, seal::codec::Opener};
 
+/// Plaintext bytes of a chunk, which one request fetches at least. A second's wait for 4 KiB costs
+/// as much as for 256 KiB on any link that is usable for backups, and SlateDB's blocks lie beside
+/// their neighbours.
+pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
 /// Tables whose opener is kept, about 1 KiB each. A volume of a million files has fewer tables.
 const TABLES_MAX: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// Memory of an entry beside its bytes: key, list links, the allocation.

@@ -7,7 +7,7 @@
 use object_store::Error;
 use slatedb_common::retry::NonRetryable;
 
-use super::Inner;
+use super::{Inner, key_of, locations::log_location, position::LogFault};
 use crate::{
     seal::SealError,
     store::{StoreError, StoreErrorKind},
@@ -66,5 +66,15 @@ impl Inner {
             other => tracing::error!("{other}"),
         }
         permanent(Box::new(error))
+    }
+}
+
+impl Inner {
+    /// Logs and counts a fault of the log.
+    pub(super) fn refuse_log(&self, fault: LogFault) -> Error {
+        self.refuse(SealError::Log {
+            path: key_of(&log_location(fault.number())),
+            fault,
+        })
     }
 }

@@ -6,7 +6,7 @@ use object_store::path::Path;
 
 use super::{
     chain::{Chain, Next},
-    log, manifest,
+    locations, manifest,
     position::{LogFault, LogPosition},
 };
 use crate::{
@@ -130,8 +130,12 @@ fn name(bytes: &[u8]) {
     let Ok(location) = Path::parse(String::from_utf8_lossy(bytes)) else {
         return;
     };
-    if let Some(number) = log::number(&location) {
-        assert_eq!(log::location(number), location, "two names of one object");
+    if let Some(number) = locations::log_number(&location) {
+        assert_eq!(
+            locations::log_location(number),
+            location,
+            "two names of one object"
+        );
     }
 }
 

@@ -1,12 +1,10 @@
-//! Log objects on their way to and from the store: the I/O around
-//! [`Chain`](super::chain::Chain).
+//! Log objects on their way to the store: the I/O around [`Chain`](super::chain::Chain).
 //!
 //! Promises: a log object is sent only with the link to its predecessor, and only where none was
 //! before; the same PUT tried again sends the same bytes. The whole log is looked at before the
 //! first log object of a process is written, which costs one LIST, and no more if the log was read
 //! before. After that the chain costs no requests.
 
-use bytes::Bytes;
 use futures::{FutureExt, future::join_all};
 use object_store::{Error, PutPayload, path::Path};
 
@@ -14,120 +12,24 @@ use super::{
     Inner, ROOT,
     chain::Next,
     errors::from_store,
-    key_of, manifest,
+    key_of,
+    locations::{log_location, log_number},
+    log_seen::{SealedLog, Unanswered},
+    outgoing::{self, PUT_ID},
     position::{LogFault, LogPosition},
     read,
-    write::{self, PUT_ID},
 };
 use crate::{
-    seal::{
-        SealError,
-        codec::{Link, Opener, Sealer},
-    },
+    seal::codec::{Link, Sealer},
     store::{PutOutcome, StoreError},
 };
 
-/// Digits in SlateDB's names of log objects and manifests.
-const DIGITS: usize = 20;
 /// Questions to the store before a log object is sent: its predecessor's header, its own, and each
 /// once more.
 const LOOKS_MAX: usize = 4;
 /// Log objects that are looked at concurrently before the first one is written: as many as a mount
 /// has connections.
 const READ_AT_ONCE: usize = 16;
-
-/// A log object whose PUT has not succeeded. SlateDB tries again, and then the same bytes are sent:
-/// whichever of the requests takes effect, the chain goes on from the same object. There is one at
-/// a time, because SlateDB writes its log in order.
-pub(super) struct Unanswered {
-    put_id: String,
-    put: SealedLog,
-}
-
-/// A log object that is ready to be sent.
-#[derive(Clone)]
-pub(super) struct SealedLog {
-    pub bytes: Bytes,
-    position: LogPosition,
-    link: Link,
-}
-
-/// The number of a log object.
-pub(super) fn number(location: &Path) -> Option<u64> {
-    numbered(location, "wal", ".sst")
-}
-
-/// The number in the name of an object of SlateDB's.
-pub(super) fn numbered(location: &Path, directory: &str, extension: &str) -> Option<u64> {
-    let (parent, name) = location.as_ref().split_once('/')?;
-    let digits = name.strip_suffix(extension)?;
-    let numbered = parent == directory && digits.len() == DIGITS;
-    numbered.then(|| digits.parse().ok())?
-}
-
-/// The location of a log object.
-pub(super) fn location(number: u64) -> Path {
-    Path::from(format!("wal/{number:020}.sst"))
-}
-
-impl Inner {
-    /// Logs and counts a fault of the log.
-    pub(super) fn refuse_log(&self, fault: LogFault) -> Error {
-        self.refuse(SealError::Log {
-            path: key_of(&location(fault.number())),
-            fault,
-        })
-    }
-}
-
-/// Notes the header of a table that was read. If it is a log object, it has to fit.
-pub(super) fn read(inner: &Inner, location: &Path, opener: &Opener) -> Result<(), Error> {
-    let Some(number) = number(location) else {
-        return Ok(());
-    };
-    let position = LogPosition {
-        number,
-        commitment: opener.commitment(),
-    };
-    // The outcome of the PUT of that number is known now.
-    let put = inner
-        .unanswered
-        .lock()
-        .take_if(|unanswered| unanswered.put.position.number == number);
-    let ours = put.is_some_and(|unanswered| unanswered.put.position == position);
-    let chain = &mut *inner.chain.lock();
-    let fits = match opener.link() {
-        Some(link) if ours => chain.written(position, link),
-        link => chain.read(position, link),
-    };
-    fits.map_err(|fault| inner.refuse_log(fault))
-}
-
-/// Turns the failure to read a table into an error. For a log object that must be there, it says
-/// so.
-pub(super) async fn not_read(inner: &Inner, location: &Path, error: Error) -> Error {
-    let (Error::NotFound { .. }, Some(number)) = (&error, number(location)) else {
-        return error;
-    };
-    let (later, known) = {
-        let chain = inner.chain.lock();
-        (chain.from(number), chain.newest_manifest())
-    };
-    let Some(later) = later else { return error };
-    // A newer manifest may have made it superfluous, so that it was collected.
-    match manifest::newer_than(inner, known).await {
-        Ok(true) => error,
-        Ok(false) => match inner
-            .chain
-            .lock()
-            .found(LogFault::Missing { number, later })
-        {
-            Ok(()) => error,
-            Err(fault) => inner.refuse_log(fault),
-        },
-        Err(failed) => failed,
-    }
-}
 
 /// Seals the next log object, or finds the sealed bytes of the same PUT.
 ///
@@ -156,7 +58,7 @@ pub(super) async fn seal(
         commitment: sealer.commitment(),
     };
     let put = SealedLog {
-        bytes: write::seal(sealer, payload, &[]),
+        bytes: outgoing::seal(sealer, payload, &[]),
         position,
         link,
     };
@@ -191,7 +93,7 @@ async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
             },
             Next::Unknown => {
                 let before = number.saturating_sub(1);
-                match read::header(inner, &location(before)).await {
+                match read::header(inner, &log_location(before)).await {
                     Ok(()) => {}
                     Err(Error::NotFound { .. }) => {
                         let chain = &mut *inner.chain.lock();
@@ -234,7 +136,7 @@ async fn before_writing(inner: &Inner, at: &Path, number: u64) -> Result<(), Err
         });
     }
     let unread = inner.chain.lock().unread(number);
-    let unread: Vec<Path> = unread.into_iter().map(location).collect();
+    let unread: Vec<Path> = unread.into_iter().map(log_location).collect();
     for some in unread.chunks(READ_AT_ONCE) {
         let read = some
             .iter()
@@ -262,12 +164,12 @@ async fn later_in_bucket(inner: &Inner, number: u64) -> Result<bool, Error> {
     let prefix = format!("{ROOT}wal/");
     let page = inner
         .store
-        .list_page(&prefix, Some(&key_of(&location(number))))
+        .list_page(&prefix, Some(&key_of(&log_location(number))))
         .await
         .map_err(|error| from_store(error, &prefix))?;
     let mut numbers = page
         .iter()
-        .filter_map(|entry| self::number(&Path::parse(entry.key.strip_prefix(ROOT)?).ok()?));
+        .filter_map(|entry| log_number(&Path::parse(entry.key.strip_prefix(ROOT)?).ok()?));
     match numbers.next() {
         None => Ok(false),
         Some(later) => {

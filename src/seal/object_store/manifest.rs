@@ -3,31 +3,32 @@
 
 use object_store::{Error, PutMode, path::Path};
 
-use super::{Inner, ROOT, errors::from_store, key_of, log, position::LogPosition};
+use super::{
+    Inner, ROOT,
+    errors::from_store,
+    key_of,
+    locations::{MANIFEST_EXTENSION, manifest_number},
+    position::LogPosition,
+};
 use crate::seal::{
     SealError,
     codec::{COMMITMENT_LEN, Opener},
 };
 
-const EXTENSION: &str = ".manifest";
 /// Length of the end of a manifest of format 2, a [`LogPosition`].
 const TRAILER_LEN: usize = 8 + COMMITMENT_LEN;
-
-fn number(location: &Path) -> Option<u64> {
-    log::numbered(location, "manifest", EXTENSION)
-}
 
 /// Whether the bucket has a newer manifest than this one.
 pub(super) async fn newer_than(inner: &Inner, known: u64) -> Result<bool, Error> {
     let prefix = format!("{ROOT}manifest/");
-    let after = format!("{prefix}{known:020}{EXTENSION}");
+    let after = format!("{prefix}{known:020}{MANIFEST_EXTENSION}");
     let page = inner.store.list_page(&prefix, Some(&after)).await;
     Ok(!page.map_err(|error| from_store(error, &prefix))?.is_empty())
 }
 
 /// The end of a manifest, if the position in the log is known.
 pub(super) fn trailer(inner: &Inner, location: &Path, mode: &PutMode) -> Option<Vec<u8>> {
-    let manifest = number(location)?;
+    let manifest = manifest_number(location)?;
     let position = match inner.chain.lock().certain() {
         None if begins(manifest, mode) => LogPosition::START,
         known => known?,
@@ -42,7 +43,7 @@ fn begins(manifest: u64, mode: &PutMode) -> bool {
 
 /// Notes a manifest that is in the store.
 pub(super) fn written(inner: &Inner, location: &Path, mode: &PutMode) -> Result<(), Error> {
-    let Some(manifest) = number(location) else {
+    let Some(manifest) = manifest_number(location) else {
         return Ok(());
     };
     let chain = &mut *inner.chain.lock();
@@ -63,7 +64,7 @@ pub(super) fn read(
     opener: &Opener,
     plaintext: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let Some(manifest) = number(location) else {
+    let Some(manifest) = manifest_number(location) else {
         return Ok(());
     };
     let position = match opener.link() {

@@ -23,8 +23,11 @@ mod chain;
 mod errors;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
+mod locations;
 mod log;
+mod log_seen;
 mod manifest;
+mod outgoing;
 mod position;
 mod read;
 mod upload;
@@ -59,7 +62,7 @@ use crate::store::{ListEntry, Store};
 use cache::Cache;
 use chain::Chain;
 use errors::{from_store, permanent};
-use log::Unanswered;
+use log_seen::Unanswered;
 pub use position::{LogFault, LogPosition};
 
 /// The directory in the volume that SlateDB's paths are below.

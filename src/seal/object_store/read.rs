@@ -13,8 +13,12 @@ use object_store::{
 };
 
 use super::{
-    Inner, cache::OpenedTable, errors::from_store, is_immutable, key_of, log, manifest, payload,
-    unusable,
+    Inner,
+    cache::{CHUNK_BYTES, OpenedTable},
+    errors::from_store,
+    is_immutable, key_of,
+    locations::log_number,
+    log_seen, manifest, payload, unusable,
 };
 use crate::{
     seal::{
@@ -24,10 +28,6 @@ use crate::{
     store::{MISSING_TRIES, ObjectHead, StoreErrorKind},
 };
 
-/// Plaintext bytes of a chunk, which one request fetches at least. A second's wait for 4 KiB costs
-/// as much as for 256 KiB on any link that is usable for backups, and SlateDB's blocks lie beside
-/// their neighbours.
-pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
 /// Frames of a chunk.
 const CHUNK_FRAMES: u64 = CHUNK_BYTES >> META_FRAME_LOG2;
 /// Header and first chunk as stored: the first request for a table.
@@ -158,7 +158,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<OpenedTable>, ReadE
     }
     // SlateDB finds the end of its log by trying numbers; of tables it asks for those that it
     // knows.
-    let is_named = log::number(location).is_none();
+    let is_named = log_number(location).is_none();
     let (head, mut stored) = match fetch(inner, location, &key, 0..FIRST_LEN, is_named).await {
         // S3's answer to any range of an empty object.
         Err(FetchError::Range) => {
@@ -166,7 +166,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<OpenedTable>, ReadE
         }
         Err(FetchError::Other(error)) => {
             // Boxed, since the compiler limits how deep futures may nest.
-            let error = Box::pin(log::not_read(inner, location, error)).await;
+            let error = Box::pin(log_seen::not_read(inner, location, error)).await;
             return Err(ReadError::Final(error));
         }
         Ok(found) => found,
@@ -200,7 +200,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<OpenedTable>, ReadE
         1 => Vec::new(),
         count => fetch_chunks(inner, &table, tail_start(&table, count)..count).await?,
     };
-    log::read(inner, location, &table.opener)?;
+    log_seen::read(inner, location, &table.opener)?;
     inner.cache.keep_table(&key, &table);
     inner.cache.keep_chunk(table.chunk_key(0), first);
     for (index, chunk) in rest {

@@ -10,7 +10,13 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
-use super::{Inner, errors::from_store, key_of, unusable, write};
+use super::{
+    Inner,
+    errors::from_store,
+    key_of,
+    outgoing::{outgoing, unsupported},
+    unusable,
+};
 use crate::{
     seal::codec::{META_FRAME_LOG2, ObjectKind, Sealer},
     store::{Condition, PartTag, StoreError, UploadId},
@@ -27,9 +33,9 @@ pub(super) async fn begin(
 ) -> object_store::Result<Box<dyn MultipartUpload>> {
     // Completing an upload finds out by itself whether an earlier try succeeded, so the put id is
     // not needed.
-    write::outgoing(&options.attributes)?;
+    outgoing(&options.attributes)?;
     if !options.tags.encoded().is_empty() {
-        return Err(write::unsupported("tags"));
+        return Err(unsupported("tags"));
     }
     let key = key_of(location);
     let id = inner
