@@ -183,7 +183,7 @@ pub(crate) fn edit(bytes: &mut Vec<u8>, input: &mut Input<'_>) {
                 bytes.splice(at..end, new.iter().copied());
             }
         }
-        // What is looked for is found in small inputs.
+        // Small inputs are enough to find faults.
         bytes.truncate(1 << 16);
     }
 }

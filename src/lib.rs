@@ -16,6 +16,8 @@
 //! | [`store`] | S3: one client, one pool, ranged streams, multipart, conditional PUT, retries |
 //! | [`budget`] | the memory governor, beside everything |
 //! | [`disk`] | sealed frames on the local disk, beside everything |
+//! | [`limits`] | what Linux and POSIX allow for names, targets, attributes and files |
+//! | [`clock`], `proc`, `byte_lru` | the wall clock, Linux's `/proc`, a map bounded in bytes: one place for each |
 //! | [`telemetry`] | logs and counters, beside everything |
 //! | [`server`] | the embedded S3 server of the demo and the tests |
 #![deny(unsafe_code)]
@@ -26,8 +28,10 @@
 )]
 
 pub mod budget;
+mod byte_lru;
 pub mod check;
 pub mod cli;
+pub mod clock;
 pub mod data;
 pub mod disk;
 pub mod fs;
@@ -35,7 +39,9 @@ pub mod fuse;
 #[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod limits;
 pub mod meta;
+mod proc;
 pub mod seal;
 pub mod server;
 pub mod session;

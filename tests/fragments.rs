@@ -272,15 +272,7 @@ async fn scattered(opened: &Opened) -> (Ino, Vec<u8>, Ino, Vec<u8>) {
         });
         expected.extend_from_slice(&contents[from as usize..][..PIECE as usize]);
     }
-    let commit = ContentCommit {
-        ino,
-        extents: parts,
-        size: 512 * PIECE,
-        cut: None,
-        mtime: None,
-        ctime: None,
-        covers: 0,
-    };
+    let commit = ContentCommit::new(ino, parts, 512 * PIECE);
     opened.meta.commit_content(&[], &[commit]).await.unwrap();
     (ino, expected, large, contents[..LEFT as usize].to_vec())
 }

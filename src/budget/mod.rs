@@ -4,8 +4,12 @@
 //! released exactly once, when it is dropped; demand requests are served first in, first out
 //! within their class; each class keeps a guaranteed minimum that no other class can take, so
 //! that writers cannot starve readers, nor dirty data the uploads that would clean it.
-//! Never: blocks a thread, waits while holding a lock, grants part of what was asked.
+//! Never: blocks a thread (a request that waits is a future), waits while holding a lock, grants
+//! part of what was asked.
 
+mod accounts;
+#[cfg(test)]
+mod accounts_tests;
 mod governor;
 mod owner;
 mod reservation;
@@ -13,6 +17,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-pub use governor::{Governor, OwnerUsage, Reclaim, Shares};
+pub use accounts::{OwnerUsage, Shares};
+pub use governor::{Governor, Reclaim};
 pub use owner::Owner;
 pub use reservation::Reservation;

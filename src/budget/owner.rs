@@ -1,6 +1,6 @@
-//! Who the budget is shared by.
+//! The owners that share the budget.
 
-/// Who a reservation is for; each owner is one line in `strongroom status`.
+/// The purpose of a reservation. Each owner is one line in `strongroom status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// Bytes that applications wrote and that are not yet sealed.
@@ -11,7 +11,7 @@ pub enum Owner {
     Upload,
     /// Replies and in-flight bodies of reads that somebody waits for.
     Read,
-    /// Frames kept because they may be wanted again, and frames fetched ahead. Gives way to the
+    /// Frames kept because they may be wanted again, and prefetched frames. They give way to the
     /// others.
     Cache,
     /// Open handles and what is known of their files.

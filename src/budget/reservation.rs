@@ -22,17 +22,17 @@ impl Reservation {
         }
     }
 
-    /// What is held.
+    /// Bytes held.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Who it is counted for.
+    /// The owner that it is counted for.
     pub fn owner(&self) -> Owner {
         self.owner
     }
 
-    /// Whose budget it is of.
+    /// The governor whose budget it is a share of.
     pub fn governor(&self) -> &Governor {
         &self.governor
     }

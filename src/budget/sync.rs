@@ -1,4 +1,4 @@
-//! What the governor locks and waits with, in one place: `tests/governor_model` compiles the
+//! The locks, atomics and wakers of the governor, in one place: `tests/governor_model` compiles the
 //! governor's sources with a scheduler's primitives instead, and tries their interleavings.
 
 pub(super) use std::sync::atomic::{AtomicUsize, Ordering};

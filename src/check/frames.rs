@@ -74,7 +74,7 @@ impl Examined {
         self.opener.layout()
     }
 
-    /// What is to be said of the object when all its pieces are read.
+    /// The verdict on an object when all its pieces are read.
     fn sum_up(&self) -> Option<Damaged> {
         let layout = self.layout();
         let key = self.opener.path();
@@ -135,11 +135,11 @@ pub(super) fn pieces(of: &Arc<Examined>) -> impl Iterator<Item = Piece> + use<> 
 }
 
 impl Piece {
-    /// Reads it. Says what is wrong with its object once it is the last piece of it.
+    /// Reads the piece. Returns the verdict on the object if it was its last piece.
     pub(super) async fn examine(self) -> Result<Option<Damaged>, CheckError> {
         let of = &self.of;
         for frame in self.read(self.frames.clone()).await? {
-            // Once more, by itself.
+            // Each run is fetched once more, by itself.
             if !self.read(frame..frame + 1).await?.is_empty() {
                 let mut bad = of.bad.lock();
                 match bad.last_mut() {
@@ -160,7 +160,7 @@ impl Piece {
         let mut bad = Vec::new();
         let mut backoff = of.store.backoff();
         let mut next = frames.start;
-        // What the object lacks needs no request.
+        // Frames beyond the end of the object need no request.
         let there = frames_within(&of.layout(), of.stored_len).min(frames.end);
         while next < there {
             let mut range = of.layout().stored_range(next..there);
@@ -170,7 +170,7 @@ impl Piece {
             }
             let body = match of.store.get(of.opener.path(), Some(range)).await {
                 Ok(body) => body,
-                // Deleted or cut off since it was listed.
+                // The object was deleted or cut off since it was listed.
                 Err(error)
                     if matches!(error.kind, StoreErrorKind::NotFound | StoreErrorKind::Range) =>
                 {
@@ -211,7 +211,7 @@ impl Piece {
             usize::try_from(range.end - range.start).unwrap_or(usize::MAX)
         };
         let mut frame = Vec::with_capacity(frame_len(*next));
-        // Written over with each frame, so it stays in the processor's cache.
+        // The buffer is written over with each frame, so it stays in the processor's cache.
         let mut plaintext = vec![0; frame_len(*next)];
         loop {
             let chunk = match body.chunk().await {
@@ -235,7 +235,7 @@ impl Piece {
                     && let Some((whole, tail)) = rest.split_at_checked(whole_len)
                     && let Some(room) = plaintext.get_mut(..whole_len - TAG_LEN as usize)
                 {
-                    // It lies in one piece: no copy is needed.
+                    // The frame lies in one piece, so no copy is needed.
                     if of.opener.open_into(*next, whole, room).is_err() {
                         bad.push(*next);
                     }

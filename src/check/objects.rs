@@ -1,11 +1,11 @@
-//! The objects that the metadata names, and what the bucket has of them.
+//! The objects that the metadata names, compared with the bucket.
 
 use std::{collections::VecDeque, sync::Arc};
 
 use tokio::task::JoinSet;
 
 use super::{
-    Check, CheckError, DAMAGED_AT_ONCE, Report,
+    Check, CheckError, Report,
     frames::{Examined, Piece, pieces},
 };
 use crate::{
@@ -14,6 +14,9 @@ use crate::{
     seal::codec::{Layout, Opener},
     store::{Pages, Store, StoreErrorKind},
 };
+
+/// Damaged objects that are dealt with at a time.
+const DAMAGED_AT_ONCE: usize = 1024;
 
 /// Object records that are read at a time.
 const ROWS_AT_ONCE: usize = 1000;
@@ -36,7 +39,7 @@ impl Listed {
         }
     }
 
-    /// Number and length of the next one, which stays.
+    /// Number and length of the next one, which is not taken.
     async fn peek(&mut self) -> Result<Option<(u64, u64)>, CheckError> {
         while self.ahead.is_empty() && !self.is_over {
             match self.pages.next().await? {
@@ -78,7 +81,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Waits for one; false if there is none.
+    /// Waits for a piece under way; false if there is none.
     async fn take(&mut self, damaged: &mut Vec<Damaged>) -> Result<bool, CheckError> {
         match self.tasks.join_next().await {
             None => Ok(false),
@@ -92,7 +95,8 @@ impl Reading {
 }
 
 impl Check {
-    /// Compares what the bucket has with what the metadata names; with `frames`, reads all of it.
+    /// Compares the objects in the bucket with those that the metadata names. With `frames`, reads
+    /// all of them.
     pub(super) async fn check_objects(
         &mut self,
         report: &mut Report<'_>,
@@ -140,8 +144,8 @@ impl Check {
         Ok(())
     }
 
-    /// Whether the listing shows the object, and how long it is. What comes before it in the
-    /// listing has no record.
+    /// Whether the listing shows the object, and how long it is. Objects before it in the listing
+    /// have no record.
     async fn stored_len(
         &mut self,
         listed: &mut Listed,
@@ -160,7 +164,7 @@ impl Check {
         if row.died_unix_seconds.is_some() {
             return Ok(None);
         }
-        // A listing is easier to get wrong than an object is to lose.
+        // A wrong listing is likelier than a lost object, so the object itself is asked for.
         match self.store.head(&object_key(row.object)).await {
             Ok(head) => Ok(Some(head.size)),
             Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),

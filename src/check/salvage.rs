@@ -1,5 +1,5 @@
-//! Writing what can still be read of a damaged object to a new one, so that the damaged one dies;
-//! and reading back from an object's header what its lost record said.
+//! Salvage: the readable part of a damaged object is written to a new one, so that the damaged one
+//! dies; a lost record is read back from the object's header.
 
 use std::ops::Range;
 
@@ -23,11 +23,11 @@ const EXTENTS_AT_ONCE: usize = 512;
 /// Plaintext that is read at once.
 const STEP_BYTES: u64 = 4 << 20;
 
-/// What a new object is made of, until it is written.
+/// The bytes of a new object until it is written.
 #[derive(Default)]
 struct Gathered {
     bytes: Vec<u8>,
-    /// The file, where in it, and how long; in the order of `bytes`.
+    /// File, offset and length of each part, in the order of `bytes`.
     parts: Vec<(Ino, u64, u64)>,
 }
 
@@ -72,7 +72,7 @@ impl Check {
                     gathered.bytes.extend_from_slice(&bytes);
                     gathered.parts.push((ino, extent.offset + done, step));
                 }
-                // It could be read a moment ago. The next check tells.
+                // It could be read a moment ago. The next check will report it.
                 None => tracing::warn!("object {} cannot be read any more", object_key(object)),
             }
             done += step;
@@ -154,15 +154,7 @@ impl Check {
                 Some(last) if last.ino == ino => last.extents.push(extent),
                 _ => {
                     let inode = self.meta.inode(ino).await?.ok_or(MetaError::NotFound)?;
-                    commits.push(ContentCommit {
-                        ino,
-                        extents: vec![extent],
-                        size: inode.size,
-                        cut: None,
-                        mtime: None,
-                        ctime: None,
-                        covers: 0,
-                    });
+                    commits.push(ContentCommit::new(ino, vec![extent], inode.size));
                 }
             }
         }
@@ -175,9 +167,9 @@ impl Check {
         Ok(())
     }
 
-    /// An extent names an object without a record: if the object is there, and authenticates at its
-    /// place, its header says what the record said. Nobody without the key can have made it, and
-    /// nothing else was ever written under that key.
+    /// Restores the record of an object that an extent names. If the object is there and
+    /// authenticates at its place, its header holds the fields of the record. Nobody without the
+    /// key can have made it, and nothing else was ever written under that key.
     pub(super) async fn restore_record(&self, fault: &Fault) -> Result<bool, CheckError> {
         if !matches!(fault, Fault::UnknownObject { .. }) {
             return Ok(false);
@@ -186,7 +178,7 @@ impl Check {
             return Ok(false);
         };
         if self.meta.object(object).await?.is_some() {
-            // An extent before this one had it restored.
+            // The record was restored for an earlier extent.
             return Ok(true);
         }
         let key = object_key(object);

@@ -12,7 +12,7 @@ const TEXT_CHARS_MAX: usize = 6000;
 
 /// Renders the report; lines are `section  label  value`.
 pub fn render(report: &StatusReport) -> String {
-    let mut table = Table::default();
+    let mut table = StatusTable::default();
     mount(report, &mut table);
     memory(report, &mut table);
     durability(report, &mut table);
@@ -23,11 +23,11 @@ pub fn render(report: &StatusReport) -> String {
 }
 
 #[derive(Default)]
-struct Table {
+struct StatusTable {
     out: String,
 }
 
-impl Table {
+impl StatusTable {
     fn heading(&mut self, text: &str) {
         if !self.out.is_empty() {
             self.out.push('\n');
@@ -44,7 +44,7 @@ impl Table {
     }
 }
 
-fn mount(report: &StatusReport, table: &mut Table) {
+fn mount(report: &StatusReport, table: &mut StatusTable) {
     let mount = &report.mount;
     table.heading(&format!("{} on {}", mount.url, mount.mount_point));
     let access = if mount.read_only {
@@ -87,7 +87,7 @@ fn mount(report: &StatusReport, table: &mut Table) {
     }
 }
 
-fn memory(report: &StatusReport, table: &mut Table) {
+fn memory(report: &StatusReport, table: &mut StatusTable) {
     let memory = &report.memory;
     table.heading("Memory");
     table.line(
@@ -154,7 +154,7 @@ fn shares_bytes(report: &StatusReport) -> u64 {
     shares.map(|share| share.current_bytes).sum()
 }
 
-fn durability(report: &StatusReport, table: &mut Table) {
+fn durability(report: &StatusReport, table: &mut StatusTable) {
     let durability = &report.durability;
     table.heading("Not yet in the store");
     table.line("contents", human_size(durability.dirty_bytes));
@@ -171,7 +171,7 @@ fn durability(report: &StatusReport, table: &mut Table) {
     }
 }
 
-fn store(report: &StatusReport, table: &mut Table) {
+fn store(report: &StatusReport, table: &mut StatusTable) {
     let counter = |name: &str| report.counters.get(name).copied().unwrap_or_default();
     table.heading("Store");
     table.line(
@@ -230,7 +230,7 @@ fn most(requests: &BTreeMap<String, u64>) -> String {
     shown.join(", ")
 }
 
-fn reading(report: &StatusReport, table: &mut Table) {
+fn reading(report: &StatusReport, table: &mut StatusTable) {
     let counter = |name: &str| report.counters.get(name).copied().unwrap_or_default();
     let (hits, misses) = (counter("cache_hits"), counter("cache_misses"));
     table.heading("Files");
@@ -256,7 +256,7 @@ fn reading(report: &StatusReport, table: &mut Table) {
     table.line("frames read ahead", counter("readahead_frames").to_string());
 }
 
-fn disk_cache(report: &StatusReport, table: &mut Table) {
+fn disk_cache(report: &StatusReport, table: &mut StatusTable) {
     let Some(disk) = &report.disk_cache else {
         return;
     };

@@ -1,7 +1,7 @@
-//! Which entry is where, in bounded memory.
+//! The places of entries, in bounded memory.
 //!
 //! Entries are known by a hash of their key with a random seed. Two keys of one hash are taken for
-//! the same: what is read then does not open, which is a miss.
+//! the same. The frame that is read then does not open, which is a miss.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,8 +28,8 @@ const SLOTS_MIN: u64 = 4096;
 /// Entries of which the index of a cache of `size_bytes` has at most so many: a quarter more than
 /// there are full frames, in at most `bytes_max` of memory.
 ///
-/// The table is never filled to more than half of what it takes before it grows, so that it clears
-/// away what was removed where it is.
+/// The table is never filled to more than half of its capacity, so that it clears removed slots
+/// away without growing.
 pub(super) fn entries_max(size_bytes: u64, bytes_max: u64) -> usize {
     let wanted = size_bytes / FULL_ENTRY_BYTES * 5 / 4;
     let mut slots = (wanted * 16 / 7).max(SLOTS_MIN).next_power_of_two();
@@ -52,7 +52,7 @@ struct Place {
 }
 
 const WAS_READ: u32 = 1;
-/// Nobody had asked for it when it came, and nobody has since.
+/// A guess: no reader has asked for it, neither before it came nor since.
 const IS_GUESS: u32 = 2;
 const FLAGS: u32 = WAS_READ | IS_GUESS;
 const _: () = assert!(ALIGNMENT > FLAGS as u64);
@@ -63,7 +63,7 @@ impl Place {
     }
 }
 
-/// What became of frames that were put in before anybody asked for them.
+/// Outcomes of guesses: frames that were put in before a reader asked for them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Guesses {
     /// Frames that were read after all.
@@ -72,7 +72,7 @@ pub struct Guesses {
     pub wrong: u64,
 }
 
-/// See the module's head.
+/// The table of entries, and the segments that they lie in.
 pub(super) struct Index {
     hasher: RandomState,
     places: HashMap<u64, Place>,
@@ -85,14 +85,14 @@ pub(super) struct Index {
 pub(super) struct Span {
     pub(super) segment: Arc<Segment>,
     pub(super) bytes: Range<u64>,
-    /// Where each sealed frame lies in these bytes.
+    /// The place of each sealed frame in these bytes.
     pub(super) frames: Vec<Range<u64>>,
 }
 
-/// A segment that nothing can be found in any more.
+/// A segment whose entries are no longer in the index.
 pub(super) struct Evicted {
     pub(super) segment: Arc<Segment>,
-    /// Where its entries begin that were read, ascending.
+    /// The places of its entries that were read, ascending.
     pub(super) read: Vec<u64>,
 }
 
@@ -142,7 +142,7 @@ impl Index {
         }
     }
 
-    /// Since this was last called.
+    /// Returns the outcomes since the last call.
     pub(super) fn take_guesses(&mut self) -> Guesses {
         std::mem::take(&mut self.guesses)
     }

@@ -1,11 +1,11 @@
 //! A cache of sealed frames on the local disk, in files of a fixed total size.
 //!
 //! Promises: the files never take more than the size that was given, and leave a tenth of the
-//! filesystem free; neither putting something in nor evicting makes anybody wait; what the disk
-//! does wrong (full, slow, damaged, gone) is a miss for whoever reads and an error to nobody; what
-//! was there when the process ended, however it ended, is there for the next. Never: sees an opened
-//! frame, or knows whether one is intact. Whoever reads opens what comes back, and drops it here if
-//! it does not open.
+//! filesystem free. Neither putting a frame in nor evicting makes a caller wait. A fault of the
+//! disk (full, slow, damaged, gone) is a miss for the reader and never an error. Frames that were
+//! there when the process ended, however it ended, are there for the next. Never: sees an opened
+//! frame, or knows whether one is intact. The reader opens the frame that comes back, and drops it
+//! here if it does not open.
 //!
 //! | what | file |
 //! |---|---|
@@ -54,7 +54,7 @@ pub const SIZE_MIN_BYTES: u64 = 16 * MIB;
 /// Segments in a cache of full size: each eviction gives up about this part of it.
 const SEGMENTS: u64 = 64;
 
-/// A segment holds several frames, and its places fit into 32 bits.
+/// Bounds of a segment: it holds several frames, and its places fit into 32 bits.
 const SEGMENT_BYTES_MIN: u64 = MIB;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 
@@ -70,7 +70,7 @@ pub const FRAME_BYTES_MAX: u64 = 128 << 10;
 /// Closing waits so long for the last writes and the table of the last segment.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// What names an object to its volume, in bytes.
+/// Bytes that name an object within its volume.
 pub const OBJECT_LEN: usize = 24;
 
 /// One frame of one object.
@@ -105,7 +105,7 @@ impl DiskPlan {
         }
     }
 
-    /// Memory that the cache takes at most: its index, the queue, and what is being read.
+    /// Memory that the cache takes at most: its index, the queue, and the buffers of reads.
     pub fn memory_bytes(&self) -> u64 {
         index::bytes(self.entries_max) + self.queue_bytes_max + READS_MAX * READ_BYTES_MAX
     }
@@ -148,7 +148,7 @@ pub struct DiskCache {
     _open: Arc<Open>,
 }
 
-/// Lets the thread end when nobody has the cache any more.
+/// Ends the thread when the last clone of the cache is dropped.
 struct Open(Arc<Shared>);
 
 struct Shared {
@@ -156,7 +156,7 @@ struct Shared {
     index: Mutex<Index>,
     queue: Queue,
     reads: Arc<Semaphore>,
-    /// Buffers that nothing is being read into; as many as there are reads at once.
+    /// Free buffers; there are as many buffers as reads at once.
     buffers: Mutex<Vec<Vec<u8>>>,
     slow_until: Mutex<Option<Instant>>,
     counts: Counts,
@@ -176,7 +176,7 @@ struct Counts {
 
 impl DiskCache {
     /// Takes a directory of `volume`'s (a name without a slash) below `root`, both made if they are
-    /// not there, and begins to find what is in it in the background.
+    /// not there, and begins to index its segments in the background.
     ///
     /// # Errors
     /// The directory cannot be used, or others could put files of theirs into it.
@@ -199,7 +199,7 @@ impl DiskCache {
             .name("disk-cache".to_owned())
             .spawn(move || {
                 writer.run();
-                // Nobody may wait for it.
+                // No caller waits for the thread.
                 let _ = ended.send(());
             })
             .map_err(|error| PlaceError::new(root, "no thread for it", &error))?;
@@ -242,12 +242,12 @@ impl DiskCache {
         sealed.len() as u64 <= FRAME_BYTES_MAX && !self.contains(key)
     }
 
-    /// Is the frame there?
+    /// Whether the frame is there.
     pub fn contains(&self, key: &FrameKey) -> bool {
         self.shared.index.lock().contains(key)
     }
 
-    /// What the cache holds at most; 0 while its disk is too slow, full or broken.
+    /// Bytes that the cache holds at most; 0 while its disk is too slow, full or broken.
     pub fn room_bytes(&self) -> u64 {
         let shared = &self.shared;
         match shared.is_slow() || shared.trouble.lock().is_some() {
@@ -256,28 +256,28 @@ impl DiskCache {
         }
     }
 
-    /// What became of guesses since this was last asked.
+    /// The outcomes of guesses since the last call.
     pub fn take_guesses(&self) -> Guesses {
         self.shared.index.lock().take_guesses()
     }
 
-    /// The frame did not open.
+    /// Drops a frame that did not open.
     pub fn drop_damaged(&self, key: &FrameKey) {
         self.shared.drop_damaged(key);
     }
 
-    /// Writes what waits, and the table of the last segment, within a bound of time; nothing more
-    /// is taken.
+    /// Writes the frames that wait, and the table of the last segment, within a bound of time.
+    /// Takes no more frames.
     pub async fn close(&self) {
         self.shared.queue.close();
         let closed = self.shared.closed.lock().take();
         if let Some(closed) = closed {
-            // A disk that takes longer is left to itself: what is lost is a miss.
+            // A disk that takes longer is left to itself: frames that are lost are misses.
             let _ = tokio::time::timeout(CLOSE_WITHIN, closed).await;
         }
     }
 
-    /// For `status`.
+    /// The figures for `status`.
     pub fn status(&self) -> DiskStatus {
         let counts = &self.shared.counts;
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);

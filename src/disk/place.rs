@@ -1,7 +1,7 @@
-//! Where a cache lies: `<root>/<volume>/<instance>/`, one instance for each mount at a time.
+//! The directory of a cache: `<root>/<volume>/<instance>/`, one instance for each mount at a time.
 //!
 //! The root may be a directory of the system's that others can enter. Everything below it is this
-//! user's alone (0700), and nothing that lies there as a link is followed.
+//! user's alone (0700), and links are not followed there.
 
 use std::{
     error, fmt,
@@ -24,7 +24,7 @@ const INSTANCES_MAX: u32 = 16;
 /// Ends the name of a segment, after eight hexadecimal digits.
 const SEGMENT_ENDING: &str = ".frames";
 
-/// Why a directory cannot be used.
+/// The reason why a directory cannot be used.
 #[derive(Debug)]
 pub struct PlaceError {
     dir: PathBuf,
@@ -52,7 +52,7 @@ impl fmt::Display for PlaceError {
 
 impl error::Error for PlaceError {}
 
-/// A directory that is this process's for as long as this lives.
+/// A directory that this process holds locked for as long as this lives.
 pub(super) struct Place {
     dir: PathBuf,
     lock: Flock<File>,
@@ -91,7 +91,7 @@ impl Place {
         Err(PlaceError::because(&volume, why))
     }
 
-    /// The numbers of the segments that are there, ascending. What else lies there is not touched.
+    /// The numbers of the segments that are there, ascending. Other files there are not touched.
     pub(super) fn segments(&self) -> io::Result<Vec<u32>> {
         let number = |entry: fs::DirEntry| {
             let name = entry.file_name();
@@ -176,13 +176,13 @@ fn trusted_root(root: &Path) -> Result<(), PlaceError> {
 /// place.
 ///
 /// # Errors
-/// Why it is not to be used.
+/// The reason why it is not to be used.
 pub fn own_directory(dir: &Path) -> Result<(), String> {
     match DirBuilder::new().mode(0o700).create(dir) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.to_string()),
         _ => {}
     }
-    // Of the link itself, if it is one.
+    // The attributes of the link itself, if it is one.
     let found = fs::symlink_metadata(dir).map_err(|error| error.to_string())?;
     if !found.is_dir() {
         return Err("it is no directory".to_owned());

@@ -33,7 +33,7 @@ impl SealedRun {
     }
 }
 
-/// A buffer that goes back where it came from, and the right to have it.
+/// A buffer, with the permit for a read. Both are given back when it is dropped.
 struct Buffer {
     bytes: Vec<u8>,
     shared: Arc<Shared>,
@@ -51,7 +51,7 @@ impl Drop for Buffer {
 
 impl DiskCache {
     /// Reads frames in a row, from the first of `frames` on, as far as they are there and up to the
-    /// bound of one read; `None` if there is none. `sealed_len` is how long each is.
+    /// bound of one read; `None` if there is none. `sealed_len` is the length of each.
     pub async fn read(
         &self,
         object: &[u8; OBJECT_LEN],
@@ -85,8 +85,8 @@ impl DiskCache {
         (!run.frames.is_empty()).then_some(run)
     }
 
-    /// Of `frames`, the first of a few in a row that are there, or else their end: so many frames
-    /// are worth to end a request before them.
+    /// Of `frames`, the first of a run of `run` that are there, or else their end. Such a run is
+    /// long enough to end a request to the store before it.
     pub fn next_run(&self, object: &[u8; OBJECT_LEN], frames: Range<u64>, run: u64) -> u64 {
         match self.shared.is_slow() {
             true => frames.end,
@@ -94,7 +94,7 @@ impl DiskCache {
         }
     }
 
-    /// So many frames were read and opened; so many are fetched instead.
+    /// Counts frames that were read and opened, and frames that are fetched instead.
     pub fn note(&self, hits: u64, misses: u64) {
         let counts = &self.shared.counts;
         counts.hits.fetch_add(hits, Ordering::Relaxed);

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Numbers are big-endian. Table and trailer are there once the segment is full or the mount has
-//! ended. The CRCs tell what was torn from what was written; what was forged is told by the frames'
-//! own tags, which are not looked at here.
+//! ended. The CRCs notice torn writes. Forged frames are noticed by their own tags, which are not
+//! looked at here.
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt};
 
@@ -26,7 +26,7 @@ const TABLE_MAGIC: [u8; 4] = *b"SRFT";
 /// Entries begin at multiples of this.
 pub(super) const ALIGNMENT: u64 = 16;
 
-/// A table that is read back has at most so many entries; more than any that is written.
+/// Entries that a table may have when it is read back; tables are never written with so many.
 const TABLE_ENTRIES_MAX: u64 = 1 << 20;
 
 /// An entry for a sealed frame of `sealed_len` bytes, whole.
@@ -34,7 +34,7 @@ pub(super) fn entry_len(sealed_len: u64) -> u64 {
     (ENTRY_HEADER_LEN + sealed_len).next_multiple_of(ALIGNMENT)
 }
 
-/// What ends a segment of `entries`.
+/// Length of the end of a segment of `entries`.
 pub(super) fn table_len(entries: u64) -> u64 {
     (entries + 1) * ENTRY_HEADER_LEN
 }
@@ -54,7 +54,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Where its sealed frame lies.
+    /// The place of its sealed frame.
     pub(super) fn sealed(&self) -> Range<u64> {
         let start = self.at + ENTRY_HEADER_LEN;
         start..start + self.sealed_len
@@ -79,7 +79,7 @@ pub(super) fn header_of(entry: &[u8]) -> &[u8] {
     entry.get(..HEADER).unwrap_or_default()
 }
 
-/// What ends a segment: its table, made of the headers, and the trailer.
+/// The end of a segment: its table, made of the headers, and the trailer.
 pub(super) fn encode_table(headers: &[u8], table_at: u64) -> Vec<u8> {
     let mut bytes = headers.to_vec();
     bytes.extend_from_slice(&TABLE_MAGIC);

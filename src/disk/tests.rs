@@ -77,7 +77,7 @@ fn segments(root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What everything below `root` takes, as `du` counts.
+/// Bytes of everything below `root`, as `du` counts.
 fn on_disk_bytes(root: &Path) -> u64 {
     walkdir::WalkDir::new(root)
         .into_iter()
@@ -248,7 +248,7 @@ async fn guesses_are_right_once_they_are_read_and_wrong_if_they_go_unread() {
     }
     let guesses = cache.take_guesses();
     assert_eq!((guesses.right, guesses.wrong), (3, 0));
-    // What nobody guessed is neither.
+    // A frame that was no guess counts as neither.
     fill(&cache, 2, 0..1000);
     read(&cache, 2, 999..1000).await;
     assert!(!cache.contains(&key(1, 7)), "it went");
@@ -256,8 +256,8 @@ async fn guesses_are_right_once_they_are_read_and_wrong_if_they_go_unread() {
     assert_eq!((guesses.right, guesses.wrong), (0, 5));
 }
 
-/// Flips, cuts and removes what is there in any way: nothing but misses comes of it, and frames
-/// that differ where a bit of theirs was flipped.
+/// Flips bits, cuts and removes files in any way. The outcome is misses only, and frames that
+/// differ where one of their bits was flipped.
 #[tokio::test]
 async fn damaged_files_are_misses_and_never_errors() {
     let root = tempfile::tempdir().expect("a directory");
@@ -295,7 +295,7 @@ async fn damaged_files_are_misses_and_never_errors() {
             }
         }
         assert!(wrong <= files.len(), "a flip is in one frame at most");
-        // What is gone while it is open is a miss too.
+        // A file that goes while it is open is a miss too.
         for path in segments(root.path()) {
             fs::OpenOptions::new()
                 .write(true)
@@ -405,7 +405,7 @@ async fn a_disk_that_others_fill_is_left_to_them() {
         "the rest of it is used"
     );
 
-    // Others take all that is left, to the last byte.
+    // Other files take all the space that is left, to the last byte.
     let file = fs::File::create(&others).expect("made");
     let mut len = 0;
     wait_until("it gives way", || {

@@ -20,7 +20,7 @@ use super::{
 /// How often the space of the filesystem is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Nothing is written for so long after a write failed.
+/// The pause in writing after a write failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// One part in so many of the filesystem stays free.
@@ -32,17 +32,17 @@ const SEGMENTS_MAX: usize = 192;
 /// An index that is full covers at least so many segments, so that evicting one is a small loss.
 const FULL_INDEX_SEGMENTS: usize = 32;
 
-/// What the filesystem takes for a file is a multiple of this.
+/// The space of a file on the filesystem is a multiple of this.
 const BLOCK_BYTES: u64 = 4096;
 
-/// Of the size, for directories and the lock.
+/// The part of the size that is kept for directories and the lock.
 const DIRECTORIES_BYTES: u64 = 64 << 10;
 
 /// Sealed frames that wait to be written.
 pub(super) struct Queue {
     state: Mutex<Waiting>,
     changed: Condvar,
-    /// Something was taken out, or it was closed.
+    /// Notified when a frame was taken out, or the queue was closed.
     pub(super) has_room: Notify,
     bytes_max: u64,
 }
@@ -55,7 +55,7 @@ struct Queued {
     is_guess: bool,
 }
 
-/// What became of a frame that was to wait.
+/// The outcome for a frame that was to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pushed {
     Taken,
@@ -66,7 +66,7 @@ pub(super) enum Pushed {
 #[derive(Default)]
 struct Waiting {
     entries: VecDeque<Queued>,
-    /// Of those that wait, and of the one that is being written.
+    /// Bytes of the frames that wait, and of the one that is being written.
     bytes: u64,
     closed: bool,
 }
@@ -87,8 +87,8 @@ impl Queue {
         }
     }
 
-    /// Puts a frame behind those that wait, if there is room. Guesses, which wait for it, get half
-    /// of the queue: frames that somebody reads do not wait.
+    /// Puts a frame behind those that wait, if there is room. Guesses wait for room and get half of
+    /// the queue, so that there is room at once for frames that a reader has asked for.
     pub(super) fn push(&self, key: FrameKey, sealed: &[u8], is_guess: bool) -> Pushed {
         let cost = cost(segment::entry_len(sealed.len() as u64));
         {
@@ -102,7 +102,7 @@ impl Queue {
             }
             state.bytes += cost;
         }
-        // Not under the lock: it takes as long as copying does.
+        // Encoding copies the frame, so it is not done under the lock.
         let entry = Queued {
             key,
             bytes: encode(&key, sealed),
@@ -149,13 +149,13 @@ fn cost(entry_len: u64) -> u64 {
     entry_len + entry_len / 4
 }
 
-/// See the module's head.
+/// The thread's state: the place, and the segments in it.
 pub(super) struct Writer {
     place: Place,
     shared: Arc<Shared>,
     /// Segments that are not written any more, and their bytes.
     kept: BTreeMap<u32, u64>,
-    /// Those that were removed and may be read from still.
+    /// Segments that were removed and may still be read from.
     leaving: Vec<(Arc<Segment>, u64)>,
     active: Option<Active>,
     next_number: u32,
@@ -189,7 +189,7 @@ impl Writer {
         }
     }
 
-    /// Finds what is there, and writes what comes until the queue is closed.
+    /// Indexes the segments that are there, and writes frames until the queue is closed.
     pub(super) fn run(mut self) {
         if let Err(error) = self.find() {
             self.has_trouble(&error);
@@ -246,7 +246,7 @@ impl Writer {
         }
         index.add_segment(Arc::new(Segment { number, file }));
         for entry in found {
-            // A newer segment has it too if it was read before that one was written.
+            // A newer segment has the entry too if it was read and moved there.
             if !index.contains(&entry.key) {
                 index.insert(&entry.key, number, entry.at, false);
             }
@@ -300,7 +300,8 @@ impl Writer {
     }
 
     /// Ends the active segment and begins another, for which there is room; then evicts the oldest,
-    /// so that there is room for the next. What was read of the oldest moves into the new one.
+    /// so that there is room for the next. Entries of the oldest that were read move into the new
+    /// one.
     fn begin(&mut self) -> bool {
         if let Err(error) = self.end_active() {
             self.failed(&error);
@@ -312,7 +313,7 @@ impl Writer {
             return false;
         }
         self.forget_left();
-        // One at a time: what readers hold is free in a moment.
+        // One is evicted at a time: space that readers hold is free in a moment.
         if !self.fits_one_more() {
             self.evict_oldest(false);
             if !self.fits_one_more() {
@@ -410,7 +411,7 @@ impl Writer {
         let mut missing = wanted.saturating_sub(space.available_bytes);
         while missing > 0 {
             if self.kept.is_empty() {
-                // Whole or not, it goes next.
+                // It is evicted next, whether or not its end is whole.
                 let _ = self.end_active();
             }
             let Some(bytes) = self.kept.first_key_value().map(|(_, bytes)| *bytes) else {
@@ -426,7 +427,7 @@ impl Writer {
     fn failed(&mut self, error: &io::Error) {
         self.has_trouble(error);
         if let Some(active) = self.active.take() {
-            // Else its torn end is found at the next mount.
+            // Otherwise the next mount finds its torn end.
             let _ = active.segment.file.set_len(active.len);
             self.kept.insert(active.segment.number, on_disk(active.len));
         }
@@ -453,7 +454,7 @@ impl Writer {
             && files < SEGMENTS_MAX
     }
 
-    /// Of all segments but the active one.
+    /// Bytes of all segments but the active one.
     fn used_bytes(&self) -> u64 {
         let leaving: u64 = self.leaving.iter().map(|(_, bytes)| bytes).sum();
         self.kept_bytes() + leaving

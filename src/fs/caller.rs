@@ -1,8 +1,6 @@
 //! Who asks, and when.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use crate::meta::Timestamp;
+use crate::{clock::Timestamp, proc::Status};
 
 /// The process behind a request, as the kernel names it.
 #[derive(Clone, Copy, Debug)]
@@ -27,39 +25,15 @@ impl Caller {
     /// Whether it is in the group or may act as if it were. Requests carry the primary group only:
     /// others come from `/proc`; a process that cannot be looked up is taken not to be a member.
     pub fn in_group_or_capable(&self, gid: u32) -> bool {
-        self.keeps_set_id() || self.gid == gid || supplementary_groups(self.pid).contains(&gid)
+        self.keeps_set_id()
+            || self.gid == gid
+            || Status::of(self.pid).is_some_and(|status| status.groups().contains(&gid))
     }
-}
-
-fn supplementary_groups(pid: u32) -> Vec<u32> {
-    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
-        return Vec::new();
-    };
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Groups:"))
-        .map(|groups| {
-            groups
-                .split_whitespace()
-                .filter_map(|group| group.parse().ok())
-                .collect()
-        })
-        .unwrap_or_default()
 }
 
 /// The present time of this machine's clock.
 pub fn now() -> Timestamp {
-    match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(since) => Timestamp {
-            seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
-            nanos: since.subsec_nanos(),
-        },
-        // A clock before 1970 is a broken clock: 1970 serves as well.
-        Err(_) => Timestamp {
-            seconds: 0,
-            nanos: 0,
-        },
-    }
+    Timestamp::now()
 }
 
 #[cfg(test)]

@@ -29,8 +29,8 @@
 //! | `xattr.rs` | extended attributes |
 //! | `names.rs` | the names of files, for messages |
 //! | `page_cache.rs` | which files the kernel may have pages of |
-//! | `table.rs` | open handles and nameless inodes |
-//! | `reaper.rs` | deletes nameless inodes in the background |
+//! | `table.rs` | open handles and orphans |
+//! | `reaper.rs` | deletes orphans in the background |
 
 mod acl;
 mod attr;
@@ -72,13 +72,7 @@ use crate::{
 use names::Names;
 use page_cache::PageCache;
 use reaper::Reaper;
-use table::Table;
-
-/// The longest name of a directory entry, bytes (`NAME_MAX`).
-pub const NAME_LEN_MAX: usize = 255;
-
-/// The longest target of a symbolic link, bytes (`PATH_MAX` without its NUL).
-pub const TARGET_LEN_MAX: usize = 4095;
+use table::HandleTable;
 
 /// When `close` returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,7 +113,7 @@ struct Inner {
     meta: Meta,
     data: Data,
     config: FsConfig,
-    table: Table,
+    table: HandleTable,
     page_cache: PageCache,
     names: Names,
     reaper: Reaper,
@@ -130,7 +124,7 @@ impl Fs {
     /// Begins to serve a volume, and to delete in the background what an earlier mount left without
     /// a name. Must be called inside a tokio runtime.
     pub fn new(meta: Meta, data: Data, metrics: Arc<Metrics>, config: FsConfig) -> Fs {
-        let table = Table::new(metrics, data.governor().clone());
+        let table = HandleTable::new(metrics, data.governor().clone());
         let reaper = Reaper::start(meta.clone(), data.clone(), !config.read_only);
         Fs {
             inner: Arc::new(Inner {

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use nix::{errno::Errno, fcntl::RenameFlags};
 
-use super::{Attributes, Caller, Fs, FsError, NAME_LEN_MAX, TARGET_LEN_MAX, now};
+use super::{Attributes, Caller, Fs, FsError, now};
+use crate::limits::{NAME_LEN_MAX, SYMLINK_TARGET_LEN_MAX};
 use crate::meta::{FileKind, Ino, MetaError, Removal, RenameMode, RenameSource};
 
 const S_IFMT: u32 = libc::S_IFMT;
@@ -142,7 +143,7 @@ impl Fs {
     /// Makes a symbolic link.
     ///
     /// # Errors
-    /// EEXIST, EROFS; ENAMETOOLONG beyond [`TARGET_LEN_MAX`]; ENOENT for an empty target.
+    /// EEXIST, EROFS; ENAMETOOLONG beyond [`SYMLINK_TARGET_LEN_MAX`]; ENOENT for an empty target.
     pub async fn symlink(
         &self,
         caller: Caller,
@@ -150,7 +151,7 @@ impl Fs {
         name: &[u8],
         target: &[u8],
     ) -> Result<Attributes, FsError> {
-        if target.len() > TARGET_LEN_MAX {
+        if target.len() > SYMLINK_TARGET_LEN_MAX {
             return Err(FsError::new(Errno::ENAMETOOLONG, "making a symbolic link"));
         }
         if target.is_empty() {

@@ -1,6 +1,6 @@
 //! Deletes inodes that have no name and no user: their dirty contents, then their records.
 //!
-//! One background task, a bounded queue in front of it. Every nameless inode is recorded in the
+//! One background task, a bounded queue in front of it. Every orphan is recorded in the
 //! metadata: at the start the task goes through what earlier mounts left there. Removing names
 //! waits while the queue is more than half full; should it overflow all the same (a hundred
 //! thousand removed files closed at once), the rest is left to the next mount.
@@ -141,7 +141,7 @@ impl Shared {
         match self.meta.reap(ino).await {
             Ok(()) => true,
             Err(error) => {
-                // It stays recorded as nameless: the next mount tries again.
+                // It stays recorded as an orphan: the next mount tries again.
                 tracing::warn!("deleting removed inode {} failed: {error}", ino.0);
                 false
             }

@@ -2,7 +2,8 @@
 
 use nix::errno::Errno;
 
-use super::{Caller, Fs, FsError, NAME_LEN_MAX, now};
+use super::{Caller, Fs, FsError, now};
+use crate::limits::NAME_LEN_MAX;
 use crate::{data::Seek, meta::Ino};
 
 /// The size that a volume shows, bytes: a bucket has none, so this is only large enough never to be

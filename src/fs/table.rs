@@ -5,8 +5,8 @@
 //! ENFILE, since whoever asks may be the one who has them open.
 //!
 //! The kernel's own lookup counts are not mirrored here: an inode matters to this table only while
-//! it is open or nameless, so memory does not grow with the inodes that the kernel caches. The
-//! kernel sends FORGET for the whole count when it drops an inode, and keeps a nameless one only as
+//! it is open or an orphan, so memory does not grow with the inodes that the kernel caches. The
+//! kernel sends FORGET for the whole count when it drops an inode, and keeps an orphan only as
 //! long as something uses it.
 
 use std::{
@@ -33,7 +33,7 @@ use crate::{
 const HANDLES_MAX: usize = 262_144;
 
 /// What a handle takes here: its entry, the count of its inode, and the inode's place among the
-/// nameless should it lose its name. Measured with 10,000 directories.
+/// orphans should it lose its name. Measured with 10,000 directories.
 const HANDLE_BYTES: u64 = 160;
 
 /// Room for one more handle.
@@ -84,23 +84,23 @@ struct Inner {
     handles: HashMap<u64, Handle>,
     /// Open handles by inode; no entry is 0.
     open: HashMap<Ino, u32>,
-    /// Nameless inodes that are not yet given to the reaper, and whether the kernel forgot them.
-    nameless: HashMap<Ino, bool>,
+    /// Orphans that are not yet given to the reaper, and whether the kernel forgot them.
+    orphans: HashMap<Ino, bool>,
 }
 
 impl Inner {
     /// The inode, if nothing keeps it any more; it leaves the table.
     fn take_if_unused(&mut self, ino: Ino) -> Option<Ino> {
-        let unused = self.nameless.get(&ino) == Some(&true) && !self.open.contains_key(&ino);
+        let unused = self.orphans.get(&ino) == Some(&true) && !self.open.contains_key(&ino);
         if unused {
-            self.nameless.remove(&ino);
+            self.orphans.remove(&ino);
         }
         unused.then_some(ino)
     }
 }
 
 /// See the module's head.
-pub struct Table {
+pub struct HandleTable {
     inner: Mutex<Inner>,
     metrics: Arc<Metrics>,
     governor: Governor,
@@ -108,9 +108,9 @@ pub struct Table {
     closed: AtomicBool,
 }
 
-impl Table {
-    pub fn new(metrics: Arc<Metrics>, governor: Governor) -> Table {
-        Table {
+impl HandleTable {
+    pub fn new(metrics: Arc<Metrics>, governor: Governor) -> HandleTable {
+        HandleTable {
             inner: Mutex::new(Inner::default()),
             metrics,
             governor,
@@ -123,7 +123,7 @@ impl Table {
         self.room(HANDLE_BYTES + OPEN_FILE_BYTES).await
     }
 
-    /// As [`Table::room_for_file`], for a directory.
+    /// As [`HandleTable::room_for_file`], for a directory.
     pub async fn room_for_dir(&self) -> Result<Room, FsError> {
         self.room(HANDLE_BYTES).await
     }
@@ -197,36 +197,36 @@ impl Table {
 
     /// The inode has lost its last name.
     pub fn lost_name(&self, ino: Ino) {
-        self.inner.lock().nameless.entry(ino).or_insert(false);
+        self.inner.lock().orphans.entry(ino).or_insert(false);
     }
 
     /// The inode has a name again.
     pub fn regained_name(&self, ino: Ino) {
-        self.inner.lock().nameless.remove(&ino);
+        self.inner.lock().orphans.remove(&ino);
     }
 
     /// The kernel dropped the inode. Returns it if nothing keeps it any more.
     pub fn forgotten(&self, ino: Ino) -> Option<Ino> {
         let mut inner = self.inner.lock();
-        *inner.nameless.get_mut(&ino)? = true;
+        *inner.orphans.get_mut(&ino)? = true;
         inner.take_if_unused(ino)
     }
 
-    /// Closes everything; returns the nameless inodes.
+    /// Closes everything; returns the orphans.
     pub fn clear(&self) -> Vec<Ino> {
         self.closed
             .store(true, std::sync::atomic::Ordering::Relaxed);
-        let (handles, nameless) = {
+        let (handles, orphans) = {
             let mut inner = self.inner.lock();
             inner.open.clear();
             (
                 std::mem::take(&mut inner.handles),
-                std::mem::take(&mut inner.nameless),
+                std::mem::take(&mut inner.orphans),
             )
         };
         self.metrics.open_handles.sub(handles.len() as u64);
         drop(handles);
-        nameless.into_keys().collect()
+        orphans.into_keys().collect()
     }
 }
 
@@ -237,7 +237,7 @@ mod tests {
 
     const CAPACITY: u64 = 1 << 20;
 
-    fn table() -> Table {
+    fn table() -> HandleTable {
         let governor = Governor::new(Shares {
             capacity_bytes: CAPACITY,
             dirty_min_bytes: 0,
@@ -247,16 +247,16 @@ mod tests {
             table_min_bytes: 0,
             listing_min_bytes: 0,
         });
-        Table::new(Arc::default(), governor)
+        HandleTable::new(Arc::default(), governor)
     }
 
-    async fn open_dir(table: &Table, ino: u64) -> u64 {
+    async fn open_dir(table: &HandleTable, ino: u64) -> u64 {
         let room = table.room_for_dir().await.unwrap();
         table.insert_dir(Ino(ino), room).unwrap()
     }
 
     #[tokio::test]
-    async fn a_nameless_inode_lives_until_it_is_closed_and_forgotten_in_either_order() {
+    async fn an_orphan_lives_until_it_is_closed_and_forgotten_in_either_order() {
         for forget_first in [true, false] {
             let table = table();
             let fh = open_dir(&table, 7).await;

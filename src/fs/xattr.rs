@@ -8,14 +8,10 @@ use super::{
     acl::{ACCESS_XATTR, DEFAULT_XATTR},
     now,
 };
-use crate::meta::{FileKind, Ino, MetaError, XattrMode};
-
-/// The longest name, bytes (`XATTR_NAME_MAX`).
-const NAME_LEN_MAX: usize = 255;
-/// The longest value, bytes (`XATTR_SIZE_MAX`).
-const VALUE_LEN_MAX: usize = 65_536;
-/// The longest list of names, bytes (`XATTR_LIST_MAX`).
-const LIST_LEN_MAX: usize = 65_536;
+use crate::{
+    limits::{NAME_LEN_MAX, XATTR_LIST_LEN_MAX, XATTR_VALUE_LEN_MAX},
+    meta::{FileKind, Ino, MetaError, XattrMode},
+};
 
 const S_ISGID: u32 = 0o2000;
 
@@ -55,7 +51,7 @@ impl Fs {
             list.extend_from_slice(&name);
             list.push(0);
         }
-        if list.len() > LIST_LEN_MAX {
+        if list.len() > XATTR_LIST_LEN_MAX {
             return Err(FsError::new(Errno::E2BIG, "listing attributes"));
         }
         Ok(Bytes::from(list))
@@ -83,7 +79,7 @@ impl Fs {
                 "setting an attribute with so long a name",
             ));
         }
-        if value.len() > VALUE_LEN_MAX {
+        if value.len() > XATTR_VALUE_LEN_MAX {
             return Err(FsError::new(
                 Errno::E2BIG,
                 "setting an attribute to so long a value",

@@ -9,10 +9,12 @@
 //! Where `/proc` says nothing (the caller is in another process namespace, or `hidepid` hides it),
 //! the request waits until its deadline.
 
-use std::{collections::BTreeMap, fs, ops::Bound, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::oneshot};
+
+use crate::proc::{Stat, Status};
 
 /// How often the callers are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -139,29 +141,21 @@ async fn look(waiting: Arc<Mutex<Waiting>>) {
 }
 
 fn is_dying(tid: u32) -> bool {
-    let Ok(status) = fs::read_to_string(format!("/proc/{tid}/status")) else {
+    let Some(status) = Status::of(tid) else {
         return false;
     };
     if has_fatal_signal(&status) {
         return true;
     }
     // Its memory is gone already: it closes what it had open. Then the signal is no longer pending.
-    let exits = !status.lines().any(|line| line.starts_with("VmSize:"));
-    exits
-        && fs::read_to_string(format!("/proc/{tid}/stat"))
-            .is_ok_and(|stat| was_ended_by_a_signal(&stat))
+    let exits = status.field("VmSize").is_none();
+    exits && Stat::of(tid).is_some_and(|stat| was_ended_by_a_signal(&stat))
 }
 
 /// Whether a signal is pending that ends the thread as soon as it is taken: SIGKILL, or one that is
 /// neither blocked, ignored nor caught.
-fn has_fatal_signal(status: &str) -> bool {
-    let mask = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .and_then(|value| u64::from_str_radix(value.trim(), 16).ok())
-            .unwrap_or(0)
-    };
+fn has_fatal_signal(status: &Status) -> bool {
+    let mask = |name: &str| status.signals(name);
     let harmless = HARMLESS
         .into_iter()
         .fold(0, |harmless, signal| harmless | bit(signal));
@@ -175,16 +169,12 @@ fn bit(signal: i32) -> u64 {
 }
 
 /// Whether the thread is exiting, and because of a signal (proc_pid_stat(5): fields 9 and 52).
-fn was_ended_by_a_signal(stat: &str) -> bool {
-    // The second field, the name, may hold anything but is the last to end in a bracket.
-    let Some((_, rest)) = stat.rsplit_once(')') else {
-        return false;
-    };
+fn was_ended_by_a_signal(stat: &Stat) -> bool {
     let field = |number: usize| {
-        rest.split_ascii_whitespace()
-            .nth(number - 3)
-            .and_then(|field| field.parse::<u64>().ok())
-            .unwrap_or(0)
+        let field = stat
+            .field(number)
+            .and_then(|field| field.parse::<u64>().ok());
+        field.unwrap_or(0)
     };
     field(9) & EXITING != 0 && field(52) & 0x7f != 0
 }
@@ -193,10 +183,11 @@ fn was_ended_by_a_signal(stat: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn status(pending: u64, shared: u64, blocked: u64, ignored: u64, caught: u64) -> String {
-        format!(
+    fn status(pending: u64, shared: u64, blocked: u64, ignored: u64, caught: u64) -> Status {
+        let text = format!(
             "Name:\tcat\nSigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\nSigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n"
-        )
+        );
+        Status::from(text.as_str())
     }
 
     #[test]
@@ -219,19 +210,19 @@ mod tests {
                 0
             )));
         }
-        assert!(!has_fatal_signal("nothing of the kind"));
+        assert!(!has_fatal_signal(&Status::from("nothing of the kind")));
     }
 
     #[test]
     fn a_thread_that_exits_by_itself_is_not_taken_for_killed() {
         let stat = |flags: u32, code: u32| {
             let between = "0 ".repeat(42);
-            format!("7 (a) b) S 1 2 3 4 5 {flags} {between}{code}\n")
+            Stat::from(&*format!("7 (a) b) S 1 2 3 4 5 {flags} {between}{code}\n"))
         };
         assert!(was_ended_by_a_signal(&stat(0x40_0004, 9)));
         assert!(!was_ended_by_a_signal(&stat(0x40_0004, 1 << 8)));
         assert!(!was_ended_by_a_signal(&stat(0x40_0000, 9)));
-        assert!(!was_ended_by_a_signal(""));
+        assert!(!was_ended_by_a_signal(&Stat::from("")));
     }
 
     #[tokio::test]

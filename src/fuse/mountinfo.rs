@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::proc;
+
 /// One mount. Equal only to itself for as long as it exists: the kernel may give its numbers out
 /// again, but not to a mount at the same place while it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,21 +27,20 @@ pub struct MountEntry {
 
 /// What is mounted at `path`, uppermost if there are several.
 pub fn find(path: &Path) -> io::Result<Option<MountEntry>> {
-    // Bytes: mount points need not be UTF-8.
-    let table = std::fs::read("/proc/self/mountinfo")?;
+    let table = proc::mount_table()?;
     Ok(parse(&table).filter(|entry| entry.path == path).last())
 }
 
 /// Whether exactly this mount is still there.
 pub fn is_there(entry: &MountEntry) -> io::Result<bool> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
+    let table = proc::mount_table()?;
     Ok(parse(&table).any(|other| other == *entry))
 }
 
 /// Whether this mount refuses every change now: by itself, or because its whole filesystem does.
 /// Not there: it does not.
 pub fn is_read_only(entry: &MountEntry) -> io::Result<bool> {
-    let table = std::fs::read("/proc/self/mountinfo")?;
+    let table = proc::mount_table()?;
     Ok(refuses_changes(&table, entry))
 }
 

@@ -4,9 +4,9 @@ use std::error::Error;
 
 use slatedb::{CloseReason, ErrorKind};
 
-use super::{Ino, look::NotMade};
+use super::Ino;
 
-/// Each maps to one errno in `fs`.
+/// The reason; `fs` maps each to one errno.
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
     /// ENOENT.
@@ -54,15 +54,20 @@ pub enum MetaError {
     /// At open: the store showed the writer less than it had shown before.
     #[error("the store first showed generation {seen}, then {recovered}")]
     Older {
-        /// What the writer recovered.
+        /// The generation that the writer recovered.
         recovered: u64,
-        /// What the look before had recovered.
+        /// The generation that the look before had recovered.
         seen: u64,
     },
     /// EIO: the metadata store failed, or something in it did not authenticate or decode.
     #[error("metadata: {0}")]
     Store(String),
 }
+
+/// The database is not there, or the store does not show it.
+#[derive(Debug, thiserror::Error)]
+#[error("a mount does not make a database")]
+pub(in crate::meta) struct NotMade;
 
 impl From<slatedb::Error> for MetaError {
     fn from(error: slatedb::Error) -> MetaError {

@@ -1,40 +1,36 @@
-//! Looking before writing: what is stored is read, and compared, before the first object is
+//! Looking before writing: the stored metadata is read and compared before the first object is
 //! written.
 //!
 //! A writer that opens claims the database at once: it writes a manifest and a log object. So
-//! [`Meta::look`] opens as a reader first, which writes nothing, and tells what it recovered. The
-//! caller compares that with what it knows of the volume. The writer that is opened then must
-//! recover at least as much ([`Meta::open_after`]), and can never make a database where it finds
-//! none ([`Existing`]).
+//! [`Meta::look`] opens as a reader first, which writes nothing, and returns the generation that it
+//! recovered. The caller compares that generation with the newest that it knows of the volume. The
+//! writer that is opened then must recover at least as much ([`Meta::open_after`]), and can never
+//! make a database where it finds none (`Existing`).
 
-use std::{fmt, ops::Range, sync::Arc};
+use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
+use futures::StreamExt;
 use slatedb::{
     DbReader, DbReaderMode,
-    object_store::{
-        self, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
-        ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, path::Path,
-    },
+    object_store::{ObjectStore, path::Path},
 };
 
 use super::{
-    Meta, MetaConfig, MetaError,
-    backing::Backing,
-    memory::BlockCache,
-    settings::{DB_PATH, Sizes},
-    volume::Opened,
+    Meta, MetaConfig, MetaError, Totals,
+    database::{
+        backing::Backing,
+        memory::BlockCache,
+        settings::{DB_PATH, Sizes},
+    },
+    schema::{self, Counters, SCHEMA_VERSION, SCHEMA_VERSION_MIN, Table},
+    state::sessions::Sessions,
 };
 use crate::seal::object_store::SealedObjectStore;
 
-/// The manifest that makes a database. SlateDB counts manifests from 1 and writes each once.
-const FIRST_MANIFEST: &str = "manifest/00000000000000000001.manifest";
 /// Where manifests are.
 const MANIFESTS: &str = "manifest";
 
-/// What a look found. Needed to open for writing.
+/// The result of a look. It is needed to open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovered {
     /// As [`Meta::generation`].
@@ -42,11 +38,11 @@ pub struct Recovered {
 }
 
 impl Meta {
-    /// Reads what a mount needs first, as a reader: nothing is written.
+    /// Reads the rows that a mount needs first, as a reader: nothing is written.
     ///
     /// # Errors
-    /// [`MetaError::Missing`] where there is no database; what does not authenticate; a newer
-    /// version's schema.
+    /// [`MetaError::Missing`] where there is no database; an object that does not authenticate; the
+    /// schema of a newer version.
     pub async fn look(
         store: Arc<SealedObjectStore>,
         config: MetaConfig,
@@ -60,7 +56,7 @@ impl Meta {
         config: MetaConfig,
     ) -> Result<Recovered, MetaError> {
         let sizes = Sizes::for_memory(config.memory_bytes);
-        let reader = open_reader(store, &sizes, sizes.cache()).await?;
+        let reader = open_reader(store, &sizes, BlockCache::for_sizes(&sizes)).await?;
         let generation = reader.subscribe().borrow().durable_seq;
         let opened = Opened::read(Backing::Follower(Box::new(reader))).await?;
         if let Backing::Follower(reader) = opened.backing {
@@ -70,8 +66,8 @@ impl Meta {
     }
 }
 
-/// Opens a reader. It writes nothing, also later.
-pub(super) async fn open_reader(
+/// Opens a reader. It never writes anything.
+pub(in crate::meta) async fn open_reader(
     store: Arc<dyn ObjectStore>,
     sizes: &Sizes,
     blocks: Arc<BlockCache>,
@@ -84,7 +80,7 @@ pub(super) async fn open_reader(
         .await;
     match opened {
         Ok(reader) => Ok(reader),
-        // SlateDB gives no kind of its own to a database that is not there.
+        // SlateDB has no error kind for a missing database, so the listing decides.
         Err(error) => match store.list(Some(&Path::from(MANIFESTS))).next().await {
             None => Err(MetaError::Missing),
             Some(_) => Err(error.into()),
@@ -92,91 +88,44 @@ pub(super) async fn open_reader(
     }
 }
 
-/// A store in which a database exists: the manifest that would make one is refused.
-#[derive(Debug)]
-pub(super) struct Existing(pub Arc<dyn ObjectStore>);
-
-/// The database is not there, or not shown.
-#[derive(Debug, thiserror::Error)]
-#[error("a mount does not make a database")]
-pub(super) struct NotMade;
-
-impl fmt::Display for Existing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+/// The rows that are read at open.
+pub(in crate::meta) struct Opened {
+    pub backing: Backing,
+    pub counters: Counters,
+    pub totals: Totals,
+    pub sessions: Sessions,
 }
 
-#[async_trait]
-impl ObjectStore for Existing {
-    async fn put_opts(
-        &self,
-        location: &Path,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        if options.mode == PutMode::Create && location.as_ref() == FIRST_MANIFEST {
-            // Of a kind that SlateDB does not try again.
-            return Err(object_store::Error::NotSupported {
-                source: Box::new(NotMade),
-            });
+impl Opened {
+    pub async fn read(backing: Backing) -> Result<Opened, MetaError> {
+        let missing = || MetaError::Missing;
+        match backing.get(&Table::Schema.single()).await?.as_deref() {
+            Some([SCHEMA_VERSION_MIN..=SCHEMA_VERSION]) => {}
+            Some(_) => {
+                return Err(MetaError::Store(
+                    "the metadata was written by a newer version".into(),
+                ));
+            }
+            None => return Err(missing()),
         }
-        self.0.put_opts(location, payload, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        options: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        self.0.put_multipart_opts(location, options).await
-    }
-
-    async fn get_opts(
-        &self,
-        location: &Path,
-        options: GetOptions,
-    ) -> object_store::Result<GetResult> {
-        self.0.get_opts(location, options).await
-    }
-
-    async fn get_ranges(
-        &self,
-        location: &Path,
-        ranges: &[Range<u64>],
-    ) -> object_store::Result<Vec<Bytes>> {
-        self.0.get_ranges(location, ranges).await
-    }
-
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, object_store::Result<Path>>,
-    ) -> BoxStream<'static, object_store::Result<Path>> {
-        self.0.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.0.list(prefix)
-    }
-
-    fn list_with_offset(
-        &self,
-        prefix: Option<&Path>,
-        offset: &Path,
-    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.0.list_with_offset(prefix, offset)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
-        self.0.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(
-        &self,
-        from: &Path,
-        to: &Path,
-        options: CopyOptions,
-    ) -> object_store::Result<()> {
-        self.0.copy_opts(from, to, options).await
+        let counters = backing
+            .get(&Table::Counters.single())
+            .await?
+            .ok_or_else(missing)?;
+        let totals = backing
+            .get(&Table::Totals.single())
+            .await?
+            .ok_or_else(missing)?;
+        let sessions = Sessions::read(&backing).await?;
+        let (counters, totals) = (
+            schema::decode_counters(&counters)?,
+            schema::decode_totals(&totals)?,
+        );
+        Ok(Opened {
+            backing,
+            counters,
+            totals,
+            sessions,
+        })
     }
 }

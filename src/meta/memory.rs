@@ -1,24 +1,6 @@
-//! What the metadata holds in memory: measured where SlateDB tells, bounded everywhere.
+//! Memory of the metadata: measured where SlateDB tells, bounded everywhere.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
-};
-
-use async_trait::async_trait;
-use slatedb::db_cache::{CachedEntry, CachedKey, DbCache};
-use slatedb_common::metrics::{
-    CounterFn, GaugeFn, HistogramFn, MetricsRecorder, NoopMetricsRecorder, UpDownCounterFn,
-};
-
-use super::{Meta, settings::Sizes};
-
-/// What a cached block costs beside its own bytes: key, list nodes, map slot, the allocation's
-/// rounding.
-const BLOCK_ENTRY_BYTES: usize = 320;
-
-/// What SlateDB calls the size of all that is written and not yet in a table.
-const MEMTABLES_GAUGE: &str = "slatedb.db.total_mem_size_bytes";
+use super::Meta;
 
 /// One part of the memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,10 +11,10 @@ pub struct MetaPart {
     pub bound_bytes: u64,
 }
 
-/// All of it, for `status`.
+/// All parts, for `status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetaMemory {
-    /// Written and not yet in a table of SlateDB's, as of the last write.
+    /// Rows that were written and are not yet in a table of SlateDB's, as of the last write.
     pub memtables: MetaPart,
     /// SlateDB's blocks, indexes and filters.
     pub blocks: MetaPart,
@@ -43,7 +25,7 @@ pub struct MetaMemory {
 }
 
 impl Meta {
-    /// What is held now.
+    /// The memory that is held now.
     pub fn memory(&self) -> MetaMemory {
         let inner = &self.inner;
         let sizes = &inner.sizes;
@@ -70,139 +52,5 @@ impl Meta {
                 bound_bytes: sizes.compaction_cost(),
             },
         }
-    }
-}
-
-/// SlateDB's cache of blocks, indexes and filters. Its own would not say how much it holds.
-pub(super) struct BlockCache {
-    entries: moka::sync::Cache<CachedKey, CachedEntry>,
-}
-
-impl BlockCache {
-    pub fn new(bytes_max: u64) -> BlockCache {
-        let weight = |_: &CachedKey, entry: &CachedEntry| {
-            u32::try_from(entry.size() + BLOCK_ENTRY_BYTES).unwrap_or(u32::MAX)
-        };
-        BlockCache {
-            entries: moka::sync::Cache::builder()
-                .weigher(weight)
-                .max_capacity(bytes_max)
-                .build(),
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        // What was put in lately counts only from here on.
-        self.entries.run_pending_tasks();
-        self.entries.weighted_size()
-    }
-}
-
-#[async_trait]
-impl DbCache for BlockCache {
-    async fn get_block(&self, key: &CachedKey) -> Result<Option<CachedEntry>, slatedb::Error> {
-        Ok(self.entries.get(key))
-    }
-
-    async fn get_index(&self, key: &CachedKey) -> Result<Option<CachedEntry>, slatedb::Error> {
-        Ok(self.entries.get(key))
-    }
-
-    async fn get_filter(&self, key: &CachedKey) -> Result<Option<CachedEntry>, slatedb::Error> {
-        Ok(self.entries.get(key))
-    }
-
-    async fn get_stats(&self, key: &CachedKey) -> Result<Option<CachedEntry>, slatedb::Error> {
-        Ok(self.entries.get(key))
-    }
-
-    async fn insert(&self, key: CachedKey, value: CachedEntry) {
-        self.entries.insert(key, value);
-    }
-
-    async fn remove(&self, key: &CachedKey) {
-        self.entries.invalidate(key);
-    }
-
-    fn entry_count(&self) -> u64 {
-        self.entries.entry_count()
-    }
-}
-
-/// Listens to the one of SlateDB's metrics that says how much its memtables and its WAL buffer
-/// hold.
-#[derive(Default)]
-pub(super) struct Memtables {
-    gauge: Arc<BytesGauge>,
-}
-
-#[derive(Default)]
-struct BytesGauge(AtomicI64);
-
-impl GaugeFn for BytesGauge {
-    fn set(&self, value: i64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-}
-
-impl Memtables {
-    fn bytes(&self) -> u64 {
-        u64::try_from(self.gauge.0.load(Ordering::Relaxed)).unwrap_or(0)
-    }
-}
-
-impl MetricsRecorder for Memtables {
-    fn register_gauge(
-        &self,
-        name: &str,
-        description: &str,
-        labels: &[(&str, &str)],
-    ) -> Arc<dyn GaugeFn> {
-        if name == MEMTABLES_GAUGE {
-            return self.gauge.clone();
-        }
-        NoopMetricsRecorder::new().register_gauge(name, description, labels)
-    }
-
-    fn register_counter(
-        &self,
-        name: &str,
-        description: &str,
-        labels: &[(&str, &str)],
-    ) -> Arc<dyn CounterFn> {
-        NoopMetricsRecorder::new().register_counter(name, description, labels)
-    }
-
-    fn register_up_down_counter(
-        &self,
-        name: &str,
-        description: &str,
-        labels: &[(&str, &str)],
-    ) -> Arc<dyn UpDownCounterFn> {
-        NoopMetricsRecorder::new().register_up_down_counter(name, description, labels)
-    }
-
-    fn register_histogram(
-        &self,
-        name: &str,
-        description: &str,
-        labels: &[(&str, &str)],
-        boundaries: &[f64],
-    ) -> Arc<dyn HistogramFn> {
-        NoopMetricsRecorder::new().register_histogram(name, description, labels, boundaries)
-    }
-}
-
-impl Sizes {
-    /// What so many bytes of memtables and WAL take: nodes and separate allocations of keys and
-    /// values come to it. Rows are small here; measured with 20,000 new files, each MiB costs 5.
-    fn memtable_cost(&self, bytes: u64) -> u64 {
-        bytes * 5
-    }
-
-    /// A compaction's output table, once as it is built and once as it is sealed, and what it
-    /// reads.
-    fn compaction_cost(&self) -> u64 {
-        2 * self.table + (1 << 20)
     }
 }

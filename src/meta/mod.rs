@@ -1,67 +1,65 @@
 //! The namespace of a volume: inodes, dentries, extents, xattrs, object records; typed operations
 //! over SlateDB.
 //!
-//! Promises: each operation is one atomic batch, seen by every later read at once, durable after
-//! the next [`Meta::flush`]; flushes coalesce (one in flight, followers share the next); inode
-//! numbers are never reused; nothing durable ever names data that is not in the store, because
-//! callers commit content only after its object is there. Never: touches file contents, talks to
-//! the kernel, knows about handles. The only writer: its own keyed locks make operations atomic
-//! against each other.
+//! Promises: each operation is one atomic batch, seen by every later read at once, and durable
+//! after the next [`Meta::flush`]. Concurrent flushes share requests. Inode numbers are never
+//! reused. Nothing durable ever names data that is not in the store, because callers commit
+//! contents only after their object is there. One mount writes at a time, and its keyed locks make
+//! operations atomic against each other. Never: touches file contents, talks to the kernel, knows
+//! about handles.
 //!
-//! How an operation goes: it locks the inodes it touches (`locks`), reads what it needs through the
-//! caches (`cache`), builds its batch (`change`), settles what it did to objects (`ledger`), and
-//! commits; the commit is a task of its own, so a caller that is cancelled in the middle leaves
-//! nothing half done. `durability` decides when batches go to the store, `upkeep` when the database
-//! is compacted and swept, `follower` when a read-only mount looks for what the writer did.
+//! An operation locks the inodes that it touches (`state/locks`), reads rows through the caches
+//! (`state/cache`), builds its batch (`state/change`), settles what it gave to objects and took
+//! from them (`contents/ledger`), and commits (`apply`). The commit is a task of its own, so a
+//! caller that is cancelled in the middle leaves nothing half done.
+//!
+//! | file or folder | what it holds |
+//! |---|---|
+//! | `open`, `look` | making, opening and closing; reading what is stored before the first write |
+//! | `volume` | the handle, and the reads that every operation is made of |
+//! | `names/`, `contents/` | the operations: on names and inodes, on extents and objects |
+//! | `apply`, `numbers`, `flush` | committing a batch, giving out inode numbers, making batches durable |
+//! | `upkeep`, `follow`, `memory` | compaction and collection, the follower's side, figures for `status` |
+//! | `state/` | what one mount holds in memory: caches, locks, numbers, tables |
+//! | `database/` | SlateDB: settings, jobs, and the stores that stand between it and the sealed one |
+//! | `schema/` | keys and values of rows |
+//! | `check/` | whether all rows agree, and mending them |
 
-mod backing;
-mod cache;
-mod change;
+mod apply;
 mod check;
-mod content;
-mod crowding;
-mod durability;
+mod contents;
+mod database;
 mod error;
-mod extents;
-mod follower;
-mod ids;
-mod in_order;
-mod inode;
-mod ledger;
-mod locks;
+mod flush;
+mod follow;
 mod look;
 mod memory;
-mod namespace;
-mod reclaim;
-mod rename;
-mod replacements;
+mod names;
+mod numbers;
+mod open;
 mod schema;
-mod sessions;
-mod settings;
+mod state;
 mod types;
 mod upkeep;
-mod varint;
 mod volume;
-mod xattr;
 
+pub use crate::clock::Timestamp;
 pub use check::{
     CheckMemory, Counted, Damaged, Fault, Found, Hurt, LOST_AND_FOUND, Located, Mended, ObjectRow,
     Pass, SessionInfo,
 };
-pub use content::{ContentCommit, NewObject};
-pub use crowding::REGION_LEN;
+pub use contents::{ContentCommit, DeadSession, Garbage};
 pub use error::MetaError;
-pub use follower::FileSnapshot;
+pub use follow::FileSnapshot;
 pub use look::Recovered;
 pub use memory::{MetaMemory, MetaPart};
-pub use namespace::{NewInode, Removal};
-pub use reclaim::{DeadSession, Garbage};
-pub use rename::{RenameMode, RenameSource};
+pub use names::{NewInode, Removal, RenameMode, RenameSource, XattrMode};
+pub use open::MetaConfig;
 #[cfg(any(fuzzing, test))]
 pub(crate) use schema::fuzz;
+pub use state::crowding::REGION_LEN;
 pub use types::{
-    Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, ObjectId, ObjectRecord,
-    SessionId, Timestamp, Totals,
+    Dentry, DirEntry, Extent, ExtentSource, FileKind, Ino, Inode, NewObject, ObjectId,
+    ObjectRecord, SessionId, Totals,
 };
-pub use volume::{Meta, MetaConfig};
-pub use xattr::XattrMode;
+pub use volume::Meta;

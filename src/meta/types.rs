@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::seal::codec::SealParams;
+use crate::{clock::Timestamp, seal::codec::SealParams};
 
 /// Inode number. 1 is the root; numbers are never reused within a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub struct ObjectId {
     pub number: u64,
 }
 
-/// What an inode is.
+/// The kind of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileKind {
     /// Regular file.
@@ -43,26 +43,6 @@ pub enum FileKind {
     CharDevice,
     /// Block device.
     BlockDevice,
-}
-
-/// Seconds since 1970 (may be negative) and nanoseconds 0..1e9.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Timestamp {
-    /// Seconds.
-    pub seconds: i64,
-    /// Nanoseconds, always counted forward from `seconds`.
-    pub nanos: u32,
-}
-
-impl Timestamp {
-    /// This machine's clock.
-    pub fn now() -> Timestamp {
-        let now = time::OffsetDateTime::now_utc();
-        Timestamp {
-            seconds: now.unix_timestamp(),
-            nanos: now.nanosecond(),
-        }
-    }
 }
 
 /// An inode record as committed. Contents that are not yet committed show in `data`, not here.
@@ -104,7 +84,7 @@ pub struct Inode {
     pub has_xattrs: bool,
 }
 
-/// What a name points to.
+/// The inode that a name points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dentry {
     /// The inode.
@@ -143,7 +123,7 @@ pub enum ExtentSource {
     Inline(Bytes),
 }
 
-/// A run of a file's bytes. Extents of one file never overlap; what none covers is a hole.
+/// A run of a file's bytes. Extents of one file never overlap; bytes that none covers are a hole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// File offset.
@@ -154,7 +134,7 @@ pub struct Extent {
     pub source: ExtentSource,
 }
 
-/// What must be known of a data object to read and to reclaim it.
+/// The record of a data object: enough to read it and to reclaim it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectRecord {
     /// Salt, epoch, frame size.
@@ -166,10 +146,22 @@ pub struct ObjectRecord {
 }
 
 impl ObjectRecord {
-    /// Below half live, and not dead: worth repacking whatever becomes of the rest.
+    /// Whether less than half of it is live, but not nothing: such an object is worth repacking
+    /// whatever becomes of the others.
     pub fn is_sparse(&self) -> bool {
         self.live_bytes > 0 && self.live_bytes < self.plaintext_len.div_ceil(2)
     }
+}
+
+/// An object that became readable.
+#[derive(Clone, Debug)]
+pub struct NewObject {
+    /// Its id.
+    pub object: ObjectId,
+    /// Salt, epoch and frame size.
+    pub params: SealParams,
+    /// Plaintext length.
+    pub plaintext_len: u64,
 }
 
 /// Totals of a volume, for statfs.

@@ -1,7 +1,21 @@
 //! Compaction and collection over sealed objects on a real server.
 
+use std::sync::Arc;
+
+use slatedb::{
+    config::{FlushOptions, FlushType},
+    object_store::ObjectStore,
+};
+use tokio_util::sync::CancellationToken;
+
 use crate::{
-    meta::{FileKind, Ino, Meta, MetaConfig, NewInode, Timestamp},
+    meta::{
+        FileKind, Ino, Meta, MetaConfig, NewInode, Timestamp,
+        database::{
+            compaction::{collect, compact},
+            settings::Sizes,
+        },
+    },
     seal::{
         keys::{VolumeId, VolumeKeys},
         object_store::SealedObjectStore,
@@ -157,7 +171,7 @@ async fn compaction_and_collection_leave_the_same_volume_in_fewer_objects() {
     );
 
     let before = objects(&store).await;
-    collect(store.clone(), settings::COLLECT_AGE_MIN).await;
+    collect(store.clone(), COLLECT_AGE_MIN).await;
     assert!(objects(&store).await >= before, "all of it is young");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     collect(store.clone(), Duration::ZERO).await;

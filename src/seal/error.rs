@@ -1,4 +1,4 @@
-//! Why something sealed cannot be opened.
+//! Reasons why a sealed object cannot be opened.
 
 use super::object_store::LogFault;
 
@@ -18,7 +18,7 @@ pub enum SealError {
     Header {
         /// Volume-relative key.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
     /// The object has fewer or more bytes than its authenticated length says.
@@ -42,7 +42,7 @@ pub enum SealError {
     Log {
         /// Volume-relative key.
         path: String,
-        /// What is wrong.
+        /// The reason.
         fault: LogFault,
     },
     /// The epoch's key is not in the volume header.

@@ -1,4 +1,4 @@
-//! The keys of an unlocked volume: master key, epoch keys, and what is derived from them.
+//! The keys of an unlocked volume: master key, epoch keys, and keys derived from them.
 //!
 //! Promises: key bytes live on the heap in one place and are zeroized when their holder goes; no
 //! `Debug` shows them; each purpose has its own derived key, made with its own label.
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 /// Length of every symmetric key here.
 pub const KEY_LEN: usize = 32;
-/// Nonce, wrapped key and tag: what [`wrap`] returns.
+/// Length of nonce, wrapped key and tag, which [`wrap`] returns.
 pub const WRAPPED_LEN: usize = WRAP_NONCE_LEN + KEY_LEN + 16;
 /// Nonce length of AES-256-GCM (RFC 5116).
 const WRAP_NONCE_LEN: usize = 12;
@@ -151,7 +151,7 @@ fn open(
     opened.ok().map(Zeroizing::new)
 }
 
-/// What a key derived from the master key is for: one label each, nothing shared.
+/// The purpose of a key derived from the master key. Each has a label of its own.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Purpose {
     /// Wrapping epoch keys.

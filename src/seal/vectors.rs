@@ -64,7 +64,7 @@ pub(super) struct Hkdf {
 
 /// Vectors of [`hkdf`].
 pub(super) const HKDF_COUNT: usize = 83 + 3;
-/// Vectors of HKDF that ask for more than can be made; our functions make a fixed length.
+/// Vectors of HKDF that ask for more bytes than HKDF can make; our functions make a fixed length.
 const HKDF_NOT_APPLICABLE: usize = 3;
 
 /// Those of Wycheproof, and appendix A of RFC 5869 as far as it is about SHA-256 (A.1 to A.3).

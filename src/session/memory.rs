@@ -5,7 +5,7 @@
 //! shows as a number. Reservations are made before their buffers are filled, so the sum may also be
 //! the larger of the two.
 
-use std::{collections::BTreeMap, fs, os::fd::RawFd};
+use std::{collections::BTreeMap, os::fd::RawFd};
 
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getpeername};
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     budget::{Governor, Owner},
     meta::{MetaMemory, MetaPart},
+    proc,
 };
 
 /// An open connection to the store with nothing under way: the pool's entry, TLS state, buffers of
@@ -217,18 +218,11 @@ struct Resident {
 
 impl Resident {
     fn now() -> Resident {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let field = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-                .and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok())
-                .map_or(0, |kibibytes| kibibytes * 1024)
-        };
+        let status = proc::Status::of_self();
         Resident {
-            now_bytes: field("VmRSS"),
-            peak_bytes: field("VmHWM"),
-            file_bytes: field("RssFile"),
+            now_bytes: status.memory_bytes("VmRSS"),
+            peak_bytes: status.memory_bytes("VmHWM"),
+            file_bytes: status.memory_bytes("RssFile"),
         }
     }
 }
@@ -236,7 +230,7 @@ impl Resident {
 /// Open connections over a network: nobody but the store's client has any. The pool does not tell
 /// how many there are.
 fn store_connections() -> u64 {
-    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else {
+    let Ok(descriptors) = proc::open_descriptors() else {
         return 0;
     };
     let is_connection = |descriptor: RawFd| {
@@ -248,7 +242,7 @@ fn store_connections() -> u64 {
         })
     };
     descriptors
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .into_iter()
         .filter(|descriptor| is_connection(*descriptor))
         .count() as u64
 }

@@ -227,7 +227,7 @@ impl VolumeSession {
             plan,
             runtime_bytes,
             sealed,
-            since_unix_seconds: lease::unix_seconds_now(),
+            since_unix_seconds: crate::clock::unix_seconds(),
             meta: meta.clone(),
             data: data.clone(),
             fs: fs.clone(),

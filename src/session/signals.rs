@@ -136,13 +136,8 @@ fn terminal_is_there() -> bool {
     File::open(TERMINAL).is_ok()
 }
 
-/// Whether this process was started with SIGHUP ignored (proc_pid_status(5)).
+/// Whether this process was started with SIGHUP ignored.
 fn hangup_is_ignored() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0);
+    let ignored = crate::proc::Status::of_self().signals("SigIgn");
     ignored & (1 << (libc::SIGHUP - 1)) != 0
 }

@@ -8,6 +8,9 @@
 //! shows as a deadlock. The schedule that failed is printed; `shuttle::replay(scenario, schedule)`
 //! runs it again.
 
+#[path = "../../src/budget/accounts.rs"]
+#[allow(dead_code, reason = "the scenarios use a part of it")]
+mod accounts;
 #[path = "../../src/budget/governor.rs"]
 #[allow(dead_code, reason = "the scenarios use a part of it")]
 mod governor;

@@ -133,12 +133,6 @@ pub(super) mod oneshot {
         }
     }
 
-    impl<T> Receiver<T> {
-        pub(crate) fn blocking_recv(self) -> Result<T, ()> {
-            shuttle::future::block_on(self)
-        }
-    }
-
     impl<T> Future for Receiver<T> {
         type Output = Result<T, ()>;
 

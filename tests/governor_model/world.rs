@@ -15,11 +15,7 @@ use shuttle::{
     scheduler::{PctScheduler, RandomScheduler, Scheduler},
 };
 
-use crate::{
-    Governor, Owner, Reservation,
-    governor::{Reclaim, Shares},
-    sync::Mutex,
-};
+use crate::{Governor, Owner, Reservation, accounts::Shares, governor::Reclaim, sync::Mutex};
 
 /// Of each scheduler, for each scenario: all of them together take some seconds.
 const ITERATIONS: usize = 4000;
@@ -109,8 +105,7 @@ impl World {
     }
 
     pub(super) fn acquire_blocking(&self, owner: Owner, bytes: u64) -> Held {
-        let reservation = self.governor.acquire_blocking(owner, bytes);
-        self.held(owner, bytes, reservation)
+        shuttle::future::block_on(self.acquire(owner, bytes))
     }
 
     pub(super) fn try_acquire(&self, owner: Owner, bytes: u64) -> Option<Held> {

@@ -8,15 +8,7 @@ use strongroom::meta::{ContentCommit, Extent, ExtentSource, Ino, Meta, MetaError
 use crate::support::{at, extent, file, get, object, open, volume};
 
 fn commit(ino: Ino, extents: Vec<Extent>, size: u64) -> ContentCommit {
-    ContentCommit {
-        cut: None,
-        ino,
-        extents,
-        size,
-        mtime: Some(at(30)),
-        ctime: Some(at(31)),
-        covers: 0,
-    }
+    ContentCommit::new(ino, extents, size).with_times(at(30), at(31))
 }
 
 async fn all(meta: &Meta, ino: Ino) -> Vec<Extent> {

@@ -47,15 +47,7 @@ async fn closing_makes_room_for_what_is_in_memory() {
             len: FILE as u64,
             source: ExtentSource::Inline(bytes.into()),
         };
-        let commit = ContentCommit {
-            cut: None,
-            ino,
-            extents: vec![extent],
-            size: FILE as u64,
-            mtime: None,
-            ctime: None,
-            covers: 0,
-        };
+        let commit = ContentCommit::new(ino, vec![extent], FILE as u64);
         meta.commit_content(&[], &[commit]).await.unwrap();
         inos.push(ino);
     }

@@ -175,15 +175,8 @@ async fn commit_version(writer: &Meta, ino: Ino, version: u64) {
     let extents = (0..version)
         .map(|n| extent(n * 10, 10, &new, size - n * 10 - 10))
         .collect();
-    let commit = ContentCommit {
-        cut: None,
-        covers: 0,
-        ino,
-        extents,
-        size,
-        mtime: Some(at(version as i64)),
-        ctime: Some(at(version as i64)),
-    };
+    let commit =
+        ContentCommit::new(ino, extents, size).with_times(at(version as i64), at(version as i64));
     writer.commit_content(&[new], &[commit]).await.unwrap();
     writer.flush().await.unwrap();
 }

@@ -59,15 +59,7 @@ async fn the_extents_of_a_file_in_a_hundred_thousand_pieces_are_read_with_few_re
             extents.push(extent(*place, PIECE, &whole, at));
             put(&mut runs, *place, place + PIECE, whole.object, at);
         }
-        let commit = ContentCommit {
-            cut: None,
-            ino,
-            extents,
-            size: SIZE,
-            mtime: None,
-            ctime: None,
-            covers: 0,
-        };
+        let commit = ContentCommit::new(ino, extents, SIZE);
         meta.commit_content(from_ref(&whole), &[commit])
             .await
             .unwrap();
@@ -105,15 +97,7 @@ async fn regions_in_many_extents_are_noticed_by_the_commit_that_comes_by() {
     let (_store, meta) = volume().await;
     let ino = file(&meta, Ino::ROOT, "file").await.ino;
     let size = 4 * REGION_LEN;
-    let commit = |extents| ContentCommit {
-        cut: None,
-        ino,
-        extents,
-        size,
-        mtime: None,
-        ctime: None,
-        covers: 0,
-    };
+    let commit = |extents| ContentCommit::new(ino, extents, size);
     let whole = object(&meta, 0, size);
     let parts = vec![extent(0, size, &whole, 0)];
     meta.commit_content(from_ref(&whole), &[commit(parts)])

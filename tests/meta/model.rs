@@ -498,13 +498,8 @@ impl Run {
         }
         node.changed = self.clock;
         let commit = ContentCommit {
-            cut: None,
-            ino: file,
-            extents,
-            size: node.bytes.len() as u64,
-            mtime: None,
             ctime: Some(at(self.clock)),
-            covers: 0,
+            ..ContentCommit::new(file, extents, node.bytes.len() as u64)
         };
         self.model.objects.insert(new.object, new.plaintext_len);
         self.all_objects.insert(new.object, new.plaintext_len);

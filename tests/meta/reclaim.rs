@@ -12,15 +12,7 @@ use crate::support::{at, extent, file, get, object, open, volume};
 async fn whole(meta: &Meta, name: &str, number: u64) -> (Ino, NewObject) {
     let ino = file(meta, Ino::ROOT, name).await.ino;
     let object = object(meta, number, 1000);
-    let commit = ContentCommit {
-        cut: None,
-        ino,
-        extents: vec![extent(0, 1000, &object, 0)],
-        size: 1000,
-        mtime: None,
-        ctime: None,
-        covers: 0,
-    };
+    let commit = ContentCommit::new(ino, vec![extent(0, 1000, &object, 0)], 1000);
     meta.commit_content(from_ref(&object), &[commit])
         .await
         .unwrap();
@@ -93,15 +85,7 @@ async fn objects_below_half_live_are_offered_for_repacking() {
     assert!(meta.repack_candidates(None, 0).await.unwrap().is_empty());
     // Repacking is a commit that names the bytes elsewhere.
     let packed = crate::support::object(&meta, 1, 499);
-    let commit = ContentCommit {
-        cut: None,
-        ino,
-        extents: vec![extent(1, 499, &packed, 0)],
-        size: 500,
-        mtime: None,
-        ctime: None,
-        covers: 0,
-    };
+    let commit = ContentCommit::new(ino, vec![extent(1, 499, &packed, 0)], 500);
     meta.commit_content(from_ref(&packed), &[commit])
         .await
         .unwrap();
@@ -128,14 +112,8 @@ async fn members_of_a_pack_are_remembered() {
     let commits: Vec<_> = inos
         .iter()
         .zip(0..)
-        .map(|(ino, number)| ContentCommit {
-            cut: None,
-            ino: *ino,
-            extents: vec![extent(0, 100, &pack, number * 100)],
-            size: 100,
-            mtime: None,
-            ctime: None,
-            covers: 0,
+        .map(|(ino, number)| {
+            ContentCommit::new(*ino, vec![extent(0, 100, &pack, number * 100)], 100)
         })
         .collect();
     meta.commit_content(from_ref(&pack), &commits[..15])

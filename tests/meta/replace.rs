@@ -198,13 +198,8 @@ impl Run {
             len => vec![extent(0, len, &whole, 0)],
         };
         let part = ContentCommit {
-            cut: None,
-            ino,
-            extents,
-            size: covers,
-            mtime: None,
-            ctime: None,
             covers,
+            ..ContentCommit::new(ino, extents, covers)
         };
         self.meta
             .commit_content(from_ref(&whole), &[part])
@@ -219,9 +214,9 @@ impl Run {
     }
 
     /// Deletes what nobody has a name for: nothing is open. What is pinned must stay.
-    async fn reap_nameless(&mut self) {
-        let nameless: Vec<Ino> = self.model.files.keys().copied().collect();
-        for ino in nameless {
+    async fn reap_orphans(&mut self) {
+        let files: Vec<Ino> = self.model.files.keys().copied().collect();
+        for ino in files {
             if self.model.links(ino) > 0 {
                 continue;
             }
@@ -382,7 +377,7 @@ impl Run {
                 self.next_object = 0;
             }
         }
-        self.reap_nameless().await;
+        self.reap_orphans().await;
         self.meta.flush().await.unwrap();
         check(&self.meta, self.dirs, &self.model, "the mount that writes").await;
         check_files(&self.meta, &self.model, "the mount that writes").await;
@@ -462,15 +457,14 @@ async fn contents_of_many_batches_replace_the_old_ones_only_with_the_last() {
     run.meta.flush().await.unwrap();
     let whole = object(&run.meta, 9, EXTENTS);
     let commit = ContentCommit {
-        cut: None,
-        ino,
-        extents: (0..EXTENTS)
-            .map(|at| extent(at * 2, 1, &whole, at))
-            .collect(),
-        size: EXTENTS * 2,
-        mtime: None,
-        ctime: None,
         covers: 1,
+        ..ContentCommit::new(
+            ino,
+            (0..EXTENTS)
+                .map(|at| extent(at * 2, 1, &whole, at))
+                .collect(),
+            EXTENTS * 2,
+        )
     };
     let meta = run.meta.clone();
     let committing = tokio::spawn(async move { meta.commit_content(&[whole], &[commit]).await });

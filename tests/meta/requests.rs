@@ -38,14 +38,8 @@ pub async fn unpack(meta: &Meta) -> Vec<Ino> {
         let commits: Vec<_> = inos
             .iter()
             .zip(0..)
-            .map(|(ino, number)| ContentCommit {
-                cut: None,
-                ino: *ino,
-                extents: vec![extent(0, 8000, &pack, number * 8000)],
-                size: 8000,
-                mtime: None,
-                ctime: None,
-                covers: 0,
+            .map(|(ino, number)| {
+                ContentCommit::new(*ino, vec![extent(0, 8000, &pack, number * 8000)], 8000)
             })
             .collect();
         meta.commit_content(&[pack], &commits).await.unwrap();

@@ -4,11 +4,15 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::super::{MetaError, backing::Scan, volume::Inner, volume::NotedRows};
+use crate::meta::{
+    MetaError,
+    database::backing::Scan,
+    volume::{FencedRows, Inner},
+};
 
 /// The rows of a table that are still to come, with the first of them in hand.
 pub(super) struct Cursor<'a> {
-    rows: NotedRows<'a>,
+    rows: FencedRows<'a>,
     head: Option<(Bytes, Bytes)>,
 }
 
@@ -28,7 +32,7 @@ impl<'a> Cursor<'a> {
         Some(number.map_or(0, u64::from_be_bytes))
     }
 
-    /// The key of the next row, which stays.
+    /// The key of the next row, which is not taken.
     pub fn key(&self) -> Option<&[u8]> {
         self.head.as_ref().map(|(key, _)| key.as_ref())
     }

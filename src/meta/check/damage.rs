@@ -1,4 +1,4 @@
-//! From damaged objects to the files that they hurt.
+//! The files that damaged objects hurt.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -8,7 +8,7 @@ use crate::meta::{
     schema::{self, ObjectKey, RowSource, Table},
 };
 
-/// Ranges of one file that are told at a time.
+/// Ranges of one file that are returned at a time.
 const RANGES_MAX: usize = 1024;
 
 /// An object that is not as it was written.
@@ -16,9 +16,10 @@ const RANGES_MAX: usize = 1024;
 pub struct Damaged {
     /// The object.
     pub object: ObjectId,
-    /// What is wrong with it.
+    /// The reason.
     pub why: String,
-    /// The plaintext that cannot be read, in order. May be empty: all can be read all the same.
+    /// Ranges of plaintext that cannot be read, in order. None if all of it can be read all the
+    /// same.
     pub bad: Vec<Range<u64>>,
 }
 
@@ -27,7 +28,7 @@ pub struct Damaged {
 pub struct Hurt {
     /// The file.
     pub ino: Ino,
-    /// Its bytes that cannot be read, in order; none if it can be read all the same.
+    /// Ranges of it that cannot be read, in order; none if it can be read all the same.
     pub ranges: Vec<Range<u64>>,
     /// There are more ranges than these.
     pub has_more: bool,
@@ -58,8 +59,8 @@ impl Hurt {
 
 impl Meta {
     /// The files with bytes in any of `damaged`, in the order of their numbers, after `after`; at
-    /// most `max`. Of an object of which something cannot be read only the files that need just
-    /// that. One look through all extents.
+    /// most `max`. If an object has unreadable ranges, only the files that need those are returned.
+    /// Goes through all extents once.
     ///
     /// # Errors
     /// The metadata cannot be read.

@@ -1,12 +1,12 @@
-//! What can be wrong with the metadata.
+//! The faults that metadata can have.
 
-use std::{fmt, ops::Range};
+use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::super::{Ino, schema::ObjectKey};
+use crate::meta::{Ino, schema::ObjectKey};
 
-/// One thing that does not fit.
+/// One fault.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
@@ -14,12 +14,12 @@ pub enum Fault {
     Table {
         /// Where it is, below the metadata's prefix.
         path: String,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// A row that does not decode.
     Undecodable {
-        /// What the row is.
+        /// The kind of row.
         what: &'static str,
         /// Its key.
         key: Bytes,
@@ -28,9 +28,9 @@ pub enum Fault {
     },
     /// Rows of a kind that this inode cannot have, or of an inode that is not there.
     Stray {
-        /// What the rows are.
+        /// The kind of rows.
         what: &'static str,
-        /// Whose they would be.
+        /// The inode that they would belong to.
         ino: Ino,
         /// Whether there is such an inode.
         exists: bool,
@@ -41,7 +41,7 @@ pub enum Fault {
         dir: Ino,
         /// The name.
         name: Bytes,
-        /// What it names.
+        /// The inode that it names.
         ino: Ino,
     },
     /// A name that no entry may have.
@@ -73,7 +73,7 @@ pub enum Fault {
         dir: Ino,
         /// The name.
         name: Bytes,
-        /// What it names.
+        /// The inode that it names.
         ino: Ino,
     },
     /// A second entry that names a directory.
@@ -97,7 +97,7 @@ pub enum Fault {
         /// The row's key.
         key: Bytes,
     },
-    /// The number of names in a directory.
+    /// The number of names in a directory is wrong.
     Entries {
         /// The directory.
         dir: Ino,
@@ -106,7 +106,7 @@ pub enum Fault {
         /// As counted.
         found: u64,
     },
-    /// The number of links.
+    /// The number of links is wrong.
     Links {
         /// The inode.
         ino: Ino,
@@ -115,7 +115,7 @@ pub enum Fault {
         /// As counted.
         found: u32,
     },
-    /// A directory's parent.
+    /// A directory's parent is wrong.
     Parent {
         /// The directory.
         dir: Ino,
@@ -125,7 +125,7 @@ pub enum Fault {
         found: Ino,
     },
     /// An inode that no entry names, and that is not on the list of those to be deleted.
-    Nameless {
+    UnrecordedOrphan {
         /// The inode.
         ino: Ino,
     },
@@ -179,7 +179,7 @@ pub enum Fault {
         /// The object's number.
         number: u64,
     },
-    /// The bytes of a file's extents.
+    /// The count of bytes in a file's extents is wrong.
     Allocated {
         /// The file.
         ino: Ino,
@@ -188,14 +188,14 @@ pub enum Fault {
         /// As counted.
         found: u64,
     },
-    /// Whether an inode has extended attributes.
+    /// The record is wrong about whether the inode has extended attributes.
     Attributes {
         /// The inode.
         ino: Ino,
         /// Whether it has.
         found: bool,
     },
-    /// The live bytes of an object, or whether it is dead.
+    /// The live bytes of an object are wrong, or whether it is dead.
     LiveBytes {
         /// The session's number.
         session: u32,
@@ -224,12 +224,12 @@ pub enum Fault {
     },
     /// A row about an object that has no record, or of a session that has none.
     StrayObject {
-        /// What the row is.
+        /// The kind of row.
         what: &'static str,
         /// Its key.
         key: Bytes,
     },
-    /// The number of a session's objects.
+    /// The number of a session's objects is wrong.
     SessionObjects {
         /// The session's number.
         session: u32,
@@ -238,14 +238,14 @@ pub enum Fault {
         /// As counted.
         found: u64,
     },
-    /// The totals of the volume: inodes and bytes.
+    /// The totals of the volume are wrong: (inodes, bytes).
     Totals {
         /// As recorded.
         recorded: (u64, u64),
         /// As counted.
         found: (u64, u64),
     },
-    /// Numbers may be given out a second time.
+    /// The counters would give numbers out a second time.
     Counters {
         /// The first inode number or cookie that is free at the earliest.
         ids_end: u64,
@@ -255,44 +255,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// A name for programs that never changes.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Fault::Table { .. } => "metadata-object",
-            Fault::Undecodable { .. } => "undecodable",
-            Fault::Stray { .. } => "stray-rows",
-            Fault::Dangling { .. } => "dangling-entry",
-            Fault::BadName { .. } => "bad-name",
-            Fault::Unlisted { .. } => "unlisted-entry",
-            Fault::ListedOnly { .. } => "listed-only",
-            Fault::WrongKind { .. } => "wrong-kind",
-            Fault::SecondName { .. } => "second-name",
-            Fault::Fallback { .. } => "fallback",
-            Fault::StrayFallback { .. } => "stray-fallback",
-            Fault::Entries { .. } => "entry-count",
-            Fault::Links { .. } => "link-count",
-            Fault::Parent { .. } => "parent",
-            Fault::Nameless { .. } => "nameless",
-            Fault::NotAnOrphan { .. } => "not-an-orphan",
-            Fault::Detached { .. } => "detached",
-            Fault::NoRoot => "no-root",
-            Fault::BeyondSize { .. } => "extent-beyond-size",
-            Fault::Overlap { .. } => "overlapping-extents",
-            Fault::UnknownObject { .. } => "unknown-object",
-            Fault::BeyondObject { .. } => "extent-beyond-object",
-            Fault::Allocated { .. } => "allocated-bytes",
-            Fault::Attributes { .. } => "attributes",
-            Fault::LiveBytes { .. } => "live-bytes",
-            Fault::Member { .. } => "object-members",
-            Fault::ObjectLists { .. } => "object-lists",
-            Fault::StrayObject { .. } => "stray-object-row",
-            Fault::SessionObjects { .. } => "session-objects",
-            Fault::Totals { .. } => "totals",
-            Fault::Counters { .. } => "counters",
-        }
-    }
-
-    /// The inode whose paths tell the user what is hurt.
+    /// The inode whose paths tell the user which file is hurt.
     pub fn ino(&self) -> Option<Ino> {
         match self {
             Fault::Undecodable { ino, .. } => *ino,
@@ -300,7 +263,7 @@ impl Fault {
                 ino, exists: true, ..
             }
             | Fault::Links { ino, .. }
-            | Fault::Nameless { ino }
+            | Fault::UnrecordedOrphan { ino }
             | Fault::NotAnOrphan { ino }
             | Fault::BeyondSize { ino, .. }
             | Fault::Overlap { ino, .. }
@@ -360,145 +323,6 @@ impl Fault {
             | Fault::UnknownObject { range, .. }
             | Fault::BeyondObject { range, .. } => Some(range.clone()),
             _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = |key: &Bytes| data_encoding::HEXLOWER.encode(key);
-        match self {
-            Fault::Table { path, why } => write!(f, "object meta/{path}: {why}"),
-            Fault::Undecodable { what, key, .. } => {
-                write!(f, "{what} does not decode (row {})", hex(key))
-            }
-            Fault::Stray {
-                what,
-                ino,
-                exists: false,
-            } => write!(f, "{what} of inode {}, which is not there", ino.0),
-            Fault::Stray { what, ino, .. } => {
-                write!(f, "{what} of inode {}, which cannot have any", ino.0)
-            }
-            Fault::Dangling { ino, .. } => {
-                write!(f, "the entry names inode {}, which is not there", ino.0)
-            }
-            Fault::BadName { .. } => write!(f, "no entry may have this name"),
-            Fault::Unlisted { .. } => write!(f, "the entry is missing in the listing"),
-            Fault::ListedOnly { .. } => {
-                write!(f, "the listing has a line for which there is no entry")
-            }
-            Fault::WrongKind { ino, .. } => {
-                write!(f, "the entry says another kind than inode {}", ino.0)
-            }
-            Fault::SecondName { ino, .. } => {
-                write!(f, "a second entry for directory {}", ino.0)
-            }
-            Fault::Fallback { .. } => {
-                write!(f, "the entry and the list of fallbacks do not agree")
-            }
-            Fault::StrayFallback { key } => {
-                write!(f, "a fallback that no entry needs (row {})", hex(key))
-            }
-            Fault::Entries {
-                recorded, found, ..
-            } => write!(f, "{recorded} names are recorded, there are {found}"),
-            Fault::Links {
-                ino,
-                recorded,
-                found,
-            } => write!(
-                f,
-                "inode {} has {recorded} links recorded, there are {found}",
-                ino.0
-            ),
-            Fault::Parent {
-                recorded, found, ..
-            } => write!(
-                f,
-                "its parent is recorded as inode {}, and is {}",
-                recorded.0, found.0
-            ),
-            Fault::Nameless { ino } => write!(f, "inode {} has no name", ino.0),
-            Fault::NotAnOrphan { ino } => {
-                write!(
-                    f,
-                    "inode {} has a name and is to be deleted all the same",
-                    ino.0
-                )
-            }
-            Fault::Detached { .. } => write!(f, "the directory is its own ancestor"),
-            Fault::NoRoot => write!(f, "the root directory is missing"),
-            Fault::BeyondSize { size, end, .. } => {
-                write!(
-                    f,
-                    "the size is {size} bytes, and there are contents up to {end}"
-                )
-            }
-            Fault::Overlap { .. } => write!(f, "two extents for the same bytes"),
-            Fault::UnknownObject {
-                session, number, ..
-            } => write!(
-                f,
-                "the bytes are in object {number} of session {session}, which has no record"
-            ),
-            Fault::BeyondObject {
-                session, number, ..
-            } => write!(
-                f,
-                "the bytes are beyond the end of object {number} of session {session}"
-            ),
-            Fault::Allocated {
-                recorded, found, ..
-            } => write!(
-                f,
-                "{recorded} bytes of contents are recorded, there are {found}"
-            ),
-            Fault::Attributes { found: true, .. } => {
-                write!(f, "it has extended attributes that nobody sees")
-            }
-            Fault::Attributes { .. } => {
-                write!(
-                    f,
-                    "it is said to have extended attributes, and there are none"
-                )
-            }
-            Fault::LiveBytes {
-                session,
-                number,
-                recorded,
-                found,
-            } => write!(
-                f,
-                "object {number} of session {session}: {recorded} live bytes are recorded, files name {found}"
-            ),
-            Fault::Member {
-                session, number, ..
-            } => write!(
-                f,
-                "object {number} of session {session} does not list it among its files"
-            ),
-            Fault::ObjectLists { session, number } => write!(
-                f,
-                "object {number} of session {session} is on the wrong list of objects to be repacked or deleted"
-            ),
-            Fault::StrayObject { what, key } => {
-                write!(f, "{what} of an object without a record (row {})", hex(key))
-            }
-            Fault::SessionObjects {
-                session,
-                recorded,
-                found,
-            } => write!(
-                f,
-                "session {session}: {recorded} objects are recorded, there are {found}"
-            ),
-            Fault::Totals { recorded, found } => write!(
-                f,
-                "the totals say {} inodes and {} bytes, there are {} and {}",
-                recorded.0, recorded.1, found.0, found.1
-            ),
-            Fault::Counters { .. } => write!(f, "numbers that are in use may be given out again"),
         }
     }
 }

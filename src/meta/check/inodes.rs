@@ -1,4 +1,4 @@
-//! Everything that is keyed by an inode number, joined.
+//! The tables that are keyed by an inode number, joined.
 
 use std::{
     collections::hash_map::RandomState,
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{Collector, Counted, Fault, Halt, cursor::Cursor};
 use crate::meta::{
     Dentry, FileKind, Ino, Inode, Meta, MetaError,
-    namespace::check_name,
+    names::rules::check_name,
     schema::{self, Fallback, Reader, Table},
     volume::Inner,
 };
@@ -51,10 +51,10 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// What is known of the inode whose rows are being read.
+/// The state of the inode whose rows are being read.
 enum Record {
     Missing,
-    /// There, and nothing else is known: its other rows are not held against it.
+    /// It is there but does not decode, so its other rows are no faults.
     Undecodable,
     Known(Box<Inode>),
 }
@@ -64,7 +64,7 @@ impl Record {
         !matches!(self, Record::Missing)
     }
 
-    /// Whether rows that only `kind` has belong to it, as far as is known.
+    /// Whether rows that only inodes of `kind` have may belong to it.
     fn may_be(&self, kind: FileKind) -> bool {
         match self {
             Record::Missing => false,
@@ -88,7 +88,8 @@ struct Lines {
     sum: u64,
 }
 
-/// A line as both tables tell it: name, cookie, what it names, what a follower sees.
+/// A line as both tables tell it: name, cookie, the inode that it names, the one that a follower
+/// sees.
 type Line<'a> = (&'a [u8], u64, (u64, FileKind), (u64, FileKind));
 
 impl Lines {
@@ -104,7 +105,7 @@ impl Lines {
     }
 }
 
-/// What the listing says in a line, as [`Lines`] adds it up.
+/// The hash of a line of the listing, as [`Lines`] adds it up.
 struct ListingRow {
     name: Bytes,
     named: (u64, FileKind),
@@ -127,7 +128,7 @@ fn line_of(name: &[u8], dentry: Dentry, fallback: Option<Fallback>) -> Line<'_> 
     (name, dentry.cookie, named, follower)
 }
 
-/// What adds up over all inodes.
+/// Sums over all inodes.
 #[derive(Default)]
 struct Sums {
     inodes: u64,
@@ -312,8 +313,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Finds the entries of one directory that its listing does not tell alike, and the other way
-    /// round.
+    /// Finds the entries of one directory that differ from its listing, and the other way round.
     async fn compare_listing(&self, dir: Ino, found: &mut Collector<'_>) -> Result<(), Halt> {
         let inner = &*self.inner;
         let range = schema::dentry_key(dir, b"")..schema::dentry_key(Ino(dir.0 + 1), b"");
@@ -372,7 +372,7 @@ impl Meta {
                 .is_some())
     }
 
-    /// Each row of the list of fallbacks belongs to an entry.
+    /// Checks that each row of the list of fallbacks belongs to an entry.
     async fn check_fallbacks(&self, found: &mut Collector<'_>) -> Result<(), Halt> {
         let inner = &*self.inner;
         let mut rows = Cursor::open(inner, Table::Replacement.all()).await?;
@@ -470,8 +470,8 @@ async fn check_attributes(
     while let Some((key, value)) = attributes.next_of(ino.0).await? {
         rows += 1;
         let name_len = key.len().saturating_sub(9);
-        let decodes = super::super::xattr::decode(&value).is_ok();
-        if !decodes || name_len == 0 || name_len > schema::NAME_LEN_MAX {
+        let decodes = schema::decode_xattr(&value).is_ok();
+        if !decodes || name_len == 0 || name_len > crate::limits::NAME_LEN_MAX {
             found.add(Fault::Undecodable {
                 what: "an extended attribute",
                 key,

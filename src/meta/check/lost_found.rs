@@ -1,9 +1,9 @@
-//! `/lost+found`: where inodes without a name go, and files of which something is lost.
+//! `/lost+found`, which takes inodes without a name, and files that have lost bytes.
 //!
 //! A file that lost bytes is not left under its name. A hole in it would read as zeros, which
-//! nobody could tell from what was written; so it is moved here, where whoever looks for it by its
-//! name does not take it for whole, and a report beside it says where it was and which bytes are
-//! lost. The rest of it stays readable.
+//! nobody could tell from written ones. So it is moved here, where nobody who looks for it by its
+//! name takes it for whole. A report beside it says where it was and which bytes are lost. The rest
+//! of it stays readable.
 
 use std::{ops::Range, sync::Arc};
 
@@ -13,10 +13,10 @@ use super::{cursor::Cursor, mend::Mended, paths::Located};
 use crate::meta::{
     ContentCommit, Dentry, Extent, ExtentSource, FileKind, Ino, Inode, Meta, MetaError, NewInode,
     RenameMode, Timestamp,
-    change::Change,
-    ledger::Ledger,
-    namespace::{add_link, touched_parent},
+    contents::Ledger,
+    names::rules::{add_link, touched_parent},
     schema,
+    state::change::Change,
 };
 
 /// The name of the directory.
@@ -26,7 +26,7 @@ const REPORT_BYTES_MAX: u64 = 60 * 1024;
 /// Bytes of a line: with its escapes a path may have several times its own length.
 const LINE_BYTES_MAX: usize = 4096;
 
-/// What an inode is called here.
+/// The name of an inode here.
 pub(super) fn name_of(ino: Ino) -> Bytes {
     format!("#{}", ino.0).into()
 }
@@ -45,7 +45,7 @@ fn new_inode(kind: FileKind, mode: u32) -> NewInode {
 }
 
 impl Meta {
-    /// The directory; made (for root alone) if it is not there.
+    /// The directory. It is made, accessible to root alone, if it is not there.
     async fn lost_and_found(&self) -> Result<Ino, MetaError> {
         match self.lookup(Ino::ROOT, LOST_AND_FOUND).await? {
             Some(entry) if entry.kind == FileKind::Directory => Ok(entry.ino),
@@ -105,7 +105,7 @@ impl Meta {
         why: &str,
     ) -> Result<Mended, MetaError> {
         if self.existing_inode(ino).await?.nlink == 0 {
-            // Removed, and not yet deleted: nobody will ask for it.
+            // It was removed and is not deleted yet, so nobody will ask for it.
             self.cut_out(ino, ranges).await?;
             return Ok(Mended::Done(
                 "they are cut out of the removed file".to_owned(),
@@ -182,23 +182,21 @@ impl Meta {
             return Ok(());
         }
         let (bytes, now) = (Bytes::from(text), Timestamp::now());
-        let commit = ContentCommit {
-            ino: file.ino,
-            size: file.size + bytes.len() as u64,
-            extents: vec![Extent {
+        let end = file.size + bytes.len() as u64;
+        let commit = ContentCommit::new(
+            file.ino,
+            vec![Extent {
                 offset: file.size,
                 len: bytes.len() as u64,
                 source: ExtentSource::Inline(bytes),
             }],
-            cut: None,
-            mtime: Some(now),
-            ctime: Some(now),
-            covers: 0,
-        };
+            end,
+        )
+        .with_times(now, now);
         self.commit_content(&[], &[commit]).await
     }
 
-    /// Makes holes of these ranges, also where extents overlap. Sizes and times stay.
+    /// Makes holes of these ranges, even where extents overlap. Sizes and times stay.
     pub(super) async fn cut_out(&self, ino: Ino, ranges: &[Range<u64>]) -> Result<(), MetaError> {
         let held = self.inner.locks.inodes([ino]).await;
         let held = held.and(self.inner.locks.reclaim().await);
@@ -241,7 +239,7 @@ impl Meta {
         }
     }
 
-    /// Removes an entry, and nothing of what it names.
+    /// Removes an entry; the inode that it names stays.
     pub(super) async fn remove_entry(&self, dir: Ino, name: &[u8]) -> Result<(), MetaError> {
         let held = self.inner.locks.inodes([dir]).await;
         let entry = self.existing_name(dir, name).await?;
@@ -265,7 +263,7 @@ impl Meta {
         self.adopt(dir).await
     }
 
-    /// One link more for an inode that its name falls back to.
+    /// Adds a link to an inode that a name falls back to.
     pub(super) async fn restore_fallback(
         &self,
         dir: Ino,
@@ -283,7 +281,7 @@ impl Meta {
         let mut change = Change::default();
         change.delete(schema::replacement_key(entry.ino, entry.cookie));
         let (ino, kind) = match old {
-            // What it was replaced with is committed to nobody: it goes to lost+found later.
+            // The file that replaced it has lost its name, and goes to lost+found in a later round.
             Some(old) => {
                 let mut old = old.as_ref().clone();
                 change.delete(schema::orphan_key(old.ino));
@@ -309,7 +307,7 @@ impl Meta {
     }
 }
 
-/// What is left of `whole` without `ranges`, in order.
+/// The parts of `whole` that no range covers, in order.
 fn without(whole: Range<u64>, ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     let mut left = vec![whole];
     for cut in ranges {

@@ -1,26 +1,23 @@
-//! Mending what can be mended without touching anything that is whole.
+//! Mending faults without touching anything that is whole.
 //!
-//! Each fault is mended by itself, in batches that are consistent, by looking again at what is
-//! there: the fault says where, not what. What one mending leaves for another (an inode that lost
-//! its only, wrong entry) is found by the next round of checks. What nobody can know is left: a row
-//! that does not decode may have been written by a later version.
+//! Each fault is mended by itself, in consistent batches. The rows are read again, because the
+//! fault tells a place and not what to do there. Faults that one mending leaves for another (an
+//! inode that lost its only, wrong entry) are found by the next round of checks. Rows that do not
+//! decode are left: a later version may have written them.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::{Fault, cursor::Cursor, objects::ino_of, paths::Located};
+use crate::limits::FILE_SIZE_MAX;
 use crate::meta::{
     Dentry, FileKind, Ino, Inode, Meta, MetaError, ObjectId, ObjectRecord, Timestamp, Totals,
-    change::Change,
-    locks::Held,
     schema::{self, Counters, ObjectKey, Reader, RowSource, StoredObject, Table},
+    state::{change::Change, locks::Held},
 };
 
-/// The largest size that a file is given (Linux `MAX_LFS_FILESIZE`).
-const SIZE_MAX: u64 = i64::MAX as u64;
-
-/// How it went.
+/// The outcome of mending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mended {
     /// Mended; how.
@@ -38,8 +35,8 @@ fn left(why: &str) -> Result<Mended, MetaError> {
 }
 
 impl Meta {
-    /// Mends one fault. `located` is where the file is that it hurts: it may have to be moved to
-    /// lost+found.
+    /// Mends one fault. `located` tells the paths of the file that it hurts, which may have to be
+    /// moved to lost+found.
     ///
     /// # Errors
     /// The metadata cannot be read or written.
@@ -76,10 +73,10 @@ impl Meta {
                     .await?;
                 done("the parent is set right")
             }
-            Fault::Nameless { ino } => self.adopt(*ino).await,
+            Fault::UnrecordedOrphan { ino } => self.adopt(*ino).await,
             Fault::NotAnOrphan { ino } => self.delete_row(&schema::orphan_key(*ino).into()).await,
             Fault::Detached { dir } => self.attach(*dir).await,
-            Fault::BeyondSize { ino, end, .. } if *end <= SIZE_MAX => {
+            Fault::BeyondSize { ino, end, .. } if *end <= FILE_SIZE_MAX => {
                 self.change_inode(*ino, |inode| inode.size = inode.size.max(*end))
                     .await?;
                 done("the size is raised to the end of the contents")
@@ -138,8 +135,8 @@ impl Meta {
         }
     }
 
-    /// Puts a record back that was lost, as the object's own header has it. Its live bytes are what
-    /// the extents name. No effect if there is a record.
+    /// Puts a lost record of an object back, with the fields of the object's own header. Its live
+    /// bytes are counted from the extents. No effect if there is a record.
     ///
     /// # Errors
     /// The metadata cannot be read or written.
@@ -213,7 +210,7 @@ impl Meta {
         done("the row is removed")
     }
 
-    /// Rows whose inode is not there, or cannot have them.
+    /// Mends rows whose inode is not there, or cannot have them.
     async fn mend_stray(&self, what: &str, ino: Ino, exists: bool) -> Result<Mended, MetaError> {
         match (what, exists) {
             ("extents", false) => self.remake(ino, FileKind::File).await,
@@ -258,7 +255,7 @@ impl Meta {
                 let mut rows = Cursor::open(&self.inner, schema::extent_range(ino, 0)).await?;
                 while let Some((key, value)) = rows.next().await? {
                     let end = schema::second_of_key(&key)?;
-                    size = end.min(SIZE_MAX);
+                    size = end.min(FILE_SIZE_MAX);
                     if let Ok(row) = schema::decode_extent(end, &value) {
                         allocated += end - row.start;
                     }
@@ -278,7 +275,7 @@ impl Meta {
             },
             uid: 0,
             gid: 0,
-            // What names it is counted later.
+            // The entries that name it are counted later.
             nlink: 1,
             rdev: 0,
             size,
@@ -299,7 +296,7 @@ impl Meta {
         change.add_inode(&Arc::new(inode));
         change.count_allocated(allocated as i64);
         self.commit(change, Held::default()).await?;
-        // The totals counted both already, if nothing else is wrong: the next round sees to it.
+        // If nothing else is wrong, the totals count both already. The next round compares them.
         done("a new record is made, for root alone")
     }
 
@@ -367,7 +364,7 @@ impl Meta {
         done("it is listed again")
     }
 
-    /// A line of a listing becomes an entry again, or goes.
+    /// Makes an entry of a line in a listing again, or removes the line.
     async fn name_listed(&self, dir: Ino, cookie: u64, name: &[u8]) -> Result<Mended, MetaError> {
         let held = self.inner.locks.inodes([dir]).await;
         let key = schema::listing_key(dir, cookie);
@@ -409,7 +406,11 @@ impl Meta {
             change.delete(schema::garbage_key(died, key));
         }
         stored.died_unix_seconds = match stored.record.live_bytes {
-            0 => Some(stored.died_unix_seconds.unwrap_or(Timestamp::now().seconds)),
+            0 => Some(
+                stored
+                    .died_unix_seconds
+                    .unwrap_or(crate::clock::unix_seconds()),
+            ),
             _ => None,
         };
         if let Some(died) = stored.died_unix_seconds {
@@ -448,8 +449,8 @@ impl Meta {
         done("it does now")
     }
 
-    /// A row about an object without a record goes. A record of a session that is not known stays
-    /// if files name it: nobody knows where the object is.
+    /// Removes a row about an object without a record. A record of an unknown session stays if
+    /// files name it, since nobody knows where that object is.
     async fn mend_stray_object(&self, key: &Bytes) -> Result<Mended, MetaError> {
         if key.first() != Some(&(Table::Object as u8)) {
             return self.delete_row(key).await;
@@ -471,7 +472,7 @@ impl Meta {
         done("the record is removed")
     }
 
-    /// What other mendings changed since has changed the totals too, so the difference is made up.
+    /// Other mendings have changed the totals since the check, so only the difference is added.
     async fn mend_totals(
         &self,
         recorded: (u64, u64),

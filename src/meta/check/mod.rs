@@ -1,7 +1,7 @@
 //! Whether the metadata is whole: every row decodes, and rows that say the same thing agree.
 //!
 //! First the objects of the database are read whole (`tables.rs`). Then three passes go over its
-//! tables in the order of their keys, so that none is ever in memory:
+//! tables in the order of their keys, so that no table is ever whole in memory:
 //!
 //! - `inodes.rs` joins everything that is keyed by an inode number (records, entries and listing
 //!   of a directory, extents, attributes) and adds up the totals;
@@ -18,6 +18,7 @@
 mod cursor;
 mod damage;
 mod fault;
+mod fault_text;
 mod inodes;
 mod lost_found;
 mod mend;
@@ -37,14 +38,14 @@ pub use paths::Located;
 
 use super::{Meta, MetaError};
 
-/// What one pass looks at.
+/// The passes, by the rows that they look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     /// The objects that the database itself consists of.
     Tables,
     /// Records, directories, extents and attributes, inode by inode; totals.
     Inodes,
-    /// Links: who is named by whom, and whether it hangs on the root.
+    /// Links: the entries that name each inode, and whether each directory hangs on the root.
     Names,
     /// Objects, their live bytes, garbage and sessions.
     Objects,
@@ -55,7 +56,7 @@ impl Pass {
     pub const ALL: [Pass; 4] = [Pass::Tables, Pass::Inodes, Pass::Names, Pass::Objects];
 }
 
-/// What a check may keep in memory.
+/// The memory that a check may take.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckMemory {
     /// Bytes of counters: the part of the inodes, or of the objects, that is counted at a time.
@@ -64,7 +65,7 @@ pub struct CheckMemory {
     pub faults_max: usize,
 }
 
-/// What a pass counted.
+/// The counts of a pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Inodes ([`Pass::Inodes`]).
@@ -77,12 +78,12 @@ pub struct Counted {
     pub stored_bytes: u64,
 }
 
-/// What a pass found.
+/// The findings of a pass.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The faults, in the order in which they were met.
     pub faults: Vec<Fault>,
-    /// What was counted; `None` if the pass ended early because there were too many faults.
+    /// The counts; `None` if the pass ended early because there were too many faults.
     pub counted: Option<Counted>,
 }
 
@@ -124,8 +125,8 @@ impl Collector<'_> {
 }
 
 impl Meta {
-    /// Runs one pass. The first `skip` faults, and those in `known`, are passed over: so a caller
-    /// gets all of a volume with more faults than it wants to hold at once.
+    /// Runs one pass. The first `skip` faults, and those in `known`, are passed over. So a caller
+    /// can get all faults of a volume that has more than it wants to hold at once.
     ///
     /// # Errors
     /// The metadata cannot be read, or does not authenticate.

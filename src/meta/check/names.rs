@@ -1,4 +1,4 @@
-//! Links: who is named by whom, and whether every directory hangs on the root.
+//! Links: the entries that name each inode, and whether every directory hangs on the root.
 
 use std::collections::HashSet;
 
@@ -8,15 +8,15 @@ use crate::meta::{
     schema::{self, Table},
 };
 
-/// What one inode takes while it is counted.
+/// Memory of one inode while its names are counted.
 const TARGET_BYTES: u64 = size_of::<Target>() as u64;
-/// What one directory takes that is known to hang on the root: an entry of a hash set.
+/// Memory of one directory that is known to hang on the root: an entry of a hash set.
 const ROOTED_BYTES: u64 = 32;
 
-/// An inode, and what was counted for it.
+/// An inode, and the names that were counted for it.
 struct Target {
     ino: u64,
-    /// `None`: its record does not decode, so nothing is held against it.
+    /// `None` if its record does not decode; then no fault is reported for it.
     kind: Option<FileKind>,
     is_orphan: bool,
     links: u32,
@@ -32,8 +32,8 @@ struct Part {
     first: u64,
     last: u64,
     targets: Vec<Target>,
-    /// Entries that do not decode were passed over. They may name any inode, so that nothing is
-    /// held against those that seem to be named too rarely.
+    /// Set if entries that do not decode were passed over. They may name any inode, so inodes with
+    /// too few names are no faults then.
     is_short: bool,
 }
 
@@ -187,7 +187,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Follows the parents up to the root, or to a directory of which that is known.
+    /// Follows the parents up to the root, or to a directory that is known to hang on it.
     async fn check_rooted(
         &self,
         target: &Target,
@@ -196,14 +196,15 @@ impl Meta {
         found: &mut Collector<'_>,
     ) -> Result<(), Halt> {
         let mut at = target.ino;
-        // Brent: the mark moves on after 1, 2, 4, ... steps, and whoever goes in circles meets it.
+        // Brent's algorithm: the mark moves on after 1, 2, 4, ... steps, and a walk in a circle
+        // meets it.
         let (mut mark, mut steps, mut steps_to_next_mark) = (at, 0u64, 1u64);
         loop {
             if at == Ino::ROOT.0 || rooted.contains(&at) {
                 break;
             }
             let Some(parent) = self.parent_of(at).await? else {
-                // Its parent is wrong, or does not decode: that is a fault of its own.
+                // Its parent is wrong or does not decode, which is a fault of its own.
                 return Ok(());
             };
             if parent == mark {
@@ -215,7 +216,7 @@ impl Meta {
                 (mark, steps, steps_to_next_mark) = (at, 0, steps_to_next_mark * 2);
             }
         }
-        // It hangs on the root, and so does all that was passed.
+        // It hangs on the root, and so do all directories on the way.
         let mut at = target.ino;
         while at != Ino::ROOT.0 && (rooted.len() as u64) < rooted_max && rooted.insert(at) {
             match self.parent_of(at).await? {
@@ -234,7 +235,7 @@ impl Meta {
             .map(|inode| inode.parent.0))
     }
 
-    /// Reports the lowest inode of a circle, once: when that one is come upon.
+    /// Reports a circle once: when its lowest inode is reached.
     async fn report_circle(&self, on: u64, found: &mut Collector<'_>) -> Result<(), Halt> {
         let (mut at, mut lowest) = (on, on);
         loop {
@@ -263,7 +264,7 @@ fn check_target(target: &Target, found: &mut Collector<'_>) -> Result<(), Halt> 
     if target.names == 0 && !is_root {
         return match target.links == 0 && target.is_orphan {
             true => Ok(()),
-            false => found.add(Fault::Nameless { ino }),
+            false => found.add(Fault::UnrecordedOrphan { ino }),
         };
     }
     let links = match kind {

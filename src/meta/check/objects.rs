@@ -1,4 +1,4 @@
-//! Objects: what files name of them, and the lists that they are on.
+//! Objects: the bytes that files name of them, and the lists that they are on.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::{
     seal::codec::Layout,
 };
 
-/// What one object takes while it is counted, and what each file in it takes.
+/// Memory of one object while its bytes are counted, and of each file in it.
 const OBJECT_BYTES: u64 = size_of::<Entry>() as u64;
 const MEMBER_BYTES: u64 = size_of::<Ino>() as u64;
 
-/// An object, and what was counted for it.
+/// An object, and the bytes that were counted for it.
 struct Entry {
     key: ObjectKey,
     stored: StoredObject,
@@ -34,8 +34,8 @@ struct Part {
     members: Vec<Ino>,
     /// Those whose records do not decode.
     unreadable: Vec<ObjectKey>,
-    /// Extents that do not decode were passed over. They may name any object, so that none counts
-    /// as less alive than its record says.
+    /// Set if extents that do not decode were passed over. They may name any object, so no object
+    /// counts as less alive than its record says then.
     is_short: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct ObjectRow {
     pub object: ObjectId,
     /// Seal, length and live bytes.
     pub record: ObjectRecord,
-    /// When the last file let go of it; it may be deleted already.
+    /// When its last live byte was freed; it may be deleted already.
     pub died_unix_seconds: Option<i64>,
 }
 
@@ -68,7 +68,7 @@ pub struct SessionInfo {
     pub number: u32,
     /// Its id.
     pub session: SessionId,
-    /// It ended cleanly, or what it left was cleared away.
+    /// It ended cleanly, or its leftovers were cleared away.
     pub ended: bool,
 }
 
@@ -175,7 +175,7 @@ impl Meta {
         Ok(part)
     }
 
-    /// Counts what the extents of all files name of the objects in `part`.
+    /// Counts the bytes of the objects in `part` that the extents of all files name.
     async fn count_extents(&self, part: &mut Part, found: &mut Collector<'_>) -> Result<(), Halt> {
         let mut rows = Cursor::open(&self.inner, Table::Extent.all()).await?;
         let mut last_member = None;
@@ -269,7 +269,7 @@ impl Meta {
         Ok(())
     }
 
-    /// The lists of objects to be deleted and to be repacked name nothing else.
+    /// Checks that the lists of objects to be deleted and to be repacked name no other objects.
     async fn check_garbage(&self, found: &mut Collector<'_>) -> Result<(), Halt> {
         let inner = &*self.inner;
         let mut garbage = Cursor::open(inner, Table::Garbage.all()).await?;

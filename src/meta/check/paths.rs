@@ -1,4 +1,4 @@
-//! From inodes to the paths by which a user knows them.
+//! The paths by which a user knows inodes.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -18,7 +18,7 @@ const DEPTH_MAX: usize = 4096;
 /// Names of an inode: the directory and the name in it.
 type Names = Vec<(Ino, Bytes)>;
 
-/// Where an inode is found.
+/// The paths of an inode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Located {
     /// All its paths, from the root, in order; none if no entry names it.
@@ -27,7 +27,7 @@ pub struct Located {
 }
 
 impl Meta {
-    /// Where each of these inodes is, found in one look through all entries. An inode that no entry
+    /// Finds the paths of these inodes, going through all entries once. An inode that no entry
     /// names is not in the answer.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl Meta {
         self.join(dir, name, &mut HashMap::new()).await
     }
 
-    /// The entries that name these inodes, for whoever writes or follows.
+    /// The entries that name these inodes, for the writer or for a follower.
     async fn names_of(&self, inos: &BTreeSet<Ino>) -> Result<HashMap<Ino, Names>, MetaError> {
         let mut names: HashMap<Ino, Names> = HashMap::new();
         if inos.is_empty() {
@@ -116,7 +116,7 @@ impl Meta {
                     at = parent;
                 }
                 _ => {
-                    // It hangs on nothing, or on itself: so it will be called in lost+found.
+                    // It hangs on nothing, or on itself. This will be its name in lost+found.
                     components.push(format!("#{}", at.0).into());
                     break;
                 }

@@ -1,9 +1,9 @@
-//! The objects of the database: that each table is there, and authenticates from its first frame to
-//! its last, and that its log has no gap.
+//! Checks the objects of the database: each table is there and authenticates from its first frame
+//! to its last, and the log has no gap.
 //!
-//! The other passes read most of the tables, but not the filters, nor what newer rows hide. And a
-//! reader takes the log for ended where an object of it is missing: it would check an older state,
-//! and find that whole.
+//! The other passes read most of the tables, but not the filters, nor rows that newer ones hide.
+//! And a reader takes the log for ended where an object of it is missing, so it would check an
+//! older state and find that whole.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use slatedb::{
 };
 
 use super::{Collector, Counted, Fault, Halt};
-use crate::meta::{Meta, MetaError, backing::Backing};
+use crate::meta::{Meta, MetaError, database::backing::Backing};
 
 impl Meta {
     pub(super) async fn check_tables(&self, found: &mut Collector<'_>) -> Result<Counted, Halt> {
@@ -23,7 +23,7 @@ impl Meta {
             let why = "the metadata is open without its store";
             Halt::Failed(MetaError::Store(why.to_owned()))
         })?;
-        // A table may be seen as several.
+        // One table may have several views.
         let tables: BTreeSet<String> = manifest
             .all_sst_views()
             .map(|view| format!("compacted/{}.sst", view.sst.id.value()))
@@ -52,9 +52,9 @@ impl Meta {
         }
     }
 
-    /// The first log object that is missing although a later one is there. Those that the manifest
-    /// makes superfluous may be; a living writer may have written a newer manifest since, and have
-    /// deleted what that one makes superfluous.
+    /// The first log object that is missing although a later one is there. Log objects that the
+    /// manifest makes superfluous may be missing. A living writer may have written a newer manifest
+    /// since, and have deleted the objects that it makes superfluous.
     async fn gap_in_the_log(&self, store: &dyn ObjectStore) -> Result<Option<u64>, MetaError> {
         let after = self.manifest().replay_after_wal_id();
         if gap_after(store, after).await?.is_none() {
@@ -91,7 +91,7 @@ async fn gap_after(store: &dyn ObjectStore, after: u64) -> Result<Option<u64>, M
         .map(|(expected, _)| expected))
 }
 
-/// Reads a table, and keeps nothing of it.
+/// Reads a table without keeping it.
 async fn read_whole(store: &dyn ObjectStore, path: &Path) -> slatedb::object_store::Result<()> {
     let mut pieces = store.get(path).await?.into_stream();
     while let Some(piece) = pieces.next().await {

@@ -1,5 +1,5 @@
-//! Fuzz target of the database's keys and records: what decodes is encoded to what decodes the
-//! same, and the rows of whatever inode it names can be looked for.
+//! Fuzz target of the database's keys and records: a value that decodes is encoded to one that
+//! decodes the same, and the rows of any inode that it names can be scanned for.
 
 use std::fmt::Debug;
 
@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     fuzzing::Input,
-    meta::{Dentry, DirEntry, FileKind, Inode, ObjectRecord, SessionId, Timestamp, Totals, xattr},
+    meta::{Dentry, DirEntry, FileKind, Inode, ObjectRecord, SessionId, Timestamp, Totals},
     seal::{
         codec::{ObjectKind, SealParams},
         keys::Epoch,
@@ -58,8 +58,8 @@ pub(crate) fn records(input: &[u8]) {
         b'c' => drop(same(decode_counters(value), |counters| {
             decode_counters(&encode_counters(counters))
         })),
-        b'x' => drop(same(xattr::decode(value), |value| {
-            xattr::decode(&xattr::encode(value))
+        b'x' => drop(same(decode_xattr(value), |value| {
+            decode_xattr(&encode_xattr(value))
         })),
         b'd' => {
             let again = |(dentry, fallback): &(Dentry, Option<Fallback>)| {
@@ -90,7 +90,7 @@ pub(crate) fn records(input: &[u8]) {
             };
             if let Some(entry) = same(writer, again) {
                 rows_of(entry.ino);
-                assert!((1..=NAME_LEN_MAX).contains(&entry.name.len()));
+                assert!((1..=crate::limits::NAME_LEN_MAX).contains(&entry.name.len()));
             }
         }
         b'r' => {
@@ -106,7 +106,7 @@ pub(crate) fn records(input: &[u8]) {
     }
 }
 
-/// What was decoded, after it was encoded and decoded once more.
+/// The decoded value, after it was encoded and decoded once more.
 fn same<T: Debug + PartialEq>(
     decoded: Result<T, MetaError>,
     again: impl Fn(&T) -> Result<T, MetaError>,
@@ -117,7 +117,7 @@ fn same<T: Debug + PartialEq>(
     Some(decoded)
 }
 
-/// Where the rows of an inode lie: each range holds its inode's rows and no other's.
+/// Checks the ranges of an inode's rows: each holds that inode's rows and no other's.
 fn rows_of(ino: Ino) {
     for cookie in [0, 1, u64::MAX - 1] {
         let range = listing_range(ino, cookie);
@@ -132,7 +132,7 @@ fn rows_of(ino: Ino) {
     assert!(inode_range(ino, ino).contains(&inode_key(ino)));
 }
 
-/// A key of any table: what its parts are taken for makes the same key.
+/// Checks a key of any table: the parts that are read from it make the same key.
 fn keys(key: &[u8]) {
     if let Ok(ino) = ino_of_key(key) {
         assert_eq!(inode_key(ino)[1..], key[1..]);
@@ -240,7 +240,7 @@ pub(crate) fn records_seeds() -> Vec<Vec<u8>> {
         (b'p', encode_orphan(300)),
         (b't', encode_totals(&totals)),
         (b'c', encode_counters(&counters)),
-        (b'x', xattr::encode(b"value")),
+        (b'x', encode_xattr(b"value")),
         (b'd', encode_dentry(&dentry(7), None)),
         (b'd', encode_dentry(&dentry(9), Some(old))),
         (b'l', encode_listing(&dentry(7), b"name", None)),

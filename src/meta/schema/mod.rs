@@ -3,9 +3,9 @@
 //!
 //! A key is one tag byte and big-endian integers, so the rows of one directory and of one file lie
 //! next to each other in the order in which they are listed and read. A value starts with a form
-//! byte; what does not decode exactly is an error.
+//! byte; a value that does not decode exactly is an error.
 //!
-//! Extents are keyed by where they *end*: a scan from `a` meets first the one extent that may begin
+//! Extents are keyed by their *end*, so a scan from `a` first meets the one extent that may begin
 //! before `a`. Extents name an object's session by a small number (the session table has the 16
 //! bytes), which halves them.
 
@@ -13,12 +13,14 @@
 pub(crate) mod fuzz;
 mod names;
 mod values;
+mod varint;
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::{Ino, MetaError, varint::Decoder};
+use self::varint::Decoder;
+use super::{Ino, MetaError};
 pub(super) use names::*;
 pub(super) use values::*;
 
@@ -29,10 +31,7 @@ pub(super) const SCHEMA_VERSION: u8 = 2;
 /// The oldest version that is read; its rows mean the same.
 pub(super) const SCHEMA_VERSION_MIN: u8 = 1;
 
-/// Longest name of an entry or an attribute, bytes (Linux `NAME_MAX`, `XATTR_NAME_MAX`).
-pub(super) const NAME_LEN_MAX: usize = 255;
-
-/// One per table.
+/// The first byte of the keys of each table.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub(super) enum Table {
@@ -129,7 +128,7 @@ pub(super) fn dentry_key(dir: Ino, name: &[u8]) -> Vec<u8> {
 /// The names of a directory that sort after `name`.
 pub(super) fn names_after(dir: Ino, name: &[u8]) -> Range<Vec<u8>> {
     let mut start = dentry_key(dir, name);
-    // The next key that there can be.
+    // The next key in order.
     start.push(0);
     start..Table::Dentry.behind(dir.0)
 }
@@ -177,7 +176,7 @@ pub(super) fn garbage_key(died_unix_seconds: i64, object: ObjectKey) -> Vec<u8> 
     key
 }
 
-/// Garbage that died at or before.
+/// Garbage that died at this second or before.
 pub(super) fn garbage_range(before_unix_seconds: i64) -> Range<Vec<u8>> {
     let last = before_unix_seconds as u64 ^ (1 << 63);
     Table::Garbage.single()..Table::Garbage.behind(last)

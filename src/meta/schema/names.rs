@@ -1,36 +1,37 @@
-//! Names: directory entries by name and by place in the listing, and what they fall back to.
+//! Directory entries, by name and by place in the listing, with their fallbacks.
 
 use bytes::Bytes;
 
-use super::{FORM, NAME_LEN_MAX, decode_kind, kind_byte};
-use crate::meta::{
-    Dentry, DirEntry, FileKind, Ino, MetaError,
+use super::{
+    FORM, decode_kind, kind_byte,
     varint::{Decoder, Encoder},
 };
+use crate::limits::NAME_LEN_MAX;
+use crate::meta::{Dentry, DirEntry, FileKind, Ino, MetaError};
 
 /// Form byte of a directory entry, by name or in the listing, that has a fallback.
 const FORM_FALLBACK: u8 = 2;
 
-/// Stored as 0 where the cookie is the inode's own number, as it is for everything but hard links
-/// and what was renamed over them.
+/// The cookie is stored as 0 where it is the inode's own number: for all entries except hard links,
+/// and entries that were renamed over others.
 fn cookie_or_zero(ino: Ino, cookie: u64) -> u64 {
     if cookie == ino.0 { 0 } else { cookie }
 }
 
-/// What a name stands for while the contents of the file that replaced it are not committed, for
-/// everybody but the mount that writes them: the file that was replaced.
+/// The inode that a name stands for while the contents of the file that replaced it are not
+/// committed. The mount that writes them sees the new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::meta) struct Fallback {
     pub ino: Ino,
     pub kind: FileKind,
 }
 
-/// Who reads a name.
+/// The reader of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::meta) enum Reader {
-    /// The mount that writes, which has the contents that are not committed.
+    /// The mount that writes: it has the contents that are not committed.
     Writer,
-    /// A follower, which only has what is durable.
+    /// A follower: it has the durable state only.
     Follower,
 }
 
@@ -158,7 +159,7 @@ pub(in crate::meta) fn decode_listing(
     })
 }
 
-/// Which name has a fallback, for the mount after a crash.
+/// A name that has a fallback, recorded for the mount after a crash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::meta) struct ReplacementRow {
     pub dir: Ino,

@@ -1,4 +1,4 @@
-//! The database's rows: what they come back as, in which order they lie, what is refused.
+//! The database's rows: how they come back, their order, and values that are refused.
 
 use bytes::Bytes;
 
@@ -253,7 +253,7 @@ fn an_entry_with_a_fallback_is_that_for_all_but_the_writer() {
     assert_eq!(row.name, b"name".as_slice());
     let key = replacement_key(Ino(300), 301);
     assert_eq!(replacement_of_key(&key).unwrap(), (Ino(300), 301));
-    // A program that knows only the first form refuses what it would misread.
+    // A program that knows only the first form refuses the second, which it would misread.
     assert_ne!(encode_dentry(&dentry, Some(FALLBACK))[0], FORM);
 }
 

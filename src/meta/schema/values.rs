@@ -1,13 +1,13 @@
-//! What rows hold: one encoding and one decoding for each record, exact or an error.
+//! The values of rows: one encoding and one decoding for each record, exact or an error.
 
 use bytes::Bytes;
 
-use super::{ObjectKey, SCHEMA_VERSION};
+use super::{
+    ObjectKey, SCHEMA_VERSION,
+    varint::{Decoder, Encoder},
+};
 use crate::{
-    meta::{
-        FileKind, Ino, Inode, MetaError, ObjectRecord, SessionId, Timestamp, Totals,
-        varint::{Decoder, Encoder},
-    },
+    meta::{FileKind, Ino, Inode, MetaError, ObjectRecord, SessionId, Timestamp, Totals},
     seal::{
         codec::{ObjectKind, SealParams},
         keys::Epoch,
@@ -159,6 +159,18 @@ pub(in crate::meta) fn decode_inode(ino: Ino, value: &[u8]) -> Result<Inode, Met
     Ok(inode)
 }
 
+// ---- extended attributes ----
+
+pub(in crate::meta) fn encode_xattr(value: &[u8]) -> Vec<u8> {
+    Encoder::new(FORM).bytes(value).finish()
+}
+
+pub(in crate::meta) fn decode_xattr(value: &[u8]) -> Result<Bytes, MetaError> {
+    let mut decoder = Decoder::new(value, "an extended attribute");
+    decoder.form(FORM)?;
+    Ok(Bytes::copy_from_slice(decoder.rest()))
+}
+
 // ---- extents ----
 
 /// Where a stored extent's bytes are.
@@ -220,7 +232,7 @@ pub(in crate::meta) fn decode_extent(end: u64, value: &[u8]) -> Result<ExtentRow
 
 // ---- objects ----
 
-/// An object record with what only this module needs.
+/// An object record, with the field that only the metadata needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::meta) struct StoredObject {
     pub record: ObjectRecord,
@@ -374,7 +386,7 @@ pub(in crate::meta) fn decode_totals(value: &[u8]) -> Result<Totals, MetaError> 
     Ok(totals)
 }
 
-/// What must never be given out twice.
+/// Numbers that must never be given out twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::meta) struct Counters {
     /// Inode numbers and cookies below this one may be in use.

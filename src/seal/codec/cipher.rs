@@ -1,9 +1,9 @@
 //! AES-256-GCM (AWS-LC) as frames use it. All sealing and opening of object bytes goes through
 //! here.
 //!
-//! Promises: a plaintext is only left in a buffer if it authenticated.
-//! Never: chooses a nonce; binds anything by itself (frames have no associated data: their key
-//! derives from all that they are bound to).
+//! Promises: a plaintext is only left in a buffer if it authenticated. Never: chooses a nonce, or
+//! binds anything by itself. (Frames have no associated data: their key derives from everything
+//! that they are bound to.)
 
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, UnboundKey};
 use zeroize::Zeroize;

@@ -1,4 +1,4 @@
-//! Fuzz target of sealed objects: what opens is what was sealed, whole and in part.
+//! Fuzz target of sealed objects: an object that opens is one that was sealed, whole and in part.
 
 use std::sync::{Arc, LazyLock};
 
@@ -30,7 +30,7 @@ pub(crate) fn sealed_object(input: &[u8]) {
     }
 }
 
-/// What opens is what sealing makes of its plaintext.
+/// Seals the plaintext of an object that opened again, which must give the same object.
 fn raw(bytes: &[u8]) {
     let Ok(plaintext) = open_whole(&KEYS, PATH, bytes) else {
         return;
@@ -54,7 +54,7 @@ fn raw(bytes: &[u8]) {
     );
 }
 
-/// Somebody with the key wrote the header; the length is what the store says.
+/// The header was written with the key; the length is the store's word.
 fn any_header(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (stored_len, index) = (input.u64(), input.u64());
@@ -106,7 +106,7 @@ fn edited(input: &mut Input<'_>) {
     let elsewhere = open_whole(&KEYS, "data/0123456789abcdef0123456789abcdef/8", &object);
     assert!(elsewhere.is_err());
 
-    // In part, as the header and the length that the store tells describe it.
+    // In part, by the header and the length that the store tells.
     let stored_len = object.len() as u64;
     if let Ok(opener) = Opener::from_header(&KEYS, PATH, &object, stored_len) {
         assert_eq!(
@@ -115,7 +115,7 @@ fn edited(input: &mut Input<'_>) {
         );
         frames(&opener, layout, &original, &object, &plaintext);
     }
-    // And as the metadata describes it, which does not read the header.
+    // And by the record in the metadata, without reading the header.
     if link.is_none() {
         let opener = Opener::from_params(&KEYS, PATH, params, layout).unwrap();
         frames(&opener, layout, &original, &object, &plaintext);

@@ -62,7 +62,7 @@ pub(super) fn complete(
     header
 }
 
-/// A header that was read: not authenticated before [`Parsed::commitment`] was compared.
+/// A header that was read. It is not authenticated before [`Parsed::commitment`] was compared.
 pub(super) struct Parsed {
     pub params: SealParams,
     /// Of format 2.
@@ -175,7 +175,7 @@ impl ObjectKey {
     }
 }
 
-/// Length of what [`expand`] makes: a key and a commitment.
+/// Length of the output of [`expand`]: a key and a commitment.
 const EXPANDED_LEN: usize = KEY_LEN + COMMITMENT_LEN;
 
 /// HKDF-SHA-256 of `ikm` and `salt`, over the parts of `info` one after the other.

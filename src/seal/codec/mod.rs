@@ -45,7 +45,7 @@ pub const FRAME_LOG2_MIN: u8 = 10;
 /// The largest frame that is accepted: 1 MiB, so that a forged header cannot ask for more memory.
 pub const FRAME_LOG2_MAX: u8 = 20;
 
-/// What kind of object it is (header byte 12).
+/// The kind of an object (header byte 12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectKind {
     /// File contents.
@@ -56,7 +56,7 @@ pub enum ObjectKind {
     Control = 3,
 }
 
-/// What must be known to open an object without reading its header. Stored in metadata for data
+/// The fields that open an object without reading its header. The metadata stores them for data
 /// objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealParams {

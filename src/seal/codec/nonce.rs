@@ -1,4 +1,4 @@
-//! Frame nonces: never one twice under a key, none past the last.
+//! Frame nonces: each once under a key, and none after the final one.
 
 use aws_lc_rs::aead;
 

@@ -54,7 +54,7 @@ impl Opener {
     }
 
     /// From a header read from the store: checks magic, version, volume, commitment. `stored_len`
-    /// is what the store says; the caller must open the final frame before trusting it (or use
+    /// is the store's word; the caller must open the final frame before trusting it (or use
     /// [`open_whole`]).
     ///
     /// # Errors
@@ -111,7 +111,7 @@ impl Opener {
         self.inner.params
     }
 
-    /// What the object commits to its key with: no other object has the same.
+    /// The commitment of the object to its key: no other object has the same.
     pub fn commitment(&self) -> [u8; COMMITMENT_LEN] {
         self.inner.commitment
     }
@@ -260,7 +260,7 @@ fn object_key(
 /// Opens a whole object in memory.
 ///
 /// # Errors
-/// Anything about it that is not as it was sealed.
+/// Any difference from the object that was sealed.
 pub fn open_whole(keys: &Arc<VolumeKeys>, path: &str, stored: &[u8]) -> Result<Vec<u8>, SealError> {
     let opener = Opener::from_header(keys, path, stored, stored.len() as u64)?;
     let mut frames = stored

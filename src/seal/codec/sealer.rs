@@ -13,14 +13,14 @@ use super::{
 };
 use crate::seal::keys::{VolumeKeys, random};
 
-/// Seals one object, once, front to back. Holds the last full frame back until it is known whether
-/// it is final.
+/// Seals one object, once, front to back. It holds the last full frame back until it is known
+/// whether that one is final.
 pub struct Sealer {
     cipher: FrameCipher,
     nonces: NonceSequence,
     commitment: [u8; COMMITMENT_LEN],
     params: SealParams,
-    /// The header until it is put out.
+    /// The header until it is written to the output.
     header: Option<[u8; HEADER_LEN as usize]>,
     frame_len: usize,
     /// Plaintext of the frame that is not sealed yet: at most one whole frame.
@@ -87,7 +87,7 @@ impl Sealer {
         }
     }
 
-    /// What metadata keeps.
+    /// The fields that the metadata keeps.
     pub fn params(&self) -> SealParams {
         self.params
     }

@@ -8,7 +8,7 @@ use super::{
     tests::{PATH, boundary_lengths, keys, plaintext, second},
 };
 
-/// What one vector of `tests/fixtures/seal/codec_vectors.txt` is, before it is written down.
+/// One vector of `tests/fixtures/seal/codec_vectors.txt`, before it is written down.
 struct Vector {
     name: String,
     opens: bool,

@@ -1,33 +1,30 @@
-//! Opened chunks of tables, bounded by bytes, and what is known of the tables themselves, bounded
-//! by number.
+//! Opened chunks of tables, bounded in bytes, and the tables' headers with their openers, bounded
+//! in number.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hash},
-    num::NonZeroUsize,
-    sync::Arc,
-};
+use std::{collections::hash_map::RandomState, hash::BuildHasher, num::NonZeroUsize, sync::Arc};
 
 use bytes::Bytes;
 use lru::LruCache;
 use object_store::{Attributes, ObjectMeta};
 use parking_lot::Mutex;
 
-use super::read::CHUNK_BYTES;
-use crate::seal::codec::Opener;
+use crate::{byte_lru::ByteLru, seal::codec::Opener};
 
-/// Tables whose opener is kept: about 1 KiB each. More than SlateDB has of them in a volume of a
-/// million files.
+/// Plaintext bytes of a chunk, which one request fetches at least. A second's wait for 4 KiB costs
+/// as much as for 256 KiB on any link that is usable for backups, and SlateDB's blocks lie beside
+/// their neighbours.
+pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
+/// Tables whose opener is kept, about 1 KiB each. A volume of a million files has fewer tables.
 const TABLES_MAX: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-/// What an entry costs beside its bytes: key, list links, the allocation.
+/// Memory of an entry beside its bytes: key, list links, the allocation.
 const ENTRY_BYTES: u64 = 256;
 /// Locks that order fetches of the same thing. Two different things may share one and then wait for
 /// each other, which is harmless.
 const STRIPES: usize = 64;
 
-/// What is known of a table once its header and its final frame have opened.
+/// A table whose header and final frame have opened.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct OpenedTable {
     /// Opens its frames.
     pub opener: Opener,
     /// Path, plaintext length, time, ETag.
@@ -36,8 +33,8 @@ pub(super) struct Table {
     pub attributes: Attributes,
 }
 
-impl Table {
-    /// What one of its chunks is kept by.
+impl OpenedTable {
+    /// The key by which one of its chunks is kept.
     pub fn chunk_key(&self, index: u64) -> ChunkKey {
         ChunkKey {
             salt: self.opener.params().salt,
@@ -59,15 +56,9 @@ pub(super) struct ChunkKey {
     index: u64,
 }
 
-struct Chunks {
-    lru: LruCache<ChunkKey, Bytes>,
-    bytes: u64,
-}
-
 pub(super) struct Cache {
-    bytes_max: u64,
-    chunks: Mutex<Chunks>,
-    tables: Mutex<LruCache<String, Arc<Table>>>,
+    chunks: Mutex<ByteLru<ChunkKey, Bytes>>,
+    tables: Mutex<LruCache<String, Arc<OpenedTable>>>,
     stripes: Vec<Arc<tokio::sync::Mutex<()>>>,
     hasher: RandomState,
 }
@@ -75,12 +66,7 @@ pub(super) struct Cache {
 impl Cache {
     pub fn new(bytes_max: u64) -> Cache {
         Cache {
-            bytes_max,
-            // Bounded by `bytes_max`: each entry counts for `ENTRY_BYTES` at least.
-            chunks: Mutex::new(Chunks {
-                lru: LruCache::unbounded(),
-                bytes: 0,
-            }),
+            chunks: Mutex::new(ByteLru::new(bytes_max, ENTRY_BYTES)),
             tables: Mutex::new(LruCache::new(TABLES_MAX)),
             stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
             hasher: RandomState::new(),
@@ -88,15 +74,15 @@ impl Cache {
     }
 
     pub fn bytes_max(&self) -> u64 {
-        self.bytes_max
+        self.chunks.lock().bytes_max()
     }
 
     pub fn bytes(&self) -> u64 {
-        self.chunks.lock().bytes
+        self.chunks.lock().bytes()
     }
 
-    /// Whoever holds this fetches; who waited looks into the cache again. `None` stands for the
-    /// table itself.
+    /// The holder of this lock fetches; a caller that had to wait for it looks into the cache
+    /// again. `None` stands for the table itself.
     #[expect(
         clippy::indexing_slicing,
         reason = "a remainder of the number of stripes"
@@ -108,11 +94,11 @@ impl Cache {
             .await
     }
 
-    pub fn table(&self, object: &str) -> Option<Arc<Table>> {
+    pub fn table(&self, object: &str) -> Option<Arc<OpenedTable>> {
         self.tables.lock().get(object).cloned()
     }
 
-    pub fn keep_table(&self, object: &str, table: &Arc<Table>) {
+    pub fn keep_table(&self, object: &str, table: &Arc<OpenedTable>) {
         let pushed_out = self
             .tables
             .lock()
@@ -123,33 +109,20 @@ impl Cache {
     }
 
     pub fn chunk(&self, key: &ChunkKey) -> Option<Bytes> {
-        self.chunks.lock().lru.get(key).cloned()
+        self.chunks.lock().get(key).cloned()
     }
 
-    /// Whether it is there, without making it recent.
+    /// Whether the chunk is there, without making it recent.
     pub fn has_chunk(&self, key: &ChunkKey) -> bool {
-        self.chunks.lock().lru.contains(key)
+        self.chunks.lock().contains(key)
     }
 
     pub fn keep_chunk(&self, key: ChunkKey, plaintext: Bytes) {
-        let cost = |bytes: &Bytes| bytes.len() as u64 + ENTRY_BYTES;
-        if cost(&plaintext) > self.bytes_max {
-            return;
-        }
-        let chunks = &mut *self.chunks.lock();
-        chunks.bytes += cost(&plaintext);
-        if let Some(old) = chunks.lru.put(key, plaintext) {
-            chunks.bytes -= cost(&old);
-        }
-        while chunks.bytes > self.bytes_max {
-            match chunks.lru.pop_lru() {
-                Some((_, old)) => chunks.bytes -= cost(&old),
-                None => break,
-            }
-        }
+        let bytes = plaintext.len() as u64;
+        self.chunks.lock().put(key, plaintext, bytes);
     }
 
-    /// Everything about an object: it is gone, or another one now.
+    /// Forgets everything about an object that is gone or was replaced.
     pub fn forget(&self, object: &str) {
         let table = self.tables.lock().pop(object);
         if let Some(table) = table {
@@ -157,12 +130,10 @@ impl Cache {
         }
     }
 
-    fn forget_chunks(&self, table: &Table) {
+    fn forget_chunks(&self, table: &OpenedTable) {
         let chunks = &mut *self.chunks.lock();
         for index in 0..table.chunk_count() {
-            if let Some(old) = chunks.lru.pop(&table.chunk_key(index)) {
-                chunks.bytes -= old.len() as u64 + ENTRY_BYTES;
-            }
+            chunks.remove(&table.chunk_key(index));
         }
     }
 }

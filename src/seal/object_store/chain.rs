@@ -1,13 +1,14 @@
-//! The chain of log objects, as far as this process knows it: which object follows which.
+//! The chain of log objects, as far as this process knows it: the order in which objects follow
+//! each other.
 //!
 //! Each log object names its predecessor by the first bytes of its commitment ([`Link`]), and each
 //! manifest the newest log object that its writer knew ([`LogPosition`]). Objects are read in any
-//! order, so what is known is kept by number, and two neighbours are compared as soon as both are
-//! known. Everything here is arithmetic on what has authenticated already: no I/O, no keys.
+//! order. So entries are kept by number, and two neighbours are compared as soon as both are known.
+//! Everything here is arithmetic on fields that have authenticated already: no I/O, no keys.
 //!
-//! Promises: two neighbours that are both kept fit together; what does not fit is named, and
-//! nothing is added to the log afterwards.
-//! Never: takes an object for missing or wrong because of the order in which it came to be known.
+//! Promises: two neighbours that are both kept fit together. An object that does not fit is
+//! reported, and nothing is added to the log afterwards. Never: takes an object for missing or
+//! wrong because of the order in which it came to be known.
 
 use std::collections::BTreeMap;
 
@@ -19,12 +20,12 @@ use crate::seal::codec::{COMMITMENT_LEN, Link};
 /// both, at about 80 KiB.
 const ENTRIES_MAX: usize = 1024;
 
-/// How something came to be known.
+/// The source of an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     /// This machine remembers it; it may be gone from the volume.
     Remembered,
-    /// A manifest says so.
+    /// A manifest names it.
     Noted,
     /// Its header was read, and has this link; `None` is format 1.
     Read(Option<Link>),
@@ -44,7 +45,7 @@ impl Entry {
     }
 }
 
-/// What a new log object is to hold.
+/// The link that a new log object is to hold.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Its predecessor is known.
@@ -57,18 +58,18 @@ pub(super) enum Next {
     Later(u64),
 }
 
-/// See the module's head.
+/// The entries by number, and where the chain is certain.
 #[derive(Default)]
 pub(super) struct Chain {
     entries: BTreeMap<u64, Entry>,
-    /// The newest entry that is certain to be in this history: noted in a manifest or written here,
-    /// or continuing such a one.
+    /// The newest entry that is certain to be in this history: a manifest notes it, or this process
+    /// wrote it, or it continues such an entry.
     certain: Option<u64>,
     /// The lowest number from which all objects hold links.
     begun: Option<u64>,
     /// The newest object without a link.
     unlinked: Option<u64>,
-    /// Something was written here: from now on every successor is ours.
+    /// Set once this process has written: from then on every successor is its own.
     writing: bool,
     /// The newest log object that a listing named.
     listed: Option<u64>,
@@ -81,8 +82,8 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    /// From now on what does not fit is logged and taken as it is. Forgets what was found wrong so
-    /// far.
+    /// From now on objects that do not fit are logged and taken as they are. Forgets the fault
+    /// found so far.
     pub fn tolerate(&mut self) {
         self.tolerant = true;
         self.fault = None;
@@ -93,7 +94,7 @@ impl Chain {
         self.tolerant
     }
 
-    /// What was found wrong first.
+    /// The first fault that was found.
     pub fn fault(&self) -> Option<LogFault> {
         self.fault
     }
@@ -107,12 +108,12 @@ impl Chain {
         Err(*self.fault.get_or_insert(fault))
     }
 
-    /// This machine has seen it before.
+    /// Notes a log object that this machine has seen before.
     pub fn remember(&mut self, position: LogPosition) -> Result<(), LogFault> {
         self.note(position, Known::Remembered)
     }
 
-    /// The newest manifest that was read or written names it.
+    /// Notes the log object that a manifest names.
     pub fn noted(&mut self, position: LogPosition) -> Result<(), LogFault> {
         let number = position.number;
         self.noted = self.noted.max(Some(number));
@@ -133,7 +134,7 @@ impl Chain {
             }
             Some(_) => {
                 self.found(LogFault::Replaced { number })?;
-                // Taken as it is: what can be read counts, not what was said of it.
+                // It is taken as it is: the object that can be read counts, not the note about it.
                 return Ok(());
             }
             None => {}
@@ -143,7 +144,7 @@ impl Chain {
         Ok(())
     }
 
-    /// The header of a log object was read and has authenticated.
+    /// Notes a log object whose header was read and has authenticated.
     pub fn read(&mut self, position: LogPosition, link: Option<Link>) -> Result<(), LogFault> {
         let number = position.number;
         if let Some(entry) = self.entries.get(&number)
@@ -169,7 +170,7 @@ impl Chain {
         Ok(())
     }
 
-    /// A log object of this process is in the store.
+    /// Notes a log object that this process wrote and the store has.
     pub fn written(&mut self, position: LogPosition, link: Link) -> Result<(), LogFault> {
         self.read(position, Some(link))?;
         self.writing = true;
@@ -182,10 +183,10 @@ impl Chain {
         self.writing
     }
 
-    /// What a new log object of this number is to hold.
+    /// The link that a new log object of this number is to hold.
     ///
     /// # Errors
-    /// What was found wrong before: nothing is added to a log that does not hold together.
+    /// The fault that was found before: nothing is added to a log that does not hold together.
     pub fn next(&mut self, number: u64) -> Result<Next, LogFault> {
         if let Some(fault) = self.fault {
             return Err(fault);
@@ -221,9 +222,9 @@ impl Chain {
         known.chain(self.listed.filter(|at| *at >= number)).min()
     }
 
-    /// Numbers before `end` whose objects were not read, at most as many as are remembered. What
-    /// the newest manifest notes, and what is before it, may have been collected and is not among
-    /// them.
+    /// Numbers before `end` whose objects were not read, at most as many as are remembered. The
+    /// object that the newest manifest notes, and those before it, may have been collected and are
+    /// not among them.
     pub fn unread(&self, end: u64) -> Vec<u64> {
         let is_read = |entry: &Entry| matches!(entry.known, Known::Read(_));
         let Some(first) = self.noted.and_then(|noted| noted.checked_add(1)) else {
@@ -235,7 +236,7 @@ impl Chain {
             .collect()
     }
 
-    /// The bucket lists a log object of this number.
+    /// Notes that the bucket lists a log object of this number.
     pub fn listed(&mut self, number: u64) {
         self.listed = self.listed.max(Some(number));
     }
@@ -245,14 +246,14 @@ impl Chain {
         self.manifest
     }
 
-    /// Whether this one is not older than any other that was read or written.
+    /// Whether this manifest is at least as new as all others that were read or written.
     pub fn is_newest_manifest(&mut self, manifest: u64) -> bool {
         self.manifest = self.manifest.max(manifest);
         self.manifest == manifest
     }
 
-    /// Forgets what is known only by hearsay from `number` on: for those who take the log as they
-    /// find it.
+    /// Forgets entries from `number` on that are known only from notes, for a mount that takes the
+    /// log as it finds it.
     pub fn forget_unread(&mut self, number: u64) {
         self.entries
             .retain(|at, entry| *at < number || matches!(entry.known, Known::Read(_)));
@@ -270,7 +271,7 @@ impl Chain {
         if let Some(certain) = self.certain() {
             return Some(certain);
         }
-        // A volume of format 1: nothing anchors it but the first object that was read.
+        // In a volume of format 1 only the first object that was read anchors the chain.
         let mut head: Option<LogPosition> = None;
         for (number, entry) in &self.entries {
             match (entry.known, head) {
@@ -289,7 +290,7 @@ impl Chain {
         (entry.known != Known::Remembered).then(|| entry.at(number))
     }
 
-    /// Whether all that is kept fits together; for tests.
+    /// Whether all entries fit together; for tests.
     ///
     /// # Panics
     /// If it does not.
@@ -349,7 +350,7 @@ impl Chain {
         self.entries
             .insert(position.number, Entry { commitment, known });
         while self.entries.len() > ENTRIES_MAX {
-            // The oldest: its neighbour was compared with it when replay passed them.
+            // The oldest entry goes: its neighbour was compared with it when replay passed them.
             self.entries.pop_first();
         }
     }

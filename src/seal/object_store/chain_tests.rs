@@ -130,7 +130,7 @@ fn a_log_far_longer_than_what_is_remembered_is_checked_throughout() {
         let mut chain = Chain::default();
         chain.noted(LogPosition::START).unwrap();
         let mut found = None;
-        // What SlateDB probes before it replays.
+        // SlateDB probes these numbers before it replays.
         let probed = (0..13).map(|exponent| 1 << exponent);
         for number in probed.chain(replay_order(1, LAST, 128, &choices)) {
             let (position, link) = match Some(number) == swapped {

@@ -1,18 +1,19 @@
-//! Errors as SlateDB has to understand them: what to try again, and what never.
+//! Errors as SlateDB has to understand them: some are tried again, others never.
 //!
-//! SlateDB tries again for ever what is not one of a few kinds or wrapped as [`NonRetryable`]
-//! (`slatedb_common::retry::should_retry`). An outage is such a pause; damage must not be.
+//! SlateDB tries every error again for ever, except a few kinds and those wrapped as
+//! [`NonRetryable`] (`slatedb_common::retry::should_retry`). An outage should be tried again so;
+//! damage must not be.
 
 use object_store::Error;
 use slatedb_common::retry::NonRetryable;
 
-use super::Inner;
+use super::{Inner, key_of, locations::log_location, position::LogFault};
 use crate::{
     seal::SealError,
     store::{StoreError, StoreErrorKind},
 };
 
-/// What SlateDB's messages call this store.
+/// The name of this store in SlateDB's messages.
 const NAME: &str = "sealed";
 
 type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -37,9 +38,9 @@ pub(super) fn from_store(error: StoreError, location: &str) -> Error {
             path,
             source: Box::new(error),
         },
-        // A listing that does not end would be listed for ever.
+        // Trying again would list such a listing for ever.
         StoreErrorKind::Range | StoreErrorKind::Nonsense => permanent(Box::new(error)),
-        // All of these somebody may mend while we are mounted: an outage, expired credentials, a
+        // All of these may be mended while the volume is mounted: an outage, expired credentials, a
         // policy, a full disk.
         StoreErrorKind::NoBucket
         | StoreErrorKind::NoCredentials
@@ -57,7 +58,7 @@ pub(super) fn from_store(error: StoreError, location: &str) -> Error {
 }
 
 impl Inner {
-    /// Logs and counts what did not authenticate.
+    /// Logs and counts an object that did not authenticate.
     pub(super) fn refuse(&self, error: SealError) -> Error {
         self.store.metrics().authentication_failures.increment();
         match &error {
@@ -65,5 +66,15 @@ impl Inner {
             other => tracing::error!("{other}"),
         }
         permanent(Box::new(error))
+    }
+}
+
+impl Inner {
+    /// Logs and counts a fault of the log.
+    pub(super) fn refuse_log(&self, fault: LogFault) -> Error {
+        self.refuse(SealError::Log {
+            path: key_of(&log_location(fault.number())),
+            fault,
+        })
     }
 }

@@ -1,11 +1,12 @@
-//! Fuzz target of the log's chain: whatever is read, noted and remembered in whatever order, what
-//! is kept fits together, and nothing is added to a log in which something does not.
+//! Fuzz target of the log's chain. Objects are read, noted and remembered in any order. The entries
+//! that are kept always fit together, and nothing is added to a log in which an object does not
+//! fit.
 
 use object_store::path::Path;
 
 use super::{
     chain::{Chain, Next},
-    log, manifest,
+    locations, manifest,
     position::{LogFault, LogPosition},
 };
 use crate::{
@@ -32,7 +33,7 @@ fn number(byte: u8) -> u64 {
     }
 }
 
-/// Of each number there are four objects that somebody may have written.
+/// For each number there are four objects that may have been written.
 fn position(number: u64, which: u8) -> LogPosition {
     let mut commitment = [which & 3; COMMITMENT_LEN];
     commitment[..8].copy_from_slice(&number.to_be_bytes());
@@ -103,7 +104,7 @@ fn history(input: &mut Input<'_>) {
     }
 }
 
-/// A log object is only written where the chain says so, with the link that it says.
+/// A log object is written only at the number and with the link that the chain gives.
 fn written(chain: &mut Chain, position: LogPosition) -> Result<(), LogFault> {
     match chain.next(position.number) {
         Ok(Next::Link(link)) => {
@@ -129,8 +130,12 @@ fn name(bytes: &[u8]) {
     let Ok(location) = Path::parse(String::from_utf8_lossy(bytes)) else {
         return;
     };
-    if let Some(number) = log::number(&location) {
-        assert_eq!(log::location(number), location, "two names of one object");
+    if let Some(number) = locations::log_number(&location) {
+        assert_eq!(
+            locations::log_location(number),
+            location,
+            "two names of one object"
+        );
     }
 }
 

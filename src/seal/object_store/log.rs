@@ -1,12 +1,10 @@
-//! Log objects on their way to and from the store: the I/O around
-//! [`Chain`](super::chain::Chain).
+//! Log objects on their way to the store: the I/O around [`Chain`](super::chain::Chain).
 //!
 //! Promises: a log object is sent only with the link to its predecessor, and only where none was
 //! before; the same PUT tried again sends the same bytes. The whole log is looked at before the
-//! first log object of a process is written: that costs one LIST, and no more if it was read
-//! before. After that nothing costs a request.
+//! first log object of a process is written, which costs one LIST, and no more if the log was read
+//! before. After that the chain costs no requests.
 
-use bytes::Bytes;
 use futures::{FutureExt, future::join_all};
 use object_store::{Error, PutPayload, path::Path};
 
@@ -14,21 +12,18 @@ use super::{
     Inner, ROOT,
     chain::Next,
     errors::from_store,
-    key_of, manifest,
+    key_of,
+    locations::{log_location, log_number},
+    log_seen::{SealedLog, Unanswered},
+    outgoing::{self, PUT_ID},
     position::{LogFault, LogPosition},
     read,
-    write::{self, PUT_ID},
 };
 use crate::{
-    seal::{
-        SealError,
-        codec::{Link, Opener, Sealer},
-    },
+    seal::codec::{Link, Sealer},
     store::{PutOutcome, StoreError},
 };
 
-/// Digits in SlateDB's names of log objects and manifests.
-const DIGITS: usize = 20;
 /// Questions to the store before a log object is sent: its predecessor's header, its own, and each
 /// once more.
 const LOOKS_MAX: usize = 4;
@@ -36,102 +31,10 @@ const LOOKS_MAX: usize = 4;
 /// has connections.
 const READ_AT_ONCE: usize = 16;
 
-/// A log object whose PUT has not succeeded. SlateDB tries again, and then the same bytes are sent:
-/// whichever of the requests takes effect, the chain goes on from the same object. One at a time,
-/// because SlateDB writes its log in order.
-pub(super) struct Unanswered {
-    put_id: String,
-    put: SealedLog,
-}
-
-/// A log object that is ready to be sent.
-#[derive(Clone)]
-pub(super) struct SealedLog {
-    pub bytes: Bytes,
-    position: LogPosition,
-    link: Link,
-}
-
-/// The number of a log object.
-pub(super) fn number(location: &Path) -> Option<u64> {
-    numbered(location, "wal", ".sst")
-}
-
-/// The number in the name of an object of SlateDB's.
-pub(super) fn numbered(location: &Path, directory: &str, extension: &str) -> Option<u64> {
-    let (parent, name) = location.as_ref().split_once('/')?;
-    let digits = name.strip_suffix(extension)?;
-    let numbered = parent == directory && digits.len() == DIGITS;
-    numbered.then(|| digits.parse().ok())?
-}
-
-/// The location of a log object.
-pub(super) fn location(number: u64) -> Path {
-    Path::from(format!("wal/{number:020}.sst"))
-}
-
-impl Inner {
-    /// Logs and counts that the log does not hold together.
-    pub(super) fn refuse_log(&self, fault: LogFault) -> Error {
-        self.refuse(SealError::Log {
-            path: key_of(&location(fault.number())),
-            fault,
-        })
-    }
-}
-
-/// A table's header was read: if it is a log object's, it has to fit.
-pub(super) fn read(inner: &Inner, location: &Path, opener: &Opener) -> Result<(), Error> {
-    let Some(number) = number(location) else {
-        return Ok(());
-    };
-    let position = LogPosition {
-        number,
-        commitment: opener.commitment(),
-    };
-    // Somebody knows now what became of the PUT of that number.
-    let put = inner
-        .unanswered
-        .lock()
-        .take_if(|unanswered| unanswered.put.position.number == number);
-    let ours = put.is_some_and(|unanswered| unanswered.put.position == position);
-    let chain = &mut *inner.chain.lock();
-    let fits = match opener.link() {
-        Some(link) if ours => chain.written(position, link),
-        link => chain.read(position, link),
-    };
-    fits.map_err(|fault| inner.refuse_log(fault))
-}
-
-/// A table could not be read. Where it is a log object that must be there, the error says so.
-pub(super) async fn not_read(inner: &Inner, location: &Path, error: Error) -> Error {
-    let (Error::NotFound { .. }, Some(number)) = (&error, number(location)) else {
-        return error;
-    };
-    let (later, known) = {
-        let chain = inner.chain.lock();
-        (chain.from(number), chain.newest_manifest())
-    };
-    let Some(later) = later else { return error };
-    // A newer manifest may have made it superfluous, and then it was collected.
-    match manifest::newer_than(inner, known).await {
-        Ok(true) => error,
-        Ok(false) => match inner
-            .chain
-            .lock()
-            .found(LogFault::Missing { number, later })
-        {
-            Ok(()) => error,
-            Err(fault) => inner.refuse_log(fault),
-        },
-        Err(failed) => failed,
-    }
-}
-
 /// Seals the next log object, or finds the sealed bytes of the same PUT.
 ///
 /// # Errors
-/// `AlreadyExists` if it is known to be there; what is wrong with the log.
+/// `AlreadyExists` if it is known to be there; a fault of the log.
 pub(super) async fn seal(
     inner: &Inner,
     location: &Path,
@@ -155,7 +58,7 @@ pub(super) async fn seal(
         commitment: sealer.commitment(),
     };
     let put = SealedLog {
-        bytes: write::seal(sealer, payload, &[]),
+        bytes: outgoing::seal(sealer, payload, &[]),
         position,
         link,
     };
@@ -166,7 +69,7 @@ pub(super) async fn seal(
     Ok(put)
 }
 
-/// What the object of this number has to hold.
+/// The link that the object of this number has to hold.
 async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
     let exists = || already_exists(at);
     if !inner.chain.lock().is_writing() {
@@ -177,19 +80,20 @@ async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
         match next.map_err(|fault| inner.refuse_log(fault))? {
             Next::Link(link) => return Ok(link),
             Next::Exists => return Err(exists()),
-            // Asked for, since this may be a writer that does not know yet that it was fenced off.
+            // It is asked for, since this may be a writer that does not know yet that it was fenced
+            // off.
             Next::Later(_) => match read::header(inner, at).await {
                 Err(Error::NotFound { .. }) if inner.chain.lock().is_tolerant() => {
                     inner.chain.lock().forget_unread(number);
                 }
-                // Collected since: whoever did that has written a newer manifest, which SlateDB
-                // looks for now.
+                // It was collected since. The mount that did so has written a newer manifest, which
+                // SlateDB looks for now.
                 Ok(()) | Err(Error::NotFound { .. }) => return Err(exists()),
                 Err(error) => return Err(error),
             },
             Next::Unknown => {
                 let before = number.saturating_sub(1);
-                match read::header(inner, &location(before)).await {
+                match read::header(inner, &log_location(before)).await {
                     Ok(()) => {}
                     Err(Error::NotFound { .. }) => {
                         let chain = &mut *inner.chain.lock();
@@ -202,7 +106,7 @@ async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
                                 .found(fault)
                                 .map_err(|fault| inner.refuse_log(fault))?;
                         }
-                        // A volume of format 1 whose log was collected: the chain begins here.
+                        // The log of a volume of format 1 was collected, so the chain begins here.
                         return Ok(LogPosition::START.link());
                     }
                     Err(error) => return Err(error),
@@ -216,8 +120,8 @@ async fn link(inner: &Inner, at: &Path, number: u64) -> Result<Link, Error> {
 }
 
 /// Looks at the whole log that this process is about to continue, as far as it was not read yet.
-/// SlateDB writes first and reads then, and whatever it adds to a log that does not hold together
-/// makes it harder to mend.
+/// SlateDB writes before it reads, and objects added to a log that does not hold together make it
+/// harder to mend.
 async fn before_writing(inner: &Inner, at: &Path, number: u64) -> Result<(), Error> {
     if later_in_bucket(inner, number).await? {
         return Err(match read::header(inner, at).await {
@@ -225,14 +129,14 @@ async fn before_writing(inner: &Inner, at: &Path, number: u64) -> Result<(), Err
                 let later = inner.chain.lock().from(number).unwrap_or(number);
                 inner.refuse_log(LogFault::Missing { number, later })
             }
-            // Collected since: whoever did that has written a newer manifest, which SlateDB looks
-            // for now.
+            // It was collected since. The mount that did so has written a newer manifest, which
+            // SlateDB looks for now.
             Ok(()) | Err(Error::NotFound { .. }) => already_exists(at),
             Err(error) => error,
         });
     }
     let unread = inner.chain.lock().unread(number);
-    let unread: Vec<Path> = unread.into_iter().map(location).collect();
+    let unread: Vec<Path> = unread.into_iter().map(log_location).collect();
     for some in unread.chunks(READ_AT_ONCE) {
         let read = some
             .iter()
@@ -260,12 +164,12 @@ async fn later_in_bucket(inner: &Inner, number: u64) -> Result<bool, Error> {
     let prefix = format!("{ROOT}wal/");
     let page = inner
         .store
-        .list_page(&prefix, Some(&key_of(&location(number))))
+        .list_page(&prefix, Some(&key_of(&log_location(number))))
         .await
         .map_err(|error| from_store(error, &prefix))?;
     let mut numbers = page
         .iter()
-        .filter_map(|entry| self::number(&Path::parse(entry.key.strip_prefix(ROOT)?).ok()?));
+        .filter_map(|entry| log_number(&Path::parse(entry.key.strip_prefix(ROOT)?).ok()?));
     match numbers.next() {
         None => Ok(false),
         Some(later) => {
@@ -275,13 +179,13 @@ async fn later_in_bucket(inner: &Inner, number: u64) -> Result<bool, Error> {
     }
 }
 
-/// The PUT of a log object has an outcome.
+/// Notes the outcome of the PUT of a log object.
 pub(super) fn put_ended(
     inner: &Inner,
     put: &SealedLog,
     outcome: &Result<PutOutcome, StoreError>,
 ) -> Result<(), Error> {
-    // Otherwise SlateDB tries again, or it reads what is there and `read` recognises it.
+    // Otherwise SlateDB tries again, or it reads the object that is there and `read` recognises it.
     if outcome.is_err() {
         return Ok(());
     }

@@ -1,33 +1,34 @@
-//! Manifests on their way to and from the store: each ends with the position in the log, below
-//! SlateDB.
+//! Manifests on their way to and from the store. Each ends with the position in the log, which
+//! SlateDB does not see.
 
 use object_store::{Error, PutMode, path::Path};
 
-use super::{Inner, ROOT, errors::from_store, key_of, log, position::LogPosition};
+use super::{
+    Inner, ROOT,
+    errors::from_store,
+    key_of,
+    locations::{MANIFEST_EXTENSION, manifest_number},
+    position::LogPosition,
+};
 use crate::seal::{
     SealError,
     codec::{COMMITMENT_LEN, Opener},
 };
 
-const EXTENSION: &str = ".manifest";
-/// What a manifest of format 2 ends with: a [`LogPosition`].
+/// Length of the end of a manifest of format 2, a [`LogPosition`].
 const TRAILER_LEN: usize = 8 + COMMITMENT_LEN;
-
-fn number(location: &Path) -> Option<u64> {
-    log::numbered(location, "manifest", EXTENSION)
-}
 
 /// Whether the bucket has a newer manifest than this one.
 pub(super) async fn newer_than(inner: &Inner, known: u64) -> Result<bool, Error> {
     let prefix = format!("{ROOT}manifest/");
-    let after = format!("{prefix}{known:020}{EXTENSION}");
+    let after = format!("{prefix}{known:020}{MANIFEST_EXTENSION}");
     let page = inner.store.list_page(&prefix, Some(&after)).await;
     Ok(!page.map_err(|error| from_store(error, &prefix))?.is_empty())
 }
 
-/// What a manifest ends with, if the position in the log is known.
+/// The end of a manifest, if the position in the log is known.
 pub(super) fn trailer(inner: &Inner, location: &Path, mode: &PutMode) -> Option<Vec<u8>> {
-    let manifest = number(location)?;
+    let manifest = manifest_number(location)?;
     let position = match inner.chain.lock().certain() {
         None if begins(manifest, mode) => LogPosition::START,
         known => known?,
@@ -35,14 +36,14 @@ pub(super) fn trailer(inner: &Inner, location: &Path, mode: &PutMode) -> Option<
     Some(encode_position(&position))
 }
 
-/// A new volume: its chain begins with its first log object.
+/// In a new volume the chain begins with the first log object.
 fn begins(manifest: u64, mode: &PutMode) -> bool {
     manifest == 1 && *mode == PutMode::Create
 }
 
-/// A manifest is in the store.
+/// Notes a manifest that is in the store.
 pub(super) fn written(inner: &Inner, location: &Path, mode: &PutMode) -> Result<(), Error> {
-    let Some(manifest) = number(location) else {
+    let Some(manifest) = manifest_number(location) else {
         return Ok(());
     };
     let chain = &mut *inner.chain.lock();
@@ -63,7 +64,7 @@ pub(super) fn read(
     opener: &Opener,
     plaintext: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let Some(manifest) = number(location) else {
+    let Some(manifest) = manifest_number(location) else {
         return Ok(());
     };
     let position = match opener.link() {
@@ -93,7 +94,7 @@ pub(super) fn encode_position(position: &LogPosition) -> Vec<u8> {
     trailer
 }
 
-/// Takes off what [`encode_position`] made.
+/// Takes the position off that [`encode_position`] made.
 pub(super) fn take_position(plaintext: &mut Vec<u8>) -> Option<LogPosition> {
     let trailer = plaintext.split_off(plaintext.len().checked_sub(TRAILER_LEN)?);
     let (number, commitment) = trailer.split_first_chunk()?;

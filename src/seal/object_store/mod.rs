@@ -1,29 +1,33 @@
-//! The object store that SlateDB sees: seals what is written, opens what is read.
+//! The object store that SlateDB sees. It seals objects as they are written and opens them as they
+//! are read.
 //!
-//! Promises: nothing goes out unsealed but SlateDB's own put id; nothing comes back that did not
-//! authenticate at the path that was asked for, its length included; sizes are those of the
-//! plaintext; what fails authentication is logged, counted, and not tried again. Never: tells
-//! SlateDB that an outage is final; keeps more plaintext than it was allowed to.
+//! Promises: nothing goes out unsealed but SlateDB's own put id. Nothing comes back that did not
+//! authenticate at the path that was asked for, its length included. Sizes are those of the
+//! plaintext. An object that fails to authenticate is logged, counted, and not tried again. Never:
+//! tells SlateDB that an outage is final; keeps more plaintext than it was allowed to.
 //!
 //! SlateDB reads its tables in blocks of a few KiB, and each would be a request. Tables (`*.sst`)
-//! are never changed once written, so what is read of one is read in chunks of 256 KiB, kept in a
-//! bounded cache, and asked for once however many want it at the same time. The first read of a
-//! table fetches its header with its first chunk, and its last chunk unless that was all of it:
-//! only when the final frame has opened is the length believed. Everything else (manifests,
-//! boundaries) is read whole, anew each time.
+//! are never changed once written. So they are read in chunks of 256 KiB, which are kept in a
+//! bounded cache, and each chunk is fetched once even if several readers want it at the same time.
+//! The first read of a table fetches its header with its first chunk, and its last chunk if there
+//! is more than one: the length is believed only when the final frame has opened. Other objects
+//! (manifests, boundaries) are read whole, anew each time.
 //!
 //! Log objects (`wal/*.sst`) are chained: each is sealed with the commitment of its predecessor,
 //! and each manifest ends with the newest log object that its writer knew ([`LogPosition`]).
-//! SlateDB sees neither. What is read is compared with what is known of its neighbours (`chain`),
-//! and what does not fit is an error like one of authentication.
+//! SlateDB sees neither. Each object that is read is compared with its known neighbours (`chain`),
+//! and one that does not fit is an error like one of authentication.
 
 mod cache;
 mod chain;
 mod errors;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
+mod locations;
 mod log;
+mod log_seen;
 mod manifest;
+mod outgoing;
 mod position;
 mod read;
 mod upload;
@@ -58,24 +62,25 @@ use crate::store::{ListEntry, Store};
 use cache::Cache;
 use chain::Chain;
 use errors::{from_store, permanent};
-use log::Unanswered;
+use log_seen::Unanswered;
 pub use position::{LogFault, LogPosition};
 
-/// What SlateDB's paths are below of, in the volume.
+/// The directory in the volume that SlateDB's paths are below.
 const ROOT: &str = "meta/";
-/// Pages of a listing, at most: of manifests and compactions there are a few hundred. SlateDB keeps
-/// a listing in memory, some 200 bytes an object.
+/// Pages of a listing, at most; there are a few hundred manifests and compactions. SlateDB keeps a
+/// listing in memory, some 200 bytes an object.
 const LIST_PAGES_MAX: u32 = 100;
 /// Directories that only garbage collection lists. Names ascend with time there, so a listing that
 /// is cut off names the oldest objects, and the next collection goes on.
 const COLLECTED_DIRECTORIES: [&str; 2] = ["/wal/", "/compacted/"];
-/// Objects of such a listing, at most: what a mount that syncs 150 times a second leaves in the ten
-/// minutes between two collections.
+/// Objects of such a listing, at most. A mount that syncs 150 times a second leaves so many in the
+/// ten minutes between two collections.
 const COLLECTED_OBJECTS_MAX: usize = 90_000;
 /// Locations that one batch of deletes takes at most (S3's limit).
 const DELETE_BATCH_MAX: usize = 1000;
 
-/// Fetches that come to their end though nobody waits for them any more: half a MiB each at most.
+/// Fetches, at most, that go on to their end although nobody waits for them any more: half a MiB
+/// each at most.
 const FINISHING_MAX: usize = 8;
 
 /// An `object_store::ObjectStore` whose paths are below `meta/` and whose objects are all sealed.
@@ -94,7 +99,7 @@ struct Inner {
     unanswered: Mutex<Option<Unanswered>>,
     /// Bytes of objects that were read and authenticated.
     opened_bytes: AtomicU64,
-    /// Fetches that come to their end though nobody waits for them any more.
+    /// Room for fetches that go on to their end although nobody waits for them any more.
     finishing: Arc<Semaphore>,
 }
 
@@ -125,29 +130,29 @@ impl SealedObjectStore {
         self.inner.chain.lock().at(number)
     }
 
-    /// What was found wrong with the log, if anything: the reason why it cannot be opened or
-    /// written any more.
+    /// The fault that was found in the log, if any: the reason why it cannot be opened or written
+    /// any more.
     pub fn log_fault(&self) -> Option<LogFault> {
         self.inner.chain.lock().fault()
     }
 
-    /// Says before the metadata is opened what this machine knows of the log: the object of that
-    /// number must be that object, and must not be missing where the log is read or written.
-    /// Objects that were collected since are not asked for.
+    /// To be called before the metadata is opened, with the log object that this machine knows: the
+    /// object of that number must be that object, and must not be missing where the log is read or
+    /// written. Objects that were collected since are not asked for.
     ///
     /// # Errors
-    /// If it is known already that it is another one.
+    /// It is known already that it is another one.
     pub fn expect_log(&self, position: LogPosition) -> Result<(), LogFault> {
         self.inner.chain.lock().remember(position)
     }
 
-    /// From now on a log that does not hold together is warned of and read as it is: for somebody
-    /// who accepts that the volume went back in time.
+    /// From now on a log that does not hold together is warned of and read as it is, for a user who
+    /// accepts that the volume went back in time.
     pub fn accept_any_log(&self) {
         self.inner.chain.lock().tolerate();
     }
 
-    /// Bytes that were read and authenticated so far: whether reading gets on.
+    /// Bytes that were read and authenticated so far. They tell whether reading gets on.
     pub fn opened_bytes(&self) -> u64 {
         self.inner.opened_bytes.load(Ordering::Relaxed)
     }
@@ -173,7 +178,7 @@ fn is_immutable(location: &Path) -> bool {
     location.extension() == Some("sst")
 }
 
-/// What a listing tells of an object. The length is arithmetic on what the store says, and not
+/// A listing's entry of an object. The length is computed from the store's word, and not
 /// authenticated.
 fn listed(entry: ListEntry) -> Option<ObjectMeta> {
     let location = match Path::parse(entry.key.strip_prefix(ROOT)?) {
@@ -256,7 +261,8 @@ impl ObjectStore for SealedObjectStore {
                 source: "versions of objects".into(),
             });
         }
-        // SlateDB found what it got to be damaged, so it is not to get the same again.
+        // SlateDB found the bytes that it got damaged, so it must not get the same from the cache
+        // again.
         if ObjectStoreCallTag::from_extensions(&options.extensions)
             .is_some_and(|tag| tag.retry.is_some())
         {
@@ -270,7 +276,7 @@ impl ObjectStore for SealedObjectStore {
         location: &Path,
         ranges: &[Range<u64>],
     ) -> object_store::Result<Vec<Bytes>> {
-        // Neighbouring ranges are in the same chunk, and that is fetched once.
+        // Neighbouring ranges are in the same chunk, which is fetched once.
         futures::stream::iter(ranges)
             .then(|range| async move {
                 let options = GetOptions {

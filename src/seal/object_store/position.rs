@@ -1,4 +1,4 @@
-//! Places in the log, and what can be wrong with it.
+//! Places in the log, and faults of it.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::seal::codec::{COMMITMENT_LEN, LINK_LEN, Link};
 pub struct LogPosition {
     /// The log object's number; 0 is before the first one.
     pub number: u64,
-    /// What it commits to its key with; zero before the first one.
+    /// Its commitment to its key; zero before the first one.
     pub commitment: [u8; COMMITMENT_LEN],
 }
 
@@ -20,7 +20,7 @@ impl LogPosition {
         commitment: [0; COMMITMENT_LEN],
     };
 
-    /// What its successor holds.
+    /// The link that its successor holds.
     pub(super) fn link(&self) -> Link {
         let mut link = [0; LINK_LEN];
         for (byte, of) in link.iter_mut().zip(self.commitment) {
@@ -37,7 +37,7 @@ impl fmt::Debug for LogPosition {
     }
 }
 
-/// What is wrong with the log. Each names the log object to look at.
+/// A fault of the log. Each names the log object to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogFault {
     /// It holds another predecessor's commitment than the one that is there.
@@ -64,8 +64,8 @@ pub enum LogFault {
         /// Its number.
         number: u64,
     },
-    /// It is not there, although it was once: it is known by a manifest or by this machine, or a
-    /// later one is known.
+    /// It is not there, although it was once: a manifest or this machine knows it, or a later one
+    /// is known.
     #[error("is missing, although the log went on to object {later}")]
     Missing {
         /// Its number.

@@ -13,7 +13,12 @@ use object_store::{
 };
 
 use super::{
-    Inner, cache::Table, errors::from_store, is_immutable, key_of, log, manifest, payload, unusable,
+    Inner,
+    cache::{CHUNK_BYTES, OpenedTable},
+    errors::from_store,
+    is_immutable, key_of,
+    locations::log_number,
+    log_seen, manifest, payload, unusable,
 };
 use crate::{
     seal::{
@@ -23,10 +28,6 @@ use crate::{
     store::{MISSING_TRIES, ObjectHead, StoreErrorKind},
 };
 
-/// Plaintext bytes of a chunk: what one request fetches at least. A second's wait for 4 KiB costs
-/// as much as for 256 KiB on any link that is usable for backups, and SlateDB's blocks lie beside
-/// their neighbours.
-pub(super) const CHUNK_BYTES: u64 = 256 * 1024;
 /// Frames of a chunk.
 const CHUNK_FRAMES: u64 = CHUNK_BYTES >> META_FRAME_LOG2;
 /// Header and first chunk as stored: the first request for a table.
@@ -50,7 +51,7 @@ impl From<object_store::Error> for ReadError {
     }
 }
 
-/// A GET or, with `options.head`, what HEAD would tell: both only of what has authenticated.
+/// Answers a GET or, with `options.head`, a HEAD, both only from bytes that have authenticated.
 pub(super) async fn get(
     inner: &Arc<Inner>,
     location: &Path,
@@ -74,7 +75,7 @@ pub(super) async fn get(
     }
 }
 
-/// An object that is not a table.
+/// Reads an object that is not a table.
 async fn get_whole(
     inner: &Inner,
     location: &Path,
@@ -103,7 +104,7 @@ async fn get_whole(
     Ok(result(pieces, meta, range, attributes_of(&head)))
 }
 
-/// Reads what is before an object's frames, to know that it is there and what it commits to.
+/// Reads the header of an object, to know that it is there, and its commitment.
 pub(super) async fn header(inner: &Inner, location: &Path) -> object_store::Result<()> {
     match table(inner, location).await {
         Ok(_) => Ok(()),
@@ -131,8 +132,8 @@ async fn get_table(
             pieces.push(chunk.slice((at - chunk_start) as usize..(end - chunk_start) as usize));
             at = end;
         }
-        // SlateDB keeps what it gets as it is: a block must not hold a whole chunk in memory.
-        // Several pieces it joins, which copies.
+        // SlateDB keeps the bytes that it gets, so a block is copied: it must not hold a whole
+        // chunk in memory. Several pieces are copied anyway when SlateDB joins them.
         if let [piece] = pieces.as_mut_slice() {
             *piece = Bytes::copy_from_slice(piece);
         }
@@ -146,7 +147,7 @@ async fn get_table(
 }
 
 /// The table, from the cache or by its first requests.
-async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> {
+async fn table(inner: &Inner, location: &Path) -> Result<Arc<OpenedTable>, ReadError> {
     let key = key_of(location);
     if let Some(table) = inner.cache.table(&key) {
         return Ok(table);
@@ -157,7 +158,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
     }
     // SlateDB finds the end of its log by trying numbers; of tables it asks for those that it
     // knows.
-    let is_named = log::number(location).is_none();
+    let is_named = log_number(location).is_none();
     let (head, mut stored) = match fetch(inner, location, &key, 0..FIRST_LEN, is_named).await {
         // S3's answer to any range of an empty object.
         Err(FetchError::Range) => {
@@ -165,7 +166,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
         }
         Err(FetchError::Other(error)) => {
             // Boxed, since the compiler limits how deep futures may nest.
-            let error = Box::pin(log::not_read(inner, location, error)).await;
+            let error = Box::pin(log_seen::not_read(inner, location, error)).await;
             return Err(ReadError::Final(error));
         }
         Ok(found) => found,
@@ -177,7 +178,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
         return Err(refuse_header(inner, &key, "is not sealed as metadata"));
     }
     let layout = opener.layout();
-    let table = Arc::new(Table {
+    let table = Arc::new(OpenedTable {
         meta: meta_of(location, layout.plaintext_len, &head),
         attributes: attributes_of(&head),
         opener,
@@ -199,7 +200,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
         1 => Vec::new(),
         count => fetch_chunks(inner, &table, tail_start(&table, count)..count).await?,
     };
-    log::read(inner, location, &table.opener)?;
+    log_seen::read(inner, location, &table.opener)?;
     inner.cache.keep_table(&key, &table);
     inner.cache.keep_chunk(table.chunk_key(0), first);
     for (index, chunk) in rest {
@@ -210,7 +211,7 @@ async fn table(inner: &Inner, location: &Path) -> Result<Arc<Table>, ReadError> 
 
 /// The first chunk of the request that verifies the length. SlateDB goes on with the index and the
 /// filters, which are at the end: a last chunk that is short takes the one before it along.
-fn tail_start(table: &Table, count: u64) -> u64 {
+fn tail_start(table: &OpenedTable, count: u64) -> u64 {
     let last = count - 1;
     let last_len = table.meta.size - last * CHUNK_BYTES;
     if last_len < CHUNK_BYTES / 2 && last > 1 {
@@ -220,10 +221,14 @@ fn tail_start(table: &Table, count: u64) -> u64 {
     }
 }
 
-/// One chunk, from the cache or from the store. A scan drops what it asked for ahead as soon as it
-/// has read what it wanted, and the next one asks for the same again. So a fetch that has begun
-/// comes to its end, and the next one finds what it brought.
-async fn chunk(inner: &Arc<Inner>, table: &Arc<Table>, index: u64) -> Result<Bytes, ReadError> {
+/// One chunk, from the cache or from the store. A scan drops its read-ahead requests as soon as it
+/// has the rows it wanted, and the next scan asks for the same chunks again. So a fetch that has
+/// begun goes on to its end, and the next scan finds the chunk in the cache.
+async fn chunk(
+    inner: &Arc<Inner>,
+    table: &Arc<OpenedTable>,
+    index: u64,
+) -> Result<Bytes, ReadError> {
     let key = table.opener.path();
     if let Some(chunk) = inner.cache.chunk(&table.chunk_key(index)) {
         return Ok(chunk);
@@ -249,7 +254,7 @@ async fn chunk(inner: &Arc<Inner>, table: &Arc<Table>, index: u64) -> Result<Byt
 }
 
 /// Fetches a chunk that is not in the cache, and the next one if the one before is.
-async fn fetch_chunk(inner: &Inner, table: &Table, index: u64) -> Result<Bytes, ReadError> {
+async fn fetch_chunk(inner: &Inner, table: &OpenedTable, index: u64) -> Result<Bytes, ReadError> {
     let sequential = index > 0 && inner.cache.has_chunk(&table.chunk_key(index - 1));
     let fits = SEQUENTIAL_CHUNKS * CHUNK_BYTES <= inner.cache.bytes_max() / 4;
     let ahead = if sequential && fits {
@@ -273,7 +278,7 @@ async fn fetch_chunk(inner: &Inner, table: &Table, index: u64) -> Result<Bytes, 
 /// Fetches adjoining chunks in one request and opens them.
 async fn fetch_chunks(
     inner: &Inner,
-    table: &Table,
+    table: &OpenedTable,
     chunks: Range<u64>,
 ) -> Result<Vec<(u64, Bytes)>, ReadError> {
     let key = table.opener.path();
@@ -307,7 +312,7 @@ async fn fetch_chunks(
     };
     Ok(match chunks.end - chunks.start {
         1 => vec![(chunks.start, opened)],
-        // Each on its own: an evicted one must not stay in memory with its neighbour.
+        // Each chunk has memory of its own: an evicted one must not stay because of its neighbour.
         _ => chunks
             .clone()
             .map(piece)
@@ -316,8 +321,12 @@ async fn fetch_chunks(
     })
 }
 
-/// A table that is not what it was: either replaced as a whole, or damaged.
-fn changed(inner: &Inner, table: &Table, failed: Option<(SealError, &ObjectHead)>) -> ReadError {
+/// The error for a table that has changed: it was either replaced as a whole, or damaged.
+fn changed(
+    inner: &Inner,
+    table: &OpenedTable,
+    failed: Option<(SealError, &ObjectHead)>,
+) -> ReadError {
     match failed {
         Some((error, head)) if head.etag == table.meta.e_tag => {
             ReadError::Final(inner.refuse(error))

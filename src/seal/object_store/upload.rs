@@ -10,13 +10,19 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
-use super::{Inner, errors::from_store, key_of, unusable, write};
+use super::{
+    Inner,
+    errors::from_store,
+    key_of,
+    outgoing::{outgoing, unsupported},
+    unusable,
+};
 use crate::{
     seal::codec::{META_FRAME_LOG2, ObjectKind, Sealer},
     store::{Condition, PartTag, StoreError, UploadId},
 };
 
-/// The least that S3 takes as a part that is not the last one.
+/// The smallest part that S3 takes, unless it is the last one.
 const PART_BYTES_MIN: usize = 5 * 1024 * 1024;
 
 /// Begins an upload.
@@ -25,11 +31,11 @@ pub(super) async fn begin(
     location: &Path,
     options: &PutMultipartOptions,
 ) -> object_store::Result<Box<dyn MultipartUpload>> {
-    // The store's completion finds out by itself whether an earlier try of it succeeded: the put id
-    // is not needed.
-    write::outgoing(&options.attributes)?;
+    // Completing an upload finds out by itself whether an earlier try succeeded, so the put id is
+    // not needed.
+    outgoing(&options.attributes)?;
     if !options.tags.encoded().is_empty() {
-        return Err(write::unsupported("tags"));
+        return Err(unsupported("tags"));
     }
     let key = key_of(location);
     let id = inner
@@ -52,7 +58,7 @@ pub(super) async fn begin(
     }))
 }
 
-/// Where the parts go.
+/// The upload that the parts go to.
 #[derive(Clone)]
 struct Target {
     inner: Arc<Inner>,
@@ -89,8 +95,8 @@ struct Upload {
 #[async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        // Sealed here, not in the future: parts are numbered in the order of the calls, and frames
-        // must follow it.
+        // Sealing happens here and not in the future: parts are numbered in the order of the calls,
+        // and frames must follow it.
         let Some(sealer) = &mut self.sealer else {
             return futures::future::err(unusable("a part after the completion of its upload"))
                 .boxed();

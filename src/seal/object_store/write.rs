@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use object_store::{
-    Attribute, Attributes, Extensions, PutMode, PutOptions, PutPayload, PutResult, path::Path,
-};
+use object_store::{Extensions, PutMode, PutOptions, PutPayload, PutResult, path::Path};
 
-use super::{Inner, errors::from_store, is_immutable, key_of, log, manifest, unusable};
+use super::{
+    Inner,
+    errors::from_store,
+    is_immutable, key_of,
+    locations::log_number,
+    log, manifest,
+    outgoing::{outgoing, seal, unsupported},
+    unusable,
+};
 use crate::{
-    seal::codec::{Layout, Link, META_FRAME_LOG2, ObjectKind, Sealer},
+    seal::codec::{Link, META_FRAME_LOG2, ObjectKind, Sealer},
     store::{Condition, StoreErrorKind},
 };
-
-/// The one attribute that goes out, unsealed: a random number with a time in it, by which SlateDB
-/// recognises its own object after an answer was lost.
-pub(super) const PUT_ID: &str = "slatedbputid";
 
 /// Seals and stores an object.
 pub(super) async fn put(
@@ -52,7 +53,7 @@ pub(super) async fn put(
         None => Sealer::new(&inner.keys, ObjectKind::Metadata, META_FRAME_LOG2, &key),
     };
     let mut log_put = None;
-    let sealed = if let Some(number) = log::number(location) {
+    let sealed = if let Some(number) = log_number(location) {
         let linked = |link| sealer(Some(link));
         let sealed = log::seal(inner, location, number, payload, &attributes, linked);
         // Boxed, since the compiler limits how deep futures may nest.
@@ -90,39 +91,5 @@ pub(super) async fn put(
             })
         }
         Err(error) => Err(from_store(error, location.as_ref())),
-    }
-}
-
-/// The payload and what follows it, sealed.
-pub(super) fn seal(mut sealer: Sealer, payload: &PutPayload, trailer: &[u8]) -> Bytes {
-    let layout = Layout {
-        frame_log2: META_FRAME_LOG2,
-        plaintext_len: (payload.content_length() + trailer.len()) as u64,
-    };
-    let mut sealed = Vec::with_capacity(usize::try_from(layout.stored_len()).unwrap_or_default());
-    for piece in payload {
-        sealer.push(piece, &mut sealed);
-    }
-    sealer.push(trailer, &mut sealed);
-    sealer.finish(&mut sealed);
-    Bytes::from(sealed)
-}
-
-/// The attributes as user metadata. Only the put id may leave unsealed.
-pub(super) fn outgoing(attributes: &Attributes) -> object_store::Result<Vec<(String, String)>> {
-    attributes
-        .iter()
-        .map(|(attribute, value)| match attribute {
-            Attribute::Metadata(name) if name == PUT_ID => {
-                Ok((name.to_string(), value.to_string()))
-            }
-            _ => Err(unsupported("attributes other than SlateDB's put id")),
-        })
-        .collect()
-}
-
-pub(super) fn unsupported(what: &'static str) -> object_store::Error {
-    object_store::Error::NotSupported {
-        source: what.into(),
     }
 }

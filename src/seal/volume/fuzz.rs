@@ -17,7 +17,7 @@ const FIXTURE: &[u8] = include_bytes!("../../../tests/fixtures/seal/volume1/stro
 const KEY_FILE: &[u8] = include_bytes!("../../../tests/fixtures/seal/volume1/secrets/key-file");
 const RECOVERY: &str = include_str!("../../../tests/fixtures/seal/volume1/secrets/recovery-key");
 
-/// Those secrets that take no time to try.
+/// Secrets that take no time to try.
 static SECRETS: LazyLock<[Secret; 2]> = LazyLock::new(|| {
     [
         Secret::key_file(Zeroizing::new(KEY_FILE.to_vec())).unwrap(),
@@ -27,8 +27,8 @@ static SECRETS: LazyLock<[Secret; 2]> = LazyLock::new(|| {
 
 static HEADER: LazyLock<VolumeHeader> = LazyLock::new(|| VolumeHeader::parse(FIXTURE).unwrap());
 
-/// The bytes of `strongroom.json`, taken as they are, and with the checksum that fits them: whoever
-/// changes a header can compute it.
+/// The bytes of `strongroom.json`, as they are, and with the checksum that fits them, which an
+/// attacker can compute.
 pub(crate) fn header(input: &[u8]) {
     let as_it_is = VolumeHeader::parse(input);
     let fresh = json::parse_unchecked(input);
@@ -60,8 +60,8 @@ pub(crate) fn header_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// A header that was changed, with the checksum that fits: it unlocks only if it is the one that
-/// was written.
+/// A header that was changed, with the checksum that fits: it unlocks only if it equals the one
+/// that was written.
 pub(crate) fn key_slots(input: &[u8]) {
     let mut text = FIXTURE.to_vec();
     edit(&mut text, &mut Input::new(input));
@@ -134,7 +134,7 @@ pub(crate) fn recovery_key(input: &[u8]) {
         Err(SecretError::RecoveryCharacter) => {}
         Err(other) => panic!("{other}"),
     }
-    // Any 32 bytes are a key, and what is printed of it is read again.
+    // Any 32 bytes are a key, and its printed form is read again.
     if let Some(bytes) = input.get(..32) {
         let key = RecoveryKey(KeyBytes::from_slice(bytes).unwrap());
         let again = RecoveryKey::parse(&key.to_text()).unwrap();

@@ -1,4 +1,5 @@
-//! `strongroom.json` as bytes: strict in what it takes, the same bytes for the same header.
+//! `strongroom.json` as bytes. Decoding is strict, and encoding gives the same bytes for the same
+//! header.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +12,7 @@ use crate::{
     telemetry::shown,
 };
 
-/// Longer reasons are cut: they may name a field, and whoever wrote the file named it.
+/// Longer reasons are cut: they may quote a field's name, which the writer of the file chose.
 const REASON_CHARS_MAX: usize = 200;
 
 /// The one field that must stay where it is in every format to come.
@@ -133,7 +134,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<VolumeHeader, HeaderError> {
     Ok(header)
 }
 
-/// Whatever its checksum is.
+/// Decodes without looking at the checksum.
 #[cfg(any(fuzzing, test))]
 pub(super) fn parse_unchecked(bytes: &[u8]) -> Result<VolumeHeader, HeaderError> {
     parse_parts(bytes).map(|(header, _)| header)

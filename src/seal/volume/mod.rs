@@ -1,8 +1,8 @@
 //! `strongroom.json`: the volume header with its key slots; and unlocking it (`docs/format.md`).
 //!
-//! Promises: a header always has a slot; whatever is unlocked was authenticated as a whole, by a
-//! MAC under the master key; derivation parameters out of bounds are refused before anything is
-//! derived; damage is told apart from a wrong secret. Never: asks for a secret, keeps one longer
+//! Promises: a header always has a slot. An unlocked header was authenticated as a whole, by a MAC
+//! under the master key. Derivation parameters out of bounds are refused before anything is
+//! derived. Damage is told apart from a wrong secret. Never: asks for a secret, keeps one longer
 //! than a call, prints one.
 
 #[cfg(any(fuzzing, test))]
@@ -47,13 +47,13 @@ pub const SLOTS_MAX: usize = 32;
 /// every volume that this program makes opens, and a wrong passphrase takes some ten seconds at
 /// most.
 pub const DERIVATION_MAX_KIB_PASSES: u64 = SLOTS_MAX as u64 * 3 * 64 * 1024;
-/// Deriving for one secret takes no longer, plus the one derivation that is under way: a slow
-/// machine is not held by a header from a stranger.
+/// Trying one secret takes no longer than this, plus the derivation that is under way then. So a
+/// header from a stranger does not hold a slow machine.
 pub const DERIVATION_TIME_MAX: Duration = Duration::from_secs(60);
 /// Epochs of a header, at most.
 pub const EPOCHS_MAX: usize = 256;
 
-/// The volume header: who can unlock the volume, and its wrapped keys. Holds nothing secret.
+/// The volume header: key slots and wrapped keys. It holds nothing secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct VolumeHeader {
     volume: VolumeId,
@@ -70,32 +70,32 @@ struct WrappedEpoch {
     wrapped: [u8; WRAPPED_LEN],
 }
 
-/// What unlocking gives.
+/// The result of unlocking.
 #[derive(Clone, Debug)]
 pub struct Unlocked {
-    /// Needed to change slots. Drop it when that is not wanted.
+    /// The master key, which is needed to change slots. Drop it unless slots are to be changed.
     pub master: MasterKey,
-    /// What objects are sealed and opened with.
+    /// The keys that objects are sealed and opened with.
     pub keys: Arc<VolumeKeys>,
     /// The slot that the secret opened.
     pub slot: SlotId,
 }
 
-/// What may be shown of a slot without a key.
+/// The facts about a slot that may be shown without a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotInfo {
     /// Its number.
     pub id: SlotId,
-    /// What opens it.
+    /// The kind of secret that opens it.
     pub kind: SlotKind,
     /// Passphrase slots: the cost of a guess.
     pub argon2: Option<Argon2Params>,
 }
 
-/// Why bytes are not a volume header.
+/// Reasons why bytes are not a volume header.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// Not a header, or not as it was written.
+    /// The bytes are no header, or not as it was written.
     #[error("the volume header is damaged: {0}")]
     Damaged(String),
     /// Written by a later program.
@@ -105,7 +105,7 @@ pub enum HeaderError {
     NewerFormat(u64),
 }
 
-/// Why a header does not unlock.
+/// Reasons why a header does not unlock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnlockError {
     /// No slot of that kind.
@@ -122,18 +122,18 @@ pub enum UnlockError {
     Memory {
         /// The slot.
         slot: SlotId,
-        /// What its derivation takes.
+        /// The memory that its derivation takes.
         needed_bytes: u64,
     },
     /// No slot opened in [`DERIVATION_TIME_MAX`], and some were not tried.
     #[error("no slot opened within {} s of key derivation", DERIVATION_TIME_MAX.as_secs())]
     Time,
-    /// The secret is right, the header is not what was written with it.
+    /// The secret is right, but the header was changed since it was written.
     #[error("the volume header was changed by somebody without the key: refusing it")]
     Tampered,
 }
 
-/// Why a slot cannot be added, changed or removed.
+/// Reasons why a slot cannot be added, changed or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SlotError {
     /// There is no such slot.
@@ -219,7 +219,7 @@ impl VolumeHeader {
         self.slots.iter().map(Slot::info)
     }
 
-    /// The slots, by number; what `key list` shows.
+    /// The slots, by number, as `key list` shows them.
     pub fn list(&self) -> Vec<SlotInfo> {
         self.slots().collect()
     }
@@ -229,7 +229,7 @@ impl VolumeHeader {
         self.epochs.iter().map(|epoch| epoch.epoch)
     }
 
-    /// [`VolumeHeader::unlock_within`] whatever memory the slots' own bounds allow.
+    /// As [`VolumeHeader::unlock_within`], with all the memory that the bounds of slots allow.
     ///
     /// # Errors
     /// See [`UnlockError`].
@@ -319,8 +319,8 @@ impl VolumeHeader {
         Ok(id)
     }
 
-    /// Removes a slot. Who has its secret *and* an old copy of the header can still unlock with
-    /// both.
+    /// Removes a slot. An attacker with its secret *and* an old copy of the header can still unlock
+    /// with both.
     ///
     /// # Errors
     /// [`SlotError::NoSuchSlot`], [`SlotError::LastSlot`].
@@ -390,8 +390,8 @@ impl VolumeHeader {
         bytes
     }
 
-    /// Tells accidents apart from wrong secrets, without a key. Says nothing about intent: whoever
-    /// changes the header can compute it too.
+    /// A checksum that tells accidents apart from wrong secrets, without a key. It does not protect
+    /// against intent: an attacker can compute it too.
     fn checksum(&self) -> [u8; 32] {
         Sha256::new()
             .chain_update(self.canonical())
@@ -419,7 +419,7 @@ fn mac_over(key: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
     mac
 }
 
-/// What a wrapped epoch key is bound to.
+/// The associated data of a wrapped epoch key.
 fn epoch_context(volume: VolumeId, epoch: Epoch) -> Vec<u8> {
     let mut context = b"strongroom/1/epoch".to_vec();
     context.extend_from_slice(&volume.0);

@@ -1,14 +1,15 @@
-//! The header in the store, twice: so that neither a lost object nor a crash between two writes
-//! loses the volume.
+//! The header in the store. It is stored twice, so that neither a lost object nor a crash between
+//! two writes loses the volume.
 
 use bytes::Bytes;
 
 use super::{HEADER_FILE_LEN_MAX, HeaderError, Unlocked, VolumeHeader};
 use crate::store::{Condition, Store, StoreError, StoreErrorKind};
 
-/// Where the header is; who wins the conditional write of this one decides.
+/// The key of the header. Of two writers, the one that wins the conditional write of this object
+/// decides.
 pub const PRIMARY_KEY: &str = "strongroom.json";
-/// The same again.
+/// The key of its copy.
 pub const COPY_KEY: &str = "strongroom.copy.json";
 
 /// A header as it was found.
@@ -16,25 +17,25 @@ pub const COPY_KEY: &str = "strongroom.copy.json";
 pub struct LoadedHeader {
     /// The header.
     pub header: VolumeHeader,
-    /// What `strongroom.json` must still be when it is replaced.
+    /// The state that `strongroom.json` must still have when it is replaced.
     pub expected: Condition,
-    /// Which of the two it came from.
+    /// The object that it came from.
     pub source: HeaderSource,
 }
 
-/// Where a header came from.
+/// The object that a header came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeaderSource {
     /// `strongroom.json`.
     Primary,
     /// `strongroom.copy.json`, for this reason.
     Copy {
-        /// What is wrong with `strongroom.json`.
+        /// The fault of `strongroom.json`.
         why: String,
     },
 }
 
-/// Why there is no header to be had.
+/// Reasons why no header could be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The bucket does not exist.
@@ -46,9 +47,9 @@ pub enum LoadError {
     /// Both copies are bad.
     #[error("the volume header is damaged in both copies: {primary}; copy: {copy}")]
     Damaged {
-        /// What is wrong with `strongroom.json`.
+        /// The fault of `strongroom.json`.
         primary: String,
-        /// What is wrong with `strongroom.copy.json`.
+        /// The fault of `strongroom.copy.json`.
         copy: String,
     },
     /// Written by a later program.
@@ -59,10 +60,10 @@ pub enum LoadError {
     Store(StoreError),
 }
 
-/// Why a header could not be stored.
+/// Reasons why a header could not be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    /// Somebody else replaced or made it meanwhile.
+    /// Another program replaced or made it meanwhile.
     #[error("the volume header was changed by somebody else at the same time: try again")]
     Conflict,
     /// The store failed.
@@ -85,10 +86,10 @@ struct Found {
     condition: Condition,
 }
 
-/// Reads one of the two. Errors are those of the store and of a format that must not be passed
-/// over.
+/// Reads one of the two. Returns errors of the store, and of a newer format, which must not be
+/// passed over.
 async fn read(store: &Store, key: &str) -> Result<Found, LoadError> {
-    // The range bounds what is read of an object that somebody made huge.
+    // The range bounds how much is read, even if an attacker made the object huge.
     let range = 0..HEADER_FILE_LEN_MAX + 1;
     let found = |header: Result<VolumeHeader, String>, condition| Ok(Found { header, condition });
     let (head, bytes) = match store
@@ -99,7 +100,7 @@ async fn read(store: &Store, key: &str) -> Result<Found, LoadError> {
         Err(error) if error.kind == StoreErrorKind::NotFound => {
             return found(Err("missing".to_owned()), Condition::Absent);
         }
-        // A range of an empty object.
+        // The store's answer to a range of an empty object.
         Err(error) if error.kind == StoreErrorKind::Range => (store.head(key).await?, Bytes::new()),
         Err(error) => return Err(error.into()),
     };
@@ -180,8 +181,7 @@ async fn put_primary(store: &Store, bytes: &Bytes, expected: Condition) -> Resul
 }
 
 impl LoadedHeader {
-    /// What [`LoadedHeader::repair`] would mend: which of the two objects, and what is wrong with
-    /// it. Reads only.
+    /// The fault that [`LoadedHeader::repair`] would mend, with the object that has it. Reads only.
     ///
     /// # Errors
     /// The store's.
@@ -195,19 +195,19 @@ impl LoadedHeader {
             Err(error) => Err(error.to_string()),
         };
         Ok(match copy {
-            // A newer copy belongs to a change that is being made.
+            // A newer copy belongs to a change under way.
             Ok(copy) if copy == self.header || copy.revision > self.header.revision => None,
             Ok(_) => Some((COPY_KEY, "older than strongroom.json".to_owned())),
             Err(why) => Some((COPY_KEY, why)),
         })
     }
 
-    /// Makes both objects this header, whichever of them was missing, damaged or old. To be called
-    /// at a writable mount; takes what unlocking gave as a proof that the header is authentic.
-    /// Returns whether something was written.
+    /// Stores this header in either of the two objects that was missing, damaged or old. To be
+    /// called at a writable mount. The result of unlocking is the proof that the header is
+    /// authentic. Returns whether something was written.
     ///
     /// # Errors
-    /// The store's. Somebody else's simultaneous repair is none.
+    /// Errors of the store. A simultaneous repair by another mount is no error.
     pub async fn repair(&self, store: &Store, _authentic: &Unlocked) -> Result<bool, StoreError> {
         let bytes = Bytes::from(self.header.encode());
         if let HeaderSource::Copy { .. } = self.source {
@@ -223,7 +223,7 @@ impl LoadedHeader {
         let copy = match read(store, COPY_KEY).await {
             Ok(copy) => copy,
             Err(LoadError::Store(error)) => return Err(error),
-            // A copy in a newer format beside a header in ours: somebody is at work there.
+            // The copy is in a newer format and the header in ours, so another program is at work.
             Err(_) => return Ok(false),
         };
         if copy.header.as_ref() == Ok(&self.header) {

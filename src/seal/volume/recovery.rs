@@ -58,12 +58,12 @@ impl RecoveryKey {
         text
     }
 
-    /// Reads what [`RecoveryKey::to_text`] made, whatever became of case, spaces, dashes, line
+    /// Reads the text of [`RecoveryKey::to_text`], with any changes of case, spaces, dashes, line
     /// ends, and letters that look alike (`O` for `0`, `I` and `L` for `1`, `U` for `V`). Lines
     /// that begin with `#` are skipped.
     ///
     /// # Errors
-    /// Says which group has the typing error.
+    /// The error names the group that has the typing error.
     pub fn parse(text: &str) -> Result<RecoveryKey, SecretError> {
         let mut digits = Zeroizing::new(Vec::with_capacity(GROUPS * GROUP_LETTERS));
         let letters = text
@@ -151,7 +151,7 @@ impl fmt::Debug for RecoveryKey {
     }
 }
 
-/// The check byte of a group: also tells groups apart that changed places.
+/// The check byte of a group. It also notices groups that changed places.
 fn check(group: usize, part: &[u8]) -> u8 {
     let hash = Sha256::new()
         .chain_update(b"strongroom/1/recovery-check")

@@ -18,7 +18,7 @@ pub const KEY_FILE_LEN_MIN: usize = 32;
 /// Bytes of a key file, at most.
 pub const KEY_FILE_LEN_MAX: usize = 64 * 1024;
 
-/// What unlocks a volume. Zeroized on drop; `Debug` shows the kind only.
+/// A secret that unlocks a volume. Zeroized on drop; `Debug` shows the kind only.
 #[derive(Clone)]
 pub enum Secret {
     /// Bytes, not necessarily UTF-8. Make it with [`Secret::passphrase`].
@@ -29,7 +29,7 @@ pub enum Secret {
     RecoveryKey(RecoveryKey),
 }
 
-/// Why something is not usable as a secret. Never holds any of it.
+/// Reasons why something is not usable as a secret. They never hold any of it.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read.
@@ -129,7 +129,7 @@ impl Secret {
         RecoveryKey::read_file(path).map(Secret::RecoveryKey)
     }
 
-    /// Which slots it may open.
+    /// The kind of slots that it may open.
     pub fn kind(&self) -> SlotKind {
         match self {
             Secret::Passphrase(_) => SlotKind::Passphrase,
@@ -145,7 +145,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Takes exactly one trailing newline away, if there is one.
+/// Takes one trailing newline away, if there is one.
 pub(crate) fn without_newline(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
@@ -163,7 +163,7 @@ pub fn read_secret_file(path: &Path, max: usize) -> Result<Zeroizing<Vec<u8>>, S
         source,
     };
     let mut file = File::open(path).map_err(io_error)?;
-    // Of its full size from the start: growing would leave copies behind.
+    // The buffer has its full size from the start: growing would leave copies behind.
     let mut bytes = Zeroizing::new(vec![0; max + 1]);
     let mut len = 0;
     while let Some(room) = bytes.get_mut(len..).filter(|room| !room.is_empty()) {

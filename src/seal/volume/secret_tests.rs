@@ -1,4 +1,4 @@
-//! Secrets: the recovery key as people write it down, and what is read from files.
+//! Secrets: the recovery key as people write it down, and secrets read from files.
 
 use std::{collections::HashSet, io::Write as _, os::unix::fs::PermissionsExt};
 

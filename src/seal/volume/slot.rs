@@ -1,4 +1,4 @@
-//! One key slot: a secret's key derivation, and the master key wrapped under what it derives.
+//! One key slot: the derivation of a key from a secret, and the master key wrapped under that key.
 
 use std::{fmt, hint::black_box, ops::RangeInclusive};
 
@@ -19,7 +19,7 @@ impl fmt::Display for SlotId {
     }
 }
 
-/// What opens a slot.
+/// The kind of secret that opens a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SlotKind {
     /// A passphrase, stretched by Argon2id.
@@ -61,7 +61,7 @@ impl SlotKind {
     }
 }
 
-/// As in a sentence.
+/// The name in a sentence.
 impl fmt::Display for SlotKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -110,7 +110,7 @@ impl Argon2Params {
     /// Passes times KiB of one slot, at most: 1 GiB-pass, which takes about a second.
     pub const COST_MAX_KIB_PASSES: u64 = 1024 * 1024;
 
-    /// Passes times KiB: what a derivation's time grows with.
+    /// Passes times KiB, which the time of a derivation grows with.
     pub fn cost_kib_passes(&self) -> u64 {
         u64::from(self.passes) * u64::from(self.memory_kib)
     }
@@ -120,10 +120,10 @@ impl Argon2Params {
         u64::from(self.memory_kib) * 1024
     }
 
-    /// Are they within bounds?
+    /// Checks that they are within bounds.
     ///
     /// # Errors
-    /// [`SlotError::Parameters`] says which is not.
+    /// [`SlotError::Parameters`] names the one that is not.
     pub fn check(&self) -> Result<(), SlotError> {
         let (floor, cap) = (Self::FLOOR, Self::CAP);
         let bounds: [(RangeInclusive<u32>, u32, &'static str); 3] = [
@@ -182,7 +182,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Puts a slot together from what a header holds; `None` unless the parts fit each other.
+    /// Puts a slot together from the fields of a header; `None` unless they fit each other.
     pub fn assemble(
         id: SlotId,
         kind: SlotKind,
@@ -257,7 +257,7 @@ impl Slot {
         }
     }
 
-    /// What the wrapped master key is bound to: volume, slot, kind and every parameter of the
+    /// The associated data of the wrapped master key: volume, slot, kind and every parameter of the
     /// derivation.
     pub fn context(&self, volume: VolumeId) -> Vec<u8> {
         let Argon2Params {

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::seal::vectors;
 
-/// As cheap as is accepted.
+/// The cheapest parameters that are accepted.
 const CHEAP: Argon2Params = Argon2Params::FLOOR;
 
 fn passphrase(text: &str) -> Secret {
@@ -27,7 +27,7 @@ fn tampered(header: &VolumeHeader, change: impl FnOnce(&mut serde_json::Value)) 
     serde_json::to_vec(&json).unwrap()
 }
 
-/// Parses, trying the checksum that the parser would compute: what an attacker does.
+/// Parses with the checksum that the parser would compute, as an attacker would.
 fn parse_with_fresh_checksum(
     header: &VolumeHeader,
     change: impl FnOnce(&mut VolumeHeader),
@@ -340,7 +340,7 @@ fn a_header_changed_without_the_key_does_not_unlock() {
         );
     }
 
-    // What a slot itself is bound to: the secret stops opening it at all.
+    // A changed field that the slot itself is bound to: the secret does not open it any more.
     let wrong = UnlockError::WrongSecret(SlotKind::KeyFile);
     let changed = parse_with_fresh_checksum(&header, |h| h.volume.0[0] ^= 1).unwrap();
     assert_eq!(changed.unlock(&key_file(1)).unwrap_err(), wrong);

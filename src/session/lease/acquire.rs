@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use super::{
     record::LEASE_BYTES_MAX,
 };
 use crate::{
+    clock,
     seal::{SealError, keys::VolumeKeys, object_store::SealedObjectStore},
     session::{
         control, errors,
@@ -164,18 +165,9 @@ fn own_record(socket: &Path) -> Result<LeaseRecord, Failure> {
         process,
         socket: socket.to_string_lossy().into_owned(),
         state: LeaseState::Mounted,
-        acquired_unix_seconds: unix_seconds_now(),
+        acquired_unix_seconds: clock::unix_seconds(),
         renewal: 0,
     })
-}
-
-/// Seconds since 1970 by this machine's clock.
-pub fn unix_seconds_now() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .ok()
-        .and_then(|age| i64::try_from(age.as_secs()).ok())
-        .unwrap_or_default()
 }
 
 async fn read(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, Failure> {
@@ -256,7 +248,7 @@ fn judge_distant(found: &Found, watch: &Watch, record: &LeaseRecord) -> Verdict 
     // If the store's time of the last renewal is long past by our clock, the holder is probably
     // dead: see it out. A wrong clock makes this wait in vain or give up early, never take a living
     // mount's lease.
-    let age = unix_seconds_now().saturating_sub(found.modified_unix_seconds);
+    let age = clock::unix_seconds().saturating_sub(found.modified_unix_seconds);
     let overdue = i64::try_from(RENEW_EVERY.as_secs() * 3 / 2).unwrap_or(i64::MAX);
     if age > overdue {
         Verdict::Wait(String::new())

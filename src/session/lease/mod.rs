@@ -6,9 +6,11 @@
 //! tell the user whom to ask.
 //!
 //! 1. The holder writes it again every [`RENEW_EVERY`], so the object changes as long as it lives.
-//! 2. Clocks of machines are never compared. Who waits takes the lease over after the object has
-//!    not changed for [`EXPIRES_AFTER`] of its own clock; at once when the holder was a process of
-//!    this very system and is gone; or when told to.
+//! 2. A waiting mount takes the lease over after the object has not changed for [`EXPIRES_AFTER`]
+//!    of its own clock; at once when the holder was a process of this very system and is gone; or
+//!    when told to. Clocks of two machines are compared only to choose between waiting that long
+//!    and refusing at once: a wrong clock makes a mount wait in vain or give up early, and never
+//!    take a living mount's lease.
 //! 3. A holder that drains says so; others wait. A holder that is done says `released`.
 //! 4. A holder whose conditional PUT fails because somebody else's lease stands there has lost it.
 //!    While it writes it also looks every [`LOOK_EVERY`]: whoever takes over writes to the end of
@@ -24,7 +26,6 @@ mod record;
 
 use std::time::Duration;
 
-pub(super) use acquire::unix_seconds_now;
 pub use acquire::{Found, LeaseRequest, acquire, look};
 pub use keeper::Lease;
 pub use record::{LeaseRecord, LeaseState, Machine, Process};

@@ -1,14 +1,17 @@
 //! What the lease says, and which process it speaks of.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::LEASE_KEY;
-use crate::seal::{
-    SealError,
-    codec::{META_FRAME_LOG2, ObjectKind, open_whole, seal_whole},
-    keys::VolumeKeys,
+use crate::{
+    proc,
+    seal::{
+        SealError,
+        codec::{META_FRAME_LOG2, ObjectKind, open_whole, seal_whole},
+        keys::VolumeKeys,
+    },
 };
 
 /// The longest lease that is read, sealed.
@@ -54,14 +57,10 @@ impl Machine {
         let host = nix::unistd::gethostname()
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_else(|_| "unknown".to_owned());
-        let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let pid_namespace = fs::read_link("/proc/self/ns/pid")
-            .map(|path| path.to_string_lossy().into_owned())
-            .unwrap_or_default();
         Machine {
             host,
-            boot_id: boot_id.trim().to_owned(),
-            pid_namespace,
+            boot_id: proc::boot_id(),
+            pid_namespace: proc::pid_namespace(),
         }
     }
 
@@ -84,15 +83,11 @@ pub struct Process {
 impl Process {
     /// The running process with this number; `None` if there is none, or it is a zombie.
     pub fn of(pid: u32) -> Option<Process> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Field 2, the name, may hold anything; it ends at the last parenthesis.
-        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
-        let state = fields.next()?;
-        if state == "Z" || state == "X" {
+        let stat = proc::Stat::of(pid)?;
+        if matches!(stat.field(3)?, "Z" | "X") {
             return None;
         }
-        // `state` was field 3; 18 fields on stands field 22.
-        let started_ticks = fields.nth(18)?.parse().ok()?;
+        let started_ticks = stat.field(22)?.parse().ok()?;
         Some(Process { pid, started_ticks })
     }
 

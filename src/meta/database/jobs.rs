@@ -1,0 +1,173 @@
+//! The jobs of upkeep. They run beside the mount and are stopped with it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use slatedb::{
+    Db,
+    config::{FlushOptions, FlushType},
+    object_store::ObjectStore,
+};
+use tokio::task::JoinHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    compaction::{Outcome, collect, compact},
+    settings::{self, L0_MAX, Sizes},
+};
+
+/// How long closing waits for a compaction. One that an earlier mount left is taken up only after
+/// three of its heartbeats.
+const LAST_COMPACTION_TIME_MAX: Duration = Duration::from_secs(25);
+/// Memtables that may be waiting for their tables: unflushed rows take at most four times the size
+/// of a memtable, and one more is being filled.
+const MEMTABLES_MAX: usize = 5;
+
+/// The store and sizes that jobs need, and the means to stop them.
+pub(in crate::meta) struct Upkeep {
+    pub store: Arc<dyn ObjectStore>,
+    sizes: Sizes,
+    /// No further job is begun.
+    ending: AtomicBool,
+    stopped: CancellationToken,
+    running: TaskTracker,
+    compacting: Arc<AtomicBool>,
+}
+
+impl Upkeep {
+    pub fn new(store: Arc<dyn ObjectStore>, sizes: Sizes) -> Upkeep {
+        Upkeep {
+            store,
+            sizes,
+            ending: AtomicBool::new(false),
+            stopped: CancellationToken::new(),
+            running: TaskTracker::new(),
+            compacting: Arc::default(),
+        }
+    }
+
+    /// Whether no further job is to begin.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    /// Begins a job, as a task of its own.
+    pub fn begin(&self, job: Job, db: Db) -> JoinHandle<Outcome> {
+        let (store, sizes, stopped) = (self.store.clone(), self.sizes, self.stopped.clone());
+        let compacting = self.compacting.clone();
+        self.running.spawn(async move {
+            compacting.store(matches!(job, Job::Compact), Ordering::Relaxed);
+            let outcome = job.run(db, store, sizes, stopped).await;
+            compacting.store(false, Ordering::Relaxed);
+            outcome
+        })
+    }
+
+    /// Whether a compaction runs now.
+    pub fn is_compacting(&self) -> bool {
+        self.compacting.load(Ordering::Relaxed)
+    }
+
+    /// Stops the running job and waits for its end. A compaction is left where it is; the next one
+    /// takes it up.
+    pub async fn stop(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.stopped.cancel();
+        self.running.close();
+        self.running.wait().await;
+    }
+
+    /// The last work before `db` closes; its log is flushed already. Tables that pile up are
+    /// compacted, because with short mounts it would never happen otherwise. Returns whether
+    /// closing may flush the memtable: without room for one more table SlateDB would wait for ever.
+    pub async fn finish(&self, db: &Db) -> Option<FlushType> {
+        let tables = || db.manifest().l0().len();
+        if tables() >= L0_MAX / 2 {
+            self.ending.store(true, Ordering::Release);
+            self.running.close();
+            let compacted = tokio::time::timeout(LAST_COMPACTION_TIME_MAX, async {
+                // A job that is running may be compacting already, and holds a claim on the tables.
+                self.running.wait().await;
+                if tables() < L0_MAX / 2 {
+                    return Ok(Outcome::Done);
+                }
+                let outcome = compact(db, self.store.clone(), &self.sizes, &self.stopped).await;
+                // Short mounts would never collect garbage either.
+                collect(self.store.clone(), settings::COLLECT_AGE_MIN).await;
+                outcome
+            });
+            match compacted.await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::warn!("the metadata was not compacted: {error}"),
+                Err(_) => tracing::info!("the metadata's compaction is left to the next mount"),
+            }
+        }
+        self.stop().await;
+        // Nothing is lost without a flush: the log has everything, and the next mount reads it.
+        (tables() + MEMTABLES_MAX <= L0_MAX).then_some(FlushType::MemTable)
+    }
+}
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        self.stopped.cancel();
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(in crate::meta) enum Job {
+    Compact,
+    Collect,
+    FlushMemtable,
+}
+
+impl Job {
+    async fn run(
+        self,
+        db: Db,
+        store: Arc<dyn ObjectStore>,
+        sizes: Sizes,
+        stopped: CancellationToken,
+    ) -> Outcome {
+        let begun = Instant::now();
+        let work = async {
+            match self {
+                Job::Compact => compact(&db, store, &sizes, &stopped).await,
+                Job::Collect => {
+                    collect(store, settings::COLLECT_AGE_MIN).await;
+                    Ok(Outcome::Done)
+                }
+                Job::FlushMemtable => db
+                    .flush_with_options(FlushOptions {
+                        flush_type: FlushType::MemTable,
+                    })
+                    .await
+                    .map(|()| Outcome::Done),
+            }
+        };
+        // A compaction is not cancelled from outside: it stops itself, so that no part of it goes
+        // on.
+        let result = match self {
+            Job::Compact => work.await,
+            Job::Collect | Job::FlushMemtable => match stopped.run_until_cancelled(work).await {
+                Some(result) => result,
+                None => return Outcome::Useless,
+            },
+        };
+        match result {
+            Ok(outcome) => {
+                tracing::debug!(job = ?self, ?outcome, elapsed_ms = begun.elapsed().as_millis() as u64, "metadata upkeep");
+                outcome
+            }
+            Err(error) => {
+                tracing::warn!(job = ?self, "metadata upkeep failed, it will be tried again: {error}");
+                Outcome::Useless
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! When SlateDB's reader may look for something new, and which generation it has reached. See
+//! `follower_store` for why looks are held back.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use slatedb::{
+    DbStatus,
+    object_store::{self, ObjectStore, ObjectStoreExt, path::Path},
+};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+/// How soon after a look SlateDB's reader begins the next one, which is then held back.
+pub(in crate::meta) const READER_TICK: Duration = Duration::from_millis(20);
+
+/// How often a look goes on although there is no new log object. This finds manifests that say only
+/// that tables were compacted. It also goes past a log object that was deleted because this machine
+/// was suspended for longer than log objects are kept.
+const WHOLE_LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// The schedule of a follower's looks, and their results.
+pub(in crate::meta) struct Pace {
+    every: Duration,
+    looks: Mutex<Looks>,
+    /// One HEAD of a log object at a time, so that the first that is missing answers for those
+    /// after it.
+    probe: tokio::sync::Mutex<()>,
+    status: OnceLock<watch::Receiver<DbStatus>>,
+    published: watch::Sender<Option<u64>>,
+    /// Set when the reader is to end: from then on every request is answered with "not found".
+    closing: CancellationToken,
+    /// Set when the volume was dropped without being closed: no further request is made.
+    dropped: CancellationToken,
+}
+
+struct Looks {
+    /// A look is under way and may bring something at any moment.
+    under_way: bool,
+    /// The look under way asks for manifests, until one is missing.
+    asks_for_manifests: bool,
+    /// No request is made before this.
+    next: Instant,
+    last_whole: Option<SystemTime>,
+    /// The first log object that was found missing in this look.
+    missing: Option<u64>,
+    /// The last log object that was found in this look.
+    present: u64,
+    /// The first log object that was missing when last looked for.
+    next_log: Option<u64>,
+}
+
+impl Pace {
+    pub fn new(every: Duration) -> Arc<Pace> {
+        Arc::new(Pace {
+            every,
+            looks: Mutex::new(Looks {
+                under_way: true,
+                asks_for_manifests: false,
+                next: Instant::now() + every,
+                last_whole: Some(SystemTime::now()),
+                missing: None,
+                present: 0,
+                next_log: None,
+            }),
+            probe: tokio::sync::Mutex::new(()),
+            status: OnceLock::new(),
+            published: watch::Sender::new(None),
+            closing: CancellationToken::new(),
+            dropped: CancellationToken::new(),
+        })
+    }
+
+    /// From now on looks are held back. Returns once the first generation is published.
+    pub async fn begin(&self, status: watch::Receiver<DbStatus>) {
+        let _ = self.status.set(status);
+        // `self` holds the sender, so this cannot end early.
+        let _ = self.published.subscribe().wait_for(Option::is_some).await;
+    }
+
+    pub fn published(&self) -> Option<u64> {
+        *self.published.borrow()
+    }
+
+    pub fn subscribe(&self) -> watch::Receiver<Option<u64>> {
+        self.published.subscribe()
+    }
+
+    /// Makes the reader end.
+    pub fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Makes no further request.
+    pub fn abandon(&self) {
+        self.dropped.cancel();
+    }
+
+    /// How long reads will see nothing new; zero while a look is under way.
+    pub fn unchanged_for(&self) -> Duration {
+        let looks = self.looks.lock();
+        match looks.under_way {
+            true => Duration::ZERO,
+            false => looks.next.saturating_duration_since(Instant::now()),
+        }
+    }
+
+    pub fn every(&self) -> Duration {
+        self.every
+    }
+
+    /// The reader begins a look: the one before it is over.
+    fn look_begins(&self, status: &watch::Receiver<DbStatus>) {
+        let generation = status.borrow().durable_seq;
+        self.looks.lock().under_way = false;
+        self.published.send_if_modified(|published| {
+            let is_newer = published.is_none_or(|before| before < generation);
+            if is_newer {
+                *published = Some(generation);
+            }
+            is_newer
+        });
+    }
+
+    /// Returns when it is time for a look that may find something; false if the reader is to end.
+    async fn until_worth_a_look(&self, store: &dyn ObjectStore) -> bool {
+        let begun = Instant::now();
+        loop {
+            let at = {
+                let mut looks = self.looks.lock();
+                // The first look after one that took longer than `every` does not wait, but no two
+                // follow each other without a pause.
+                looks.next = looks.next.max(begun + READER_TICK);
+                looks.next
+            };
+            tokio::time::sleep_until(at).await;
+            let (is_whole, next_log) = {
+                let mut looks = self.looks.lock();
+                looks.missing = None;
+                looks.present = 0;
+                // The wall clock goes on while the machine is suspended, a monotonic one does not.
+                let since = looks.last_whole.map(|last| last.elapsed());
+                let is_whole = !matches!(since, Some(Ok(since)) if since < WHOLE_LOOK_EVERY);
+                if is_whole {
+                    looks.last_whole = Some(SystemTime::now());
+                }
+                (is_whole, looks.next_log)
+            };
+            let Some(next_log) = next_log.filter(|_| !is_whole) else {
+                break;
+            };
+            match store.head(&log_path(next_log)).await {
+                Ok(_) => {
+                    self.looks.lock().present = next_log;
+                    break;
+                }
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => tracing::warn!("looking for what the writer did: {error}"),
+            }
+            self.looks.lock().next = Instant::now() + self.every;
+        }
+        true
+    }
+
+    /// Holds the first request of a look back.
+    pub async fn admit(&self, store: &dyn ObjectStore) -> bool {
+        let Some(status) = self.status.get() else {
+            return true;
+        };
+        self.look_begins(status);
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => return false,
+            () = self.dropped.cancelled() => {
+                self.closing.cancelled().await;
+                return false;
+            }
+            _ = self.until_worth_a_look(store) => {}
+        }
+        let mut looks = self.looks.lock();
+        looks.under_way = true;
+        looks.asks_for_manifests = true;
+        looks.next = Instant::now() + self.every;
+        true
+    }
+
+    /// Whether a look is under way that asks for manifests.
+    pub fn asks_for_manifests(&self) -> bool {
+        self.looks.lock().asks_for_manifests
+    }
+
+    /// Notes the answer to a request for a manifest. If it was there, the next one is asked for in
+    /// the same look.
+    pub fn manifest_answered(&self, is_there: bool) {
+        self.looks.lock().asks_for_manifests &= is_there;
+    }
+
+    /// A lock to hold while asking for a log object that is not known to be there.
+    pub async fn probe_lock(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.probe.lock().await
+    }
+
+    /// Whether this log object, or a later one, was found in this look.
+    pub fn is_present(&self, log: u64) -> bool {
+        log <= self.looks.lock().present
+    }
+
+    pub fn is_missing(&self, log: u64) -> bool {
+        let missing = self.looks.lock().missing;
+        self.closing.is_cancelled() || missing.is_some_and(|missing| missing <= log)
+    }
+
+    pub fn note_log(&self, log: u64, is_there: bool) {
+        let mut looks = self.looks.lock();
+        if is_there {
+            looks.present = looks.present.max(log);
+        } else {
+            looks.missing = Some(looks.missing.map_or(log, |before| before.min(log)));
+            looks.next_log = looks.missing;
+        }
+    }
+}
+
+/// Where SlateDB keeps its log.
+pub(in crate::meta) const LOG_DIRECTORY: &str = "wal";
+
+pub(in crate::meta) fn log_path(log: u64) -> Path {
+    Path::from(format!("{LOG_DIRECTORY}/{log:020}.sst"))
+}
