@@ -17,7 +17,7 @@
 //! | [`budget`] | the memory governor, beside everything |
 //! | [`disk`] | sealed frames on the local disk, beside everything |
 //! | [`telemetry`] | logs and counters, beside everything |
-//! | [`server`] | the embedded S3 server of the demo and the tests |
+//! | `server` | the embedded S3 server of the demo and the tests; only with the feature `demo` |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(
@@ -37,6 +37,7 @@ pub mod fuse;
 pub mod fuzzing;
 pub mod meta;
 pub mod seal;
+#[cfg(feature = "demo")]
 pub mod server;
 pub mod session;
 pub mod store;

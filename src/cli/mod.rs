@@ -7,6 +7,7 @@
 
 pub mod args;
 pub mod daemon;
+#[cfg(feature = "demo")]
 mod demo;
 mod disk_cache;
 pub mod fsck;
@@ -23,6 +24,7 @@ mod mountpoint;
 mod observer;
 mod runtime;
 pub mod secret;
+#[cfg(feature = "demo")]
 mod serve;
 pub mod status;
 mod status_table;
@@ -48,7 +50,7 @@ use crate::session::{Exit, Failure};
     about,
     long_about = "Mounts an S3 bucket as a directory. Everything in the bucket is sealed on this machine before it \
                   leaves: contents, names, sizes of files, the shape of the tree.",
-    after_help = EXAMPLES,
+    after_help = examples(),
     subcommand_required = true,
     arg_required_else_help = true
 )]
@@ -58,13 +60,20 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXAMPLES: &str = "\
+/// The end of `strongroom --help`.
+fn examples() -> String {
+    let mut text = "\
 Examples:
   strongroom init   s3://bucket/laptop --passphrase-file pass
   strongroom mount  s3://bucket/laptop /mnt/vault --passphrase-file pass
   strongroom status /mnt/vault
-  strongroom umount /mnt/vault
-  strongroom demo";
+  strongroom umount /mnt/vault"
+        .to_owned();
+    if cfg!(feature = "demo") {
+        text.push_str("\n  strongroom demo");
+    }
+    text
+}
 
 /// The subcommands.
 #[derive(Subcommand, Debug)]
@@ -79,8 +88,10 @@ pub enum Command {
     /// Show what a mount is doing: memory, requests, uploads, cache, lease
     Status(status::StatusArgs),
     /// Try it out: a store, a volume and a mount in one process, gone on Ctrl-C
+    #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
     /// Run the embedded S3 server alone
+    #[cfg(feature = "demo")]
     Serve(serve::ServeArgs),
     /// Add, remove, list and change key slots
     Key(key::KeyArgs),
@@ -110,7 +121,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Mount(args) => mount::run(*args),
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) => status::run(&args),
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
+        #[cfg(feature = "demo")]
         Command::Serve(args) => serve::run(args),
         Command::Key(args) => key::run(args),
         Command::Fsck(args) => return fsck::run(*args),

@@ -33,6 +33,7 @@ fn refuse_threads() -> io::Result<()> {
 ///
 /// # Errors
 /// There are other threads, which might read the environment at the same time.
+#[cfg(feature = "demo")]
 pub fn set_environment(name: &str, value: &str) -> Result<(), Failure> {
     refuse_threads().map_err(environment_error)?;
     // SAFETY: this is the only thread, checked above.
@@ -44,6 +45,7 @@ pub fn set_environment(name: &str, value: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`set_environment`].
+#[cfg(feature = "demo")]
 pub fn remove_environment(name: &str) -> Result<(), Failure> {
     refuse_threads().map_err(environment_error)?;
     // SAFETY: this is the only thread, checked above.
@@ -51,6 +53,7 @@ pub fn remove_environment(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+#[cfg(feature = "demo")]
 fn environment_error(error: io::Error) -> Failure {
     Failure::unexpected(format!("cannot change the environment: {error}"))
 }

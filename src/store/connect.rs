@@ -206,7 +206,7 @@ struct Endpoint {
 impl Endpoint {
     fn parse(text: &str) -> Result<Endpoint, String> {
         // The text is not repeated before it is known to hold no password.
-        let uri: hyper::Uri = text
+        let uri: http::Uri = text
             .parse()
             .map_err(|_| "the endpoint is not a URL: write https://host:port".to_owned())?;
         let host = uri.host().unwrap_or_default();
