@@ -16,11 +16,10 @@ use tokio::sync::Semaphore;
 
 use super::{
     Retry, S3Url, StoreError, StoreErrorKind,
-    attempt::{Direction, Progress, unless_stalled},
-    classify::Context,
     connect::{Connected, connect},
     health::Health,
-    retry::{Failure, Outage},
+    request::on_bucket,
+    retry::Outage,
 };
 use crate::telemetry::Metrics;
 
@@ -175,13 +174,8 @@ impl Store {
     pub async fn check_bucket(&self) -> Result<(), StoreError> {
         let context = self.context("HeadBucket", &self.inner.url.bucket);
         let checked = self.retrying(|_| async {
-            self.inner.metrics.head_requests.increment();
-            let request = self
-                .inner
-                .client
-                .head_bucket()
-                .bucket(&self.inner.url.bucket);
-            self.plain(context, |error| context.classify(error), request.send())
+            let request = on_bucket!(self, head_bucket);
+            self.plain(context, &self.inner.metrics.head_requests, request.send())
                 .await
                 .map(drop)
         });
@@ -211,15 +205,10 @@ impl Store {
                 .build()
         });
         self.retrying(|_| async {
-            let mut request = self
-                .inner
-                .client
-                .create_bucket()
-                .bucket(&self.inner.url.bucket);
+            let mut request = on_bucket!(self, create_bucket);
             request = request.set_create_bucket_configuration(constraint.clone());
-            self.inner.metrics.put_requests.increment();
             match self
-                .plain(context, |error| context.classify(error), request.send())
+                .plain(context, &self.inner.metrics.put_requests, request.send())
                 .await
             {
                 Ok(_) => Ok(()),
@@ -230,52 +219,5 @@ impl Store {
             }
         })
         .await
-    }
-
-    /// Names a request in errors.
-    pub(super) fn context<'a>(&'a self, operation: &'static str, key: &'a str) -> Context<'a> {
-        Context {
-            operation,
-            key,
-            endpoint: &self.inner.endpoint,
-        }
-    }
-
-    /// One attempt of a request without a body of size: a permit, the stall bound, the error's
-    /// meaning.
-    pub(super) async fn plain<T, E>(
-        &self,
-        context: Context<'_>,
-        classify: impl FnOnce(E) -> Failure,
-        request: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Failure> {
-        self.attempt(
-            context,
-            Direction::Neither,
-            self.inner.stall_timeout,
-            &Progress::new(),
-            classify,
-            request,
-        )
-        .await
-    }
-
-    /// One attempt of any request whose answer has no body that outlives it.
-    pub(super) async fn attempt<T, E>(
-        &self,
-        context: Context<'_>,
-        direction: Direction,
-        stall: Duration,
-        progress: &Progress,
-        classify: impl FnOnce(E) -> Failure,
-        request: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Failure> {
-        // The SDK's futures are some 10 KiB: boxed, so that the futures of callers stay small.
-        let request = Box::pin(request);
-        let _flight = self.admit(direction).await;
-        match unless_stalled(stall, progress, request).await {
-            Some(result) => result.map_err(classify),
-            None => Err(context.stalled(stall)),
-        }
     }
 }

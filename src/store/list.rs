@@ -14,6 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::{
     Store, StoreError, StoreErrorKind,
+    request::{on_bucket, on_object},
     retry::{Again, Failure},
 };
 
@@ -192,16 +193,11 @@ impl Store {
         self.retrying(|_| async move {
             // Never closed, so this always is a permit.
             let _one_page = self.inner.listing.acquire().await.ok();
-            let request = self
-                .inner
-                .client
-                .list_objects_v2()
-                .bucket(&self.inner.url.bucket);
+            let request = on_bucket!(self, list_objects_v2);
             // Even where the volume's prefix is empty: an absent one and an empty one are the same.
             let request = page(request.prefix(self.inner.url.full_key(prefix)));
-            self.inner.metrics.list_requests.increment();
             let output = self
-                .plain(context, |error| context.classify(error), request.send())
+                .plain(context, &self.inner.metrics.list_requests, request.send())
                 .await
                 .map_err(Failure::into_claim)?;
             match check(&output) {
@@ -252,15 +248,9 @@ impl Store {
     async fn delete_one(&self, key: &str) -> Result<(), StoreError> {
         let context = self.context("DeleteObject", key);
         self.retrying(|_| async {
-            let request = self
-                .inner
-                .client
-                .delete_object()
-                .bucket(&self.inner.url.bucket)
-                .key(self.inner.url.full_key(key));
-            self.inner.metrics.delete_requests.increment();
+            let request = on_object!(self, delete_object, key);
             match self
-                .plain(context, |error| context.classify(error), request.send())
+                .plain(context, &self.inner.metrics.delete_requests, request.send())
                 .await
             {
                 Ok(_) => Ok(()),
@@ -296,15 +286,10 @@ impl Store {
             .build();
         let delete = &delete.map_err(|error| context.nonsense(error.to_string()).error)?;
         let deleted = self.retrying(|_| async move {
-            let request = self
-                .inner
-                .client
-                .delete_objects()
-                .bucket(&self.inner.url.bucket)
+            let request = on_bucket!(self, delete_objects)
                 .delete(delete.clone());
-            self.inner.metrics.delete_requests.increment();
             let output = self
-                .plain(context, |error| context.classify(error), request.send())
+                .plain(context, &self.inner.metrics.delete_requests, request.send())
                 .await?;
             output
                 .errors

@@ -35,6 +35,7 @@ mod list;
 mod multipart;
 mod object;
 pub mod probe;
+mod request;
 mod retry;
 mod upload;
 mod url;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{
     Body, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress, unless_stalled},
+    request::on_object,
     retry::{Again, Failure, Tries},
     upload::Pieces,
 };
@@ -125,12 +126,7 @@ impl Store {
         let header = range
             .as_ref()
             .map(|range| format!("bytes={}-{}", range.start, range.end - 1));
-        let request = self
-            .inner
-            .client
-            .get_object()
-            .bucket(&self.inner.url.bucket)
-            .key(self.inner.url.full_key(key));
+        let request = on_object!(self, get_object, key);
         let request = Box::pin(
             request
                 .set_range(header)
@@ -265,12 +261,7 @@ impl Store {
         self.retrying(|_| async move {
             let progress = Progress::new();
             let (if_none_match, if_match) = condition.headers();
-            let request = self
-                .inner
-                .client
-                .put_object()
-                .bucket(&self.inner.url.bucket)
-                .key(self.inner.url.full_key(key));
+            let request = on_object!(self, put_object, key);
             let request = request
                 .set_if_none_match(if_none_match)
                 .set_if_match(if_match)
@@ -278,16 +269,8 @@ impl Store {
                 .content_length(pieces.content_length())
                 .checksum_crc32(&pieces.checksum)
                 .body(pieces.body(&progress, &self.inner.metrics));
-            self.inner.metrics.put_requests.increment();
-            let stall = self.inner.stall_timeout;
-            let sent = self.attempt(
-                context,
-                Direction::Upload,
-                stall,
-                &progress,
-                |error| context.classify(error),
-                request.send(),
-            );
+            let counter = &self.inner.metrics.put_requests;
+            let sent = self.upload(context, counter, &progress, request.send());
             match sent.await {
                 Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
                 Err(failure) if !failure.error.kind.is_an_answer() => Err(failure),
@@ -337,14 +320,8 @@ impl Store {
     /// One attempt of a HEAD.
     pub(super) async fn head_once(&self, key: &str) -> Result<HeadObjectOutput, Failure> {
         let context = self.context("HeadObject", key);
-        let request = self
-            .inner
-            .client
-            .head_object()
-            .bucket(&self.inner.url.bucket)
-            .key(self.inner.url.full_key(key));
-        self.inner.metrics.head_requests.increment();
-        self.plain(context, |error| context.classify(error), request.send())
+        let request = on_object!(self, head_object, key);
+        self.plain(context, &self.inner.metrics.head_requests, request.send())
             .await
             .map_err(Failure::unconditional)
     }
