@@ -35,7 +35,7 @@ const WRITABLE: &[InitFlags] = &[InitFlags::FUSE_HANDLE_KILLPRIV_V2];
 /// For followers: contents change behind the kernel's back.
 const READ_ONLY: &[InitFlags] = &[InitFlags::FUSE_AUTO_INVAL_DATA];
 
-/// What the kernel granted of that which `kernel.rs` has to know about.
+/// The capabilities that the kernel granted and that the handlers have to know about.
 #[derive(Clone, Copy, Default)]
 pub struct Granted {
     /// Files opened for direct I/O can be mapped (Linux 6.6): without it they could not, so nothing

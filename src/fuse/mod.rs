@@ -19,7 +19,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `kernel.rs` | the handlers |
+//! | `kernel/` | the handlers, by kind of request |
 //! | `capabilities.rs` | what is asked of the kernel at INIT |
 //! | `reply.rs` | what is sent back, and how long the kernel may keep it |
 //! | `run.rs` | poll once, then spawn; deadlines; panics |

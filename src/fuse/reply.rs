@@ -2,9 +2,8 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
 use fuser::{
-    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr,
+    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyEntry, ReplyXattr,
 };
 
 use super::convert::file_attr;
@@ -41,27 +40,19 @@ impl CacheTimes {
         }
     }
 
-    /// An entry, or why there is none.
-    pub fn send_entry(self, reply: ReplyEntry, result: Result<Attributes, Errno>) {
-        match result {
-            Ok(found) => {
-                reply.entry_with_ttls(
-                    &self.attributes(&found),
-                    &self.entry(),
-                    &file_attr(&found),
-                    GENERATION,
-                );
-            }
-            Err(errno) => reply.error(errno),
-        }
+    /// Answers with a name and its inode.
+    pub fn send_entry(self, reply: ReplyEntry, found: &Attributes) {
+        reply.entry_with_ttls(
+            &self.attributes(found),
+            &self.entry(),
+            &file_attr(found),
+            GENERATION,
+        );
     }
 
-    /// Attributes, or why there are none.
-    pub fn send_attributes(self, reply: ReplyAttr, result: Result<Attributes, Errno>) {
-        match result {
-            Ok(found) => reply.attr(&self.attributes(&found), &file_attr(&found)),
-            Err(errno) => reply.error(errno),
-        }
+    /// Answers with attributes.
+    pub fn send_attributes(self, reply: ReplyAttr, found: &Attributes) {
+        reply.attr(&self.attributes(found), &file_attr(found));
     }
 }
 
@@ -86,21 +77,13 @@ pub fn no_attributes() -> FileAttr {
     }
 }
 
-/// Success, or why not.
-pub fn send_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-/// A value, or its length where the caller asked with no room, or ERANGE where it has too little.
-pub fn send_xattr(reply: ReplyXattr, room: u32, result: Result<Bytes, Errno>) {
-    match result {
+/// Answers with a value, or its length where the caller asked with no room, or ERANGE where it has
+/// too little.
+pub fn send_xattr(reply: ReplyXattr, room: u32, value: &[u8]) {
+    match value.len() {
         // Values are at most 64 KiB.
-        Ok(value) if room == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
-        Ok(value) if value.len() > room as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(errno) => reply.error(errno),
+        len if room == 0 => reply.size(u32::try_from(len).unwrap_or(u32::MAX)),
+        len if len > room as usize => reply.error(Errno::ERANGE),
+        _ => reply.data(value),
     }
 }

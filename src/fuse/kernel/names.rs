@@ -1,0 +1,184 @@
+//! Lookup, and what makes, removes and moves names.
+
+use std::{ffi::OsStr, path::Path};
+
+use fuser::{Errno, INodeNo, RenameFlags, ReplyEmpty, ReplyEntry, Request};
+
+use super::{
+    Kernel,
+    answer::{caller, copied, ino},
+};
+use crate::{
+    fs::Operation,
+    fuse::{
+        late::Touched,
+        reply::{CACHED_FOR, GENERATION, no_attributes},
+    },
+    telemetry::RequestKind,
+};
+
+pub(super) fn lookup(
+    kernel: &Kernel,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    reply: ReplyEntry,
+) {
+    let (dir, name, times) = (ino(parent), copied(name), kernel.times());
+    kernel.ask(
+        request,
+        Operation::on(RequestKind::Lookup, dir),
+        reply,
+        move |fs| async move { fs.lookup(dir, &name).await },
+        move |reply, found| match found {
+            Some(found) => times.send_entry(reply, &found),
+            // Nobody but this mount can make it.
+            None if times.unchanged_for.is_none() => {
+                reply.entry_with_ttls(&CACHED_FOR, &CACHED_FOR, &no_attributes(), GENERATION);
+            }
+            None => reply.error(Errno::ENOENT),
+        },
+    );
+}
+
+pub(super) fn mknod(
+    kernel: &Kernel,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    mode: u32,
+    umask: u32,
+    rdev: u32,
+    reply: ReplyEntry,
+) {
+    let (caller, dir, name) = (caller(request, umask), ino(parent), copied(name));
+    let times = kernel.times();
+    kernel.change(
+        request,
+        Operation::on(RequestKind::Mknod, dir),
+        Touched::name(dir, &name),
+        reply,
+        move |fs| async move { fs.mknod(caller, dir, &name, mode, rdev).await },
+        move |reply, made| times.send_entry(reply, &made),
+    );
+}
+
+pub(super) fn mkdir(
+    kernel: &Kernel,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    mode: u32,
+    umask: u32,
+    reply: ReplyEntry,
+) {
+    let (caller, dir, name) = (caller(request, umask), ino(parent), copied(name));
+    let times = kernel.times();
+    kernel.change(
+        request,
+        Operation::on(RequestKind::Mkdir, dir),
+        Touched::name(dir, &name),
+        reply,
+        move |fs| async move { fs.mkdir(caller, dir, &name, mode).await },
+        move |reply, made| times.send_entry(reply, &made),
+    );
+}
+
+pub(super) fn symlink(
+    kernel: &Kernel,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    target: &Path,
+    reply: ReplyEntry,
+) {
+    let (caller, dir, name) = (caller(request, 0), ino(parent), copied(name));
+    let (target, times) = (copied(target.as_os_str()), kernel.times());
+    kernel.change(
+        request,
+        Operation::on(RequestKind::Symlink, dir),
+        Touched::name(dir, &name),
+        reply,
+        move |fs| async move { fs.symlink(caller, dir, &name, &target).await },
+        move |reply, made| times.send_entry(reply, &made),
+    );
+}
+
+pub(super) fn link(
+    kernel: &Kernel,
+    request: &Request,
+    number: INodeNo,
+    new_parent: INodeNo,
+    new_name: &OsStr,
+    reply: ReplyEntry,
+) {
+    let (number, dir, name) = (ino(number), ino(new_parent), copied(new_name));
+    let times = kernel.times();
+    kernel.change(
+        request,
+        Operation::on(RequestKind::Link, number),
+        Touched::name(dir, &name).and(Touched::inode(number)),
+        reply,
+        move |fs| async move { fs.link(number, dir, &name).await },
+        move |reply, made| times.send_entry(reply, &made),
+    );
+}
+
+pub(super) fn unlink(
+    kernel: &Kernel,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    reply: ReplyEmpty,
+) {
+    let (dir, name) = (ino(parent), copied(name));
+    kernel.change(
+        request,
+        Operation::on(RequestKind::Unlink, dir),
+        Touched::name(dir, &name),
+        reply,
+        move |fs| async move { fs.unlink(dir, &name).await },
+        |reply, ()| reply.ok(),
+    );
+}
+
+pub(super) fn rmdir(
+    kernel: &Kernel,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    reply: ReplyEmpty,
+) {
+    let (dir, name) = (ino(parent), copied(name));
+    kernel.change(
+        request,
+        Operation::on(RequestKind::Rmdir, dir),
+        Touched::name(dir, &name),
+        reply,
+        move |fs| async move { fs.rmdir(dir, &name).await },
+        |reply, ()| reply.ok(),
+    );
+}
+
+pub(super) fn rename(
+    kernel: &Kernel,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    new_parent: INodeNo,
+    new_name: &OsStr,
+    flags: RenameFlags,
+    reply: ReplyEmpty,
+) {
+    let (from, to) = (ino(parent), ino(new_parent));
+    let (from_name, to_name) = (copied(name), copied(new_name));
+    let flags = nix::fcntl::RenameFlags::from_bits_retain(flags.bits());
+    kernel.change(
+        request,
+        Operation::on(RequestKind::Rename, from),
+        Touched::name(from, &from_name).and(Touched::name(to, &to_name)),
+        reply,
+        move |fs| async move { fs.rename(from, &from_name, to, &to_name, flags).await },
+        |reply, ()| reply.ok(),
+    );
+}
