@@ -56,7 +56,7 @@ impl From<Refusal> for S3Error {
             Refusal::InvalidPart(_) => S3ErrorCode::InvalidPart,
             Refusal::InvalidPartOrder => S3ErrorCode::InvalidPartOrder,
             Refusal::PartTooSmall { .. } => S3ErrorCode::EntityTooSmall,
-            Refusal::ChecksumMismatch(_) => S3ErrorCode::BadDigest,
+            Refusal::ChecksumMismatch => S3ErrorCode::BadDigest,
             Refusal::SizeMismatch { .. } => S3ErrorCode::InvalidRequest,
             Refusal::Io(source) => {
                 tracing::error!(error = %source, "storage failed");

@@ -35,6 +35,11 @@ pub(super) async fn create(
         .checksum_type
         .as_ref()
         .is_some_and(|it| it.as_str() == ChecksumType::FULL_OBJECT);
+    if let Some(other) = &input.checksum_algorithm
+        && other.as_str() != storage::CRC32
+    {
+        return Err(ingest::other_checksum());
+    }
     let new = NewUpload {
         key: input.key.clone(),
         headers: headers_in!(input),

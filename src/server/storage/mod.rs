@@ -40,7 +40,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::config::SyncPolicy;
 
-pub(super) use checksum::Algorithm;
+pub(super) use checksum::CRC32;
 pub(super) use commit::{Conditions, Expectation};
 pub(super) use files::TempFile;
 pub(super) use list::{Listing, ListingQuery};
@@ -88,8 +88,8 @@ pub(super) enum Refusal {
     InvalidPartOrder,
     #[error("part {number} has {size} bytes, less than the minimum of 5 MiB")]
     PartTooSmall { number: u16, size: u64 },
-    #[error("the {0} checksum given is not that of the parts")]
-    ChecksumMismatch(&'static str),
+    #[error("the CRC32 checksum given is not that of the parts")]
+    ChecksumMismatch,
     #[error("the object would have {actual} bytes and not {expected}")]
     SizeMismatch { actual: u64, expected: u64 },
     #[error("storage failed: {0}")]

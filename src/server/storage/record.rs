@@ -47,20 +47,12 @@ pub(crate) struct Headers {
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
-/// Checksums in base64, as on the wire; those that the client sent.
+/// The checksum in base64, as on the wire, if the client sent one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Checksums {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) crc32: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) crc32c: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) crc64nvme: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) sha1: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) sha256: Option<String>,
-    /// They are checksums of the parts' checksums, not of the object.
+    /// It is a checksum of the parts' checksums, not of the object.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) composite: bool,
 }
@@ -110,7 +102,7 @@ pub(crate) struct UploadRecord {
     pub(crate) initiated: SystemTime,
     #[serde(default)]
     pub(crate) headers: Headers,
-    /// `CRC32`, ...: what the parts' checksums are to be combined to.
+    /// `CRC32`, if the parts' checksums are to be combined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) checksum_algorithm: Option<String>,
     /// Whether to the checksum of the whole object, rather than of the parts' checksums.
