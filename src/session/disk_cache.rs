@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::failure::{Exit, Failure};
+use super::{exit::Exit, failure::Failure};
 use crate::{
     data::DiskAdmission,
     disk::{DiskCache, DiskPlan},

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::failure::{Exit, Failure};
+use super::{exit::Exit, failure::Failure};
 use crate::{
     data::DataError,
     fuse::MountError,

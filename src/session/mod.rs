@@ -11,7 +11,7 @@
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
 //! | what the control socket tells | `control.rs`, `report.rs`, `status.rs`, `memory.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
-//! | how it failed | `failure.rs`, `errors.rs` |
+//! | how it failed | `exit.rs`, `failure.rs`, `errors.rs` |
 //!
 //! Never: prints; what a user should see goes to the [`Observer`].
 
@@ -19,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod disk_cache;
 pub mod errors;
+pub mod exit;
 pub mod failure;
 pub mod fingerprint;
 pub mod lease;
@@ -34,7 +35,8 @@ mod unlock;
 mod visit;
 
 pub use config::{Accept, Durability, KernelFlag, SessionConfig, StoreSettings};
-pub use failure::{Exit, Failure};
+pub use exit::Exit;
+pub use failure::Failure;
 pub use fingerprint::Fingerprint;
 pub use open::{Opening, VolumeSession};
 pub use serve::{Observer, mount_and_serve, serve};

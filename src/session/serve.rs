@@ -18,7 +18,8 @@ use crate::{
     session::{
         control::Progress,
         errors,
-        failure::{Exit, Failure},
+        exit::Exit,
+        failure::Failure,
         state::{Trust, VolumeState},
     },
     telemetry::Metrics,

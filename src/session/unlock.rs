@@ -2,12 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    config::StoreSettings,
-    errors,
-    failure::{Exit, Failure},
-    state::Trust,
-};
+use super::{config::StoreSettings, errors, exit::Exit, failure::Failure, state::Trust};
 use crate::{
     seal::volume::{LoadError, LoadedHeader, Secret, UnlockError, Unlocked, VolumeHeader},
     store::{Retry, S3Url, Store, StoreConfig},

@@ -18,7 +18,8 @@ use crate::{
     session::{
         config::{Accept, StoreSettings},
         errors,
-        failure::{Exit, Failure},
+        exit::Exit,
+        failure::Failure,
         fingerprint::Fingerprint,
         lease::{self, Lease, LeaseRequest},
         state::{Known, StateSeen, Trust, VolumeState},

@@ -286,8 +286,7 @@ impl Store {
             .build();
         let delete = &delete.map_err(|error| context.nonsense(error.to_string()).error)?;
         let deleted = self.retrying(|_| async move {
-            let request = on_bucket!(self, delete_objects)
-                .delete(delete.clone());
+            let request = on_bucket!(self, delete_objects).delete(delete.clone());
             let output = self
                 .plain(context, &self.inner.metrics.delete_requests, request.send())
                 .await?;

@@ -97,7 +97,11 @@ impl Store {
             let request = on_object!(self, create_multipart_upload, key);
             let request = request.checksum_algorithm(ChecksumAlgorithm::Crc32);
             let output = self
-                .plain(context, &self.inner.metrics.multipart_requests, request.send())
+                .plain(
+                    context,
+                    &self.inner.metrics.multipart_requests,
+                    request.send(),
+                )
                 .await
                 .map_err(Failure::into_claim)?;
             output
@@ -223,7 +227,11 @@ impl Store {
                     .upload_id(&upload.0)
                     .set_part_number_marker(from.clone());
                 let page = self
-                    .plain(context, &self.inner.metrics.multipart_requests, request.send())
+                    .plain(
+                        context,
+                        &self.inner.metrics.multipart_requests,
+                        request.send(),
+                    )
                     .await
                     .map_err(Failure::unconditional)?;
                 match parts_of(&page, last) {
@@ -286,9 +294,13 @@ impl Store {
                 let request = request
                     .set_key_marker(from.0.clone())
                     .set_upload_id_marker(from.1.clone());
-                self.plain(context, &self.inner.metrics.multipart_requests, request.send())
-                    .await
-                    .map_err(Failure::into_claim)
+                self.plain(
+                    context,
+                    &self.inner.metrics.multipart_requests,
+                    request.send(),
+                )
+                .await
+                .map_err(Failure::into_claim)
             });
             let page = page.await?;
             for upload in page.uploads.unwrap_or_default() {

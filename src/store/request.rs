@@ -29,8 +29,7 @@ pub(super) use on_bucket;
 /// A request of the SDK about one of the volume's objects.
 macro_rules! on_object {
     ($store:expr, $operation:ident, $key:expr) => {
-        $crate::store::request::on_bucket!($store, $operation)
-            .key($store.inner.url.full_key($key))
+        $crate::store::request::on_bucket!($store, $operation).key($store.inner.url.full_key($key))
     };
 }
 pub(super) use on_object;

@@ -14,10 +14,7 @@ use super::{
 };
 use crate::{
     seal::{SealError, keys::VolumeKeys, object_store::SealedObjectStore},
-    session::{
-        control, errors,
-        failure::{Exit, Failure},
-    },
+    session::{control, errors, exit::Exit, failure::Failure},
     store::{Condition, Retry, Store, StoreErrorKind},
     telemetry::moment,
 };

@@ -3,16 +3,18 @@
 //! | what | where |
 //! |---|---|
 //! | logs of background mounts, control sockets of running mounts | `<state-dir>/<volume id>/`, here |
-//! | what is known of the volume at each place, so that a store cannot show an older one or another one unnoticed | `<state-dir>/places/`, `known.rs` |
+//! | what is known of the volume at each place, so that a store cannot show an older one or another one unnoticed | `<state-dir>/places/`: `known.rs`, `form.rs`, `place.rs` |
 //! | the comparison | `trust.rs` |
 //!
 //! Promises: no data depends on anything here; what is lost or damaged here is no check, never a
 //! failure to mount. Never: holds a secret or a name from the volume; trusts a directory in a place
 //! where others can write unless it is this user's alone.
 
+mod form;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
 mod known;
+mod place;
 mod trust;
 
 use std::{
@@ -25,7 +27,7 @@ use std::{
 pub use known::{Known, StateSeen};
 pub use trust::Trust;
 
-use super::failure::{Exit, Failure};
+use super::{exit::Exit, failure::Failure};
 use crate::{disk::own_directory, seal::keys::VolumeId};
 
 /// The state directory of one volume.

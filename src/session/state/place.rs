@@ -21,78 +21,19 @@ use std::{
 };
 
 use nix::fcntl::{Flock, FlockArg};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::{
-    seal::{keys::VolumeId, object_store::LogPosition, volume::VolumeHeader},
-    store::Store,
+use super::{
+    form::{KnownJson, LINE_LEN, line_of, state_in_line},
+    known::{Known, StateSeen},
 };
+use crate::{seal::keys::VolumeId, store::Store};
 
 /// The directory of the files below the state directory.
 const DIRECTORY: &str = "places";
 /// Files read to find a volume that is known from another place.
 const PLACES_MAX: usize = 4096;
-/// The form of a file.
-const FORMAT: u32 = 1;
-/// Bytes of a line of state: longer than any, so that each covers the one before it whole.
-const LINE_LEN: usize = 192;
-
-/// A state of the metadata.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StateSeen {
-    /// Grows with every flush of the log that made something durable.
-    pub generation: u64,
-    /// The newest object of the log, where that is known.
-    pub log: Option<LogPosition>,
-}
-
-impl StateSeen {
-    /// Takes from `other`, of the same volume, what is newer.
-    fn merge(&mut self, other: &StateSeen) {
-        self.generation = self.generation.max(other.generation);
-        let number = |log: Option<LogPosition>| log.map(|head| head.number);
-        if number(other.log) > number(self.log) {
-            self.log = other.log;
-        }
-    }
-}
-
-/// What is known of a volume.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// Its id.
-    pub volume: VolumeId,
-    /// Its header's revision; grows with every change of a key slot.
-    pub header_revision: u64,
-    /// The MAC of the header with that revision.
-    pub header_mac: Option<[u8; 32]>,
-    /// The newest state of its metadata.
-    pub state: StateSeen,
-}
-
-impl Known {
-    /// What an authenticated header tells.
-    pub fn of_header(header: &VolumeHeader) -> Known {
-        Known {
-            volume: header.volume(),
-            header_revision: header.revision(),
-            header_mac: Some(header.mac()),
-            state: StateSeen::default(),
-        }
-    }
-
-    /// Takes from `other`, of the same volume, what is newer.
-    fn merge(&mut self, other: &Known) {
-        if other.header_revision > self.header_revision
-            || (other.header_revision == self.header_revision && self.header_mac.is_none())
-        {
-            self.header_revision = other.header_revision;
-            self.header_mac = other.header_mac;
-        }
-        self.state.merge(&other.state);
-    }
-}
 
 /// The knowledge of one place.
 #[derive(Clone, Debug)]
@@ -280,126 +221,10 @@ fn read(file: &Path) -> Option<Known> {
     Some(known)
 }
 
-/// `<volume> <generation> [<log number> <commitment>] <check>`, filled up with spaces.
-pub(super) fn line_of(volume: VolumeId, state: &StateSeen) -> String {
-    let mut text = format!("{volume} {}", state.generation);
-    if let Some(head) = &state.log {
-        let commitment = data_encoding::HEXLOWER.encode(&head.commitment);
-        text.push_str(&format!(" {} {commitment}", head.number));
-    }
-    let check = check_of(&text);
-    let width = LINE_LEN - 1;
-    format!("{:<width$}\n", format!("{text} {check}"))
-}
-
-/// The state in a line, if it is whole and of this volume.
-pub(super) fn state_in_line(line: &[u8], volume: VolumeId) -> Option<StateSeen> {
-    let (text, check) = std::str::from_utf8(line)
-        .ok()?
-        .trim_end()
-        .rsplit_once(' ')?;
-    let mut fields = text.split(' ');
-    if check != check_of(text) || fields.next()? != volume.to_string() {
-        return None;
-    }
-    let generation = fields.next()?.parse().ok()?;
-    let log = match fields.next() {
-        Some(number) => Some(LogPosition {
-            number: number.parse().ok()?,
-            commitment: unhex(fields.next()?)?,
-        }),
-        None => None,
-    };
-    Some(StateSeen { generation, log })
-}
-
-/// Tells a torn line.
-fn check_of(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    data_encoding::HEXLOWER.encode(digest.get(..8).unwrap_or_default())
-}
-
-/// A file.
-#[derive(Serialize, Deserialize)]
-pub(super) struct KnownJson {
-    format: u32,
-    /// For people.
-    place: String,
-    volume: String,
-    header_revision: u64,
-    header_mac: Option<String>,
-    generation: u64,
-    log: Option<LogJson>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct LogJson {
-    number: u64,
-    commitment: String,
-}
-
-impl KnownJson {
-    /// What a file says, if it is one of this form.
-    pub fn read(text: &[u8]) -> Option<Known> {
-        serde_json::from_slice::<KnownJson>(text).ok()?.known()
-    }
-
-    /// The file for what is known of a place.
-    pub fn write(place: &str, known: &Known) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_vec(&KnownJson::new(place, known))
-    }
-
-    fn new(place: &str, known: &Known) -> KnownJson {
-        let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
-        KnownJson {
-            format: FORMAT,
-            place: place.to_owned(),
-            volume: known.volume.to_string(),
-            header_revision: known.header_revision,
-            header_mac: known.header_mac.map(|mac| hex(&mac)),
-            generation: known.state.generation,
-            log: known.state.log.map(|head| LogJson {
-                number: head.number,
-                commitment: hex(&head.commitment),
-            }),
-        }
-    }
-
-    fn known(&self) -> Option<Known> {
-        if self.format != FORMAT {
-            return None;
-        }
-        let log = match &self.log {
-            Some(head) => Some(LogPosition {
-                number: head.number,
-                commitment: unhex(&head.commitment)?,
-            }),
-            None => None,
-        };
-        let header_mac = match &self.header_mac {
-            Some(mac) => Some(unhex(mac)?),
-            None => None,
-        };
-        Some(Known {
-            volume: VolumeId(unhex(&self.volume)?),
-            header_revision: self.header_revision,
-            header_mac,
-            state: StateSeen {
-                generation: self.generation,
-                log,
-            },
-        })
-    }
-}
-
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?;
-    bytes.try_into().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seal::object_store::LogPosition;
 
     const VOLUME: VolumeId = VolumeId([7; 16]);
 

@@ -3,14 +3,13 @@
 
 use std::{fmt::Display, path::Path};
 
-use super::known::{Known, PlaceMemory, StateSeen};
+use super::{
+    known::{Known, StateSeen},
+    place::PlaceMemory,
+};
 use crate::{
     seal::{keys::VolumeId, object_store::LogPosition, volume::VolumeHeader},
-    session::{
-        config::Accept,
-        failure::{Exit, Failure},
-        fingerprint::Fingerprint,
-    },
+    session::{config::Accept, exit::Exit, failure::Failure, fingerprint::Fingerprint},
     store::Store,
 };
 
