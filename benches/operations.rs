@@ -1,4 +1,4 @@
-//! What the mount does besides long sequential work: small files, a large directory, random reads
+//! Work of a mount other than long sequential work: small files, a large directory, random reads
 //! and writes, fsync. Each line names the limit that it is meant to keep on loopback or 20 ms away,
 //! and says whether it did.
 //!
@@ -8,11 +8,11 @@
 //! `backups` has restic and borg work on a GiB, on the mount and beside it on the local disk:
 //! `cargo bench --bench operations -- --latency-ms 20 --disk-cache default backups`
 //!
-//! `warm` reads what the local disk has, beside the local disk itself:
-//! `cargo bench --bench operations -- --memory 256MiB --disk-cache 1GiB warm`
+//! `warm` reads data that the local disk cache holds, beside the local disk itself: `cargo bench
+//! --bench operations -- --memory 256MiB --disk-cache 1GiB warm`
 //!
-//! `files COUNT [BYTES]`, alone, compares what each of so many files costs with what each of 10,000
-//! does, and ends with 1 where a limit is not kept: `cargo bench --bench operations -- --memory
+//! `files COUNT [BYTES]`, alone, compares the cost of each of so many files with that of each of
+//! 10,000, and ends with 1 where a limit is not kept: `cargo bench --bench operations -- --memory
 //! 128MiB files 1000000`
 //!
 //! `tree DIR [NAME...]`, alone, unpacks that tree, or those parts of it, and compares it with its
@@ -108,7 +108,7 @@ fn main() {
     }
 }
 
-/// The part `files`, which is told how many, and how large they are.
+/// The part `files`, with the number of files and their size.
 fn compare_files(options: &Options, numbers: &[String]) -> ! {
     let numbers: Result<Vec<usize>, _> = numbers.iter().map(|word| word.parse()).collect();
     let (count, bytes) = match numbers.as_deref() {
@@ -291,7 +291,7 @@ fn random_reads(site: &Site) {
 struct RandomWrites {
     options: &'static [&'static str],
     what: &'static str,
-    /// How long nothing is done before the file is read.
+    /// How long the file is left alone before it is read.
     quiet: Duration,
     rate: &'static str,
     moved: &'static str,
@@ -306,7 +306,7 @@ const RANDOM_WRITE: RandomWrites = RandomWrites {
     moved: "3",
 };
 
-/// Everything that is overwritten is absorbed, if there is memory for it.
+/// Every overwritten byte is absorbed, if there is memory for it.
 const ABSORBED_WRITE: RandomWrites = RandomWrites {
     options: &["--upload-delay", "1m"],
     what: "--upload-delay 1m",
@@ -402,7 +402,7 @@ fn random_writes(site: &Site, how: &RandomWrites) {
     );
 }
 
-/// What one phase cost, as the server counts it: requests that read, requests that write, MiB each
+/// The cost of one phase as the server counts it: requests that read, requests that write, MiB each
 /// way.
 fn traffic(before: &StatsSnapshot, after: &StatsSnapshot) -> String {
     let mib = |bytes: u64| bytes as f64 / MIB as f64;
@@ -415,8 +415,8 @@ fn traffic(before: &StatsSnapshot, after: &StatsSnapshot) -> String {
     )
 }
 
-/// Tiny pieces all over a file: many at a time between two fsyncs, then few at a time. What came of
-/// it is read in order, and compared.
+/// Tiny pieces all over a file: many at a time between two fsyncs, then few at a time. The result
+/// is read in order, and compared.
 fn fragments(site: &Site) {
     const FILE_MIB: usize = 64;
     const PIECE: usize = 200;

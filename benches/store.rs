@@ -1,8 +1,8 @@
 //! The store client by itself, without a mount: its throughput, and its own CPU seconds per GiB,
 //! over loopback to the embedded server, beside the same requests sent by the SDK alone.
 //!
-//! `cargo bench --bench store [-- [MIB]]`. It says nothing about a network. The client has a runtime
-//! of its own, and only the CPU time of that runtime's threads is counted.
+//! `cargo bench --bench store [-- [MIB]]`. It says nothing about a network. The client has a
+//! runtime of its own, and only the CPU time of that runtime's threads is counted.
 
 #[path = "../tests/e2e/harness.rs"]
 #[expect(
@@ -228,8 +228,8 @@ async fn read_range(store: &Store, start: u64, len: u64) -> Result<usize, StoreE
     Ok(chunks)
 }
 
-/// Large objects by the SDK alone: as it does by default, without a checksum, and without a checksum
-/// and a signature of the payload.
+/// Large objects by the SDK alone: as it does by default, without a checksum, and without a
+/// checksum and a signature of the payload.
 async fn sdk_rows(client: Client) {
     let config = client.config().to_builder();
     let config = config.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);

@@ -35,11 +35,11 @@ use crate::{
 /// Where the demo's volume is.
 const URL: &str = "s3://demo/vault";
 
-/// The store is in this process: what waits longer waits in vain.
+/// The store is in this process, so a longer wait saves nothing.
 const UPLOAD_DELAY: Duration = Duration::from_secs(1);
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The demo's mount writes: nothing is followed.
+/// The demo's mount writes, so it follows nobody.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -62,7 +62,7 @@ pub struct DemoArgs {
     log: LogArgs,
 }
 
-/// What the demo puts below its directory.
+/// The paths of the demo below its directory.
 struct Place {
     dir: PathBuf,
     mount_point: PathBuf,
@@ -172,7 +172,7 @@ async fn volume(
         accept: Accept::default(),
         expect: None,
         timeout: TIMEOUT,
-        // It is seen to fetch what is read.
+        // Without it, the demo's user sees that reads fetch.
         disk_cache: DiskCacheConfig::off(),
         state_root: place.state.clone(),
         kernel_flags: Vec::new(),
@@ -200,7 +200,7 @@ impl Place {
                     return Err(Failure::new(
                         Exit::NotEmpty,
                         format!("{} is not empty", dir.display()),
-                        "choose a directory that does not exist, or remove what an earlier demo left",
+                        "choose a directory that does not exist, or remove the files of an earlier demo",
                     ));
                 }
             }
@@ -221,7 +221,7 @@ impl Place {
         Ok(place)
     }
 
-    /// What a second shell needs to use the same volume.
+    /// Writes the files by which a second shell uses the same volume.
     fn write_secrets(&self, secrets: &Secrets, endpoint: &str) -> Result<(), Failure> {
         let write = |path: &Path, text: &str| {
             let mut file = fs::OpenOptions::new()
@@ -266,7 +266,8 @@ Everything here goes away at the end. Stop with Ctrl-C."
         )
     }
 
-    /// Removes what the demo made. The mount point goes first and only if it is empty and no mount.
+    /// Removes the demo's files. The mount point goes first, and only if it is empty and not a
+    /// mount.
     fn remove(&self) -> io::Result<()> {
         let gone = |outcome: io::Result<()>| match outcome {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

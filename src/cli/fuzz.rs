@@ -1,4 +1,4 @@
-//! Fuzz targets of what the command line and the control socket read, and of notes.
+//! Fuzz targets of the texts that the command line and the control socket read, and of notes.
 
 use std::{
     io::Write,
@@ -70,7 +70,7 @@ pub(crate) fn control(input: &[u8]) {
 
 /// The lines of an answer are what was sent, up to where it ends or breaks off.
 fn lines(sent: &[u8]) {
-    // So much goes into a socket's buffer without anybody reading.
+    // A socket's buffer takes this much without a reader.
     let sent = &sent[..sent.len().min(64 << 10)];
     let (mut far, near) = UnixStream::pair().unwrap();
     far.write_all(sent).unwrap();
@@ -124,7 +124,7 @@ pub(crate) fn control_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// What `serde` can write, whatever its type.
+/// Every type that `serde` can write.
 mod erased {
     pub trait Json {
         fn text(&self) -> String;

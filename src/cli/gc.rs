@@ -1,4 +1,4 @@
-//! `strongroom gc`: what is in the bucket and is named by nothing.
+//! `strongroom gc`: deletes the objects in the bucket that nothing names.
 
 use std::io::Write;
 
@@ -114,7 +114,7 @@ fn as_lines(swept: &Swept, dry_run: bool) -> String {
     add(
         swept.orphans,
         0,
-        "removed files; what they held can go in two minutes",
+        "removed files; their objects can go in two minutes",
     );
     let freed = human_size(swept.freed_bytes());
     lines.push(match (swept.freed_bytes(), dry_run) {

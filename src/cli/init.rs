@@ -29,7 +29,7 @@ use crate::{
 /// Connections while a volume is made.
 const CONNECTIONS: usize = 8;
 
-/// What the metadata may cache while its first objects are written.
+/// The metadata's cache while its first objects are written.
 const CACHE_BYTES: u64 = 1 << 20;
 
 /// `strongroom init URL`
@@ -78,7 +78,7 @@ pub struct InitArgs {
 /// Runs the command.
 pub fn run(args: InitArgs) -> Result<(), Failure> {
     let url = session::parse_url(&args.url)?;
-    // Where the system refuses, the secrets are as safe as in any other program's memory.
+    // If the system refuses, the secrets are as safe as in any other program's memory.
     let _ = make_process_undumpable();
     let secret = match &args.key_file {
         Some(file) => secret::key_file(file)?,
@@ -130,7 +130,7 @@ async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), Failure
             return Err(error);
         }
     };
-    // Whatever was known of this place was of a volume that is gone.
+    // The earlier knowledge of this place was about a volume that is gone.
     Trust::new(&state_root, &store, Accept::default()).replace(&Known::of_header(&header));
     let mut out = std::io::stdout();
     let _ = writeln!(out, "made volume {} at {url}", header.volume());
@@ -187,7 +187,7 @@ async fn refuse_occupied(store: &Store) -> Result<(), Failure> {
 /// can write it.
 ///
 /// # Errors
-/// Somebody else made one at the same time; the store fails.
+/// Another `init` made one at the same time; the store's errors.
 pub async fn make_volume(
     store: &Store,
     secret: Secret,
@@ -222,7 +222,7 @@ pub async fn make_volume(
         nix::unistd::getgid().as_raw(),
     );
     if let Err(error) = Meta::format(Arc::new(sealed), uid, gid).await {
-        // Without metadata it is no volume: take the header back, so that the next try finds no
+        // Without metadata it is no volume: the header is taken back, so that the next try finds no
         // half of one.
         let _ = store
             .delete(&[PRIMARY_KEY.to_owned(), COPY_KEY.to_owned()])

@@ -20,7 +20,7 @@ use crate::{
 /// `strongroom key ...`
 #[derive(Args, Debug)]
 pub struct KeyArgs {
-    /// What to do
+    /// The subcommand
     #[command(subcommand)]
     command: KeyCommand,
 }
@@ -118,7 +118,7 @@ struct ChangeArgs {
 
 /// Runs the command.
 pub fn run(args: KeyArgs) -> Result<(), Failure> {
-    // Where the system refuses, the secrets are as safe as in any other program's memory.
+    // If the system refuses, the secrets are as safe as in any other program's memory.
     let _ = make_process_undumpable();
     match args.command {
         KeyCommand::Add(args) => add(args),
@@ -221,7 +221,7 @@ async fn open(
     Ok(opened)
 }
 
-/// The slot that is changed if none is named: never one that would become another kind, since its
+/// The slot to change if none is named. It is never one that would become another kind, since its
 /// old secret may be the recovery key on paper.
 fn slot_to_change(opened: &Opened, new: SlotKind) -> Result<SlotId, Failure> {
     let slots = opened.loaded.header.list();

@@ -55,7 +55,7 @@ use crate::session::{Exit, Failure};
     arg_required_else_help = true
 )]
 pub struct Cli {
-    /// What to do
+    /// The subcommand
     #[command(subcommand)]
     pub command: Command,
 }
@@ -164,7 +164,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// Turns clap's several lines into one that says what and what to do.
+/// Turns clap's several lines into one with the fault and the advice.
 fn usage_error(error: &clap::Error, arguments: &[OsString]) -> Failure {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),

@@ -51,13 +51,13 @@ pub struct MountArgs {
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size)]
     pub memory: u64,
 
-    /// What closing a file waits for
+    /// When `close` returns: at once as on a local disk, or when the file is durable
     #[arg(long, value_enum, value_name = "WHEN", default_value = "fsync")]
     pub durability: Durability,
 
-    /// How long written data waits, unless somebody syncs it: longer saves uploads of what is
-    /// overwritten soon, and loses more in a crash. A file that is overwritten again and again may
-    /// wait six times as long, up to 30s
+    /// How long written data waits unless a program syncs it. A longer delay saves uploads of data
+    /// that is soon overwritten, and loses more in a crash. A file that is overwritten again and
+    /// again may wait six times as long, up to 30s
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub upload_delay: Duration,
 
@@ -132,7 +132,7 @@ pub fn run(mut args: MountArgs) -> Result<(), Failure> {
     }
     let mount_point = fuse::check_mount_point(&args.dir).map_err(|error| errors::mount(&error))?;
     fuse::check_device().map_err(|error| errors::mount(&error))?;
-    // Where the system refuses, the mount is as safe as any other program's memory.
+    // If the system refuses, the mount is as safe as any other program's memory.
     let _ = make_process_undumpable();
     let secret = secret::unlock_secret(&args.secret)?;
     absolute_paths(&mut args)?;

@@ -48,14 +48,13 @@ pub fn control_socket(dir: &Path) -> Result<Address, Failure> {
     })
 }
 
-/// Who mounted a Strongroom volume exactly there. `path` is absolute.
+/// The user who mounted a Strongroom volume exactly there. `path` is absolute.
 fn mounted_by(path: &Path) -> Option<u32> {
     let mount = mounted(path)?;
     mount.user.filter(|_| mount.kind == KIND)
 }
 
-/// The absolute path for comparisons, without asking a mount that may not answer: only the parent
-/// is resolved.
+/// The absolute path for comparisons. Only the parent is resolved, because a mount may not answer.
 pub fn resolve(dir: &Path) -> PathBuf {
     let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
     // `absolute` keeps a slash at the end; going through the components drops it.
@@ -78,7 +77,7 @@ mod tests {
         let value = dir.path().join("1.sock");
         let set = xattr::set(dir.path(), CONTROL_ATTRIBUTE, value.as_os_str().as_bytes());
         let found = xattr::get(dir.path(), CONTROL_ATTRIBUTE);
-        // Some filesystems have none of the user's attributes.
+        // Some filesystems have no user attributes.
         assert_eq!(set.is_ok(), found.is_ok_and(|found| found.is_some()));
         let error = control_socket(dir.path()).expect_err("no mount");
         assert_eq!(error.exit, Exit::NotMounted);

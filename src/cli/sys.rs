@@ -7,6 +7,7 @@ use std::io;
 
 use nix::unistd::ForkResult;
 
+#[cfg(feature = "demo")]
 use crate::session::Failure;
 
 /// Forks. Refuses when the process has more than one thread, since a lock held by another thread

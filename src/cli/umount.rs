@@ -72,7 +72,7 @@ pub fn run(args: &UmountArgs) -> Result<(), Failure> {
                 "the process of the mount at {} does not answer: {error}",
                 dir.display()
             ),
-            "see its log; what was not fsynced may be lost",
+            "see its log; data that was not fsynced may be lost",
         )
     };
     let status = control::ask_status(&socket, SILENCE_MAX).map_err(lost_touch)?;
@@ -124,8 +124,8 @@ fn draining_from(dir: &Path, state_root: &Path) -> Option<Address> {
     })
 }
 
-/// A mount whose process was killed still stands in the kernel's table; take it out, but say that
-/// it did not drain.
+/// A mount whose process was killed still stands in the kernel's table. It is taken out, with an
+/// error that says that it did not drain.
 fn clear_dead_mount(dir: &Path, not_ours: Failure) -> Result<(), Failure> {
     // Unlike `stat`, this is never answered from the kernel's cache.
     let dead = nix::sys::statvfs::statvfs(dir) == Err(nix::errno::Errno::ENOTCONN);
@@ -139,7 +139,7 @@ fn clear_dead_mount(dir: &Path, not_ours: Failure) -> Result<(), Failure> {
             "the process that served {} had died; the directory is free again",
             dir.display()
         ),
-        "what was fsynced is in the store; check what was written last",
+        "fsynced data is in the store; check the last writes",
     ))
 }
 
@@ -266,8 +266,8 @@ impl Display {
         *last_line = Some(Instant::now());
     }
 
-    /// The directory is free, but the kernel still serves the mount to somebody. Says so once it
-    /// has lasted.
+    /// The directory is free, but the kernel still serves the mount to some program. It says so
+    /// once that has lasted.
     pub fn still_in_use(&self) {
         let mut in_use = self.in_use.lock();
         match *in_use {

@@ -1,4 +1,4 @@
-//! The names under which files were last met, for messages: requests name inodes, people name
+//! The last names under which files were met, for messages: requests name inodes, people name
 //! paths.
 
 use std::num::NonZeroUsize;
@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use crate::meta::Ino;
 
-/// Names that are kept: about half a megabyte of usual names, and never more than a file can be
-/// deep.
+/// Names that are kept: about half a megabyte of usual names, and more than the directories on any
+/// path.
 const NAMES_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// Directories that a path is followed up through at most.

@@ -1,8 +1,8 @@
 //! Attaching a mount to a directory, and detaching it.
 //!
-//! Root mounts by itself; others go through the set-uid program fusermount3, which hands the device
-//! over a socket. fuser's own way is not used: it may unmount what others mounted at the same path
-//! since, and lets a comma in the source's name inject options.
+//! Root mounts by itself; other users go through the set-uid program fusermount3, which hands the
+//! device over a socket. fuser's own way is not used: it may unmount something that others have
+//! mounted at the same path since, and lets a comma in the source's name inject options.
 
 use std::{
     fs::{File, OpenOptions},
@@ -123,7 +123,7 @@ fn mount_as_root(
         .open(DEVICE)
         .map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => not_permitted(Errno::EACCES),
-            // ENODEV, ENXIO: a device node without its module.
+            // ENODEV, ENXIO: there is a device node without its module.
             _ => MountError::NoFuseDevice,
         })?;
     let data = kernel_options(device.as_raw_fd(), options);
@@ -220,7 +220,7 @@ fn mount_with_helper(
     let device = sys::receive_fd(&ours);
     let mut said = String::new();
     if let Some(stderr) = child.stderr.take() {
-        // What it says is only for the error text.
+        // The helper's output only serves the error text.
         let _ = stderr.take(4096).read_to_string(&mut said);
     }
     let status = child
@@ -257,7 +257,7 @@ fn helper_error(path: &Path, said: &str) -> MountError {
 /// detaches it even while it is in use.
 ///
 /// # Errors
-/// [`MountError::Busy`], or whatever the kernel or the helper says.
+/// [`MountError::Busy`], or the refusal of the kernel or the helper.
 pub fn detach(entry: &MountEntry, lazy: bool) -> Result<(), MountError> {
     let there = mountinfo::is_there(entry)
         .map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?;

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::fs::FsError;
 
-/// Each says what to do about it.
+/// Each error says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// Nothing is there.
@@ -42,7 +42,7 @@ pub enum MountError {
     NotPermitted {
         /// Where.
         path: PathBuf,
-        /// What the system said.
+        /// The system's explanation.
         reason: String,
     },
     /// Files in it are open.
@@ -54,7 +54,7 @@ pub enum MountError {
     /// Anything else.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The step that was tried.
         what: &'static str,
         /// Why it failed.
         source: io::Error,

@@ -14,7 +14,7 @@ use crate::meta::Ino;
 /// with its caller, and the kernel is told at once.
 pub const LATE_MAX: usize = 256;
 
-/// What a change may touch.
+/// The names and inodes that a change may touch.
 #[derive(Default)]
 pub struct Touched {
     names: Vec<(Ino, Bytes)>,
@@ -58,7 +58,7 @@ impl Touched {
     }
 }
 
-/// What is done once a change is over whose caller has gone.
+/// The work that follows a change whose caller has gone.
 pub struct Late<T> {
     pub touched: Touched,
     /// Takes back what only the caller could have used: a handle.

@@ -1,4 +1,4 @@
-//! What is mounted where, from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+//! The kernel's table of mounts, `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 
 use std::{
     ffi::OsString,
@@ -7,8 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One mount. Equal only to itself for as long as it exists: the kernel may give its numbers out
-/// again, but not to a mount at the same place while it is there.
+/// One mount. It is equal only to itself for as long as it exists: the kernel may give its numbers
+/// out again, but not to a mount at the same place while it is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountEntry {
     /// The mount's number.
@@ -23,7 +23,7 @@ pub struct MountEntry {
     pub user: Option<u32>,
 }
 
-/// What is mounted at `path`, uppermost if there are several.
+/// The mount at `path`, the uppermost if there are several.
 pub fn find(path: &Path) -> io::Result<Option<MountEntry>> {
     // Bytes: mount points need not be UTF-8.
     let table = std::fs::read("/proc/self/mountinfo")?;
@@ -36,8 +36,8 @@ pub fn is_there(entry: &MountEntry) -> io::Result<bool> {
     Ok(parse(&table).any(|other| other == *entry))
 }
 
-/// Whether this mount refuses every change now: by itself, or because its whole filesystem does.
-/// Not there: it does not.
+/// Whether this mount refuses every change now: by itself, or because its whole filesystem does. A
+/// mount that is not there does not.
 pub fn is_read_only(entry: &MountEntry) -> io::Result<bool> {
     let table = std::fs::read("/proc/self/mountinfo")?;
     Ok(refuses_changes(&table, entry))

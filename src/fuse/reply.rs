@@ -1,4 +1,4 @@
-//! What is sent back to the kernel, and how long it may keep it.
+//! The answers to the kernel, and how long it may keep them.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,8 +7,8 @@ use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyEntr
 use super::convert::file_attr;
 use crate::fs::Attributes;
 
-/// How long the kernel may answer for the only writer by itself: nothing changes without it, so
-/// only its memory limits it.
+/// How long the kernel may answer for the only writer by itself. Nothing changes without this
+/// mount, so only the kernel's memory limits it.
 pub const CACHED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The same for the blocks of a file that is not committed yet.
 pub const CACHED_BRIEFLY: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ pub const GENERATION: Generation = Generation(0);
 /// How long the kernel may keep answers.
 #[derive(Clone, Copy)]
 pub struct CacheTimes {
-    /// A follower's mount: how long nothing will change yet.
+    /// On a follower's mount, how long nothing will change yet.
     pub unchanged_for: Option<Duration>,
 }
 

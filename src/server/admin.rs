@@ -1,4 +1,5 @@
-//! The second port: statistics out, faults in. For tests and the curious; no authentication.
+//! The second port: it answers statistics and takes faults, for tests and the curious. It has no
+//! authentication.
 //!
 //! | request | answer |
 //! |---|---|

@@ -86,7 +86,7 @@ pub enum ServerError {
     Faults(String),
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Shared {
     stats: Stats,
     faults: FaultControl,

@@ -1,9 +1,9 @@
 //! Sockets: accepting, counting, throttling, TLS, and one task a connection.
 //!
 //! Promises: at most [`MAX_CONNECTIONS`] at once (further ones wait in the kernel's queue), none of
-//! which can be held by saying nothing; every byte
-//! that a socket moved is counted; a cut connection and an outage take effect at once, also in the
-//! middle of a body; shutting down ends idle connections at once and busy ones with their answer.
+//! which a silent client can hold; every byte that a socket moved is counted; a cut connection and
+//! an outage take effect at once, also in the middle of a body; a shutdown ends idle connections at
+//! once and busy ones with their answer.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -41,9 +41,9 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
-/// What the kernel buffers of an answer (it takes twice this). Bounds what is read, counted and
-/// thrown away when a client goes away in the middle: 0.4 MB, where the default came to 4 MB. Four
-/// times as much was no faster on loopback.
+/// The kernel's buffer for an answer (it takes twice this). It bounds the bytes that are read,
+/// counted and thrown away when a client goes away in the middle: 0.4 MB, where the default came to
+/// 4 MB. Four times as much was no faster on loopback.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Binds a listening socket.

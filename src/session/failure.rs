@@ -11,19 +11,19 @@ use crate::telemetry::shown;
 /// Longer texts are cut: a path may have 4,096 bytes.
 const TEXT_CHARS_MAX: usize = 6000;
 
-/// A failed command: what went wrong, what to do about it, and the exit code.
+/// A failed command: the fault, the advice, and the exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The code.
     pub exit: Exit,
-    /// What went wrong, on what. One line.
+    /// The fault, and the thing at fault. One line.
     pub what: String,
-    /// What the user can do. One line.
+    /// The advice to the user. One line.
     pub advice: String,
 }
 
 impl Failure {
-    /// An error with its code; line breaks are folded away, and control characters are escaped,
+    /// An error with its code. Line breaks are folded away and control characters are escaped,
     /// since parts of it may come from the store or another process.
     pub fn new(exit: Exit, what: impl Into<String>, advice: impl Into<String>) -> Failure {
         Failure {

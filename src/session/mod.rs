@@ -1,19 +1,19 @@
-//! The mounted process: from a URL and a secret to a volume that is served, and back. What `mount`,
-//! `demo`, `fsck`, `gc` and the key commands share.
+//! The mounted process, shared by `mount`, `demo`, `fsck`, `gc` and the key commands: from a URL
+//! and a secret to a volume that is served, and back.
 //!
 //! | step | file |
 //! |---|---|
-//! | what is to be done, from the caller | `config.rs`, `disk_cache.rs` |
+//! | the caller's settings | `config.rs`, `disk_cache.rs` |
 //! | reach the store, read and unlock the header | `unlock.rs` |
-//! | compare with what this machine knows | `state/`, `fingerprint.rs` |
+//! | compare with this machine's knowledge | `state/`, `fingerprint.rs` |
 //! | look at the metadata, lease, metadata, contents, filesystem, kernel | `open.rs`, `lease/` |
-//! | note on this machine what is durable | `note.rs` |
+//! | note on this machine the state that is durable | `note.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
-//! | what the control socket tells | `control.rs`, `report.rs`, `status.rs`, `memory.rs` |
+//! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
-//! | how it failed | `exit.rs`, `failure.rs`, `errors.rs` |
+//! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
 //!
-//! Never: prints; what a user should see goes to the [`Observer`].
+//! Never: prints; lines for the user go to the [`Observer`].
 
 pub mod config;
 pub mod control;

@@ -1,13 +1,12 @@
-//! Noting on this machine what is durable in the store, as soon as it is.
+//! Notes on this machine the state that is durable in the store, as soon as it is.
 //!
 //! Each flush of the log that made something durable wakes a thread, which writes a line to a local
-//! file ([`Trust::note_state`], some tens of microseconds, no access to the disk).
-//! Flushes that end while it writes share the next note, so no flush waits for one. A flush is
-//! acknowledged a moment before it is noted: a kill in between forgets that flush and no earlier
-//! one.
+//! file ([`Trust::note_state`], some tens of microseconds, no access to the disk). Flushes that end
+//! while it writes share the next note, so no flush waits for one. A flush is acknowledged a moment
+//! before it is noted: a kill in between forgets that flush and no earlier one.
 //!
-//! It is a thread and no task: a task would hand each note to a thread and wait for it, which takes
-//! processor time from the next flush four times instead of once.
+//! It is a thread and not a task: a task would hand each note to a thread and wait for it, which
+//! costs the next flush four times as much processor time.
 
 use std::{sync::Arc, thread};
 
@@ -31,7 +30,7 @@ pub(super) struct Noting {
 }
 
 impl Noting {
-    /// Notes whatever becomes durable after `found`.
+    /// Notes every state that becomes durable after `found`.
     ///
     /// # Errors
     /// The system has no thread left.
@@ -55,13 +54,13 @@ impl Noting {
         Ok(noting)
     }
 
-    /// Notes the state that was found too. Call once the volume is mounted: a rollback that the
-    /// user accepted counts only then.
+    /// Notes the state that was found too. To be called once the volume is mounted: a rollback that
+    /// the user accepted counts only then.
     pub fn adopt(&self) {
         self.trust.adopt(&self.noted.lock());
     }
 
-    /// Notes at the end all that is known.
+    /// Notes the last known state, at the end.
     pub fn note(&self) {
         let mut noted = self.noted.lock();
         noted.state = self.shared.state_seen();

@@ -1,15 +1,15 @@
-//! Opening a volume for serving: every layer, bottom up. What is stored is read and compared before
+//! Opening a volume for serving: every layer, bottom up. Stored state is read and compared before
 //! the first object is written.
 //!
 //! 1. The metadata is opened as a reader ([`Meta::look`]) and its state is compared with what this
 //!    machine knows and with `--expect`. A refusal up to here has written nothing, however often it
 //!    is repeated.
 //! 2. The lease is taken.
-//! 3. The metadata is opened for writing. What the writer recovers must not be older than what the
-//!    reader saw.
+//! 3. The metadata is opened for writing. The state that the writer recovers must not be older than
+//!    the one that the reader saw.
 //! 4. Only then: the session's row, the repair of the header, reclaim.
 //!
-//! Whatever fails after 2 gives the lease back ([`Opening`]).
+//! A failure after step 2 gives the lease back ([`Opening`]).
 
 use std::{
     sync::{
@@ -62,7 +62,7 @@ pub struct VolumeSession {
     pub(super) finished: watch::Sender<Option<Progress>>,
 }
 
-/// What an opening that fails, or is interrupted at any point, has to give back.
+/// The things that an opening has to give back if it fails, or is interrupted at any point.
 #[derive(Debug, Default)]
 pub struct Opening {
     lease: OnceLock<Arc<Lease>>,
@@ -95,9 +95,9 @@ struct Base {
 }
 
 impl VolumeSession {
-    /// Opens what was unlocked, mounts it, and returns when the mount answers. `tell` shows a line
-    /// to the user while it waits. After a failure, and if this is dropped before it is done, the
-    /// caller lets `opening` give back what was taken.
+    /// Mounts an unlocked volume, and returns when the mount answers. `tell` shows a line to the
+    /// user while it waits. After a failure, and if this is dropped before it is done, the caller
+    /// lets `opening` give back what was taken.
     ///
     /// # Errors
     /// The volume is held by another mount, went back in time, does not authenticate; the kernel
@@ -252,8 +252,8 @@ impl VolumeSession {
                 "choose another --state-dir",
             )
         })?;
-        // The kernel asks for it first. It is read while a signal still ends this at once, however
-        // long the store takes.
+        // The kernel asks for the root first. It is read while a signal still ends this at once,
+        // however long the store takes.
         fs.getattr(Ino::ROOT)
             .await
             .map_err(|error| errors::mount(&MountError::root(error)))?;
@@ -289,11 +289,11 @@ impl VolumeSession {
     }
 }
 
-/// Opening the metadata is given up when nothing that authenticates came for this long: two answers
-/// in a row that are lost, each of which takes `STALL_TIMEOUT` to be noticed, and a slow third.
+/// Opening the metadata is given up when nothing that authenticates came for this long: two lost
+/// answers in a row, each of which takes `STALL_TIMEOUT` to be noticed, and a slow third.
 const OPEN_STALL: Duration = Duration::from_secs(45);
 
-/// The metadata of a volume that is to be opened, and what it is compared with.
+/// The metadata of a volume that is to be opened, and the knowledge that it is compared with.
 pub(super) struct Door<'a> {
     pub(super) opened: &'a Opened,
     pub(super) sealed: &'a SealedObjectStore,
@@ -301,9 +301,9 @@ pub(super) struct Door<'a> {
 }
 
 impl Door<'_> {
-    /// Returns what this machine knows. Call before the store is read: another mount on this
-    /// machine may write meanwhile, and what it notes then is newer than what was read. Each object
-    /// of the log that is read is compared with it too.
+    /// Returns this machine's knowledge. To be called before the store is read: another mount on
+    /// this machine may write meanwhile, and its notes are then newer than the state that was read.
+    /// Each log object that is read is compared with that knowledge too.
     fn known_before(&self) -> Result<Option<Known>, Failure> {
         let known = self.known();
         if self.opened.trust.accepts_rollback() {
@@ -321,7 +321,7 @@ impl Door<'_> {
         self.opened.trust.known(volume)
     }
 
-    /// `work`, which reads the metadata, unless nothing that authenticates comes for
+    /// Runs `work`, which reads the metadata, unless nothing that authenticates comes for
     /// [`OPEN_STALL`]. The metadata store repeats its requests for ever, whatever the answers are.
     async fn unless_stuck<T>(
         &self,
@@ -344,7 +344,7 @@ impl Door<'_> {
                             OPEN_STALL.as_secs(),
                             trouble.map(|why| format!(" ({why})")).unwrap_or_default(),
                         ),
-                        "try again when the store answers; if it does not help, look who can change the bucket",
+                        "try again when the store answers; if it does not help, find out who can change the bucket",
                     ));
                 }
             }
@@ -374,7 +374,7 @@ impl Door<'_> {
         let mut seen = seen?;
         let lease = Arc::new(lease::acquire(request, holder?).await?);
         let lease = Arc::clone(opening.lease.get_or_init(|| lease));
-        // A mount on this machine that drained meanwhile has noted what it left.
+        // A mount on this machine that drained meanwhile has noted the state that it left.
         if self
             .known()
             .is_some_and(|known| known.state.generation > seen.generation)
@@ -388,7 +388,7 @@ impl Door<'_> {
         Ok((meta, lease))
     }
 
-    /// Reads what is stored, as a reader, and compares it.
+    /// Reads the stored state, as a reader, and compares it.
     async fn look(&self) -> Result<Recovered, Failure> {
         let known = self.known_before()?;
         let seen = self
@@ -420,7 +420,7 @@ impl Door<'_> {
     }
 }
 
-/// Closes metadata that a mount was not made of. Its session wrote nothing.
+/// Closes metadata of which no mount was made. Its session wrote nothing.
 pub(super) async fn close_unused(meta: &Meta) {
     let ended = meta.end_session(meta.session()).await;
     if let Err(error) = ended.and(meta.close().await) {

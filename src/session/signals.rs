@@ -3,9 +3,9 @@
 //! | signal | what happens |
 //! |---|---|
 //! | SIGINT, SIGTERM | unmount and drain; a second one while draining gives the rest up |
-//! | SIGHUP | the log file is opened anew, for whoever rotates it |
+//! | SIGHUP | the log file is opened anew, for programs that rotate it |
 //! | SIGHUP, in the foreground, once the terminal is gone | unmount and drain |
-//! | SIGUSR1, SIGUSR2, SIGQUIT | nothing: their default would end the process with whatever is not yet durable |
+//! | SIGUSR1, SIGUSR2, SIGQUIT | nothing: their default would end the process and lose data that is not yet durable |
 //!
 //! SIGPIPE is ignored by every Rust program.
 
@@ -22,8 +22,8 @@ use crate::telemetry::log;
 /// The terminal that controls this process, if there is one.
 const TERMINAL: &str = "/dev/tty";
 
-/// The kernel may send SIGHUP a moment before it takes the terminal away: for how long, and how
-/// often, one looks whether it does.
+/// The kernel may send SIGHUP a moment before it takes the terminal away: how long, and how often,
+/// the terminal is looked at.
 const TERMINAL_GOES_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -31,22 +31,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// `None` where whoever started this process wants it to survive its terminal (nohup).
+    /// `None` where the process was started to survive its terminal (nohup).
     hangup: Option<Signal>,
     user1: Signal,
     user2: Signal,
     quit: Signal,
-    /// There was a terminal at the start, and it is not known to be gone.
+    /// There was a terminal at the start, and it may still be there.
     has_terminal: bool,
     /// Until when the terminal is looked at, after a SIGHUP.
     doubtful_until: Option<Instant>,
 }
 
-/// What a signal asks for.
+/// The request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Stop,
-    /// The same, but said by a terminal that is gone: it is never a second, impatient one.
+    /// The same, but made by a terminal that is gone: it is never a second, impatient request.
     TerminalGone,
     Nothing,
 }
@@ -81,8 +81,8 @@ impl Signals {
         while self.next().await == Asked::Nothing {}
     }
 
-    /// Returns when somebody who told a mount to end has lost patience. Serves the other signals
-    /// meanwhile.
+    /// Returns when a second signal shows that its sender has lost patience. Serves the other
+    /// signals meanwhile.
     pub async fn give_up(&mut self) {
         while self.next().await != Asked::Stop {}
     }

@@ -1,4 +1,4 @@
-//! How much of an answer is taken, before anything in it can be believed.
+//! The bounds on an answer, which hold before anything in it can be believed.
 //!
 //! The SDK collects every body but that of a successful GetObject in memory, whatever its length.
 //! This layer lies between the SDK and the connection pool and counts what passes.
@@ -64,7 +64,7 @@ pub(super) enum TooLarge {
     Head,
 }
 
-/// Puts the bounds around a client.
+/// Wraps a client in these bounds.
 pub(super) fn bounded(client: SharedHttpClient) -> SharedHttpClient {
     SharedHttpClient::new(BoundedClient(client))
 }
@@ -125,7 +125,7 @@ impl HttpConnector for BoundedConnector {
     }
 }
 
-/// What kind of answer a request is for.
+/// The kind of answer that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Object,
@@ -134,8 +134,8 @@ enum Asked {
 }
 
 impl Asked {
-    /// By the query, which this side wrote. Requests for credentials go over the same client and
-    /// are `Other`.
+    /// Tells it by the query, which this side wrote. Requests for credentials go over the same
+    /// client and are `Other`.
     fn of(method: &str, uri: &str) -> Asked {
         let query = uri.split_once('?').map_or("", |(_, query)| query);
         let has = |wanted: &str| query.split('&').any(|field| field == wanted);
@@ -206,7 +206,7 @@ impl http_body::Body for CountedBody {
         if let Some(data) = frame.data_ref()
             && let Err(error) = self.count(data)
         {
-            // Drops the connection: the rest of an endless body is nobody's.
+            // Drops the connection: nobody needs the rest of an endless body.
             self.inner = SdkBody::empty();
             return Poll::Ready(Some(Err(error.into())));
         }
@@ -218,7 +218,8 @@ impl http_body::Body for CountedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // What the store announces is not believed: whoever collects reserves nothing for it.
+        // A length that the store announces is not believed: the SDK, which collects the body, is
+        // given none to reserve for.
         SizeHint::default()
     }
 }

@@ -44,7 +44,7 @@ pub struct StoreConfig {
     /// Connections kept or opened at once, at most. A [`super::Body`] holds one until its end or
     /// its drop.
     pub connections_max: usize,
-    /// What to do about failures that may pass.
+    /// How failures that may pass are handled.
     pub retry: Retry,
 }
 
@@ -55,7 +55,7 @@ pub struct Store {
     pub(super) retry: Retry,
 }
 
-/// What all clones share.
+/// The state that all clones share.
 pub(super) struct Inner {
     pub(super) client: Client,
     pub(super) url: S3Url,
@@ -65,7 +65,7 @@ pub(super) struct Inner {
     pub(super) stall_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) permits: Arc<Semaphore>,
-    /// Whoever holds its one permit may take a LIST page, which may be large.
+    /// The holder of its one permit may take a LIST page, which may be large.
     pub(super) listing: Semaphore,
     pub(super) outage: Outage,
     log_health: Health,
@@ -152,7 +152,7 @@ impl Store {
         &self.inner.log_health
     }
 
-    /// What has failed and been tried again until just now, for `status`.
+    /// The failure that has repeated itself until just now, for `status`.
     pub fn trouble(&self) -> Option<String> {
         self.inner.outage.trouble()
     }
@@ -191,8 +191,8 @@ impl Store {
         }
     }
 
-    /// CreateBucket (with the region's location constraint where that is needed). A bucket that is
-    /// ours already is no error.
+    /// CreateBucket (with the region's location constraint where that is needed). A bucket that
+    /// this account owns already is no error.
     ///
     /// # Errors
     /// As [`Store::check_bucket`]; `Other` if the name is taken by somebody else.

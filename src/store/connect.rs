@@ -127,7 +127,7 @@ pub(super) async fn connect(
     })
 }
 
-/// What nobody can set.
+/// The settings that nobody can change.
 fn settled(builder: aws_sdk_s3::config::Builder) -> aws_sdk_s3::config::Builder {
     builder
         .identity_cache(

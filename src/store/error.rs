@@ -1,4 +1,4 @@
-//! What can go wrong with the store, in the terms of its callers.
+//! The errors of the store, in the terms of its callers.
 
 use crate::telemetry::shown;
 
@@ -68,7 +68,7 @@ pub struct StoreError {
     pub operation: &'static str,
     /// The volume-relative key, or the bucket.
     pub key: String,
-    /// What the store said, one line, without secrets.
+    /// The store's explanation in one line, without secrets.
     pub message: String,
 }
 

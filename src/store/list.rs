@@ -18,10 +18,10 @@ use super::{
     retry::{Again, Failure},
 };
 
-/// What one LIST gives and one DeleteObjects takes at most (S3 API).
+/// The most keys that one LIST returns and one DeleteObjects takes (S3 API).
 const KEYS_PER_REQUEST: usize = 1000;
-/// Pages of a listing of "directories", at most: a level of a volume holds a few of them and a few
-/// objects.
+/// Pages of a listing of "directories", at most: a level of a volume holds a few directories and a
+/// few objects.
 const LEVEL_PAGES_MAX: u32 = 32;
 /// Single DELETEs at once, where the store lacks DeleteObjects.
 const SINGLE_DELETES_IN_FLIGHT: usize = 8;
@@ -96,8 +96,8 @@ impl Store {
     /// order.
     ///
     /// # Errors
-    /// `NoBucket`, and whatever keeps a request from being answered; `Nonsense` for a page that is
-    /// none of what was asked for.
+    /// `NoBucket`, and every failure that keeps the request from being answered; `Nonsense` for a
+    /// page that does not belong to this request.
     pub async fn list_page(
         &self,
         prefix: &str,
@@ -306,7 +306,7 @@ impl Store {
                 })
         });
         match deleted.await {
-            // Stores that lack DeleteObjects, or want a digest in it that current SDKs no longer
+            // Some stores lack DeleteObjects, or want a digest in it that current SDKs no longer
             // send.
             Err(error) if error.kind == StoreErrorKind::Other => {
                 tracing::info!("deleting objects one by one from now on: {error}");
@@ -318,7 +318,7 @@ impl Store {
     }
 }
 
-/// A page that is none of what was asked for; tried again a few times.
+/// A page that does not belong to the request; the request is repeated a few times.
 pub(super) fn wrong_page(operation: &'static str, prefix: &str, why: &str) -> Failure {
     let error = StoreError::new(StoreErrorKind::Nonsense, operation, prefix, why);
     Failure {
@@ -356,7 +356,7 @@ fn advances<'a>(
     Ok(())
 }
 
-/// What a line of DeleteObjects' answer means; `None` if the object is gone.
+/// The meaning of a line of DeleteObjects' answer; `None` if the object is gone.
 fn not_deleted(line: &aws_sdk_s3::types::Error) -> Option<(StoreErrorKind, &str, String)> {
     let code = line.code.as_deref().unwrap_or_default();
     let kind = match code {

@@ -30,7 +30,7 @@ const UPLOAD_PAGES_MAX: u32 = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadId(pub String);
 
-/// What completing needs to know of a part.
+/// The data of a part that completing the upload needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartTag {
     /// 1 to 10,000.
@@ -41,7 +41,7 @@ pub struct PartTag {
     pub checksum: Option<String>,
 }
 
-/// A line of ListParts: what the store has of an upload.
+/// A line of ListParts: a part that the store has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPart {
     /// 1 to 10,000.
@@ -90,7 +90,7 @@ impl Store {
     /// [`Store::list_multipart`] finds it.
     ///
     /// # Errors
-    /// Whatever keeps a request from being answered.
+    /// Every failure that keeps the request from being answered.
     pub async fn create_multipart(&self, key: &str) -> Result<UploadId, StoreError> {
         let context = self.context("CreateMultipartUpload", key);
         self.retrying(|_| async {
@@ -254,7 +254,7 @@ impl Store {
     /// Aborts; an upload that is not there is no error.
     ///
     /// # Errors
-    /// Whatever keeps a request from being answered.
+    /// Every failure that keeps the request from being answered.
     pub async fn abort_multipart(&self, key: &str, upload: &UploadId) -> Result<(), StoreError> {
         let context = self.context("AbortMultipartUpload", key);
         self.retrying(|_| async {
@@ -278,8 +278,8 @@ impl Store {
     /// All uploads under way for keys that start with `prefix`.
     ///
     /// # Errors
-    /// Whatever keeps a request from being answered; `Nonsense` for a listing that does not advance
-    /// or does not end.
+    /// Every failure that keeps the request from being answered; `Nonsense` for a listing that does
+    /// not advance or does not end.
     pub async fn list_multipart(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {
         let context = self.context("ListMultipartUploads", prefix);
         let mut pending = Vec::new();
@@ -307,7 +307,7 @@ impl Store {
                 let (Some(full), Some(id)) = (upload.key, upload.upload_id) else {
                     continue;
                 };
-                // Others' uploads are none of ours to abort.
+                // Uploads of others must not be aborted by us.
                 let key = self.inner.url.relative_key(&full);
                 let Some(key) = key.filter(|key| key.starts_with(prefix)) else {
                     continue;

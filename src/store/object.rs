@@ -17,8 +17,8 @@ use super::{
     upload::Pieces,
 };
 
-/// User metadata that tells which PUT made an object: a conditional PUT whose answer was lost finds
-/// its own object by it. Random, of no other meaning.
+/// User metadata that identifies the PUT that made an object: a conditional PUT whose answer was
+/// lost finds its own object by it. It is random and has no other meaning.
 const TOKEN: &str = "strongroom-token";
 
 /// The condition of a PUT.
@@ -33,7 +33,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Does it hold where the object has this ETag, or is not there?
+    /// Whether the condition holds where the object has this ETag, or is not there.
     fn holds(&self, there: Option<&str>) -> bool {
         match self {
             Condition::None => true,
@@ -52,14 +52,14 @@ impl Condition {
     }
 }
 
-/// What a PUT made.
+/// The outcome of a PUT.
 #[derive(Clone, Debug)]
 pub struct PutOutcome {
     /// The new ETag.
     pub etag: Option<String>,
 }
 
-/// What HEAD tells.
+/// The answer to a HEAD.
 #[derive(Clone, Debug)]
 pub struct ObjectHead {
     /// Length of the stored bytes.
@@ -167,7 +167,7 @@ impl Store {
     /// GET into memory, resuming after broken connections; fails if more than `max_bytes` would
     /// come.
     ///
-    /// What comes is of one version of the object: if it is replaced meanwhile, reading begins
+    /// All bytes are of one version of the object: if it is replaced meanwhile, reading begins
     /// again.
     ///
     /// # Errors
@@ -235,8 +235,8 @@ impl Store {
 
     /// PUT of one object; `pieces` are sent one after the other without being joined.
     ///
-    /// A conditional PUT whose answer was lost and whose repetition is refused looks whether the
-    /// object that is there is its own, and then has succeeded.
+    /// A conditional PUT whose answer was lost, and whose repetition is refused, looks whether the
+    /// object that is there is its own. Then it has succeeded.
     ///
     /// # Errors
     /// `Precondition` if the condition does not hold.
@@ -275,8 +275,8 @@ impl Store {
                 Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
                 Err(failure) if !failure.error.kind.is_an_answer() => Err(failure),
                 Err(failure) if *condition == Condition::None => Err(failure.into_claim()),
-                // That the condition does not hold is a claim too, and the object may be our own:
-                // its answer was lost.
+                // A condition that does not hold is a claim too, and the object may be our own: its
+                // answer was lost.
                 Err(failure) => match self.head_once(key).await {
                     Ok(there) if token_of(&there.metadata) == token_of(&Some(metadata.clone())) => {
                         Ok(PutOutcome { etag: there.e_tag })
@@ -330,7 +330,7 @@ impl Store {
 /// A GET into memory, over as many connections as it takes.
 #[derive(Default)]
 struct Fetch {
-    /// All that is wanted, once the first answer told it.
+    /// The whole range, once the first answer told it.
     whole: Option<Range<u64>>,
     etag: Option<String>,
     received: Vec<u8>,
@@ -361,7 +361,7 @@ fn extent(
         (Some(asked), Some(header)) => {
             let (carried, size) = content_range(header)
                 .ok_or_else(|| format!("the answer's range {header:?} makes no sense"))?;
-            // Less than was asked for is an answer only where the object ends.
+            // An answer with fewer bytes than asked for is right only where the object ends.
             if carried.start != asked.start
                 || carried.end != asked.end.min(size)
                 || carried.end - carried.start != len
@@ -372,7 +372,7 @@ fn extent(
             }
             Ok((carried, size))
         }
-        // The whole object, as the range asked for all of it anyway.
+        // The range covered the whole object anyway.
         (Some(asked), None) if asked.start == 0 && len <= asked.end => Ok((0..len, len)),
         (Some(asked), None) => Err(format!("the store ignored the range {asked:?}")),
     }

@@ -1,4 +1,4 @@
-//! How long the store keeps trying.
+//! How long and how often requests are repeated.
 //!
 //! Promises: only failures that may pass are tried again; the pauses grow from 50 ms to 5 s with
 //! jitter, or follow the store's own Retry-After up to 10 s; an outage logs one warning per kind
@@ -20,14 +20,15 @@ use parking_lot::Mutex;
 use super::{Store, StoreError, StoreErrorKind};
 use crate::telemetry::Metrics;
 
-/// What to do when a request fails for a reason that may pass (throttling, 5xx, timeouts, resets,
-/// name resolution, refused connections). Backoff is exponential with jitter, capped.
+/// How a request goes on after a failure that may pass (throttling, 5xx, timeouts, resets, name
+/// resolution, refused connections). Pauses are exponential with jitter, and capped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// Give up after this many tries.
     Attempts(u32),
     /// Give up after `attempts` where nothing answers: the endpoint may be mistyped. A store that
-    /// answers that it cannot just now (429, 5xx) is asked again until `unavailable` is over.
+    /// answers that it is unavailable just now (429, 5xx) is asked again until `unavailable` is
+    /// over.
     WhileItAnswers {
         /// Tries in a row that end without an answer.
         attempts: u32,
@@ -36,15 +37,15 @@ pub enum Retry {
     },
     /// Never give up. The caller bounds it by dropping the future.
     Forever,
-    /// The same, and what the store refuses (credentials withdrawn, access denied, bucket gone) is
-    /// tried again for so long: a mounted volume. A refusal is an outage too until somebody has had
-    /// the time to mend it.
+    /// As `Forever`, and requests that the store refuses (credentials withdrawn, access denied,
+    /// bucket gone) are repeated for this long: for a mounted volume. A refusal is an outage too,
+    /// until somebody has had the time to mend it.
     Outlasting(Duration),
 }
 
 impl Retry {
-    /// For commands: where nothing answers they end within some 2 s of pauses, and a store that
-    /// says that it is busy has half a minute.
+    /// For commands: where nothing answers they end after some 2 s of pauses, and a busy store has
+    /// half a minute.
     pub const FOR_COMMANDS: Retry = Retry::WhileItAnswers {
         attempts: 5,
         unavailable: Duration::from_secs(30),
@@ -53,7 +54,7 @@ impl Retry {
 
 /// The first pause is at most this.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// No pause of ours is longer: a store that is back is noticed within this.
+/// No pause of ours is longer, so that a store that is back is noticed within this time.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// No pause that the store asks for is longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
@@ -62,15 +63,16 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Failures that go on for this long are trouble, as long as the last one is younger than this.
 const TROUBLE_LASTS: Duration = Duration::from_secs(2);
 const TROUBLE_FRESH: Duration = Duration::from_secs(15);
-/// AWS asks to repeat a conditional PUT that met another one in progress (409), and an answer to
-/// another question may come from a proxy that is confused for a moment. Past this many tries,
-/// which with their pauses take 3 to 6 s, the failure counts, whatever the patience.
+/// AWS asks clients to repeat a conditional PUT that met another one in progress (409), and a proxy
+/// that is confused for a moment may answer another request. After this many tries, which with
+/// their pauses take 3 to 6 s, the failure counts, whatever [`Retry`] says.
 const FEW_ATTEMPTS: u32 = 8;
-/// That an object is not there is a claim where the metadata names it: it is believed once it has
-/// been made this often, which with the pauses of [`Backoff`] takes half a second.
+/// "The object is not there" is a mere claim where the metadata names it. It is believed once it
+/// has been made this often, which with the pauses of [`Backoff`] takes half a second.
 pub const MISSING_TRIES: u32 = 4;
-/// An answer that broke off had made progress if it brought this much; one that brought less
-/// counts as failed. Without it a store that answers with a byte at a time is asked without pause.
+/// An answer that broke off had made progress if it brought this many bytes; one that brought fewer
+/// counts as failed. Otherwise a store that answers with a byte at a time would be asked without
+/// pause.
 const PROGRESS_BYTES_MIN: u64 = 16 * 1024;
 
 /// Whether a failed attempt is worth another.
@@ -80,17 +82,18 @@ pub(super) enum Again {
     No,
     /// As long as [`Retry`] says.
     Yes,
-    /// A few times, whatever [`Retry`] says: a conflict of conditional requests, or an answer to
-    /// another question.
+    /// A few times, whatever [`Retry`] says: a conflict of conditional requests, or the answer to
+    /// another request.
     AFewTimes,
-    /// The store claims what makes no sense for this request: as a refusal, or a few times.
+    /// The store claims something that makes no sense for this request: repeated as a refusal is,
+    /// or a few times.
     Claim,
 }
 
 /// One failed attempt.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// What the caller is told if nobody tries again.
+    /// The error that the caller gets if the request is not repeated.
     pub(super) error: StoreError,
     /// Whether to try again.
     pub(super) again: Again,
@@ -119,7 +122,8 @@ impl Failure {
         }
     }
 
-    /// For requests to which "not there" and "the condition does not hold" are no sensible answers.
+    /// For requests to which "not there" and "the condition does not hold" make no sense as
+    /// answers.
     #[must_use]
     pub(super) fn into_claim(mut self) -> Failure {
         if self.error.kind.is_an_answer() {
@@ -129,7 +133,8 @@ impl Failure {
         self
     }
 
-    /// For requests without a condition: that one does not hold is no sensible answer to them.
+    /// For requests without a condition, to which "the condition does not hold" makes no sense as
+    /// an answer.
     #[must_use]
     pub(super) fn unconditional(self) -> Failure {
         match self.error.kind {
@@ -144,7 +149,7 @@ impl Failure {
     }
 }
 
-/// What an attempt knows of the ones before it.
+/// The knowledge that an attempt has of the ones before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attempt {
     /// Whether an earlier one may have taken effect without our hearing of it.
@@ -270,7 +275,7 @@ impl Backoff {
 }
 
 impl Store {
-    /// For a caller that repeats requests itself.
+    /// The pauses for a caller that repeats requests itself.
     pub fn backoff(&self) -> Backoff {
         Backoff {
             metrics: Arc::clone(&self.inner.metrics),
@@ -291,19 +296,19 @@ fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
     own.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
 }
 
-/// What a request knows of its own failures.
+/// The knowledge that a request has of its own failures.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
-    /// In a row.
+    /// Failures in a row.
     failures: Failures,
     /// Since when the store refuses it.
     refused_since: Option<Instant>,
-    /// When the store first said that it could not.
+    /// When the store first answered that it was unavailable.
     unavailable_since: Option<Instant>,
 }
 
 impl Tries {
-    /// The attempt that broke off just now had brought so much before.
+    /// The attempt that broke off just now had brought this many bytes before.
     pub(super) fn brought(&mut self, bytes: u64) {
         self.failures.progress(bytes);
         if bytes >= PROGRESS_BYTES_MIN {
@@ -357,7 +362,7 @@ impl Outage {
         tracing::warn!("trying again: {error}");
     }
 
-    /// What has failed again and again until just now, for `status`.
+    /// The failure that has repeated itself until just now, for `status`.
     pub(super) fn trouble(&self) -> Option<String> {
         let lately = self.lately.lock();
         let lately = lately.as_ref()?;

@@ -85,7 +85,7 @@ pub struct Metrics {
     pub readahead_frames: Counter,
     /// Frames or headers that failed authentication.
     pub authentication_failures: Counter,
-    /// Times that tiny pieces of a file were not put together, because what lies between them could
+    /// Times that tiny pieces of a file were not put together, because the bytes between them could
     /// not be read.
     pub unread_gaps: Counter,
     /// Bytes of scattered files that were read to be put in order.

@@ -1,9 +1,8 @@
 //! The exit codes of `fsck`: those of e2fsck(8), because scripts know them.
 //!
-//! A code says what became of the check, and is one of these numbers, never a sum of them: where
-//! something was mended and something else was left, 4 is the one that counts. Whatever keeps the
-//! volume from being opened has the code that it has with the other commands, as long as that
-//! number means nothing here; where it does, it becomes 8.
+//! A code is one of these numbers, never a sum of them: where some faults were mended and others
+//! were left, 4 is the one that counts. A failure to open the volume has the code that it has with
+//! the other commands, unless that number means something else here; then it becomes 8.
 
 use std::process::ExitCode;
 
@@ -22,7 +21,7 @@ exit_codes! {
 }
 
 impl FsckExit {
-    /// What became of a check that came to its end.
+    /// The outcome of a check that came to its end.
     pub fn verdict(mended: u64, left: u64) -> FsckExit {
         match (mended, left) {
             (0, 0) => FsckExit::Clean,
@@ -36,7 +35,7 @@ impl FsckExit {
         matches!(exit, Exit::Damaged | Exit::DamagedHeader | Exit::NoMetadata)
     }
 
-    /// What another command's code becomes here; `None` if it stays.
+    /// The code of `fsck` for another command's code; `None` if it stays.
     pub fn of(exit: Exit) -> Option<FsckExit> {
         match exit {
             Exit::Ok => Some(FsckExit::Clean),

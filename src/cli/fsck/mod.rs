@@ -87,7 +87,7 @@ async fn check(
     reporter.step("opening the volume");
     let visit = match Visit::open(config, args.repair, opening, &tell).await {
         Ok(visit) => visit,
-        // The metadata is damaged, and that is what was asked for.
+        // The metadata is damaged, and this command exists to find that out.
         Err(error) if FsckExit::is_verdict(error.exit) => {
             reporter.damaged(&error);
             return Ok(FsckExit::Uncorrected);

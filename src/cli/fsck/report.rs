@@ -1,4 +1,4 @@
-//! What `fsck` prints: findings on standard output, how far it is on standard error.
+//! The output of `fsck`: findings on standard output, progress on standard error.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -91,7 +91,7 @@ impl Reporter {
         bar.set_message(step);
     }
 
-    /// Names what is being done before there is a check.
+    /// Names the step that is under way before there is a check.
     pub(super) fn step(&self, step: &'static str) {
         self.style(step, 0);
     }
@@ -114,7 +114,7 @@ impl Reporter {
         }
     }
 
-    /// Something that is not wrong and that one should know.
+    /// A fact that is no fault, but worth knowing.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet && !self.json {
             self.line(&format!("note: {text}"));

@@ -37,8 +37,8 @@ pub(super) fn read(
     );
 }
 
-/// The bytes are copied into memory of ours before this returns, so it is the one handler that may
-/// have to wait here.
+/// The handler copies the bytes into memory of ours before it returns, so it is the only one that
+/// may have to wait on the FUSE thread.
 pub(super) fn write(
     kernel: &Kernel,
     request: &Request,
@@ -59,8 +59,8 @@ pub(super) fn write(
         .handle(fh.0)
         .range(offset, u64::from(len));
     let drops_set_id = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
-    // The kernel follows a synchronous write into its page cache with FSYNC itself, one past it
-    // not.
+    // The kernel itself follows a synchronous write into its page cache with FSYNC, but not one
+    // past the cache.
     let durable = flags.0 & libc::O_DSYNC != 0
         && (flags.0 & libc::O_DIRECT != 0 || fs.passes_page_cache(fh.0));
     if kernel.runner.has_failed() {

@@ -30,8 +30,8 @@ struct Treatment {
 }
 
 impl Treatment {
-    /// For a file that is opened with these flags. Closing a handle that cannot write has nothing
-    /// to report, so the kernel need not send a flush.
+    /// The treatment of a file that is opened with these flags. Closing a handle that cannot write
+    /// has nothing to report, so the kernel need not send a flush.
     fn new(kernel: &Kernel, open_flags: i32) -> Treatment {
         let mut flags = FopenFlags::empty();
         flags.set(FopenFlags::FOPEN_KEEP_CACHE, !kernel.fs.read_only());

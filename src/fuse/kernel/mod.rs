@@ -3,7 +3,7 @@
 //!
 //! | file | requests |
 //! |---|---|
-//! | `names.rs` | lookup, and what makes, removes and moves names |
+//! | `names.rs` | lookup; making, removing and moving names |
 //! | `attributes.rs` | attributes, symbolic links' targets, the space of the filesystem |
 //! | `xattrs.rs` | extended attributes |
 //! | `handles.rs` | opening and closing files |

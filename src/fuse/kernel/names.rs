@@ -1,4 +1,4 @@
-//! Lookup, and what makes, removes and moves names.
+//! Lookup; making, removing and moving names.
 
 use std::{ffi::OsStr, path::Path};
 

@@ -49,8 +49,8 @@ pub(super) fn getxattr(
     let number = ino(number);
     let operation = Operation::on(RequestKind::Getxattr, number);
     if number == Ino::ROOT && name.as_bytes() == CONTROL_XATTR.as_bytes() {
-        // It is answered even after the volume was lost: 'status' and 'umount' find the process by
-        // it.
+        // This is answered even after the volume was lost, because 'status' and 'umount' find the
+        // process by it.
         return match kernel.at_once(operation, |fs| fs.control()).flatten() {
             Some(socket) => send_xattr(reply, size, &socket),
             None => reply.error(Errno::ENODATA),

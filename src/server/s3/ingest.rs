@@ -1,8 +1,9 @@
 //! Receiving a body: streamed to a temporary file, verified before anything is changed.
 //!
-//! Promises: at most two batches in memory; a body is only hashed where the client sent a checksum; a body that ends early, is too long, or does not have the checksums announced is
-//! refused and leaves nothing behind. A small body costs one hand-over to a blocking thread: its
-//! write, its verification and its commit happen in one.
+//! Promises: at most two batches in memory; a body is only hashed where the client sent a checksum;
+//! a body that ends early, is too long, or does not have the checksums announced is refused and
+//! leaves nothing behind. A small body costs one hand-over to a blocking thread: its write, its
+//! verification and its commit happen in one.
 
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
@@ -21,9 +22,10 @@ use tokio::task::JoinHandle;
 use crate::server::http::RequestContext;
 use crate::server::storage::{Checksums, Storage, TempFile};
 
-/// What is handed to a blocking thread at once.
+/// Bytes that are handed to a blocking thread at once.
 const BATCH_BYTES: usize = 512 * 1024;
-/// ... in at most so many pieces: bounds the overhead of a body that arrives in crumbs.
+/// Pieces that are handed over at once, at most: bounds the overhead of a body that arrives in
+/// crumbs.
 const BATCH_PIECES: usize = 1024;
 /// The largest object of one PUT, and the largest part, as S3 has it.
 const MAX_BODY_BYTES: u64 = 5 * 1024 * 1024 * 1024;
@@ -40,7 +42,7 @@ const NO_CHECKSUMS: [&str; 3] = [
 /// How long a body may pause before its upload is given up; S3 waits some 20 s.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the request announced about its body.
+/// The headers' announcement of the body.
 pub(super) struct Announced {
     /// Bytes, without framing.
     length: Option<u64>,
@@ -321,7 +323,7 @@ fn storage_error(error: io::Error) -> S3Error {
     S3Error::with_source(S3ErrorCode::InternalError, Box::new(error))
 }
 
-/// What a body that ended in an error is answered. The decoders' error types are not public; their
+/// The answer to a body that ended in an error. The decoders' error types are not public; their
 /// texts are fixed by the pinned version.
 fn body_error(error: &(dyn std::error::Error + 'static)) -> S3Error {
     let text = error.to_string();

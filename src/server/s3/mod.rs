@@ -215,7 +215,7 @@ impl S3 for Operations {
     }
 }
 
-/// A count that a request gives: within 0 to 1,000, which is also what it is when not given.
+/// The page size of a request: within 0 to 1,000, and 1,000 if it gives none.
 fn page_size(asked: Option<i32>) -> S3Result<usize> {
     match asked {
         None => Ok(1000),

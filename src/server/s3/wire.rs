@@ -39,7 +39,7 @@ pub(super) fn metadata(
     Ok(metadata)
 }
 
-/// What `x-amz-meta-*` come back as; none is absent.
+/// The `x-amz-meta-*` of an answer; `None` if there are none.
 pub(super) fn metadata_out(headers: &Headers) -> Option<Metadata> {
     let metadata = &headers.metadata;
     (!metadata.is_empty()).then(|| {

@@ -58,7 +58,7 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         if !self.named {
-            // What is left is removed at the next start.
+            // A file that is left is removed at the next start.
             let _left_behind = fs::remove_file(&self.path);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Object, Refusal, Storage};
 
-/// What to list.
+/// The request for a listing.
 #[derive(Clone, Debug, Default)]
 pub(in crate::server) struct ListingQuery {
     pub(in crate::server) prefix: String,
@@ -18,7 +18,7 @@ pub(in crate::server) struct ListingQuery {
     pub(in crate::server) max: usize,
 }
 
-/// What was found.
+/// The result of a listing.
 #[derive(Default)]
 pub(in crate::server) struct Listing {
     pub(in crate::server) objects: Vec<Arc<Object>>,

@@ -42,11 +42,11 @@ pub(in crate::server) struct Completion {
     pub(in crate::server) id: String,
     pub(in crate::server) parts: Vec<CompletedPart>,
     pub(in crate::server) conditions: Conditions,
-    /// What the object's checksum must be.
+    /// The checksum that the object must have.
     pub(in crate::server) checksums: Checksums,
-    /// They are of the whole object rather than of the parts' checksums.
+    /// It is of the whole object rather than of the parts' checksums.
     pub(in crate::server) full_object_checksum: bool,
-    /// What the object's size must be, in bytes.
+    /// The size that the object must have, in bytes.
     pub(in crate::server) size: Option<u64>,
 }
 

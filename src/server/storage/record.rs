@@ -1,4 +1,4 @@
-//! What is written about an object, a part and an upload, and the file that holds it.
+//! The records of objects, parts and uploads, and the files that hold them.
 //!
 //! Every file is its data (from offset 0, possibly none), then its record as JSON, then a footer:
 //!
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 8] = b"SRS3REC1";
 const FOOTER_BYTES: usize = 24;
-/// What is read of a file's end at first; holds most records whole.
+/// Bytes of a file's end that are read at first; they hold most records whole.
 const TAIL_BYTES: u64 = 4096;
 
 /// Headers that come back with the object as they came with it.

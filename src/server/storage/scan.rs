@@ -1,4 +1,4 @@
-//! Reading the index from the directory at start, and deleting what nothing refers to.
+//! Reads the index from the directory at start, and deletes files that nothing refers to.
 //!
 //! Never deletes a file that it can't read: it says so in the log and leaves it alone.
 

@@ -1,4 +1,4 @@
-//! The side of those who ask a mount over its control socket.
+//! The side of `status` and `umount`, which ask a mount over its control socket.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -15,7 +15,7 @@ use crate::session::status::StatusReport;
 /// The longest line of an answer; a status report has some 4 KiB.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
-/// A control socket, and who must listen there.
+/// A control socket, and the user who must listen there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
     /// The socket.
@@ -31,7 +31,7 @@ impl Address {
     }
 }
 
-/// Sends a request; the answers come line by line from what is returned, each within `patience`.
+/// Sends a request. The returned [`Answers`] give the answers line by line, each within `patience`.
 ///
 /// # Errors
 /// The mount does not take it; `PermissionDenied` if another user's process listens there.

@@ -11,8 +11,8 @@
 //!
 //! Promises: a slow or silent client holds nothing but its connection, and there are at most
 //! [`CONNECTIONS_MAX`]; `finished` is sent after all is durable and the lease is given back; a
-//! client takes no line that is longer or comes more slowly than it has patience for, and talks to
-//! no process of another user than the one that it expects.
+//! client refuses a line that is too long or takes longer than its patience, and talks only to a
+//! process of the user that it expects.
 //! Never: accepts a request that changes data.
 //!
 //! | file | what |
@@ -51,22 +51,22 @@ pub enum Request {
 pub enum Progress {
     /// The kernel still has it.
     Mounted,
-    /// The kernel has let go; what is dirty is on its way.
+    /// The kernel has let go; dirty data is being uploaded.
     Draining {
         /// Bytes that are not yet in the store.
         dirty_bytes: u64,
         /// Uploads under way.
         uploads_in_flight: u64,
-        /// What holds it up, if something does.
+        /// The obstacle, if something holds the drain up.
         trouble: Option<String>,
     },
     /// Over.
     Finished {
-        /// The code the process is about to exit with.
+        /// The code that the process is about to exit with.
         exit: u8,
-        /// What went wrong, if something did.
+        /// The fault, if there was one.
         what: String,
-        /// What to do about it.
+        /// The advice about it.
         advice: String,
         /// The state that is in the store, if it could be closed.
         #[serde(default)]

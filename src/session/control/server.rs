@@ -32,10 +32,10 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 /// How long a client may leave a line unread before it is dropped.
 const WRITE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often followers hear of the drain.
+/// How often clients that follow a drain hear of it.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
-/// What the socket tells about.
+/// The session that the socket tells about.
 pub trait Source: Send + Sync + 'static {
     /// The present state.
     fn status(&self) -> StatusReport;
@@ -93,7 +93,8 @@ pub fn serve(
 }
 
 impl ControlServer {
-    /// Waits until everybody who follows has been told how it ended, at most `patience`.
+    /// Waits until all clients that follow the drain have been told how it ended, at most
+    /// `patience`.
     pub async fn finish(self, patience: Duration) {
         self.accepting.abort();
         // The accepting task may hold one slot; it gives it back when it is gone.

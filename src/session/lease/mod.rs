@@ -1,9 +1,9 @@
 //! The lease: who may write to a volume.
 //!
-//! One sealed control object, `<prefix>/lease`, changed only by conditional PUT. It names host,
-//! process and time. The metadata store fences an old writer by itself; the lease is what lets a
-//! second mount know that there is a first one *before* it fences it off, wait for its drain, or
-//! tell the user whom to ask.
+//! The lease is one sealed control object, `<prefix>/lease`, changed only by conditional PUT. It
+//! names host, process and time. The metadata store fences an old writer by itself; the lease is
+//! what lets a second mount know that there is a first one *before* it fences it off, wait for its
+//! drain, or tell the user whom to ask.
 //!
 //! 1. The holder writes it again every [`RENEW_EVERY`], so the object changes as long as it lives.
 //! 2. Clocks of machines are never compared. Who waits takes the lease over after the object has

@@ -6,9 +6,10 @@ use sha2::{Digest, Sha256};
 use super::known::{Known, StateSeen};
 use crate::seal::{keys::VolumeId, object_store::LogPosition};
 
-/// The form of a file.
+/// The format of a file.
 const FORMAT: u32 = 1;
-/// Bytes of a line of state: longer than any, so that each covers the one before it whole.
+/// Bytes of a line of state: longer than any line needs, so that each line covers the one before it
+/// whole.
 pub(super) const LINE_LEN: usize = 192;
 
 /// `<volume> <generation> [<log number> <commitment>] <check>`, filled up with spaces.
@@ -44,7 +45,7 @@ pub(super) fn state_in_line(line: &[u8], volume: VolumeId) -> Option<StateSeen> 
     Some(StateSeen { generation, log })
 }
 
-/// Tells a torn line.
+/// A check by which a torn line shows.
 fn check_of(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     data_encoding::HEXLOWER.encode(digest.get(..8).unwrap_or_default())
@@ -54,7 +55,7 @@ fn check_of(text: &str) -> String {
 #[derive(Serialize, Deserialize)]
 pub(super) struct KnownJson {
     format: u32,
-    /// For people.
+    /// The place as people read it.
     place: String,
     volume: String,
     header_revision: u64,
@@ -70,12 +71,12 @@ struct LogJson {
 }
 
 impl KnownJson {
-    /// What a file says, if it is one of this form.
+    /// The knowledge in a file, if it is of this format.
     pub fn read(text: &[u8]) -> Option<Known> {
         serde_json::from_slice::<KnownJson>(text).ok()?.known()
     }
 
-    /// The file for what is known of a place.
+    /// The file with the knowledge of a place.
     pub fn write(place: &str, known: &Known) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&KnownJson::new(place, known))
     }

@@ -12,7 +12,7 @@ pub struct StateSeen {
 }
 
 impl StateSeen {
-    /// Takes from `other`, of the same volume, what is newer.
+    /// Takes the newer fields from `other`, which is of the same volume.
     pub(super) fn merge(&mut self, other: &StateSeen) {
         self.generation = self.generation.max(other.generation);
         let number = |log: Option<LogPosition>| log.map(|head| head.number);
@@ -22,7 +22,7 @@ impl StateSeen {
     }
 }
 
-/// What is known of a volume.
+/// The knowledge of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     /// Its id.
@@ -36,7 +36,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// What an authenticated header tells.
+    /// The knowledge that an authenticated header gives.
     pub fn of_header(header: &VolumeHeader) -> Known {
         Known {
             volume: header.volume(),
@@ -46,7 +46,7 @@ impl Known {
         }
     }
 
-    /// Takes from `other`, of the same volume, what is newer.
+    /// Takes the newer fields from `other`, which is of the same volume.
     pub(super) fn merge(&mut self, other: &Known) {
         if other.header_revision > self.header_revision
             || (other.header_revision == self.header_revision && self.header_mac.is_none())

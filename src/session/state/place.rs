@@ -1,17 +1,17 @@
-//! What this machine knows of the volume at one place, in `<state-dir>/places/`.
+//! The knowledge that this machine has of the volume at one place, in `<state-dir>/places/`.
 //!
 //! A place is where the user says that the volume is: endpoint, bucket and prefix. Nothing that the
 //! store supplies is part of it, so a store cannot choose which knowledge it is compared with.
 //!
-//! A place has two files. `<place>.json` holds all that is known, and is replaced whole by a rename
-//! when a mount begins or ends and when a key slot changes. `<place>.state` holds one line, the
-//! newest state alone, and is written over in place with each flush of the log: a rename would make
-//! the filesystem write to the disk at once, and cost ten times as much. A line that was torn by a
-//! loss of power does not fit its check, and what the first file says stands.
+//! A place has two files. `<place>.json` holds all of the knowledge, and is replaced whole by a
+//! rename when a mount begins or ends and when a key slot changes. `<place>.state` holds one line,
+//! the newest state alone, and is written over in place with each flush of the log: a rename would
+//! make the filesystem write to the disk at once, and cost ten times as much. A line that was torn
+//! by a loss of power does not fit its check, and then the state in the first file counts.
 //!
-//! Both are written under a lock, and a note never makes them older: several mounts and commands
-//! may note at once. They are not synced to the disk, so a machine that loses power may forget the
-//! last notes. A process that is killed forgets nothing that was noted.
+//! Both are written under a lock, and a note never makes them older, because several mounts and
+//! commands may note at once. They are not synced to the disk, so a machine that loses power may
+//! forget the last notes. A process that is killed forgets nothing that was noted.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -43,7 +43,7 @@ pub struct PlaceMemory {
 }
 
 impl PlaceMemory {
-    /// Of the place that `store` points to. Reads and makes nothing yet.
+    /// The knowledge of the place that `store` points to. Reads and makes nothing yet.
     pub fn new(root: &Path, store: &Store) -> PlaceMemory {
         let endpoint = store.endpoint().trim_end_matches('/').to_ascii_lowercase();
         PlaceMemory {
@@ -52,9 +52,9 @@ impl PlaceMemory {
         }
     }
 
-    /// What is known of the volume at this place. A volume that was never met here is looked for
-    /// among the other places and in the notes of earlier versions: then it is known as `volume`.
-    /// What cannot be read is not known.
+    /// The known state of the volume at this place. A volume that was never met here is looked for
+    /// among the other places and in the notes of earlier versions: then it is known as `volume`. A
+    /// file that cannot be read counts as absent.
     pub fn known(&self, volume: VolumeId) -> Option<Known> {
         if let Some(known) = read(&self.file()) {
             return Some(known);
@@ -76,8 +76,8 @@ impl PlaceMemory {
         known
     }
 
-    /// Notes what is newer than what is known. If another volume is known here by now, nothing is
-    /// noted.
+    /// Notes those parts of `found` that are newer than the known ones. If another volume is known
+    /// here by now, nothing is noted.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -92,21 +92,21 @@ impl PlaceMemory {
         })
     }
 
-    /// Notes `found` instead of what is known.
+    /// Notes `found` in place of all earlier knowledge.
     ///
     /// # Errors
     /// The directory cannot be written.
     pub fn replace(&self, found: &Known) -> io::Result<()> {
         self.write(|_| {
-            // What it says is no longer wanted. If this ends here, less is known, and nothing
+            // Its state is no longer wanted. If the process ends here, less is known, and nothing
             // wrong.
             let _ = fs::remove_file(self.file().with_extension("state"));
             Some(found.clone())
         })
     }
 
-    /// Notes a newer state of the volume that is known here: with each flush of the log, so this is
-    /// quick.
+    /// Notes a newer state of the volume that is known here. It happens with each flush of the log,
+    /// so it is quick.
     ///
     /// # Errors
     /// The directory cannot be written.
@@ -129,7 +129,7 @@ impl PlaceMemory {
         file.write_all_at(line_of(volume, &newest).as_bytes(), 0)
     }
 
-    /// Makes the file what `change` makes of it, if anything.
+    /// Replaces the file's contents by the result of `change`, if there is one.
     fn write(&self, change: impl FnOnce(Option<Known>) -> Option<Known>) -> io::Result<()> {
         let _lock = self.lock()?;
         let file = self.file();
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(here.known(VOLUME), Some(known(9, 5)));
         here.note(&known(2, 1)).expect("noted");
         assert_eq!(here.known(VOLUME), Some(known(2, 1)));
-        // Whatever id the store supplies, the place decides.
+        // The place decides, whatever id the store supplies.
         assert_eq!(here.known(VolumeId([8; 16])), Some(known(2, 1)));
         let other = Known {
             volume: VolumeId([8; 16]),
