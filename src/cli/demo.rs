@@ -16,20 +16,16 @@ use std::{
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::{
-    args::LogArgs, daemon::Reporter, init::make_volume, observer::Front, runtime, sys,
-    values::parse_size,
-};
+use super::{args::LogArgs, daemon::Reporter, observer::Front, runtime, sys, values::parse_size};
 use crate::{
-    data::MEMORY_MIN_BYTES,
     fuse,
     seal::{keys::make_process_undumpable, volume::Secret},
     server::{SecretString, Server, ServerConfig, SyncPolicy},
     session::{
-        self, Accept, Durability, Exit, Failure, SessionConfig, StoreSettings,
+        self, Accept, Durability, Exit, Failure, SessionConfig, StoreSettings, create,
         disk_cache::DiskCacheConfig, errors,
     },
-    telemetry::{Metrics, human_size},
+    telemetry::Metrics,
 };
 
 /// Where the demo's volume is.
@@ -75,13 +71,7 @@ struct Place {
 
 /// Runs the command. No thread exists yet.
 pub fn run(args: DemoArgs) -> Result<(), Failure> {
-    if args.memory < MEMORY_MIN_BYTES {
-        return Err(Failure::new(
-            Exit::MemoryTooSmall,
-            format!("--memory {} is below the floor", human_size(args.memory)),
-            format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
-        ));
-    }
+    session::memory::check_floor(args.memory)?;
     fuse::check_device().map_err(|error| errors::mount(&error))?;
     let _ = make_process_undumpable();
     let (access_key, secret_key, passphrase) = (random_text()?, random_text()?, random_text()?);
@@ -154,7 +144,7 @@ async fn volume(
         .create_bucket()
         .await
         .map_err(|error| errors::store(&error, &url))?;
-    make_volume(&client, secret()?, None).await?;
+    create::make_volume(&client, secret()?, None).await?;
     drop(client);
     place.write_secrets(secrets, endpoint)?;
     let config = SessionConfig {

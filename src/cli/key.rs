@@ -11,9 +11,9 @@ use super::{
 use crate::{
     seal::{
         keys::make_process_undumpable,
-        volume::{Argon2Params, SaveError, Secret, SlotError, SlotId, SlotKind},
+        volume::{Argon2Params, Secret, SlotId},
     },
-    session::{self, Exit, Failure, Opened, connect, errors},
+    session::{self, Failure, Opened, connect, slots},
     store::S3Url,
 };
 
@@ -138,8 +138,8 @@ fn add(args: AddArgs) -> Result<(), Failure> {
             .loaded
             .header
             .add_slot(&opened.unlocked.master, &new, Argon2Params::default())
-            .map_err(slot_error)?;
-        save(&opened, &url).await?;
+            .map_err(slots::failure)?;
+        slots::save(&opened).await?;
         say(&format!("added slot {slot}, a {}", new.kind()));
         Ok(())
     })
@@ -155,8 +155,8 @@ fn remove(args: RemoveArgs) -> Result<(), Failure> {
             .loaded
             .header
             .remove_slot(&opened.unlocked.master, slot)
-            .map_err(slot_error)?;
-        save(&opened, &url).await?;
+            .map_err(slots::failure)?;
+        slots::save(&opened).await?;
         say(&format!("removed slot {slot}"));
         Ok(())
     })
@@ -192,15 +192,15 @@ fn change(args: ChangeArgs) -> Result<(), Failure> {
         let mut opened = open(&url, &args.store, &args.trust, secret).await?;
         let slot = match args.slot {
             Some(slot) => SlotId(slot),
-            None => slot_to_change(&opened, secret::new_kind(&args.new))?,
+            None => slots::to_change(&opened, secret::new_kind(&args.new))?,
         };
         let new = secret::new_secret(&args.new, &args.url)?;
         opened
             .loaded
             .header
             .change_slot(&opened.unlocked.master, slot, &new, Argon2Params::default())
-            .map_err(slot_error)?;
-        save(&opened, &url).await?;
+            .map_err(slots::failure)?;
+        slots::save(&opened).await?;
         say(&format!("slot {slot} is a {} now", new.kind()));
         Ok(())
     })
@@ -219,66 +219,6 @@ async fn open(
     let opened = Opened::open(&store, secret, trust, u64::MAX).await?;
     opened.trust.adopt_header(&opened.loaded.header);
     Ok(opened)
-}
-
-/// The slot to change if none is named. It is never one that would become another kind, since its
-/// old secret may be the recovery key on paper.
-fn slot_to_change(opened: &Opened, new: SlotKind) -> Result<SlotId, Failure> {
-    let slots = opened.loaded.header.list();
-    let unlocked = slots.iter().find(|slot| slot.id == opened.unlocked.slot);
-    let recovering = match unlocked {
-        Some(unlocked) if unlocked.kind == new => return Ok(unlocked.id),
-        unlocked => unlocked.is_some_and(|slot| slot.kind == SlotKind::RecoveryKey),
-    };
-    let mut same: Vec<SlotId> = slots
-        .iter()
-        .filter(|slot| slot.kind == new)
-        .map(|slot| slot.id)
-        .collect();
-    match (recovering, same.pop()) {
-        (true, Some(only)) if same.is_empty() => Ok(only),
-        _ => Err(Failure::usage(
-            format!("it is not clear which slot is to become a {new}"),
-            "name it with --slot (see 'strongroom key list'), or use 'strongroom key add'",
-        )),
-    }
-}
-
-async fn save(opened: &Opened, url: &S3Url) -> Result<(), Failure> {
-    opened
-        .loaded
-        .header
-        .save(&opened.store, opened.loaded.expected.clone())
-        .await
-        .map_err(|error| match error {
-            SaveError::Conflict => Failure::new(
-                Exit::Unexpected,
-                "the key slots were changed by somebody else at the same time",
-                "look at 'strongroom key list' and try again",
-            ),
-            SaveError::Store(error) => errors::store(&error, url),
-        })?;
-    opened.trust.adopt_header(&opened.loaded.header);
-    Ok(())
-}
-
-fn slot_error(error: SlotError) -> Failure {
-    match error {
-        SlotError::LastSlot(slot) => Failure::new(
-            Exit::LastSlot,
-            format!("slot {slot} is the last one"),
-            "add another before removing it",
-        ),
-        SlotError::NoSuchSlot(slot) => Failure::usage(
-            format!("there is no key slot {slot}"),
-            "see 'strongroom key list'",
-        ),
-        SlotError::TooManySlots => Failure::usage(
-            "there are as many key slots as there can be",
-            "remove one first",
-        ),
-        SlotError::Parameters(why) => Failure::unexpected(format!("Argon2id parameters: {why}")),
-    }
 }
 
 fn say(line: &str) {

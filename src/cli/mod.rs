@@ -20,7 +20,6 @@ mod init;
 mod key;
 mod mount;
 mod mount_options;
-mod mountpoint;
 mod observer;
 mod runtime;
 pub mod secret;

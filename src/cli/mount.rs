@@ -17,11 +17,9 @@ use super::{
     values::{parse_duration, parse_follow_every, parse_size},
 };
 use crate::{
-    data::MEMORY_MIN_BYTES,
     fuse,
     seal::{keys::make_process_undumpable, volume::Secret},
-    session::{self, Durability, Exit, Failure, Fingerprint, KernelFlag, SessionConfig, errors},
-    telemetry::human_size,
+    session::{self, Durability, Failure, Fingerprint, KernelFlag, SessionConfig, errors},
 };
 
 /// `strongroom mount URL DIR`
@@ -123,13 +121,7 @@ pub struct MountArgs {
 pub fn run(mut args: MountArgs) -> Result<(), Failure> {
     mount_options::apply(&mut args)?;
     let url = session::parse_url(&args.url)?;
-    if args.memory < MEMORY_MIN_BYTES {
-        return Err(Failure::new(
-            Exit::MemoryTooSmall,
-            format!("--memory {} is below the floor", human_size(args.memory)),
-            format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
-        ));
-    }
+    session::memory::check_floor(args.memory)?;
     let mount_point = fuse::check_mount_point(&args.dir).map_err(|error| errors::mount(&error))?;
     fuse::check_device().map_err(|error| errors::mount(&error))?;
     // If the system refuses, the mount is as safe as any other program's memory.

@@ -10,10 +10,9 @@ use super::{
     values::parse_size,
 };
 use crate::{
-    data::MEMORY_MIN_BYTES,
     seal::keys::make_process_undumpable,
-    session::{Exit, Failure, Fingerprint, VisitConfig, parse_url},
-    telemetry::{self, human_size},
+    session::{self, Failure, Fingerprint, VisitConfig, parse_url},
+    telemetry,
 };
 
 /// The log level without `--log-level`; the findings tell the rest.
@@ -66,13 +65,7 @@ impl VisitArgs {
     /// A wrong URL, too little memory, no secret.
     pub fn prepare(&self) -> Result<VisitConfig, Failure> {
         let url = parse_url(&self.url)?;
-        if self.memory < MEMORY_MIN_BYTES {
-            return Err(Failure::new(
-                Exit::MemoryTooSmall,
-                format!("--memory {} is below the floor", human_size(self.memory)),
-                format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
-            ));
-        }
+        session::memory::check_floor(self.memory)?;
         // If the system refuses, the secrets are as safe as in any other program's memory.
         let _ = make_process_undumpable();
         let level = self.log.log_level.as_deref().unwrap_or(LOG_LEVEL);

@@ -48,7 +48,10 @@ impl Fs {
     pub async fn opendir(&self, ino: Ino) -> Result<u64, FsError> {
         let room = self.inner.table.room_for_dir().await?;
         if self.record(ino).await?.kind != FileKind::Directory {
-            return Err(FsError::new(Errno::ENOTDIR, "listing an inode that is not a directory"));
+            return Err(FsError::new(
+                Errno::ENOTDIR,
+                "listing an inode that is not a directory",
+            ));
         }
         self.inner.table.insert_dir(ino, room)
     }

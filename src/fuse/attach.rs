@@ -32,6 +32,9 @@ const HELPER: &str = "fusermount3";
 /// `fuse.` plus this is the type in `/proc/mounts`.
 const SUBTYPE: &str = "strongroom";
 
+/// The type that the kernel shows for our mounts.
+pub const KIND: &str = "fuse.strongroom";
+
 /// Whether this user can mount at all.
 ///
 /// # Errors
@@ -127,11 +130,10 @@ fn mount_as_root(
             _ => MountError::NoFuseDevice,
         })?;
     let data = kernel_options(device.as_raw_fd(), options);
-    let kind = format!("fuse.{SUBTYPE}");
     let mounted = nix::mount::mount(
         Some(options.source.as_str()),
         path,
-        Some(kind.as_str()),
+        Some(KIND),
         mount_flags(options, read_only),
         Some(data.as_str()),
     );

@@ -53,7 +53,7 @@ mod sys;
 
 use std::time::Duration;
 
-pub use attach::{check_device, check_mount_point, detach};
+pub use attach::{KIND, check_device, check_mount_point, detach};
 pub use error::MountError;
 pub use mount::{Mounted, mount, request_buffers_bytes};
 pub use notify::Notifier;

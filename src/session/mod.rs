@@ -10,6 +10,8 @@
 //! | note on this machine the state that is durable | `note.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
 //! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
+//! | make a volume; change its key slots | `create.rs`, `slots.rs` |
+//! | find the mount at a directory; unmount it | `mountpoint.rs`, `unmount.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
 //! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
 //!
@@ -17,6 +19,7 @@
 
 pub mod config;
 pub mod control;
+pub mod create;
 pub mod disk_cache;
 pub mod errors;
 pub mod exit;
@@ -24,14 +27,17 @@ pub mod failure;
 pub mod fingerprint;
 pub mod lease;
 pub mod memory;
+pub mod mountpoint;
 mod note;
 mod open;
 mod report;
 mod serve;
 mod signals;
+pub mod slots;
 pub mod state;
 pub mod status;
 mod unlock;
+pub mod unmount;
 mod visit;
 
 pub use config::{Accept, Durability, KernelFlag, SessionConfig, StoreSettings};
