@@ -16,7 +16,9 @@ use std::{
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::{args::LogArgs, daemon::Reporter, observer::Front, runtime, sys, values::parse_size};
+use super::{
+    args::LogArgs, daemon::Reporter, observer::TerminalObserver, runtime, sys, values::parse_size,
+};
 use crate::{
     fuse,
     seal::{keys::make_process_undumpable, volume::Secret},
@@ -171,8 +173,8 @@ async fn volume(
     log.log_file.get_or_insert_with(|| place.log.clone());
     let greeting = place.greeting(endpoint);
     let reporter = Reporter::terminal_with_greeting(greeting);
-    let front = Front::start(&reporter, &log)?;
-    session::mount_and_serve(config, secret()?, &front).await
+    let observer = TerminalObserver::start(&reporter, &log)?;
+    session::mount_and_serve(config, secret()?, &observer).await
 }
 
 impl Place {

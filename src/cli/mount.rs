@@ -12,7 +12,7 @@ use super::{
     daemon::{self, Reporter, Side},
     disk_cache::DiskCacheArgs,
     mount_options,
-    observer::Front,
+    observer::TerminalObserver,
     runtime, secret,
     values::{parse_duration, parse_follow_every, parse_size},
 };
@@ -195,7 +195,7 @@ fn work(
     reporter: &Reporter,
 ) -> Result<(), Failure> {
     runtime::block_on(async {
-        let front = Front::start(reporter, log)?;
-        session::mount_and_serve(config, secret, &front).await
+        let observer = TerminalObserver::start(reporter, log)?;
+        session::mount_and_serve(config, secret, &observer).await
     })
 }

@@ -31,7 +31,7 @@ impl Names {
     }
 
     /// `ino` was met as `name` in `dir`.
-    pub(super) fn note(&self, ino: Ino, dir: Ino, name: &[u8]) {
+    pub(super) fn met(&self, ino: Ino, dir: Ino, name: &[u8]) {
         let mut known = self.known.lock();
         let is_known = known
             .get(&ino)
@@ -65,9 +65,9 @@ mod tests {
     #[test]
     fn a_path_is_told_as_far_as_it_is_known() {
         let names = Names::new();
-        names.note(Ino(5), Ino::ROOT, b"backups");
-        names.note(Ino(6), Ino(5), b"mon\nday");
-        names.note(Ino(8), Ino(7), b"lost");
+        names.met(Ino(5), Ino::ROOT, b"backups");
+        names.met(Ino(6), Ino(5), b"mon\nday");
+        names.met(Ino(8), Ino(7), b"lost");
         assert_eq!(names.path(Ino(6)), "backups/mon\\nday");
         assert_eq!(names.path(Ino(8)), "(inode 7)/lost");
         assert_eq!(names.path(Ino(9)), "(inode 9)");

@@ -36,7 +36,7 @@ impl Fs {
         let Some(dentry) = self.meta().lookup(dir, name).await? else {
             return Ok(None);
         };
-        self.inner.names.note(dentry.ino, dir, name);
+        self.inner.names.met(dentry.ino, dir, name);
         match self.getattr(dentry.ino).await {
             Ok(attributes) => Ok(Some(attributes)),
             // It was removed between the two steps.
@@ -191,7 +191,7 @@ impl Fs {
         new.rdev = rdev;
         new.target = target;
         let inode = self.meta().create(dir, name, new).await?;
-        self.inner.names.note(inode.ino, dir, name);
+        self.inner.names.met(inode.ino, dir, name);
         Ok(Attributes::overlay(&inode, None))
     }
 

@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::service::S3Service;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -68,18 +68,7 @@ pub(super) async fn accept_loop(
     tasks: TaskTracker,
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
+    while let Some((stream, slot)) = accept(&listener, &slots, &shared).await {
         shared
             .stats
             .connections_accepted
@@ -96,6 +85,25 @@ pub(super) async fn accept_loop(
             connection.await;
             drop(slot);
         });
+    }
+}
+
+/// The next connection, and its place among those that may be open at once; `None` at shutdown.
+pub(super) async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    shared: &Shared,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    loop {
+        let accepted = tokio::select! {
+            () = shared.shutdown.cancelled() => return None,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => return Some((stream, slot)),
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
     }
 }
 

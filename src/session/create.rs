@@ -33,8 +33,8 @@ pub async fn make_bucket(store: &Store) -> Result<(), Failure> {
         .map_err(|error| errors::store(&error, store.url()))
 }
 
-/// Whether a volume can be made at the place of `store`: nothing is there yet, and the store has all
-/// that a volume needs.
+/// Checks that a volume can be made at the place of `store`: nothing is there yet, and the store
+/// has all that a volume needs.
 ///
 /// # Errors
 /// [`Exit::VolumeExists`], [`Exit::NotEmpty`], [`Exit::StoreUnfit`]; those of the store.

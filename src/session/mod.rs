@@ -7,7 +7,7 @@
 //! | reach the store, read and unlock the header | `unlock.rs` |
 //! | compare with this machine's knowledge | `state/`, `fingerprint.rs` |
 //! | look at the metadata, lease, metadata, contents, filesystem, kernel | `open.rs`, `lease/` |
-//! | note on this machine the state that is durable | `note.rs` |
+//! | note on this machine the state that is durable | `notes.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
 //! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
 //! | make a volume; change its key slots | `create.rs`, `slots.rs` |
@@ -28,7 +28,7 @@ pub mod fingerprint;
 pub mod lease;
 pub mod memory;
 pub mod mountpoint;
-mod note;
+mod notes;
 mod open;
 mod report;
 mod serve;

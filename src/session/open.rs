@@ -22,7 +22,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Opened, SessionConfig, note::Noting, report::Shared};
+use super::{Opened, SessionConfig, notes::Notes, report::Shared};
 use crate::{
     budget::Governor,
     data::{Data, MemoryPlan},
@@ -57,7 +57,7 @@ pub struct VolumeSession {
     pub(super) fs: Fs,
     pub(super) mounted: Arc<fuse::Mounted>,
     pub(super) shared: Arc<Shared>,
-    pub(super) noting: Noting,
+    pub(super) notes: Notes,
     pub(super) control: ControlServer,
     pub(super) finished: watch::Sender<Option<Progress>>,
 }
@@ -124,7 +124,7 @@ impl VolumeSession {
             Arc::clone(&opened.unlocked.keys),
             plan.meta_bytes / OBJECT_CACHE_SHARE,
         );
-        let door = Door {
+        let opener = MetaOpener {
             opened: &opened,
             sealed: &sealed,
             config: MetaConfig {
@@ -135,7 +135,7 @@ impl VolumeSession {
         };
         let socket = state.socket(std::process::id());
         let (meta, lease) = if config.read_only {
-            (door.follow().await?, None)
+            (opener.follow().await?, None)
         } else {
             let request = LeaseRequest {
                 store: &opened.store,
@@ -145,7 +145,7 @@ impl VolumeSession {
                 log: &sealed,
                 tell,
             };
-            let (meta, lease) = door.enter(request, opening).await?;
+            let (meta, lease) = opener.enter(request, opening).await?;
             (meta, Some(lease))
         };
         let base = Base {
@@ -261,7 +261,7 @@ impl VolumeSession {
             state: shared.state_seen(),
             ..Known::of_header(header)
         };
-        let noting = Noting::start(Arc::clone(&shared), opened.trust.clone(), found)?;
+        let notes = Notes::start(Arc::clone(&shared), opened.trust.clone(), found)?;
         attaching.store(true, Ordering::Release);
         let mounted = fuse::mount(
             fs.clone(),
@@ -273,7 +273,7 @@ impl VolumeSession {
         .map_err(|error| errors::mount(&error))?;
         let mounted = Arc::new(mounted);
         shared.mounted.get_or_init(|| Arc::clone(&mounted));
-        noting.adopt();
+        notes.adopt();
         Ok(VolumeSession {
             config,
             lease,
@@ -282,7 +282,7 @@ impl VolumeSession {
             fs,
             mounted,
             shared,
-            noting,
+            notes,
             control,
             finished,
         })
@@ -294,13 +294,13 @@ impl VolumeSession {
 const OPEN_STALL: Duration = Duration::from_secs(45);
 
 /// The metadata of a volume that is to be opened, and the knowledge that it is compared with.
-pub(super) struct Door<'a> {
+pub(super) struct MetaOpener<'a> {
     pub(super) opened: &'a Opened,
     pub(super) sealed: &'a SealedObjectStore,
     pub(super) config: MetaConfig,
 }
 
-impl Door<'_> {
+impl MetaOpener<'_> {
     /// Returns this machine's knowledge. To be called before the store is read: another mount on
     /// this machine may write meanwhile, and its notes are then newer than the state that was read.
     /// Each log object that is read is compared with that knowledge too.

@@ -349,7 +349,7 @@ impl VolumeSession {
             ),
             Ok(()) => {}
         }
-        self.noting.note();
+        self.notes.note();
         match &self.lease {
             Some(lease) => lease.release().await,
             None => Ok(()),

@@ -44,7 +44,7 @@ pub struct Signals {
 
 /// The request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum Request {
     Stop,
     /// The same, but made by a terminal that is gone: it is never a second, impatient request.
     TerminalGone,
@@ -78,16 +78,16 @@ impl Signals {
 
     /// Returns when the mount is to end. Serves the other signals meanwhile.
     pub async fn stop(&mut self) {
-        while self.next().await == Asked::Nothing {}
+        while self.next().await == Request::Nothing {}
     }
 
     /// Returns when a second signal shows that its sender has lost patience. Serves the other
     /// signals meanwhile.
     pub async fn give_up(&mut self) {
-        while self.next().await != Asked::Stop {}
+        while self.next().await != Request::Stop {}
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> Request {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
@@ -101,11 +101,11 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => return Asked::Stop,
-            _ = self.terminate.recv() => return Asked::Stop,
-            _ = self.user1.recv() => return Asked::Nothing,
-            _ = self.user2.recv() => return Asked::Nothing,
-            _ = self.quit.recv() => return Asked::Nothing,
+            _ = self.interrupt.recv() => return Request::Stop,
+            _ = self.terminate.recv() => return Request::Stop,
+            _ = self.user1.recv() => return Request::Nothing,
+            _ = self.user2.recv() => return Request::Nothing,
+            _ = self.quit.recv() => return Request::Nothing,
             _ = hangup => {
                 reopen_log();
                 self.doubtful_until = self.has_terminal.then(|| Instant::now() + TERMINAL_GOES_WITHIN);
@@ -115,10 +115,10 @@ impl Signals {
         if self.has_terminal && !terminal_is_there() {
             (self.has_terminal, self.doubtful_until) = (false, None);
             tracing::info!("the terminal is gone");
-            return Asked::TerminalGone;
+            return Request::TerminalGone;
         }
         self.doubtful_until = self.doubtful_until.filter(|until| Instant::now() < *until);
-        Asked::Nothing
+        Request::Nothing
     }
 }
 

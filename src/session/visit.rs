@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Opened, Opening, client,
-    open::{Door, OBJECT_CACHE_SHARE, close_unused},
+    open::{MetaOpener, OBJECT_CACHE_SHARE, close_unused},
     signals::Signals,
 };
 use crate::{
@@ -97,13 +97,13 @@ impl Visit {
             Arc::clone(&opened.unlocked.keys),
             plan.meta_bytes / OBJECT_CACHE_SHARE,
         );
-        let mut door = Door {
+        let mut opener = MetaOpener {
             opened: &opened,
             sealed: &sealed,
             config: MetaConfig::frozen(plan.meta_bytes),
         };
         let (meta, lease, has_living_writer) = if write {
-            door.config.read_only = false;
+            opener.config.read_only = false;
             let state = VolumeState::open(&config.state_root, opened.loaded.header.volume())?;
             let request = LeaseRequest {
                 store: &store,
@@ -113,12 +113,12 @@ impl Visit {
                 log: &sealed,
                 tell,
             };
-            let (meta, lease) = door.enter(request, opening).await?;
+            let (meta, lease) = opener.enter(request, opening).await?;
             (meta, Some(lease), false)
         } else {
             let holder = lease::look(&store, &opened.unlocked.keys).await?;
             let living = holder.is_some_and(|found| found.may_be_alive());
-            (door.follow().await?, None, living)
+            (opener.follow().await?, None, living)
         };
         let visit = Visit {
             meta,

@@ -109,16 +109,16 @@ struct BoundedConnector(SharedHttpConnector);
 
 impl HttpConnector for BoundedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let asked = Asked::of(request.method(), request.uri());
+        let kind = AnswerKind::of(request.method(), request.uri());
         let answer = self.0.call(request);
         HttpConnectorFuture::new(async move {
             let answer = answer.await?;
             check_head(&answer).map_err(|error| ConnectorError::other(error.into(), None))?;
-            let bytes_max = match asked {
+            let bytes_max = match kind {
                 _ if !answer.status().is_success() => ERROR_BYTES_MAX,
-                Asked::Object => return Ok(answer),
-                Asked::List => LIST_PAGE_BYTES_MAX,
-                Asked::Other => ANSWER_BYTES_MAX,
+                AnswerKind::Object => return Ok(answer),
+                AnswerKind::List => LIST_PAGE_BYTES_MAX,
+                AnswerKind::Other => ANSWER_BYTES_MAX,
             };
             Ok(answer.map(|body| counted(body, bytes_max)))
         })
@@ -127,26 +127,26 @@ impl HttpConnector for BoundedConnector {
 
 /// The kind of answer that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum AnswerKind {
     Object,
     List,
     Other,
 }
 
-impl Asked {
+impl AnswerKind {
     /// Tells it by the query, which this side wrote. Requests for credentials go over the same
     /// client and are `Other`.
-    fn of(method: &str, uri: &str) -> Asked {
+    fn of(method: &str, uri: &str) -> AnswerKind {
         let query = uri.split_once('?').map_or("", |(_, query)| query);
         let has = |wanted: &str| query.split('&').any(|field| field == wanted);
         if method != "GET" {
-            Asked::Other
+            AnswerKind::Other
         } else if has("x-id=GetObject") {
-            Asked::Object
+            AnswerKind::Object
         } else if has("list-type=2") || has("uploads") || has("uploads=") || has("x-id=ListParts") {
-            Asked::List
+            AnswerKind::List
         } else {
-            Asked::Other
+            AnswerKind::Other
         }
     }
 }
@@ -234,18 +234,22 @@ mod tests {
     fn requests_are_told_apart_by_their_query() {
         let url = "http://host/bucket/key";
         for (method, query, asked) in [
-            ("GET", "?x-id=GetObject", Asked::Object),
-            ("GET", "?partNumber=1&x-id=GetObject", Asked::Object),
-            ("GET", "?list-type=2&prefix=x-id%3DGetObject", Asked::List),
-            ("GET", "?uploads&prefix=data", Asked::List),
-            ("GET", "?x-id=ListParts&uploadId=u", Asked::List),
-            ("GET", "", Asked::Other),
-            ("POST", "?uploads", Asked::Other),
-            ("PUT", "?x-id=PutObject", Asked::Other),
-            ("HEAD", "", Asked::Other),
+            ("GET", "?x-id=GetObject", AnswerKind::Object),
+            ("GET", "?partNumber=1&x-id=GetObject", AnswerKind::Object),
+            (
+                "GET",
+                "?list-type=2&prefix=x-id%3DGetObject",
+                AnswerKind::List,
+            ),
+            ("GET", "?uploads&prefix=data", AnswerKind::List),
+            ("GET", "?x-id=ListParts&uploadId=u", AnswerKind::List),
+            ("GET", "", AnswerKind::Other),
+            ("POST", "?uploads", AnswerKind::Other),
+            ("PUT", "?x-id=PutObject", AnswerKind::Other),
+            ("HEAD", "", AnswerKind::Other),
         ] {
             assert_eq!(
-                Asked::of(method, &format!("{url}{query}")),
+                AnswerKind::of(method, &format!("{url}{query}")),
                 asked,
                 "{query}"
             );

@@ -34,6 +34,11 @@ macro_rules! on_object {
 }
 pub(super) use on_object;
 
+/// The part of the SDK's error that belongs to one operation.
+pub(super) trait SdkCause: ProvideErrorMetadata + Error + Send + Sync + 'static {}
+
+impl<E: ProvideErrorMetadata + Error + Send + Sync + 'static> SdkCause for E {}
+
 /// How one attempt is watched.
 pub(super) struct Watch<'a> {
     pub(super) direction: Direction,
@@ -53,15 +58,12 @@ impl Store {
     }
 
     /// One attempt of a request that moves no body of size.
-    pub(super) async fn plain<T, E>(
+    pub(super) async fn plain<T, E: SdkCause>(
         &self,
         context: Context<'_>,
         counter: &Counter,
         request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> Result<T, Failure>
-    where
-        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
-    {
+    ) -> Result<T, Failure> {
         let watch = Watch {
             direction: Direction::Neither,
             stall: self.inner.stall_timeout,
@@ -71,16 +73,13 @@ impl Store {
     }
 
     /// One attempt of a request whose body reports its `progress`.
-    pub(super) async fn upload<T, E>(
+    pub(super) async fn upload<T, E: SdkCause>(
         &self,
         context: Context<'_>,
         counter: &Counter,
         progress: &Progress,
         request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> Result<T, Failure>
-    where
-        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
-    {
+    ) -> Result<T, Failure> {
         let watch = Watch {
             direction: Direction::Upload,
             stall: self.inner.stall_timeout,
@@ -90,16 +89,13 @@ impl Store {
     }
 
     /// One attempt of any request whose answer has no body that outlives it.
-    pub(super) async fn attempt<T, E>(
+    pub(super) async fn attempt<T, E: SdkCause>(
         &self,
         context: Context<'_>,
         counter: &Counter,
         watch: Watch<'_>,
         request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-    ) -> Result<T, Failure>
-    where
-        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
-    {
+    ) -> Result<T, Failure> {
         counter.increment();
         // The SDK's futures are some 10 KiB: boxed, so that the futures of callers stay small.
         let request = Box::pin(request);

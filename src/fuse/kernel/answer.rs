@@ -19,6 +19,11 @@ use crate::{
     meta::Ino,
 };
 
+/// An operation of [`Fs`] under way.
+pub(super) trait Work<T>: Future<Output = Result<T, FsError>> + Send + 'static {}
+
+impl<T, W: Future<Output = Result<T, FsError>> + Send + 'static> Work<T> for W {}
+
 /// A reply that can be an error.
 pub(super) trait Reply: Send + 'static {
     fn refuse(self, errno: Errno);
@@ -41,18 +46,14 @@ replies! {
 
 impl Kernel {
     /// Runs `work` and answers with its value, or with its error.
-    pub(super) fn ask<T, W, R>(
+    pub(super) fn ask<T: Send + 'static, W: Work<T>, R: Reply>(
         &self,
         request: &Request,
         operation: Operation,
         reply: R,
         work: impl FnOnce(Fs) -> W,
         answer: impl FnOnce(R, T) + Send + 'static,
-    ) where
-        T: Send + 'static,
-        W: Future<Output = Result<T, FsError>> + Send + 'static,
-        R: Reply,
-    {
+    ) {
         let work = work(self.fs.clone());
         self.runner
             .run(call(request, operation), work, move |result| match result {
@@ -63,7 +64,7 @@ impl Kernel {
 
     /// As [`Kernel::ask`], for what changes names or attributes: if the caller goes before the end,
     /// `work` goes on, and the kernel is told to forget what is `touched`.
-    pub(super) fn change<T, W, R>(
+    pub(super) fn change<T: Send + 'static, W: Work<T>, R: Reply>(
         &self,
         request: &Request,
         operation: Operation,
@@ -71,18 +72,14 @@ impl Kernel {
         reply: R,
         work: impl FnOnce(Fs) -> W,
         answer: impl FnOnce(R, T) + Send + 'static,
-    ) where
-        T: Send + 'static,
-        W: Future<Output = Result<T, FsError>> + Send + 'static,
-        R: Reply,
-    {
+    ) {
         self.change_or(request, operation, reply, work, answer, move || {
             Late::of(touched)
         });
     }
 
     /// As [`Kernel::change`], with `late` for a value that only the caller could have used.
-    pub(super) fn change_or<T, W, R>(
+    pub(super) fn change_or<T: Send + 'static, W: Work<T>, R: Reply>(
         &self,
         request: &Request,
         operation: Operation,
@@ -90,11 +87,7 @@ impl Kernel {
         work: impl FnOnce(Fs) -> W,
         answer: impl FnOnce(R, T) + Send + 'static,
         late: impl FnOnce() -> Late<T> + Send + 'static,
-    ) where
-        T: Send + 'static,
-        W: Future<Output = Result<T, FsError>> + Send + 'static,
-        R: Reply,
-    {
+    ) {
         let work = work(self.fs.clone());
         let answer = move |result| match result {
             Ok(value) => answer(reply, value),

@@ -2,18 +2,20 @@
 
 use std::{ffi::OsStr, path::Path};
 
+use bytes::Bytes;
 use fuser::{Errno, INodeNo, RenameFlags, ReplyEmpty, ReplyEntry, Request};
 
 use super::{
     Kernel,
-    answer::{caller, copied, ino},
+    answer::{Work, caller, copied, ino},
 };
 use crate::{
-    fs::Operation,
+    fs::{Attributes, Fs, Operation},
     fuse::{
         late::Touched,
         reply::{CACHED_FOR, GENERATION, no_attributes},
     },
+    meta::Ino,
     telemetry::RequestKind,
 };
 
@@ -51,16 +53,11 @@ pub(super) fn mknod(
     rdev: u32,
     reply: ReplyEntry,
 ) {
-    let (caller, dir, name) = (caller(request, umask), ino(parent), copied(name));
-    let times = kernel.times();
-    kernel.change(
-        request,
-        Operation::on(RequestKind::Mknod, dir),
-        Touched::name(dir, &name),
-        reply,
-        move |fs| async move { fs.mknod(caller, dir, &name, mode, rdev).await },
-        move |reply, made| times.send_entry(reply, &made),
-    );
+    let caller = caller(request, umask);
+    let place = Place::of(RequestKind::Mknod, parent, name);
+    place.make(kernel, request, reply, |fs, dir, name| async move {
+        fs.mknod(caller, dir, &name, mode, rdev).await
+    });
 }
 
 pub(super) fn mkdir(
@@ -72,16 +69,11 @@ pub(super) fn mkdir(
     umask: u32,
     reply: ReplyEntry,
 ) {
-    let (caller, dir, name) = (caller(request, umask), ino(parent), copied(name));
-    let times = kernel.times();
-    kernel.change(
-        request,
-        Operation::on(RequestKind::Mkdir, dir),
-        Touched::name(dir, &name),
-        reply,
-        move |fs| async move { fs.mkdir(caller, dir, &name, mode).await },
-        move |reply, made| times.send_entry(reply, &made),
-    );
+    let caller = caller(request, umask);
+    let place = Place::of(RequestKind::Mkdir, parent, name);
+    place.make(kernel, request, reply, |fs, dir, name| async move {
+        fs.mkdir(caller, dir, &name, mode).await
+    });
 }
 
 pub(super) fn symlink(
@@ -92,16 +84,93 @@ pub(super) fn symlink(
     target: &Path,
     reply: ReplyEntry,
 ) {
-    let (caller, dir, name) = (caller(request, 0), ino(parent), copied(name));
-    let (target, times) = (copied(target.as_os_str()), kernel.times());
-    kernel.change(
-        request,
-        Operation::on(RequestKind::Symlink, dir),
-        Touched::name(dir, &name),
-        reply,
-        move |fs| async move { fs.symlink(caller, dir, &name, &target).await },
-        move |reply, made| times.send_entry(reply, &made),
-    );
+    let (caller, target) = (caller(request, 0), copied(target.as_os_str()));
+    let place = Place::of(RequestKind::Symlink, parent, name);
+    place.make(kernel, request, reply, |fs, dir, name| async move {
+        fs.symlink(caller, dir, &name, &target).await
+    });
+}
+
+pub(super) fn unlink(
+    kernel: &Kernel,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    reply: ReplyEmpty,
+) {
+    let place = Place::of(RequestKind::Unlink, parent, name);
+    place.remove(kernel, request, reply, |fs, dir, name| async move {
+        fs.unlink(dir, &name).await
+    });
+}
+
+pub(super) fn rmdir(
+    kernel: &Kernel,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    reply: ReplyEmpty,
+) {
+    let place = Place::of(RequestKind::Rmdir, parent, name);
+    place.remove(kernel, request, reply, |fs, dir, name| async move {
+        fs.rmdir(dir, &name).await
+    });
+}
+
+/// The name that a request makes or removes.
+struct Place {
+    kind: RequestKind,
+    dir: Ino,
+    name: Bytes,
+}
+
+impl Place {
+    fn of(kind: RequestKind, parent: INodeNo, name: &OsStr) -> Place {
+        Place {
+            kind,
+            dir: ino(parent),
+            name: copied(name),
+        }
+    }
+
+    /// Answers with the inode that `work` makes there.
+    fn make<W: Work<Attributes>>(
+        self,
+        kernel: &Kernel,
+        request: &Request,
+        reply: ReplyEntry,
+        work: impl FnOnce(Fs, Ino, Bytes) -> W,
+    ) {
+        let Place { kind, dir, name } = self;
+        let times = kernel.times();
+        kernel.change(
+            request,
+            Operation::on(kind, dir),
+            Touched::name(dir, &name),
+            reply,
+            |fs| work(fs, dir, name),
+            move |reply, made| times.send_entry(reply, &made),
+        );
+    }
+
+    /// Answers once `work` has removed it.
+    fn remove<W: Work<()>>(
+        self,
+        kernel: &Kernel,
+        request: &Request,
+        reply: ReplyEmpty,
+        work: impl FnOnce(Fs, Ino, Bytes) -> W,
+    ) {
+        let Place { kind, dir, name } = self;
+        kernel.change(
+            request,
+            Operation::on(kind, dir),
+            Touched::name(dir, &name),
+            reply,
+            |fs| work(fs, dir, name),
+            |reply, ()| reply.ok(),
+        );
+    }
 }
 
 pub(super) fn link(
@@ -121,42 +190,6 @@ pub(super) fn link(
         reply,
         move |fs| async move { fs.link(number, dir, &name).await },
         move |reply, made| times.send_entry(reply, &made),
-    );
-}
-
-pub(super) fn unlink(
-    kernel: &Kernel,
-    request: &Request,
-    parent: INodeNo,
-    name: &OsStr,
-    reply: ReplyEmpty,
-) {
-    let (dir, name) = (ino(parent), copied(name));
-    kernel.change(
-        request,
-        Operation::on(RequestKind::Unlink, dir),
-        Touched::name(dir, &name),
-        reply,
-        move |fs| async move { fs.unlink(dir, &name).await },
-        |reply, ()| reply.ok(),
-    );
-}
-
-pub(super) fn rmdir(
-    kernel: &Kernel,
-    request: &Request,
-    parent: INodeNo,
-    name: &OsStr,
-    reply: ReplyEmpty,
-) {
-    let (dir, name) = (ino(parent), copied(name));
-    kernel.change(
-        request,
-        Operation::on(RequestKind::Rmdir, dir),
-        Touched::name(dir, &name),
-        reply,
-        move |fs| async move { fs.rmdir(dir, &name).await },
-        |reply, ()| reply.ok(),
     );
 }
 

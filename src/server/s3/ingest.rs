@@ -42,6 +42,25 @@ const NO_CHECKSUMS: [&str; 3] = [
 /// How long a body may pause before its upload is given up; S3 waits some 20 s.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Receives the body of a PutObject or an UploadPart.
+macro_rules! receive_body {
+    ($operations:expr, $request:expr, $input:expr) => {{
+        let announced = $crate::server::s3::ingest::Announced::new(
+            &$request.headers,
+            $input.content_md5.as_deref(),
+            $crate::server::s3::wire::checksums_in!($input),
+            $request.trailing_headers,
+            $request
+                .extensions
+                .get::<std::sync::Arc<$crate::server::http::RequestContext>>()
+                .cloned(),
+        )?;
+        let body = $input.body.take();
+        $crate::server::s3::ingest::receive(&$operations.storage, body, announced).await?
+    }};
+}
+pub(super) use receive_body;
+
 /// The headers' announcement of the body.
 pub(super) struct Announced {
     /// Bytes, without framing.

@@ -21,67 +21,67 @@ use crate::session::{
 };
 
 /// Notes until it is dropped.
-pub(super) struct Noting {
+pub(super) struct Notes {
     shared: Arc<Shared>,
     trust: Trust,
     /// The header, which does not change while it is mounted, and the state that was noted last.
-    noted: Arc<Mutex<Known>>,
+    last: Arc<Mutex<Known>>,
     ended: CancellationToken,
 }
 
-impl Noting {
+impl Notes {
     /// Notes every state that becomes durable after `found`.
     ///
     /// # Errors
     /// The system has no thread left.
-    pub fn start(shared: Arc<Shared>, trust: Trust, found: Known) -> Result<Noting, Failure> {
-        let noting = Noting {
+    pub fn start(shared: Arc<Shared>, trust: Trust, found: Known) -> Result<Notes, Failure> {
+        let notes = Notes {
             shared,
             trust,
-            noted: Arc::new(Mutex::new(found)),
+            last: Arc::new(Mutex::new(found)),
             ended: CancellationToken::new(),
         };
         let follow = {
-            let (shared, trust) = (Arc::clone(&noting.shared), noting.trust.clone());
-            let (noted, ended) = (Arc::clone(&noting.noted), noting.ended.clone());
+            let (shared, trust) = (Arc::clone(&notes.shared), notes.trust.clone());
+            let (last, ended) = (Arc::clone(&notes.last), notes.ended.clone());
             let runtime = Handle::current();
-            move || runtime.block_on(ended.run_until_cancelled(follow(shared, trust, noted)))
+            move || runtime.block_on(ended.run_until_cancelled(follow(shared, trust, last)))
         };
         thread::Builder::new()
             .name("note".into())
             .spawn(follow)
             .map_err(|error| Failure::unexpected(format!("cannot start a thread: {error}")))?;
-        Ok(noting)
+        Ok(notes)
     }
 
     /// Notes the state that was found too. To be called once the volume is mounted: a rollback that
     /// the user accepted counts only then.
     pub fn adopt(&self) {
-        self.trust.adopt(&self.noted.lock());
+        self.trust.adopt(&self.last.lock());
     }
 
     /// Notes the last known state, at the end.
     pub fn note(&self) {
-        let mut noted = self.noted.lock();
-        noted.state = self.shared.state_seen();
-        self.trust.note(&noted);
+        let mut last = self.last.lock();
+        last.state = self.shared.state_seen();
+        self.trust.note(&last);
     }
 }
 
-impl Drop for Noting {
+impl Drop for Notes {
     fn drop(&mut self) {
         self.ended.cancel();
     }
 }
 
-async fn follow(shared: Arc<Shared>, trust: Trust, noted: Arc<Mutex<Known>>) {
+async fn follow(shared: Arc<Shared>, trust: Trust, last: Arc<Mutex<Known>>) {
     loop {
-        let generation = noted.lock().state.generation;
+        let generation = last.lock().state.generation;
         if shared.meta.newer_than(generation).await.is_none() {
             return;
         }
-        let mut noted = noted.lock();
-        noted.state = shared.state_seen();
-        trust.note_state(noted.volume, &noted.state);
+        let mut last = last.lock();
+        last.state = shared.state_seen();
+        trust.note_state(last.volume, &last.state);
     }
 }
