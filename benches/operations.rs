@@ -125,7 +125,7 @@ fn compare_files(options: &Options, numbers: &[String]) -> ! {
     std::process::exit(i32::from(!all_kept));
 }
 
-/// One line: what, how much, and the limits on loopback and 20 ms away.
+/// One line: the measured thing, its figure, and the limits on loopback and 20 ms away.
 fn say(what: &str, figure: String, limits: &str) {
     println!("{what:<52} {figure:>22}   {limits}");
 }

@@ -9,7 +9,7 @@ use crate::harness::Site;
 
 pub const MIB: usize = 1 << 20;
 
-/// The options that all benchmarks have; what is left over is `words`.
+/// The options that all benchmarks have; the remaining words are `words`.
 pub struct Options {
     pub memory: &'static str,
     disk_cache: &'static str,

@@ -62,7 +62,7 @@ pub struct SecretArgs {
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
 
-    /// Take the passphrase from what this shell command prints
+    /// Take the passphrase from the output of this shell command
     #[arg(long, value_name = "COMMAND")]
     pub passphrase_command: Option<String>,
 
@@ -85,7 +85,7 @@ pub struct NewSecretArgs {
     #[arg(long, value_name = "FILE")]
     pub new_passphrase_file: Option<PathBuf>,
 
-    /// Take the new passphrase from what this shell command prints
+    /// Take the new passphrase from the output of this shell command
     #[arg(long, value_name = "COMMAND")]
     pub new_passphrase_command: Option<String>,
 
@@ -116,7 +116,7 @@ pub struct LogArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Trust")]
 pub struct StateArgs {
-    /// Where this machine keeps logs, control sockets and what it has seen of volumes
+    /// Where this machine keeps logs, control sockets and its notes about volumes
     #[arg(long, value_name = "DIR", env = "STRONGROOM_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 }

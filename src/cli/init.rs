@@ -40,7 +40,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "FILE", help_heading = "Key", conflicts_with_all = ["passphrase_command", "key_file"])]
     passphrase_file: Option<PathBuf>,
 
-    /// Take the passphrase from what this shell command prints
+    /// Take the passphrase from the output of this shell command
     #[arg(
         long,
         value_name = "COMMAND",

@@ -1,4 +1,4 @@
-//! `strongroom key`: who can unlock a volume.
+//! `strongroom key`: the secrets that unlock a volume.
 
 use std::io::Write;
 
@@ -206,7 +206,7 @@ fn change(args: ChangeArgs) -> Result<(), Failure> {
     })
 }
 
-/// Reaches the store, loads and unlocks the header, and compares it with what this machine knows:
+/// Reaches the store, loads and unlocks the header, and compares it with this machine's knowledge:
 /// an old header that is served again must not be written back as the newest.
 async fn open(
     url: &S3Url,

@@ -4,6 +4,15 @@
 //! Promises: an error is one line, `strongroom: what: what to do`, with an exit code of its own
 //! ([`Exit`]); secrets never stand in the arguments or the environment of a process.
 //! Never: moves file contents itself; everything below is reached through [`crate::session`].
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `key.rs`, `info.rs`, `fsck/`, `gc.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
+//! | `args.rs`, `mount_args.rs`, `visit.rs`, `disk_cache.rs`, `values.rs` | options, and the values that they take |
+//! | `mount_options.rs` | `-o` |
+//! | `secret.rs` | passphrases and keys |
+//! | `daemon.rs`, `runtime.rs`, `sys.rs` | the background, the runtime, system calls |
+//! | `observer.rs`, `status_table.rs` | the display of a mount's progress and of its status |
 
 pub mod args;
 pub mod daemon;
@@ -19,6 +28,7 @@ mod info;
 mod init;
 mod key;
 mod mount;
+mod mount_args;
 mod mount_options;
 mod observer;
 mod runtime;
@@ -80,11 +90,11 @@ pub enum Command {
     /// Make a new volume in an empty prefix of a bucket
     Init(init::InitArgs),
     /// Mount a volume on a directory
-    Mount(Box<mount::MountArgs>),
+    Mount(Box<mount_args::MountArgs>),
     /// Unmount, and wait until everything is durable in the store
     #[command(visible_alias = "unmount")]
     Umount(umount::UmountArgs),
-    /// Show what a mount is doing: memory, requests, uploads, cache, lease
+    /// Show the state of a mount: memory, requests, uploads, cache, lease
     Status(status::StatusArgs),
     /// Try it out: a store, a volume and a mount in one process, gone on Ctrl-C
     #[cfg(feature = "demo")]
@@ -94,9 +104,9 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Add, remove, list and change key slots
     Key(key::KeyArgs),
-    /// Check whether a volume is whole, and mend it on demand
+    /// Check whether a volume is whole, and mend its faults on demand
     Fsck(Box<fsck::FsckArgs>),
-    /// Delete what is in the bucket and is named by nothing
+    /// Delete the objects in the bucket that nothing names
     Gc(Box<gc::GcArgs>),
     /// Show a volume's header; needs no key
     Info(info::InfoArgs),

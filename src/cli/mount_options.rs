@@ -9,7 +9,7 @@ use clap::ValueEnum;
 
 use super::{
     disk_cache::parse_cache_size,
-    mount::MountArgs,
+    mount_args::MountArgs,
     values::{parse_duration, parse_follow_every, parse_size},
 };
 use crate::session::{Durability, Failure, KernelFlag};

@@ -29,8 +29,8 @@ fn refuse_threads() -> io::Result<()> {
     }
 }
 
-/// Sets an environment variable of this process. `/proc/<pid>/environ` goes on showing what the
-/// process was started with.
+/// Sets an environment variable of this process. `/proc/<pid>/environ` goes on showing the
+/// variables that the process was started with.
 ///
 /// # Errors
 /// There are other threads, which might read the environment at the same time.

@@ -1,10 +1,10 @@
 //! POSIX access control lists in their xattr form (version 2), and how they and the permission bits
 //! follow each other.
 //!
-//! The kernel checks access and validates what applications set; this side keeps lists and bits in
-//! step, as `posix_acl_update_mode`, `posix_acl_chmod` and `posix_acl_create` do for local
-//! filesystems. The form: a little-endian u32 version, then entries of u16 tag, u16 permissions,
-//! u32 id.
+//! The kernel checks access and validates the lists that applications set; this side keeps lists
+//! and bits in step, as `posix_acl_update_mode`, `posix_acl_chmod` and `posix_acl_create` do for
+//! local filesystems. The form: a little-endian u32 version, then entries of u16 tag, u16
+//! permissions, u32 id.
 
 const VERSION: u32 = 2;
 const ENTRY_LEN: usize = 8;

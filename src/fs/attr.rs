@@ -123,7 +123,7 @@ pub(super) fn without_set_id(mode: u32) -> u32 {
 }
 
 impl Fs {
-    /// The committed record of an inode that somebody holds.
+    /// The committed record of an inode that is in use.
     pub(super) async fn record(&self, ino: Ino) -> Result<Inode, FsError> {
         if let Some(held) = self.data().held_record(ino).await? {
             return Ok(held);
@@ -149,7 +149,7 @@ impl Fs {
     /// root, clears set-id bits.
     ///
     /// # Errors
-    /// EROFS; EISDIR or EINVAL for the size of what has no contents; EFBIG; ESTALE.
+    /// EROFS; EISDIR or EINVAL for the size of an inode without contents; EFBIG; ESTALE.
     pub async fn setattr(
         &self,
         caller: Caller,

@@ -5,13 +5,13 @@
 //! tested without a kernel; [`crate::fuse`] only translates.
 //!
 //! Promises:
-//! - an inode without a name lives until its last handle is closed *and* the kernel has forgotten
+//! - an orphan lives until its last handle is closed *and* the kernel has forgotten
 //!   it, then its contents and record go;
 //! - a handle that is released lets go of its readahead at once;
 //! - attributes are the committed record overlaid by changes that [`crate::data`] has not committed
 //!   yet;
-//! - `fsync`, `fsyncdir` and, with [`Durability::Close`], `flush` return only when what they
-//!   promise is in the store;
+//! - `fsync`, `fsyncdir` and, with [`Durability::Close`], `flush` return only when the
+//!   changes that they promise are in the store;
 //! - a failure carries one errno, chosen in one table (`error.rs`).
 //!
 //! Never: checks permissions (the kernel does, because the mount has `default_permissions`), keeps

@@ -87,7 +87,7 @@ impl Reaper {
         }
     }
 
-    /// Finishes what is queued, then ends the task.
+    /// Finishes the queue, then ends the task.
     pub async fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.shared.wake.notify_one();

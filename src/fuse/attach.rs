@@ -38,7 +38,7 @@ pub const KIND: &str = "fuse.strongroom";
 /// Whether this user can mount at all.
 ///
 /// # Errors
-/// No `/dev/fuse`, or it cannot be opened, or `fusermount3` is missing for somebody who is not
+/// There is no `/dev/fuse`, or it cannot be opened, or `fusermount3` is missing and the user is not
 /// root.
 pub fn check_device() -> Result<(), MountError> {
     let opened = OpenOptions::new().read(true).write(true).open(DEVICE);

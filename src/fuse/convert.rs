@@ -63,7 +63,7 @@ pub fn encode_time(time: Timestamp) -> SystemTime {
         .unwrap_or(UNIX_EPOCH)
 }
 
-/// The time that the kernel sent, from what fuser made of it.
+/// The time that the kernel sent, from fuser's reading of it.
 pub fn decode_time(time: SystemTime) -> Timestamp {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => Timestamp {

@@ -16,7 +16,7 @@ pub enum MountError {
     /// Something is mounted there.
     #[error("something is mounted on {} already; unmount it (fusermount3 -u {}), or name another directory", .0.display(), .0.display())]
     AlreadyMounted(PathBuf),
-    /// The process behind what is mounted there is gone.
+    /// The process behind the mount there is gone.
     #[error("{} holds a mount whose process is gone; remove it (fusermount3 -u {})", .0.display(), .0.display())]
     DeadMount(PathBuf),
     /// The device is there, and this user may not use it.

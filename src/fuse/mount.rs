@@ -46,7 +46,7 @@ pub struct Mounted {
 /// descriptor whose end would wake it: the process would never end, and the mount would hang.
 ///
 /// # Errors
-/// [`MountError`], each with what to do about it. Nothing stays mounted then.
+/// [`MountError`], each with its advice. Nothing stays mounted then.
 pub async fn mount(
     fs: Fs,
     metrics: Arc<Metrics>,
@@ -138,7 +138,7 @@ fn start(
             Ok((entry, session))
         }
         Err(error) => {
-            // The descriptor is closed by now: what is left there is dead.
+            // The descriptor is closed by now: a mount that is left there is dead.
             let _ = detach(&entry, true);
             Err(MountError::io("the handshake with the kernel", error))
         }
@@ -171,7 +171,7 @@ impl Mounted {
         &self.entry.path
     }
 
-    /// For telling the kernel what changed without it.
+    /// Tells the kernel about changes that it did not make.
     pub fn notifier(&self) -> &Notifier {
         &self.notifier
     }
@@ -209,8 +209,8 @@ impl Mounted {
         self.runner.idle().await;
     }
 
-    /// Unmounts what was mounted here, if it is still there. With `lazy` it leaves the tree at
-    /// once, while whoever has files open in it goes on until they are closed.
+    /// Unmounts this mount, if it is still there. With `lazy` it leaves the tree at once, while
+    /// programs with open files in it go on until these are closed.
     ///
     /// # Errors
     /// [`MountError::Busy`] and others; the mount is still there then.

@@ -1,9 +1,9 @@
-//! Telling the kernel that something which it keeps is no longer true.
+//! Tells the kernel to forget names, attributes and pages that are no longer true.
 //!
-//! | call | what the kernel forgets | waits for |
+//! | call | the kernel forgets | it waits for |
 //! |---|---|---|
 //! | [`Notifier::attributes`] | an inode's attributes and access lists | nothing |
-//! | [`Notifier::all_names`] | which names exist, everywhere (Linux 6.16) | nothing |
+//! | [`Notifier::all_names`] | all names, everywhere (Linux 6.16) | nothing |
 //! | [`Notifier::contents`] | an inode's attributes and pages | pages that are being read or written |
 //! | [`Notifier::entry`] | one name, and its directory's attributes and listing | operations in that directory |
 //!
@@ -118,8 +118,8 @@ impl Notifier {
             .is_some_and(|device| device.increment_epoch().is_ok())
     }
 
-    /// The kernel forgets this name soon, and what it keeps of the directory's attributes and
-    /// listing. Waits while too much is queued.
+    /// The kernel soon forgets this name, and the directory's attributes and listing. Waits while
+    /// too much is queued.
     pub async fn entry(&self, dir: Ino, name: Bytes) {
         self.enqueue(Notice::Entry(dir, name)).await;
     }
@@ -129,7 +129,7 @@ impl Notifier {
         self.enqueue(Notice::Contents(ino)).await;
     }
 
-    /// Returns when the kernel has carried out what was queued before.
+    /// Returns when the kernel has carried out all notifications that were queued before.
     pub async fn flushed(&self) {
         let (reached, mark) = oneshot::channel();
         self.enqueue(Notice::Mark(reached)).await;

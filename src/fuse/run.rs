@@ -125,7 +125,7 @@ impl Runner {
         self.run_change(call, work, answer, || None);
     }
 
-    /// As [`Runner::run`], for what changes names or attributes: if the request ends before `work`,
+    /// As [`Runner::run`], for changes of names or attributes: if the request ends before `work`,
     /// that goes on, unless `late` says otherwise.
     pub fn run_change<T, W, A, L>(&self, call: Call, work: W, answer: A, late: L)
     where
@@ -236,7 +236,7 @@ impl Runner {
         });
     }
 
-    /// Carries out what needs no task, on this thread. `None` if it panicked.
+    /// Carries out work that needs no task, on this thread. `None` if it panicked.
     pub fn run_here<T>(&self, operation: Operation, work: impl FnOnce() -> T) -> Option<T> {
         let _entered = self.runtime.enter();
         match catch_unwind(AssertUnwindSafe(work)) {

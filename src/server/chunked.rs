@@ -20,7 +20,7 @@ const MAX_HEAD_BYTES: usize = 1024;
 enum State {
     /// Collecting a chunk's head up to its line feed.
     Head(BytesMut),
-    /// Inside a chunk: what is left of the slice, and of the chunk beyond the slice.
+    /// Inside a chunk: the bytes left of the slice, and of the chunk beyond the slice.
     Data { slice: u64, rest: u64 },
     /// Past the last chunk, or past something malformed: everything passes.
     Rest,

@@ -48,7 +48,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Says what is wrong with the values, if anything.
+    /// Refuses impossible values, and says why.
     ///
     /// # Errors
     /// A rate outside 0 to 1, or a bandwidth of 0.
@@ -144,7 +144,7 @@ impl FaultControl {
         &self.throttle
     }
 
-    /// Waits the latency, then says what happens to the request.
+    /// Waits the latency, then decides the fate of the request.
     pub(super) async fn judge(&self) -> Verdict {
         let faults = self.get();
         if !faults.latency.is_zero() {

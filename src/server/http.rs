@@ -1,7 +1,7 @@
 //! Between hyper and the S3 protocol: one request's context, and its two bodies.
 //!
-//! Counts what passes, cuts connections where the faults say so, and reads the rest of a refused
-//! upload so that its sender gets the answer and not a broken pipe.
+//! Counts bytes, cuts connections where the faults say so, and reads the rest of a refused upload
+//! so that its sender gets the answer and not a broken pipe.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -140,7 +140,7 @@ pub(super) async fn handle(
     Ok(answer.map(|body| AnswerBody::new(body, context, is_head)))
 }
 
-/// Reads what is left of a refused upload, up to a limit and for as long as it keeps coming.
+/// Reads the rest of a refused upload, up to a limit and for as long as it keeps coming.
 async fn drain(context: &RequestContext) {
     let unread = context.unread.lock().take();
     let Some(mut body) = unread else { return };

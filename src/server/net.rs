@@ -211,7 +211,7 @@ impl Drop for OpenConnection<'_> {
     }
 }
 
-/// A TCP stream that counts what it moves and keeps to the bandwidth limit.
+/// A TCP stream that counts its bytes and keeps to the bandwidth limit.
 struct Socket {
     stream: TcpStream,
     shared: Arc<Shared>,

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{disk_cache::DiskCacheConfig, fingerprint::Fingerprint};
+use super::{
+    disk_cache::DiskCacheConfig,
+    state::{Accept, Fingerprint},
+};
 use crate::store::S3Url;
 
 /// The volume to be mounted, the place, and how.
@@ -93,14 +96,4 @@ pub enum KernelFlag {
     NoDev,
     /// Device nodes work.
     Dev,
-}
-
-/// The checks that the user waives for this one time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accept {
-    /// Accept a volume that is older than this machine has seen it, or on another branch of its
-    /// history.
-    pub allow_rollback: bool,
-    /// Accept another volume than the one that this machine knows at this URL.
-    pub allow_other_volume: bool,
 }

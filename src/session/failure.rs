@@ -38,7 +38,7 @@ impl Failure {
         Failure::new(Exit::Usage, what, advice)
     }
 
-    /// A failure nobody foresaw.
+    /// An unforeseen failure.
     pub fn unexpected(what: impl Into<String>) -> Failure {
         Failure::new(
             Exit::Unexpected,

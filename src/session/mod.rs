@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the caller's settings | `config.rs`, `disk_cache.rs` |
 //! | reach the store, read and unlock the header | `unlock.rs` |
-//! | compare with this machine's knowledge | `state/`, `fingerprint.rs` |
+//! | compare with this machine's knowledge | `state/` |
 //! | look at the metadata, lease, metadata, contents, filesystem, kernel | `open.rs`, `lease/` |
 //! | note on this machine the state that is durable | `notes.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
@@ -24,7 +24,6 @@ pub mod disk_cache;
 pub mod errors;
 pub mod exit;
 pub mod failure;
-pub mod fingerprint;
 pub mod lease;
 pub mod memory;
 pub mod mountpoint;
@@ -40,11 +39,11 @@ mod unlock;
 pub mod unmount;
 mod visit;
 
-pub use config::{Accept, Durability, KernelFlag, SessionConfig, StoreSettings};
+pub use config::{Durability, KernelFlag, SessionConfig, StoreSettings};
 pub use exit::Exit;
 pub use failure::Failure;
-pub use fingerprint::Fingerprint;
 pub use open::{Opening, VolumeSession};
 pub use serve::{Observer, mount_and_serve, serve};
+pub use state::{Accept, Fingerprint};
 pub use unlock::{Opened, client, connect, load_header, parse_url};
 pub use visit::{Visit, VisitConfig, interruptible};

@@ -22,8 +22,8 @@ pub fn mounted(path: &Path) -> Option<MountEntry> {
 }
 
 /// The control socket of the mount at `dir`. Any filesystem can have the attribute that names it,
-/// so the kernel must say that this is a mount of ours, and who made it; that user's process must
-/// be the one that listens.
+/// so the kernel must confirm that this is a mount of ours and name the user who made it; that
+/// user's process must be the one that listens.
 ///
 /// # Errors
 /// It is not a Strongroom mount.

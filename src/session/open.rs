@@ -1,8 +1,8 @@
 //! Opening a volume for serving: every layer, bottom up. Stored state is read and compared before
 //! the first object is written.
 //!
-//! 1. The metadata is opened as a reader ([`Meta::look`]) and its state is compared with what this
-//!    machine knows and with `--expect`. A refusal up to here has written nothing, however often it
+//! 1. The metadata is opened as a reader ([`Meta::look`]) and its state is compared with this
+//!    machine's knowledge and with `--expect`. A refusal up to here has written nothing, however often it
 //!    is repeated.
 //! 2. The lease is taken.
 //! 3. The metadata is opened for writing. The state that the writer recovers must not be older than
@@ -71,7 +71,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Whether something may have been written already: then nobody may drop what is being opened.
+    /// Whether programs may have written already: then the opening must not be dropped.
     pub fn is_attaching(&self) -> bool {
         self.attaching.load(Ordering::Acquire)
     }
@@ -97,7 +97,7 @@ struct Base {
 impl VolumeSession {
     /// Mounts an unlocked volume, and returns when the mount answers. `tell` shows a line to the
     /// user while it waits. After a failure, and if this is dropped before it is done, the caller
-    /// lets `opening` give back what was taken.
+    /// lets `opening` give back the lease.
     ///
     /// # Errors
     /// The volume is held by another mount, went back in time, does not authenticate; the kernel

@@ -20,10 +20,9 @@ use crate::{
     seal::{keys::VolumeId, object_store::SealedObjectStore},
     session::{
         control::{Progress, Source},
-        fingerprint::Fingerprint,
         lease::Lease,
         memory::{self, Fixed},
-        state::StateSeen,
+        state::{Fingerprint, StateSeen},
         status::{
             self, DurabilityStatus, LinkStatus, MountStatus, REPORT_FORMAT, StatusReport,
             VolumeStatus,

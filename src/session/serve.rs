@@ -96,9 +96,9 @@ pub async fn mount_and_serve(
         tokio::select! {
             session = &mut open => session,
             () = stop(&mut signals) => {
-                // Programs may have written to what the kernel shows already. So the session
-                // drains, and only a second signal during the drain may give that up. Nor can
-                // mount(2) be taken back while a thread is in it: its mount would stay, dead.
+                // Programs may have written to the mount that the kernel shows already. So the
+                // session drains, and only a second signal during the drain may give that up. Nor
+                // can mount(2) be taken back while a thread is in it: its mount would stay, dead.
                 told_to_stop = opening.is_attaching();
                 match told_to_stop {
                     true => open.await,

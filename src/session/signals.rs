@@ -1,6 +1,6 @@
 //! Signals to a process that serves a mount.
 //!
-//! | signal | what happens |
+//! | signal | effect |
 //! |---|---|
 //! | SIGINT, SIGTERM | unmount and drain; a second one while draining gives the rest up |
 //! | SIGHUP | the log file is opened anew, for programs that rotate it |

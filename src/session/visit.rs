@@ -1,4 +1,4 @@
-//! A volume that is opened without being served: what `fsck` and `gc` share.
+//! A volume that `fsck` or `gc` opens without serving it.
 //!
 //! It takes the same steps as a mount (`open.rs`), with the same checks before anything is written,
 //! and stops above the metadata. For reading it is a follower that sees one state; for writing it
@@ -16,13 +16,12 @@ use crate::{
     meta::{Meta, MetaConfig, MetaError},
     seal::{object_store::SealedObjectStore, volume::Secret},
     session::{
-        config::{Accept, StoreSettings},
+        config::StoreSettings,
         errors,
         exit::Exit,
         failure::Failure,
-        fingerprint::Fingerprint,
         lease::{self, Lease, LeaseRequest},
-        state::{Known, StateSeen, Trust, VolumeState},
+        state::{Accept, Fingerprint, Known, StateSeen, Trust, VolumeState},
     },
     store::{Retry, S3Url, Store},
     telemetry::Metrics,
@@ -70,7 +69,7 @@ pub struct Visit {
 
 impl Visit {
     /// Opens the volume, for writing if `write`. `tell` shows a line to the user while it waits.
-    /// After a failure the caller lets `opening` give back what was taken.
+    /// After a failure the caller lets `opening` give back the lease.
     ///
     /// # Errors
     /// As for a mount.

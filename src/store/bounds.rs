@@ -6,9 +6,9 @@
 //! Promises: an answer that is collected ends with an error at its bound; a LIST page has a bound
 //! of its own; elements are counted too, because a parsed element takes more memory than its text.
 //! The bodies of objects pass uncounted: [`super::Body`] takes no more of them than was announced.
-//! hyper itself takes at most 100 header fields in at most 408 KiB; what comes of them is bounded
-//! here.
-//! Never: looks into what it counts.
+//! hyper itself takes at most 100 header fields in at most 408 KiB; this module bounds the header
+//! fields that come out of it.
+//! Never: looks into the bytes that it counts.
 
 use std::{
     pin::Pin,

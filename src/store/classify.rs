@@ -57,8 +57,8 @@ impl Context<'_> {
         self.failure(Other, what)
     }
 
-    /// The store answered, but not what was asked. A proxy between may be confused for a moment,
-    /// so that this is tried again a few times.
+    /// The store answered another request than the one that was sent. A proxy between may be
+    /// confused for a moment, so the request is repeated a few times.
     pub(super) fn another_answer(&self, what: impl Into<String>) -> Failure {
         let mut failure = self.nonsense(what);
         failure.again = Again::AFewTimes;

@@ -44,7 +44,7 @@ const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
 const REGION_DEFAULT: &str = "us-east-1";
 const OPERATION: &str = "connect";
 
-/// The client and what messages and bucket creation need to know of it.
+/// The client, with the facts about it that messages and bucket creation need.
 #[derive(Debug)]
 pub(super) struct Connected {
     pub(super) client: Client,
@@ -161,8 +161,8 @@ pub(super) fn connected_to(http: SharedHttpClient) -> Connected {
     }
 }
 
-/// Everything but credentials, the HTTP client and what an instance's metadata service could tell:
-/// reads the environment and the profile files, sends nothing.
+/// All settings but credentials, the HTTP client and those of an instance's metadata service: reads
+/// the environment and the profile files, sends nothing.
 async fn shared_settings(config: &StoreConfig) -> SdkConfig {
     let mut profile_region = ProfileFileRegionProvider::builder();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).no_credentials();

@@ -20,7 +20,7 @@ pub enum StoreErrorKind {
     Range,
     /// No credentials found anywhere.
     NoCredentials,
-    /// The store knows who asks and refuses (403).
+    /// The store knows the key and refuses the request (403).
     Denied,
     /// Wrong key id or secret (SignatureDoesNotMatch, InvalidAccessKeyId).
     BadCredentials,
@@ -37,7 +37,7 @@ pub enum StoreErrorKind {
 }
 
 impl StoreErrorKind {
-    /// Whether the same request may succeed later without anybody doing anything.
+    /// Whether the same request may succeed later by itself.
     pub fn may_pass(self) -> bool {
         matches!(
             self,
@@ -73,8 +73,8 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// An error of `kind` with one line that says what happened. Both texts may come from the
-    /// store: they are escaped and cut.
+    /// An error of `kind` with one line of explanation. Both texts may come from the store: they
+    /// are escaped and cut.
     pub fn new(
         kind: StoreErrorKind,
         operation: &'static str,

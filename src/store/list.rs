@@ -1,8 +1,9 @@
 //! Listings and deletes.
 //!
-//! Promises: the keys of a listing ascend, start with what was asked for, and end: a page that does
-//! not advance, and a listing past its bound, are errors. One page is taken at a time, since a page
-//! may be large. Never: says that an object does not exist; a store may leave it out of a listing.
+//! Promises: the keys of a listing ascend, start with the prefix asked for, and end: a page that
+//! does not advance, and a listing past its bound, are errors. One page is taken at a time, since a
+//! page may be large. Never: says that an object does not exist; a store may leave it out of a
+//! listing.
 
 use std::sync::atomic::Ordering;
 

@@ -1,30 +1,24 @@
 //! Single objects: get, put, head.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
-use aws_sdk_s3::{
-    operation::{get_object::GetObjectOutput, head_object::HeadObjectOutput},
-    primitives::DateTime,
-};
+use aws_sdk_s3::operation::{get_object::GetObjectOutput, head_object::HeadObjectOutput};
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Body, Store, StoreError, StoreErrorKind,
+    Body, ObjectHead, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress, unless_stalled},
+    head::{Attributes, TOKEN},
     request::on_object,
     retry::{Again, Failure, Tries},
     upload::Pieces,
 };
 
-/// User metadata that identifies the PUT that made an object: a conditional PUT whose answer was
-/// lost finds its own object by it. It is random and has no other meaning.
-const TOKEN: &str = "strongroom-token";
-
 /// The condition of a PUT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Replace whatever is there.
+    /// Replace the object that is there, if any.
     None,
     /// Only if there is nothing (`If-None-Match: *`).
     Absent,
@@ -57,43 +51,6 @@ impl Condition {
 pub struct PutOutcome {
     /// The new ETag.
     pub etag: Option<String>,
-}
-
-/// The answer to a HEAD.
-#[derive(Clone, Debug)]
-pub struct ObjectHead {
-    /// Length of the stored bytes.
-    pub size: u64,
-    /// The ETag, quoted as the store gave it.
-    pub etag: Option<String>,
-    /// Seconds since 1970.
-    pub modified_unix_seconds: i64,
-    /// User metadata (`x-amz-meta-*`), without what the store client keeps there for itself.
-    pub attributes: Vec<(String, String)>,
-}
-
-type Attributes = HashMap<String, String>;
-
-impl ObjectHead {
-    fn new(
-        size: u64,
-        etag: Option<String>,
-        modified: Option<DateTime>,
-        attributes: Option<Attributes>,
-    ) -> ObjectHead {
-        let mut attributes: Vec<_> = attributes
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| name != TOKEN)
-            .collect();
-        attributes.sort();
-        ObjectHead {
-            size,
-            etag,
-            modified_unix_seconds: modified.map_or(0, |time| time.secs()),
-            attributes,
-        }
-    }
 }
 
 impl Store {

@@ -1,4 +1,4 @@
-//! How long and how often requests are repeated.
+//! How long and how often requests are repeated; `patience.rs` does it.
 //!
 //! Promises: only failures that may pass are tried again; the pauses grow from 50 ms to 5 s with
 //! jitter, or follow the store's own Retry-After up to 10 s; an outage logs one warning per kind
@@ -7,7 +7,6 @@
 //! Never: holds a connection's permit during a pause.
 
 use std::{
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Store, StoreError, StoreErrorKind};
+use super::{StoreError, StoreErrorKind};
 use crate::telemetry::Metrics;
 
 /// How a request goes on after a failure that may pass (throttling, 5xx, timeouts, resets, name
@@ -66,7 +65,7 @@ const TROUBLE_FRESH: Duration = Duration::from_secs(15);
 /// AWS asks clients to repeat a conditional PUT that met another one in progress (409), and a proxy
 /// that is confused for a moment may answer another request. After this many tries, which with
 /// their pauses take 3 to 6 s, the failure counts, whatever [`Retry`] says.
-const FEW_ATTEMPTS: u32 = 8;
+pub(super) const FEW_ATTEMPTS: u32 = 8;
 /// "The object is not there" is a mere claim where the metadata names it. It is believed once it
 /// has been made this often, which with the pauses of [`Backoff`] takes half a second.
 pub const MISSING_TRIES: u32 = 4;
@@ -149,93 +148,6 @@ impl Failure {
     }
 }
 
-/// The knowledge that an attempt has of the ones before it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt {
-    /// Whether an earlier one may have taken effect without our hearing of it.
-    pub(super) ambiguous_before: bool,
-}
-
-impl Store {
-    /// Runs `attempt` until it succeeds, fails for good, or patience ends.
-    pub(super) async fn retrying<T, F, Fut>(&self, mut attempt: F) -> Result<T, StoreError>
-    where
-        F: FnMut(Attempt) -> Fut,
-        Fut: Future<Output = Result<T, Failure>>,
-    {
-        let mut tries = Tries::default();
-        let mut ambiguous_before = false;
-        loop {
-            match attempt(Attempt { ambiguous_before }).await {
-                Ok(value) => {
-                    self.inner.outage.over();
-                    return Ok(value);
-                }
-                Err(failure) => {
-                    ambiguous_before |= failure.ambiguous;
-                    self.pause_or_give_up(failure, &mut tries).await?;
-                }
-            }
-        }
-    }
-
-    /// Pauses before the next attempt, or returns the error if there is to be none.
-    pub(super) async fn pause_or_give_up(
-        &self,
-        failure: Failure,
-        tries: &mut Tries,
-    ) -> Result<(), StoreError> {
-        let metrics = &self.inner.metrics;
-        let failures = tries.failures.after(0);
-        let is_refusal = failure.again == Again::Claim
-            || failure.again == Again::No && !failure.error.kind.is_an_answer();
-        let refused_for = match is_refusal {
-            true => tries
-                .refused_since
-                .get_or_insert_with(Instant::now)
-                .elapsed(),
-            false => {
-                tries.refused_since = None;
-                Duration::ZERO
-            }
-        };
-        let goes_on = match (failure.again, self.retry) {
-            (Again::No | Again::Claim, Retry::Outlasting(patience)) => {
-                is_refusal && refused_for < patience
-            }
-            (Again::No, _) => false,
-            (Again::AFewTimes, _) | (Again::Claim, Retry::Forever) => failures < FEW_ATTEMPTS,
-            (Again::Yes | Again::Claim, Retry::Attempts(attempts_max)) => failures < attempts_max,
-            (
-                Again::Yes | Again::Claim,
-                Retry::WhileItAnswers {
-                    attempts,
-                    unavailable,
-                },
-            ) => match failure.error.kind {
-                StoreErrorKind::Unavailable => {
-                    let since = tries.unavailable_since.get_or_insert_with(Instant::now);
-                    since.elapsed() < unavailable
-                }
-                _ => failures < attempts,
-            },
-            (Again::Yes, Retry::Forever | Retry::Outlasting(_)) => true,
-        };
-        if !goes_on {
-            if !failure.error.kind.is_an_answer() {
-                metrics.store_errors.increment();
-            }
-            return Err(failure.error);
-        }
-        metrics.retries.increment();
-        if failure.again != Again::AFewTimes {
-            self.inner.outage.seen(&failure.error);
-        }
-        tokio::time::sleep(pause(failures, failure.retry_after)).await;
-        Ok(())
-    }
-}
-
 /// How often a fetch in pieces has failed since it last made progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Failures(u32);
@@ -265,6 +177,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Backoff {
+        Backoff {
+            metrics,
+            failures: Failures::default(),
+        }
+    }
+
     /// Pauses before the next attempt, after one that broke off when it had brought
     /// `brought_bytes`. The pauses grow as long as attempts bring next to nothing.
     pub async fn pause(&mut self, brought_bytes: u64) {
@@ -274,19 +193,9 @@ impl Backoff {
     }
 }
 
-impl Store {
-    /// The pauses for a caller that repeats requests itself.
-    pub fn backoff(&self) -> Backoff {
-        Backoff {
-            metrics: Arc::clone(&self.inner.metrics),
-            failures: Failures::default(),
-        }
-    }
-}
-
 /// The pause after failure number `failures` (from 1): half of it fixed, half of it jitter, so that
 /// many waiting requests do not come back as one wave.
-fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
+pub(super) fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
     let full = PAUSE_FIRST
         .saturating_mul(1 << failures.saturating_sub(1).min(16))
         .min(PAUSE_MAX);
@@ -300,11 +209,11 @@ fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     /// Failures in a row.
-    failures: Failures,
+    pub(super) failures: Failures,
     /// Since when the store refuses it.
-    refused_since: Option<Instant>,
+    pub(super) refused_since: Option<Instant>,
     /// When the store first answered that it was unavailable.
-    unavailable_since: Option<Instant>,
+    pub(super) unavailable_since: Option<Instant>,
 }
 
 impl Tries {
@@ -317,7 +226,7 @@ impl Tries {
     }
 }
 
-/// Remembers what was logged, so that an outage is a few lines and not one a request.
+/// Remembers the warnings that were logged, so that an outage is a few lines and not one a request.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     /// Whether a warning stands that no success has answered yet.
@@ -336,7 +245,7 @@ struct Lately {
 }
 
 impl Outage {
-    fn seen(&self, error: &StoreError) {
+    pub(super) fn seen(&self, error: &StoreError) {
         let now = Instant::now();
         {
             let mut lately = self.lately.lock();
@@ -370,7 +279,7 @@ impl Outage {
         (lasts && lately.last.elapsed() < TROUBLE_FRESH).then(|| lately.message.clone())
     }
 
-    fn over(&self) {
+    pub(super) fn over(&self) {
         if self.standing.load(Ordering::Relaxed) && self.standing.swap(false, Ordering::Relaxed) {
             tracing::info!("the store answers again");
         }

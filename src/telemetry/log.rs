@@ -15,8 +15,8 @@ use tracing_subscriber::{EnvFilter, filter::Directive, fmt::MakeWriter};
 
 use super::text::record;
 
-/// Modules that log signatures or requests with their credentials, and the level that they are
-/// kept to, whatever was asked for.
+/// Modules that log signatures or requests with their credentials, and the level that they are kept
+/// to, whichever was asked for.
 const KEPT_QUIET: [&str; 4] = [
     "s3s::service=info",
     "s3s::ops=info",

@@ -25,7 +25,7 @@ const TEXT_CHARS_MAX: usize = 20_000;
 /// Ranges that are printed for people; programs get all.
 const RANGES_SHOWN: usize = 16;
 
-/// Prints what a check finds.
+/// Prints the findings of a check.
 pub(super) struct Reporter {
     json: bool,
     quiet: bool,

@@ -62,8 +62,8 @@ impl Kernel {
             });
     }
 
-    /// As [`Kernel::ask`], for what changes names or attributes: if the caller goes before the end,
-    /// `work` goes on, and the kernel is told to forget what is `touched`.
+    /// As [`Kernel::ask`], for changes of names or attributes: if the caller goes before the end,
+    /// `work` goes on, and the kernel is told to forget the names and inodes that are `touched`.
     pub(super) fn change<T: Send + 'static, W: Work<T>, R: Reply>(
         &self,
         request: &Request,
@@ -97,7 +97,7 @@ impl Kernel {
             .run_change(call(request, operation), work, answer, move || Some(late()));
     }
 
-    /// Runs what needs no task and counts it. `None` if it panicked.
+    /// Runs work that needs no task, and counts the request. `None` if it panicked.
     pub(super) fn at_once<T>(
         &self,
         operation: Operation,

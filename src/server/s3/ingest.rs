@@ -143,7 +143,7 @@ pub(super) fn other_checksum() -> S3Error {
     )
 }
 
-/// A file being filled, with the hashes of what is in it.
+/// A file being filled, with the hashes of its bytes.
 struct Sink {
     storage: Arc<Storage>,
     temp: Option<TempFile>,

@@ -47,7 +47,8 @@ impl TempFile {
         if sync { self.file.sync_all() } else { Ok(()) }
     }
 
-    /// Gives the file its name, replacing what had it. Atomic; durable after the directory's sync.
+    /// Gives the file its name, replacing the file that had it. Atomic; durable after the
+    /// directory's sync.
     pub(super) fn publish(mut self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
         self.named = true;
@@ -64,7 +65,7 @@ impl Drop for TempFile {
     }
 }
 
-/// A directory whose syncs are shared: those who wait while one runs are served by the next,
+/// A directory whose syncs are shared: callers that wait while one runs are served by the next,
 /// together.
 pub(super) struct SyncedDir {
     path: PathBuf,

@@ -12,7 +12,7 @@ pub(in crate::server) struct ListingQuery {
     pub(in crate::server) prefix: String,
     /// Keys are grouped up to and including its first occurrence after the prefix; empty is none.
     pub(in crate::server) delimiter: String,
-    /// Only what comes after this; a group that equals it has been listed.
+    /// Only keys and groups after this one; a group that equals it has been listed.
     pub(in crate::server) after: String,
     /// Keys and groups together.
     pub(in crate::server) max: usize,

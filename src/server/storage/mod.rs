@@ -183,7 +183,7 @@ impl Object {
         })
     }
 
-    /// Has the parts deleted once nobody reads them. Only after the object's end is durable.
+    /// Has the parts deleted once no reader has them open. Only after the object's end is durable.
     fn doom(&self) {
         self.doomed.store(true, Ordering::Release);
     }

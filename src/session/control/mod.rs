@@ -75,7 +75,7 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// The last line for an outcome; one that succeeded may tell the fingerprint of what is in the
+    /// The last line for an outcome; a successful one may carry the fingerprint of the state in the
     /// store.
     pub fn finished(outcome: &Result<Option<String>, Failure>) -> Progress {
         match outcome {

@@ -1,4 +1,4 @@
-//! Keeping a lease: renewing it, saying what the mount does, noticing that it was taken.
+//! Keeping a lease: renewing it, writing the mount's state into it, noticing that it was taken.
 
 use std::{
     sync::{
@@ -104,7 +104,7 @@ impl Lease {
         }
     }
 
-    /// Returns when somebody else has taken the lease.
+    /// Returns when another mount has taken the lease.
     pub async fn lost(&self) {
         let mut written = self.written.clone();
         if written

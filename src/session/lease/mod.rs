@@ -1,4 +1,4 @@
-//! The lease: who may write to a volume.
+//! The lease: the right to write to a volume.
 //!
 //! The lease is one sealed control object, `<prefix>/lease`, changed only by conditional PUT. It
 //! names host, process and time. The metadata store fences an old writer by itself; the lease is
@@ -10,9 +10,9 @@
 //!    not changed for [`EXPIRES_AFTER`] of its own clock; at once when the holder was a process of
 //!    this very system and is gone; or when told to.
 //! 3. A holder that drains says so; others wait. A holder that is done says `released`.
-//! 4. A holder whose conditional PUT fails because somebody else's lease stands there has lost it.
-//!    While it writes it also looks every [`LOOK_EVERY`]: whoever takes over writes to the end of
-//!    the same log, and one that is busy enough is always there first.
+//! 4. A holder whose conditional PUT fails because another mount's lease stands there has lost it.
+//!    While it writes it also looks every [`LOOK_EVERY`]: a mount that takes over writes to the end
+//!    of the same log, and a holder that is busy enough is always there first.
 //!
 //! Promises: at most one holder believes in its lease longer than [`RENEW_EVERY`] plus one request
 //! after another took it, and none that writes longer than twice [`LOOK_EVERY`] while the store

@@ -22,7 +22,7 @@ pub enum LeaseState {
     Mounted,
     /// Unmounted; dirty data is being uploaded.
     Draining,
-    /// Done: anybody may take it.
+    /// Done: any mount may take it.
     Released,
 }
 
@@ -136,7 +136,7 @@ impl LeaseRecord {
         ))
     }
 
-    /// Opens what [`LeaseRecord::seal`] made.
+    /// Opens the result of [`LeaseRecord::seal`].
     pub fn open(keys: &Arc<VolumeKeys>, stored: &[u8]) -> Result<LeaseRecord, SealError> {
         let text = open_whole(keys, LEASE_KEY, stored)?;
         serde_json::from_slice(&text).map_err(|_| SealError::Header {

@@ -1,4 +1,4 @@
-//! Fuzz targets of the files in which this machine notes what it knows of a place.
+//! Fuzz targets of the files in which this machine notes its knowledge of a place.
 
 use super::{
     form::{KnownJson, line_of, state_in_line},

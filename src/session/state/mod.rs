@@ -4,12 +4,13 @@
 //! |---|---|
 //! | logs of background mounts, control sockets of running mounts | `<state-dir>/<volume id>/`, here |
 //! | the known state of the volume at each place, so that a store cannot show an older or another volume unnoticed | `<state-dir>/places/`: `known.rs`, `form.rs`, `place.rs` |
-//! | the comparison | `trust.rs` |
+//! | the comparison, and the fingerprint of a state | `trust.rs`, `fingerprint.rs` |
 //!
 //! Promises: no data depends on anything here; a file that is lost or damaged here costs a check,
 //! and is never a reason not to mount. Never: holds a secret or a name from the volume; trusts a
 //! directory in a place where others can write unless it is this user's alone.
 
+mod fingerprint;
 mod form;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
@@ -24,8 +25,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use fingerprint::Fingerprint;
 pub use known::{Known, StateSeen};
-pub use trust::Trust;
+pub use trust::{Accept, Trust};
 
 use super::{exit::Exit, failure::Failure};
 use crate::{disk::own_directory, seal::keys::VolumeId};

@@ -4,14 +4,25 @@
 use std::{fmt::Display, path::Path};
 
 use super::{
+    fingerprint::Fingerprint,
     known::{Known, StateSeen},
     place::PlaceMemory,
 };
 use crate::{
     seal::{keys::VolumeId, object_store::LogPosition, volume::VolumeHeader},
-    session::{config::Accept, exit::Exit, failure::Failure, fingerprint::Fingerprint},
+    session::{exit::Exit, failure::Failure},
     store::Store,
 };
+
+/// The checks that the user waives for this one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// Accept a volume that is older than this machine has seen it, or on another branch of its
+    /// history.
+    pub allow_rollback: bool,
+    /// Accept another volume than the one that this machine knows at this URL.
+    pub allow_other_volume: bool,
+}
 
 /// The checks for one volume.
 #[derive(Clone, Debug)]

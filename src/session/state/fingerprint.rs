@@ -15,7 +15,7 @@ use std::{fmt, str::FromStr};
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
 
-use super::state::StateSeen;
+use super::known::StateSeen;
 use crate::seal::{keys::VolumeId, object_store::LogPosition};
 
 const VERSION: &str = "sr1";
@@ -43,7 +43,8 @@ impl Fingerprint {
         }
     }
 
-    /// Compares with what was found. `log_at` tells of the log objects that were verified.
+    /// Compares with the state that was found. `log_at` tells of the log objects that were
+    /// verified.
     ///
     /// # Errors
     /// The mismatch, as the end of a sentence that begins "the volume is".
