@@ -2,8 +2,8 @@
 //! the first object is written.
 //!
 //! 1. The metadata is opened as a reader ([`Meta::look`]) and its state is compared with this
-//!    machine's knowledge and with `--expect`. A refusal up to here has written nothing, however often it
-//!    is repeated.
+//!    machine's knowledge and with `--expect`. A refusal up to here has written nothing, however
+//!    often it is repeated.
 //! 2. The lease is taken.
 //! 3. The metadata is opened for writing. The state that the writer recovers must not be older than
 //!    the one that the reader saw.

@@ -18,7 +18,7 @@ use crate::fuse::{self, MountError};
 /// How long the process may take to go once all is durable.
 const EXIT_WITHIN: Duration = Duration::from_secs(30);
 
-/// Has the kernel let go of the mount at `dir`.
+/// Unmounts the mount at `dir`, and leaves its process to drain.
 ///
 /// # Errors
 /// [`Exit::NotMounted`], [`Exit::Busy`], or the refusal of the kernel or the helper.
@@ -51,11 +51,11 @@ pub fn draining_from(dir: &Path, state_root: &Path) -> Option<Address> {
     })
 }
 
-/// A mount whose process was killed still stands in the kernel's table. It is taken out, with an
-/// error that says that it did not drain.
+/// Takes a mount whose process was killed out of the kernel's table.
 ///
 /// # Errors
-/// That one; `not_ours` if there is no such mount.
+/// Always: [`Exit::NotDurable`], because that process did not drain, or `not_ours` if there is no
+/// such mount.
 pub fn clear_dead_mount(dir: &Path, not_ours: Failure) -> Result<(), Failure> {
     // Unlike `stat`, this is never answered from the kernel's cache.
     let dead = nix::sys::statvfs::statvfs(dir) == Err(nix::errno::Errno::ENOTCONN);
