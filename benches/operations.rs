@@ -1,4 +1,4 @@
-//! What the mount does besides long sequential work: small files, a large directory, random reads
+//! Work of a mount other than long sequential work: small files, a large directory, random reads
 //! and writes, fsync. Each line names the limit that it is meant to keep on loopback or 20 ms away,
 //! and says whether it did.
 //!
@@ -8,11 +8,11 @@
 //! `backups` has restic and borg work on a GiB, on the mount and beside it on the local disk:
 //! `cargo bench --bench operations -- --latency-ms 20 --disk-cache default backups`
 //!
-//! `warm` reads what the local disk has, beside the local disk itself:
-//! `cargo bench --bench operations -- --memory 256MiB --disk-cache 1GiB warm`
+//! `warm` reads data that the local disk cache holds, beside the local disk itself: `cargo bench
+//! --bench operations -- --memory 256MiB --disk-cache 1GiB warm`
 //!
-//! `files COUNT [BYTES]`, alone, compares what each of so many files costs with what each of 10,000
-//! does, and ends with 1 where a limit is not kept: `cargo bench --bench operations -- --memory
+//! `files COUNT [BYTES]`, alone, compares the cost of each of so many files with that of each of
+//! 10,000, and ends with 1 where a limit is not kept: `cargo bench --bench operations -- --memory
 //! 128MiB files 1000000`
 //!
 //! `tree DIR [NAME...]`, alone, unpacks that tree, or those parts of it, and compares it with its
@@ -32,6 +32,8 @@ mod files;
 mod harness;
 #[path = "support/orders.rs"]
 mod orders;
+#[path = "support/random_writes.rs"]
+mod random_writes;
 #[path = "support/source_tree.rs"]
 mod source_tree;
 #[path = "support/mod.rs"]
@@ -40,7 +42,6 @@ mod support;
 mod warm;
 
 use std::{
-    collections::HashSet,
     fs::{self, File, OpenOptions},
     io::{Read, Write},
     os::unix::fs::FileExt,
@@ -50,6 +51,7 @@ use std::{
 };
 
 use harness::{Site, Transport, puts, shell};
+use random_writes::{ABSORBED_WRITE, RANDOM_WRITE, SCATTERED_WRITE};
 use strongroom::server::StatsSnapshot;
 use support::{MIB, Options, Random, noise, timed};
 
@@ -79,12 +81,14 @@ fn main() {
         ("directory", large_directory),
         ("orders", orders::run),
         ("random-read", random_reads),
-        ("random-write", |site| random_writes(site, &RANDOM_WRITE)),
+        ("random-write", |site| {
+            random_writes::run(site, &RANDOM_WRITE)
+        }),
         ("absorbed-write", |site| {
-            random_writes(site, &ABSORBED_WRITE)
+            random_writes::run(site, &ABSORBED_WRITE)
         }),
         ("scattered-write", |site| {
-            random_writes(site, &SCATTERED_WRITE)
+            random_writes::run(site, &SCATTERED_WRITE)
         }),
         ("fragments", fragments),
         ("fsync", fsyncs),
@@ -108,7 +112,7 @@ fn main() {
     }
 }
 
-/// The part `files`, which is told how many, and how large they are.
+/// The part `files`, with the number of files and their size.
 fn compare_files(options: &Options, numbers: &[String]) -> ! {
     let numbers: Result<Vec<usize>, _> = numbers.iter().map(|word| word.parse()).collect();
     let (count, bytes) = match numbers.as_deref() {
@@ -121,7 +125,7 @@ fn compare_files(options: &Options, numbers: &[String]) -> ! {
     std::process::exit(i32::from(!all_kept));
 }
 
-/// One line: what, how much, and the limits on loopback and 20 ms away.
+/// One line: the measured thing, its figure, and the limits on loopback and 20 ms away.
 fn say(what: &str, figure: String, limits: &str) {
     println!("{what:<52} {figure:>22}   {limits}");
 }
@@ -287,122 +291,7 @@ fn random_reads(site: &Site) {
     }
 }
 
-/// How random writes are measured, and the limits that are named beside the figures.
-struct RandomWrites {
-    options: &'static [&'static str],
-    what: &'static str,
-    /// How long nothing is done before the file is read.
-    quiet: Duration,
-    rate: &'static str,
-    moved: &'static str,
-}
-
-/// Read back at once, as the writes left it.
-const RANDOM_WRITE: RandomWrites = RandomWrites {
-    options: &[],
-    what: "the default --upload-delay",
-    quiet: Duration::ZERO,
-    rate: "10,000/s",
-    moved: "3",
-};
-
-/// Everything that is overwritten is absorbed, if there is memory for it.
-const ABSORBED_WRITE: RandomWrites = RandomWrites {
-    options: &["--upload-delay", "1m"],
-    what: "--upload-delay 1m",
-    quiet: Duration::ZERO,
-    rate: "10,000/s",
-    moved: "1.3",
-};
-
-/// Read back after the file was quiet for a minute, in which it may be put in order.
-const SCATTERED_WRITE: RandomWrites = RandomWrites {
-    options: &[],
-    what: "the default --upload-delay",
-    quiet: Duration::from_secs(60),
-    rate: "25,000/s",
-    moved: "3",
-};
-
-fn random_writes(site: &Site, how: &RandomWrites) {
-    const FILE_MIB: usize = 256;
-    let mount = site.mount_with(how.options);
-    make_file(&mount.dir.join("fragmented"), FILE_MIB);
-    make_file(&mount.dir.join("whole"), FILE_MIB);
-    let file = OpenOptions::new()
-        .write(true)
-        .open(mount.dir.join("fragmented"))
-        .expect("open");
-    let before = site.stats();
-    let mut random = Random(7);
-    let page = noise(PAGE as usize);
-    let mut distinct = HashSet::new();
-    let (mut writes, began) = (0_u64, Instant::now());
-    while began.elapsed() < Duration::from_secs(20) {
-        let number = random.next() % ((FILE_MIB * MIB) as u64 / PAGE);
-        file.write_all_at(&page, number * PAGE).expect("write");
-        distinct.insert(number);
-        writes += 1;
-    }
-    let rate = writes as f64 / began.elapsed().as_secs_f64();
-    let drained = timed(|| file.sync_all().expect("fsync"));
-    let synced = site.stats();
-    let distinct = distinct.len() as u64 * PAGE;
-    let moved = synced.socket_bytes_read - before.socket_bytes_read;
-    let peak = mount.memory_bytes("VmHWM") / MIB as u64;
-    drop(file);
-    thread::sleep(how.quiet);
-    let after = site.stats();
-    mount.unmount();
-    say(
-        &format!("random 4 KiB writes for 20 s, {}", how.what),
-        format!("{rate:.0}/s"),
-        how.rate,
-    );
-    say(
-        "  bytes moved for each distinct byte written",
-        format!("{:.2}", moved as f64 / distinct as f64),
-        &format!("{}; {}", how.moved, traffic(&before, &synced)),
-    );
-    say("  peak RSS until then", format!("{peak} MiB"), site.memory);
-    if !how.quiet.is_zero() {
-        say(
-            "  quiet",
-            seconds(how.quiet),
-            &format!("-; {}", traffic(&synced, &after)),
-        );
-    }
-    say("  fsync afterwards", seconds(drained), "3 s");
-    let [fragmented, whole] = ["fragmented", "whole"].map(|name| {
-        let mount = site.mount();
-        let before = site.stats();
-        let took = timed(|| {
-            let mut file = File::open(mount.dir.join(name)).expect("open");
-            let mut buffer = vec![0; MIB];
-            while file.read(&mut buffer).expect("read") > 0 {}
-        });
-        let after = site.stats();
-        mount.unmount();
-        let moved = after.socket_bytes_written - before.socket_bytes_written;
-        say(
-            &format!("  cold sequential read of the {name} file"),
-            format!("{:.0} MiB/s", FILE_MIB as f64 / took.as_secs_f64()),
-            &format!(
-                "{} GETs, {:.2} times its size",
-                after.count("GetObject") - before.count("GetObject"),
-                moved as f64 / (FILE_MIB * MIB) as f64
-            ),
-        );
-        took.as_secs_f64()
-    });
-    say(
-        "  speed of the fragmented file beside the whole one",
-        format!("{:.2}", whole / fragmented),
-        "0.5",
-    );
-}
-
-/// What one phase cost, as the server counts it: requests that read, requests that write, MiB each
+/// The cost of one phase as the server counts it: requests that read, requests that write, MiB each
 /// way.
 fn traffic(before: &StatsSnapshot, after: &StatsSnapshot) -> String {
     let mib = |bytes: u64| bytes as f64 / MIB as f64;
@@ -415,8 +304,8 @@ fn traffic(before: &StatsSnapshot, after: &StatsSnapshot) -> String {
     )
 }
 
-/// Tiny pieces all over a file: many at a time between two fsyncs, then few at a time. What came of
-/// it is read in order, and compared.
+/// Tiny pieces all over a file: many at a time between two fsyncs, then few at a time. The result
+/// is read in order, and compared.
 fn fragments(site: &Site) {
     const FILE_MIB: usize = 64;
     const PIECE: usize = 200;

@@ -140,6 +140,7 @@ if [ "$mode" = soak ]; then
 else
     step 'format' cargo fmt --check
     step 'lints' cargo clippy --all-targets --locked -- -D warnings
+    step 'without the embedded server' cargo check --locked --all-targets --no-default-features
     step 'scripts' scripts
     step 'docs' mount-scripts/check-docs.sh
     if [ "$mode" = quick ]; then

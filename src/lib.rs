@@ -19,7 +19,7 @@
 //! | [`limits`] | what Linux and POSIX allow for names, targets, attributes and files |
 //! | [`clock`], `proc`, `byte_lru` | the wall clock, Linux's `/proc`, a map bounded in bytes: one place for each |
 //! | [`telemetry`] | logs and counters, beside everything |
-//! | [`server`] | the embedded S3 server of the demo and the tests |
+//! | `server` | the embedded S3 server of the demo and the tests; only with the feature `demo` |
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 #![cfg_attr(
@@ -43,6 +43,7 @@ pub mod limits;
 pub mod meta;
 mod proc;
 pub mod seal;
+#[cfg(feature = "demo")]
 pub mod server;
 pub mod session;
 pub mod store;

@@ -25,7 +25,7 @@ const SMALL: usize = 8192;
 
 const GROWTH_MAX: f64 = 1.3;
 
-/// What a tool does, in the directory that holds its repository.
+/// One use of a tool, in the directory that holds its repository.
 struct Step {
     name: &'static str,
     line: &'static str,
@@ -121,7 +121,7 @@ pub fn run(site: &Site) {
     }
 }
 
-/// Somebody who uses the tool for the first time: no cache, nothing known.
+/// A first use of the tool: no cache, no settings.
 struct Caller {
     home: PathBuf,
     out: PathBuf,
@@ -157,7 +157,7 @@ impl Caller {
         timed(work)
     }
 
-    /// What was restored is what was backed up; both tools keep the whole path.
+    /// The restored files equal the source; both tools keep the whole path.
     fn compare(&self) {
         let restored = self
             .out
@@ -192,7 +192,8 @@ fn make_source(dir: &Path) {
     for index in 0..SMALL {
         let dir = dir.join(format!("d{:03}", index / 100));
         fs::create_dir_all(&dir).expect("mkdir");
-        // Each begins elsewhere, so that no two have a piece in common that a tool would find.
+        // Each file begins elsewhere in the noise, so that no two have a piece in common that a
+        // tool would find.
         let at = index * 64;
         let mut content = noise[at..at + 64 * 1024].to_vec();
         for (place, byte) in content.iter_mut().enumerate() {

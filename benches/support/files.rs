@@ -1,5 +1,5 @@
-//! Does what a file costs depend on how many there are? The same work on few files and on many, in
-//! one run, each kind of work on a mount that knows nothing yet.
+//! Does the cost of a file depend on how many there are? The same work is done on few files and on
+//! many, in one run, each kind of work on a fresh mount.
 //!
 //! Files lie a thousand to a directory, and are gone through in the order of the tree, as `find`,
 //! `rsync` and `rm -r` do. The few are done before the many and again after them, so that a machine
@@ -21,7 +21,7 @@ use crate::{
     support::{MIB, Options, noise, refuse, timed},
 };
 
-/// What is compared with the count that was asked for.
+/// The count that the requested one is compared with.
 const FEW: usize = 10_000;
 /// Few files take a second or two: the median of so many rounds.
 const FEW_ROUNDS: usize = 6;
@@ -38,32 +38,32 @@ const MOUNT_LATENCY: Duration = Duration::from_millis(20);
 const METADATA_BYTES_MAX: f64 = 200.0;
 const QUIET: Duration = Duration::from_secs(17 * 60);
 
-/// Of processor time, as Linux tells programs on all machines.
+/// Clock ticks of processor time in a second, as Linux reports it on all machines.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 const WORK: [&str; 5] = ["create", "cold list", "cold stat", "rename", "remove"];
 
-/// What each file took, in microseconds.
+/// The cost of each file, in microseconds.
 struct PerFile {
-    /// By the clock.
+    /// Time by the clock.
     clock: f64,
     /// Processor time of the mount, which is known in hundredths of a second.
     processor: f64,
 }
 
-/// What came of one volume.
+/// The figures of one volume.
 struct Outcome {
-    /// Of each of [`WORK`].
+    /// The cost of each of [`WORK`].
     per_file: [PerFile; WORK.len()],
-    /// The most that any of its mounts had resident until it was gone.
+    /// The peak resident memory of any of its mounts until it was gone.
     peak_bytes: u64,
     /// With [`MOUNT_LATENCY`]: after a clean unmount, and after `kill -9`.
     mounts: [Duration; 2],
-    /// In the bucket, if that was asked for.
+    /// The metadata in the bucket, if that was asked for.
     metadata_bytes: Option<u64>,
 }
 
-/// Measures and prints. Is every limit kept?
+/// Measures and prints; returns whether every limit was kept.
 pub fn run(options: &Options, many: usize, file_bytes: usize) -> bool {
     let memory_bytes = bytes_of(options.memory);
     let rounds = |count| -> Vec<Outcome> {
@@ -143,7 +143,7 @@ fn median(figures: impl Iterator<Item = f64>) -> f64 {
     (figures[(figures.len() - 1) / 2] + figures[figures.len() / 2]) / 2.0
 }
 
-/// Of sizes as `--memory` is written here.
+/// The bytes of a size as `--memory` is written here.
 fn bytes_of(size: &str) -> u64 {
     let units = [("MiB", 20), ("GiB", 30)];
     let found = units
@@ -210,7 +210,7 @@ fn volume_of(
             fs::rename(old, new).expect("rename");
         }
     });
-    // Everything that was renamed is durable then.
+    // Then every rename is durable.
     let synced = File::open(root).and_then(|root| root.sync_all());
     synced.expect("fsync");
     peaks.push(peak_of(&mount));
@@ -237,7 +237,7 @@ fn volume_of(
     }
 }
 
-/// What `work` on all `files` of a mount takes for each.
+/// The cost for each file of `work` on all `files` of a mount.
 fn per_file(mount: &Mount<'_>, files: usize, work: impl FnOnce()) -> PerFile {
     let before = processor_seconds(mount);
     let clock = timed(work).as_secs_f64();
@@ -248,7 +248,7 @@ fn per_file(mount: &Mount<'_>, files: usize, work: impl FnOnce()) -> PerFile {
     }
 }
 
-/// What the kernel counted for the mount's process so far, in the program and for it.
+/// Processor time of the mount's process so far, in the program and in the kernel for it.
 fn processor_seconds(mount: &Mount<'_>) -> f64 {
     let stat = fs::read_to_string(format!("/proc/{}/stat", mount.pid())).expect("running");
     // The name in brackets may hold anything; the state comes after it.
@@ -287,7 +287,7 @@ fn far_away<'a>(options: &Options, site: &'a Site) -> (Duration, Mount<'a>) {
     (took, mount)
 }
 
-/// The most that was resident; 0 once the process is gone.
+/// The peak resident memory; 0 once the process is gone.
 fn peak_of(mount: &Mount<'_>) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", mount.pid())).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -295,7 +295,7 @@ fn peak_of(mount: &Mount<'_>) -> u64 {
     kib.unwrap_or_default() * 1024
 }
 
-/// Unmounts and waits for the drain; the most that was resident meanwhile.
+/// Unmounts and waits for the drain; returns the peak resident memory meanwhile.
 fn gone(mut mount: Mount<'_>) -> u64 {
     let mut peak = 0;
     mount.let_go();
@@ -307,7 +307,7 @@ fn gone(mut mount: Mount<'_>) -> u64 {
     peak
 }
 
-/// Everything of the metadata that is in the bucket, whether or not it is still needed.
+/// Bytes of all metadata in the bucket, whether or not it is still needed.
 fn metadata_bytes(site: &Site) -> u64 {
     let objects = site.bucket().sizes().into_iter();
     let metadata = objects.filter(|(key, _)| key.contains("/meta/"));

@@ -1,4 +1,4 @@
-//! What the benchmarks share: their options, noise, and figures of a process.
+//! The common part of the benchmarks: their options, noise, and figures of a process.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::harness::Site;
 
 pub const MIB: usize = 1 << 20;
 
-/// The options that all benchmarks have; what is left over is `words`.
+/// The options that all benchmarks have; the remaining words are `words`.
 pub struct Options {
     pub memory: &'static str,
     disk_cache: &'static str,
@@ -19,8 +19,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// `--memory SIZE`, `--disk-cache SIZE` (off without it; `default` as a mount has it),
-    /// `--latency-ms NUMBER`, `--bandwidth-mb NUMBER` (10^6 bytes a second). Whatever is wrong ends
+    /// `--memory SIZE`, `--disk-cache SIZE` (off without it; `default` is a mount's default),
+    /// `--latency-ms NUMBER`, `--bandwidth-mb NUMBER` (10^6 bytes a second). A wrong option ends
     /// the process.
     pub fn from_command_line() -> Options {
         let mut options = Options {
@@ -56,14 +56,14 @@ impl Options {
         options
     }
 
-    /// Makes `site` as far away and as narrow as was asked for, and its mounts as small.
+    /// Makes `site` as far away and as narrow as the options say, and its mounts as small.
     pub fn apply(&self, site: &mut Site) {
         site.memory = self.memory;
         site.disk_cache = self.disk_cache;
         site.server().set_faults(self.faults()).expect("faults");
     }
 
-    /// What the server is told so that it is as far away and as narrow.
+    /// The server's faults that make it as far away and as narrow.
     pub fn faults(&self) -> Faults {
         Faults {
             latency: self.latency,
@@ -91,7 +91,7 @@ pub fn refuse(complaint: &str) -> ! {
     std::process::exit(2);
 }
 
-/// What nothing can compress.
+/// Bytes that nothing can compress.
 pub fn noise(len: usize) -> Bytes {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let mut out = Vec::with_capacity(len);

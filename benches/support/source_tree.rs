@@ -15,7 +15,8 @@ use crate::{
     support::{refuse, timed},
 };
 
-/// `--memory` of the mount that unpacks: the default. The one that reads has what was asked for.
+/// `--memory` of the mount that unpacks: the default. The mount that reads has the size that was
+/// asked for.
 const UNPACKED_WITH: &str = "512MiB";
 
 /// Times that the small file is opened.
@@ -45,7 +46,7 @@ pub fn run(site: &mut Site, tree: &[String]) {
     let began = Instant::now();
     shell(&mount.dir, "tar -df ../tree.tar");
     let took = began.elapsed();
-    // What was asked for ahead has come by then.
+    // Prefetches that were begun have ended by then.
     thread::sleep(Duration::from_millis(300));
     let after = site.stats();
     let moved = after.socket_bytes_written - before.socket_bytes_written;
@@ -96,7 +97,7 @@ fn kernel_requests(mount: &Mount<'_>) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// What the kernel asked between the two, for each of so many files.
+/// The kernel's requests between the two, for each of so many files.
 fn report(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, files: u64) {
     let asked = |kind: &String| after[kind] - before.get(kind).copied().unwrap_or(0);
     let all: u64 = after.keys().map(asked).sum();

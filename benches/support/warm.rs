@@ -1,4 +1,4 @@
-//! A mount whose local disk has everything already, beside the local disk itself.
+//! A mount whose local disk cache holds everything already, beside the local disk itself.
 
 use std::{
     fs::{self, File},
@@ -30,7 +30,8 @@ pub fn run(site: &Site) {
     let writing = mount();
     make_file(&writing.dir.join("file"), FILE_MIB);
     writing.unmount();
-    // Frames that came faster than the disk took them were left out: reading brings the rest.
+    // Frames that came faster than the disk took them were left out of the cache: reading brings
+    // the rest.
     for _ in 0..2 {
         let filling = mount();
         read_through(&filling.dir.join("file"));
@@ -66,7 +67,7 @@ fn read_through(path: &Path) {
 
 /// Only root may.
 pub fn empty_page_cache() {
-    // What is dirty cannot be dropped.
+    // Dirty pages cannot be dropped.
     let synced = Command::new("sync").status().expect("sync");
     assert!(synced.success());
     fs::write("/proc/sys/vm/drop_caches", "3").expect("only root may empty the page cache");
@@ -77,7 +78,7 @@ fn frames_fetched(mount: &Mount<'_>) -> u64 {
     status["disk_cache"]["misses"].as_u64().expect("a number")
 }
 
-/// MiB a second, of the median round.
+/// MiB a second in the median round.
 fn rate(mut rounds: Vec<Duration>) -> f64 {
     rounds.sort();
     FILE_MIB as f64 / rounds[rounds.len() / 2].as_secs_f64()

@@ -12,12 +12,12 @@ use crate::{
     store::Store,
 };
 
-/// Where the store is and how to speak to it. What is not given comes from where AWS users have
-/// it: the environment, profiles, `AWS_ENDPOINT_URL_S3`, instance roles.
+/// Where the store is and how to speak to it. Unset options come from where AWS users have them:
+/// the environment, profiles, `AWS_ENDPOINT_URL_S3`, instance roles.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Store")]
 pub struct StoreArgs {
-    /// The S3 endpoint; by default that of AWS, or AWS_ENDPOINT_URL_S3, or the profile's
+    /// The S3 endpoint; by default AWS_ENDPOINT_URL_S3, the profile's, or that of AWS
     #[arg(long, value_name = "URL")]
     pub endpoint_url: Option<String>,
 
@@ -62,7 +62,7 @@ pub struct SecretArgs {
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
 
-    /// Take the passphrase from what this shell command prints
+    /// Take the passphrase from the output of this shell command
     #[arg(long, value_name = "COMMAND")]
     pub passphrase_command: Option<String>,
 
@@ -85,7 +85,7 @@ pub struct NewSecretArgs {
     #[arg(long, value_name = "FILE")]
     pub new_passphrase_file: Option<PathBuf>,
 
-    /// Take the new passphrase from what this shell command prints
+    /// Take the new passphrase from the output of this shell command
     #[arg(long, value_name = "COMMAND")]
     pub new_passphrase_command: Option<String>,
 
@@ -116,7 +116,7 @@ pub struct LogArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Trust")]
 pub struct StateArgs {
-    /// Where this machine keeps logs, control sockets and what it has seen of volumes
+    /// Where this machine keeps logs, control sockets and its notes about volumes
     #[arg(long, value_name = "DIR", env = "STRONGROOM_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
 }
@@ -134,7 +134,7 @@ impl StateArgs {
     }
 }
 
-/// What the user accepts for once.
+/// The deviations that the user accepts for once.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Trust")]
 pub struct AcceptArgs {
@@ -168,7 +168,7 @@ pub struct TrustArgs {
 }
 
 impl TrustArgs {
-    /// The checks for the volume at the place of `store`.
+    /// The checks of the volume at the place of `store`.
     ///
     /// # Errors
     /// There is no state directory that can be trusted.

@@ -5,7 +5,7 @@
 //! terminal, with their exit code, and `mount` returns when the mount answers.
 //!
 //! Promises: the child holds none of the caller's streams, so a pipe that the caller gave is at its
-//! end when the parent exits; a parent that is gone (Ctrl-C) is noticed by the child.
+//! end when the parent exits; the child notices when its parent is gone (Ctrl-C).
 
 use std::{
     fs::{File, OpenOptions},
@@ -31,7 +31,7 @@ use crate::{
 /// Longer messages are cut. They may name another host.
 const MESSAGE_CHARS_MAX: usize = 1000;
 
-/// What the child tells the parent: one JSON line each.
+/// The messages of the child to the parent: one JSON line each.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Report {
@@ -39,7 +39,7 @@ enum Report {
     Message(String),
     /// The mount answers.
     Ready,
-    /// It did not work out.
+    /// The mount failed.
     Failed {
         exit: u8,
         what: String,
@@ -47,7 +47,7 @@ enum Report {
     },
 }
 
-/// Tells whoever started the mount how it goes.
+/// Tells the process that started the mount how it goes.
 #[derive(Debug)]
 pub struct Reporter(Channel);
 
@@ -180,7 +180,7 @@ impl Reporter {
             }
             Channel::Pipe(_) => {
                 let delivered = self.send(&Report::Ready);
-                // The directory it was started in may be unmounted from now on.
+                // The directory that it was started in may be unmounted from now on.
                 let _ = nix::unistd::chdir("/");
                 delivered
             }
@@ -203,7 +203,7 @@ impl Reporter {
         }
     }
 
-    /// Returns when the parent has gone (interrupted by its user) before the mount was ready; never
+    /// Returns if the parent goes (interrupted by its user) before the mount is ready; never
     /// otherwise.
     pub async fn abandoned(&self) {
         const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -232,7 +232,7 @@ impl Reporter {
                 .is_some_and(|events| events.contains(PollFlags::POLLERR))
     }
 
-    /// Writes one line; false if nobody reads.
+    /// Writes one line; false if nobody reads it.
     fn send(&self, report: &Report) -> bool {
         let Channel::Pipe(pipe) = &self.0 else {
             return true;

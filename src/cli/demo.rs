@@ -17,29 +17,27 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::{
-    args::LogArgs, daemon::Reporter, init::make_volume, observer::Front, runtime, sys,
-    values::parse_size,
+    args::LogArgs, daemon::Reporter, observer::TerminalObserver, runtime, sys, values::parse_size,
 };
 use crate::{
-    data::MEMORY_MIN_BYTES,
     fuse,
     seal::{keys::make_process_undumpable, volume::Secret},
     server::{SecretString, Server, ServerConfig, SyncPolicy},
     session::{
-        self, Accept, Durability, Exit, Failure, SessionConfig, StoreSettings,
+        self, Accept, Durability, Exit, Failure, SessionConfig, StoreSettings, create,
         disk_cache::DiskCacheConfig, errors,
     },
-    telemetry::{Metrics, human_size},
+    telemetry::Metrics,
 };
 
 /// Where the demo's volume is.
 const URL: &str = "s3://demo/vault";
 
-/// The store is in this process: what waits longer waits in vain.
+/// The store is in this process, so a longer wait saves nothing.
 const UPLOAD_DELAY: Duration = Duration::from_secs(1);
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The demo's mount writes: nothing is followed.
+/// The demo's mount writes, so it follows nobody.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -62,7 +60,7 @@ pub struct DemoArgs {
     log: LogArgs,
 }
 
-/// What the demo puts below its directory.
+/// The paths of the demo below its directory.
 struct Place {
     dir: PathBuf,
     mount_point: PathBuf,
@@ -75,13 +73,7 @@ struct Place {
 
 /// Runs the command. No thread exists yet.
 pub fn run(args: DemoArgs) -> Result<(), Failure> {
-    if args.memory < MEMORY_MIN_BYTES {
-        return Err(Failure::new(
-            Exit::MemoryTooSmall,
-            format!("--memory {} is below the floor", human_size(args.memory)),
-            format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
-        ));
-    }
+    session::memory::check_floor(args.memory)?;
     fuse::check_device().map_err(|error| errors::mount(&error))?;
     let _ = make_process_undumpable();
     let (access_key, secret_key, passphrase) = (random_text()?, random_text()?, random_text()?);
@@ -154,7 +146,7 @@ async fn volume(
         .create_bucket()
         .await
         .map_err(|error| errors::store(&error, &url))?;
-    make_volume(&client, secret()?, None).await?;
+    create::make_volume(&client, secret()?, None).await?;
     drop(client);
     place.write_secrets(secrets, endpoint)?;
     let config = SessionConfig {
@@ -172,7 +164,7 @@ async fn volume(
         accept: Accept::default(),
         expect: None,
         timeout: TIMEOUT,
-        // It is seen to fetch what is read.
+        // Without it, the demo's user sees that reads fetch.
         disk_cache: DiskCacheConfig::off(),
         state_root: place.state.clone(),
         kernel_flags: Vec::new(),
@@ -181,8 +173,8 @@ async fn volume(
     log.log_file.get_or_insert_with(|| place.log.clone());
     let greeting = place.greeting(endpoint);
     let reporter = Reporter::terminal_with_greeting(greeting);
-    let front = Front::start(&reporter, &log)?;
-    session::mount_and_serve(config, secret()?, &front).await
+    let observer = TerminalObserver::start(&reporter, &log)?;
+    session::mount_and_serve(config, secret()?, &observer).await
 }
 
 impl Place {
@@ -200,7 +192,7 @@ impl Place {
                     return Err(Failure::new(
                         Exit::NotEmpty,
                         format!("{} is not empty", dir.display()),
-                        "choose a directory that does not exist, or remove what an earlier demo left",
+                        "choose a directory that does not exist, or remove the files of an earlier demo",
                     ));
                 }
             }
@@ -221,7 +213,7 @@ impl Place {
         Ok(place)
     }
 
-    /// What a second shell needs to use the same volume.
+    /// Writes the files by which a second shell uses the same volume.
     fn write_secrets(&self, secrets: &Secrets, endpoint: &str) -> Result<(), Failure> {
         let write = |path: &Path, text: &str| {
             let mut file = fs::OpenOptions::new()
@@ -266,7 +258,8 @@ Everything here goes away at the end. Stop with Ctrl-C."
         )
     }
 
-    /// Removes what the demo made. The mount point goes first and only if it is empty and no mount.
+    /// Removes the demo's files. The mount point goes first, and only if it is empty and not a
+    /// mount.
     fn remove(&self) -> io::Result<()> {
         let gone = |outcome: io::Result<()>| match outcome {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

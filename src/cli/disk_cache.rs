@@ -15,12 +15,12 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub struct DiskCacheArgs {
     /// The most that sealed pieces of files may take on the local disk, so that they are not
-    /// fetched again: at least 16MiB, off, or default, which is 1GiB without what is read or
-    /// written in order while the store is as fast as a disk
+    /// fetched again: a size of at least 16MiB, off, or default. Default is 1GiB, and leaves out
+    /// data that is read or written in order while the store is as fast as a disk
     #[arg(long, value_name = "SIZE", default_value = "default", value_parser = parse_cache_size)]
     pub disk_cache: DiskCacheSize,
 
-    /// Where they lie; by default in the state directory
+    /// The directory of the cache; by default one in the state directory
     #[arg(long, value_name = "DIR")]
     pub disk_cache_dir: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Fuzz targets of what the command line and the control socket read, and of notes.
+//! Fuzz targets of the texts that the command line and the control socket read, and of notes.
 
 use std::{
     io::Write,
@@ -10,7 +10,7 @@ use std::{
 use clap::Parser;
 
 use super::{
-    mount::MountArgs,
+    mount_args::MountArgs,
     mount_options, status_table,
     values::{parse_duration, parse_follow_every, parse_size},
 };
@@ -27,7 +27,7 @@ use crate::{
     telemetry::{human_size, shown_json},
 };
 
-/// A request to the control socket, and what a socket answers, by the first byte.
+/// A request to the control socket, or a socket's answer, by the first byte.
 pub(crate) fn control(input: &[u8]) {
     let Some((what, rest)) = input.split_first() else {
         return;
@@ -68,9 +68,9 @@ pub(crate) fn control(input: &[u8]) {
     }
 }
 
-/// The lines of an answer are what was sent, up to where it ends or breaks off.
+/// The lines of an answer equal the ones sent, up to where it ends or breaks off.
 fn lines(sent: &[u8]) {
-    // So much goes into a socket's buffer without anybody reading.
+    // A socket's buffer takes this much without a reader.
     let sent = &sent[..sent.len().min(64 << 10)];
     let (mut far, near) = UnixStream::pair().unwrap();
     far.write_all(sent).unwrap();
@@ -124,7 +124,7 @@ pub(crate) fn control_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// What `serde` can write, whatever its type.
+/// Every type that `serde` can write.
 mod erased {
     pub trait Json {
         fn text(&self) -> String;
@@ -227,7 +227,7 @@ pub(crate) fn values_seeds() -> Vec<Vec<u8>> {
 
 static KEYS: LazyLock<Arc<VolumeKeys>> = LazyLock::new(|| VolumeKeys::generate(VolumeId([1; 16])));
 
-/// The lease, once it has authenticated, and what this machine notes of a place.
+/// The lease, once it has authenticated, and this machine's notes of a place.
 pub(crate) fn note(kind: u8, bytes: &[u8]) {
     match kind {
         b'l' => {

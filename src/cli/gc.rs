@@ -1,4 +1,4 @@
-//! `strongroom gc`: what is in the bucket and is named by nothing.
+//! `strongroom gc`: deletes the objects in the bucket that nothing names.
 
 use std::io::Write;
 
@@ -19,10 +19,11 @@ use crate::{
 /// `strongroom gc URL`
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Deletes what is in the bucket below the volume's prefixes and is named by nothing: what mounts left \
-                  that died, uploads that nobody goes on with, contents that no file has any more, notes of read-only \
-                  mounts that are gone. A mount does most of this by itself; in doubt both keep. Needs the lease, so \
-                  nobody may have the volume mounted for writing; with --dry-run it only looks, beside a mount too.",
+    long_about = "Deletes the objects below the volume's prefixes that nothing names: leftovers of mounts that died, \
+                  uploads that no mount continues, contents that no file has any more, notes of read-only mounts \
+                  that are gone. A mount deletes most of these by itself; in doubt both keep them. It needs the \
+                  lease, so no other mount may have the volume for writing. With --dry-run it only lists them, and \
+                  may run beside a mount.",
     after_help = "\
 Examples:
   strongroom gc s3://bucket/laptop --passphrase-file pass --dry-run
@@ -32,7 +33,7 @@ pub struct GcArgs {
     #[command(flatten)]
     visit: VisitArgs,
 
-    /// Say what would be deleted, and delete nothing
+    /// List the objects that would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
 
@@ -97,24 +98,24 @@ fn as_lines(swept: &Swept, dry_run: bool) -> String {
     add(
         swept.objects,
         swept.bytes,
-        "objects that mounts left which died",
+        "objects that mounts left when they died",
     );
     add(
         swept.garbage,
         swept.garbage_bytes,
-        "objects that no file has a byte of",
+        "objects of which no file has a byte",
     );
     add(
         swept.meta_objects,
         swept.meta_bytes,
         "objects of the metadata store that it does not need",
     );
-    add(swept.uploads, 0, "uploads that nobody goes on with");
+    add(swept.uploads, 0, "uploads that no mount continues");
     add(swept.notes, 0, "notes of read-only mounts that are gone");
     add(
         swept.orphans,
         0,
-        "removed files; what they held can go in two minutes",
+        "removed files; their objects can go in two minutes",
     );
     let freed = human_size(swept.freed_bytes());
     lines.push(match (swept.freed_bytes(), dry_run) {
@@ -125,7 +126,7 @@ fn as_lines(swept: &Swept, dry_run: bool) -> String {
     });
     if swept.garbage_kept > 0 {
         lines.push(format!(
-            "{} objects ({}) that no file has a byte of stay for now: read-only mounts may still read them",
+            "{} objects ({}) of which no file has a byte stay for now: read-only mounts may still read them",
             swept.garbage_kept,
             human_size(swept.garbage_kept_bytes)
         ));
@@ -138,7 +139,7 @@ fn as_lines(swept: &Swept, dry_run: bool) -> String {
     }
     if swept.foreign > 0 {
         lines.push(format!(
-            "{} objects are none that this program makes, and stay",
+            "{} objects are not made by this program, and stay",
             swept.foreign
         ));
     }

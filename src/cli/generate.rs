@@ -65,7 +65,7 @@ fn exit_codes() -> Roff {
     codes(Exit::ALL.map(|exit| (exit.code(), exit.meaning())))
 }
 
-/// Those of e2fsck, and of the other commands where they mean nothing else.
+/// The codes of e2fsck, and those of the other commands where the numbers mean nothing else.
 fn fsck_exit_codes() -> Roff {
     let own = FsckExit::ALL.map(|exit| (exit.code(), exit.meaning()));
     let others = Exit::ALL

@@ -1,4 +1,4 @@
-//! `strongroom info`: what the header tells without a key.
+//! `strongroom info`: the facts of the header that need no key.
 
 use std::io::Write;
 
@@ -38,7 +38,7 @@ pub fn run(args: InfoArgs) -> Result<(), Failure> {
         let store = connect(&url, &args.store.settings()).await?;
         let trust = args.trust.of(&store)?;
         let loaded = session::load_header(&store).await?;
-        // Without a key nothing in it is authentic, so it is compared, and never noted.
+        // Without a key nothing in the header is authentic, so it is compared, and never noted.
         trust.check_header(&loaded.header)?;
         let known = trust.known(loaded.header.volume());
         Ok((loaded, known))

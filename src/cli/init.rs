@@ -9,28 +9,17 @@ use super::{
     runtime, secret,
 };
 use crate::{
-    meta::Meta,
-    seal::{
-        keys::make_process_undumpable,
-        object_store::SealedObjectStore,
-        volume::{Argon2Params, COPY_KEY, PRIMARY_KEY, SaveError, Secret, VolumeHeader},
-    },
+    seal::{keys::make_process_undumpable, volume::Secret},
     session::{
-        self, Accept, Exit, Failure, client, errors,
+        self, Accept, Failure, client, create, errors,
         state::{Known, Trust},
     },
-    store::{
-        Condition, S3Url, Store, StoreErrorKind,
-        probe::{ProbeFailure, prefix_is_empty, probe},
-    },
+    store::S3Url,
     telemetry::Metrics,
 };
 
 /// Connections while a volume is made.
 const CONNECTIONS: usize = 8;
-
-/// What the metadata may cache while its first objects are written.
-const CACHE_BYTES: u64 = 1 << 20;
 
 /// `strongroom init URL`
 #[derive(Args, Debug)]
@@ -51,7 +40,7 @@ pub struct InitArgs {
     #[arg(long, value_name = "FILE", help_heading = "Key", conflicts_with_all = ["passphrase_command", "key_file"])]
     passphrase_file: Option<PathBuf>,
 
-    /// Take the passphrase from what this shell command prints
+    /// Take the passphrase from the output of this shell command
     #[arg(
         long,
         value_name = "COMMAND",
@@ -78,7 +67,7 @@ pub struct InitArgs {
 /// Runs the command.
 pub fn run(args: InitArgs) -> Result<(), Failure> {
     let url = session::parse_url(&args.url)?;
-    // Where the system refuses, the secrets are as safe as in any other program's memory.
+    // If the system refuses, the secrets are as safe as in any other program's memory.
     let _ = make_process_undumpable();
     let secret = match &args.key_file {
         Some(file) => secret::key_file(file)?,
@@ -100,27 +89,19 @@ async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), Failure
     )
     .await?;
     if args.create_bucket {
-        make_bucket(&store).await?;
+        create::make_bucket(&store).await?;
     } else {
         store
             .check_bucket()
             .await
             .map_err(|error| errors::store(&error, url))?;
     }
-    refuse_occupied(&store).await?;
-    probe(&store).await.map_err(|failure| match failure {
-        ProbeFailure::Lacks { capability, detail } => Failure::new(
-            Exit::StoreUnfit,
-            format!("the store at {url} lacks {capability} ({detail})"),
-            "use a store that has it; docs/operations.md lists what a volume needs",
-        ),
-        ProbeFailure::Store(error) => errors::store(&error, url),
-    })?;
+    create::check_place(&store).await?;
     let recovery = match &args.recovery_key_file {
         Some(file) => Some(secret::make_recovery_key(file, &args.url)?),
         None => None,
     };
-    let header = match make_volume(&store, secret, recovery).await {
+    let header = match create::make_volume(&store, secret, recovery).await {
         Ok(header) => header,
         Err(error) => {
             if let Some(file) = &args.recovery_key_file {
@@ -130,7 +111,7 @@ async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), Failure
             return Err(error);
         }
     };
-    // Whatever was known of this place was of a volume that is gone.
+    // The earlier knowledge of this place was about a volume that is gone.
     Trust::new(&state_root, &store, Accept::default()).replace(&Known::of_header(&header));
     let mut out = std::io::stdout();
     let _ = writeln!(out, "made volume {} at {url}", header.volume());
@@ -142,92 +123,4 @@ async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), Failure
         );
     }
     Ok(())
-}
-
-async fn make_bucket(store: &Store) -> Result<(), Failure> {
-    match store.check_bucket().await {
-        Err(error) if error.kind == StoreErrorKind::NoBucket => {}
-        outcome => return outcome.map_err(|error| errors::store(&error, store.url())),
-    }
-    store
-        .create_bucket()
-        .await
-        .map_err(|error| errors::store(&error, store.url()))
-}
-
-async fn refuse_occupied(store: &Store) -> Result<(), Failure> {
-    let url = store.url();
-    for key in [PRIMARY_KEY, COPY_KEY] {
-        match store.head(key).await {
-            Ok(_) => {
-                return Err(Failure::new(
-                    Exit::VolumeExists,
-                    format!("there is a volume at {url} already"),
-                    "mount it, or choose another prefix",
-                ));
-            }
-            Err(error) if error.kind == StoreErrorKind::NotFound => {}
-            Err(error) => return Err(errors::store(&error, url)),
-        }
-    }
-    if prefix_is_empty(store)
-        .await
-        .map_err(|error| errors::store(&error, url))?
-    {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Exit::NotEmpty,
-        format!("{url} is not empty"),
-        "choose an empty prefix, such as one more path segment",
-    ))
-}
-
-/// Makes a volume in an empty prefix. The header comes first, because exactly one of two that race
-/// can write it.
-///
-/// # Errors
-/// Somebody else made one at the same time; the store fails.
-pub async fn make_volume(
-    store: &Store,
-    secret: Secret,
-    recovery: Option<Secret>,
-) -> Result<VolumeHeader, Failure> {
-    let url = store.url();
-    let made = tokio::task::spawn_blocking(move || {
-        let (mut header, unlocked) = VolumeHeader::create(&secret, Argon2Params::default())?;
-        if let Some(recovery) = recovery {
-            header.add_slot(&unlocked.master, &recovery, Argon2Params::default())?;
-        }
-        Ok((header, unlocked))
-    });
-    let (header, unlocked) = made
-        .await
-        .map_err(|error| Failure::unexpected(format!("deriving the key failed: {error}")))?
-        .map_err(|error: crate::seal::volume::SlotError| Failure::unexpected(error.to_string()))?;
-    header
-        .save(store, Condition::Absent)
-        .await
-        .map_err(|error| match error {
-            SaveError::Conflict => Failure::new(
-                Exit::VolumeExists,
-                format!("somebody else makes a volume at {url} at this moment"),
-                "mount that one, or choose another prefix",
-            ),
-            SaveError::Store(error) => errors::store(&error, url),
-        })?;
-    let sealed = SealedObjectStore::new(store.clone(), Arc::clone(&unlocked.keys), CACHE_BYTES);
-    let (uid, gid) = (
-        nix::unistd::getuid().as_raw(),
-        nix::unistd::getgid().as_raw(),
-    );
-    if let Err(error) = Meta::format(Arc::new(sealed), uid, gid).await {
-        // Without metadata it is no volume: take the header back, so that the next try finds no
-        // half of one.
-        let _ = store
-            .delete(&[PRIMARY_KEY.to_owned(), COPY_KEY.to_owned()])
-            .await;
-        return Err(errors::meta(&error, "the volume's metadata cannot be made"));
-    }
-    Ok(header)
 }

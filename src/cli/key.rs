@@ -1,4 +1,4 @@
-//! `strongroom key`: who can unlock a volume.
+//! `strongroom key`: the secrets that unlock a volume.
 
 use std::io::Write;
 
@@ -11,16 +11,16 @@ use super::{
 use crate::{
     seal::{
         keys::make_process_undumpable,
-        volume::{Argon2Params, SaveError, Secret, SlotError, SlotId, SlotKind},
+        volume::{Argon2Params, Secret, SlotId},
     },
-    session::{self, Exit, Failure, Opened, connect, errors},
+    session::{self, Failure, Opened, connect, slots},
     store::S3Url,
 };
 
 /// `strongroom key ...`
 #[derive(Args, Debug)]
 pub struct KeyArgs {
-    /// What to do
+    /// The subcommand
     #[command(subcommand)]
     command: KeyCommand,
 }
@@ -118,7 +118,7 @@ struct ChangeArgs {
 
 /// Runs the command.
 pub fn run(args: KeyArgs) -> Result<(), Failure> {
-    // Where the system refuses, the secrets are as safe as in any other program's memory.
+    // If the system refuses, the secrets are as safe as in any other program's memory.
     let _ = make_process_undumpable();
     match args.command {
         KeyCommand::Add(args) => add(args),
@@ -138,8 +138,8 @@ fn add(args: AddArgs) -> Result<(), Failure> {
             .loaded
             .header
             .add_slot(&opened.unlocked.master, &new, Argon2Params::default())
-            .map_err(slot_error)?;
-        save(&opened, &url).await?;
+            .map_err(slots::failure)?;
+        slots::save(&opened).await?;
         say(&format!("added slot {slot}, a {}", new.kind()));
         Ok(())
     })
@@ -155,8 +155,8 @@ fn remove(args: RemoveArgs) -> Result<(), Failure> {
             .loaded
             .header
             .remove_slot(&opened.unlocked.master, slot)
-            .map_err(slot_error)?;
-        save(&opened, &url).await?;
+            .map_err(slots::failure)?;
+        slots::save(&opened).await?;
         say(&format!("removed slot {slot}"));
         Ok(())
     })
@@ -192,21 +192,21 @@ fn change(args: ChangeArgs) -> Result<(), Failure> {
         let mut opened = open(&url, &args.store, &args.trust, secret).await?;
         let slot = match args.slot {
             Some(slot) => SlotId(slot),
-            None => slot_to_change(&opened, secret::new_kind(&args.new))?,
+            None => slots::to_change(&opened, secret::new_kind(&args.new))?,
         };
         let new = secret::new_secret(&args.new, &args.url)?;
         opened
             .loaded
             .header
             .change_slot(&opened.unlocked.master, slot, &new, Argon2Params::default())
-            .map_err(slot_error)?;
-        save(&opened, &url).await?;
+            .map_err(slots::failure)?;
+        slots::save(&opened).await?;
         say(&format!("slot {slot} is a {} now", new.kind()));
         Ok(())
     })
 }
 
-/// Reaches the store, loads and unlocks the header, and compares it with what this machine knows:
+/// Reaches the store, loads and unlocks the header, and compares it with this machine's knowledge:
 /// an old header that is served again must not be written back as the newest.
 async fn open(
     url: &S3Url,
@@ -219,66 +219,6 @@ async fn open(
     let opened = Opened::open(&store, secret, trust, u64::MAX).await?;
     opened.trust.adopt_header(&opened.loaded.header);
     Ok(opened)
-}
-
-/// The slot that is changed if none is named: never one that would become another kind, since its
-/// old secret may be the recovery key on paper.
-fn slot_to_change(opened: &Opened, new: SlotKind) -> Result<SlotId, Failure> {
-    let slots = opened.loaded.header.list();
-    let unlocked = slots.iter().find(|slot| slot.id == opened.unlocked.slot);
-    let recovering = match unlocked {
-        Some(unlocked) if unlocked.kind == new => return Ok(unlocked.id),
-        unlocked => unlocked.is_some_and(|slot| slot.kind == SlotKind::RecoveryKey),
-    };
-    let mut same: Vec<SlotId> = slots
-        .iter()
-        .filter(|slot| slot.kind == new)
-        .map(|slot| slot.id)
-        .collect();
-    match (recovering, same.pop()) {
-        (true, Some(only)) if same.is_empty() => Ok(only),
-        _ => Err(Failure::usage(
-            format!("it is not clear which slot is to become a {new}"),
-            "name it with --slot (see 'strongroom key list'), or use 'strongroom key add'",
-        )),
-    }
-}
-
-async fn save(opened: &Opened, url: &S3Url) -> Result<(), Failure> {
-    opened
-        .loaded
-        .header
-        .save(&opened.store, opened.loaded.expected.clone())
-        .await
-        .map_err(|error| match error {
-            SaveError::Conflict => Failure::new(
-                Exit::Unexpected,
-                "the key slots were changed by somebody else at the same time",
-                "look at 'strongroom key list' and try again",
-            ),
-            SaveError::Store(error) => errors::store(&error, url),
-        })?;
-    opened.trust.adopt_header(&opened.loaded.header);
-    Ok(())
-}
-
-fn slot_error(error: SlotError) -> Failure {
-    match error {
-        SlotError::LastSlot(slot) => Failure::new(
-            Exit::LastSlot,
-            format!("slot {slot} is the last one"),
-            "add another before removing it",
-        ),
-        SlotError::NoSuchSlot(slot) => Failure::usage(
-            format!("there is no key slot {slot}"),
-            "see 'strongroom key list'",
-        ),
-        SlotError::TooManySlots => Failure::usage(
-            "there are as many key slots as there can be",
-            "remove one first",
-        ),
-        SlotError::Parameters(why) => Failure::unexpected(format!("Argon2id parameters: {why}")),
-    }
 }
 
 fn say(line: &str) {

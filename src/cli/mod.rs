@@ -4,9 +4,19 @@
 //! Promises: an error is one line, `strongroom: what: what to do`, with an exit code of its own
 //! ([`Exit`]); secrets never stand in the arguments or the environment of a process.
 //! Never: moves file contents itself; everything below is reached through [`crate::session`].
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `key.rs`, `info.rs`, `fsck/`, `gc.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
+//! | `args.rs`, `mount_args.rs`, `visit.rs`, `disk_cache.rs`, `values.rs` | options, and the values that they take |
+//! | `mount_options.rs` | `-o` |
+//! | `secret.rs` | passphrases and keys |
+//! | `daemon.rs`, `runtime.rs`, `sys.rs` | the background, the runtime, system calls |
+//! | `observer.rs`, `status_table.rs` | the display of a mount's progress and of its status |
 
 pub mod args;
 pub mod daemon;
+#[cfg(feature = "demo")]
 mod demo;
 mod disk_cache;
 pub mod fsck;
@@ -18,11 +28,12 @@ mod info;
 mod init;
 mod key;
 mod mount;
+mod mount_args;
 mod mount_options;
-mod mountpoint;
 mod observer;
 mod runtime;
 pub mod secret;
+#[cfg(feature = "demo")]
 mod serve;
 pub mod status;
 mod status_table;
@@ -48,23 +59,30 @@ use crate::session::{Exit, Failure};
     about,
     long_about = "Mounts an S3 bucket as a directory. Everything in the bucket is sealed on this machine before it \
                   leaves: contents, names, sizes of files, the shape of the tree.",
-    after_help = EXAMPLES,
+    after_help = examples(),
     subcommand_required = true,
     arg_required_else_help = true
 )]
 pub struct Cli {
-    /// What to do
+    /// The subcommand
     #[command(subcommand)]
     pub command: Command,
 }
 
-const EXAMPLES: &str = "\
+/// The end of `strongroom --help`.
+fn examples() -> String {
+    let mut text = "\
 Examples:
   strongroom init   s3://bucket/laptop --passphrase-file pass
   strongroom mount  s3://bucket/laptop /mnt/vault --passphrase-file pass
   strongroom status /mnt/vault
-  strongroom umount /mnt/vault
-  strongroom demo";
+  strongroom umount /mnt/vault"
+        .to_owned();
+    if cfg!(feature = "demo") {
+        text.push_str("\n  strongroom demo");
+    }
+    text
+}
 
 /// The subcommands.
 #[derive(Subcommand, Debug)]
@@ -72,21 +90,23 @@ pub enum Command {
     /// Make a new volume in an empty prefix of a bucket
     Init(init::InitArgs),
     /// Mount a volume on a directory
-    Mount(Box<mount::MountArgs>),
+    Mount(Box<mount_args::MountArgs>),
     /// Unmount, and wait until everything is durable in the store
     #[command(visible_alias = "unmount")]
     Umount(umount::UmountArgs),
-    /// Show what a mount is doing: memory, requests, uploads, cache, lease
+    /// Show the state of a mount: memory, requests, uploads, cache, lease
     Status(status::StatusArgs),
     /// Try it out: a store, a volume and a mount in one process, gone on Ctrl-C
+    #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
     /// Run the embedded S3 server alone
+    #[cfg(feature = "demo")]
     Serve(serve::ServeArgs),
     /// Add, remove, list and change key slots
     Key(key::KeyArgs),
-    /// Check whether a volume is whole, and mend it on demand
+    /// Check whether a volume is whole, and mend its faults on demand
     Fsck(Box<fsck::FsckArgs>),
-    /// Delete what is in the bucket and is named by nothing
+    /// Delete the objects in the bucket that nothing names
     Gc(Box<gc::GcArgs>),
     /// Show a volume's header; needs no key
     Info(info::InfoArgs),
@@ -110,7 +130,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Mount(args) => mount::run(*args),
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) => status::run(&args),
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
+        #[cfg(feature = "demo")]
         Command::Serve(args) => serve::run(args),
         Command::Key(args) => key::run(args),
         Command::Fsck(args) => return fsck::run(*args),
@@ -151,7 +173,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
     }
 }
 
-/// Turns clap's several lines into one that says what and what to do.
+/// Turns clap's several lines into one with the fault and the advice.
 fn usage_error(error: &clap::Error, arguments: &[OsString]) -> Failure {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),

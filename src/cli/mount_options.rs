@@ -1,4 +1,4 @@
-//! `-o`: what `mount(8)` and an fstab line pass.
+//! `-o`: the options that `mount(8)` and an fstab line pass.
 //!
 //! Each option either means one of `mount`'s long options, or a flag of the kernel's, or is meant
 //! for `mount(8)` or systemd and has no meaning here. Anything else is refused by name.
@@ -9,7 +9,7 @@ use clap::ValueEnum;
 
 use super::{
     disk_cache::parse_cache_size,
-    mount::MountArgs,
+    mount_args::MountArgs,
     values::{parse_duration, parse_follow_every, parse_size},
 };
 use crate::session::{Durability, Failure, KernelFlag};

@@ -9,22 +9,25 @@ use crate::{
 };
 
 /// A terminal, or the process that waits there until a mount in the background answers.
-pub struct Front<'a> {
+pub struct TerminalObserver<'a> {
     reporter: &'a Reporter,
     log: &'a LogArgs,
     display: Display,
 }
 
-impl<'a> Front<'a> {
+impl<'a> TerminalObserver<'a> {
     /// In the foreground the log begins at once.
     ///
     /// # Errors
     /// There can be no log.
-    pub fn start(reporter: &'a Reporter, log: &'a LogArgs) -> Result<Front<'a>, Failure> {
+    pub fn start(
+        reporter: &'a Reporter,
+        log: &'a LogArgs,
+    ) -> Result<TerminalObserver<'a>, Failure> {
         if !reporter.is_background() {
             start_log(log, log.log_file.as_deref())?;
         }
-        Ok(Front {
+        Ok(TerminalObserver {
             reporter,
             log,
             display: Display::new(reporter.is_background()),
@@ -32,7 +35,7 @@ impl<'a> Front<'a> {
     }
 }
 
-impl Observer for Front<'_> {
+impl Observer for TerminalObserver<'_> {
     fn is_background(&self) -> bool {
         self.reporter.is_background()
     }

@@ -32,7 +32,7 @@ pub fn build() -> Result<Runtime, Failure> {
         .map_err(|error: io::Error| Failure::unexpected(format!("cannot start threads: {error}")))
 }
 
-/// Runs one future to its end on a runtime of its own; what it left running is dropped.
+/// Runs one future to its end on a runtime of its own; tasks that it left running are dropped.
 ///
 /// # Errors
 /// Those of the future, or of [`build`].

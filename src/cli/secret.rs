@@ -1,7 +1,7 @@
 //! Where passphrases and keys come from.
 //!
-//! Promises: a secret is never an argument or an environment variable, only the place of one is;
-//! errors name the place, never the content. What is read is wiped when dropped ([`Secret`]).
+//! Promises: a secret is never an argument or an environment variable, only its place is; errors
+//! name the place, never the content. Secrets are wiped when dropped ([`Secret`]).
 
 use std::{
     ffi::OsString,
@@ -28,7 +28,7 @@ const SYSTEMD_CREDENTIAL: &str = "strongroom.passphrase";
 /// Reads the secret that unlocks a volume, asking on the terminal when nothing else names one.
 ///
 /// # Errors
-/// Nothing to read from, or what was named cannot be read or is no such secret.
+/// There is no source, or the named one cannot be read or holds no such secret.
 pub fn unlock_secret(args: &SecretArgs) -> Result<Secret, Failure> {
     if let Some(file) = &args.key_file {
         return key_file(file);
@@ -84,7 +84,7 @@ pub fn new_secret(args: &NewSecretArgs, volume: &str) -> Result<Secret, Failure>
     prompt_twice()
 }
 
-/// The kind of what [`new_secret`] will give.
+/// The kind of secret that [`new_secret`] will give.
 pub fn new_kind(args: &NewSecretArgs) -> SlotKind {
     if args.new_key_file.is_some() {
         SlotKind::KeyFile
@@ -165,12 +165,12 @@ fn refused(error: &SecretError) -> Failure {
         SecretError::RecoveryGroup { .. }
         | SecretError::RecoveryLength { .. }
         | SecretError::RecoveryCharacter => {
-            Failure::new(Exit::WrongKey, what, "compare it with what was printed")
+            Failure::new(Exit::WrongKey, what, "compare it with the printed one")
         }
     }
 }
 
-/// What a shell command prints, one line break at its end left out. No copy of it stays in memory:
+/// The output of a shell command, without one line break at its end. No copy of it stays in memory:
 /// the buffer has its full size from the start.
 fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |why: String| {

@@ -50,11 +50,11 @@ pub struct ServeArgs {
     #[arg(long)]
     no_sync: bool,
 
-    /// For tests: add this to every request
+    /// For tests: delay every request by this
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Faults")]
     latency: Option<Duration>,
 
-    /// For tests: bytes a second over all connections
+    /// For tests: the limit over all connections, in bytes a second
     #[arg(long, value_name = "SIZE", value_parser = parse_size, help_heading = "Faults")]
     bandwidth: Option<u64>,
 
@@ -76,7 +76,7 @@ pub struct ServeArgs {
     )]
     reset_rate: f64,
 
-    /// For tests: the seed of which requests are hit
+    /// For tests: the seed that chooses the requests that are hit
     #[arg(
         long,
         value_name = "NUMBER",

@@ -4,9 +4,9 @@ use std::{io::Write, path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{mountpoint, status_table};
+use super::status_table;
 use crate::{
-    session::{Exit, Failure, control},
+    session::{Exit, Failure, control, mountpoint},
     telemetry::shown_json,
 };
 

@@ -7,6 +7,7 @@ use std::io;
 
 use nix::unistd::ForkResult;
 
+#[cfg(feature = "demo")]
 use crate::session::Failure;
 
 /// Forks. Refuses when the process has more than one thread, since a lock held by another thread
@@ -28,11 +29,12 @@ fn refuse_threads() -> io::Result<()> {
     }
 }
 
-/// Sets an environment variable of this process. `/proc/<pid>/environ` goes on showing what the
-/// process was started with.
+/// Sets an environment variable of this process. `/proc/<pid>/environ` goes on showing the
+/// variables that the process was started with.
 ///
 /// # Errors
 /// There are other threads, which might read the environment at the same time.
+#[cfg(feature = "demo")]
 pub fn set_environment(name: &str, value: &str) -> Result<(), Failure> {
     refuse_threads().map_err(environment_error)?;
     // SAFETY: this is the only thread, checked above.
@@ -44,6 +46,7 @@ pub fn set_environment(name: &str, value: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`set_environment`].
+#[cfg(feature = "demo")]
 pub fn remove_environment(name: &str) -> Result<(), Failure> {
     refuse_threads().map_err(environment_error)?;
     // SAFETY: this is the only thread, checked above.
@@ -51,6 +54,7 @@ pub fn remove_environment(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+#[cfg(feature = "demo")]
 fn environment_error(error: io::Error) -> Failure {
     Failure::unexpected(format!("cannot change the environment: {error}"))
 }

@@ -4,31 +4,26 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{args::StateArgs, mountpoint};
+use super::args::StateArgs;
 use crate::{
-    fuse::{self, MountError},
     session::{
         Exit, Failure,
-        control::{self, Address, Answers, Progress, Request},
-        errors,
+        control::{self, Answers, Progress, Request},
         lease::Process,
-        state,
+        mountpoint, unmount,
     },
     telemetry::{human_size, shown},
 };
 
 /// A mount that says nothing for this long has died or hangs; it speaks five times a second.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-
-/// How long the process may take to go once all is durable.
-const EXIT_WITHIN: Duration = Duration::from_secs(30);
 
 /// A longer trouble of the mount's is cut.
 const TROUBLE_CHARS_MAX: usize = 1000;
@@ -60,9 +55,9 @@ pub fn run(args: &UmountArgs) -> Result<(), Failure> {
     let mounted = mountpoint::control_socket(&dir);
     let (socket, detach) = match mounted {
         Ok(socket) => (socket, true),
-        Err(error) => match draining_from(&dir, &args.state.root()?) {
+        Err(error) => match unmount::draining_from(&dir, &args.state.root()?) {
             Some(socket) => (socket, false),
-            None => return clear_dead_mount(&dir, error),
+            None => return unmount::clear_dead_mount(&dir, error),
         },
     };
     let lost_touch = |error: io::Error| {
@@ -72,7 +67,7 @@ pub fn run(args: &UmountArgs) -> Result<(), Failure> {
                 "the process of the mount at {} does not answer: {error}",
                 dir.display()
             ),
-            "see its log; what was not fsynced may be lost",
+            "see its log; data that was not fsynced may be lost",
         )
     };
     let status = control::ask_status(&socket, SILENCE_MAX).map_err(lost_touch)?;
@@ -80,67 +75,19 @@ pub fn run(args: &UmountArgs) -> Result<(), Failure> {
     // The connection is there before the kernel lets go: afterwards nothing leads to the process.
     let lines = control::request(&socket, Request::FollowDrain, SILENCE_MAX).map_err(lost_touch)?;
     if detach {
-        let_go(&dir, args.lazy)?;
+        unmount::let_go(&dir, args.lazy)?;
     }
     let ended = follow(lines, &Display::new(args.quiet));
     let fingerprint = ended.map_err(|failure| match failure {
         FollowError::Ended(error) => error,
         FollowError::LostTouch(error) => lost_touch(error),
     })?;
-    wait_until_gone(process.as_ref())?;
+    unmount::wait_until_gone(process.as_ref())?;
     if let Some(fingerprint) = fingerprint.filter(|_| !args.quiet) {
         // A reader that has gone is no error.
         let _ = writeln!(io::stdout(), "fingerprint {fingerprint}");
     }
     Ok(())
-}
-
-fn let_go(dir: &Path, lazy: bool) -> Result<(), Failure> {
-    let Some(mount) = mountpoint::mounted(dir) else {
-        return Err(Failure::new(
-            Exit::NotMounted,
-            format!("{} is not mounted", dir.display()),
-            "give the directory that a volume is mounted on",
-        ));
-    };
-    let failed = |why: &dyn std::fmt::Display| {
-        Failure::unexpected(format!("cannot unmount {}: {why}", dir.display()))
-    };
-    fuse::detach(&mount, lazy).map_err(|error| match &error {
-        MountError::Busy(_) => errors::mount(&error),
-        // Its own text is about mounting.
-        MountError::NotPermitted { reason, .. } => failed(reason),
-        other => failed(other),
-    })
-}
-
-/// The socket of a process that was mounted at `dir` and still drains.
-fn draining_from(dir: &Path, state_root: &Path) -> Option<Address> {
-    let sockets = state::all_sockets(state_root).into_iter();
-    sockets.map(Address::trusted).find(|socket| {
-        control::ask_status(socket, Duration::from_secs(5)).is_ok_and(|status| {
-            status.mount.state != "mounted" && Path::new(&status.mount.mount_point) == dir
-        })
-    })
-}
-
-/// A mount whose process was killed still stands in the kernel's table; take it out, but say that
-/// it did not drain.
-fn clear_dead_mount(dir: &Path, not_ours: Failure) -> Result<(), Failure> {
-    // Unlike `stat`, this is never answered from the kernel's cache.
-    let dead = nix::sys::statvfs::statvfs(dir) == Err(nix::errno::Errno::ENOTCONN);
-    if !dead || !mountpoint::mounted(dir).is_some_and(|mount| mount.kind.starts_with("fuse")) {
-        return Err(not_ours);
-    }
-    let_go(dir, true)?;
-    Err(Failure::new(
-        Exit::NotDurable,
-        format!(
-            "the process that served {} had died; the directory is free again",
-            dir.display()
-        ),
-        "what was fsynced is in the store; check what was written last",
-    ))
 }
 
 enum FollowError {
@@ -180,27 +127,6 @@ fn follow(mut lines: Answers, display: &Display) -> Result<Option<String>, Follo
     }
     display.clear();
     Err(FollowError::LostTouch(io::ErrorKind::UnexpectedEof.into()))
-}
-
-fn wait_until_gone(process: Option<&Process>) -> Result<(), Failure> {
-    let Some(process) = process else {
-        return Ok(());
-    };
-    let deadline = Instant::now() + EXIT_WITHIN;
-    while process.is_alive() {
-        if Instant::now() > deadline {
-            return Err(Failure::new(
-                Exit::Unexpected,
-                format!(
-                    "everything is durable, but process {} has not ended",
-                    process.pid
-                ),
-                "see its log",
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 /// How the drain is shown: a bar on a terminal, a line now and then elsewhere.
@@ -266,8 +192,8 @@ impl Display {
         *last_line = Some(Instant::now());
     }
 
-    /// The directory is free, but the kernel still serves the mount to somebody. Says so once it
-    /// has lasted.
+    /// The directory is free, but the kernel still serves the mount to some program. It says so
+    /// once that has lasted.
     pub fn still_in_use(&self) {
         let mut in_use = self.in_use.lock();
         match *in_use {

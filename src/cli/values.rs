@@ -60,8 +60,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 }
 
 /// The shortest and the longest time between two looks of a follower. Each look is a request; and
-/// what a follower reads may be as old as the time between two of them, which has to be well below
-/// the time that a deleted object stays (two minutes).
+/// the state that a follower reads may be as old as the time between two of them, which has to be
+/// well below the time that a deleted object stays (two minutes).
 const FOLLOW_EVERY: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(30);
 

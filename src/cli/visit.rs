@@ -1,4 +1,4 @@
-//! The options that `fsck` and `gc` share, and what they mean.
+//! The options that `fsck` and `gc` share.
 
 use std::io::Write;
 
@@ -10,13 +10,12 @@ use super::{
     values::parse_size,
 };
 use crate::{
-    data::MEMORY_MIN_BYTES,
     seal::keys::make_process_undumpable,
-    session::{Exit, Failure, Fingerprint, VisitConfig, parse_url},
-    telemetry::{self, human_size},
+    session::{self, Failure, Fingerprint, VisitConfig, parse_url},
+    telemetry,
 };
 
-/// The log level without `--log-level`: the findings say the rest.
+/// The log level without `--log-level`; the findings tell the rest.
 const LOG_LEVEL: &str = "error";
 
 /// The options that `fsck` and `gc` share.
@@ -60,20 +59,14 @@ pub struct VisitArgs {
 }
 
 impl VisitArgs {
-    /// Everything that can be refused before the store is reached, and the log.
+    /// Makes every check that needs no store, and starts the log.
     ///
     /// # Errors
     /// A wrong URL, too little memory, no secret.
     pub fn prepare(&self) -> Result<VisitConfig, Failure> {
         let url = parse_url(&self.url)?;
-        if self.memory < MEMORY_MIN_BYTES {
-            return Err(Failure::new(
-                Exit::MemoryTooSmall,
-                format!("--memory {} is below the floor", human_size(self.memory)),
-                format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
-            ));
-        }
-        // Where the system refuses, the secrets are as safe as in any other program's memory.
+        session::memory::check_floor(self.memory)?;
+        // If the system refuses, the secrets are as safe as in any other program's memory.
         let _ = make_process_undumpable();
         let level = self.log.log_level.as_deref().unwrap_or(LOG_LEVEL);
         telemetry::log::start(level, self.log.log_file.as_deref()).map_err(|error| {
@@ -95,7 +88,7 @@ impl VisitArgs {
     }
 }
 
-/// Shows a line while the volume is waited for.
+/// Shows a line while the command waits for the volume.
 pub fn tell(line: &str) {
     // Standard error may be closed; there is nobody left to tell then.
     let _ = writeln!(std::io::stderr(), "{line}");

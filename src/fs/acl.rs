@@ -1,15 +1,15 @@
 //! POSIX access control lists in their xattr form (version 2), and how they and the permission bits
 //! follow each other.
 //!
-//! The kernel checks access and validates what applications set; this side keeps lists and bits in
-//! step, as `posix_acl_update_mode`, `posix_acl_chmod` and `posix_acl_create` do for local
-//! filesystems. The form: a little-endian u32 version, then entries of u16 tag, u16 permissions,
-//! u32 id.
+//! The kernel checks access and validates the lists that applications set; this side keeps lists
+//! and bits in step, as `posix_acl_update_mode`, `posix_acl_chmod` and `posix_acl_create` do for
+//! local filesystems. The form: a little-endian u32 version, then entries of u16 tag, u16
+//! permissions, u32 id.
 
 const VERSION: u32 = 2;
 const ENTRY_LEN: usize = 8;
 const HEADER_LEN: usize = 4;
-/// The id of entries that name nobody.
+/// The id of entries that name neither a user nor a group.
 const NO_ID: u32 = u32::MAX;
 
 /// The xattr of the list that is checked.
@@ -107,7 +107,7 @@ impl Acl {
         bytes
     }
 
-    /// The permission bits that this list shows as, and whether they say everything that it says.
+    /// The permission bits that this list shows as, and whether they express the whole list.
     pub fn equivalent_mode(&self) -> (u32, bool) {
         let mut mode = 0;
         let mut exact = true;
@@ -127,8 +127,8 @@ impl Acl {
         (mode, exact)
     }
 
-    /// Follows a chmod: owner and other take their bits, the mask takes the group's (the owning
-    /// group does where there is no mask).
+    /// Follows a chmod: owner and other take their bits, and the mask takes the group's bits (the
+    /// owning group does where there is no mask).
     pub fn chmod(&mut self, mode: u32) {
         let masked = self.has(Tag::Mask);
         for entry in &mut self.entries {
@@ -142,9 +142,9 @@ impl Acl {
         }
     }
 
-    /// Makes a directory's default list the access list of something created in it with `mode`:
-    /// each is limited by the other. Returns the permission bits, and whether they say everything,
-    /// so that the list need not be stored.
+    /// Makes a directory's default list the access list of an inode created in it with `mode`: each
+    /// is limited by the other. Returns the permission bits, and whether they express the whole
+    /// list, which then need not be stored.
     pub fn inherit(&mut self, mode: u32) -> (u32, bool) {
         let masked = self.has(Tag::Mask);
         for entry in &mut self.entries {

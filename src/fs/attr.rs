@@ -43,13 +43,13 @@ pub struct Attributes {
     pub ctime: Timestamp,
     /// Birth time.
     pub btime: Timestamp,
-    /// Contents are committed: nothing here changes unless somebody asks for it. Otherwise `blocks`
+    /// Contents are committed: nothing here changes unless a program changes it. Otherwise `blocks`
     /// may.
     pub settled: bool,
 }
 
 impl Attributes {
-    /// A record overlaid by what is not committed yet.
+    /// A record, overlaid by the changes that are not committed yet.
     pub fn overlay(inode: &Inode, live: Option<LiveAttributes>) -> Attributes {
         let dirty_bytes = live.map_or(0, |live| live.dirty_bytes);
         Attributes {
@@ -92,7 +92,7 @@ impl SetTime {
     }
 }
 
-/// What to change; `None` leaves it.
+/// Attributes to change; `None` leaves one as it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SetAttributes {
     /// Permission bits.
@@ -111,8 +111,8 @@ pub struct SetAttributes {
     pub ctime: Option<Timestamp>,
 }
 
-/// The bits that are left once contents or owner change: set-user-id goes, set-group-id where it is
-/// not mandatory locking's mark.
+/// The bits that are left once contents or owner change: set-user-id is cleared, and set-group-id
+/// where it is not mandatory locking's mark.
 pub(super) fn without_set_id(mode: u32) -> u32 {
     let mode = mode & !S_ISUID;
     if mode & S_IXGRP != 0 {
@@ -123,7 +123,7 @@ pub(super) fn without_set_id(mode: u32) -> u32 {
 }
 
 impl Fs {
-    /// The committed record of an inode that somebody holds.
+    /// The committed record of an inode that is in use.
     pub(super) async fn record(&self, ino: Ino) -> Result<Inode, FsError> {
         if let Some(held) = self.data().held_record(ino).await? {
             return Ok(held);
@@ -139,17 +139,17 @@ impl Fs {
     /// # Errors
     /// ESTALE if the inode is gone.
     pub async fn getattr(&self, ino: Ino) -> Result<Attributes, FsError> {
-        // This order: what is committed between the two reads is then seen in the record.
+        // In this order a commit between the two reads is seen in the record.
         let live = self.data().live(ino);
         let record = self.record(ino).await?;
         Ok(Attributes::overlay(&record, live))
     }
 
-    /// Changes attributes. As Linux does, changing owner or group, or the size by somebody else
-    /// than root, clears set-id bits.
+    /// Changes attributes. As Linux does, a change of owner or group, or of the size by anybody but
+    /// root, clears set-id bits.
     ///
     /// # Errors
-    /// EROFS; EISDIR or EINVAL for the size of what has no contents; EFBIG; ESTALE.
+    /// EROFS; EISDIR or EINVAL for the size of an inode without contents; EFBIG; ESTALE.
     pub async fn setattr(
         &self,
         caller: Caller,
@@ -253,7 +253,7 @@ impl Fs {
             _ => {
                 return Err(FsError::new(
                     Errno::EINVAL,
-                    "setting the size of what has no contents",
+                    "setting the size of an inode without contents",
                 ));
             }
         }
@@ -264,8 +264,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Clears set-id bits if there are any. To be called *before* contents change: what others
-    /// wrote never stands in a file that still has the bits, and the kernel, which executes a
+    /// Clears set-id bits if there are any. To be called *before* contents change: then bytes that
+    /// others wrote never stand in a file that still has the bits, and the kernel, which executes a
     /// program by the mode that it keeps, has been told by then.
     pub(super) async fn drop_set_id(&self, ino: Ino) -> Result<(), FsError> {
         let mode = self.record(ino).await?.mode;

@@ -1,4 +1,4 @@
-//! Who asks, and when.
+//! The caller of a request, and the time.
 
 use crate::{clock::Timestamp, proc::Status};
 
@@ -16,14 +16,14 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Whether it keeps set-id bits that others lose (CAP_FSETID; taken to be root, because
+    /// Whether it keeps set-id bits that others lose (CAP_FSETID; assumed for root alone, because
     /// requests carry no capabilities).
     pub fn keeps_set_id(&self) -> bool {
         self.uid == 0
     }
 
-    /// Whether it is in the group or may act as if it were. Requests carry the primary group only:
-    /// others come from `/proc`; a process that cannot be looked up is taken not to be a member.
+    /// Whether it is in the group or may act as if it were. Requests carry the primary group only,
+    /// so others come from `/proc`; a process that cannot be looked up counts as no member.
     pub fn in_group_or_capable(&self, gid: u32) -> bool {
         self.keeps_set_id()
             || self.gid == gid

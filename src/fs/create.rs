@@ -1,5 +1,5 @@
-//! What a new inode inherits from its directory: group, set-group-id, access control lists; and
-//! where the umask applies.
+//! The properties that a new inode inherits from its directory: group, set-group-id, access control
+//! lists; and where the umask applies.
 
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -14,7 +14,7 @@ use crate::meta::{FileKind, Ino, Inode, NewInode};
 const S_ISGID: u32 = 0o2000;
 
 impl Fs {
-    /// The record of something that `caller` creates in `dir` with `mode`.
+    /// The record of an inode that `caller` creates in `dir` with `mode`.
     pub(super) async fn new_inode(
         &self,
         caller: Caller,

@@ -1,8 +1,8 @@
 //! Directory listings.
 //!
-//! Nothing is kept between two requests but the cookie: `.` has 1, `..` has 2, entries have those
-//! that [`crate::meta`] gave them for life. So an open directory costs its handle, and an entry
-//! that exists during the whole listing is listed exactly once.
+//! Nothing is kept between two requests but the cookie: `.` has 1, `..` has 2, and entries have the
+//! cookies that [`crate::meta`] gave them for life. So an open directory costs its handle, and an
+//! entry that exists during the whole listing is listed exactly once.
 
 use bytes::Bytes;
 use nix::errno::Errno;
@@ -16,17 +16,19 @@ use crate::{
 const DOT: u64 = 1;
 const DOT_DOT: u64 = 2;
 
-/// Entries read at once: about what fits, with attributes, the 32 KiB that the C library asks for.
+/// Entries read at once: with attributes, about as many as fit the 32 KiB that the C library asks
+/// for.
 const BATCH: usize = 160;
 
-/// What one request for entries takes while it is under way: the entries with names and attributes,
-/// each twice, at most 0.2 MiB, and what the metadata store holds for a scan beside its cache.
+/// The memory of one request for entries while it is under way: the entries with names and
+/// attributes, each twice, at most 0.2 MiB, and the metadata store's own memory for a scan beside
+/// its cache.
 const LISTING_BYTES: u64 = 256 << 10;
 
 /// One line of a listing.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// The listing goes on after this one with this cookie.
+    /// The cookie with which the listing goes on after this entry.
     pub cookie: u64,
     /// The name.
     pub name: Bytes,
@@ -46,7 +48,10 @@ impl Fs {
     pub async fn opendir(&self, ino: Ino) -> Result<u64, FsError> {
         let room = self.inner.table.room_for_dir().await?;
         if self.record(ino).await?.kind != FileKind::Directory {
-            return Err(FsError::new(Errno::ENOTDIR, "listing what is no directory"));
+            return Err(FsError::new(
+                Errno::ENOTDIR,
+                "listing an inode that is not a directory",
+            ));
         }
         self.inner.table.insert_dir(ino, room)
     }
@@ -96,11 +101,11 @@ impl Fs {
         Ok(listed)
     }
 
-    /// Entries that were removed meanwhile are dropped; one that was replaced is what it was
-    /// replaced with.
+    /// Entries that were removed meanwhile are dropped; an entry that was replaced becomes its
+    /// replacement.
     async fn add_attributes(&self, dir: Ino, listed: &mut Vec<Listed>) -> Result<(), FsError> {
         let inos: Vec<Ino> = listed.iter().map(|entry| entry.ino).collect();
-        // Before the records: see `getattr`.
+        // Live attributes are read before the records: see `getattr`.
         let live: Vec<_> = inos.iter().map(|ino| self.data().live(*ino)).collect();
         let records = self.meta().inodes(&inos).await?;
         for ((entry, record), live) in listed.iter_mut().zip(records).zip(live) {
@@ -116,8 +121,8 @@ impl Fs {
         Ok(())
     }
 
-    /// The attributes of what took the place of an entry whose inode is gone. A name that was
-    /// removed and made again has another cookie, and is listed there.
+    /// The attributes of the inode that took the place of an entry whose inode is gone. A name that
+    /// was removed and made again has another cookie, and is listed there.
     async fn replacement(
         &self,
         dir: Ino,
@@ -150,7 +155,7 @@ impl Fs {
     /// EIO.
     pub async fn fsyncdir(&self) -> Result<(), FsError> {
         if !self.read_only() {
-            // Until then those names fall back to what they stood for before.
+            // Until then those names fall back to the inodes that they named before.
             self.data().write_back_replacements().await?;
             self.data().flush().await?;
         }

@@ -12,10 +12,10 @@ use crate::{
     telemetry::RequestKind,
 };
 
-/// What was asked, for the log: `write{ino=5 fh=3 offset=0 len=4096}`.
+/// The request, for the log: `write{ino=5 fh=3 offset=0 len=4096}`.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
-    /// What is asked.
+    /// The kind of request.
     pub kind: RequestKind,
     /// The inode that it is about (the directory, for names).
     pub ino: Ino,
@@ -71,11 +71,11 @@ impl fmt::Display for Operation {
 /// A failed operation.
 #[derive(Debug)]
 pub struct FsError {
-    /// What the caller is told.
+    /// The errno that the caller gets.
     pub errno: Errno,
-    /// What could not be done.
+    /// The action that failed.
     pub message: Cow<'static, str>,
-    /// Why.
+    /// The cause.
     pub source: Option<Box<dyn Error + Send + Sync>>,
     /// The request, once it is known.
     pub context: Option<Operation>,
@@ -111,8 +111,8 @@ impl FsError {
         }
     }
 
-    /// Whether such answers are part of ordinary life (a name that is not there) rather than a
-    /// fault somebody should see in the log.
+    /// Whether such an answer is part of ordinary life (a name that is not there) rather than a
+    /// fault that should show in the log.
     pub fn is_ordinary(&self) -> bool {
         !matches!(
             self.errno,
@@ -173,7 +173,7 @@ fn data_errno(error: &DataError) -> Errno {
         DataError::NotFound | DataError::Stale(_) => Errno::ESTALE,
         DataError::TooLarge => Errno::EFBIG,
         DataError::Seal(_) | DataError::Store(_) | DataError::Internal(_) => Errno::EIO,
-        // Contents belong to an inode, not to a name: a record that is gone is a stale inode.
+        // Contents belong to an inode, not to a name: if the record is gone, the inode is stale.
         DataError::Meta(MetaError::NotFound) => Errno::ESTALE,
         DataError::Meta(error) => meta_errno(error),
     }

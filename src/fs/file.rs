@@ -23,11 +23,11 @@ pub struct Opened {
     pub fh: u64,
     /// The file, as it is now.
     pub attributes: Attributes,
-    /// What is read and written through the handle should pass the kernel's page cache by.
+    /// Reads and writes through the handle should bypass the kernel's page cache.
     pub past_page_cache: bool,
 }
 
-/// `security.capability`: what a program may do, whoever runs it.
+/// `security.capability`: the rights that a program has, whoever runs it.
 const CAPABILITY_XATTR: &[u8] = b"security.capability";
 
 impl Fs {
@@ -101,7 +101,7 @@ impl Fs {
                 self.opened(attributes, handle)
             }
             Err(error) if error.errno == Errno::EEXIST && flags & libc::O_EXCL == 0 => {
-                // Opening takes room of its own.
+                // Opening reserves room of its own.
                 drop(room);
                 match self.lookup(dir, name).await? {
                     Some(found) if found.kind == FileKind::File => {
@@ -132,7 +132,7 @@ impl Fs {
         Ok(self.data().read(&handle.file, offset, len).await?)
     }
 
-    /// A paid-for copy of what is to be written, if there is room for it now.
+    /// A paid-for copy of the bytes to be written, if there is room for it now.
     pub fn try_buffer(&self, data: &[u8]) -> Option<WriteBuffer> {
         self.data().try_buffer(data)
     }
@@ -152,14 +152,15 @@ impl Fs {
         Ok(self.data().permit(admission).await?)
     }
 
-    /// Whether reads and writes through a handle are meant to pass the kernel's page cache by.
+    /// Whether reads and writes through a handle are meant to bypass the kernel's page cache.
     pub fn passes_page_cache(&self, fh: u64) -> bool {
         let handle = self.inner.table.file(fh);
         handle.is_ok_and(|handle| handle.past_page_cache)
     }
 
     /// As [`Fs::write`], through a handle. Before a write into its page cache the kernel removes
-    /// file capabilities, whoever writes; before one that passes it by it leaves that to us.
+    /// file capabilities, whoever writes; before a write that bypasses the cache it leaves that to
+    /// us.
     ///
     /// # Errors
     /// EROFS, EFBIG, EIO, ESTALE.
@@ -171,7 +172,7 @@ impl Fs {
         buffer: WriteBuffer,
         drops_set_id: bool,
     ) -> Result<(), FsError> {
-        // What the kernel itself writes out may come after the handle was closed.
+        // Pages that the kernel itself writes out may come after the handle was closed.
         if let Ok(handle) = self.inner.table.file(fh) {
             if let Some(made) = &handle.made {
                 let end = offset.saturating_add(buffer.len() as u64);
@@ -189,13 +190,13 @@ impl Fs {
             return Ok(());
         }
         match self.removexattr(ino, CAPABILITY_XATTR).await {
-            // Somebody else was faster.
+            // Another request was faster.
             Err(error) if error.errno == Errno::ENODATA => Ok(()),
             other => other,
         }
     }
 
-    /// Writes. With `drops_set_id`, the writer is one whose writes clear set-id bits.
+    /// Writes. `drops_set_id` says that this writer's writes clear set-id bits.
     ///
     /// # Errors
     /// EROFS, EFBIG, EIO, ESTALE.
@@ -214,14 +215,15 @@ impl Fs {
     }
 
     /// One of the handle's descriptors is closed. Waits for durability if that was asked for at
-    /// mount; otherwise reports only that what was written cannot be stored at present.
+    /// mount; otherwise it only reports that the written bytes cannot be stored at present.
     ///
     /// # Errors
-    /// EBADF; EIO if the contents cannot be made durable. They are kept and tried again.
+    /// EBADF; EIO if the contents cannot be made durable. They are kept, and their upload is
+    /// repeated.
     pub async fn flush(&self, fh: u64) -> Result<(), FsError> {
         let handle = self.inner.table.file(fh)?;
-        // Any writable handle, whether or not it wrote: mapped pages are written through whichever
-        // the kernel finds.
+        // This holds for any writable handle, whether or not it wrote: mapped pages are written
+        // through whichever handle the kernel finds.
         if !handle.writable {
             return Ok(());
         }
@@ -257,7 +259,7 @@ impl Fs {
         Ok(self.data().fsync(ino).await?)
     }
 
-    /// The last descriptor of a handle is closed: what was in flight for it is dropped.
+    /// The last descriptor of a handle is closed: work in flight for it is dropped.
     pub fn release(&self, fh: u64) {
         if let Ok(handle) = self.inner.table.file(fh)
             && let Some(made) = &handle.made

@@ -1,27 +1,28 @@
-//! POSIX over [`crate::meta`] and [`crate::data`]: what a file, a directory, a link and a handle
-//! are.
+//! POSIX over [`crate::meta`] and [`crate::data`]: the meaning of files, directories, links and
+//! handles.
 //!
 //! Everything that an application can see of the filesystem is decided here, so that it can be
 //! tested without a kernel; [`crate::fuse`] only translates.
 //!
 //! Promises:
-//! - an inode without a name lives until its last handle is closed *and* the kernel has forgotten
+//! - an orphan lives until its last handle is closed *and* the kernel has forgotten
 //!   it, then its contents and record go;
 //! - a handle that is released lets go of its readahead at once;
-//! - attributes are the committed record overlaid by what [`crate::data`] has not committed yet;
-//! - `fsync`, `fsyncdir` and, with [`Durability::Close`], `flush` return only when what they
-//!   promise is in the store;
+//! - attributes are the committed record overlaid by changes that [`crate::data`] has not committed
+//!   yet;
+//! - `fsync`, `fsyncdir` and, with [`Durability::Close`], `flush` return only when the
+//!   changes that they promise are in the store;
 //! - a failure carries one errno, chosen in one table (`error.rs`).
 //!
-//! Never: checks permissions (the kernel does, the mount has `default_permissions`), keeps access
-//! times, logs a name, a target or a byte of content.
+//! Never: checks permissions (the kernel does, because the mount has `default_permissions`), keeps
+//! access times, logs a name, a target or a byte of content.
 //!
 //! | file | what |
 //! |---|---|
 //! | `error.rs` | [`FsError`], [`Operation`], the errno table |
 //! | `attr.rs` | attributes: the overlay, `setattr` |
 //! | `acl.rs` | POSIX ACLs: the xattr form, mode and ACL, inheritance |
-//! | `create.rs` | what a new inode inherits |
+//! | `create.rs` | the properties that a new inode inherits |
 //! | `namespace.rs` | lookup, mknod, mkdir, symlink, link, unlink, rmdir, rename |
 //! | `dir.rs` | listings |
 //! | `file.rs` | open, read, write, flush, fsync, release |
@@ -91,8 +92,8 @@ pub struct FsConfig {
     pub read_only: bool,
     /// When `close` returns.
     pub durability: Durability,
-    /// What the xattr [`CONTROL_XATTR`] of the root says (the control socket's path); `None`: there
-    /// is no such attribute.
+    /// The value of the root's xattr [`CONTROL_XATTR`] (the control socket's path); without one
+    /// there is no such attribute.
     pub control: Option<String>,
 }
 
@@ -102,10 +103,10 @@ pub struct Fs {
     inner: Arc<Inner>,
 }
 
-/// Somebody who keeps attributes that were read here, and is told when they change without having
-/// asked for it: the kernel.
+/// A cache of attributes that were read here, to be told when they change without its having asked
+/// for it: the kernel's.
 pub trait AttributeCache: Send + Sync {
-    /// Those of this inode must be asked for again. Does not wait.
+    /// The attributes of this inode must be asked for again. Does not wait.
     fn forget_attributes(&self, ino: Ino);
 }
 
@@ -121,8 +122,8 @@ struct Inner {
 }
 
 impl Fs {
-    /// Begins to serve a volume, and to delete in the background what an earlier mount left without
-    /// a name. Must be called inside a tokio runtime.
+    /// Begins to serve a volume, and to delete in the background the orphans that an earlier mount
+    /// left. Must be called inside a tokio runtime.
     pub fn new(meta: Meta, data: Data, metrics: Arc<Metrics>, config: FsConfig) -> Fs {
         let table = HandleTable::new(metrics, data.governor().clone());
         let reaper = Reaper::start(meta.clone(), data.clone(), !config.read_only);
@@ -145,15 +146,15 @@ impl Fs {
         self.inner.names.path(ino)
     }
 
-    /// What bounded tables beside the budget take now, and at most.
+    /// The present size of bounded tables beside the budget, and its bound.
     pub fn remembered_bytes(&self) -> (u64, u64) {
         let (files, files_max) = self.inner.page_cache.bytes();
         let (data, data_max) = self.data().remembered_bytes();
         (files + data, files_max + data_max)
     }
 
-    /// From now on `cache` is told of attributes that change by themselves. There can be one: the
-    /// first stays.
+    /// From now on `cache` is told about attributes that change by themselves. There can be only
+    /// one: the first stays.
     pub fn tell(&self, cache: Arc<dyn AttributeCache>) {
         let _ = self.inner.attribute_cache.set(cache);
     }
@@ -169,21 +170,20 @@ impl Fs {
         self.inner.config.read_only
     }
 
-    /// How long nothing that was answered will change yet, on a mount that follows another one's
-    /// changes.
+    /// On a mount that follows another one's changes, how long no answer will change yet.
     pub fn unchanged_for(&self) -> Option<Duration> {
         self.meta().unchanged_for()
     }
 
-    /// Waits for a generation after `seen`. Returns it with the open files that are others with it:
-    /// what somebody remembers of these is of no more use. Never returns on a writable mount.
+    /// Waits for a generation after `seen`. Returns it with the open files that differ in it:
+    /// remembered contents and attributes of these are stale. Never returns on a writable mount.
     pub async fn next_changes(&self, seen: u64) -> (u64, Vec<Ino>) {
         let generation = self.meta().generation_after(seen).await;
         (generation, self.data().changed_files().await)
     }
 
-    /// Closes every handle, deletes every inode that is left without a name and waits for that.
-    /// Contents are not drained: call [`Data::drain`] next.
+    /// Closes every handle, deletes every orphan and waits for that. Contents are not drained: call
+    /// [`Data::drain`] next.
     pub async fn shutdown(&self) {
         for ino in self.inner.table.clear() {
             self.inner.reaper.reap(ino);

@@ -1,4 +1,4 @@
-//! The names under which files were last met, for messages: requests name inodes, people name
+//! The last names under which files were met, for messages: requests name inodes, people name
 //! paths.
 
 use std::num::NonZeroUsize;
@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use crate::meta::Ino;
 
-/// Names that are kept: about half a megabyte of usual names, and never more than a file can be
-/// deep.
+/// Names that are kept: about half a megabyte of usual names, and more than the directories on any
+/// path.
 const NAMES_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// Directories that a path is followed up through at most.
@@ -31,7 +31,7 @@ impl Names {
     }
 
     /// `ino` was met as `name` in `dir`.
-    pub(super) fn note(&self, ino: Ino, dir: Ino, name: &[u8]) {
+    pub(super) fn met(&self, ino: Ino, dir: Ino, name: &[u8]) {
         let mut known = self.known.lock();
         let is_known = known
             .get(&ino)
@@ -65,9 +65,9 @@ mod tests {
     #[test]
     fn a_path_is_told_as_far_as_it_is_known() {
         let names = Names::new();
-        names.note(Ino(5), Ino::ROOT, b"backups");
-        names.note(Ino(6), Ino(5), b"mon\nday");
-        names.note(Ino(8), Ino(7), b"lost");
+        names.met(Ino(5), Ino::ROOT, b"backups");
+        names.met(Ino(6), Ino(5), b"mon\nday");
+        names.met(Ino(8), Ino(7), b"lost");
         assert_eq!(names.path(Ino(6)), "backups/mon\\nday");
         assert_eq!(names.path(Ino(8)), "(inode 7)/lost");
         assert_eq!(names.path(Ino(9)), "(inode 9)");

@@ -9,14 +9,14 @@ use crate::meta::{FileKind, Ino, MetaError, Removal, RenameMode, RenameSource};
 
 const S_IFMT: u32 = libc::S_IFMT;
 
-/// How often a rename looks its source up again because somebody else renamed it meanwhile, or
-/// because it is written to while it is waited for. Each time another operation got on.
+/// How often a rename looks its source up again because another request renamed it meanwhile, or
+/// because it is written to while it is waited for. Each time another operation made progress.
 const RENAME_TRIES_MAX: usize = 100;
 
 impl Fs {
-    /// What a name points to; `None` if there is no such name. `.` is the inode itself, which need
-    /// not be a directory then: so the kernel finds an inode again by a file handle, long after it
-    /// has forgotten it.
+    /// The inode that a name stands for; `None` if there is no such name. `.` is the inode itself,
+    /// which need not be a directory then: by it the kernel finds an inode again from a file
+    /// handle, long after it has forgotten it.
     ///
     /// # Errors
     /// ENAMETOOLONG; ENOTDIR.
@@ -37,7 +37,7 @@ impl Fs {
         let Some(dentry) = self.meta().lookup(dir, name).await? else {
             return Ok(None);
         };
-        self.inner.names.note(dentry.ino, dir, name);
+        self.inner.names.met(dentry.ino, dir, name);
         match self.getattr(dentry.ino).await {
             Ok(attributes) => Ok(Some(attributes)),
             // It was removed between the two steps.
@@ -55,8 +55,8 @@ impl Fs {
         }
     }
 
-    /// An inode by its number, if it still has a name. Without one it exists only for those who
-    /// hold it, and they need no number.
+    /// An inode by its number, if it still has a name. An orphan exists only for its open handles,
+    /// which need no number.
     async fn found_again(&self, ino: Ino) -> Result<Option<Attributes>, FsError> {
         match self.getattr(ino).await {
             Ok(attributes) => Ok(Some(attributes).filter(|attributes| attributes.nlink > 0)),
@@ -82,7 +82,7 @@ impl Fs {
         if record.kind != FileKind::Symlink {
             return Err(FsError::new(
                 Errno::EINVAL,
-                "reading the target of what is no symbolic link",
+                "reading the target of an inode that is not a symbolic link",
             ));
         }
         Ok(record.target)
@@ -174,7 +174,7 @@ impl Fs {
 
     #[expect(
         clippy::too_many_arguments,
-        reason = "what the four kinds of creation have in common"
+        reason = "the arguments that the four kinds of creation share"
     )]
     pub(super) async fn make(
         &self,
@@ -192,7 +192,7 @@ impl Fs {
         new.rdev = rdev;
         new.target = target;
         let inode = self.meta().create(dir, name, new).await?;
-        self.inner.names.note(inode.ino, dir, name);
+        self.inner.names.met(inode.ino, dir, name);
         Ok(Attributes::overlay(&inode, None))
     }
 
@@ -236,10 +236,10 @@ impl Fs {
         Ok(())
     }
 
-    /// Renames, in one step whatever it moves. RENAME_NOREPLACE and RENAME_EXCHANGE are known,
+    /// Renames in one step, whatever it moves. RENAME_NOREPLACE and RENAME_EXCHANGE are known,
     /// RENAME_WHITEOUT is not.
     ///
-    /// A file that is replaced stays what the name stands for after a crash, until the contents of
+    /// A name whose file is replaced falls back to that file after a crash, until the contents of
     /// its replacement are committed.
     ///
     /// # Errors
@@ -276,7 +276,7 @@ impl Fs {
         }
         Err(FsError::new(
             Errno::EBUSY,
-            "renaming what others rename at the same time",
+            "renaming a name that others rename at the same time",
         ))
     }
 
@@ -289,7 +289,8 @@ impl Fs {
         let found = self.meta().lookup(from.0, from.1).await?;
         let ino = found.ok_or(MetaError::NotFound)?.ino;
         if mode == RenameMode::Exchange {
-            // Neither name has a version to fall back to, so both are whole first.
+            // Neither name has a version to fall back to, so the contents of both are committed
+            // first.
             let other = self.meta().lookup(to.0, to.1).await?;
             let both = std::iter::once(ino).chain(other.map(|other| other.ino));
             self.data().write_back(both).await.map_err(FsError::from)?;
@@ -310,8 +311,8 @@ impl Fs {
         Ok(())
     }
 
-    /// An inode lost a name: pending times must not hide the new change time, and without links it
-    /// lives for its users only.
+    /// An inode lost a name: pending times must not hide the new change time, and without links the
+    /// inode lives for its handles only.
     fn removed(&self, removal: &Removal) {
         self.data().forget_change_time(removal.ino);
         if removal.nlink == 0 {
@@ -325,9 +326,9 @@ impl Fs {
 
 /// Why a rename was not made.
 enum RenameError {
-    /// To be tried again.
+    /// The rename is tried again.
     NameChanged,
-    /// To be tried again once the contents of this file are committed.
+    /// The rename is tried again once the contents of this file are committed.
     Uncommitted(Ino),
     Failed(FsError),
 }

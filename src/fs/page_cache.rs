@@ -1,22 +1,22 @@
-//! Which files the kernel may have pages of.
+//! The files that the kernel may have pages of.
 //!
 //! A read that finds nothing in the kernel's page cache costs two copies and a page allocation more
-//! than one that passes it by (`FOPEN_DIRECT_IO`), and a large file that is read once fills the
+//! than one that bypasses it (`FOPEN_DIRECT_IO`), and a large file that is read once fills the
 //! cache with pages that nobody wants again. So the first reader of a large file that this mount
-//! has not touched before streams past the page cache. Whoever opens it again is a sign that it is
-//! wanted again, and is cached as on any filesystem; so is a file that was written here, whose
-//! pages the kernel still has.
+//! has not touched before bypasses the page cache. A second open shows that the file is wanted
+//! again, and is cached as on any filesystem; so is a file that was written here, whose pages the
+//! kernel still has.
 //!
 //! Writing into the page cache costs more requests than writing past it. The kernel asks for
 //! `security.capability` before a file's first write, and sends a write that does not begin on a
-//! page boundary in two pieces (`fuse_fill_write_pages` ends at a page that is not up to date); nor
-//! are such pages of use to a reader, who asks for them again. So after some small new files that
-//! were only written (an archive is unpacked) the next one is written past the page cache. A large
-//! one among them costs whoever reads it again one fetch; after it, new files are written into the
-//! page cache again.
+//! page boundary in two pieces (`fuse_fill_write_pages` ends at a page that is not up to date).
+//! Such pages are of no use to a reader either, because the kernel asks for them again. So after
+//! some small new files that were only written (an archive is unpacked) the next one is written
+//! past the page cache. A large file among them costs its next reader one fetch; after it, new
+//! files are written into the page cache again.
 //!
-//! Both are guesses that cost time if they are wrong, never correctness: the kernel keeps direct
-//! and cached handles of a file coherent.
+//! Both are guesses. A wrong one costs time, never correctness: the kernel keeps direct and cached
+//! handles of a file coherent.
 
 use std::{
     num::NonZeroUsize,
@@ -35,10 +35,10 @@ const STREAMED_MIN: u64 = 8 << 20;
 /// New files up to this length are small: one write request.
 const SMALL_MAX: u64 = 1 << 20;
 
-/// So many small new files in a row let the next one be taken for small.
+/// After this many small new files in a row the next one is expected to be small.
 const SMALL_IN_A_ROW: u32 = 4;
 
-/// What one takes: the list's node, twice its place in the map.
+/// The memory of one remembered file: the list's node, twice its place in the map.
 const REMEMBERED_BYTES: u64 = 80;
 
 /// Files remembered.
@@ -83,7 +83,7 @@ impl PageCache {
         }
     }
 
-    /// What the memory of files takes, and takes at most.
+    /// The present memory of remembered files, and its bound.
     pub fn bytes(&self) -> (u64, u64) {
         let remembered = self.opened.lock().len() as u64;
         (

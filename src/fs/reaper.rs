@@ -1,4 +1,4 @@
-//! Deletes inodes that have no name and no user: their dirty contents, then their records.
+//! Deletes orphans that have no handle any more: their dirty contents, then their records.
 //!
 //! One background task, a bounded queue in front of it. Every orphan is recorded in the
 //! metadata: at the start the task goes through what earlier mounts left there. Removing names
@@ -25,7 +25,7 @@ use crate::{
 const QUEUE_MAX: usize = 65_536;
 /// Inodes deleted at once: enough to overlap the waits, few enough to leave room for others.
 const AT_ONCE: usize = 8;
-/// Inodes asked for in one look at the metadata.
+/// Inodes read in one scan of the metadata.
 const SCAN_LIMIT: usize = 256;
 
 struct Shared {
@@ -46,7 +46,7 @@ pub struct Reaper {
 }
 
 impl Reaper {
-    /// With `leftovers`, deletes first what earlier mounts left.
+    /// With `leftovers`, it first deletes the orphans that earlier mounts left.
     pub fn start(meta: Meta, data: Data, leftovers: bool) -> Reaper {
         let shared = Arc::new(Shared {
             queue: Mutex::new(VecDeque::new()),
@@ -63,7 +63,7 @@ impl Reaper {
         }
     }
 
-    /// Deletes an inode soon.
+    /// Queues an inode for deletion.
     pub fn reap(&self, ino: Ino) {
         {
             let mut queue = self.shared.queue.lock();
@@ -87,7 +87,7 @@ impl Reaper {
         }
     }
 
-    /// Finishes what is queued, then ends the task.
+    /// Finishes the queue, then ends the task.
     pub async fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.shared.wake.notify_one();
@@ -130,7 +130,7 @@ impl Shared {
         }
     }
 
-    /// Whether all went well.
+    /// True if all deletions succeeded.
     async fn delete_all(&self, batch: &[Ino]) -> bool {
         let done = futures::future::join_all(batch.iter().map(|ino| self.delete(*ino))).await;
         done.into_iter().all(|done| done)

@@ -6,8 +6,8 @@ use super::{Caller, Fs, FsError, now};
 use crate::limits::NAME_LEN_MAX;
 use crate::{data::Seek, meta::Ino};
 
-/// The size that a volume shows, bytes: a bucket has none, so this is only large enough never to be
-/// what stops somebody (1 PiB).
+/// The size that a volume shows, bytes. A bucket has none, so this is only large enough never to
+/// stop a program (1 PiB).
 const CAPACITY_BYTES: u64 = 1 << 50;
 /// The inodes that a volume shows.
 const CAPACITY_INODES: u64 = 1 << 40;
@@ -18,7 +18,7 @@ const KEEP_SIZE: i32 = libc::FALLOC_FL_KEEP_SIZE;
 const PUNCH_HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE;
 const ZERO_RANGE: i32 = libc::FALLOC_FL_ZERO_RANGE;
 
-/// What `statfs` shows.
+/// The answer to `statfs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
     /// Bytes of a block.
@@ -64,7 +64,7 @@ impl Fs {
             }
             _ => return Err(FsError::new(Errno::EOPNOTSUPP, "allocating in this mode")),
         };
-        // As ext4 does, also where nothing is left to be allocated.
+        // ext4 does so too, even where nothing is left to be allocated.
         if !caller.keeps_set_id() {
             self.drop_set_id(ino).await?;
         }
@@ -106,7 +106,7 @@ impl Fs {
             .bytes
             .saturating_add(self.data().dirty_bytes())
             .div_ceil(block);
-        // A volume that outgrows what is shown goes on growing.
+        // A volume that outgrows the size shown goes on growing.
         let blocks = (CAPACITY_BYTES / block).max(used.saturating_mul(2));
         Space {
             block_len: BLOCK_LEN,

@@ -1,8 +1,8 @@
-//! Open handles, and inodes that have lost their last name.
+//! Open handles, and orphans.
 //!
-//! Each handle is paid for while it is open. One for which there is no room waits until dirty data
-//! or reads leave some; one that would fit only if other handles were closed is refused with
-//! ENFILE, since whoever asks may be the one who has them open.
+//! Each handle is paid for while it is open. An open for which there is no room waits until dirty
+//! data or reads leave some. An open that would fit only if other handles were closed is refused
+//! with ENFILE, since its caller may be the one who has them open.
 //!
 //! The kernel's own lookup counts are not mirrored here: an inode matters to this table only while
 //! it is open or an orphan, so memory does not grow with the inodes that the kernel caches. The
@@ -28,8 +28,8 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Handles at once, at most, whatever the memory: what the kernel allows a whole machine by default
-/// is of this order (`fs.file-max` on 1 GiB is about 100,000).
+/// Handles at once, at most, whatever the memory: the kernel's default for a whole machine is of
+/// this order (`fs.file-max` on 1 GiB is about 100,000).
 const HANDLES_MAX: usize = 262_144;
 
 /// What a handle takes here: its entry, the count of its inode, and the inode's place among the
@@ -49,18 +49,18 @@ pub struct FileHandle {
     pub file: OpenFile,
     /// Opened for writing.
     pub writable: bool,
-    /// Reads and writes through it are meant to pass the kernel's page cache by.
+    /// Reads and writes through it are meant to bypass the kernel's page cache.
     pub past_page_cache: bool,
-    /// It made the file, and can only write.
+    /// Set if it made the file and can only write.
     pub made: Option<Made>,
-    /// Pays for all of it.
+    /// The reservation that pays for the handle and its file.
     pub _room: Room,
 }
 
-/// What was written of a new file.
+/// How far a new file was written.
 #[derive(Default)]
 pub struct Made {
-    /// Where the writes so far end, bytes.
+    /// The end of the writes so far, bytes.
     pub end: AtomicU64,
 }
 
@@ -82,7 +82,7 @@ impl Handle {
 struct Inner {
     last_fh: u64,
     handles: HashMap<u64, Handle>,
-    /// Open handles by inode; no entry is 0.
+    /// Open handles by inode; no count is 0.
     open: HashMap<Ino, u32>,
     /// Orphans that are not yet given to the reaper, and whether the kernel forgot them.
     orphans: HashMap<Ino, bool>,
@@ -104,7 +104,7 @@ pub struct HandleTable {
     inner: Mutex<Inner>,
     metrics: Arc<Metrics>,
     governor: Governor,
-    /// Set at shutdown: late requests find nothing.
+    /// Set at shutdown: later requests find no handle.
     closed: AtomicBool,
 }
 
@@ -190,7 +190,7 @@ impl HandleTable {
             (handle, inner.take_if_unused(ino))
         };
         self.metrics.open_handles.sub(1);
-        // Outside the lock: dropping the file drops what was in flight for it.
+        // This happens outside the lock, because dropping the file drops work in flight for it.
         drop(handle);
         unused
     }

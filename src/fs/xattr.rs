@@ -15,12 +15,12 @@ use crate::{
 
 const S_ISGID: u32 = 0o2000;
 
-/// Read from the root of a mount, says where its control socket is. Not listed, not stored, not
-/// changeable.
+/// The attribute of a mount's root that names the control socket. It is not listed, not stored and
+/// not changeable.
 pub const CONTROL_XATTR: &str = "user.strongroom.control";
 
 impl Fs {
-    /// The value of [`CONTROL_XATTR`]. Nothing in the volume is needed for it.
+    /// The value of [`CONTROL_XATTR`]. It needs nothing from the volume.
     pub fn control(&self) -> Option<Bytes> {
         self.inner.config.control.clone().map(Bytes::from)
     }
@@ -156,7 +156,7 @@ impl Fs {
             if record.kind != FileKind::Directory {
                 return Err(FsError::new(
                     Errno::EACCES,
-                    "setting a default access control list on what is no directory",
+                    "setting a default access control list on an inode that is not a directory",
                 ));
             }
             return Ok(self
@@ -176,7 +176,7 @@ impl Fs {
                 .set_xattr(ino, name, value, mode, Some(bits), now())
                 .await?);
         }
-        // The bits say it all: nothing is stored.
+        // The bits express the whole list, so nothing is stored.
         if record.has_xattrs && self.meta().xattr(ino, name).await?.is_some() {
             self.meta().remove_xattr(ino, name, now()).await?;
         }
@@ -199,7 +199,7 @@ fn missing() -> FsError {
     FsError::new(Errno::ENODATA, "reading an attribute that is not set")
 }
 
-/// The kernel decides who may use which; here is only what can be stored.
+/// The kernel decides who may use which namespace; this only refuses those that cannot be stored.
 fn known_namespace(name: &[u8]) -> Result<(), FsError> {
     let has_suffix = |prefix: &[u8]| {
         name.strip_prefix(prefix)

@@ -1,8 +1,8 @@
 //! Attaching a mount to a directory, and detaching it.
 //!
-//! Root mounts by itself; others go through the set-uid program fusermount3, which hands the device
-//! over a socket. fuser's own way is not used: it may unmount what others mounted at the same path
-//! since, and lets a comma in the source's name inject options.
+//! Root mounts by itself; other users go through the set-uid program fusermount3, which hands the
+//! device over a socket. fuser's own way is not used: it may unmount something that others have
+//! mounted at the same path since, and lets a comma in the source's name inject options.
 
 use std::{
     fs::{File, OpenOptions},
@@ -32,10 +32,13 @@ const HELPER: &str = "fusermount3";
 /// `fuse.` plus this is the type in `/proc/mounts`.
 const SUBTYPE: &str = "strongroom";
 
+/// The type that the kernel shows for our mounts.
+pub const KIND: &str = "fuse.strongroom";
+
 /// Whether this user can mount at all.
 ///
 /// # Errors
-/// No `/dev/fuse`, or it cannot be opened, or `fusermount3` is missing for somebody who is not
+/// There is no `/dev/fuse`, or it cannot be opened, or `fusermount3` is missing and the user is not
 /// root.
 pub fn check_device() -> Result<(), MountError> {
     let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
@@ -123,15 +126,14 @@ fn mount_as_root(
         .open(DEVICE)
         .map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => not_permitted(Errno::EACCES),
-            // ENODEV, ENXIO: a device node without its module.
+            // ENODEV, ENXIO: there is a device node without its module.
             _ => MountError::NoFuseDevice,
         })?;
     let data = kernel_options(device.as_raw_fd(), options);
-    let kind = format!("fuse.{SUBTYPE}");
     let mounted = nix::mount::mount(
         Some(options.source.as_str()),
         path,
-        Some(kind.as_str()),
+        Some(KIND),
         mount_flags(options, read_only),
         Some(data.as_str()),
     );
@@ -220,7 +222,7 @@ fn mount_with_helper(
     let device = sys::receive_fd(&ours);
     let mut said = String::new();
     if let Some(stderr) = child.stderr.take() {
-        // What it says is only for the error text.
+        // The helper's output only serves the error text.
         let _ = stderr.take(4096).read_to_string(&mut said);
     }
     let status = child
@@ -257,7 +259,7 @@ fn helper_error(path: &Path, said: &str) -> MountError {
 /// detaches it even while it is in use.
 ///
 /// # Errors
-/// [`MountError::Busy`], or whatever the kernel or the helper says.
+/// [`MountError::Busy`], or the refusal of the kernel or the helper.
 pub fn detach(entry: &MountEntry, lazy: bool) -> Result<(), MountError> {
     let there = mountinfo::is_there(entry)
         .map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?;

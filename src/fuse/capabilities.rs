@@ -1,19 +1,19 @@
-//! What is asked of the kernel at INIT.
+//! The capabilities that are asked of the kernel at INIT.
 
 use fuser::{InitFlags, KernelConfig};
 
-/// Requests in the background (readahead, write-back of mapped pages) at once: with 1 MiB each this
-/// is beyond any memory budget's window, the governor is what limits.
+/// Requests in the background (readahead, write-back of mapped pages) at once. With 1 MiB each this
+/// is more than any memory budget allows, so the governor is the limit.
 const BACKGROUND_MAX: u16 = 64;
 
-/// Each asked for alone, because fuser refuses a whole set for one bit that the kernel lacks.
+/// Each is asked for alone, because fuser refuses a whole set for one bit that the kernel lacks.
 ///
 /// Left out on purpose: write-back caching (times and sizes would be the kernel's, and a crash
-/// would lose more), splice (fuser does not use it), remote locks (one writer: the kernel's own are
-/// enough), SETXATTR_EXT (fuser panics), ASYNC_DIO (the kernel does not drop pages that were read
-/// while an asynchronous direct write was under way: 6 of 2,400 cached reads after such writes were
-/// old, none without it), ATOMIC_O_TRUNC (with it the kernel hands O_TRUNC on before it looks
-/// whether the file is a program that runs: such a one was emptied, and died).
+/// would lose more), splice (fuser does not use it), remote locks (there is one writer, so the
+/// kernel's own are enough), SETXATTR_EXT (fuser panics), ASYNC_DIO (the kernel does not drop pages
+/// that were read while an asynchronous direct write was under way: 6 of 2,400 cached reads after
+/// such writes were old, none without it), ATOMIC_O_TRUNC (with it the kernel hands O_TRUNC on
+/// before it checks whether the file is a running program: such a program was emptied, and died).
 const ALWAYS: &[InitFlags] = &[
     InitFlags::FUSE_ASYNC_READ,
     InitFlags::FUSE_BIG_WRITES,
@@ -35,15 +35,15 @@ const WRITABLE: &[InitFlags] = &[InitFlags::FUSE_HANDLE_KILLPRIV_V2];
 /// For followers: contents change behind the kernel's back.
 const READ_ONLY: &[InitFlags] = &[InitFlags::FUSE_AUTO_INVAL_DATA];
 
-/// What the kernel granted of that which `kernel.rs` has to know about.
+/// The capabilities that the kernel granted and that the handlers have to know about.
 #[derive(Clone, Copy, Default)]
 pub struct Granted {
-    /// Files opened for direct I/O can be mapped (Linux 6.6): without it they could not, so nothing
-    /// is opened so.
+    /// Files that are opened for direct I/O can be mapped (Linux 6.6). On older kernels nothing is
+    /// opened so.
     pub direct_io: bool,
 }
 
-/// Asks for all of it.
+/// Asks for all of these.
 pub fn negotiate(config: &mut KernelConfig, read_only: bool, max_write_bytes: u32) -> Granted {
     let special = if read_only { READ_ONLY } else { WRITABLE };
     for capability in ALWAYS.iter().chain(special) {
@@ -51,7 +51,7 @@ pub fn negotiate(config: &mut KernelConfig, read_only: bool, max_write_bytes: u3
             tracing::warn!("this kernel's FUSE lacks {missing:?}");
         }
     }
-    // Both are within fuser's limits; it would answer with the nearest value otherwise.
+    // Both values are within fuser's limits; otherwise it would answer with the nearest one.
     let _ = config.set_max_write(max_write_bytes);
     let _ = config.set_max_background(BACKGROUND_MAX);
     Granted {

@@ -1,10 +1,9 @@
 //! Attributes and times between [`crate::fs`] and fuser.
 //!
 //! fuser 0.18 decodes times before 1970 wrongly: for seconds < 0 it computes `1970 - (|seconds| s +
-//! nanos ns)` where the protocol means `1970 - |seconds| s + nanos ns`. The fault is a bijection on
-//! what it touches, so [`decode_time`] undoes it: what arrives before 1970 at a distance of `s`
-//! seconds and `n` nanoseconds was sent as `(-s, n)`. Its encoding is right, and takes the true
-//! time.
+//! nanos ns)` where the protocol means `1970 - |seconds| s + nanos ns`. The fault is a bijection,
+//! so [`decode_time`] undoes it: a time that arrives `s` seconds and `n` nanoseconds before 1970
+//! was sent as `(-s, n)`. fuser's encoding is right, and takes the true time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,8 +14,8 @@ use crate::{
     meta::{FileKind, Timestamp},
 };
 
-/// `st_blksize`: one frame. Larger would make buffering readers (Python reads a whole block per
-/// small read) fetch more than they use.
+/// `st_blksize`: one frame. With a larger one, buffering readers (Python reads a whole block per
+/// small read) would fetch more than they use.
 const BLOCK_LEN: u32 = 64 * 1024;
 
 pub fn file_type(kind: FileKind) -> FileType {
@@ -64,7 +63,7 @@ pub fn encode_time(time: Timestamp) -> SystemTime {
         .unwrap_or(UNIX_EPOCH)
 }
 
-/// The time that the kernel sent, from what fuser made of it.
+/// The time that the kernel sent, from fuser's reading of it.
 pub fn decode_time(time: SystemTime) -> Timestamp {
     match time.duration_since(UNIX_EPOCH) {
         Ok(after) => Timestamp {
@@ -94,7 +93,7 @@ pub fn set_time(time: TimeOrNow) -> SetTime {
 mod tests {
     use super::*;
 
-    /// What fuser 0.18 `system_time_from_time` does to a time from the kernel.
+    /// The computation of fuser 0.18 `system_time_from_time` on a time from the kernel.
     fn fuser_decodes(seconds: i64, nanos: u32) -> SystemTime {
         if seconds >= 0 {
             UNIX_EPOCH + Duration::new(seconds as u64, nanos)
@@ -103,7 +102,7 @@ mod tests {
         }
     }
 
-    /// What fuser 0.18 `time_from_system_time` does to a time for the kernel.
+    /// The computation of fuser 0.18 `time_from_system_time` on a time for the kernel.
     fn fuser_encodes(time: SystemTime) -> (i64, u32) {
         match time.duration_since(UNIX_EPOCH) {
             Ok(after) => (after.as_secs() as i64, after.subsec_nanos()),

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::fs::FsError;
 
-/// Each says what to do about it.
+/// Each error says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
     /// Nothing is there.
@@ -16,7 +16,7 @@ pub enum MountError {
     /// Something is mounted there.
     #[error("something is mounted on {} already; unmount it (fusermount3 -u {}), or name another directory", .0.display(), .0.display())]
     AlreadyMounted(PathBuf),
-    /// The process behind what is mounted there is gone.
+    /// The process behind the mount there is gone.
     #[error("{} holds a mount whose process is gone; remove it (fusermount3 -u {})", .0.display(), .0.display())]
     DeadMount(PathBuf),
     /// The device is there, and this user may not use it.
@@ -42,7 +42,7 @@ pub enum MountError {
     NotPermitted {
         /// Where.
         path: PathBuf,
-        /// What the system said.
+        /// The system's explanation.
         reason: String,
     },
     /// Files in it are open.
@@ -54,7 +54,7 @@ pub enum MountError {
     /// Anything else.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The step that was tried.
         what: &'static str,
         /// Why it failed.
         source: io::Error,

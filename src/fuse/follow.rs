@@ -1,8 +1,8 @@
 //! Tells the kernel which open files of a follower have changed.
 //!
-//! What the kernel keeps of names and attributes ends with the follower's next look by itself
-//! (`reply.rs`), and with them, at the next read, the pages of a file that has changed. Pages that
-//! are mapped are not asked for again: for these, and for a file whose times were put back, it is
+//! The names and attributes that the kernel keeps expire by themselves at the follower's next look
+//! (`reply.rs`); with them go, at the next read, the pages of a file that has changed. Mapped pages
+//! are not asked for again, nor those of a file whose times were put back: for these the kernel is
 //! told.
 
 use tokio::task::AbortHandle;

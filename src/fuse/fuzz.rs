@@ -1,4 +1,4 @@
-//! Fuzz target of `/proc/self/mountinfo`: whoever may mount names the places in it.
+//! Fuzz target of `/proc/self/mountinfo`: every user who may mount chooses the paths in it.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
@@ -41,7 +41,7 @@ fn written_by_the_kernel(place: &[u8]) {
     assert_eq!(entry.kind, "fuse.strongroom");
     assert!(refuses_changes(&line, entry));
     if let Ok(text) = std::str::from_utf8(place) {
-        // What fusermount3 makes of the option: it splits at commas that no backslash precedes.
+        // fusermount3 splits the option at commas that no backslash precedes.
         let option = escape_option(text);
         let mut undone = String::new();
         let mut characters = option.chars();

@@ -1,12 +1,12 @@
 //! Callers that were killed while they wait for an answer.
 //!
 //! Once a request is with this process, the kernel waits for its answer whatever signal the caller
-//! gets, and fuser 0.18 does not hand the kernel's interrupts over. So one task looks at
-//! `/proc/TID/status` of each caller that has waited for a while, every 250 ms. A caller that is to
-//! die shows a fatal signal among its pending ones, because it cannot take it before the answer has
+//! gets, and fuser 0.18 does not hand the kernel's interrupts over. So one task looks every 250 ms
+//! at `/proc/TID/status` of each caller that has waited for a while. A caller that is to die shows
+//! a fatal signal among its pending ones, because it cannot take the signal before the answer has
 //! come.
 //!
-//! Where `/proc` says nothing (the caller is in another process namespace, or `hidepid` hides it),
+//! Where `/proc` shows nothing (the caller is in another process namespace, or `hidepid` hides it),
 //! the request waits until its deadline.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
@@ -19,12 +19,12 @@ use crate::proc::{Stat, Status};
 /// How often the callers are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Callers looked at in one round: about 10 ms of work. With more that wait, each is looked at in
-/// some later round.
+/// Callers looked at in one round: about 10 ms of work. If more callers wait, the others are looked
+/// at in later rounds.
 const LOOKS_PER_ROUND: usize = 512;
 
-/// Signals whose default is to be ignored, to stop or to go on; that of all others ends the
-/// process.
+/// Signals whose default is to be ignored, to stop or to go on; all others end the process by
+/// default.
 const HARMLESS: [i32; 8] = [
     libc::SIGCHLD,
     libc::SIGCONT,
@@ -42,8 +42,8 @@ const EXITING: u64 = 0x4;
 #[derive(Default)]
 struct Waiting {
     last: u64,
-    /// One for each request that has waited for a while. The kernel bounds their number: each
-    /// belongs to a thread that waits for it, or is one of its requests in the background.
+    /// One entry for each request that has waited for a while. The kernel bounds their number: each
+    /// belongs to a thread that waits for it, or is one of the kernel's requests in the background.
     callers: BTreeMap<u64, (u32, oneshot::Sender<()>)>,
     /// Where the next round begins.
     next: u64,
@@ -133,7 +133,7 @@ async fn look(waiting: Arc<Mutex<Waiting>>) {
             if is_dying(tid)
                 && let Some((_, found)) = waiting.lock().callers.remove(&number)
             {
-                // Whoever waited may have its answer by now.
+                // The waiting request may have its answer by now.
                 let _ = found.send(());
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! A caller that is killed, or whose deadline is over, gets its answer at once. Its change of a
 //! name or an attribute may be on its way into the metadata by then and cannot be called back. So
-//! the operation goes on to its end by itself; then the kernel is told to forget what it keeps of
-//! the names and inodes that the change may have touched.
+//! the operation goes on to its end by itself; then the kernel is told to forget the names and
+//! inodes that the change may have touched.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use crate::meta::Ino;
 /// with its caller, and the kernel is told at once.
 pub const LATE_MAX: usize = 256;
 
-/// What a change may touch.
+/// The names and inodes that a change may touch.
 #[derive(Default)]
 pub struct Touched {
     names: Vec<(Ino, Bytes)>,
@@ -58,15 +58,15 @@ impl Touched {
     }
 }
 
-/// What is done once a change is over whose caller has gone.
+/// The work that follows a change whose caller has gone.
 pub struct Late<T> {
     pub touched: Touched,
-    /// Takes back what only the caller could have used: a handle.
+    /// Takes back a value that only the caller could have used: a handle.
     pub unclaimed: Box<dyn FnOnce(T) + Send>,
 }
 
 impl<T: 'static> Late<T> {
-    /// Nothing but the caller's answer is left over.
+    /// The caller loses nothing but its answer.
     pub fn of(touched: Touched) -> Late<T> {
         Late {
             touched,

@@ -1,13 +1,13 @@
 //! The kernel's protocol, translated to [`crate::fs`] and back.
 //!
-//! Every handler copies what it needs and returns. An operation that can be answered from caches is
-//! answered on the FUSE thread itself: its future is polled once there, and only what is still
-//! pending moves to the runtime (see `run.rs`).
+//! Every handler copies its arguments and returns. An operation that can be answered from caches is
+//! answered on the FUSE thread itself: its future is polled once there, and moves to the runtime
+//! only if it is still pending (see `run.rs`).
 //!
 //! Promises:
 //! - FUSE threads never wait for memory or the store, with one exception of last resort: a write
 //!   for which there is no room yet;
-//! - each request has a deadline, after which it is answered with ETIMEDOUT and what was in flight
+//! - each request has a deadline, after which it is answered with ETIMEDOUT and the work in flight
 //!   for it is dropped;
 //! - a request whose caller is killed is answered within two seconds;
 //! - a change of names or attributes that happens after it was answered is shown to the kernel;
@@ -19,18 +19,18 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `kernel.rs` | the handlers |
-//! | `capabilities.rs` | what is asked of the kernel at INIT |
-//! | `reply.rs` | what is sent back, and how long the kernel may keep it |
+//! | `kernel/` | the handlers, by kind of request |
+//! | `capabilities.rs` | the capabilities asked of the kernel at INIT |
+//! | `reply.rs` | the answers, and how long the kernel may keep them |
 //! | `run.rs` | poll once, then spawn; deadlines; panics |
 //! | `killed.rs` | callers that were killed while they wait |
 //! | `late.rs` | changes that happen after their caller was answered |
-//! | `notify.rs` | [`Notifier`]: what the kernel keeps is no longer true |
-//! | `follow.rs` | which pages of a follower are no more true |
+//! | `notify.rs` | [`Notifier`]: tells the kernel to forget |
+//! | `follow.rs` | tells the kernel which open files of a follower have changed |
 //! | `convert.rs` | attributes and times |
 //! | `mount.rs` | [`mount`], [`Mounted`] |
 //! | `attach.rs` | mount(2), fusermount3, unmounting |
-//! | `mountinfo.rs` | what is mounted where |
+//! | `mountinfo.rs` | the table of mounts |
 //! | `error.rs` | [`MountError`] |
 //! | `sys.rs` | the one place with `unsafe` |
 
@@ -53,7 +53,7 @@ mod sys;
 
 use std::time::Duration;
 
-pub use attach::{check_device, check_mount_point, detach};
+pub use attach::{KIND, check_device, check_mount_point, detach};
 pub use error::MountError;
 pub use mount::{Mounted, mount, request_buffers_bytes};
 pub use notify::Notifier;

@@ -16,15 +16,15 @@ use super::{
 };
 use crate::{fs::Fs, meta::Ino, telemetry::Metrics};
 
-/// Threads that take requests from the kernel. More than one, so that a writer waiting for room
-/// does not keep others from being served; few, because each owns a request buffer (1 MiB touched)
-/// and may own a reply's.
+/// Threads that take requests from the kernel. There is more than one, so that a writer waiting for
+/// room does not keep others from being served; there are few, because each owns a request buffer
+/// (1 MiB touched) and may own a reply's.
 const THREADS: usize = 4;
 
-/// What comes with a write: fuser reads a request in one piece.
+/// The header that comes with a write: fuser reads a request in one piece.
 const REQUEST_HEAD_BYTES: u64 = 4096;
 
-/// What the FUSE threads touch of the buffers that they read requests into.
+/// The bytes that the FUSE threads touch of the buffers that they read requests into.
 pub fn request_buffers_bytes(max_write_bytes: u32) -> u64 {
     THREADS as u64 * (u64::from(max_write_bytes) + REQUEST_HEAD_BYTES)
 }
@@ -41,20 +41,20 @@ pub struct Mounted {
 /// Mounts `fs` at `mountpoint`. Returns once the handshake with the kernel is over and the threads
 /// that answer have been started.
 ///
-/// Nothing in this process may ask its own mount for anything. A thread that waits for the answer
-/// when the process is killed cannot die before the answer has come, and holds the descriptor open
-/// whose end would wake it: the process is never gone, and the mount hangs.
+/// No part of this process may ask its own mount for anything. A thread that waits for such an
+/// answer when the process is killed cannot die before the answer has come, and holds open the very
+/// descriptor whose end would wake it: the process would never end, and the mount would hang.
 ///
 /// # Errors
-/// [`MountError`], each with what to do about it. Nothing stays mounted then.
+/// [`MountError`], each with its advice. Nothing stays mounted then.
 pub async fn mount(
     fs: Fs,
     metrics: Arc<Metrics>,
     options: MountOptions,
     mountpoint: &Path,
 ) -> Result<Mounted, MountError> {
-    // What the first request needs is read before the kernel can ask, where a failure has a better
-    // place to go.
+    // The attributes that the first request needs are read before the kernel can ask, because a
+    // failure can be reported better here.
     fs.getattr(Ino::ROOT).await.map_err(MountError::root)?;
     let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
     fs.tell(Arc::new(notifier.clone()));
@@ -94,15 +94,15 @@ pub async fn mount(
                 tracing::error!("the session with the kernel ended: {error}");
             }
             telling.detach();
-            // Its threads have ended: if it is still there, it answers ENOTCONN from now on. It
-            // stays, so that nobody writes into the directory below it.
+            // Its threads have ended: if the mount is still there, it answers ENOTCONN from now on.
+            // It stays, so that nobody writes into the directory below it.
             if mountinfo::is_there(&ours).unwrap_or(false) {
                 tracing::error!(
                     "the mount at {:?} is dead; remove it with: fusermount3 -u",
                     ours.path
                 );
             }
-            // Whoever waited may be gone.
+            // The waiting task may be gone.
             let _ = ending.send(true);
         })
         .map_err(|error| MountError::io("starting the FUSE threads", error))?;
@@ -125,7 +125,7 @@ fn start(
     let mut config = Config::default();
     config.n_threads = Some(THREADS);
     config.clone_fd = true;
-    // Who may enter is the kernel's decision, by the mount's own options.
+    // The kernel decides who may enter, by the mount's own options.
     let session = device.try_clone().and_then(|raw| {
         Ok((
             Session::from_fd(kernel, device, SessionACL::All, config)?,
@@ -138,7 +138,7 @@ fn start(
             Ok((entry, session))
         }
         Err(error) => {
-            // The descriptor is closed by now: what is left there is dead.
+            // The descriptor is closed by now: a mount that is left there is dead.
             let _ = detach(&entry, true);
             Err(MountError::io("the handshake with the kernel", error))
         }
@@ -171,7 +171,7 @@ impl Mounted {
         &self.entry.path
     }
 
-    /// For telling the kernel what changed without it.
+    /// Tells the kernel about changes that it did not make.
     pub fn notifier(&self) -> &Notifier {
         &self.notifier
     }
@@ -209,8 +209,8 @@ impl Mounted {
         self.runner.idle().await;
     }
 
-    /// Unmounts what was mounted here, if it is still there. With `lazy` it leaves the tree at
-    /// once, while whoever has files open in it goes on until they are closed.
+    /// Unmounts this mount, if it is still there. With `lazy` it leaves the tree at once, while
+    /// programs with open files in it go on until these are closed.
     ///
     /// # Errors
     /// [`MountError::Busy`] and others; the mount is still there then.

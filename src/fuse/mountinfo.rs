@@ -1,4 +1,4 @@
-//! What is mounted where, from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+//! The kernel's table of mounts, `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 
 use std::{
     ffi::OsString,
@@ -25,7 +25,7 @@ pub struct MountEntry {
     pub user: Option<u32>,
 }
 
-/// What is mounted at `path`, uppermost if there are several.
+/// The mount at `path`, the uppermost if there are several.
 pub fn find(path: &Path) -> io::Result<Option<MountEntry>> {
     let table = proc::mount_table()?;
     Ok(parse(&table).filter(|entry| entry.path == path).last())
@@ -37,8 +37,8 @@ pub fn is_there(entry: &MountEntry) -> io::Result<bool> {
     Ok(parse(&table).any(|other| other == *entry))
 }
 
-/// Whether this mount refuses every change now: by itself, or because its whole filesystem does.
-/// Not there: it does not.
+/// Whether this mount refuses every change now: by itself, or because its whole filesystem does. A
+/// mount that is not there does not.
 pub fn is_read_only(entry: &MountEntry) -> io::Result<bool> {
     let table = proc::mount_table()?;
     Ok(refuses_changes(&table, entry))

@@ -1,16 +1,16 @@
-//! Telling the kernel that something which it keeps is no longer true.
+//! Tells the kernel to forget names, attributes and pages that are no longer true.
 //!
-//! | call | what the kernel forgets | waits for |
+//! | call | the kernel forgets | it waits for |
 //! |---|---|---|
 //! | [`Notifier::attributes`] | an inode's attributes and access lists | nothing |
-//! | [`Notifier::all_names`] | which names exist, everywhere (Linux 6.16) | nothing |
+//! | [`Notifier::all_names`] | all names, everywhere (Linux 6.16) | nothing |
 //! | [`Notifier::contents`] | an inode's attributes and pages | pages that are being read or written |
 //! | [`Notifier::entry`] | one name, and its directory's attributes and listing | operations in that directory |
 //!
-//! The kernel carries the first two out without a lock that a request can hold, so any thread may
+//! The kernel carries out the first two without a lock that a request can hold, so any thread may
 //! call them, a FUSE thread before it answers too. The other two wait for locks that are held until
-//! a request is answered: they are queued, and one thread that does nothing else hands them over. A
-//! request that hangs can delay those behind it, never a FUSE thread or a task.
+//! a request is answered: they are queued, and a thread of their own hands them over. A request
+//! that hangs can delay the notifications behind it, never a FUSE thread or a task.
 
 use std::{
     ffi::OsStr,
@@ -27,14 +27,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{fs::AttributeCache, meta::Ino};
 
-/// Notifications that wait for the thread. At most 0.3 MiB with the longest names; whoever has one
+/// Notifications that wait for the thread, at most: 0.3 MiB with the longest names. A task with one
 /// more waits.
 const QUEUE_MAX: usize = 1024;
 
 /// `FUSE_NOTIFY_INC_EPOCH` (linux/fuse.h), which fuser 0.18 does not know.
 const INCREMENT_EPOCH: i32 = 8;
 
-/// What the thread hands over.
+/// A message to the thread.
 enum Notice {
     Entry(Ino, Bytes),
     Contents(Ino),
@@ -71,7 +71,7 @@ impl Notifier {
                     let device = of_thread.read().clone();
                     match notice {
                         Notice::Mark(reached) => {
-                            // Whoever asked may have gone.
+                            // The task that asked may have gone.
                             let _ = reached.send(());
                         }
                         notice => {
@@ -118,8 +118,8 @@ impl Notifier {
             .is_some_and(|device| device.increment_epoch().is_ok())
     }
 
-    /// The kernel forgets this name soon, and what it keeps of the directory's attributes and
-    /// listing. Waits while too much is queued.
+    /// The kernel soon forgets this name, and the directory's attributes and listing. Waits while
+    /// too much is queued.
     pub async fn entry(&self, dir: Ino, name: Bytes) {
         self.enqueue(Notice::Entry(dir, name)).await;
     }
@@ -129,7 +129,7 @@ impl Notifier {
         self.enqueue(Notice::Contents(ino)).await;
     }
 
-    /// Returns when the kernel has carried out what was queued before.
+    /// Returns when the kernel has carried out all notifications that were queued before.
     pub async fn flushed(&self) {
         let (reached, mark) = oneshot::channel();
         self.enqueue(Notice::Mark(reached)).await;
@@ -175,8 +175,8 @@ impl Device {
     }
 }
 
-/// What the kernel does not know it need not forget. Nor is there anything to be done if the mount
-/// is going.
+/// The kernel need not forget what it does not know, and a mount that is going needs nothing any
+/// more.
 fn ignore_unknown(outcome: io::Result<()>) {
     if let Err(error) = outcome {
         tracing::debug!("the kernel did not take a notification: {error}");

@@ -1,17 +1,14 @@
-//! What is sent back to the kernel, and how long it may keep it.
+//! The answers to the kernel, and how long it may keep them.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use bytes::Bytes;
-use fuser::{
-    Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyXattr,
-};
+use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, ReplyAttr, ReplyEntry, ReplyXattr};
 
 use super::convert::file_attr;
 use crate::fs::Attributes;
 
-/// How long the kernel may answer for the only writer by itself: nothing changes without it, so
-/// only its memory limits it.
+/// How long the kernel may answer for the only writer by itself. Nothing changes without this
+/// mount, so only the kernel's memory limits it.
 pub const CACHED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// The same for the blocks of a file that is not committed yet.
 pub const CACHED_BRIEFLY: Duration = Duration::from_secs(1);
@@ -22,7 +19,7 @@ pub const GENERATION: Generation = Generation(0);
 /// How long the kernel may keep answers.
 #[derive(Clone, Copy)]
 pub struct CacheTimes {
-    /// A follower's mount: how long nothing will change yet.
+    /// On a follower's mount, how long nothing will change yet.
     pub unchanged_for: Option<Duration>,
 }
 
@@ -41,27 +38,19 @@ impl CacheTimes {
         }
     }
 
-    /// An entry, or why there is none.
-    pub fn send_entry(self, reply: ReplyEntry, result: Result<Attributes, Errno>) {
-        match result {
-            Ok(found) => {
-                reply.entry_with_ttls(
-                    &self.attributes(&found),
-                    &self.entry(),
-                    &file_attr(&found),
-                    GENERATION,
-                );
-            }
-            Err(errno) => reply.error(errno),
-        }
+    /// Answers with a name and its inode.
+    pub fn send_entry(self, reply: ReplyEntry, found: &Attributes) {
+        reply.entry_with_ttls(
+            &self.attributes(found),
+            &self.entry(),
+            &file_attr(found),
+            GENERATION,
+        );
     }
 
-    /// Attributes, or why there are none.
-    pub fn send_attributes(self, reply: ReplyAttr, result: Result<Attributes, Errno>) {
-        match result {
-            Ok(found) => reply.attr(&self.attributes(&found), &file_attr(&found)),
-            Err(errno) => reply.error(errno),
-        }
+    /// Answers with attributes.
+    pub fn send_attributes(self, reply: ReplyAttr, found: &Attributes) {
+        reply.attr(&self.attributes(found), &file_attr(found));
     }
 }
 
@@ -86,21 +75,13 @@ pub fn no_attributes() -> FileAttr {
     }
 }
 
-/// Success, or why not.
-pub fn send_empty(reply: ReplyEmpty, result: Result<(), Errno>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-/// A value, or its length where the caller asked with no room, or ERANGE where it has too little.
-pub fn send_xattr(reply: ReplyXattr, room: u32, result: Result<Bytes, Errno>) {
-    match result {
+/// Answers with a value, or its length where the caller asked with no room, or ERANGE where it has
+/// too little.
+pub fn send_xattr(reply: ReplyXattr, room: u32, value: &[u8]) {
+    match value.len() {
         // Values are at most 64 KiB.
-        Ok(value) if room == 0 => reply.size(u32::try_from(value.len()).unwrap_or(u32::MAX)),
-        Ok(value) if value.len() > room as usize => reply.error(Errno::ERANGE),
-        Ok(value) => reply.data(&value),
-        Err(errno) => reply.error(errno),
+        len if room == 0 => reply.size(u32::try_from(len).unwrap_or(u32::MAX)),
+        len if len > room as usize => reply.error(Errno::ERANGE),
+        _ => reply.data(value),
     }
 }

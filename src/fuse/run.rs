@@ -1,9 +1,10 @@
-//! How a request is carried out: polled once where it arrived, spawned if it is not done then.
+//! How a request is carried out: it is polled once where it arrived, and spawned if it is not done
+//! then.
 //!
-//! Most requests are answered from caches and never wait. Giving each to a task would cost two
-//! thread switches; polling its future once on the FUSE thread costs nothing if that completes it,
-//! and if not, the same future goes on as a task: futures may be polled from one place first and
-//! another later, the last waker counts. Measured on 2 busy cores, this crate unoptimised: a lookup
+//! Most requests are answered from caches and never wait. A task for each would cost two thread
+//! switches; polling its future once on the FUSE thread costs nothing if that completes it. If not,
+//! the same future goes on as a task: a future may be polled from one place first and another
+//! later, because the last waker counts. Measured on 2 busy cores, this crate unoptimised: a lookup
 //! of a name that is not there takes 10 us this way and 46 us when spawned, a write of 4 KiB 24 us
 //! and 46 us.
 //!
@@ -41,9 +42,9 @@ use crate::{
     telemetry::{Metrics, RequestKind},
 };
 
-/// A request that has waited this long is worth looking at its caller. Callers wait for each other
-/// too, for the lock of a file: each that is killed is found only once the one before has gone, so
-/// this is short.
+/// Once a request has waited this long, its caller is looked at. Callers wait for each other too,
+/// for the lock of a file: each that is killed is found only once the one before has gone, so this
+/// is short.
 const LOOKED_AT_AFTER: Duration = Duration::from_millis(250);
 
 /// Carries requests out.
@@ -57,7 +58,7 @@ pub struct Runner {
     notifier: Notifier,
     /// For changes whose callers have gone.
     late: Arc<Semaphore>,
-    /// The volume is lost: whatever is asked is answered with EIO.
+    /// The volume is lost: every request is answered with EIO.
     failed: CancellationToken,
     /// The kernel has let go: nobody sees any more what a late change does.
     ended: CancellationToken,
@@ -66,9 +67,9 @@ pub struct Runner {
 /// One request.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// What is asked.
+    /// The operation.
     pub operation: Operation,
-    /// The thread that asks; 0 if it is the kernel itself.
+    /// The calling thread; 0 if it is the kernel itself.
     pub tid: u32,
 }
 
@@ -93,7 +94,7 @@ impl GaveUp {
 }
 
 impl Runner {
-    /// On `runtime`, each request at most `timeout` (zero: no limit).
+    /// A runner on `runtime` that gives each request at most `timeout` (zero: no limit).
     pub fn new(
         runtime: Handle,
         timeout: Duration,
@@ -124,7 +125,7 @@ impl Runner {
         self.run_change(call, work, answer, || None);
     }
 
-    /// As [`Runner::run`], for what changes names or attributes: if the request ends before `work`,
+    /// As [`Runner::run`], for changes of names or attributes: if the request ends before `work`,
     /// that goes on, unless `late` says otherwise.
     pub fn run_change<T, W, A, L>(&self, call: Call, work: W, answer: A, late: L)
     where
@@ -155,8 +156,8 @@ impl Runner {
                                 runner.finish(call, Ok(Err(why.error())), answer);
                             }
                             Some(late) => {
-                                // First the answer: the kernel holds locks until then that
-                                // forgetting a name needs.
+                                // The answer goes first: until it arrives the kernel holds locks
+                                // that forgetting a name needs.
                                 runner.finish(call, Ok(Err(why.error())), answer);
                                 runner.go_on(call, work, late).await;
                             }
@@ -186,7 +187,7 @@ impl Runner {
         let deadline = self.deadline.map(|deadline| began + deadline);
         let looked_at = began + LOOKED_AT_AFTER;
         let first = deadline.map_or(looked_at, |deadline| deadline.min(looked_at));
-        // Most are over before anything has to be set up for them.
+        // Most requests are over before anything has to be set up for them.
         if let Ok(outcome) = timeout_at(first, &mut *work).await {
             return Ok(outcome);
         }
@@ -205,8 +206,8 @@ impl Runner {
         }
     }
 
-    /// Lets a change whose caller has gone come to its end, as a task that nobody waits for, then
-    /// tells the kernel.
+    /// Lets a change whose caller has gone come to its end, as a task that nobody waits for, and
+    /// then tells the kernel.
     async fn go_on<T, W>(&self, call: Call, work: W, late: Late<T>)
     where
         T: Send + 'static,
@@ -235,7 +236,7 @@ impl Runner {
         });
     }
 
-    /// Carries out what needs no task, on this thread. `None` if it panicked.
+    /// Carries out work that needs no task, on this thread. `None` if it panicked.
     pub fn run_here<T>(&self, operation: Operation, work: impl FnOnce() -> T) -> Option<T> {
         let _entered = self.runtime.enter();
         match catch_unwind(AssertUnwindSafe(work)) {
@@ -290,7 +291,7 @@ impl Runner {
     }
 
     fn log_failure(&self, error: FsError) -> Errno {
-        // Once the volume is lost that is said once, not for each request.
+        // Once the volume is lost, that is logged once and not for each request.
         if error.is_ordinary() || self.has_failed() {
             tracing::debug!("{error}");
         } else {

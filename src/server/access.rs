@@ -1,4 +1,4 @@
-//! Who may ask, and what happens to who asks: the key pair, the operation's name, the faults.
+//! Access to the server: the key pair, the operation's name, the faults.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::faults::Verdict;
 use super::http::RequestContext;
 use super::stats::{self, Cut};
 
-/// One key pair, all rights; anyone else none.
+/// One key pair with all rights; other keys have none.
 pub(super) struct KeyPair {
     access_key: String,
     secret_key: SecretString,
@@ -41,8 +41,9 @@ impl S3Auth for KeyPair {
     }
 }
 
-/// HMAC-SHA-1 over a few headers, without region and date: replays and moves. No client needs it.
-/// In a header it is `AWS key:signature`, in a URL the parameters have no `X-Amz-` before them.
+/// Signature version 2: HMAC-SHA-1 over a few headers, without region and date, so a signature can
+/// be replayed and moved. No client needs it. In a header it is `AWS key:signature`; in a URL its
+/// parameters have no `X-Amz-` before them.
 fn is_version_2(headers: &HeaderMap, uri: &Uri) -> bool {
     let in_header = headers
         .get(header::AUTHORIZATION)

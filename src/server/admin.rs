@@ -1,4 +1,5 @@
-//! The second port: statistics out, faults in. For tests and the curious; no authentication.
+//! The second port: it answers statistics and takes faults, for tests and the curious. It has no
+//! authentication.
 //!
 //! | request | answer |
 //! |---|---|
@@ -24,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use super::faults::Faults;
-use super::net::HEAD_TIMEOUT;
+use super::net::{self, HEAD_TIMEOUT};
 
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 16;
@@ -34,18 +35,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// Serves the second port until shutdown.
 pub(super) async fn accept_loop(listener: TcpListener, shared: Arc<Shared>, tasks: TaskTracker) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::task::yield_now().await;
-            continue;
-        };
+    while let Some((stream, slot)) = net::accept(&listener, &slots, &shared).await {
         let shared = Arc::clone(&shared);
         tasks.spawn(async move {
             let handler = service_fn(|request| answer(&shared, request));

@@ -1,16 +1,16 @@
 //! Cuts large chunks of an `aws-chunked` request body into small ones, before the body is decoded.
 //!
 //! The decoder holds a whole chunk before it hands it on, and a chunk may be as large as the object
-//! (clients that sign no chunks often send just one). Cutting it first bounds the memory of an
-//! upload: an unsigned chunk passes in slices of [`SLICE_BYTES`]. A signed chunk can't be cut (its
-//! signature covers the whole), so it is refused beyond [`MAX_SIGNED_CHUNK_BYTES`]. Anything
-//! malformed passes unchanged: the decoder refuses it.
+//! (clients that sign no chunks often send just one). Cutting the chunk first bounds the memory of
+//! an upload: an unsigned chunk passes in slices of [`SLICE_BYTES`]. A signed chunk can't be cut
+//! (its signature covers the whole), so it is refused beyond [`MAX_SIGNED_CHUNK_BYTES`]. Malformed
+//! text passes unchanged, and the decoder refuses it.
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// What an unsigned chunk is cut into.
+/// The size of the slices of an unsigned chunk.
 pub(super) const SLICE_BYTES: u64 = 256 * 1024;
 /// The largest signed chunk: four times what any SDK sends by default would still fit 16 times.
 pub(super) const MAX_SIGNED_CHUNK_BYTES: u64 = 16 * 1024 * 1024;
@@ -20,7 +20,7 @@ const MAX_HEAD_BYTES: usize = 1024;
 enum State {
     /// Collecting a chunk's head up to its line feed.
     Head(BytesMut),
-    /// Inside a chunk: what is left of the slice, and of the chunk beyond the slice.
+    /// Inside a chunk: the bytes left of the slice, and of the chunk beyond the slice.
     Data { slice: u64, rest: u64 },
     /// Past the last chunk, or past something malformed: everything passes.
     Rest,
@@ -50,7 +50,7 @@ impl ChunkCutter {
         self.out.pop_front()
     }
 
-    /// What has been pushed and not popped, once the body is at its end.
+    /// The bytes that have been pushed and not popped, once the body is at its end.
     pub(super) fn finish(&mut self) -> Option<Bytes> {
         match std::mem::replace(&mut self.state, State::Rest) {
             State::Head(head) if !head.is_empty() => Some(head.freeze()),

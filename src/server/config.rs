@@ -1,4 +1,4 @@
-//! What a server is started with.
+//! The settings of a server.
 //!
 //! Plain data, no behaviour. The secret key is wiped when dropped and never printed.
 
@@ -10,7 +10,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::faults::Faults;
 
-/// The secret half of the key pair. Wiped on drop; `Debug` shows that it is there, not what it is.
+/// The secret half of the key pair. It is wiped on drop; `Debug` shows that it is there, but not
+/// its value.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct SecretString(String);
 

@@ -25,7 +25,7 @@ pub enum Outage {
     Hang,
 }
 
-/// What goes wrong, and how often. `Default` is a server without faults.
+/// The faults of a server, and how often they happen. `Default` is a server without faults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
@@ -48,7 +48,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Says what is wrong with the values, if anything.
+    /// Refuses impossible values, and says why.
     ///
     /// # Errors
     /// A rate outside 0 to 1, or a bandwidth of 0.
@@ -89,7 +89,7 @@ mod milliseconds {
     }
 }
 
-/// What happens to one request.
+/// The fate of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It is handled.
@@ -144,7 +144,7 @@ impl FaultControl {
         &self.throttle
     }
 
-    /// Waits the latency, then says what happens to the request.
+    /// Waits the latency, then decides the fate of the request.
     pub(super) async fn judge(&self) -> Verdict {
         let faults = self.get();
         if !faults.latency.is_zero() {
@@ -169,7 +169,7 @@ impl FaultControl {
     }
 }
 
-/// A token bucket over all sockets: who moved bytes waits until they would have fitted.
+/// A token bucket over all sockets: a socket that moved bytes waits until they would have fitted.
 #[derive(Default)]
 pub(super) struct Throttle {
     /// Bytes per second, 0 for none.

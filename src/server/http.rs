@@ -1,7 +1,7 @@
 //! Between hyper and the S3 protocol: one request's context, and its two bodies.
 //!
-//! Counts what passes, cuts connections where the faults say so, and reads the rest of a refused
-//! upload so that its sender gets the answer and not a broken pipe.
+//! Counts bytes, cuts connections where the faults say so, and reads the rest of a refused upload
+//! so that its sender gets the answer and not a broken pipe.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,7 +26,7 @@ use super::stats::{Cut, Record};
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What is read of an upload that was refused, before its connection is given up.
+/// Bytes of a refused upload that are read before its connection is given up.
 const DRAIN_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How long a refused upload may pause.
@@ -38,7 +38,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an upload may pause. Longer than a client that is stopped for a minute.
 const UPLOAD_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What belongs to one request; rides along in its extensions.
+/// The context of one request; travels in its extensions.
 pub(super) struct RequestContext {
     pub(super) shared: Arc<Shared>,
     pub(super) record: Record,
@@ -140,7 +140,7 @@ pub(super) async fn handle(
     Ok(answer.map(|body| AnswerBody::new(body, context, is_head)))
 }
 
-/// Reads what is left of a refused upload, up to a limit and for as long as it keeps coming.
+/// Reads the rest of a refused upload, up to a limit and for as long as it keeps coming.
 async fn drain(context: &RequestContext) {
     let unread = context.unread.lock().take();
     let Some(mut body) = unread else { return };

@@ -4,7 +4,7 @@
 //! to the standard of the store it stands in for:
 //!
 //! - A change is whole or absent: readers see the old object or the new one, never a mixture, also
-//!   while it is overwritten or deleted under them; so does whoever starts the server after `kill
+//!   while it is overwritten or deleted under them; so does a server that starts after `kill
 //!   -9`.
 //! - Conditional writes have exactly one winner, under any race, on multipart completion too.
 //! - A body that fails its checksum, its length or its signature changes nothing.
@@ -17,7 +17,7 @@
 //!
 //! ```text
 //! net     sockets: counting, throttling, TLS, cutting        admin   the statistics port
-//! http    one request: context, bodies                       faults  what goes wrong
+//! http    one request: context, bodies                       faults  faults on demand
 //! access  key pair, operation, faults                        stats   counters, request log
 //! s3      S3 operations in terms of storage
 //! storage buckets, objects and uploads in a directory
@@ -86,7 +86,7 @@ pub enum ServerError {
     Faults(String),
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Shared {
     stats: Stats,
     faults: FaultControl,

@@ -1,9 +1,9 @@
 //! Sockets: accepting, counting, throttling, TLS, and one task a connection.
 //!
 //! Promises: at most [`MAX_CONNECTIONS`] at once (further ones wait in the kernel's queue), none of
-//! which can be held by saying nothing; every byte
-//! that a socket moved is counted; a cut connection and an outage take effect at once, also in the
-//! middle of a body; shutting down ends idle connections at once and busy ones with their answer.
+//! which a silent client can hold; every byte that a socket moved is counted; a cut connection and
+//! an outage take effect at once, also in the middle of a body; a shutdown ends idle connections at
+//! once and busy ones with their answer.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::service::S3Service;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -41,9 +41,9 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
-/// What the kernel buffers of an answer (it takes twice this). Bounds what is read, counted and
-/// thrown away when a client goes away in the middle: 0.4 MB, where the default came to 4 MB. Four
-/// times as much was no faster on loopback.
+/// The kernel's buffer for an answer (it takes twice this). It bounds the bytes that are read,
+/// counted and thrown away when a client goes away in the middle: 0.4 MB, where the default came to
+/// 4 MB. Four times as much was no faster on loopback.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 /// Binds a listening socket.
@@ -68,18 +68,7 @@ pub(super) async fn accept_loop(
     tasks: TaskTracker,
 ) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            () = shared.shutdown.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
+    while let Some((stream, slot)) = accept(&listener, &slots, &shared).await {
         shared
             .stats
             .connections_accepted
@@ -96,6 +85,25 @@ pub(super) async fn accept_loop(
             connection.await;
             drop(slot);
         });
+    }
+}
+
+/// The next connection, and its place among those that may be open at once; `None` at shutdown.
+pub(super) async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    shared: &Shared,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    loop {
+        let accepted = tokio::select! {
+            () = shared.shutdown.cancelled() => return None,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => return Some((stream, slot)),
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
     }
 }
 
@@ -203,7 +211,7 @@ impl Drop for OpenConnection<'_> {
     }
 }
 
-/// A TCP stream that counts what it moves and keeps to the bandwidth limit.
+/// A TCP stream that counts its bytes and keeps to the bandwidth limit.
 struct Socket {
     stream: TcpStream,
     shared: Arc<Shared>,

@@ -1,7 +1,7 @@
 //! Counters: requests by operation, bytes, connections; and the record of one request.
 //!
-//! Everything is an atomic: counting never waits. What the counters say is exact once the
-//! connections that did the work are idle.
+//! Every counter is an atomic, so counting never waits. The counters are exact once the connections
+//! that did the work are idle.
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -1,11 +1,14 @@
-//! What a session is told: which volume, where, and how.
+//! The settings of a session: which volume, where, and how.
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{disk_cache::DiskCacheConfig, fingerprint::Fingerprint};
+use super::{
+    disk_cache::DiskCacheConfig,
+    state::{Accept, Fingerprint},
+};
 use crate::store::S3Url;
 
-/// What is mounted, where, and how.
+/// The volume to be mounted, the place, and how.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
     /// The volume.
@@ -18,19 +21,20 @@ pub struct SessionConfig {
     pub memory_bytes: u64,
     /// When `close` returns.
     pub durability: Durability,
-    /// How long written data waits before it goes out by itself.
+    /// How long written data waits before it is uploaded by itself.
     pub upload_delay: Duration,
-    /// How long a request that the store refuses is tried again before whoever waits is told.
+    /// How long a request that the store refuses is repeated before the waiting program gets an
+    /// error.
     pub refusal_timeout: Duration,
-    /// No lease, no writes.
+    /// The mount takes no lease and writes nothing.
     pub read_only: bool,
-    /// How often a read-only mount looks for what the writer did.
+    /// How often a read-only mount looks for the writer's changes.
     pub follow_every: Duration,
     /// Other users may see it.
     pub allow_other: bool,
-    /// Take the lease from whoever holds it.
+    /// Take the lease from its present holder.
     pub takeover: bool,
-    /// What is accepted of a volume that is not as this machine knows it.
+    /// Deviations of the volume from this machine's knowledge that are accepted.
     pub accept: Accept,
     /// The state that the volume must have reached.
     pub expect: Option<Fingerprint>,
@@ -44,7 +48,7 @@ pub struct SessionConfig {
     pub kernel_flags: Vec<KernelFlag>,
 }
 
-/// Where the store is and how to speak to it. What is not given comes from where AWS users have it.
+/// Where the store is and how to speak to it. Unset fields come from where AWS users have them.
 #[derive(Clone, Debug, Default)]
 pub struct StoreSettings {
     /// The S3 endpoint.
@@ -55,17 +59,17 @@ pub struct StoreSettings {
     pub profile: Option<String>,
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub ca_bundle: Option<PathBuf>,
-    /// The bucket's name goes into the path; otherwise only where the endpoint is not AWS.
+    /// Put the bucket's name into the path; otherwise only where the endpoint is not AWS.
     pub path_style: bool,
 }
 
-/// What `close` promises.
+/// The promise of `close`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// As a local disk: `close` does not wait, `fsync` does.
+    /// As on a local disk: `close` does not wait, `fsync` does.
     #[default]
     Fsync,
-    /// `close` waits too until the file is in the store.
+    /// `close` too waits until the file is in the store.
     Close,
 }
 
@@ -92,13 +96,4 @@ pub enum KernelFlag {
     NoDev,
     /// Device nodes work.
     Dev,
-}
-
-/// The checks that the user waives for this once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accept {
-    /// A volume that is older than this machine has seen it, or on another branch of its history.
-    pub allow_rollback: bool,
-    /// Another volume than the one that this machine knows at this URL.
-    pub allow_other_volume: bool,
 }

@@ -1,9 +1,8 @@
-//! The cache on the local disk as a session is told to keep it, and what it means if it cannot be
-//! had.
+//! The settings of the cache on the local disk, and the failure if it cannot be had.
 
 use std::path::{Path, PathBuf};
 
-use super::failure::{Exit, Failure};
+use super::{exit::Exit, failure::Failure};
 use crate::{
     data::DiskAdmission,
     disk::{DiskCache, DiskPlan},
@@ -18,23 +17,23 @@ const DIRECTORY: &str = "cache";
 pub enum DiskCacheSize {
     /// There is none.
     Off,
-    /// Nobody said: [`DEFAULT_BYTES`], and what is read or written in order is left out where the
-    /// store is as fast as a disk.
+    /// No size was given: [`DEFAULT_BYTES`], and data that is read or written in order is left out
+    /// where the store is as fast as a disk.
     Default,
-    /// So many bytes at most, of all that is fetched or uploaded.
+    /// At most this many bytes, of all that is fetched or uploaded.
     Bytes(u64),
 }
 
 const DEFAULT_BYTES: u64 = 1 << 30;
 
-/// The disk cache as a session is told to keep it.
+/// The settings of the disk cache of a session.
 #[derive(Clone, Debug)]
 pub struct DiskCacheConfig {
     /// Its size.
     pub size: DiskCacheSize,
     /// The directory of all volumes.
     root: PathBuf,
-    /// Somebody wants it to be just there.
+    /// The user named the directory.
     is_named: bool,
 }
 
@@ -67,7 +66,7 @@ impl DiskCacheConfig {
         }
     }
 
-    /// In `directory`, or else in one of the state directory's.
+    /// A cache in `directory`, or else in one below the state directory.
     pub fn new(
         size: DiskCacheSize,
         directory: Option<PathBuf>,
@@ -80,8 +79,8 @@ impl DiskCacheConfig {
         }
     }
 
-    /// Opens the cache of a volume. Where the directory was not named, a mount goes on without, and
-    /// says so once.
+    /// Opens the cache of a volume. Where the directory was not named, a mount goes on without a
+    /// cache, and says so once.
     ///
     /// # Errors
     /// [`Exit::CacheDirectory`]: the directory that was named cannot be used.

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::failure::{Exit, Failure};
+use super::{exit::Exit, failure::Failure};
 use crate::{
     data::DataError,
     fuse::MountError,
@@ -59,7 +59,7 @@ pub fn store(error: &StoreError, url: &S3Url) -> Failure {
         | Kind::Other => Failure::new(
             Exit::Unexpected,
             format!("{} {}: {said}", error.operation, error.key),
-            "see what the store says",
+            "see the store's explanation",
         ),
     }
 }
@@ -138,18 +138,18 @@ pub fn not_durable(error: &DataError, dirty_bytes: u64) -> Failure {
     lost(error, dirty_bytes)
 }
 
-/// What is lost when a mount ends before everything is durable.
+/// The loss when a mount ends before everything is durable.
 pub fn lost(why: impl Display, dirty_bytes: u64) -> Failure {
     let what = match dirty_bytes {
-        // Changes of names and attributes, or contents that the failure already took out of the
-        // count.
+        // Changes of names and attributes were lost, or contents that the failure already took out
+        // of the count.
         0 => format!("the last changes did not become durable ({why})"),
         _ => format!("not everything became durable, {dirty_bytes} bytes are lost ({why})"),
     };
     Failure::new(
         Exit::NotDurable,
         what,
-        "what was fsynced is safe; check what was written last",
+        "fsynced data is safe; check the last writes",
     )
 }
 
@@ -158,7 +158,7 @@ pub fn taken_over() -> Failure {
     Failure::new(
         Exit::TakenOver,
         "another mount has taken this volume over",
-        "what was fsynced here is safe; mount again when the other one has ended",
+        "data that was fsynced here is safe; mount again when the other one has ended",
     )
 }
 

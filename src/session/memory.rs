@@ -1,29 +1,47 @@
-//! What the process's memory is made of: reservations by owner, the shares that are fixed once, and
-//! the rest that nobody explains.
+//! The parts of the process's memory: reservations by owner, the shares that are fixed once, and
+//! the unexplained rest.
 //!
-//! The sum of all parts stands beside the resident memory, so that something that grows unseen
-//! shows as a number. Reservations are made before their buffers are filled, so the sum may also be
-//! the larger of the two.
+//! The sum of all parts stands beside the resident memory, so that a part that grows unseen shows
+//! as a number. Reservations are made before their buffers are filled, so the sum may also be the
+//! larger of the two.
 
 use std::{collections::BTreeMap, os::fd::RawFd};
 
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getpeername};
 use serde::{Deserialize, Serialize};
 
+use super::{exit::Exit, failure::Failure};
 use crate::{
     budget::{Governor, Owner},
+    data::MEMORY_MIN_BYTES,
     meta::{MetaMemory, MetaPart},
     proc,
+    telemetry::human_size,
 };
 
 /// An open connection to the store with nothing under way: the pool's entry, TLS state, buffers of
 /// 8 to 16 KiB. Measured over TLS.
 const CONNECTION_BYTES: u64 = 64 << 10;
 
-/// A body on its way from the store, beside the frames that it fills: the HTTP stack's read buffer,
-/// which grows to 408 KiB on a fast connection, once more while the last piece of it is being
-/// opened, and the frame that is being put together from pieces.
+/// The memory of a body on its way from the store, beside the frames that it fills: the HTTP
+/// stack's read buffer, which grows to 408 KiB on a fast connection, once more while the last piece
+/// of it is being opened, and the frame that is being put together from pieces.
 const RECEIVING_BYTES: u64 = (2 * 408 + 64) << 10;
+
+/// Whether `--memory` is enough for a mount.
+///
+/// # Errors
+/// [`Exit::MemoryTooSmall`].
+pub fn check_floor(memory_bytes: u64) -> Result<(), Failure> {
+    if memory_bytes >= MEMORY_MIN_BYTES {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::MemoryTooSmall,
+        format!("--memory {} is below the floor", human_size(memory_bytes)),
+        format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
+    ))
+}
 
 /// Memory of the process, bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +52,9 @@ pub struct MemoryStatus {
     pub rss_bytes: u64,
     /// The most that was ever resident.
     pub rss_peak_bytes: u64,
-    /// What the allocator has handed out.
+    /// Bytes that the allocator has handed out.
     pub allocated_bytes: u64,
-    /// What the allocator keeps resident.
+    /// Bytes that the allocator keeps resident.
     pub allocator_resident_bytes: u64,
     /// The part of the limit that reservations are made from.
     pub budget_bytes: u64,
@@ -44,13 +62,13 @@ pub struct MemoryStatus {
     pub metadata_bytes: u64,
     /// Reservations by [`Owner`].
     pub owners: BTreeMap<String, OwnerStatus>,
-    /// What is not reserved but has a share of its own.
+    /// Memory that is not reserved but has a share of its own.
     #[serde(default)]
     pub shares: BTreeMap<String, ShareStatus>,
     /// All owners and shares together.
     #[serde(default)]
     pub explained_bytes: u64,
-    /// What is resident beyond them; negative where more is reserved than resident.
+    /// Resident bytes beyond them; negative where more is reserved than resident.
     #[serde(default)]
     pub unexplained_bytes: i64,
 }
@@ -71,7 +89,7 @@ pub struct OwnerStatus {
 pub struct ShareStatus {
     /// Held now.
     pub current_bytes: u64,
-    /// Held at most; `None` for what is only measured.
+    /// The bound; `None` for a share that is only measured.
     pub bound_bytes: Option<u64>,
 }
 
@@ -97,12 +115,12 @@ impl From<MetaPart> for ShareStatus {
     }
 }
 
-/// What the fixed shares are known from.
+/// The figures that the fixed shares are computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct Fixed {
     /// Allocated before the volume was opened: runtime, certificates, the SDK's tables.
     pub runtime_bytes: u64,
-    /// What the FUSE threads read requests into.
+    /// The buffers that the FUSE threads read requests into.
     pub request_buffers_bytes: u64,
     /// Bounded tables of the data path: (now, at most).
     pub remembered: (u64, u64),
@@ -198,7 +216,7 @@ pub fn measure(
     memory
 }
 
-/// What the allocator has handed out at this moment.
+/// Bytes that the allocator has handed out at this moment.
 pub fn allocated_bytes() -> u64 {
     let _ = tikv_jemalloc_ctl::epoch::advance();
     figure(tikv_jemalloc_ctl::stats::allocated::read())
@@ -227,8 +245,8 @@ impl Resident {
     }
 }
 
-/// Open connections over a network: nobody but the store's client has any. The pool does not tell
-/// how many there are.
+/// Open connections over a network: only the store's client has any. The pool does not tell how
+/// many there are.
 fn store_connections() -> u64 {
     let Ok(descriptors) = proc::open_descriptors() else {
         return 0;

@@ -1,42 +1,49 @@
-//! The mounted process: from a URL and a secret to a volume that is served, and back. What `mount`,
-//! `demo`, `fsck`, `gc` and the key commands share.
+//! The mounted process, shared by `mount`, `demo`, `fsck`, `gc` and the key commands: from a URL
+//! and a secret to a volume that is served, and back.
 //!
 //! | step | file |
 //! |---|---|
-//! | what is to be done, from the caller | `config.rs`, `disk_cache.rs` |
+//! | the caller's settings | `config.rs`, `disk_cache.rs` |
 //! | reach the store, read and unlock the header | `unlock.rs` |
-//! | compare with what this machine knows | `state/`, `fingerprint.rs` |
+//! | compare with this machine's knowledge | `state/` |
 //! | look at the metadata, lease, metadata, contents, filesystem, kernel | `open.rs`, `lease/` |
-//! | note on this machine what is durable | `note.rs` |
+//! | note on this machine the state that is durable | `notes.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
-//! | what the control socket tells | `control.rs`, `report.rs`, `status.rs`, `memory.rs` |
+//! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
+//! | make a volume; change its key slots | `create.rs`, `slots.rs` |
+//! | find the mount at a directory; unmount it | `mountpoint.rs`, `unmount.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
-//! | how it failed | `failure.rs`, `errors.rs` |
+//! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
 //!
-//! Never: prints; what a user should see goes to the [`Observer`].
+//! Never: prints; lines for the user go to the [`Observer`].
 
 pub mod config;
 pub mod control;
+pub mod create;
 pub mod disk_cache;
 pub mod errors;
+pub mod exit;
 pub mod failure;
-pub mod fingerprint;
 pub mod lease;
 pub mod memory;
-mod note;
+pub mod mountpoint;
+mod notes;
 mod open;
 mod report;
 mod serve;
 mod signals;
+pub mod slots;
 pub mod state;
 pub mod status;
 mod unlock;
+pub mod unmount;
 mod visit;
 
-pub use config::{Accept, Durability, KernelFlag, SessionConfig, StoreSettings};
-pub use failure::{Exit, Failure};
-pub use fingerprint::Fingerprint;
+pub use config::{Durability, KernelFlag, SessionConfig, StoreSettings};
+pub use exit::Exit;
+pub use failure::Failure;
 pub use open::{Opening, VolumeSession};
 pub use serve::{Observer, mount_and_serve, serve};
+pub use state::{Accept, Fingerprint};
 pub use unlock::{Opened, client, connect, load_header, parse_url};
 pub use visit::{Visit, VisitConfig, interruptible};

@@ -1,15 +1,15 @@
-//! Opening a volume for serving: every layer, bottom up. What is stored is read and compared before
+//! Opening a volume for serving: every layer, bottom up. Stored state is read and compared before
 //! the first object is written.
 //!
-//! 1. The metadata is opened as a reader ([`Meta::look`]) and its state is compared with what this
-//!    machine knows and with `--expect`. A refusal up to here has written nothing, however often it
-//!    is repeated.
+//! 1. The metadata is opened as a reader ([`Meta::look`]) and its state is compared with this
+//!    machine's knowledge and with `--expect`. A refusal up to here has written nothing, however
+//!    often it is repeated.
 //! 2. The lease is taken.
-//! 3. The metadata is opened for writing. What the writer recovers must not be older than what the
-//!    reader saw.
+//! 3. The metadata is opened for writing. The state that the writer recovers must not be older than
+//!    the one that the reader saw.
 //! 4. Only then: the session's row, the repair of the header, reclaim.
 //!
-//! Whatever fails after 2 gives the lease back ([`Opening`]).
+//! A failure after step 2 gives the lease back ([`Opening`]).
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Opened, SessionConfig, note::Noting, report::Shared};
+use super::{Opened, SessionConfig, notes::Notes, report::Shared};
 use crate::{
     budget::Governor,
     data::{Data, MemoryPlan},
@@ -35,7 +35,8 @@ use crate::{
         config::{Durability, KernelFlag},
         control::{self, ControlServer, Progress},
         errors,
-        failure::{Exit, Failure},
+        exit::Exit,
+        failure::Failure,
         lease::{self, Lease, LeaseRequest},
         memory,
         state::{Known, StateSeen, VolumeState},
@@ -56,12 +57,12 @@ pub struct VolumeSession {
     pub(super) fs: Fs,
     pub(super) mounted: Arc<fuse::Mounted>,
     pub(super) shared: Arc<Shared>,
-    pub(super) noting: Noting,
+    pub(super) notes: Notes,
     pub(super) control: ControlServer,
     pub(super) finished: watch::Sender<Option<Progress>>,
 }
 
-/// What an opening that fails, or is interrupted at any point, has to give back.
+/// The things that an opening has to give back if it fails, or is interrupted at any point.
 #[derive(Debug, Default)]
 pub struct Opening {
     lease: OnceLock<Arc<Lease>>,
@@ -70,7 +71,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Whether something may have been written already: then nobody may drop what is being opened.
+    /// Whether programs may have written already: then the opening must not be dropped.
     pub fn is_attaching(&self) -> bool {
         self.attaching.load(Ordering::Acquire)
     }
@@ -94,9 +95,9 @@ struct Base {
 }
 
 impl VolumeSession {
-    /// Opens what was unlocked, mounts it, and returns when the mount answers. `tell` shows a line
-    /// to the user while it waits. After a failure, and if this is dropped before it is done, the
-    /// caller lets `opening` give back what was taken.
+    /// Mounts an unlocked volume, and returns when the mount answers. `tell` shows a line to the
+    /// user while it waits. After a failure, and if this is dropped before it is done, the caller
+    /// lets `opening` give back the lease.
     ///
     /// # Errors
     /// The volume is held by another mount, went back in time, does not authenticate; the kernel
@@ -123,7 +124,7 @@ impl VolumeSession {
             Arc::clone(&opened.unlocked.keys),
             plan.meta_bytes / OBJECT_CACHE_SHARE,
         );
-        let door = Door {
+        let opener = MetaOpener {
             opened: &opened,
             sealed: &sealed,
             config: MetaConfig {
@@ -134,7 +135,7 @@ impl VolumeSession {
         };
         let socket = state.socket(std::process::id());
         let (meta, lease) = if config.read_only {
-            (door.follow().await?, None)
+            (opener.follow().await?, None)
         } else {
             let request = LeaseRequest {
                 store: &opened.store,
@@ -144,7 +145,7 @@ impl VolumeSession {
                 log: &sealed,
                 tell,
             };
-            let (meta, lease) = door.enter(request, opening).await?;
+            let (meta, lease) = opener.enter(request, opening).await?;
             (meta, Some(lease))
         };
         let base = Base {
@@ -251,8 +252,8 @@ impl VolumeSession {
                 "choose another --state-dir",
             )
         })?;
-        // The kernel asks for it first. It is read while a signal still ends this at once, however
-        // long the store takes.
+        // The kernel asks for the root first. It is read while a signal still ends this at once,
+        // however long the store takes.
         fs.getattr(Ino::ROOT)
             .await
             .map_err(|error| errors::mount(&MountError::root(error)))?;
@@ -260,7 +261,7 @@ impl VolumeSession {
             state: shared.state_seen(),
             ..Known::of_header(header)
         };
-        let noting = Noting::start(Arc::clone(&shared), opened.trust.clone(), found)?;
+        let notes = Notes::start(Arc::clone(&shared), opened.trust.clone(), found)?;
         attaching.store(true, Ordering::Release);
         let mounted = fuse::mount(
             fs.clone(),
@@ -272,7 +273,7 @@ impl VolumeSession {
         .map_err(|error| errors::mount(&error))?;
         let mounted = Arc::new(mounted);
         shared.mounted.get_or_init(|| Arc::clone(&mounted));
-        noting.adopt();
+        notes.adopt();
         Ok(VolumeSession {
             config,
             lease,
@@ -281,28 +282,28 @@ impl VolumeSession {
             fs,
             mounted,
             shared,
-            noting,
+            notes,
             control,
             finished,
         })
     }
 }
 
-/// Opening the metadata is given up when nothing that authenticates came for this long: two answers
-/// in a row that are lost, each of which takes `STALL_TIMEOUT` to be noticed, and a slow third.
+/// Opening the metadata is given up when nothing that authenticates came for this long: two lost
+/// answers in a row, each of which takes `STALL_TIMEOUT` to be noticed, and a slow third.
 const OPEN_STALL: Duration = Duration::from_secs(45);
 
-/// The metadata of a volume that is to be opened, and what it is compared with.
-pub(super) struct Door<'a> {
+/// The metadata of a volume that is to be opened, and the knowledge that it is compared with.
+pub(super) struct MetaOpener<'a> {
     pub(super) opened: &'a Opened,
     pub(super) sealed: &'a SealedObjectStore,
     pub(super) config: MetaConfig,
 }
 
-impl Door<'_> {
-    /// Returns what this machine knows. Call before the store is read: another mount on this
-    /// machine may write meanwhile, and what it notes then is newer than what was read. Each object
-    /// of the log that is read is compared with it too.
+impl MetaOpener<'_> {
+    /// Returns this machine's knowledge. To be called before the store is read: another mount on
+    /// this machine may write meanwhile, and its notes are then newer than the state that was read.
+    /// Each log object that is read is compared with that knowledge too.
     fn known_before(&self) -> Result<Option<Known>, Failure> {
         let known = self.known();
         if self.opened.trust.accepts_rollback() {
@@ -320,7 +321,7 @@ impl Door<'_> {
         self.opened.trust.known(volume)
     }
 
-    /// `work`, which reads the metadata, unless nothing that authenticates comes for
+    /// Runs `work`, which reads the metadata, unless nothing that authenticates comes for
     /// [`OPEN_STALL`]. The metadata store repeats its requests for ever, whatever the answers are.
     async fn unless_stuck<T>(
         &self,
@@ -343,7 +344,7 @@ impl Door<'_> {
                             OPEN_STALL.as_secs(),
                             trouble.map(|why| format!(" ({why})")).unwrap_or_default(),
                         ),
-                        "try again when the store answers; if it does not help, look who can change the bucket",
+                        "try again when the store answers; if it does not help, find out who can change the bucket",
                     ));
                 }
             }
@@ -373,7 +374,7 @@ impl Door<'_> {
         let mut seen = seen?;
         let lease = Arc::new(lease::acquire(request, holder?).await?);
         let lease = Arc::clone(opening.lease.get_or_init(|| lease));
-        // A mount on this machine that drained meanwhile has noted what it left.
+        // A mount on this machine that drained meanwhile has noted the state that it left.
         if self
             .known()
             .is_some_and(|known| known.state.generation > seen.generation)
@@ -387,7 +388,7 @@ impl Door<'_> {
         Ok((meta, lease))
     }
 
-    /// Reads what is stored, as a reader, and compares it.
+    /// Reads the stored state, as a reader, and compares it.
     async fn look(&self) -> Result<Recovered, Failure> {
         let known = self.known_before()?;
         let seen = self
@@ -419,7 +420,7 @@ impl Door<'_> {
     }
 }
 
-/// Closes metadata that a mount was not made of. Its session wrote nothing.
+/// Closes metadata of which no mount was made. Its session wrote nothing.
 pub(super) async fn close_unused(meta: &Meta) {
     let ended = meta.end_session(meta.session()).await;
     if let Err(error) = ended.and(meta.close().await) {

@@ -1,4 +1,4 @@
-//! What the control socket tells of a session.
+//! The answers of the control socket about a session.
 
 use std::{
     collections::BTreeMap,
@@ -20,10 +20,9 @@ use crate::{
     seal::{keys::VolumeId, object_store::SealedObjectStore},
     session::{
         control::{Progress, Source},
-        fingerprint::Fingerprint,
         lease::Lease,
         memory::{self, Fixed},
-        state::StateSeen,
+        state::{Fingerprint, StateSeen},
         status::{
             self, DurabilityStatus, LinkStatus, MountStatus, REPORT_FORMAT, StatusReport,
             VolumeStatus,
@@ -32,7 +31,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What both the session and its control socket hold.
+/// The state that the session and its control socket share.
 pub struct Shared {
     pub(super) config: SessionConfig,
     pub(super) volume: VolumeId,
@@ -53,8 +52,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Whether the kernel still has it: looked up when asked, because the kernel tells nobody at
-    /// the moment it lets go.
+    /// Whether the kernel still has the mount. It is looked up when asked, because the kernel tells
+    /// nobody when it lets go.
     fn state(&self) -> &'static str {
         if self.draining.load(Ordering::Acquire) {
             "draining"
@@ -84,7 +83,7 @@ impl Shared {
         Fingerprint::of(self.volume, &self.state_seen())
     }
 
-    /// As the kernel has it now: it may have been remounted since.
+    /// As the kernel has it now: the mount may have been remounted.
     fn read_only(&self) -> bool {
         let mounted = self.mounted.get();
         self.config.read_only || mounted.is_some_and(|mounted| mounted.is_read_only())
@@ -106,7 +105,7 @@ impl Shared {
         }
     }
 
-    /// Those of the process, and what is counted where it happens.
+    /// The counters of the process, and those that are kept where they are counted.
     fn counters(&self) -> BTreeMap<String, u64> {
         let mut counters = status::counters(&self.metrics);
         counters.insert("dirty_bytes".to_owned(), self.data.dirty_bytes());

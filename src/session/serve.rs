@@ -18,7 +18,8 @@ use crate::{
     session::{
         control::Progress,
         errors,
-        failure::{Exit, Failure},
+        exit::Exit,
+        failure::Failure,
         state::{Trust, VolumeState},
     },
     telemetry::Metrics,
@@ -38,7 +39,7 @@ const GIVE_UP_WITHIN: Duration = Duration::from_secs(10);
 /// How long clients of the control socket may take to read the last line.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Whoever started the session: a terminal, or a process that waits for it in the foreground.
+/// The user's side of a session: a terminal, or a process that waits for it in the foreground.
 pub trait Observer: Send + Sync {
     /// Whether the session outlives the terminal that it was started from.
     fn is_background(&self) -> bool;
@@ -53,20 +54,21 @@ pub trait Observer: Send + Sync {
     /// There can be no log.
     fn unlocked(&self, state: &VolumeState) -> Result<(), Failure>;
 
-    /// The mount answers. False if whoever waited for it has gone.
+    /// The mount answers. False if the waiting process has gone.
     fn ready(&self) -> bool;
 
-    /// Returns when whoever waits for the mount has gone before it was ready; never otherwise.
+    /// Returns if the waiting process goes before the mount is ready; never otherwise.
     fn abandoned(&self) -> impl Future<Output = ()> + Send;
 
-    /// So much is not yet durable, several times a second while the session drains.
+    /// The bytes that are not yet durable, several times a second while the session drains.
     fn draining(&self, dirty_bytes: u64, trouble: Option<&str>);
 }
 
 /// All of `mount` behind the command line: opens, reports, serves, drains.
 ///
 /// # Errors
-/// What keeps the mount from answering, and later what keeps data from becoming durable.
+/// Every failure that keeps the mount from answering, and later every failure that keeps data from
+/// becoming durable.
 pub async fn mount_and_serve(
     config: SessionConfig,
     secret: Secret,
@@ -94,9 +96,9 @@ pub async fn mount_and_serve(
         tokio::select! {
             session = &mut open => session,
             () = stop(&mut signals) => {
-                // Programs may have written to what the kernel shows already: it is drained, and
-                // only there may a second signal give that up. Nor can mount(2) be taken back while
-                // a thread is in it: what it mounts would stay, dead.
+                // Programs may have written to the mount that the kernel shows already. So the
+                // session drains, and only a second signal during the drain may give that up. Nor
+                // can mount(2) be taken back while a thread is in it: its mount would stay, dead.
                 told_to_stop = opening.is_attaching();
                 match told_to_stop {
                     true => open.await,
@@ -118,7 +120,7 @@ pub async fn mount_and_serve(
         session.config.mount_point.display()
     );
     if !observer.ready() || told_to_stop {
-        // Whoever asked for the mount has gone, or wants it no more.
+        // The waiting process has gone, or its user no longer wants the mount.
         detach(&session).await;
     }
     notify(&[NotifyState::Ready]);
@@ -143,7 +145,7 @@ async fn open(
     )
     .await?;
     let trust = Trust::new(&config.state_root, &store, config.accept).expecting(config.expect);
-    // What metadata and contents will have is free until the volume is open.
+    // The memory that metadata and contents will have is free until the volume is open.
     let free_bytes = plan.meta_bytes + plan.shares.capacity_bytes;
     let (bucket, opened) = tokio::join!(
         store.check_bucket(),
@@ -209,9 +211,9 @@ async fn lost(session: &VolumeSession) {
     }
 }
 
-/// Nothing of what is here can become durable any more. The mount stays where it is and answers
-/// EIO, until somebody unmounts it or a signal comes: were it taken away, whoever writes below its
-/// path would write into the directory that it covers, and believe it safe.
+/// Nothing here can become durable any more. The mount stays where it is and answers EIO until
+/// somebody unmounts it or a signal comes. Without it, programs that write below its path would
+/// write into the directory that it covers, and believe their data safe.
 async fn stand_dead(session: &VolumeSession, signals: &mut Signals) {
     tracing::error!(
         "another mount has taken this volume over; {} answers EIO until it is unmounted",
@@ -319,8 +321,8 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 impl VolumeSession {
-    /// Stops background work, closes the metadata, gives the lease back and tells whoever follows
-    /// how it ended.
+    /// Stops background work, closes the metadata, gives the lease back and tells those who follow
+    /// the drain how it ended.
     async fn close(self, outcome: Result<(), Failure>) -> Result<(), Failure> {
         let outcome = match outcome {
             Ok(()) => self.close_layers().await,
@@ -336,8 +338,8 @@ impl VolumeSession {
         outcome
     }
 
-    /// Closes what was drained. Everything is durable by now, so a store that fails here costs the
-    /// next mount some work and nobody data.
+    /// Closes the drained layers. Everything is durable by now, so a store that fails here costs
+    /// the next mount some work and nobody data.
     async fn close_layers(&self) -> Result<(), Failure> {
         self.data.shutdown().await;
         match self.close_metadata().await {
@@ -347,7 +349,7 @@ impl VolumeSession {
             ),
             Ok(()) => {}
         }
-        self.noting.note();
+        self.notes.note();
         match &self.lease {
             Some(lease) => lease.release().await,
             None => Ok(()),
@@ -358,15 +360,16 @@ impl VolumeSession {
         let ended = if self.config.read_only {
             Ok(())
         } else {
-            // Everything that it uploaded is committed: the next mount need not look for leftovers.
+            // Everything that this session uploaded is committed: the next mount need not look for
+            // leftovers.
             self.meta.end_session(self.meta.session()).await
         };
         let closed = self.meta.close().await;
         ended.and(closed)
     }
 
-    /// Gives the lease back after a drain that failed. The session is not ended: the next mount
-    /// looks for what it left.
+    /// Gives the lease back after a drain that failed. The session is not ended, so the next mount
+    /// looks for its leftovers.
     async fn give_up(&self) {
         if let Some(lease) = &self.lease
             && timeout(GIVE_UP_WITHIN, lease.release()).await.is_err()

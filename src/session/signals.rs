@@ -1,11 +1,11 @@
 //! Signals to a process that serves a mount.
 //!
-//! | signal | what happens |
+//! | signal | effect |
 //! |---|---|
 //! | SIGINT, SIGTERM | unmount and drain; a second one while draining gives the rest up |
-//! | SIGHUP | the log file is opened anew, for whoever rotates it |
+//! | SIGHUP | the log file is opened anew, for programs that rotate it |
 //! | SIGHUP, in the foreground, once the terminal is gone | unmount and drain |
-//! | SIGUSR1, SIGUSR2, SIGQUIT | nothing: their default would end the process with whatever is not yet durable |
+//! | SIGUSR1, SIGUSR2, SIGQUIT | nothing: their default would end the process and lose data that is not yet durable |
 //!
 //! SIGPIPE is ignored by every Rust program.
 
@@ -22,8 +22,8 @@ use crate::telemetry::log;
 /// The terminal that controls this process, if there is one.
 const TERMINAL: &str = "/dev/tty";
 
-/// The kernel may send SIGHUP a moment before it takes the terminal away: for how long, and how
-/// often, one looks whether it does.
+/// The kernel may send SIGHUP a moment before it takes the terminal away: how long, and how often,
+/// the terminal is looked at.
 const TERMINAL_GOES_WITHIN: Duration = Duration::from_secs(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -31,22 +31,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// `None` where whoever started this process wants it to survive its terminal (nohup).
+    /// `None` where the process was started to survive its terminal (nohup).
     hangup: Option<Signal>,
     user1: Signal,
     user2: Signal,
     quit: Signal,
-    /// There was a terminal at the start, and it is not known to be gone.
+    /// There was a terminal at the start, and it may still be there.
     has_terminal: bool,
     /// Until when the terminal is looked at, after a SIGHUP.
     doubtful_until: Option<Instant>,
 }
 
-/// What a signal asks for.
+/// The request that a signal makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum Request {
     Stop,
-    /// The same, but said by a terminal that is gone: it is never a second, impatient one.
+    /// The same, but made by a terminal that is gone: it is never a second, impatient request.
     TerminalGone,
     Nothing,
 }
@@ -78,16 +78,16 @@ impl Signals {
 
     /// Returns when the mount is to end. Serves the other signals meanwhile.
     pub async fn stop(&mut self) {
-        while self.next().await == Asked::Nothing {}
+        while self.next().await == Request::Nothing {}
     }
 
-    /// Returns when somebody who told a mount to end has lost patience. Serves the other signals
-    /// meanwhile.
+    /// Returns when a second signal shows that its sender has lost patience. Serves the other
+    /// signals meanwhile.
     pub async fn give_up(&mut self) {
-        while self.next().await != Asked::Stop {}
+        while self.next().await != Request::Stop {}
     }
 
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> Request {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
@@ -101,11 +101,11 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => return Asked::Stop,
-            _ = self.terminate.recv() => return Asked::Stop,
-            _ = self.user1.recv() => return Asked::Nothing,
-            _ = self.user2.recv() => return Asked::Nothing,
-            _ = self.quit.recv() => return Asked::Nothing,
+            _ = self.interrupt.recv() => return Request::Stop,
+            _ = self.terminate.recv() => return Request::Stop,
+            _ = self.user1.recv() => return Request::Nothing,
+            _ = self.user2.recv() => return Request::Nothing,
+            _ = self.quit.recv() => return Request::Nothing,
             _ = hangup => {
                 reopen_log();
                 self.doubtful_until = self.has_terminal.then(|| Instant::now() + TERMINAL_GOES_WITHIN);
@@ -115,10 +115,10 @@ impl Signals {
         if self.has_terminal && !terminal_is_there() {
             (self.has_terminal, self.doubtful_until) = (false, None);
             tracing::info!("the terminal is gone");
-            return Asked::TerminalGone;
+            return Request::TerminalGone;
         }
         self.doubtful_until = self.doubtful_until.filter(|until| Instant::now() < *until);
-        Asked::Nothing
+        Request::Nothing
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a mount reports of itself.
+//! The report of a mount about itself.
 //!
 //! The field names of [`StatusReport`] are the keys of `status --json`. They are stable: fields are
 //! added, never renamed or given another meaning (`docs/operations.md` lists them).
@@ -13,18 +13,18 @@ use crate::{disk::DiskStatus, telemetry::Metrics};
 /// The version of the report's form.
 pub const REPORT_FORMAT: u32 = 1;
 
-/// Everything a mount tells of itself.
+/// Everything that a mount tells about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
     /// [`REPORT_FORMAT`].
     pub format: u32,
     /// The program's version.
     pub version: String,
-    /// What is mounted where.
+    /// The mount: volume, place, state.
     pub mount: MountStatus,
     /// Memory of the process.
     pub memory: MemoryStatus,
-    /// What is not yet in the store.
+    /// Changes that are not yet in the store.
     pub durability: DurabilityStatus,
     /// The right to write; absent for read-only mounts.
     pub lease: Option<LeaseStatus>,
@@ -44,7 +44,7 @@ pub struct StatusReport {
     pub kernel_requests: BTreeMap<String, u64>,
 }
 
-/// What is mounted where.
+/// The mount: volume, place, state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountStatus {
     /// `s3://bucket/prefix`.
@@ -63,12 +63,12 @@ pub struct MountStatus {
     pub pid: u32,
     /// Since when, seconds since 1970.
     pub since_unix_seconds: i64,
-    /// Of the newest state that is in the store: what `mount --expect` takes.
+    /// The fingerprint of the newest state that is in the store, for `mount --expect`.
     #[serde(default)]
     pub fingerprint: String,
 }
 
-/// What is not yet in the store.
+/// Changes that are not yet in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DurabilityStatus {
     /// Contents written and not yet committed.
@@ -79,7 +79,7 @@ pub struct DurabilityStatus {
     pub uploads_in_flight: u64,
     /// Bodies being downloaded.
     pub downloads_in_flight: u64,
-    /// Why nothing becomes durable at present, if so.
+    /// The reason why nothing becomes durable at present, if so.
     pub trouble: Option<String>,
 }
 
@@ -99,7 +99,7 @@ pub struct LeaseStatus {
 pub struct LinkStatus {
     /// How long an answer takes to begin: the lower quartile of the last 64.
     pub latency_us: Option<u64>,
-    /// What long bodies bring: the upper quartile of the last 64.
+    /// The bandwidth of long bodies: the upper quartile of the last 64.
     pub bytes_per_second: Option<u64>,
 }
 

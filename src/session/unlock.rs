@@ -2,12 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    config::StoreSettings,
-    errors,
-    failure::{Exit, Failure},
-    state::Trust,
-};
+use super::{config::StoreSettings, errors, exit::Exit, failure::Failure, state::Trust};
 use crate::{
     seal::volume::{LoadError, LoadedHeader, Secret, UnlockError, Unlocked, VolumeHeader},
     store::{Retry, S3Url, Store, StoreConfig},
@@ -23,7 +18,7 @@ const COMMAND_CONNECTIONS: usize = 8;
 /// A volume's URL from the command line.
 ///
 /// # Errors
-/// It is none.
+/// The text is no such URL.
 pub fn parse_url(text: &str) -> Result<S3Url, Failure> {
     text.parse::<S3Url>()
         .map_err(|error| Failure::usage(error.to_string(), "write s3://bucket/prefix"))
@@ -48,7 +43,7 @@ pub async fn connect(url: &S3Url, settings: &StoreSettings) -> Result<Store, Fai
     Ok(store)
 }
 
-/// The client alone; nothing is sent.
+/// Makes the client alone; nothing is sent.
 ///
 /// # Errors
 /// Settings that cannot be used.
@@ -77,7 +72,7 @@ pub async fn client(
 /// Reads the volume header.
 ///
 /// # Errors
-/// There is none, it is damaged, it is newer than this program.
+/// There is no header, it is damaged, or it is newer than this program.
 pub async fn load_header(store: &Store) -> Result<LoadedHeader, Failure> {
     VolumeHeader::load(store)
         .await
@@ -110,7 +105,7 @@ pub async fn load_header(store: &Store) -> Result<LoadedHeader, Failure> {
 pub struct Opened {
     /// The store, with the patience of a command.
     pub store: Store,
-    /// What it is compared with.
+    /// The checks of the volume against this machine's knowledge.
     pub trust: Trust,
     /// The header.
     pub loaded: LoadedHeader,
@@ -119,11 +114,11 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Loads, unlocks, and compares with what this machine knows.
+    /// Loads, unlocks, and compares with this machine's knowledge.
     ///
     /// # Errors
-    /// Those of [`load_header`]; a wrong secret; a header that somebody without the key changed;
-    /// one that is older than what was seen here, or another volume's.
+    /// Those of [`load_header`]; a wrong secret; a header that somebody without the key changed; a
+    /// header that is older than this machine has seen, or another volume's.
     pub async fn open(
         store: &Store,
         secret: Secret,
@@ -151,8 +146,8 @@ impl Opened {
     }
 }
 
-/// Unlocks in a thread of its own: the derivation takes a good part of a second. The secret is
-/// wiped at its end. A derivation may take `memory_bytes_max`.
+/// Unlocks in a thread of its own, because the derivation takes a good part of a second. The secret
+/// is wiped at its end. A derivation may take `memory_bytes_max`.
 async fn unlock(
     loaded: &LoadedHeader,
     secret: Secret,
@@ -166,12 +161,12 @@ async fn unlock(
             UnlockError::WrongSecret(_) => Failure::new(
                 Exit::WrongKey,
                 error.to_string(),
-                "try again; 'strongroom key list' shows what unlocks this volume",
+                "try again; 'strongroom key list' shows which secrets unlock this volume",
             ),
             UnlockError::NoSlot(kind) => Failure::new(
                 Exit::WrongKey,
                 format!("the volume has no {kind} slot"),
-                "'strongroom key list' shows what unlocks this volume",
+                "'strongroom key list' shows which secrets unlock this volume",
             ),
             UnlockError::Memory { needed_bytes, .. } => Failure::new(
                 Exit::MemoryTooSmall,
@@ -189,7 +184,7 @@ async fn unlock(
             UnlockError::Tampered => Failure::new(
                 Exit::DamagedHeader,
                 "the volume header was changed by somebody without the key",
-                "restore strongroom.json from a copy of the bucket, and look who can write to it",
+                "restore strongroom.json from a copy of the bucket, and find out who can write to it",
             ),
         })
 }

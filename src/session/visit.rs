@@ -1,14 +1,14 @@
-//! A volume that is opened without being served: what `fsck` and `gc` share.
+//! A volume that `fsck` or `gc` opens without serving it.
 //!
-//! The same steps as for a mount (`open.rs`), with the same checks before anything is written, and
-//! nothing above the metadata. For reading it is a follower that sees one state; for writing it
+//! It takes the same steps as a mount (`open.rs`), with the same checks before anything is written,
+//! and stops above the metadata. For reading it is a follower that sees one state; for writing it
 //! holds the lease.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Opened, Opening, client,
-    open::{Door, OBJECT_CACHE_SHARE, close_unused},
+    open::{MetaOpener, OBJECT_CACHE_SHARE, close_unused},
     signals::Signals,
 };
 use crate::{
@@ -16,21 +16,21 @@ use crate::{
     meta::{Meta, MetaConfig, MetaError},
     seal::{object_store::SealedObjectStore, volume::Secret},
     session::{
-        config::{Accept, StoreSettings},
+        config::StoreSettings,
         errors,
-        failure::{Exit, Failure},
-        fingerprint::Fingerprint,
+        exit::Exit,
+        failure::Failure,
         lease::{self, Lease, LeaseRequest},
-        state::{Known, StateSeen, Trust, VolumeState},
+        state::{Accept, Fingerprint, Known, StateSeen, Trust, VolumeState},
     },
     store::{Retry, S3Url, Store},
     telemetry::Metrics,
 };
 
-/// As `mount --refusal-timeout` by default.
+/// The default of `mount --refusal-timeout`.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What is needed to open, checked.
+/// The checked settings for opening a volume.
 pub struct VisitConfig {
     /// The volume.
     pub url: S3Url,
@@ -38,13 +38,13 @@ pub struct VisitConfig {
     pub store: StoreSettings,
     /// `--memory`.
     pub memory_bytes: u64,
-    /// Take the lease from whoever holds it.
+    /// Take the lease from its present holder.
     pub takeover: bool,
-    /// What is accepted of a volume that is not as this machine knows it.
+    /// Deviations of the volume from this machine's knowledge that are accepted.
     pub accept: Accept,
     /// The state that the volume must have reached.
     pub expect: Option<Fingerprint>,
-    /// What unlocks it.
+    /// The secret that unlocks it.
     pub secret: Secret,
     /// The state directory of all volumes.
     pub state_root: PathBuf,
@@ -52,7 +52,7 @@ pub struct VisitConfig {
 
 /// An open volume.
 pub struct Visit {
-    /// What was unlocked.
+    /// The unlocked header and its keys.
     pub opened: Opened,
     /// The metadata.
     pub meta: Meta,
@@ -60,8 +60,8 @@ pub struct Visit {
     pub store: Store,
     /// How memory is divided.
     pub plan: MemoryPlan,
-    /// Another mount may be writing: its lease says so, and nothing here proves it dead. Never if
-    /// the lease is held here.
+    /// Another mount may be writing: its lease says so, and nothing proves it dead. False if the
+    /// lease is held here.
     pub has_living_writer: bool,
     sealed: SealedObjectStore,
     lease: Option<Arc<Lease>>,
@@ -69,7 +69,7 @@ pub struct Visit {
 
 impl Visit {
     /// Opens the volume, for writing if `write`. `tell` shows a line to the user while it waits.
-    /// After a failure the caller lets `opening` give back what was taken.
+    /// After a failure the caller lets `opening` give back the lease.
     ///
     /// # Errors
     /// As for a mount.
@@ -87,7 +87,7 @@ impl Visit {
             .await
             .map_err(|error| errors::store(&error, &config.url))?;
         let trust = Trust::new(&config.state_root, &store, config.accept).expecting(config.expect);
-        // What metadata and contents will have is free until the volume is open.
+        // The memory that metadata and contents will have is free until the volume is open.
         let free_bytes = plan.meta_bytes + plan.shares.capacity_bytes;
         let opened = Opened::open(&store, config.secret, trust, free_bytes).await?;
         let patient = store.with_retry(Retry::Outlasting(REFUSAL_TIMEOUT));
@@ -96,13 +96,13 @@ impl Visit {
             Arc::clone(&opened.unlocked.keys),
             plan.meta_bytes / OBJECT_CACHE_SHARE,
         );
-        let mut door = Door {
+        let mut opener = MetaOpener {
             opened: &opened,
             sealed: &sealed,
             config: MetaConfig::frozen(plan.meta_bytes),
         };
         let (meta, lease, has_living_writer) = if write {
-            door.config.read_only = false;
+            opener.config.read_only = false;
             let state = VolumeState::open(&config.state_root, opened.loaded.header.volume())?;
             let request = LeaseRequest {
                 store: &store,
@@ -112,12 +112,12 @@ impl Visit {
                 log: &sealed,
                 tell,
             };
-            let (meta, lease) = door.enter(request, opening).await?;
+            let (meta, lease) = opener.enter(request, opening).await?;
             (meta, Some(lease), false)
         } else {
             let holder = lease::look(&store, &opened.unlocked.keys).await?;
             let living = holder.is_some_and(|found| found.may_be_alive());
-            (door.follow().await?, None, living)
+            (opener.follow().await?, None, living)
         };
         let visit = Visit {
             meta,
@@ -152,7 +152,7 @@ impl Visit {
         }
     }
 
-    /// Makes durable what was changed, notes it on this machine, and gives everything back.
+    /// Makes the changes durable, notes them on this machine, and gives everything back.
     ///
     /// # Errors
     /// [`Exit::TakenOver`], or the metadata was not closed.
@@ -186,7 +186,7 @@ pub async fn interruptible<T>(work: impl Future<Output = T>) -> Result<T, Failur
         () = signals.stop() => Err(Failure::new(
             Exit::Interrupted,
             "interrupted",
-            "start it again; what was done until now is whole",
+            "start it again; the changes made until now are whole",
         )),
     }
 }

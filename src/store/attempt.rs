@@ -1,4 +1,5 @@
-//! One attempt of one request: its place in the line, its gauges, and the bound on standing still.
+//! One attempt of one request: its place in the line, its gauges, and the bound on how long it may
+//! stand still.
 //!
 //! Promises: no more requests are under way than there are permits; every gauge goes down exactly
 //! once, also when a future is dropped; an attempt that makes no progress for the stall timeout
@@ -22,7 +23,7 @@ use tokio::{
 use super::Store;
 use crate::telemetry::{Gauge, Metrics};
 
-/// What a request moves, for the gauges.
+/// The direction in which a request moves a body, for the gauges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     /// Nothing of size.
@@ -114,8 +115,8 @@ impl Progress {
         self.moved_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
-    /// The last byte was handed to the kernel, whose buffers of several MiB empty unseen. What is
-    /// in them gets as long as all that went before.
+    /// The last byte was handed to the kernel, whose buffers of several MiB empty unseen. The bytes
+    /// in them get as long as all that went before.
     pub(super) fn handed_over(&self) {
         let took_ms = self
             .now_ms()
@@ -129,7 +130,7 @@ impl Progress {
     }
 }
 
-/// `work`, which begins now, or `None` once nothing moved for `stall`.
+/// The output of `work`, which begins now, or `None` once nothing has moved for `stall`.
 pub(super) async fn unless_stalled<T>(
     stall: Duration,
     progress: &Progress,

@@ -15,23 +15,22 @@ use tokio::time::Instant;
 
 use super::{ObjectHead, Store, StoreError, attempt::InFlight};
 
-/// What a body must bring, on average over a stall timeout of waiting for it. Slower is as good as
-/// standing still: 64 KiB take 4 minutes then. A line of 64 kbit/s brings as much on 32 connections
-/// at the same time.
+/// The average that a body must bring over a stall timeout of waiting for it, in bytes a second. A
+/// slower body is as good as one that stands still: 64 KiB take 4 minutes then. A line of 64 kbit/s
+/// brings as much on 32 connections at the same time.
 const BYTES_PER_SECOND_MIN: u64 = 256;
 
 /// A body being streamed. Dropping it closes the connection unless the body was at its end.
 ///
-/// It holds one of the store's connections until then: who keeps it without reading it keeps others
-/// waiting.
+/// A body holds one of the store's connections until then: a caller that keeps it without reading
+/// it keeps others waiting.
 #[derive(Debug)]
 pub struct Body {
-    /// What HEAD would tell. `size` is the length of the whole object.
+    /// The answer that HEAD would give. `size` is the length of the whole object.
     pub head: ObjectHead,
     /// The absolute range that this body carries.
     pub range: Range<u64>,
-    /// How long the store took to begin its answer, without what was waited for a connection's
-    /// turn.
+    /// How long the store took to begin its answer, not counting the wait for a connection's turn.
     pub answered_after: Duration,
     state: State,
     key: String,
@@ -53,7 +52,7 @@ struct Stream {
     _flight: InFlight,
 }
 
-/// How much came while somebody waited for it. The time between two waits is the reader's own.
+/// How much came while the reader waited for it. The time between two waits is the reader's own.
 #[derive(Debug, Default)]
 struct Pace {
     waited: Duration,
@@ -61,7 +60,8 @@ struct Pace {
 }
 
 impl Pace {
-    /// `bytes` came after a wait. False once a whole stall timeout of waiting brought too little.
+    /// Counts `bytes` that came after a wait. False once a whole stall timeout of waiting brought
+    /// too little.
     fn keeps_up(&mut self, waited: Duration, bytes: u64, stall: Duration) -> bool {
         self.waited += waited;
         self.brought_bytes += bytes;
@@ -76,7 +76,7 @@ impl Pace {
 }
 
 impl Body {
-    /// `body` carries `range` of `key`; `flight` is given up with it.
+    /// `body` carries `range` of `key`; `flight` is released together with it.
     pub(super) fn new(
         store: &Store,
         key: &str,
@@ -106,14 +106,14 @@ impl Body {
         }
     }
 
-    /// The next piece as it came off the wire; `None` at the end. Fails with `Unavailable` if the
-    /// connection breaks or nothing comes for the stall timeout: the caller asks again for the
-    /// rest.
+    /// The next piece as it came off the wire; `None` at the end. It fails with `Unavailable` if
+    /// the connection breaks or nothing comes for the stall timeout: the caller then asks again for
+    /// the rest.
     ///
     /// Dropping the future loses nothing.
     ///
     /// # Errors
-    /// `Unavailable`; the same again at each later call.
+    /// `Unavailable`; each later call returns the same error.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         let stream = match &mut self.state {
             State::Streaming(stream) => stream,

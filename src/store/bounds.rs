@@ -1,4 +1,4 @@
-//! How much of an answer is taken, before anything in it can be believed.
+//! The bounds on an answer, which hold before anything in it can be believed.
 //!
 //! The SDK collects every body but that of a successful GetObject in memory, whatever its length.
 //! This layer lies between the SDK and the connection pool and counts what passes.
@@ -6,9 +6,9 @@
 //! Promises: an answer that is collected ends with an error at its bound; a LIST page has a bound
 //! of its own; elements are counted too, because a parsed element takes more memory than its text.
 //! The bodies of objects pass uncounted: [`super::Body`] takes no more of them than was announced.
-//! hyper itself takes at most 100 header fields in at most 408 KiB; what comes of them is bounded
-//! here.
-//! Never: looks into what it counts.
+//! hyper itself takes at most 100 header fields in at most 408 KiB; this module bounds the header
+//! fields that come out of it.
+//! Never: looks into the bytes that it counts.
 
 use std::{
     pin::Pin,
@@ -64,7 +64,7 @@ pub(super) enum TooLarge {
     Head,
 }
 
-/// Puts the bounds around a client.
+/// Wraps a client in these bounds.
 pub(super) fn bounded(client: SharedHttpClient) -> SharedHttpClient {
     SharedHttpClient::new(BoundedClient(client))
 }
@@ -109,44 +109,44 @@ struct BoundedConnector(SharedHttpConnector);
 
 impl HttpConnector for BoundedConnector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let asked = Asked::of(request.method(), request.uri());
+        let kind = AnswerKind::of(request.method(), request.uri());
         let answer = self.0.call(request);
         HttpConnectorFuture::new(async move {
             let answer = answer.await?;
             check_head(&answer).map_err(|error| ConnectorError::other(error.into(), None))?;
-            let bytes_max = match asked {
+            let bytes_max = match kind {
                 _ if !answer.status().is_success() => ERROR_BYTES_MAX,
-                Asked::Object => return Ok(answer),
-                Asked::List => LIST_PAGE_BYTES_MAX,
-                Asked::Other => ANSWER_BYTES_MAX,
+                AnswerKind::Object => return Ok(answer),
+                AnswerKind::List => LIST_PAGE_BYTES_MAX,
+                AnswerKind::Other => ANSWER_BYTES_MAX,
             };
             Ok(answer.map(|body| counted(body, bytes_max)))
         })
     }
 }
 
-/// What kind of answer a request is for.
+/// The kind of answer that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+enum AnswerKind {
     Object,
     List,
     Other,
 }
 
-impl Asked {
-    /// By the query, which this side wrote. Requests for credentials go over the same client and
-    /// are `Other`.
-    fn of(method: &str, uri: &str) -> Asked {
+impl AnswerKind {
+    /// Tells it by the query, which this side wrote. Requests for credentials go over the same
+    /// client and are `Other`.
+    fn of(method: &str, uri: &str) -> AnswerKind {
         let query = uri.split_once('?').map_or("", |(_, query)| query);
         let has = |wanted: &str| query.split('&').any(|field| field == wanted);
         if method != "GET" {
-            Asked::Other
+            AnswerKind::Other
         } else if has("x-id=GetObject") {
-            Asked::Object
+            AnswerKind::Object
         } else if has("list-type=2") || has("uploads") || has("uploads=") || has("x-id=ListParts") {
-            Asked::List
+            AnswerKind::List
         } else {
-            Asked::Other
+            AnswerKind::Other
         }
     }
 }
@@ -206,7 +206,7 @@ impl http_body::Body for CountedBody {
         if let Some(data) = frame.data_ref()
             && let Err(error) = self.count(data)
         {
-            // Drops the connection: the rest of an endless body is nobody's.
+            // Drops the connection: nobody needs the rest of an endless body.
             self.inner = SdkBody::empty();
             return Poll::Ready(Some(Err(error.into())));
         }
@@ -218,7 +218,8 @@ impl http_body::Body for CountedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // What the store announces is not believed: whoever collects reserves nothing for it.
+        // A length that the store announces is not believed: the SDK, which collects the body, is
+        // given none to reserve for.
         SizeHint::default()
     }
 }
@@ -233,18 +234,22 @@ mod tests {
     fn requests_are_told_apart_by_their_query() {
         let url = "http://host/bucket/key";
         for (method, query, asked) in [
-            ("GET", "?x-id=GetObject", Asked::Object),
-            ("GET", "?partNumber=1&x-id=GetObject", Asked::Object),
-            ("GET", "?list-type=2&prefix=x-id%3DGetObject", Asked::List),
-            ("GET", "?uploads&prefix=data", Asked::List),
-            ("GET", "?x-id=ListParts&uploadId=u", Asked::List),
-            ("GET", "", Asked::Other),
-            ("POST", "?uploads", Asked::Other),
-            ("PUT", "?x-id=PutObject", Asked::Other),
-            ("HEAD", "", Asked::Other),
+            ("GET", "?x-id=GetObject", AnswerKind::Object),
+            ("GET", "?partNumber=1&x-id=GetObject", AnswerKind::Object),
+            (
+                "GET",
+                "?list-type=2&prefix=x-id%3DGetObject",
+                AnswerKind::List,
+            ),
+            ("GET", "?uploads&prefix=data", AnswerKind::List),
+            ("GET", "?x-id=ListParts&uploadId=u", AnswerKind::List),
+            ("GET", "", AnswerKind::Other),
+            ("POST", "?uploads", AnswerKind::Other),
+            ("PUT", "?x-id=PutObject", AnswerKind::Other),
+            ("HEAD", "", AnswerKind::Other),
         ] {
             assert_eq!(
-                Asked::of(method, &format!("{url}{query}")),
+                AnswerKind::of(method, &format!("{url}{query}")),
                 asked,
                 "{query}"
             );

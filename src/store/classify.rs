@@ -1,6 +1,6 @@
 //! From the SDK's errors to ours: which kind, whether to try again, one line for people.
 //!
-//! Promises: the line names the cause and no secret; whatever may have taken effect is marked
+//! Promises: the line names the cause and no secret; a request that may have taken effect is marked
 //! ambiguous. Never: calls a failure passing that needs somebody to act.
 
 use std::{error::Error, fmt::Write as _, time::Duration};
@@ -16,7 +16,7 @@ use super::{
     retry::{Again, Failure},
 };
 
-/// Which request failed, and where it went.
+/// The request that failed, and the endpoint that it went to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Context<'a> {
     /// The S3 operation.
@@ -57,22 +57,22 @@ impl Context<'_> {
         self.failure(Other, what)
     }
 
-    /// The store answered, but not what was asked. A proxy between may be confused for a moment,
-    /// so that this is tried again a few times.
+    /// The store answered another request than the one that was sent. A proxy between may be
+    /// confused for a moment, so the request is repeated a few times.
     pub(super) fn another_answer(&self, what: impl Into<String>) -> Failure {
         let mut failure = self.nonsense(what);
         failure.again = Again::AFewTimes;
         failure
     }
 
-    /// Classifies what the SDK says.
+    /// Classifies an error of the SDK.
     pub(super) fn classify<E>(&self, error: SdkError<E, HttpResponse>) -> Failure
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
         if let Some(too_large) = find::<TooLarge>(&error) {
             let why = format!("{}: {too_large}", self.endpoint);
-            // A listing that does not end is not mended by waiting for it.
+            // Waiting does not mend a listing that does not end.
             return match self.operation.starts_with("List") {
                 true => Failure {
                     again: Again::AFewTimes,
@@ -174,7 +174,7 @@ impl Context<'_> {
     }
 }
 
-/// What an HTTP status with S3's code means.
+/// The meaning of an HTTP status with S3's code.
 fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, Again) {
     let passing = (Unavailable, Again::Yes);
     match code {
@@ -197,7 +197,8 @@ fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, 
         "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" => return (WrongParts, Again::No),
         "InvalidRange" => return (Range, Again::No),
         "NotImplemented" => return (Other, Again::No),
-        // Some come as 400: what arrived was not what was sent, or it took too long to arrive.
+        // Some come as 400: the body that arrived was not the one that was sent, or took too long
+        // to arrive.
         "SlowDown"
         | "ServiceUnavailable"
         | "InternalError"
@@ -239,7 +240,7 @@ fn no_credentials(error: &CredentialsError) -> String {
 fn tls_message(error: &rustls::Error) -> String {
     use rustls::CertificateError as Certificate;
     match error {
-        // A bad signature is what an authority of the same name but another key leaves.
+        // An authority of the same name but with another key leads to a bad signature.
         rustls::Error::InvalidCertificate(
             Certificate::UnknownIssuer | Certificate::BadSignature,
         ) => "the server's certificate is from an unknown authority (give --ca-bundle)".to_owned(),

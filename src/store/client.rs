@@ -2,52 +2,20 @@
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use aws_sdk_s3::{
-    Client,
-    config::SharedHttpClient,
-    types::{BucketLocationConstraint, CreateBucketConfiguration},
-};
+use aws_sdk_s3::{Client, config::SharedHttpClient};
 use tokio::sync::Semaphore;
 
 use super::{
-    Retry, S3Url, StoreError, StoreErrorKind,
-    attempt::{Direction, Progress, unless_stalled},
-    classify::Context,
+    Retry, S3Url, StoreConfig, StoreError,
     connect::{Connected, connect},
     health::Health,
-    retry::{Failure, Outage},
+    retry::Outage,
 };
 use crate::telemetry::Metrics;
-
-/// Where and how to reach the store; unset fields come from where AWS users have them
-/// (environment, profiles, instance roles).
-#[derive(Clone, Debug)]
-pub struct StoreConfig {
-    /// Bucket and prefix.
-    pub url: S3Url,
-    /// `--endpoint-url`.
-    pub endpoint_url: Option<String>,
-    /// `--region`.
-    pub region: Option<String>,
-    /// `--profile`: then the only source of credentials.
-    pub profile: Option<String>,
-    /// `--ca-bundle`: PEM file of certificate authorities to trust instead of the system's.
-    pub ca_bundle: Option<PathBuf>,
-    /// `--path-style`; unset: path style where the endpoint is not AWS.
-    pub path_style: Option<bool>,
-    /// The longest that one request may go without any progress.
-    pub stall_timeout: Duration,
-    /// Connections kept or opened at once, at most. A [`super::Body`] holds one until its end or
-    /// its drop.
-    pub connections_max: usize,
-    /// What to do about failures that may pass.
-    pub retry: Retry,
-}
 
 /// The store, cheap to clone: all clones share one client.
 #[derive(Clone, Debug)]
@@ -56,17 +24,17 @@ pub struct Store {
     pub(super) retry: Retry,
 }
 
-/// What all clones share.
+/// The state that all clones share.
 pub(super) struct Inner {
     pub(super) client: Client,
     pub(super) url: S3Url,
     pub(super) endpoint: String,
-    is_aws: bool,
-    region: String,
+    pub(super) is_aws: bool,
+    pub(super) region: String,
     pub(super) stall_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) permits: Arc<Semaphore>,
-    /// Whoever holds its one permit may take a LIST page, which may be large.
+    /// The holder of its one permit may take a LIST page, which may be large.
     pub(super) listing: Semaphore,
     pub(super) outage: Outage,
     log_health: Health,
@@ -153,7 +121,7 @@ impl Store {
         &self.inner.log_health
     }
 
-    /// What has failed and been tried again until just now, for `status`.
+    /// The failure that has repeated itself until just now, for `status`.
     pub fn trouble(&self) -> Option<String> {
         self.inner.outage.trouble()
     }
@@ -166,116 +134,5 @@ impl Store {
     /// Where it points.
     pub fn url(&self) -> &S3Url {
         &self.inner.url
-    }
-
-    /// HeadBucket: does the bucket exist and may we use it?
-    ///
-    /// # Errors
-    /// `NoBucket`, `NoCredentials`, `BadCredentials`, `Denied`, `Unreachable`, `Tls`.
-    pub async fn check_bucket(&self) -> Result<(), StoreError> {
-        let context = self.context("HeadBucket", &self.inner.url.bucket);
-        let checked = self.retrying(|_| async {
-            self.inner.metrics.head_requests.increment();
-            let request = self
-                .inner
-                .client
-                .head_bucket()
-                .bucket(&self.inner.url.bucket);
-            self.plain(context, |error| context.classify(error), request.send())
-                .await
-                .map(drop)
-        });
-        match checked.await {
-            // An answer to HEAD has no body that would say why: ask again with a listing.
-            Err(error) if matches!(error.kind, StoreErrorKind::Denied | StoreErrorKind::Other) => {
-                match self.list_raw("", None, 1).await {
-                    Err(reason) if reason.kind != StoreErrorKind::Other => Err(reason),
-                    _ => Err(error),
-                }
-            }
-            result => result,
-        }
-    }
-
-    /// CreateBucket (with the region's location constraint where that is needed). A bucket that is
-    /// ours already is no error.
-    ///
-    /// # Errors
-    /// As [`Store::check_bucket`]; `Other` if the name is taken by somebody else.
-    pub async fn create_bucket(&self) -> Result<(), StoreError> {
-        let context = self.context("CreateBucket", &self.inner.url.bucket);
-        let constraint = (self.inner.is_aws && self.inner.region != "us-east-1").then(|| {
-            let region = BucketLocationConstraint::from(self.inner.region.as_str());
-            CreateBucketConfiguration::builder()
-                .location_constraint(region)
-                .build()
-        });
-        self.retrying(|_| async {
-            let mut request = self
-                .inner
-                .client
-                .create_bucket()
-                .bucket(&self.inner.url.bucket);
-            request = request.set_create_bucket_configuration(constraint.clone());
-            self.inner.metrics.put_requests.increment();
-            match self
-                .plain(context, |error| context.classify(error), request.send())
-                .await
-            {
-                Ok(_) => Ok(()),
-                Err(failure) if failure.has_code("BucketAlreadyOwnedByYou") => Ok(()),
-                Err(failure) if failure.has_code("BucketAlreadyExists") => Err(context
-                    .nonsense("a bucket of this name exists already and belongs to somebody else")),
-                Err(failure) => Err(failure),
-            }
-        })
-        .await
-    }
-
-    /// Names a request in errors.
-    pub(super) fn context<'a>(&'a self, operation: &'static str, key: &'a str) -> Context<'a> {
-        Context {
-            operation,
-            key,
-            endpoint: &self.inner.endpoint,
-        }
-    }
-
-    /// One attempt of a request without a body of size: a permit, the stall bound, the error's
-    /// meaning.
-    pub(super) async fn plain<T, E>(
-        &self,
-        context: Context<'_>,
-        classify: impl FnOnce(E) -> Failure,
-        request: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Failure> {
-        self.attempt(
-            context,
-            Direction::Neither,
-            self.inner.stall_timeout,
-            &Progress::new(),
-            classify,
-            request,
-        )
-        .await
-    }
-
-    /// One attempt of any request whose answer has no body that outlives it.
-    pub(super) async fn attempt<T, E>(
-        &self,
-        context: Context<'_>,
-        direction: Direction,
-        stall: Duration,
-        progress: &Progress,
-        classify: impl FnOnce(E) -> Failure,
-        request: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, Failure> {
-        // The SDK's futures are some 10 KiB: boxed, so that the futures of callers stay small.
-        let request = Box::pin(request);
-        let _flight = self.admit(direction).await;
-        match unless_stalled(stall, progress, request).await {
-            Some(result) => result.map_err(classify),
-            None => Err(context.stalled(stall)),
-        }
     }
 }

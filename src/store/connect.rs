@@ -44,7 +44,7 @@ const CREDENTIALS_TIMEOUT: Duration = Duration::from_secs(5);
 const REGION_DEFAULT: &str = "us-east-1";
 const OPERATION: &str = "connect";
 
-/// The client and what messages and bucket creation need to know of it.
+/// The client, with the facts about it that messages and bucket creation need.
 #[derive(Debug)]
 pub(super) struct Connected {
     pub(super) client: Client,
@@ -127,7 +127,7 @@ pub(super) async fn connect(
     })
 }
 
-/// What nobody can set.
+/// The settings that nobody can change.
 fn settled(builder: aws_sdk_s3::config::Builder) -> aws_sdk_s3::config::Builder {
     builder
         .identity_cache(
@@ -161,8 +161,8 @@ pub(super) fn connected_to(http: SharedHttpClient) -> Connected {
     }
 }
 
-/// Everything but credentials, the HTTP client and what an instance's metadata service could tell:
-/// reads the environment and the profile files, sends nothing.
+/// All settings but credentials, the HTTP client and those of an instance's metadata service: reads
+/// the environment and the profile files, sends nothing.
 async fn shared_settings(config: &StoreConfig) -> SdkConfig {
     let mut profile_region = ProfileFileRegionProvider::builder();
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).no_credentials();
@@ -206,7 +206,7 @@ struct Endpoint {
 impl Endpoint {
     fn parse(text: &str) -> Result<Endpoint, String> {
         // The text is not repeated before it is known to hold no password.
-        let uri: hyper::Uri = text
+        let uri: http::Uri = text
             .parse()
             .map_err(|_| "the endpoint is not a URL: write https://host:port".to_owned())?;
         let host = uri.host().unwrap_or_default();

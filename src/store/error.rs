@@ -1,4 +1,4 @@
-//! What can go wrong with the store, in the terms of its callers.
+//! The errors of the store, in the terms of its callers.
 
 use crate::telemetry::shown;
 
@@ -20,7 +20,7 @@ pub enum StoreErrorKind {
     Range,
     /// No credentials found anywhere.
     NoCredentials,
-    /// The store knows who asks and refuses (403).
+    /// The store knows the key and refuses the request (403).
     Denied,
     /// Wrong key id or secret (SignatureDoesNotMatch, InvalidAccessKeyId).
     BadCredentials,
@@ -37,7 +37,7 @@ pub enum StoreErrorKind {
 }
 
 impl StoreErrorKind {
-    /// Whether the same request may succeed later without anybody doing anything.
+    /// Whether the same request may succeed later by itself.
     pub fn may_pass(self) -> bool {
         matches!(
             self,
@@ -68,13 +68,13 @@ pub struct StoreError {
     pub operation: &'static str,
     /// The volume-relative key, or the bucket.
     pub key: String,
-    /// What the store said, one line, without secrets.
+    /// The store's explanation in one line, without secrets.
     pub message: String,
 }
 
 impl StoreError {
-    /// An error of `kind` with one line that says what happened. Both texts may come from the
-    /// store: they are escaped and cut.
+    /// An error of `kind` with one line of explanation. Both texts may come from the store: they
+    /// are escaped and cut.
     pub fn new(
         kind: StoreErrorKind,
         operation: &'static str,

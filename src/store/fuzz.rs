@@ -1,6 +1,6 @@
 //! Fuzz target of the store's answers: status, header fields and body, through the whole client,
 //! the SDK's parsers included. Whatever the store answers, each operation ends, takes no more than
-//! its bounds, and gives back only what was asked for.
+//! its bounds, and returns nothing but what it asked for.
 
 use std::{
     fmt::Debug,
@@ -65,8 +65,8 @@ impl HttpClient for Answers {
     }
 }
 
-/// `STATUS`, lines of `name: value`, an empty line, the body. What an HTTP stack would not let pass
-/// is no answer.
+/// `STATUS`, lines of `name: value`, an empty line, the body. Text that an HTTP stack would not let
+/// pass is no answer.
 fn parse(answer: &[u8]) -> Option<HttpResponse> {
     let (head, body) = match answer.windows(2).position(|pair| pair == b"\n\n") {
         Some(end) => (&answer[..end], &answer[end + 2..]),
@@ -207,7 +207,7 @@ async fn carry_out(store: &Store, operation: u8) {
     }
 }
 
-/// Whatever the store said, an error is a line that a terminal can show.
+/// An error is a line that a terminal can show, whatever the store said.
 fn tell<T: Debug>(result: Result<T, StoreError>) -> Result<T, StoreError> {
     if let Err(error) = &result {
         let line = error.to_string();

@@ -1,8 +1,8 @@
-//! Whether the metadata's log gets into the store: what fsync must report although it is kept and
-//! tried again.
+//! Whether the metadata's log gets into the store: fsync must report a failure of it, although the
+//! log is kept and its upload repeated.
 //!
-//! The sealed store under the metadata says so here, since the metadata store repeats its PUTs for
-//! ever.
+//! The metadata store repeats its PUTs for ever, so the sealed store below it reports each outcome
+//! here.
 
 use tokio::sync::watch;
 
@@ -26,7 +26,7 @@ impl Health {
         }
     }
 
-    /// An upload was refused for good, for now.
+    /// The store refused an upload for good, for now.
     pub fn store_refused(&self, error: &StoreError) {
         self.refusal.send_modify(|refusals| {
             refusals.count += 1;
@@ -40,8 +40,8 @@ impl Health {
             .send_if_modified(|refusals| refusals.last.take().is_some());
     }
 
-    /// Notes how an upload ended that is tried again for ever. That a condition did not hold is an
-    /// answer.
+    /// Records how an upload ended that is repeated for ever. A condition that did not hold counts
+    /// as an answer.
     pub fn upload_ended<T>(&self, outcome: &Result<T, StoreError>) {
         match outcome {
             Err(error) if !error.kind.is_an_answer() => self.store_refused(error),

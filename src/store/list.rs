@@ -1,8 +1,9 @@
 //! Listings and deletes.
 //!
-//! Promises: the keys of a listing ascend, start with what was asked for, and end: a page that does
-//! not advance, and a listing past its bound, are errors. One page is taken at a time, since a page
-//! may be large. Never: says that an object does not exist; a store may leave it out of a listing.
+//! Promises: the keys of a listing ascend, start with the prefix asked for, and end: a page that
+//! does not advance, and a listing past its bound, are errors. One page is taken at a time, since a
+//! page may be large. Never: says that an object does not exist; a store may leave it out of a
+//! listing.
 
 use std::sync::atomic::Ordering;
 
@@ -14,13 +15,14 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::{
     Store, StoreError, StoreErrorKind,
+    request::{on_bucket, on_object},
     retry::{Again, Failure},
 };
 
-/// What one LIST gives and one DeleteObjects takes at most (S3 API).
+/// The most keys that one LIST returns and one DeleteObjects takes (S3 API).
 const KEYS_PER_REQUEST: usize = 1000;
-/// Pages of a listing of "directories", at most: a level of a volume holds a few of them and a few
-/// objects.
+/// Pages of a listing of "directories", at most: a level of a volume holds a few directories and a
+/// few objects.
 const LEVEL_PAGES_MAX: u32 = 32;
 /// Single DELETEs at once, where the store lacks DeleteObjects.
 const SINGLE_DELETES_IN_FLIGHT: usize = 8;
@@ -95,8 +97,8 @@ impl Store {
     /// order.
     ///
     /// # Errors
-    /// `NoBucket`, and whatever keeps a request from being answered; `Nonsense` for a page that is
-    /// none of what was asked for.
+    /// `NoBucket`, and every failure that keeps the request from being answered; `Nonsense` for a
+    /// page that does not belong to this request.
     pub async fn list_page(
         &self,
         prefix: &str,
@@ -192,16 +194,11 @@ impl Store {
         self.retrying(|_| async move {
             // Never closed, so this always is a permit.
             let _one_page = self.inner.listing.acquire().await.ok();
-            let request = self
-                .inner
-                .client
-                .list_objects_v2()
-                .bucket(&self.inner.url.bucket);
+            let request = on_bucket!(self, list_objects_v2);
             // Even where the volume's prefix is empty: an absent one and an empty one are the same.
             let request = page(request.prefix(self.inner.url.full_key(prefix)));
-            self.inner.metrics.list_requests.increment();
             let output = self
-                .plain(context, |error| context.classify(error), request.send())
+                .plain(context, &self.inner.metrics.list_requests, request.send())
                 .await
                 .map_err(Failure::into_claim)?;
             match check(&output) {
@@ -252,15 +249,9 @@ impl Store {
     async fn delete_one(&self, key: &str) -> Result<(), StoreError> {
         let context = self.context("DeleteObject", key);
         self.retrying(|_| async {
-            let request = self
-                .inner
-                .client
-                .delete_object()
-                .bucket(&self.inner.url.bucket)
-                .key(self.inner.url.full_key(key));
-            self.inner.metrics.delete_requests.increment();
+            let request = on_object!(self, delete_object, key);
             match self
-                .plain(context, |error| context.classify(error), request.send())
+                .plain(context, &self.inner.metrics.delete_requests, request.send())
                 .await
             {
                 Ok(_) => Ok(()),
@@ -296,15 +287,9 @@ impl Store {
             .build();
         let delete = &delete.map_err(|error| context.nonsense(error.to_string()).error)?;
         let deleted = self.retrying(|_| async move {
-            let request = self
-                .inner
-                .client
-                .delete_objects()
-                .bucket(&self.inner.url.bucket)
-                .delete(delete.clone());
-            self.inner.metrics.delete_requests.increment();
+            let request = on_bucket!(self, delete_objects).delete(delete.clone());
             let output = self
-                .plain(context, |error| context.classify(error), request.send())
+                .plain(context, &self.inner.metrics.delete_requests, request.send())
                 .await?;
             output
                 .errors
@@ -322,7 +307,7 @@ impl Store {
                 })
         });
         match deleted.await {
-            // Stores that lack DeleteObjects, or want a digest in it that current SDKs no longer
+            // Some stores lack DeleteObjects, or want a digest in it that current SDKs no longer
             // send.
             Err(error) if error.kind == StoreErrorKind::Other => {
                 tracing::info!("deleting objects one by one from now on: {error}");
@@ -334,7 +319,7 @@ impl Store {
     }
 }
 
-/// A page that is none of what was asked for; tried again a few times.
+/// A page that does not belong to the request; the request is repeated a few times.
 pub(super) fn wrong_page(operation: &'static str, prefix: &str, why: &str) -> Failure {
     let error = StoreError::new(StoreErrorKind::Nonsense, operation, prefix, why);
     Failure {
@@ -372,7 +357,7 @@ fn advances<'a>(
     Ok(())
 }
 
-/// What a line of DeleteObjects' answer means; `None` if the object is gone.
+/// The meaning of a line of DeleteObjects' answer; `None` if the object is gone.
 fn not_deleted(line: &aws_sdk_s3::types::Error) -> Option<(StoreErrorKind, &str, String)> {
     let code = line.code.as_deref().unwrap_or_default();
     let kind = match code {

@@ -5,7 +5,7 @@
 //! [`StoreConfig::connections_max`] connections are open, and requests past that wait their turn in
 //! order; a request that stands still for [`StoreConfig::stall_timeout`] ends. Keys given here are
 //! relative to the volume's prefix.
-//! Never: interprets what it carries, logs a body or a credential, opens a second pool.
+//! Never: interprets the bytes that it carries, logs a body or a credential, opens a second pool.
 //!
 //! Three things are hard here, and each has its file:
 //!
@@ -17,35 +17,54 @@
 //! 2. *Not hanging, and not giving up on the slow.* Nothing bounds the duration of a request that
 //!    moves: `attempt.rs` bounds the time without movement, `retry.rs` the number of tries.
 //! 3. *Cost.* Uploads go out as the pieces that they are (`upload.rs`), with a CRC-32 over them in
-//!    a signed header. The contents are not hashed for the signature: they are sealed, so whoever
-//!    alters them is found out when they are read; the CRC finds what breaks by accident, before
-//!    the store says yes. Answers are not checked again, their frames authenticate.
+//!    a signed header. The contents are not hashed for the signature: they are sealed, so a
+//!    change of them is found when they are read; the CRC finds accidental damage before the store
+//!    accepts them. Answers are not checked again, their frames authenticate.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `url.rs`, `config.rs`, `connect.rs`, `client.rs` | `s3://bucket/prefix`, the settings, making the client, [`Store`] |
+//! | `bucket.rs`, `object.rs`, `head.rs`, `list.rs`, `multipart.rs` | the operations |
+//! | `request.rs` | the shape that all requests share |
+//! | `attempt.rs`, `retry.rs`, `patience.rs` | one attempt; when a request is repeated; repeating it |
+//! | `classify.rs`, `error.rs` | from the SDK's errors to [`StoreError`] |
+//! | `body.rs`, `upload.rs` | the bytes that come and go |
+//! | `bounds.rs` | how much of an answer is taken |
+//! | `health.rs` | whether the metadata's log gets into the store |
+//! | `probe.rs` | whether a store is fit for a volume |
 
 mod attempt;
 mod body;
 mod bounds;
+mod bucket;
 mod classify;
 mod client;
+mod config;
 mod connect;
 mod error;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
+mod head;
 mod health;
 mod list;
 mod multipart;
 mod object;
+mod patience;
 pub mod probe;
+mod request;
 mod retry;
 mod upload;
 mod url;
 
 pub use body::Body;
-pub use client::{Store, StoreConfig};
+pub use client::Store;
+pub use config::StoreConfig;
 pub use error::{StoreError, StoreErrorKind};
+pub use head::ObjectHead;
 pub use health::Health;
 pub use list::{ListEntry, Pages};
 pub use multipart::{PartTag, PendingUpload, StoredPart, UploadId};
-pub use object::{Condition, ObjectHead, PutOutcome};
+pub use object::{Condition, PutOutcome};
 pub use retry::{Backoff, MISSING_TRIES, Retry};
 pub use upload::checksum;
 pub use url::{S3Url, S3UrlError};

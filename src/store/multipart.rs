@@ -12,6 +12,7 @@ use super::{
     Condition, PutOutcome, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress},
     list::{endless, wrong_page},
+    request::{Watch, on_bucket, on_object},
     retry::Failure,
     upload::Pieces,
 };
@@ -29,7 +30,7 @@ const UPLOAD_PAGES_MAX: u32 = 16;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadId(pub String);
 
-/// What completing needs to know of a part.
+/// The data of a part that completing the upload needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartTag {
     /// 1 to 10,000.
@@ -40,7 +41,7 @@ pub struct PartTag {
     pub checksum: Option<String>,
 }
 
-/// A line of ListParts: what the store has of an upload.
+/// A line of ListParts: a part that the store has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredPart {
     /// 1 to 10,000.
@@ -89,20 +90,18 @@ impl Store {
     /// [`Store::list_multipart`] finds it.
     ///
     /// # Errors
-    /// Whatever keeps a request from being answered.
+    /// Every failure that keeps the request from being answered.
     pub async fn create_multipart(&self, key: &str) -> Result<UploadId, StoreError> {
         let context = self.context("CreateMultipartUpload", key);
         self.retrying(|_| async {
-            let request = self
-                .inner
-                .client
-                .create_multipart_upload()
-                .bucket(&self.inner.url.bucket)
-                .key(self.inner.url.full_key(key));
+            let request = on_object!(self, create_multipart_upload, key);
             let request = request.checksum_algorithm(ChecksumAlgorithm::Crc32);
-            self.inner.metrics.multipart_requests.increment();
             let output = self
-                .plain(context, |error| context.classify(error), request.send())
+                .plain(
+                    context,
+                    &self.inner.metrics.multipart_requests,
+                    request.send(),
+                )
                 .await
                 .map_err(Failure::into_claim)?;
             output
@@ -128,28 +127,15 @@ impl Store {
         let pieces = &Pieces::new(pieces);
         self.retrying(|_| async move {
             let progress = Progress::new();
-            let request = self
-                .inner
-                .client
-                .upload_part()
-                .bucket(&self.inner.url.bucket)
-                .key(self.inner.url.full_key(key));
+            let request = on_object!(self, upload_part, key);
             let request = request
                 .upload_id(&upload.0)
                 .part_number(i32::try_from(number).unwrap_or(i32::MAX))
                 .content_length(pieces.content_length())
                 .checksum_crc32(&pieces.checksum)
                 .body(pieces.body(&progress, &self.inner.metrics));
-            self.inner.metrics.part_requests.increment();
-            let stall = self.inner.stall_timeout;
-            let sent = self.attempt(
-                context,
-                Direction::Upload,
-                stall,
-                &progress,
-                |error| context.classify(error),
-                request.send(),
-            );
+            let counter = &self.inner.metrics.part_requests;
+            let sent = self.upload(context, counter, &progress, request.send());
             let output = sent.await.map_err(Failure::unconditional)?;
             let etag = output
                 .e_tag
@@ -190,28 +176,19 @@ impl Store {
         let stall = self.inner.stall_timeout.max(COMPLETE_TIMEOUT_MIN);
         self.retrying(|attempt| async move {
             let (if_none_match, if_match) = condition.headers();
-            let request = self
-                .inner
-                .client
-                .complete_multipart_upload()
-                .bucket(&self.inner.url.bucket)
-                .key(self.inner.url.full_key(key));
+            let request = on_object!(self, complete_multipart_upload, key);
             let request = request
                 .upload_id(&upload.0)
                 .multipart_upload(completed.clone())
                 .set_if_none_match(if_none_match)
                 .set_if_match(if_match);
-            self.inner.metrics.multipart_requests.increment();
-            let progress = Progress::new();
-            let sent = self.attempt(
-                context,
-                Direction::Neither,
+            let watch = Watch {
+                direction: Direction::Neither,
                 stall,
-                &progress,
-                |error| context.classify(error),
-                request.send(),
-            );
-            match sent.await {
+                progress: &Progress::new(),
+            };
+            let counter = &self.inner.metrics.multipart_requests;
+            match self.attempt(context, counter, watch, request.send()).await {
                 Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
                 Err(failure) if attempt.ambiguous_before && failure.has_code("NoSuchUpload") => {
                     match self.head_once(key).await {
@@ -245,18 +222,16 @@ impl Store {
             let from = &marker;
             let last = parts.last().map_or(0, |part| part.number);
             let page = self.retrying(|_| async move {
-                let request = self
-                    .inner
-                    .client
-                    .list_parts()
-                    .bucket(&self.inner.url.bucket)
-                    .key(self.inner.url.full_key(key));
+                let request = on_object!(self, list_parts, key);
                 let request = request
                     .upload_id(&upload.0)
                     .set_part_number_marker(from.clone());
-                self.inner.metrics.multipart_requests.increment();
                 let page = self
-                    .plain(context, |error| context.classify(error), request.send())
+                    .plain(
+                        context,
+                        &self.inner.metrics.multipart_requests,
+                        request.send(),
+                    )
                     .await
                     .map_err(Failure::unconditional)?;
                 match parts_of(&page, last) {
@@ -279,21 +254,15 @@ impl Store {
     /// Aborts; an upload that is not there is no error.
     ///
     /// # Errors
-    /// Whatever keeps a request from being answered.
+    /// Every failure that keeps the request from being answered.
     pub async fn abort_multipart(&self, key: &str, upload: &UploadId) -> Result<(), StoreError> {
         let context = self.context("AbortMultipartUpload", key);
         self.retrying(|_| async {
-            let request = self
-                .inner
-                .client
-                .abort_multipart_upload()
-                .bucket(&self.inner.url.bucket)
-                .key(self.inner.url.full_key(key));
-            self.inner.metrics.multipart_requests.increment();
+            let request = on_object!(self, abort_multipart_upload, key);
             match self
                 .plain(
                     context,
-                    |error| context.classify(error),
+                    &self.inner.metrics.multipart_requests,
                     request.upload_id(&upload.0).send(),
                 )
                 .await
@@ -309,8 +278,8 @@ impl Store {
     /// All uploads under way for keys that start with `prefix`.
     ///
     /// # Errors
-    /// Whatever keeps a request from being answered; `Nonsense` for a listing that does not advance
-    /// or does not end.
+    /// Every failure that keeps the request from being answered; `Nonsense` for a listing that does
+    /// not advance or does not end.
     pub async fn list_multipart(&self, prefix: &str) -> Result<Vec<PendingUpload>, StoreError> {
         let context = self.context("ListMultipartUploads", prefix);
         let mut pending = Vec::new();
@@ -320,26 +289,25 @@ impl Store {
             let page = self.retrying(|_| async move {
                 // Never closed, so this always is a permit.
                 let _one_page = self.inner.listing.acquire().await.ok();
-                let request = self
-                    .inner
-                    .client
-                    .list_multipart_uploads()
-                    .bucket(&self.inner.url.bucket);
+                let request = on_bucket!(self, list_multipart_uploads);
                 let request = request.prefix(self.inner.url.full_key(prefix));
                 let request = request
                     .set_key_marker(from.0.clone())
                     .set_upload_id_marker(from.1.clone());
-                self.inner.metrics.multipart_requests.increment();
-                self.plain(context, |error| context.classify(error), request.send())
-                    .await
-                    .map_err(Failure::into_claim)
+                self.plain(
+                    context,
+                    &self.inner.metrics.multipart_requests,
+                    request.send(),
+                )
+                .await
+                .map_err(Failure::into_claim)
             });
             let page = page.await?;
             for upload in page.uploads.unwrap_or_default() {
                 let (Some(full), Some(id)) = (upload.key, upload.upload_id) else {
                     continue;
                 };
-                // Others' uploads are none of ours to abort.
+                // Uploads of others must not be aborted by us.
                 let key = self.inner.url.relative_key(&full);
                 let Some(key) = key.filter(|key| key.starts_with(prefix)) else {
                     continue;

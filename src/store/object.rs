@@ -1,29 +1,24 @@
 //! Single objects: get, put, head.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
-use aws_sdk_s3::{
-    operation::{get_object::GetObjectOutput, head_object::HeadObjectOutput},
-    primitives::DateTime,
-};
+use aws_sdk_s3::operation::{get_object::GetObjectOutput, head_object::HeadObjectOutput};
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Body, Store, StoreError, StoreErrorKind,
+    Body, ObjectHead, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress, unless_stalled},
+    head::{Attributes, TOKEN},
+    request::on_object,
     retry::{Again, Failure, Tries},
     upload::Pieces,
 };
 
-/// User metadata that tells which PUT made an object: a conditional PUT whose answer was lost finds
-/// its own object by it. Random, of no other meaning.
-const TOKEN: &str = "strongroom-token";
-
 /// The condition of a PUT.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Replace whatever is there.
+    /// Replace the object that is there, if any.
     None,
     /// Only if there is nothing (`If-None-Match: *`).
     Absent,
@@ -32,7 +27,7 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Does it hold where the object has this ETag, or is not there?
+    /// Whether the condition holds where the object has this ETag, or is not there.
     fn holds(&self, there: Option<&str>) -> bool {
         match self {
             Condition::None => true,
@@ -51,48 +46,11 @@ impl Condition {
     }
 }
 
-/// What a PUT made.
+/// The outcome of a PUT.
 #[derive(Clone, Debug)]
 pub struct PutOutcome {
     /// The new ETag.
     pub etag: Option<String>,
-}
-
-/// What HEAD tells.
-#[derive(Clone, Debug)]
-pub struct ObjectHead {
-    /// Length of the stored bytes.
-    pub size: u64,
-    /// The ETag, quoted as the store gave it.
-    pub etag: Option<String>,
-    /// Seconds since 1970.
-    pub modified_unix_seconds: i64,
-    /// User metadata (`x-amz-meta-*`), without what the store client keeps there for itself.
-    pub attributes: Vec<(String, String)>,
-}
-
-type Attributes = HashMap<String, String>;
-
-impl ObjectHead {
-    fn new(
-        size: u64,
-        etag: Option<String>,
-        modified: Option<DateTime>,
-        attributes: Option<Attributes>,
-    ) -> ObjectHead {
-        let mut attributes: Vec<_> = attributes
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| name != TOKEN)
-            .collect();
-        attributes.sort();
-        ObjectHead {
-            size,
-            etag,
-            modified_unix_seconds: modified.map_or(0, |time| time.secs()),
-            attributes,
-        }
-    }
 }
 
 impl Store {
@@ -125,12 +83,7 @@ impl Store {
         let header = range
             .as_ref()
             .map(|range| format!("bytes={}-{}", range.start, range.end - 1));
-        let request = self
-            .inner
-            .client
-            .get_object()
-            .bucket(&self.inner.url.bucket)
-            .key(self.inner.url.full_key(key));
+        let request = on_object!(self, get_object, key);
         let request = Box::pin(
             request
                 .set_range(header)
@@ -171,7 +124,7 @@ impl Store {
     /// GET into memory, resuming after broken connections; fails if more than `max_bytes` would
     /// come.
     ///
-    /// What comes is of one version of the object: if it is replaced meanwhile, reading begins
+    /// All bytes are of one version of the object: if it is replaced meanwhile, reading begins
     /// again.
     ///
     /// # Errors
@@ -239,8 +192,8 @@ impl Store {
 
     /// PUT of one object; `pieces` are sent one after the other without being joined.
     ///
-    /// A conditional PUT whose answer was lost and whose repetition is refused looks whether the
-    /// object that is there is its own, and then has succeeded.
+    /// A conditional PUT whose answer was lost, and whose repetition is refused, looks whether the
+    /// object that is there is its own. Then it has succeeded.
     ///
     /// # Errors
     /// `Precondition` if the condition does not hold.
@@ -265,12 +218,7 @@ impl Store {
         self.retrying(|_| async move {
             let progress = Progress::new();
             let (if_none_match, if_match) = condition.headers();
-            let request = self
-                .inner
-                .client
-                .put_object()
-                .bucket(&self.inner.url.bucket)
-                .key(self.inner.url.full_key(key));
+            let request = on_object!(self, put_object, key);
             let request = request
                 .set_if_none_match(if_none_match)
                 .set_if_match(if_match)
@@ -278,22 +226,14 @@ impl Store {
                 .content_length(pieces.content_length())
                 .checksum_crc32(&pieces.checksum)
                 .body(pieces.body(&progress, &self.inner.metrics));
-            self.inner.metrics.put_requests.increment();
-            let stall = self.inner.stall_timeout;
-            let sent = self.attempt(
-                context,
-                Direction::Upload,
-                stall,
-                &progress,
-                |error| context.classify(error),
-                request.send(),
-            );
+            let counter = &self.inner.metrics.put_requests;
+            let sent = self.upload(context, counter, &progress, request.send());
             match sent.await {
                 Ok(output) => Ok(PutOutcome { etag: output.e_tag }),
                 Err(failure) if !failure.error.kind.is_an_answer() => Err(failure),
                 Err(failure) if *condition == Condition::None => Err(failure.into_claim()),
-                // That the condition does not hold is a claim too, and the object may be our own:
-                // its answer was lost.
+                // A condition that does not hold is a claim too, and the object may be our own: its
+                // answer was lost.
                 Err(failure) => match self.head_once(key).await {
                     Ok(there) if token_of(&there.metadata) == token_of(&Some(metadata.clone())) => {
                         Ok(PutOutcome { etag: there.e_tag })
@@ -337,14 +277,8 @@ impl Store {
     /// One attempt of a HEAD.
     pub(super) async fn head_once(&self, key: &str) -> Result<HeadObjectOutput, Failure> {
         let context = self.context("HeadObject", key);
-        let request = self
-            .inner
-            .client
-            .head_object()
-            .bucket(&self.inner.url.bucket)
-            .key(self.inner.url.full_key(key));
-        self.inner.metrics.head_requests.increment();
-        self.plain(context, |error| context.classify(error), request.send())
+        let request = on_object!(self, head_object, key);
+        self.plain(context, &self.inner.metrics.head_requests, request.send())
             .await
             .map_err(Failure::unconditional)
     }
@@ -353,7 +287,7 @@ impl Store {
 /// A GET into memory, over as many connections as it takes.
 #[derive(Default)]
 struct Fetch {
-    /// All that is wanted, once the first answer told it.
+    /// The whole range, once the first answer told it.
     whole: Option<Range<u64>>,
     etag: Option<String>,
     received: Vec<u8>,
@@ -384,7 +318,7 @@ fn extent(
         (Some(asked), Some(header)) => {
             let (carried, size) = content_range(header)
                 .ok_or_else(|| format!("the answer's range {header:?} makes no sense"))?;
-            // Less than was asked for is an answer only where the object ends.
+            // An answer with fewer bytes than asked for is right only where the object ends.
             if carried.start != asked.start
                 || carried.end != asked.end.min(size)
                 || carried.end - carried.start != len
@@ -395,7 +329,7 @@ fn extent(
             }
             Ok((carried, size))
         }
-        // The whole object, as the range asked for all of it anyway.
+        // The range covered the whole object anyway.
         (Some(asked), None) if asked.start == 0 && len <= asked.end => Ok((0..len, len)),
         (Some(asked), None) => Err(format!("the store ignored the range {asked:?}")),
     }

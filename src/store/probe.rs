@@ -1,7 +1,7 @@
-//! Is a store fit for a volume? Tried before the first volume is made in it.
+//! Whether a store is fit for a volume; tried before the first volume is made in it.
 //!
-//! Promises: each failure names exactly what the store lacks; all that was made is deleted again,
-//! after a failure too. Never: touches a key that it did not make.
+//! Promises: each failure names exactly the ability that the store lacks; all objects that were
+//! made are deleted again, after a failure too. Never: touches a key that it did not make.
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -18,20 +18,20 @@ const RACERS: u8 = 8;
 /// Why a store is not fit.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ProbeFailure {
-    /// It answers, and lacks something that a volume needs.
+    /// The store answers, and lacks something that a volume needs.
     #[error("the store lacks {capability}: {detail}")]
     Lacks {
-        /// What, such as `conditional PUT (If-None-Match)`.
+        /// The missing ability, such as `conditional PUT (If-None-Match)`.
         capability: &'static str,
-        /// How that showed.
+        /// How its absence showed.
         detail: String,
     },
-    /// It could not be tried.
+    /// The store could not be tried.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Tries all that a volume needs, under a random key in the volume's prefix.
+/// Tries every ability that a volume needs, under a random key in the volume's prefix.
 ///
 /// # Errors
 /// [`ProbeFailure`]; the first thing that is missing.
@@ -53,12 +53,12 @@ pub async fn probe(store: &Store) -> Result<(), ProbeFailure> {
 /// Whether there is nothing below the volume's prefix.
 ///
 /// # Errors
-/// Whatever keeps the listing from being answered.
+/// Every failure that keeps the listing from being answered.
 pub async fn prefix_is_empty(store: &Store) -> Result<bool, StoreError> {
     Ok(store.list_raw("", None, 1).await?.is_empty())
 }
 
-/// Errors that say nothing of the store's abilities pass through as they are.
+/// Errors that say nothing about the store's abilities pass through unchanged.
 fn lacks(capability: &'static str, error: StoreError) -> ProbeFailure {
     match error.kind {
         StoreErrorKind::Other
@@ -237,7 +237,7 @@ impl Probe<'_> {
             if bytes != wanted || head.size != body.len() as u64 {
                 return Err(refuse(
                     RANGED_GET,
-                    format!("bytes {range:?} are not what was written there"),
+                    format!("bytes {range:?} differ from those that were written"),
                 ));
             }
         }
@@ -340,7 +340,8 @@ impl Probe<'_> {
                 }
                 Ok(())
             }
-            // Needed after a crash only; what a store without it keeps is found by its own rules.
+            // Listing uploads is needed after a crash only; a store without it removes unfinished
+            // uploads by its own rules.
             Err(error) => {
                 tracing::debug!("probe: {error}");
                 Ok(())

@@ -1,4 +1,4 @@
-//! How long the store keeps trying.
+//! How long and how often requests are repeated; `patience.rs` does it.
 //!
 //! Promises: only failures that may pass are tried again; the pauses grow from 50 ms to 5 s with
 //! jitter, or follow the store's own Retry-After up to 10 s; an outage logs one warning per kind
@@ -7,7 +7,6 @@
 //! Never: holds a connection's permit during a pause.
 
 use std::{
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,17 +16,18 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Store, StoreError, StoreErrorKind};
+use super::{StoreError, StoreErrorKind};
 use crate::telemetry::Metrics;
 
-/// What to do when a request fails for a reason that may pass (throttling, 5xx, timeouts, resets,
-/// name resolution, refused connections). Backoff is exponential with jitter, capped.
+/// How a request goes on after a failure that may pass (throttling, 5xx, timeouts, resets, name
+/// resolution, refused connections). Pauses are exponential with jitter, and capped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
     /// Give up after this many tries.
     Attempts(u32),
     /// Give up after `attempts` where nothing answers: the endpoint may be mistyped. A store that
-    /// answers that it cannot just now (429, 5xx) is asked again until `unavailable` is over.
+    /// answers that it is unavailable just now (429, 5xx) is asked again until `unavailable` is
+    /// over.
     WhileItAnswers {
         /// Tries in a row that end without an answer.
         attempts: u32,
@@ -36,15 +36,15 @@ pub enum Retry {
     },
     /// Never give up. The caller bounds it by dropping the future.
     Forever,
-    /// The same, and what the store refuses (credentials withdrawn, access denied, bucket gone) is
-    /// tried again for so long: a mounted volume. A refusal is an outage too until somebody has had
-    /// the time to mend it.
+    /// As `Forever`, and requests that the store refuses (credentials withdrawn, access denied,
+    /// bucket gone) are repeated for this long: for a mounted volume. A refusal is an outage too,
+    /// until somebody has had the time to mend it.
     Outlasting(Duration),
 }
 
 impl Retry {
-    /// For commands: where nothing answers they end within some 2 s of pauses, and a store that
-    /// says that it is busy has half a minute.
+    /// For commands: where nothing answers they end after some 2 s of pauses, and a busy store has
+    /// half a minute.
     pub const FOR_COMMANDS: Retry = Retry::WhileItAnswers {
         attempts: 5,
         unavailable: Duration::from_secs(30),
@@ -53,7 +53,7 @@ impl Retry {
 
 /// The first pause is at most this.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// No pause of ours is longer: a store that is back is noticed within this.
+/// No pause of ours is longer, so that a store that is back is noticed within this time.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// No pause that the store asks for is longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
@@ -62,15 +62,16 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 /// Failures that go on for this long are trouble, as long as the last one is younger than this.
 const TROUBLE_LASTS: Duration = Duration::from_secs(2);
 const TROUBLE_FRESH: Duration = Duration::from_secs(15);
-/// AWS asks to repeat a conditional PUT that met another one in progress (409), and an answer to
-/// another question may come from a proxy that is confused for a moment. Past this many tries,
-/// which with their pauses take 3 to 6 s, the failure counts, whatever the patience.
-const FEW_ATTEMPTS: u32 = 8;
-/// That an object is not there is a claim where the metadata names it: it is believed once it has
-/// been made this often, which with the pauses of [`Backoff`] takes half a second.
+/// AWS asks clients to repeat a conditional PUT that met another one in progress (409), and a proxy
+/// that is confused for a moment may answer another request. After this many tries, which with
+/// their pauses take 3 to 6 s, the failure counts, whatever [`Retry`] says.
+pub(super) const FEW_ATTEMPTS: u32 = 8;
+/// "The object is not there" is a mere claim where the metadata names it. It is believed once it
+/// has been made this often, which with the pauses of [`Backoff`] takes half a second.
 pub const MISSING_TRIES: u32 = 4;
-/// An answer that broke off had made progress if it brought this much; one that brought less
-/// counts as failed. Without it a store that answers with a byte at a time is asked without pause.
+/// An answer that broke off had made progress if it brought this many bytes; one that brought fewer
+/// counts as failed. Otherwise a store that answers with a byte at a time would be asked without
+/// pause.
 const PROGRESS_BYTES_MIN: u64 = 16 * 1024;
 
 /// Whether a failed attempt is worth another.
@@ -80,17 +81,18 @@ pub(super) enum Again {
     No,
     /// As long as [`Retry`] says.
     Yes,
-    /// A few times, whatever [`Retry`] says: a conflict of conditional requests, or an answer to
-    /// another question.
+    /// A few times, whatever [`Retry`] says: a conflict of conditional requests, or the answer to
+    /// another request.
     AFewTimes,
-    /// The store claims what makes no sense for this request: as a refusal, or a few times.
+    /// The store claims something that makes no sense for this request: repeated as a refusal is,
+    /// or a few times.
     Claim,
 }
 
 /// One failed attempt.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// What the caller is told if nobody tries again.
+    /// The error that the caller gets if the request is not repeated.
     pub(super) error: StoreError,
     /// Whether to try again.
     pub(super) again: Again,
@@ -119,7 +121,8 @@ impl Failure {
         }
     }
 
-    /// For requests to which "not there" and "the condition does not hold" are no sensible answers.
+    /// For requests to which "not there" and "the condition does not hold" make no sense as
+    /// answers.
     #[must_use]
     pub(super) fn into_claim(mut self) -> Failure {
         if self.error.kind.is_an_answer() {
@@ -129,7 +132,8 @@ impl Failure {
         self
     }
 
-    /// For requests without a condition: that one does not hold is no sensible answer to them.
+    /// For requests without a condition, to which "the condition does not hold" makes no sense as
+    /// an answer.
     #[must_use]
     pub(super) fn unconditional(self) -> Failure {
         match self.error.kind {
@@ -141,93 +145,6 @@ impl Failure {
     /// Whether the store gave this code.
     pub(super) fn has_code(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)
-    }
-}
-
-/// What an attempt knows of the ones before it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Attempt {
-    /// Whether an earlier one may have taken effect without our hearing of it.
-    pub(super) ambiguous_before: bool,
-}
-
-impl Store {
-    /// Runs `attempt` until it succeeds, fails for good, or patience ends.
-    pub(super) async fn retrying<T, F, Fut>(&self, mut attempt: F) -> Result<T, StoreError>
-    where
-        F: FnMut(Attempt) -> Fut,
-        Fut: Future<Output = Result<T, Failure>>,
-    {
-        let mut tries = Tries::default();
-        let mut ambiguous_before = false;
-        loop {
-            match attempt(Attempt { ambiguous_before }).await {
-                Ok(value) => {
-                    self.inner.outage.over();
-                    return Ok(value);
-                }
-                Err(failure) => {
-                    ambiguous_before |= failure.ambiguous;
-                    self.pause_or_give_up(failure, &mut tries).await?;
-                }
-            }
-        }
-    }
-
-    /// Pauses before the next attempt, or returns the error if there is to be none.
-    pub(super) async fn pause_or_give_up(
-        &self,
-        failure: Failure,
-        tries: &mut Tries,
-    ) -> Result<(), StoreError> {
-        let metrics = &self.inner.metrics;
-        let failures = tries.failures.after(0);
-        let is_refusal = failure.again == Again::Claim
-            || failure.again == Again::No && !failure.error.kind.is_an_answer();
-        let refused_for = match is_refusal {
-            true => tries
-                .refused_since
-                .get_or_insert_with(Instant::now)
-                .elapsed(),
-            false => {
-                tries.refused_since = None;
-                Duration::ZERO
-            }
-        };
-        let goes_on = match (failure.again, self.retry) {
-            (Again::No | Again::Claim, Retry::Outlasting(patience)) => {
-                is_refusal && refused_for < patience
-            }
-            (Again::No, _) => false,
-            (Again::AFewTimes, _) | (Again::Claim, Retry::Forever) => failures < FEW_ATTEMPTS,
-            (Again::Yes | Again::Claim, Retry::Attempts(attempts_max)) => failures < attempts_max,
-            (
-                Again::Yes | Again::Claim,
-                Retry::WhileItAnswers {
-                    attempts,
-                    unavailable,
-                },
-            ) => match failure.error.kind {
-                StoreErrorKind::Unavailable => {
-                    let since = tries.unavailable_since.get_or_insert_with(Instant::now);
-                    since.elapsed() < unavailable
-                }
-                _ => failures < attempts,
-            },
-            (Again::Yes, Retry::Forever | Retry::Outlasting(_)) => true,
-        };
-        if !goes_on {
-            if !failure.error.kind.is_an_answer() {
-                metrics.store_errors.increment();
-            }
-            return Err(failure.error);
-        }
-        metrics.retries.increment();
-        if failure.again != Again::AFewTimes {
-            self.inner.outage.seen(&failure.error);
-        }
-        tokio::time::sleep(pause(failures, failure.retry_after)).await;
-        Ok(())
     }
 }
 
@@ -260,6 +177,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Backoff {
+        Backoff {
+            metrics,
+            failures: Failures::default(),
+        }
+    }
+
     /// Pauses before the next attempt, after one that broke off when it had brought
     /// `brought_bytes`. The pauses grow as long as attempts bring next to nothing.
     pub async fn pause(&mut self, brought_bytes: u64) {
@@ -269,19 +193,9 @@ impl Backoff {
     }
 }
 
-impl Store {
-    /// For a caller that repeats requests itself.
-    pub fn backoff(&self) -> Backoff {
-        Backoff {
-            metrics: Arc::clone(&self.inner.metrics),
-            failures: Failures::default(),
-        }
-    }
-}
-
 /// The pause after failure number `failures` (from 1): half of it fixed, half of it jitter, so that
 /// many waiting requests do not come back as one wave.
-fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
+pub(super) fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
     let full = PAUSE_FIRST
         .saturating_mul(1 << failures.saturating_sub(1).min(16))
         .min(PAUSE_MAX);
@@ -291,19 +205,19 @@ fn pause(failures: u32, retry_after: Option<Duration>) -> Duration {
     own.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
 }
 
-/// What a request knows of its own failures.
+/// The knowledge that a request has of its own failures.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
-    /// In a row.
-    failures: Failures,
+    /// Failures in a row.
+    pub(super) failures: Failures,
     /// Since when the store refuses it.
-    refused_since: Option<Instant>,
-    /// When the store first said that it could not.
-    unavailable_since: Option<Instant>,
+    pub(super) refused_since: Option<Instant>,
+    /// When the store first answered that it was unavailable.
+    pub(super) unavailable_since: Option<Instant>,
 }
 
 impl Tries {
-    /// The attempt that broke off just now had brought so much before.
+    /// The attempt that broke off just now had brought this many bytes before.
     pub(super) fn brought(&mut self, bytes: u64) {
         self.failures.progress(bytes);
         if bytes >= PROGRESS_BYTES_MIN {
@@ -312,7 +226,7 @@ impl Tries {
     }
 }
 
-/// Remembers what was logged, so that an outage is a few lines and not one a request.
+/// Remembers the warnings that were logged, so that an outage is a few lines and not one a request.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     /// Whether a warning stands that no success has answered yet.
@@ -331,7 +245,7 @@ struct Lately {
 }
 
 impl Outage {
-    fn seen(&self, error: &StoreError) {
+    pub(super) fn seen(&self, error: &StoreError) {
         let now = Instant::now();
         {
             let mut lately = self.lately.lock();
@@ -357,7 +271,7 @@ impl Outage {
         tracing::warn!("trying again: {error}");
     }
 
-    /// What has failed again and again until just now, for `status`.
+    /// The failure that has repeated itself until just now, for `status`.
     pub(super) fn trouble(&self) -> Option<String> {
         let lately = self.lately.lock();
         let lately = lately.as_ref()?;
@@ -365,7 +279,7 @@ impl Outage {
         (lasts && lately.last.elapsed() < TROUBLE_FRESH).then(|| lately.message.clone())
     }
 
-    fn over(&self) {
+    pub(super) fn over(&self) {
         if self.standing.load(Ordering::Relaxed) && self.standing.swap(false, Ordering::Relaxed) {
             tracing::info!("the store answers again");
         }

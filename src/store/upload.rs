@@ -18,7 +18,7 @@ use crate::telemetry::Metrics;
 /// enough that a write call is cheap.
 const FRAME_LEN_MAX: usize = 256 * 1024;
 
-/// What an upload carries; cheap to clone, so that each attempt sends the identical bytes.
+/// The contents of an upload; cheap to clone, so that each attempt sends the identical bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Pieces {
     pieces: Arc<[Bytes]>,
@@ -55,8 +55,8 @@ impl Pieces {
         i64::try_from(self.len).unwrap_or(i64::MAX)
     }
 
-    /// A body for one attempt. It is a streaming one in the SDK's eyes, so its signature covers the
-    /// headers, the checksum among them, and not a SHA-256 of the contents.
+    /// A body for one attempt. The SDK takes it for a stream, so its signature covers the headers,
+    /// the checksum among them, and not a SHA-256 of the contents.
     pub(super) fn body(&self, progress: &Arc<Progress>, metrics: &Arc<Metrics>) -> ByteStream {
         ByteStream::new(SdkBody::from_body_1_x(PiecesBody {
             pieces: Arc::clone(&self.pieces),

@@ -2,10 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
-/// A key may have 1,024 bytes; half of them are left for what the volume puts below its prefix.
+/// A key may have 1,024 bytes; half of them are left for the volume's own keys below its prefix.
 const PREFIX_LEN_MAX: usize = 512;
 
-/// Where a volume lives.
+/// The place of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Url {
     /// The bucket's name.
@@ -14,7 +14,7 @@ pub struct S3Url {
     pub prefix: String,
 }
 
-/// What is wrong with the text of an [`S3Url`].
+/// The fault in the text of an [`S3Url`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum S3UrlError {
     /// It does not begin with `s3://`.

@@ -1,8 +1,6 @@
-//! The process's counters: one struct, shared by `Arc`, written with relaxed atomics.
+//! Numbers that are written with relaxed atomics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use super::KernelRequests;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -44,60 +42,4 @@ impl Gauge {
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
-}
-
-/// Everything that `strongroom status` counts. Field names are the stable JSON keys.
-#[derive(Debug, Default)]
-pub struct Metrics {
-    /// GET requests sent to the store.
-    pub get_requests: Counter,
-    /// PUT requests (single objects) sent to the store.
-    pub put_requests: Counter,
-    /// UploadPart requests sent to the store.
-    pub part_requests: Counter,
-    /// Multipart create, complete, abort and list requests.
-    pub multipart_requests: Counter,
-    /// HEAD requests.
-    pub head_requests: Counter,
-    /// LIST requests.
-    pub list_requests: Counter,
-    /// DELETE requests, single and batched.
-    pub delete_requests: Counter,
-    /// Requests sent again after a failure.
-    pub retries: Counter,
-    /// Requests that failed for good.
-    pub store_errors: Counter,
-    /// Body bytes received from the store.
-    pub received_bytes: Counter,
-    /// Body bytes sent to the store.
-    pub sent_bytes: Counter,
-    /// Requests waiting for the store's answer, or streaming a body, now.
-    pub requests_in_flight: Gauge,
-    /// Bodies being downloaded now.
-    pub downloads_in_flight: Gauge,
-    /// Parts and objects being uploaded now.
-    pub uploads_in_flight: Gauge,
-    /// Frames found in the cache.
-    pub cache_hits: Counter,
-    /// Frames that had to be fetched for a reader that waited.
-    pub cache_misses: Counter,
-    /// Frames fetched ahead of a reader.
-    pub readahead_frames: Counter,
-    /// Frames or headers that failed authentication.
-    pub authentication_failures: Counter,
-    /// Times that tiny pieces of a file were not put together, because what lies between them could
-    /// not be read.
-    pub unread_gaps: Counter,
-    /// Bytes of scattered files that were read to be put in order.
-    pub defragmented_bytes: Counter,
-    /// Bytes that were read out of objects which are mostly dead, to be put into new ones.
-    pub repacked_bytes: Counter,
-    /// Slices of files written at random that were sent because memory ran short.
-    pub sent_slices: Counter,
-    /// Requests from the kernel. Reported apart from the others.
-    pub kernel_requests: KernelRequests,
-    /// Kernel requests answered with an error other than ENOENT, ENODATA and the like.
-    pub fuse_errors: Counter,
-    /// Open file and directory handles.
-    pub open_handles: Gauge,
 }

@@ -6,7 +6,7 @@ use super::Counter;
 
 macro_rules! kinds {
     ($($kind:ident $name:literal)*) => {
-        /// What the kernel asks for.
+        /// The kinds of requests from the kernel.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum RequestKind {
             $(

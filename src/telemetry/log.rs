@@ -1,7 +1,7 @@
 //! Where log lines go: standard error or a file, never both; one line a record.
 //!
-//! Promises: whatever text from outside is in a record, it is escaped; signatures and session
-//! tokens are not logged at any level.
+//! Promises: text from outside is escaped in each record; signatures and session tokens are not
+//! logged at any level.
 
 use std::{
     fs::{File, OpenOptions},
@@ -15,8 +15,8 @@ use tracing_subscriber::{EnvFilter, filter::Directive, fmt::MakeWriter};
 
 use super::text::record;
 
-/// Modules that log signatures or requests with their credentials, and the level that they are
-/// kept to, whatever was asked for.
+/// Modules that log signatures or requests with their credentials, and the level that they are kept
+/// to, whichever was asked for.
 const KEPT_QUIET: [&str; 4] = [
     "s3s::service=info",
     "s3s::ops=info",
@@ -90,8 +90,8 @@ pub fn start(level: &str, file: Option<&Path>) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens the log file again by its name: what was renamed meanwhile is left to whoever renamed it.
-/// Standard error stays what it is.
+/// Opens the log file again by its name; a file that was renamed meanwhile is left as it is.
+/// Standard error stays in use if it was.
 ///
 /// # Errors
 /// The file cannot be opened; the one that is open stays in use.

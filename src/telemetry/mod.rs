@@ -6,8 +6,10 @@
 mod counters;
 mod kernel_requests;
 pub mod log;
+mod metrics;
 mod text;
 
-pub use counters::{Counter, Gauge, Metrics};
+pub use counters::{Counter, Gauge};
 pub use kernel_requests::{KernelRequests, RequestKind};
+pub use metrics::Metrics;
 pub use text::{human_size, moment, shown, shown_json};

@@ -1,7 +1,8 @@
 //! Text from outside, made fit for a terminal and a log.
 //!
-//! The store, the header of a volume, another host and another process may say what they like.
-//! What a terminal would obey, and what would make text look like other text, is shown escaped.
+//! The store, the header of a volume, another host and another process may send any text.
+//! Characters that a terminal would obey, and those that would make text look like other text, are
+//! shown escaped.
 
 use std::borrow::Cow;
 
@@ -39,7 +40,7 @@ pub fn shown_json(json: &str) -> String {
     text
 }
 
-/// A log record: what [`shown`] does, uncut, but for the line break at its end.
+/// A log record treated as by [`shown`], uncut, except for the line break at its end.
 pub(super) fn record(bytes: &[u8]) -> Cow<'_, [u8]> {
     let (text, end) = match bytes.strip_suffix(b"\n") {
         Some(text) => (text, "\n"),

@@ -10,5 +10,5 @@ mod listing;
 mod memory;
 mod multipart;
 mod process;
-mod speed;
+mod small_requests;
 mod support;

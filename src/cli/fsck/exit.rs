@@ -1,61 +1,27 @@
 //! The exit codes of `fsck`: those of e2fsck(8), because scripts know them.
 //!
-//! A code says what became of the check, and is one of these numbers, never a sum of them: where
-//! something was mended and something else was left, 4 is the one that counts. Whatever keeps the
-//! volume from being opened has the code that it has with the other commands, as long as that
-//! number means nothing here; where it does, it becomes 8.
+//! A code is one of these numbers, never a sum of them: where some faults were mended and others
+//! were left, 4 is the one that counts. A failure to open the volume has the code that it has with
+//! the other commands, unless that number means something else here; then it becomes 8.
 
 use std::process::ExitCode;
 
-use crate::session::Exit;
+use crate::session::{Exit, exit::exit_codes};
 
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum FsckExit {
-    /// Nothing is wrong.
-    Clean = 0,
-    /// All that was wrong is mended.
-    Corrected = 1,
-    /// Something is wrong, and was left so.
-    Uncorrected = 4,
-    /// The check could not be made.
-    Operational = 8,
-    /// The command line is wrong.
-    Usage = 16,
-    /// Stopped by a signal.
-    Cancelled = 32,
+exit_codes! {
+    /// How a check ended.
+    FsckExit [6] {
+        Clean = 0, "the volume is whole";
+        Corrected = 1, "what was wrong is mended";
+        Uncorrected = 4, "something is wrong, and was left so";
+        Operational = 8, "the check could not be made";
+        Usage = 16, "the command line is wrong";
+        Cancelled = 32, "stopped by a signal";
+    }
 }
 
 impl FsckExit {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [FsckExit; 6] = [
-        FsckExit::Clean,
-        FsckExit::Corrected,
-        FsckExit::Uncorrected,
-        FsckExit::Operational,
-        FsckExit::Usage,
-        FsckExit::Cancelled,
-    ];
-
-    /// The number the process exits with.
-    pub fn code(self) -> u8 {
-        self as u8
-    }
-
-    /// One line for the table of codes.
-    pub fn meaning(self) -> &'static str {
-        match self {
-            FsckExit::Clean => "the volume is whole",
-            FsckExit::Corrected => "what was wrong is mended",
-            FsckExit::Uncorrected => "something is wrong, and was left so",
-            FsckExit::Operational => "the check could not be made",
-            FsckExit::Usage => "the command line is wrong",
-            FsckExit::Cancelled => "stopped by a signal",
-        }
-    }
-
-    /// What became of a check that came to its end.
+    /// The outcome of a check that came to its end.
     pub fn verdict(mended: u64, left: u64) -> FsckExit {
         match (mended, left) {
             (0, 0) => FsckExit::Clean,
@@ -69,7 +35,7 @@ impl FsckExit {
         matches!(exit, Exit::Damaged | Exit::DamagedHeader | Exit::NoMetadata)
     }
 
-    /// What another command's code becomes here; `None` if it stays.
+    /// The code of `fsck` for another command's code; `None` if it stays.
     pub fn of(exit: Exit) -> Option<FsckExit> {
         match exit {
             Exit::Ok => Some(FsckExit::Clean),

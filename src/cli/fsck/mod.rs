@@ -41,7 +41,8 @@ pub struct FsckArgs {
     #[arg(long)]
     data: bool,
 
-    /// Mend what can be mended; needs the lease, so nobody may have the volume mounted for writing
+    /// Mend the faults that can be mended; needs the lease, so no other mount may have the volume
+    /// for writing
     #[arg(long)]
     repair: bool,
 
@@ -87,7 +88,7 @@ async fn check(
     reporter.step("opening the volume");
     let visit = match Visit::open(config, args.repair, opening, &tell).await {
         Ok(visit) => visit,
-        // The metadata is damaged, and that is what was asked for.
+        // The metadata is damaged, and this command exists to find that out.
         Err(error) if FsckExit::is_verdict(error.exit) => {
             reporter.damaged(&error);
             return Ok(FsckExit::Uncorrected);
@@ -129,7 +130,7 @@ async fn check(
     let outcome = match checked {
         Ok(outcome) => Ok(outcome),
         Err(CheckError::Meta(error @ MetaError::Store(_))) => {
-            // The metadata store does not say whether the bucket or what is in it is at fault.
+            // The metadata store does not say whether the bucket or an object in it is at fault.
             let reached = visit.opened.store.check_bucket().await;
             let _ = visit.close().await;
             reached.map_err(|error| errors::store(&error, &url))?;

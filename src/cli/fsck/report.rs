@@ -1,4 +1,4 @@
-//! What `fsck` prints: findings on standard output, how far it is on standard error.
+//! The output of `fsck`: findings on standard output, progress on standard error.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -25,7 +25,7 @@ const TEXT_CHARS_MAX: usize = 20_000;
 /// Ranges that are printed for people; programs get all.
 const RANGES_SHOWN: usize = 16;
 
-/// Prints what a check finds.
+/// Prints the findings of a check.
 pub(super) struct Reporter {
     json: bool,
     quiet: bool,
@@ -91,7 +91,7 @@ impl Reporter {
         bar.set_message(step);
     }
 
-    /// Names what is being done before there is a check.
+    /// Names the step that is under way before there is a check.
     pub(super) fn step(&self, step: &'static str) {
         self.style(step, 0);
     }
@@ -114,7 +114,7 @@ impl Reporter {
         }
     }
 
-    /// Something that is not wrong and that one should know.
+    /// A fact that is no fault, but worth knowing.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet && !self.json {
             self.line(&format!("note: {text}"));

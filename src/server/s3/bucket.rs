@@ -5,7 +5,7 @@ use s3s::dto::*;
 
 use super::Operations;
 
-/// What clients are told the region is; any region is accepted in signatures.
+/// The region that clients are told; any region is accepted in signatures.
 const REGION: &str = "us-east-1";
 
 pub(super) fn list(operations: &Operations) -> S3Result<ListBucketsOutput> {

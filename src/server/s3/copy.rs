@@ -1,4 +1,5 @@
-//! CopyObject and UploadPartCopy: from file to file in the kernel where it can.
+//! CopyObject and UploadPartCopy, from file to file in the kernel where it can. No part of
+//! Strongroom sends them; s3fs does, which `mount-scripts/bench.sh` runs over this server.
 
 use std::sync::Arc;
 

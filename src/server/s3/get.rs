@@ -18,6 +18,29 @@ use super::conditions::ReadConditions;
 use super::wire::{self, checksums_out};
 use crate::server::storage::{ObjectRecord, Reader};
 
+/// The headers that GET and HEAD answer with alike.
+macro_rules! headers_out {
+    ($output:ident, $record:expr, $length:expr, $span:expr, $parts_count:expr) => {{
+        let headers = &$record.headers;
+        $output {
+            accept_ranges: Some("bytes".to_owned()),
+            cache_control: headers.cache_control.clone(),
+            content_disposition: headers.content_disposition.clone(),
+            content_encoding: headers.content_encoding.clone(),
+            content_language: headers.content_language.clone(),
+            content_length: Some(wire::signed($length)),
+            content_range: $span.as_ref().map(|span| content_range(span, $record.size)),
+            content_type: headers.content_type.clone().or_else(default_content_type),
+            e_tag: wire::etag(&$record.etag),
+            expires: headers.expires.map(Timestamp::from),
+            last_modified: Some($record.modified.into()),
+            metadata: wire::metadata_out(headers),
+            parts_count: $parts_count,
+            ..Default::default()
+        }
+    }};
+}
+
 pub(super) async fn get(
     operations: &Operations,
     mut input: GetObjectInput,
@@ -49,23 +72,9 @@ pub(super) async fn get(
         .await?;
 
     let record = &reader.object().record;
-    let headers = &record.headers;
-    let mut output = GetObjectOutput {
-        accept_ranges: Some("bytes".to_owned()),
-        cache_control: headers.cache_control.clone(),
-        content_disposition: headers.content_disposition.clone(),
-        content_encoding: headers.content_encoding.clone(),
-        content_language: headers.content_language.clone(),
-        content_length: Some(wire::signed(first.len() as u64 + reader.remaining())),
-        content_range: span.as_ref().map(|span| content_range(span, record.size)),
-        content_type: headers.content_type.clone().or_else(default_content_type),
-        e_tag: wire::etag(&record.etag),
-        expires: headers.expires.map(Timestamp::from),
-        last_modified: Some(record.modified.into()),
-        metadata: wire::metadata_out(headers),
-        parts_count: part_number.and(parts_count(record)),
-        ..Default::default()
-    };
+    let length = first.len() as u64 + reader.remaining();
+    let parts_count = part_number.and(parts_count(record));
+    let mut output = headers_out!(GetObjectOutput, record, length, &span, parts_count);
     if wants_checksums(input.checksum_mode.as_ref(), &span) {
         output.checksum_type = wire::checksum_type(&record.checksums);
         checksums_out!(output, record.checksums.clone());
@@ -91,23 +100,8 @@ pub(super) fn head(
     let length = span
         .as_ref()
         .map_or(record.size, |span| span.end - span.start);
-    let headers = &record.headers;
-    let mut output = HeadObjectOutput {
-        accept_ranges: Some("bytes".to_owned()),
-        cache_control: headers.cache_control.clone(),
-        content_disposition: headers.content_disposition.clone(),
-        content_encoding: headers.content_encoding.clone(),
-        content_language: headers.content_language.clone(),
-        content_length: Some(wire::signed(length)),
-        content_range: span.as_ref().map(|span| content_range(span, record.size)),
-        content_type: headers.content_type.clone().or_else(default_content_type),
-        e_tag: wire::etag(&record.etag),
-        expires: headers.expires.map(Timestamp::from),
-        last_modified: Some(record.modified.into()),
-        metadata: wire::metadata_out(headers),
-        parts_count: input.part_number.and(parts_count(record)),
-        ..Default::default()
-    };
+    let parts_count = input.part_number.and(parts_count(record));
+    let mut output = headers_out!(HeadObjectOutput, record, length, &span, parts_count);
     if wants_checksums(input.checksum_mode.as_ref(), &span) {
         output.checksum_type = wire::checksum_type(&record.checksums);
         checksums_out!(output, record.checksums.clone());

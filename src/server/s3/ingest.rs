@@ -1,9 +1,9 @@
 //! Receiving a body: streamed to a temporary file, verified before anything is changed.
 //!
-//! Promises: at most two batches in memory; each byte is hashed only by the algorithms the client
-//! asked for; a body that ends early, is too long, or does not have the checksums announced is
-//! refused and leaves nothing behind. A small body costs one hand-over to a blocking thread: its
-//! write, its verification and its commit happen in one.
+//! Promises: at most two batches in memory; a body is only hashed where the client sent a checksum;
+//! a body that ends early, is too long, or does not have the checksums announced is refused and
+//! leaves nothing behind. A small body costs one hand-over to a blocking thread: its write, its
+//! verification and its commit happen in one.
 
 use std::io::{self, IoSlice, Write};
 use std::sync::Arc;
@@ -13,34 +13,63 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use futures::StreamExt;
 use hyper::HeaderMap;
-use s3s::checksum::ChecksumHasher;
-use s3s::crypto::{Checksum as _, Md5};
-use s3s::dto::{Checksum, StreamingBlob};
+use hyper::header::HeaderName;
+use s3s::crypto::{Checksum as _, Crc32, Md5};
+use s3s::dto::StreamingBlob;
 use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
 use tokio::task::JoinHandle;
 
 use crate::server::http::RequestContext;
-use crate::server::storage::{Algorithm, Checksums, Storage, TempFile};
+use crate::server::storage::{Checksums, Storage, TempFile};
 
-/// What is handed to a blocking thread at once.
+/// Bytes that are handed to a blocking thread at once.
 const BATCH_BYTES: usize = 512 * 1024;
-/// ... in at most so many pieces: bounds the overhead of a body that arrives in crumbs.
+/// Pieces that are handed over at once, at most: bounds the overhead of a body that arrives in
+/// crumbs.
 const BATCH_PIECES: usize = 1024;
 /// The largest object of one PUT, and the largest part, as S3 has it.
 const MAX_BODY_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 
+/// The header, or the trailer, that carries the checksum.
+const CRC32_HEADER: &str = "x-amz-checksum-crc32";
+/// Headers of the same kind that carry no checksum.
+const NO_CHECKSUMS: [&str; 3] = [
+    "x-amz-checksum-algorithm",
+    "x-amz-checksum-mode",
+    "x-amz-checksum-type",
+];
+
 /// How long a body may pause before its upload is given up; S3 waits some 20 s.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What the request announced about its body.
+/// Receives the body of a PutObject or an UploadPart.
+macro_rules! receive_body {
+    ($operations:expr, $request:expr, $input:expr) => {{
+        let announced = $crate::server::s3::ingest::Announced::new(
+            &$request.headers,
+            $input.content_md5.as_deref(),
+            $crate::server::s3::wire::checksums_in!($input),
+            $request.trailing_headers,
+            $request
+                .extensions
+                .get::<std::sync::Arc<$crate::server::http::RequestContext>>()
+                .cloned(),
+        )?;
+        let body = $input.body.take();
+        $crate::server::s3::ingest::receive(&$operations.storage, body, announced).await?
+    }};
+}
+pub(super) use receive_body;
+
+/// The headers' announcement of the body.
 pub(super) struct Announced {
     /// Bytes, without framing.
     length: Option<u64>,
     md5: Option<Vec<u8>>,
-    /// Checksums from the headers.
-    checksums: Checksums,
-    /// Checksums to come behind the body.
-    trailing: Vec<Algorithm>,
+    /// The checksum from the headers.
+    crc32: Option<String>,
+    /// A checksum comes behind the body.
+    trails: bool,
     trailers: Option<TrailingHeaders>,
     context: Option<Arc<RequestContext>>,
 }
@@ -78,33 +107,47 @@ impl Announced {
                 })
             })
             .transpose()?;
-        let trailing = text("x-amz-trailer")
+        let trailer = text("x-amz-trailer")
             .unwrap_or_default()
-            .split(',')
-            .filter_map(|name| {
-                Algorithm::from_name(
-                    name.trim()
-                        .to_ascii_lowercase()
-                        .strip_prefix("x-amz-checksum-")?,
-                )
-            });
-        let trailing = trailing.collect();
+            .to_ascii_lowercase();
+        let mut trailing = trailer.split(',').map(str::trim);
+        let mut checksum_names = headers
+            .keys()
+            .map(HeaderName::as_str)
+            .chain(trailing.clone());
+        if checksum_names.any(is_other_checksum) {
+            return Err(other_checksum());
+        }
         Ok(Self {
             length,
             md5,
-            checksums,
-            trailing,
+            crc32: checksums.crc32,
+            trails: trailing.any(|name| name == CRC32_HEADER),
             trailers,
             context,
         })
     }
 }
 
-/// A file being filled, with the hashes of what is in it.
+fn is_other_checksum(header: &str) -> bool {
+    header.starts_with("x-amz-checksum-")
+        && header != CRC32_HEADER
+        && !NO_CHECKSUMS.contains(&header)
+}
+
+/// The answer to a checksum that would go unchecked.
+pub(super) fn other_checksum() -> S3Error {
+    s3_error!(
+        NotImplemented,
+        "The only checksum that is checked here is CRC32."
+    )
+}
+
+/// A file being filled, with the hashes of its bytes.
 struct Sink {
     storage: Arc<Storage>,
     temp: Option<TempFile>,
-    hasher: ChecksumHasher,
+    crc32: Option<Crc32>,
     md5: Option<Md5>,
     size: u64,
 }
@@ -116,7 +159,9 @@ impl Sink {
             None => self.storage.temp_file()?,
         };
         for piece in batch {
-            self.hasher.update(piece);
+            if let Some(crc32) = &mut self.crc32 {
+                crc32.update(piece);
+            }
             if let Some(md5) = &mut self.md5 {
                 md5.update(piece);
             }
@@ -150,19 +195,11 @@ pub(super) async fn receive(
     body: Option<StreamingBlob>,
     announced: Announced,
 ) -> S3Result<Received> {
-    let wanted = |algorithm| {
-        announced.checksums.get(algorithm).is_some() || announced.trailing.contains(&algorithm)
-    };
+    let is_checked = announced.crc32.is_some() || announced.trails;
     let sink = Sink {
         storage: Arc::clone(storage),
         temp: None,
-        hasher: ChecksumHasher {
-            crc32: wanted(Algorithm::Crc32).then(Default::default),
-            crc32c: wanted(Algorithm::Crc32c).then(Default::default),
-            crc64nvme: wanted(Algorithm::Crc64Nvme).then(Default::default),
-            sha1: wanted(Algorithm::Sha1).then(Default::default),
-            sha256: wanted(Algorithm::Sha256).then(Default::default),
-        },
+        crc32: is_checked.then(Crc32::new),
         md5: announced.md5.is_some().then(Md5::new),
         size: 0,
     };
@@ -256,55 +293,47 @@ impl Received {
                 "The body does not have the Content-MD5 given."
             ));
         }
-        let actual = checksums_of(self.sink.hasher.finalize());
-        for algorithm in Algorithm::ALL {
-            let Some(actual) = actual.get(algorithm) else {
-                continue;
+        let actual = self.sink.crc32.take();
+        let actual = actual.map(|crc32| BASE64.encode(&crc32.finalize()));
+        if let Some(actual) = &actual {
+            let expected = match &self.announced.crc32 {
+                Some(header) => header.clone(),
+                None => self.announced.trailer()?,
             };
-            let expected = match self.announced.checksums.get(algorithm) {
-                Some(header) => header.to_owned(),
-                None => self.announced.trailer(algorithm)?,
-            };
-            if actual != expected {
-                let name = algorithm.name();
+            if *actual != expected {
                 return Err(s3_error!(
                     BadDigest,
-                    "The body does not have the {name} checksum given."
+                    "The body does not have the CRC32 checksum given."
                 ));
             }
         }
+        let checksums = Checksums {
+            crc32: actual,
+            composite: false,
+        };
         let temp = self
             .sink
             .temp
             .take()
             .ok_or_else(|| s3_error!(InternalError))?;
-        Ok((temp, self.sink.size, actual))
+        Ok((temp, self.sink.size, checksums))
     }
 }
 
 impl Announced {
-    fn trailer(&self, algorithm: Algorithm) -> S3Result<String> {
-        let name = format!("x-amz-checksum-{}", algorithm.name().to_ascii_lowercase());
+    fn trailer(&self) -> S3Result<String> {
         let value = self.trailers.as_ref().and_then(|trailers| {
-            trailers.read(|trailers| trailers.get(&name)?.to_str().ok().map(str::to_owned))
+            trailers.read(|trailers| {
+                let value = trailers.get(CRC32_HEADER)?.to_str();
+                value.ok().map(str::to_owned)
+            })
         });
         value.flatten().ok_or_else(|| {
             s3_error!(
                 InvalidRequest,
-                "The trailer {name} was announced but did not come."
+                "The trailer {CRC32_HEADER} was announced but did not come."
             )
         })
-    }
-}
-
-fn checksums_of(sums: Checksum) -> Checksums {
-    Checksums {
-        crc32: sums.checksum_crc32,
-        crc32c: sums.checksum_crc32c,
-        crc64nvme: sums.checksum_crc64nvme,
-        sha1: sums.checksum_sha1,
-        sha256: sums.checksum_sha256,
-        composite: false,
     }
 }
 
@@ -313,7 +342,7 @@ fn storage_error(error: io::Error) -> S3Error {
     S3Error::with_source(S3ErrorCode::InternalError, Box::new(error))
 }
 
-/// What a body that ended in an error is answered. The decoders' error types are not public; their
+/// The answer to a body that ended in an error. The decoders' error types are not public; their
 /// texts are fixed by the pinned version.
 fn body_error(error: &(dyn std::error::Error + 'static)) -> S3Error {
     let text = error.to_string();

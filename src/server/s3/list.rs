@@ -1,4 +1,5 @@
-//! ListObjectsV2 and ListObjects.
+//! ListObjectsV2 and ListObjects. Strongroom sends the former; rclone and s3fs, which
+//! `mount-scripts/bench.sh` runs over this server, send the latter.
 
 use data_encoding::BASE64URL_NOPAD;
 use s3s::dto::*;

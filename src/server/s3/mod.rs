@@ -56,7 +56,7 @@ impl From<Refusal> for S3Error {
             Refusal::InvalidPart(_) => S3ErrorCode::InvalidPart,
             Refusal::InvalidPartOrder => S3ErrorCode::InvalidPartOrder,
             Refusal::PartTooSmall { .. } => S3ErrorCode::EntityTooSmall,
-            Refusal::ChecksumMismatch(_) => S3ErrorCode::BadDigest,
+            Refusal::ChecksumMismatch => S3ErrorCode::BadDigest,
             Refusal::SizeMismatch { .. } => S3ErrorCode::InvalidRequest,
             Refusal::Io(source) => {
                 tracing::error!(error = %source, "storage failed");
@@ -215,7 +215,7 @@ impl S3 for Operations {
     }
 }
 
-/// A count that a request gives: within 0 to 1,000, which is also what it is when not given.
+/// The page size of a request: within 0 to 1,000, and 1,000 if it gives none.
 fn page_size(asked: Option<i32>) -> S3Result<usize> {
     match asked {
         None => Ok(1000),

@@ -1,15 +1,12 @@
 //! Multipart uploads.
 
-use std::sync::Arc;
-
 use s3s::dto::*;
 use s3s::{S3Request, S3Result, s3_error};
 
-use super::ingest::{self, Announced};
+use super::ingest::{self, receive_body};
 use super::list::Encoding;
 use super::wire::{self, checksums_in, checksums_out, headers_in};
 use super::{Operations, page_size};
-use crate::server::http::RequestContext;
 use crate::server::storage::{self, Completion, Conditions, NewUpload};
 
 /// Part numbers go from 1 to this.
@@ -35,6 +32,11 @@ pub(super) async fn create(
         .checksum_type
         .as_ref()
         .is_some_and(|it| it.as_str() == ChecksumType::FULL_OBJECT);
+    if let Some(other) = &input.checksum_algorithm
+        && other.as_str() != storage::CRC32
+    {
+        return Err(ingest::other_checksum());
+    }
     let new = NewUpload {
         key: input.key.clone(),
         headers: headers_in!(input),
@@ -67,14 +69,7 @@ pub(super) async fn upload_part(
     operations
         .storage
         .head_upload(&input.bucket, &input.key, &input.upload_id)?;
-    let announced = Announced::new(
-        &req.headers,
-        input.content_md5.as_deref(),
-        checksums_in!(input),
-        req.trailing_headers,
-        req.extensions.get::<Arc<RequestContext>>().cloned(),
-    )?;
-    let received = ingest::receive(&operations.storage, input.body.take(), announced).await?;
+    let received = receive_body!(operations, req, input);
     let part = operations
         .blocking(move |storage| {
             let (temp, size, checksums) = received.verify()?;

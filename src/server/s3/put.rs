@@ -1,14 +1,11 @@
 //! PutObject, DeleteObject and DeleteObjects.
 
-use std::sync::Arc;
-
 use s3s::dto::*;
 use s3s::{S3Request, S3Result, s3_error};
 
 use super::Operations;
-use super::ingest::{self, Announced};
-use super::wire::{self, checksums_in, checksums_out, headers_in};
-use crate::server::http::RequestContext;
+use super::ingest::receive_body;
+use super::wire::{self, checksums_out, headers_in};
 use crate::server::storage::Conditions;
 
 /// The most keys of one DeleteObjects.
@@ -32,14 +29,7 @@ pub(super) async fn put(
         if_none_match: input.if_none_match.take().map(wire::expectation),
         if_size: None,
     };
-    let announced = Announced::new(
-        &req.headers,
-        input.content_md5.as_deref(),
-        checksums_in!(input),
-        req.trailing_headers,
-        req.extensions.get::<Arc<RequestContext>>().cloned(),
-    )?;
-    let received = ingest::receive(&operations.storage, input.body.take(), announced).await?;
+    let received = receive_body!(operations, req, input);
     let record = operations
         .blocking(move |storage| {
             let (temp, size, checksums) = received.verify()?;

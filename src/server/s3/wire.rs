@@ -39,7 +39,7 @@ pub(super) fn metadata(
     Ok(metadata)
 }
 
-/// What `x-amz-meta-*` come back as; none is absent.
+/// The `x-amz-meta-*` of an answer; `None` if there are none.
 pub(super) fn metadata_out(headers: &Headers) -> Option<Metadata> {
     let metadata = &headers.metadata;
     (!metadata.is_empty()).then(|| {
@@ -94,30 +94,21 @@ macro_rules! headers_in {
 }
 pub(super) use headers_in;
 
-/// The checksums of an operation's input.
+/// The checksum of an operation's input.
 macro_rules! checksums_in {
     ($input:expr) => {
         $crate::server::storage::Checksums {
             crc32: $input.checksum_crc32.clone(),
-            crc32c: $input.checksum_crc32c.clone(),
-            crc64nvme: $input.checksum_crc64nvme.clone(),
-            sha1: $input.checksum_sha1.clone(),
-            sha256: $input.checksum_sha256.clone(),
             composite: false,
         }
     };
 }
 pub(super) use checksums_in;
 
-/// Fills the checksum fields of an operation's output.
+/// Fills the checksum field of an operation's output.
 macro_rules! checksums_out {
-    ($output:expr, $checksums:expr) => {{
-        let checksums = $checksums;
-        $output.checksum_crc32 = checksums.crc32;
-        $output.checksum_crc32c = checksums.crc32c;
-        $output.checksum_crc64nvme = checksums.crc64nvme;
-        $output.checksum_sha1 = checksums.sha1;
-        $output.checksum_sha256 = checksums.sha256;
-    }};
+    ($output:expr, $checksums:expr) => {
+        $output.checksum_crc32 = $checksums.crc32;
+    };
 }
 pub(super) use checksums_out;

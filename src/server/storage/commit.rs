@@ -29,7 +29,7 @@ impl Expectation {
     }
 }
 
-/// What must hold for a change to happen.
+/// The conditions of a change.
 #[derive(Clone, Debug, Default)]
 pub(in crate::server) struct Conditions {
     /// The present version must be this one.

@@ -47,7 +47,8 @@ impl TempFile {
         if sync { self.file.sync_all() } else { Ok(()) }
     }
 
-    /// Gives the file its name, replacing what had it. Atomic; durable after the directory's sync.
+    /// Gives the file its name, replacing the file that had it. Atomic; durable after the
+    /// directory's sync.
     pub(super) fn publish(mut self, target: &Path) -> io::Result<()> {
         fs::rename(&self.path, target)?;
         self.named = true;
@@ -58,13 +59,13 @@ impl TempFile {
 impl Drop for TempFile {
     fn drop(&mut self) {
         if !self.named {
-            // What is left is removed at the next start.
+            // A file that is left is removed at the next start.
             let _left_behind = fs::remove_file(&self.path);
         }
     }
 }
 
-/// A directory whose syncs are shared: those who wait while one runs are served by the next,
+/// A directory whose syncs are shared: callers that wait while one runs are served by the next,
 /// together.
 pub(super) struct SyncedDir {
     path: PathBuf,

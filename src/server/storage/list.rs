@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use super::{Object, Refusal, Storage};
 
-/// What to list.
+/// The request for a listing.
 #[derive(Clone, Debug, Default)]
 pub(in crate::server) struct ListingQuery {
     pub(in crate::server) prefix: String,
     /// Keys are grouped up to and including its first occurrence after the prefix; empty is none.
     pub(in crate::server) delimiter: String,
-    /// Only what comes after this; a group that equals it has been listed.
+    /// Only keys and groups after this one; a group that equals it has been listed.
     pub(in crate::server) after: String,
     /// Keys and groups together.
     pub(in crate::server) max: usize,
 }
 
-/// What was found.
+/// The result of a listing.
 #[derive(Default)]
 pub(in crate::server) struct Listing {
     pub(in crate::server) objects: Vec<Arc<Object>>,

@@ -10,11 +10,12 @@
 //!
 //! `<h>` is the SHA-256 of the key. The commit of any change is one rename or unlink under one lock
 //! ([`Storage::state`]), which also guards the index and the check of conditions: so conditional
-//! writes have one winner, and whoever opens an object under it gets one whole version. What is
-//! slow (data, fsync) happens before the lock is taken or after it is released.
+//! writes have one winner, and a reader that opens an object under it gets one whole version. Slow
+//! work (data, fsync) happens before the lock is taken or after it is released.
 //!
 //! Completing an upload copies nothing: the object's record lists the parts. They are deleted with
-//! the object, once its last reader has let go. A start deletes what nothing refers to.
+//! the object, once its last reader has let go. At its start the server deletes files that nothing
+//! refers to.
 //!
 //! All functions block; callers are on blocking threads.
 
@@ -40,7 +41,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::config::SyncPolicy;
 
-pub(super) use checksum::Algorithm;
+pub(super) use checksum::CRC32;
 pub(super) use commit::{Conditions, Expectation};
 pub(super) use files::TempFile;
 pub(super) use list::{Listing, ListingQuery};
@@ -88,8 +89,8 @@ pub(super) enum Refusal {
     InvalidPartOrder,
     #[error("part {number} has {size} bytes, less than the minimum of 5 MiB")]
     PartTooSmall { number: u16, size: u64 },
-    #[error("the {0} checksum given is not that of the parts")]
-    ChecksumMismatch(&'static str),
+    #[error("the CRC32 checksum given is not that of the parts")]
+    ChecksumMismatch,
     #[error("the object would have {actual} bytes and not {expected}")]
     SizeMismatch { actual: u64, expected: u64 },
     #[error("storage failed: {0}")]
@@ -169,7 +170,7 @@ fn part_name(id: &str, number: u16) -> String {
 pub(super) struct Object {
     pub(super) record: ObjectRecord,
     dirs: Arc<BucketDirs>,
-    /// The object is no more: who drops it last deletes its parts.
+    /// The object is deleted: its last user deletes its parts.
     doomed: AtomicBool,
 }
 
@@ -182,7 +183,7 @@ impl Object {
         })
     }
 
-    /// Has the parts deleted once nobody reads them. Only after the object's end is durable.
+    /// Has the parts deleted once no reader has them open. Only after the object's end is durable.
     fn doom(&self) {
         self.doomed.store(true, Ordering::Release);
     }
@@ -199,7 +200,7 @@ impl Drop for Object {
             return;
         };
         for part in &upload.parts {
-            // What is left is deleted at the next start.
+            // A part that is left is deleted at the next start.
             let _left_behind = fs::remove_file(self.dirs.part(&upload.id, part.number));
         }
     }

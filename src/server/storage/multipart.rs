@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::checksum::Algorithm;
+use super::checksum;
 use super::commit::Gone;
 use super::record::CompletedUpload;
 use super::{
@@ -42,11 +42,11 @@ pub(in crate::server) struct Completion {
     pub(in crate::server) id: String,
     pub(in crate::server) parts: Vec<CompletedPart>,
     pub(in crate::server) conditions: Conditions,
-    /// What the object's checksum must be.
+    /// The checksum that the object must have.
     pub(in crate::server) checksums: Checksums,
-    /// They are of the whole object rather than of the parts' checksums.
+    /// It is of the whole object rather than of the parts' checksums.
     pub(in crate::server) full_object_checksum: bool,
-    /// What the object's size must be, in bytes.
+    /// The size that the object must have, in bytes.
     pub(in crate::server) size: Option<u64>,
 }
 
@@ -287,16 +287,11 @@ fn select_parts(upload: &Upload, named: &[CompletedPart]) -> Result<Vec<PartReco
             .ok()
             .and_then(|number| upload.parts.get(&number));
         let found = found.ok_or(Refusal::InvalidPart(part.number))?;
-        let same_checksums = Algorithm::ALL.into_iter().all(|algorithm| {
-            match (
-                part.checksums.get(algorithm),
-                found.checksums.get(algorithm),
-            ) {
-                (Some(named), Some(found)) => named == found,
-                _ => true,
-            }
-        });
-        if part.etag.as_ref().is_some_and(|etag| *etag != found.etag) || !same_checksums {
+        let same_checksum = match (&part.checksums.crc32, &found.checksums.crc32) {
+            (Some(named), Some(found)) => named == found,
+            _ => true,
+        };
+        if part.etag.as_ref().is_some_and(|etag| *etag != found.etag) || !same_checksum {
             return Err(Refusal::InvalidPart(part.number));
         }
         if parts.last().is_some_and(|last| last.number >= found.number) {
@@ -345,26 +340,19 @@ fn completed_checksums(
     completion: &Completion,
     parts: &[PartRecord],
 ) -> Result<Checksums, Refusal> {
-    let mut checksums = Checksums::default();
-    for algorithm in Algorithm::ALL {
-        let given = completion.checksums.get(algorithm);
-        let asked = upload.checksum_algorithm.as_deref() == Some(algorithm.name());
-        if given.is_none() && !asked {
-            continue;
-        }
-        let full_object = upload.full_object_checksum
-            || completion.full_object_checksum
-            || algorithm == Algorithm::Crc64Nvme;
-        let sum = algorithm.of_parts(parts, full_object);
-        // Clients give a composite checksum with or without the number of parts.
-        let bare = sum.as_deref().and_then(|sum| sum.split('-').next());
-        if given.is_some() && given != sum.as_deref() && given != bare {
-            return Err(Refusal::ChecksumMismatch(algorithm.name()));
-        }
-        if let Some(sum) = sum {
-            checksums.set(algorithm, sum);
-            checksums.composite = !full_object;
-        }
+    let given = completion.checksums.crc32.as_deref();
+    if given.is_none() && upload.checksum_algorithm.as_deref() != Some(checksum::CRC32) {
+        return Ok(Checksums::default());
     }
-    Ok(checksums)
+    let full_object = upload.full_object_checksum || completion.full_object_checksum;
+    let sum = checksum::of_parts(parts, full_object);
+    // Clients give a composite checksum with or without the number of parts.
+    let bare = sum.as_deref().and_then(|sum| sum.split('-').next());
+    if given.is_some() && given != sum.as_deref() && given != bare {
+        return Err(Refusal::ChecksumMismatch);
+    }
+    Ok(Checksums {
+        composite: sum.is_some() && !full_object,
+        crc32: sum,
+    })
 }

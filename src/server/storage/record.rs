@@ -1,4 +1,4 @@
-//! What is written about an object, a part and an upload, and the file that holds it.
+//! The records of objects, parts and uploads, and the files that hold them.
 //!
 //! Every file is its data (from offset 0, possibly none), then its record as JSON, then a footer:
 //!
@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 const MAGIC: &[u8; 8] = b"SRS3REC1";
 const FOOTER_BYTES: usize = 24;
-/// What is read of a file's end at first; holds most records whole.
+/// Bytes of a file's end that are read at first; they hold most records whole.
 const TAIL_BYTES: u64 = 4096;
 
 /// Headers that come back with the object as they came with it.
@@ -47,20 +47,12 @@ pub(crate) struct Headers {
     pub(crate) metadata: BTreeMap<String, String>,
 }
 
-/// Checksums in base64, as on the wire; those that the client sent.
+/// The checksum in base64, as on the wire, if the client sent one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Checksums {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) crc32: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) crc32c: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) crc64nvme: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) sha1: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) sha256: Option<String>,
-    /// They are checksums of the parts' checksums, not of the object.
+    /// It is a checksum of the parts' checksums, not of the object.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) composite: bool,
 }
@@ -110,7 +102,7 @@ pub(crate) struct UploadRecord {
     pub(crate) initiated: SystemTime,
     #[serde(default)]
     pub(crate) headers: Headers,
-    /// `CRC32`, ...: what the parts' checksums are to be combined to.
+    /// `CRC32`, if the parts' checksums are to be combined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) checksum_algorithm: Option<String>,
     /// Whether to the checksum of the whole object, rather than of the parts' checksums.

@@ -1,4 +1,4 @@
-//! Reading the index from the directory at start, and deleting what nothing refers to.
+//! Reads the index from the directory at start, and deletes files that nothing refers to.
 //!
 //! Never deletes a file that it can't read: it says so in the log and leaves it alone.
 
@@ -77,7 +77,8 @@ fn scan_bucket(path: &Path, created: SystemTime, sync: SyncPolicy) -> io::Result
         tracing::error!(bucket = %path.display(), "damaged records: parts that nothing refers to are kept");
     }
     scan_parts(&mut bucket, !damaged)?;
-    // A killed server may have renamed and not synced; what is shown from now on must last.
+    // A killed server may have renamed and not synced; the state that is shown from now on must
+    // last.
     for dir in [&dirs.objects, &dirs.uploads, &dirs.parts] {
         dir.sync()?;
     }

@@ -1,4 +1,5 @@
-//! Taking the lease: from nobody, from one that is done, gone or silent; or waiting; or refusing.
+//! Taking the lease: from nobody, from a holder that is done, gone or silent; or waiting; or
+//! refusing.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,21 +16,18 @@ use super::{
 use crate::{
     clock,
     seal::{SealError, keys::VolumeKeys, object_store::SealedObjectStore},
-    session::{
-        control, errors,
-        failure::{Exit, Failure},
-    },
+    session::{control, errors, exit::Exit, failure::Failure},
     store::{Condition, Retry, Store, StoreErrorKind},
     telemetry::moment,
 };
 
-/// How long a mount from elsewhere is given to say that it drains, before this one gives up.
+/// How long a mount from elsewhere has to say that it drains, before this one gives up.
 const CHANGE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often a waiting mount looks.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Who wants the lease.
+/// A mount that wants the lease.
 pub struct LeaseRequest<'a> {
     /// The volume.
     pub store: &'a Store,
@@ -37,7 +35,7 @@ pub struct LeaseRequest<'a> {
     pub keys: &'a Arc<VolumeKeys>,
     /// The control socket that this mount will have.
     pub socket: &'a Path,
-    /// Take it from whoever holds it.
+    /// Take the lease from its present holder.
     pub takeover: bool,
     /// The metadata's store, which shows the keeper of the lease whether the mount writes.
     pub log: &'a SealedObjectStore,
@@ -53,8 +51,8 @@ pub struct Found {
 }
 
 impl Found {
-    /// Whether its holder may still write: all but one that is done, or that was a process of this
-    /// very system and is gone.
+    /// Whether its holder may still write: false for one that is done, and for a process of this
+    /// very system that is gone.
     pub fn may_be_alive(&self) -> bool {
         let Ok(record) = &self.record else {
             return true;
@@ -64,7 +62,7 @@ impl Found {
     }
 }
 
-/// What has been seen of one lease while waiting.
+/// The observations of one lease while waiting.
 struct Watch {
     etag: String,
     unchanged_since: Instant,
@@ -84,7 +82,7 @@ enum Verdict {
 /// Reads the lease; `None` if there is none.
 ///
 /// # Errors
-/// The store's.
+/// The store's errors.
 pub async fn look(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, Failure> {
     read(&store.with_retry(Retry::FOR_COMMANDS), keys).await
 }
@@ -144,8 +142,8 @@ pub async fn acquire(request: LeaseRequest<'_>, first: Option<Found>) -> Result<
                 let log = request.log.clone();
                 return Ok(Lease::keep(&store, request.keys, log, record, outcome.etag));
             }
-            // Somebody was faster, or this very PUT succeeded and its answer was lost: the next
-            // look tells.
+            // Another mount was faster, or this very PUT succeeded and its answer was lost: the
+            // next look tells.
             Err(error) if error.kind == StoreErrorKind::Precondition => {}
             Err(error) => return Err(errors::store(&error, store.url())),
         }
@@ -182,7 +180,7 @@ async fn read(store: &Store, keys: &Arc<VolumeKeys>) -> Result<Option<Found>, Fa
     }
 }
 
-/// Notes what was found just now.
+/// Records the lease that was found just now.
 fn observe<'a>(watch: &'a mut Option<Watch>, etag: &str) -> &'a mut Watch {
     let now = Instant::now();
     let watch = watch.get_or_insert_with(|| Watch {

@@ -1,4 +1,4 @@
-//! Keeping a lease: renewing it, saying what the mount does, noticing that it was taken.
+//! Keeping a lease: renewing it, writing the mount's state into it, noticing that it was taken.
 
 use std::{
     sync::{
@@ -25,16 +25,16 @@ use crate::{
 /// The pause after a write that failed, before it is tried again.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// How long giving the lease back may take. What is durable stays so if it fails; the next mount
-/// then waits for the expiry.
+/// How long giving the lease back may take. Durable data stays durable if that fails; the next
+/// mount then waits for the expiry.
 const RELEASE_WITHIN: Duration = Duration::from_secs(30);
 
-/// What is known of the lease as written.
+/// The state of the lease in the store, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
     /// It stands in the store with this state.
     State(LeaseState),
-    /// Somebody else's stands there.
+    /// Another mount's lease stands there.
     Lost,
 }
 
@@ -104,7 +104,7 @@ impl Lease {
         }
     }
 
-    /// Returns when somebody else has taken the lease.
+    /// Returns when another mount has taken the lease.
     pub async fn lost(&self) {
         let mut written = self.written.clone();
         if written
@@ -125,7 +125,8 @@ impl Lease {
     /// Gives the lease back.
     ///
     /// # Errors
-    /// Somebody else has it. A store that does not answer is none: the lease expires by itself.
+    /// Another mount has the lease. A store that does not answer is no error: the lease expires by
+    /// itself.
     pub async fn release(&self) -> Result<(), Failure> {
         self.wanted.send_replace(LeaseState::Released);
         let mut written = self.written.clone();
@@ -170,7 +171,7 @@ impl Drop for Lease {
 struct Keeper {
     store: Store,
     keys: Arc<VolumeKeys>,
-    /// It grows while the mount writes.
+    /// The log, which grows while the mount writes.
     log: SealedObjectStore,
     record: LeaseRecord,
     etag: Option<String>,
@@ -222,7 +223,7 @@ impl Keeper {
         self.report.send_replace(Written::Lost);
     }
 
-    /// Whether somebody else's lease stands in the store. Not if the store does not say: the next
+    /// Whether another mount's lease stands in the store. False if the store does not say: the next
     /// renewal asks again, and insists on an answer.
     async fn is_taken(&mut self) -> bool {
         let Some(own) = self.etag.clone() else {
@@ -238,8 +239,8 @@ impl Keeper {
         matches!(timeout(LOOK_EVERY, look).await, Ok(Ok(Standing::Foreign)))
     }
 
-    /// Writes the record over the version that this mount wrote last. False: it is somebody else's
-    /// by now.
+    /// Writes the record over the version that this mount wrote last. False if the lease is another
+    /// mount's by now.
     async fn write(&mut self) -> Result<bool, StoreError> {
         let sealed = self
             .record
@@ -247,7 +248,7 @@ impl Keeper {
             .map_err(|error| lease_error(&error.to_string()))?;
         let condition = match self.etag.clone() {
             Some(etag) => Condition::Matches(etag),
-            // A store that gave no ETag with the last PUT, or an outcome that is not known: look.
+            // The store gave no ETag with the last PUT, or its outcome is not known: look.
             None => match self.adopt().await? {
                 Standing::Own => return Err(lease_error("the lease was looked at again")),
                 Standing::Foreign => return Ok(false),

@@ -1,9 +1,9 @@
-//! The lease: who may write to a volume.
+//! The lease: the right to write to a volume.
 //!
-//! One sealed control object, `<prefix>/lease`, changed only by conditional PUT. It names host,
-//! process and time. The metadata store fences an old writer by itself; the lease is what lets a
-//! second mount know that there is a first one *before* it fences it off, wait for its drain, or
-//! tell the user whom to ask.
+//! The lease is one sealed control object, `<prefix>/lease`, changed only by conditional PUT. It
+//! names host, process and time. The metadata store fences an old writer by itself; the lease is
+//! what lets a second mount know that there is a first one *before* it fences it off, wait for its
+//! drain, or tell the user whom to ask.
 //!
 //! 1. The holder writes it again every [`RENEW_EVERY`], so the object changes as long as it lives.
 //! 2. A waiting mount takes the lease over after the object has not changed for [`EXPIRES_AFTER`]
@@ -12,9 +12,9 @@
 //!    and refusing at once: a wrong clock makes a mount wait in vain or give up early, and never
 //!    take a living mount's lease.
 //! 3. A holder that drains says so; others wait. A holder that is done says `released`.
-//! 4. A holder whose conditional PUT fails because somebody else's lease stands there has lost it.
-//!    While it writes it also looks every [`LOOK_EVERY`]: whoever takes over writes to the end of
-//!    the same log, and one that is busy enough is always there first.
+//! 4. A holder whose conditional PUT fails because another mount's lease stands there has lost it.
+//!    While it writes it also looks every [`LOOK_EVERY`]: a mount that takes over writes to the end
+//!    of the same log, and a holder that is busy enough is always there first.
 //!
 //! Promises: at most one holder believes in its lease longer than [`RENEW_EVERY`] plus one request
 //! after another took it, and none that writes longer than twice [`LOOK_EVERY`] while the store

@@ -1,4 +1,4 @@
-//! What the lease says, and which process it speaks of.
+//! The record in a lease, and the process that it names.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::{
 /// The longest lease that is read, sealed.
 pub const LEASE_BYTES_MAX: u64 = 64 << 10;
 
-/// What the holder is doing.
+/// The holder's activity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LeaseState {
     /// Serving.
     Mounted,
-    /// Unmounted; what is dirty is on its way.
+    /// Unmounted; dirty data is being uploaded.
     Draining,
-    /// Done: anybody may take it.
+    /// Done: any mount may take it.
     Released,
 }
 
@@ -110,7 +110,7 @@ pub struct LeaseRecord {
     pub process: Process,
     /// Its control socket, so that a mount on the same machine can ask.
     pub socket: String,
-    /// What it is doing.
+    /// The holder's activity.
     pub state: LeaseState,
     /// When it was taken, seconds since 1970, by the holder's clock. Shown, never compared.
     pub acquired_unix_seconds: i64,
@@ -131,7 +131,7 @@ impl LeaseRecord {
         ))
     }
 
-    /// Opens what [`LeaseRecord::seal`] made.
+    /// Opens the result of [`LeaseRecord::seal`].
     pub fn open(keys: &Arc<VolumeKeys>, stored: &[u8]) -> Result<LeaseRecord, SealError> {
         let text = open_whole(keys, LEASE_KEY, stored)?;
         serde_json::from_slice(&text).map_err(|_| SealError::Header {

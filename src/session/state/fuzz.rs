@@ -1,6 +1,9 @@
-//! Fuzz targets of the files in which this machine notes what it knows of a place.
+//! Fuzz targets of the files in which this machine notes its knowledge of a place.
 
-use super::known::{Known, KnownJson, StateSeen, line_of, state_in_line};
+use super::{
+    form::{KnownJson, line_of, state_in_line},
+    known::{Known, StateSeen},
+};
 use crate::seal::{keys::VolumeId, object_store::LogPosition};
 
 const VOLUME: VolumeId = VolumeId([0xab; 16]);

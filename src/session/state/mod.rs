@@ -1,18 +1,21 @@
-//! What this machine keeps beside the bucket: the state directory.
+//! The state directory: the knowledge that this machine keeps beside the bucket.
 //!
 //! | what | where |
 //! |---|---|
 //! | logs of background mounts, control sockets of running mounts | `<state-dir>/<volume id>/`, here |
-//! | what is known of the volume at each place, so that a store cannot show an older one or another one unnoticed | `<state-dir>/places/`, `known.rs` |
-//! | the comparison | `trust.rs` |
+//! | the known state of the volume at each place, so that a store cannot show an older or another volume unnoticed | `<state-dir>/places/`: `known.rs`, `form.rs`, `place.rs` |
+//! | the comparison, and the fingerprint of a state | `trust.rs`, `fingerprint.rs` |
 //!
-//! Promises: no data depends on anything here; what is lost or damaged here is no check, never a
-//! failure to mount. Never: holds a secret or a name from the volume; trusts a directory in a place
-//! where others can write unless it is this user's alone.
+//! Promises: no data depends on anything here; a file that is lost or damaged here costs a check,
+//! and is never a reason not to mount. Never: holds a secret or a name from the volume; trusts a
+//! directory in a place where others can write unless it is this user's alone.
 
+mod fingerprint;
+mod form;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
 mod known;
+mod place;
 mod trust;
 
 use std::{
@@ -22,10 +25,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use fingerprint::Fingerprint;
 pub use known::{Known, StateSeen};
-pub use trust::Trust;
+pub use trust::{Accept, Trust};
 
-use super::failure::{Exit, Failure};
+use super::{exit::Exit, failure::Failure};
 use crate::{disk::own_directory, seal::keys::VolumeId};
 
 /// The state directory of one volume.
@@ -34,7 +38,7 @@ pub struct VolumeState {
     dir: PathBuf,
 }
 
-/// Where the knowledge of volumes is kept if no place was named: `/var/lib/strongroom` for root,
+/// The state directory if none was named: `/var/lib/strongroom` for root,
 /// `$XDG_STATE_HOME/strongroom` or `~/.local/state/strongroom` for others, and without a home one
 /// in the directory of temporary files.
 ///

@@ -1,18 +1,28 @@
-//! Comparing what a store shows with what this machine knows of the volume there, before anything
-//! of it is believed.
+//! Comparing a store's contents with this machine's knowledge of the volume there, before anything
+//! in it is believed.
 
 use std::{fmt::Display, path::Path};
 
-use super::known::{Known, PlaceMemory, StateSeen};
+use super::{
+    fingerprint::Fingerprint,
+    known::{Known, StateSeen},
+    place::PlaceMemory,
+};
 use crate::{
     seal::{keys::VolumeId, object_store::LogPosition, volume::VolumeHeader},
-    session::{
-        config::Accept,
-        failure::{Exit, Failure},
-        fingerprint::Fingerprint,
-    },
+    session::{exit::Exit, failure::Failure},
     store::Store,
 };
+
+/// The checks that the user waives for this one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accept {
+    /// Accept a volume that is older than this machine has seen it, or on another branch of its
+    /// history.
+    pub allow_rollback: bool,
+    /// Accept another volume than the one that this machine knows at this URL.
+    pub allow_other_volume: bool,
+}
 
 /// The checks for one volume.
 #[derive(Clone, Debug)]
@@ -39,7 +49,7 @@ impl Trust {
         self
     }
 
-    /// What is known of the volume at this place, as far as it is this one.
+    /// The knowledge of the volume at this place, as far as it is about this volume.
     pub fn known(&self, volume: VolumeId) -> Option<Known> {
         self.memory
             .known(volume)
@@ -51,7 +61,7 @@ impl Trust {
         self.accept.allow_rollback
     }
 
-    /// Compares the header with what is known.
+    /// Compares the header with the known one.
     ///
     /// # Errors
     /// [`Exit::OtherVolume`], [`Exit::RolledBack`], [`Exit::Forked`].
@@ -85,8 +95,8 @@ impl Trust {
         Ok(())
     }
 
-    /// Compares the state of the metadata with what was `known` before it was read, and with what
-    /// is expected. `log_at` tells of the log objects that were verified.
+    /// Compares the state of the metadata with the state that was `known` before it was read, and
+    /// with the expected one. `log_at` tells of the log objects that were verified.
     ///
     /// # Errors
     /// [`Exit::RolledBack`], [`Exit::Forked`], [`Exit::NotExpected`].
@@ -116,12 +126,12 @@ impl Trust {
             Failure::new(
                 Exit::NotExpected,
                 format!("the volume is {why}"),
-                "do not trust what this store shows; without --expect it would be believed",
+                "do not trust this store; without --expect its state would be believed",
             )
         })
     }
 
-    /// Notes what was found and checked.
+    /// Notes a state that was found and checked.
     pub fn note(&self, found: &Known) {
         warn_if_failed(self.memory.note(found));
     }
@@ -131,7 +141,8 @@ impl Trust {
         warn_if_failed(self.memory.note_state(volume, state));
     }
 
-    /// Notes what a mount found first. What the user accepted takes the place of what is known.
+    /// Notes the state that a mount found first. A state that the user accepted takes the place of
+    /// the known one.
     pub fn adopt(&self, found: &Known) {
         if self.accept == Accept::default() {
             self.note(found);
@@ -140,8 +151,7 @@ impl Trust {
         }
     }
 
-    /// Notes a header that was checked, or written since. What is known of the metadata stays
-    /// known.
+    /// Notes a header that was checked, or written since. The knowledge of the metadata stays.
     pub fn adopt_header(&self, header: &VolumeHeader) {
         let mut found = Known::of_header(header);
         if let Some(known) = self.known(header.volume()) {
@@ -193,6 +203,6 @@ fn accepted(accepts: bool, refusal: Failure) -> Result<(), Failure> {
 
 fn warn_if_failed(outcome: std::io::Result<()>) {
     if let Err(error) = outcome {
-        tracing::warn!("what was seen of the volume cannot be remembered: {error}");
+        tracing::warn!("the state of the volume cannot be noted: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Which mount is at a directory, and how to reach the process that serves it.
+//! The mount at a directory, and the control socket of the process that serves it.
 
 use std::{
     ffi::OsString,
@@ -7,16 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::{control::Address, exit::Exit, failure::Failure};
 use crate::{
-    fuse::mountinfo::{self, MountEntry},
-    session::{Exit, Failure, control::Address},
+    fs::CONTROL_XATTR,
+    fuse::{
+        self,
+        mountinfo::{self, MountEntry},
+    },
 };
-
-/// The type that the kernel shows for our mounts.
-const KIND: &str = "fuse.strongroom";
-
-/// The attribute of a mount's root directory that names its control socket.
-pub const CONTROL_ATTRIBUTE: &str = "user.strongroom.control";
 
 /// Finds the mount at exactly this path, the uppermost if there are several. `path` is absolute.
 pub fn mounted(path: &Path) -> Option<MountEntry> {
@@ -24,8 +22,8 @@ pub fn mounted(path: &Path) -> Option<MountEntry> {
 }
 
 /// The control socket of the mount at `dir`. Any filesystem can have the attribute that names it,
-/// so the kernel must say that this is a mount of ours, and who made it; that user's process must
-/// be the one that listens.
+/// so the kernel must confirm that this is a mount of ours and name the user who made it; that
+/// user's process must be the one that listens.
 ///
 /// # Errors
 /// It is not a Strongroom mount.
@@ -33,7 +31,7 @@ pub fn control_socket(dir: &Path) -> Result<Address, Failure> {
     let socket = || {
         let owner =
             mounted_by(&resolve(dir)).or_else(|| mounted_by(&fs::canonicalize(dir).ok()?))?;
-        let path = xattr::get(dir, CONTROL_ATTRIBUTE).ok()??;
+        let path = xattr::get(dir, CONTROL_XATTR).ok()??;
         (!path.is_empty()).then(|| Address {
             path: PathBuf::from(OsString::from_vec(path)),
             owner: Some(owner),
@@ -48,14 +46,13 @@ pub fn control_socket(dir: &Path) -> Result<Address, Failure> {
     })
 }
 
-/// Who mounted a Strongroom volume exactly there. `path` is absolute.
+/// The user who mounted a Strongroom volume exactly there. `path` is absolute.
 fn mounted_by(path: &Path) -> Option<u32> {
     let mount = mounted(path)?;
-    mount.user.filter(|_| mount.kind == KIND)
+    mount.user.filter(|_| mount.kind == fuse::KIND)
 }
 
-/// The absolute path for comparisons, without asking a mount that may not answer: only the parent
-/// is resolved.
+/// The absolute path for comparisons. Only the parent is resolved, because a mount may not answer.
 pub fn resolve(dir: &Path) -> PathBuf {
     let absolute = std::path::absolute(dir).unwrap_or_else(|_| dir.to_path_buf());
     // `absolute` keeps a slash at the end; going through the components drops it.
@@ -76,9 +73,9 @@ mod tests {
     fn the_attribute_of_another_filesystem_leads_to_no_socket() {
         let dir = tempfile::tempdir().expect("a directory");
         let value = dir.path().join("1.sock");
-        let set = xattr::set(dir.path(), CONTROL_ATTRIBUTE, value.as_os_str().as_bytes());
-        let found = xattr::get(dir.path(), CONTROL_ATTRIBUTE);
-        // Some filesystems have none of the user's attributes.
+        let set = xattr::set(dir.path(), CONTROL_XATTR, value.as_os_str().as_bytes());
+        let found = xattr::get(dir.path(), CONTROL_XATTR);
+        // Some filesystems have no user attributes.
         assert_eq!(set.is_ok(), found.is_ok_and(|found| found.is_some()));
         let error = control_socket(dir.path()).expect_err("no mount");
         assert_eq!(error.exit, Exit::NotMounted);

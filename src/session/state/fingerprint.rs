@@ -5,17 +5,17 @@
 //! and of the commitment in the header of the log's newest object, in base32; the check is four
 //! letters of SHA-256 over what stands before it, against mistyping.
 //!
-//! What a match proves: the volume is that one; its metadata has reached that generation and its
-//! log that number. If the log ends at that number, or is still replayed from before it, then it is
-//! that very log, or one that continues it. Older log objects are superseded by tables and deleted,
-//! and then nothing but the numbers is compared. It is no secret.
+//! A match proves that the volume is that one, and that its metadata has reached that generation
+//! and its log that number. If the log ends at that number, or is still replayed from before it,
+//! then it is that very log, or one that continues it. Older log objects are superseded by tables
+//! and deleted, and then only the numbers are compared. A fingerprint is no secret.
 
 use std::{fmt, str::FromStr};
 
 use data_encoding::BASE32_NOPAD;
 use sha2::{Digest, Sha256};
 
-use super::state::StateSeen;
+use super::known::StateSeen;
 use crate::seal::{keys::VolumeId, object_store::LogPosition};
 
 const VERSION: &str = "sr1";
@@ -43,10 +43,11 @@ impl Fingerprint {
         }
     }
 
-    /// Compares with what was found. `log_at` tells of the log objects that were verified.
+    /// Compares with the state that was found. `log_at` tells of the log objects that were
+    /// verified.
     ///
     /// # Errors
-    /// What does not fit, as the end of a sentence that begins "the volume is".
+    /// The mismatch, as the end of a sentence that begins "the volume is".
     pub fn check(
         &self,
         volume: VolumeId,
@@ -208,7 +209,7 @@ mod tests {
         assert!(!fits(VOLUME, &state(10, 4, 1)));
         assert!(!fits(VOLUME, &state(11, 5, 2)));
         assert!(!fits(VolumeId([8; 16]), &state(10, 5, 1)));
-        // Where the log went on, the object of that number tells, if it was met on the way.
+        // Where the log went on, the object of that number tells, if it was read on the way.
         for (fill, fits) in [(1, true), (2, false)] {
             let met = |_| state(0, 5, fill).log;
             let checked = fingerprint.check(VOLUME, &state(11, 6, 3), &met);

@@ -1,0 +1,140 @@
+//! Both sides of the control socket, over real ones.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::{fs::PermissionsExt, net},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use super::*;
+use crate::session::status::StatusReport;
+
+struct Draining;
+
+impl Source for Draining {
+    fn status(&self) -> StatusReport {
+        StatusReport::default()
+    }
+    fn progress(&self) -> Progress {
+        Progress::Draining {
+            dirty_bytes: 5,
+            uploads_in_flight: 1,
+            trouble: None,
+        }
+    }
+}
+
+fn lines(mut answers: Answers) -> Vec<Progress> {
+    let mut seen = Vec::new();
+    while let Some(line) = answers.next_line().expect("a line") {
+        seen.push(serde_json::from_str(&line).expect("progress"));
+    }
+    seen
+}
+
+/// A listener that sends `piece` again and again, `pause` apart, until nobody reads.
+fn endless(path: &Path, piece: &'static [u8], pause: Duration) {
+    let listener = net::UnixListener::bind(path).expect("bound");
+    std::thread::spawn(move || {
+        let Ok((mut stream, _)) = listener.accept() else {
+            return;
+        };
+        while stream.write_all(piece).is_ok() {
+            std::thread::sleep(pause);
+        }
+    });
+}
+
+#[test]
+fn an_answer_without_end_is_given_up_however_it_comes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let patience = Duration::from_millis(500);
+    for (name, piece, pause, kind) in [
+        (
+            "flood",
+            &[b'x'; 4096][..],
+            Duration::ZERO,
+            io::ErrorKind::InvalidData,
+        ),
+        (
+            "drip",
+            b"x",
+            Duration::from_millis(20),
+            io::ErrorKind::TimedOut,
+        ),
+    ] {
+        let path = dir.path().join(name);
+        endless(&path, piece, pause);
+        let began = Instant::now();
+        let error = ask_status(&Address::trusted(path), patience).expect_err(name);
+        assert_eq!(error.kind(), kind, "{name}: {error}");
+        assert!(began.elapsed() < patience * 10, "{name}");
+    }
+}
+
+#[test]
+fn a_socket_of_another_user_is_told_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("1.sock");
+    let listener = net::UnixListener::bind(&path).expect("bound");
+    let owner = Some(nix::unistd::geteuid().as_raw() + 1);
+    let error = ask_status(&Address { path, owner }, Duration::from_secs(5)).expect_err("other");
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{error}");
+    let (mut stream, _) = listener.accept().expect("connected");
+    let mut told = Vec::new();
+    io::Read::read_to_end(&mut stream, &mut told).expect("closed");
+    assert!(told.is_empty(), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_hears_of_the_drain_and_of_its_end_over_a_path_of_any_length() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let deep = dir.path().join("d".repeat(120));
+    fs::create_dir(&deep).expect("made");
+    let path = deep.join("1.sock");
+    let (finish, finished) = watch::channel(None);
+    let server = serve(&path, Arc::new(Draining), finished).expect("listening");
+    assert_eq!(
+        fs::metadata(&path).expect("there").permissions().mode() & 0o777,
+        0o600
+    );
+
+    let client = path.clone();
+    let follower = tokio::task::spawn_blocking(move || {
+        lines(
+            request(
+                &Address::trusted(client),
+                Request::FollowDrain,
+                Duration::from_secs(10),
+            )
+            .expect("connected"),
+        )
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    finish.send_replace(Some(Progress::finished(&Ok(None))));
+    server.finish(Duration::from_secs(5)).await;
+    let seen = follower.await.expect("followed");
+    assert_eq!(seen.first(), Some(&Draining.progress()));
+    assert_eq!(seen.last(), Some(&Progress::finished(&Ok(None))));
+    assert!(!path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_is_one_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("1.sock");
+    let (_finish, finished) = watch::channel(None);
+    let _server = serve(&path, Arc::new(Draining), finished).expect("listening");
+    let owner = Some(nix::unistd::geteuid().as_raw());
+    let address = Address { path, owner };
+    let report = tokio::task::spawn_blocking(move || ask_status(&address, Duration::from_secs(10)))
+        .await
+        .expect("asked")
+        .expect("answered");
+    assert_eq!(report, StatusReport::default());
+}
