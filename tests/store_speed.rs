@@ -4,8 +4,7 @@
 //!
 //! The client has a runtime of its own, whose threads' CPU time is what is counted.
 
-#[path = "store_client/support.rs"]
-#[allow(dead_code)]
+#[path = "support/mod.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use strongroom::store::{Condition, Store};
-use support::{Fixture, certificates, pattern};
+use support::{certificates::certificates, random::pattern, server::TestServer};
 
 const PART_LEN: usize = 8 << 20;
 const PIECE_LEN: usize = (64 << 10) + 16;
@@ -142,7 +141,7 @@ fn speed_and_cpu_of_uploads_and_ranged_reads() {
         .worker_threads(2)
         .build()
         .unwrap();
-    let plain = server.block_on(Fixture::start());
+    let plain = server.block_on(TestServer::start());
     client.block_on(async {
         tokio::spawn(async move {
             measure(&plain.store().await, "http").await;
@@ -152,7 +151,7 @@ fn speed_and_cpu_of_uploads_and_ranged_reads() {
         .unwrap()
     });
     let mut authority = None;
-    let tls = server.block_on(Fixture::start_with(|config, directory| {
+    let tls = server.block_on(TestServer::start_with(|config, directory| {
         let (files, path) = certificates(directory);
         config.tls = Some(files);
         authority = Some(path);

@@ -15,9 +15,12 @@ use sha2::{Digest, Sha256};
 use strongroom::session::Exit;
 
 use crate::{
-    harness::{Site, Transport},
-    raw_store::{Answer, RawStore, Request},
-    support::{BackgroundMount, assert_refused, text},
+    running::{BackgroundMount, assert_refused},
+    support::{
+        commands::text,
+        raw_store::{Answer, RawStore, Request},
+        site::{Site, Transport},
+    },
 };
 
 /// `--memory` of every mount here.

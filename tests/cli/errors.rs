@@ -6,9 +6,12 @@ use std::{fs, process::Command};
 use strongroom::{server::Outage, session::Exit};
 
 use crate::{
-    harness::{BINARY, BUCKET, Site, Transport},
-    lax_store,
-    support::{BackgroundMount, assert_refused, strongroom, text},
+    running::{BackgroundMount, assert_refused, strongroom},
+    support::{
+        commands::text,
+        lax_store,
+        site::{BINARY, BUCKET, Site, Transport},
+    },
 };
 
 /// `mount` of the site's volume on a fresh directory.

@@ -10,8 +10,11 @@ use std::{
 use strongroom::{server::Faults, session::Exit};
 
 use crate::{
-    harness::{Mount, Site, Transport},
-    support::{BackgroundMount, assert_refused},
+    running::{BackgroundMount, assert_refused},
+    support::{
+        mount::Mount,
+        site::{Site, Transport},
+    },
 };
 
 #[test]

@@ -20,8 +20,11 @@ use nix::{
 };
 
 use crate::{
-    harness::{Site, Transport},
-    support::{BackgroundMount, printed, text},
+    running::BackgroundMount,
+    support::{
+        commands::{succeed, text},
+        site::{Site, Transport},
+    },
 };
 
 /// Nothing goes out by itself within a test.
@@ -286,7 +289,7 @@ fn a_second_signal_while_the_mount_is_being_made_leaves_nothing_behind_and_loses
     // It takes no time to unlock with.
     fs::write(&key, (1..=64).collect::<Vec<u8>>()).unwrap();
     let add_key = ["key", "add", &site.url(), "--new-key-file", text(&key)];
-    printed(&site.strongroom(&add_key).with_passphrase(&site).output());
+    succeed(&site.strongroom(&add_key).with_passphrase(&site).output());
     let mut kept = Vec::new();
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut below = |bound: u64| {

@@ -13,9 +13,11 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    harness::{Site, Transport, tool},
-    tree::{mixed, noise, snapshot},
+use crate::support::{
+    commands::tool,
+    random::noise,
+    site::{Site, Transport},
+    tree::{mixed, snapshot},
 };
 
 /// Kills in the ordinary run, which the simulation's lives stand beside; each round reads all that

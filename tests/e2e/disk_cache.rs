@@ -12,9 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    harness::{Mount, Site, Transport, shell},
-    tree::noise,
+use crate::support::{
+    commands::shell,
+    mount::Mount,
+    random::noise,
+    site::{Site, Transport},
 };
 
 const MIB: usize = 1 << 20;
@@ -139,7 +141,7 @@ fn a_remount_reads_from_the_local_disk_and_asks_the_store_for_no_contents() {
     assert_eq!(figure(&mount, "misses"), 0);
     let received = counter(&mount, "received_bytes") - received;
     assert!(received < MIB as u64, "{received} bytes of metadata");
-    let text = Command::new(super::harness::BINARY)
+    let text = Command::new(crate::support::site::BINARY)
         .arg("status")
         .arg(&mount.dir)
         .output()

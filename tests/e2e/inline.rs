@@ -12,9 +12,10 @@ use std::{
 
 use strongroom::server::Faults;
 
-use super::{
-    harness::{Mount, Site, Transport},
-    tree::noise,
+use crate::support::{
+    mount::Mount,
+    random::noise,
+    site::{Site, Transport},
 };
 
 /// The largest that goes inline.

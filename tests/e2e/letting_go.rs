@@ -11,7 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::harness::{Mount, Site, Transport, shell};
+use crate::support::{
+    commands::shell,
+    mount::Mount,
+    site::{Site, Transport},
+};
 
 const MIB: u64 = 1 << 20;
 

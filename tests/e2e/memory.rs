@@ -11,10 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    cgroup::{Cgroup, MEMORY_LIMIT},
-    harness::{Mount, Transport},
-};
+use super::cgroup::{Cgroup, MEMORY_LIMIT};
+use crate::support::{mount::Mount, site::Transport};
 
 const MIB: i64 = 1 << 20;
 

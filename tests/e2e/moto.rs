@@ -12,10 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    battery,
-    harness::{Site, Transport},
-};
+use super::battery;
+use crate::support::site::{Site, Transport};
 
 struct Moto(Child);
 

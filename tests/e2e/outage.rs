@@ -11,7 +11,7 @@ use std::{
 
 use strongroom::server::{Faults, Outage};
 
-use super::harness::{Site, Transport};
+use crate::support::site::{Site, Transport};
 
 const WRITERS: usize = 8;
 const PIECES: usize = 40;

@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    harness::{Site, Transport},
-    tree::noise,
+use crate::support::{
+    random::noise,
+    site::{Site, Transport},
 };
 
 const FILES: u64 = 10;

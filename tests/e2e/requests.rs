@@ -10,9 +10,12 @@ use std::{
 
 use strongroom::server::StatsSnapshot;
 
-use super::{
-    harness::{Mount, Site, Transport, puts, shell},
-    tree::noise,
+use crate::support::{
+    bucket::puts,
+    commands::shell,
+    mount::Mount,
+    random::noise,
+    site::{Site, Transport},
 };
 
 fn gets(stats: &StatsSnapshot) -> u64 {

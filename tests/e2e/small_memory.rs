@@ -3,8 +3,8 @@
 use super::{
     battery::whole_battery,
     cgroup::{Cgroup, MEMORY_LIMIT},
-    harness::{Site, Transport},
 };
+use crate::support::site::{Site, Transport};
 
 impl Site {
     /// What the process must stay below, if this site limits it.

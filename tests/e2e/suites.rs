@@ -11,11 +11,11 @@ use std::{
     process::{Command, Output},
 };
 
-use super::harness::Site;
+use crate::support::site::Site;
 
 /// A site whose directories every user may enter: some tests run as others than root.
 fn open_site() -> Site {
-    let site = Site::start(super::harness::Transport::Plain);
+    let site = Site::start(crate::support::site::Transport::Plain);
     fs::set_permissions(site.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     site
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::harness::{Site, Transport};
+use crate::support::site::{Site, Transport};
 
 const PAGE: usize = 4096;
 const PAGES: usize = 16_384;

@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    harness::Mount,
-    scene::{Scene, said},
+    scene::Scene,
     stage::{Life, Stage},
+    support::{commands::said, mount::Mount},
 };
 
 /// Programs end on a mount that died or was lost within this, at the latest because they are

@@ -8,11 +8,13 @@ use std::{
 };
 
 use crate::{
-    harness::BINARY,
     load::Tally,
-    plot::{Panel, slope, svg},
     scene::{MEMORY_LIMIT, Scene},
     stage::Stage,
+    support::{
+        plot::{Panel, slope, svg},
+        site::BINARY,
+    },
     weather::Weather,
 };
 

@@ -14,10 +14,10 @@ use std::{
 use crate::{
     director::Director,
     load::{self, Programs, Tally, Worker},
-    random::Random,
     samples::{HEADINGS, LongLife, Sample, Samples, drawn, long_lives, mib, status},
     scene::Scene,
     stage::{EndOfStage, Stage},
+    support::random::Random,
     weather::Weather,
 };
 

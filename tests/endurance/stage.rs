@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::Mount;
+use crate::support::mount::Mount;
 
 /// One mount, from the moment it answers until somebody ends it.
 pub struct Life {

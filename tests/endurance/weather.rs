@@ -4,9 +4,11 @@
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use crate::{
-    lying::{Form, Kind, Lie, LyingStore, Op, Rule, answer::broken},
-    random::Random,
     stage::Stage,
+    support::{
+        lying::{Form, Kind, Lie, LyingStore, Op, Rule, answer::broken},
+        random::Random,
+    },
 };
 
 const WRITES: [Op; 6] = [

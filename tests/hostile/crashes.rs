@@ -9,8 +9,10 @@ use std::{
 };
 
 use crate::{
-    lying::{Form, Kind, Lie, Op, Rule},
-    tree::noise,
+    support::{
+        lying::{Form, Kind, Lie, Op, Rule},
+        random::noise,
+    },
     world::{Ended, Holds, World, at, compare, exit_code, sync, write_synced},
 };
 

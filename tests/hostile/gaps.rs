@@ -11,9 +11,11 @@ use std::{
 };
 
 use crate::{
-    harness::Mount,
-    lying::{Form, Kind, Lie, Op, Rule, Seen},
-    tree::noise,
+    support::{
+        lying::{Form, Kind, Lie, Op, Rule, Seen},
+        mount::Mount,
+        random::noise,
+    },
     world::{EIO, World, at, within},
 };
 

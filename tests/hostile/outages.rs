@@ -18,11 +18,16 @@ use nix::{
 };
 
 use crate::{
-    harness::{Mount, Site, Transport, shell, tool},
-    lying::{Form, Lie, LyingStore, Op, Rule},
-    server_process::ServerProcess,
-    tree::{assert_same, noise, snapshot},
-    world::{let_go_lazily, liar_before},
+    support::{
+        commands::{shell, tool},
+        lying::{Form, Lie, LyingStore, Op, Rule},
+        mount::Mount,
+        random::noise,
+        server_process::ServerProcess,
+        site::{Site, Transport},
+        tree::{assert_same, snapshot},
+    },
+    world::let_go_lazily,
 };
 
 /// After the outage all tools end within this.
@@ -71,7 +76,7 @@ impl Scene {
     fn set(outage: Outage) -> Scene {
         let mut site = Site::without_volume(Transport::Plain);
         let server = ServerProcess::start(site.scratch("objects"), "127.0.0.1:0");
-        let store = liar_before(server.address);
+        let store = LyingStore::before(server.address);
         site.endpoint = match outage {
             Outage::Stopped | Outage::Killed => format!("http://{}", server.address),
             Outage::Refused(..) | Outage::WritesRefused(..) => store.endpoint(),

@@ -7,8 +7,11 @@ use std::{
 };
 
 use crate::{
-    harness::{Mount, shell},
-    lying::{Form, Kind, Lie, Op, Rule},
+    support::{
+        commands::shell,
+        lying::{Form, Kind, Lie, Op, Rule},
+        mount::Mount,
+    },
     world::{EIO, World, at, within},
 };
 

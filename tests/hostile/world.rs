@@ -11,13 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom::server::{SecretString, Server, ServerConfig, SyncPolicy};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
 
-use crate::{
-    harness::{ACCESS_KEY, BUCKET, Mount, SECRET_KEY, Site, Transport},
-    lying::{KeyPair, LyingStore},
+use crate::support::{
+    bucket::Bucket,
+    lying::LyingStore,
+    mount::Mount,
+    server::{ServerThread, server_config},
+    site::{Site, Transport},
 };
 
 pub const EIO: i32 = 5;
@@ -39,7 +40,7 @@ impl World {
     pub fn without_volume() -> World {
         let mut site = Site::without_volume(Transport::Plain);
         site.memory = "128MiB";
-        let store = liar_before(site.server().local_addr());
+        let store = LyingStore::before(site.server().local_addr());
         site.endpoint = store.endpoint();
         World { store, site }
     }
@@ -60,37 +61,16 @@ impl World {
     }
 }
 
-pub fn liar_before(upstream: SocketAddr) -> LyingStore {
-    let key_pair = KeyPair {
-        access: ACCESS_KEY.to_owned(),
-        secret: SECRET_KEY.to_owned(),
-    };
-    LyingStore::before(upstream, key_pair)
-}
-
 /// A copy of a server's state.
 pub struct Past {
     dir: TempDir,
-    runtime: Runtime,
-    server: Option<Server>,
+    server: ServerThread,
 }
 
 impl Past {
     fn serve(dir: TempDir) -> Past {
-        let secret = SecretString::from(SECRET_KEY);
-        let mut config = ServerConfig::new(dir.path().to_owned(), ACCESS_KEY, secret);
-        config.sync = SyncPolicy::Never;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("runtime");
-        let server = runtime.block_on(Server::start(config)).expect("server");
-        Past {
-            dir,
-            runtime,
-            server: Some(server),
-        }
+        let server = ServerThread::start(server_config(dir.path().to_owned()));
+        Past { dir, server }
     }
 
     /// Another copy of the same state, with changes of its own.
@@ -101,40 +81,12 @@ impl Past {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.server.as_ref().expect("serves").local_addr()
+        self.server.local_addr()
     }
 
-    pub fn get(&self, key: &str) -> Vec<u8> {
-        let get = self.client().get_object().bucket(BUCKET).key(key);
-        self.runtime.block_on(async {
-            let object = get.send().await.expect("object");
-            object.body.collect().await.expect("body").to_vec()
-        })
-    }
-
-    pub fn delete(&self, key: &str) {
-        let delete = self.client().delete_object().bucket(BUCKET).key(key);
-        self.runtime.block_on(delete.send()).expect("delete");
-    }
-
-    fn client(&self) -> aws_sdk_s3::Client {
-        use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(format!("http://{}", self.address()))
-            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
-            .region(Region::new("us-east-1"))
-            .force_path_style(true)
-            .build();
-        aws_sdk_s3::Client::from_conf(config)
-    }
-}
-
-impl Drop for Past {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            self.runtime.block_on(server.shutdown());
-        }
+    /// What its provider sees.
+    pub fn bucket(&self) -> Bucket<'_> {
+        Bucket::new(&self.server, &self.server.endpoint_url())
     }
 }
 

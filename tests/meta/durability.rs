@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use strongroom::meta::{ContentCommit, Extent, ExtentSource, FileKind, Ino, Meta, MetaError};
 use tokio::time::{sleep, timeout};
 
-use crate::support::{
+use crate::volume::{
     CONFIG, CountingStore, Verb, count, directory, file, names, new, open, volume,
 };
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use strongroom::meta::{ContentCommit, FileKind, Ino, Meta, MetaError, SessionId};
 use tokio::time::sleep;
 
-use crate::support::{
+use crate::volume::{
     Verb, at, count, directory, extent, file, follow, names, new, object, open, volume,
 };
 

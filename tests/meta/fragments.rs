@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, slice::from_ref, time::Instant};
 
 use strongroom::meta::{ContentCommit, ExtentSource, Ino, ObjectId, REGION_LEN};
 
-use crate::support::{Verb, count, extent, file, object, open, volume};
+use crate::volume::{Verb, count, extent, file, object, open, volume};
 
 const SIZE: u64 = 64 << 20;
 const PIECE: u64 = 200;

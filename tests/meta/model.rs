@@ -8,7 +8,7 @@ use strongroom::meta::{
     Totals, XattrMode,
 };
 
-use crate::support::{CountingStore, at, extent, new, object, open, volume};
+use crate::volume::{CountingStore, at, extent, new, object, open, volume};
 
 #[derive(Clone, Debug, PartialEq, Default)]
 struct Node {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use strongroom::meta::{FileKind, Ino, MetaError, NewInode, RenameMode, Timestamp};
 
-use crate::support::{at, directory, file, get, names, new, open, volume};
+use crate::volume::{at, directory, file, get, names, new, open, volume};
 
 #[tokio::test]
 async fn a_new_volume_has_a_root_of_its_owner() {

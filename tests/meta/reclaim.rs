@@ -7,7 +7,7 @@ use std::{
 
 use strongroom::meta::{ContentCommit, Ino, Meta, NewObject, SessionId};
 
-use crate::support::{at, extent, file, get, object, open, volume};
+use crate::volume::{at, extent, file, get, object, open, volume};
 
 async fn whole(meta: &Meta, name: &str, number: u64) -> (Ino, NewObject) {
     let ino = file(meta, Ino::ROOT, name).await.ino;
@@ -92,7 +92,7 @@ async fn objects_below_half_live_are_offered_for_repacking() {
     );
     assert!(meta.repack_candidates(None, 0).await.unwrap().is_empty());
     // Repacking is a commit that names the bytes elsewhere.
-    let packed = crate::support::object(&meta, 1, 499);
+    let packed = crate::volume::object(&meta, 1, 499);
     let commit = ContentCommit {
         cut: None,
         ino,

@@ -10,7 +10,7 @@ use strongroom::meta::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::support::{
+use crate::volume::{
     CONFIG, CountingStore, at, directory, extent, file, follow, get, new, object, open, volume,
 };
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use strongroom::meta::{ContentCommit, Ino, Meta};
 
-use crate::support::{
+use crate::volume::{
     CountingStore, Verb, at, count, directory, extent, file, object, open, volume,
 };
 

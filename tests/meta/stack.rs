@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::{
     requests::{list_all, unpack},
-    support::{CONFIG, at, directory, file, names},
+    volume::{CONFIG, at, directory, file, names},
 };
 
 fn set_environment() {

@@ -7,13 +7,16 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode};
 use bytes::Bytes;
 use strongroom::server::Server;
 
-use crate::support::{BUCKET, Fixture, completed, config, pattern, refusal, start, start_tls};
+use crate::{
+    fixture::{BUCKET, Fixture, completed, refusal, start, start_tls},
+    support::{random::noise, server::server_config},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_of_all_sizes_come_back_whole_plain_and_over_tls() {
     for fixture in [start().await, start_tls().await] {
         for len in [0, 1, 65_535, 262_144, 262_145, 1_000_003, 5_000_000] {
-            let body = pattern(len as u64, len);
+            let body = noise(len as u64, len);
             fixture.put("key", body.clone()).await;
             assert!(fixture.get("key").await == body, "{len} bytes");
         }
@@ -24,7 +27,7 @@ async fn bodies_of_all_sizes_come_back_whole_plain_and_over_tls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_returns_its_bytes_and_moves_no_more() {
     let fixture = start().await;
-    let body = pattern(7, 20_000_000);
+    let body = noise(7, 20_000_000);
     fixture.put("key", body.clone()).await;
     fixture.settled(|stats| stats.requests_in_flight == 0).await;
     fixture.server.reset_stats();
@@ -81,7 +84,7 @@ async fn a_range_returns_its_bytes_and_moves_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_checksum_that_sdks_send_is_checked_and_given_back() {
     let fixture = start().await;
-    let body = pattern(3, 300_000);
+    let body = noise(3, 300_000);
     for algorithm in [
         ChecksumAlgorithm::Crc32,
         ChecksumAlgorithm::Crc32C,
@@ -154,7 +157,7 @@ fn streamed(body: &[u8]) -> ByteStream {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_huge_chunk_is_taken_unless_its_signature_would_have_to_be_held() {
-    let body = pattern(4, 20_000_000);
+    let body = noise(4, 20_000_000);
     for (fixture, is_tls) in [(start().await, false), (start_tls().await, true)] {
         let config = fixture
             .client
@@ -240,7 +243,7 @@ async fn an_upload_that_is_cut_leaves_the_old_object_and_nothing_else() {
     let fixture = start().await;
     fixture.put("key", "old").await;
     // A request signed by the SDK, sent by hand and only in part.
-    let body = pattern(9, 4_000_000);
+    let body = noise(9, 4_000_000);
     let presigning =
         aws_sdk_s3::presigning::PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
     let request = fixture
@@ -291,7 +294,7 @@ async fn a_get_that_is_dropped_stops_the_server() {
     let fixture = start().await;
     const LEN: usize = 200_000_000;
     let id = fixture.begin("key").await;
-    let half = pattern(1, LEN / 2);
+    let half = noise(1, LEN / 2);
     let parts = vec![
         (1, fixture.part("key", &id, 1, half.clone()).await),
         (2, fixture.part("key", &id, 2, half).await),
@@ -371,8 +374,14 @@ async fn metadata_and_headers_come_back_and_survive_a_restart() {
     let Fixture { server, dir, .. } = fixture;
     server.shutdown().await;
 
-    let server = Server::start(config(&dir.path().join("s3"))).await.unwrap();
-    let client = crate::support::client(&server.endpoint_url(), crate::support::SECRET_KEY, None);
+    let server = Server::start(server_config(dir.path().join("s3")))
+        .await
+        .unwrap();
+    let client = crate::fixture::client(
+        &server.endpoint_url(),
+        crate::support::credentials::SECRET_KEY,
+        None,
+    );
     let head = client
         .head_object()
         .bucket(BUCKET)
@@ -404,7 +413,7 @@ async fn metadata_and_headers_come_back_and_survive_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_on_the_same_directory_is_refused() {
     let fixture = start().await;
-    let second = Server::start(config(&fixture.dir.path().join("s3"))).await;
+    let second = Server::start(server_config(fixture.dir.path().join("s3"))).await;
     let message = second.err().unwrap().to_string();
     assert!(message.contains("another server has it open"), "{message}");
 }

@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_sdk_s3::primitives::ByteStream;
 use tokio::sync::Barrier;
 
-use crate::support::{BUCKET, completed, pattern, refusal, start};
+use crate::{
+    fixture::{BUCKET, completed, refusal, start},
+    support::random::noise,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_racing_creators_exactly_one_wins() {
@@ -300,7 +303,7 @@ async fn a_get_sees_one_version_whole_while_it_is_overwritten_and_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_has_conditions_on_both_ends() {
     let fixture = start().await;
-    let body = pattern(1, 700_000);
+    let body = noise(1, 700_000);
     let etag = fixture.put("from", body.clone()).await;
     let copy = || {
         let copy = fixture.client.copy_object().bucket(BUCKET).key("to");

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{start, start_with};
+use crate::fixture::{start, start_with};
 
 /// Longer than the server waits for the head of a request.
 const LATER: Duration = Duration::from_secs(31);

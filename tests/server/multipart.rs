@@ -3,8 +3,9 @@
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType};
 
-use crate::support::{
-    BUCKET, Fixture, SECRET_KEY, client, completed, config, pattern, refusal, start,
+use crate::{
+    fixture::{BUCKET, Fixture, client, completed, refusal, start},
+    support::{credentials::SECRET_KEY, random::noise},
 };
 
 const MIB: usize = 1024 * 1024;
@@ -32,7 +33,7 @@ async fn complete(
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_in_any_order_become_one_object_that_ranges_cross() {
     let fixture = start().await;
-    let body = pattern(5, 13 * MIB);
+    let body = noise(5, 13 * MIB);
     let id = fixture.begin("key").await;
     let mut parts = Vec::new();
     for (number, piece) in [
@@ -275,14 +276,16 @@ fn part_files(fixture: &Fixture) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_goes_on_after_a_restart() {
     let fixture = start().await;
-    let body = pattern(6, 7 * MIB);
+    let body = noise(6, 7 * MIB);
     let id = fixture.begin("key").await;
     let one = fixture.part("key", &id, 1, body[..5 * MIB].to_vec()).await;
     let Fixture { server, dir, .. } = fixture;
     server.shutdown().await;
-    let server = strongroom::server::Server::start(config(&dir.path().join("s3")))
-        .await
-        .unwrap();
+    let server = strongroom::server::Server::start(crate::support::server::server_config(
+        dir.path().join("s3"),
+    ))
+    .await
+    .unwrap();
     let client = client(&server.endpoint_url(), SECRET_KEY, None);
     let fixture = Fixture {
         server,
@@ -309,7 +312,7 @@ async fn an_upload_goes_on_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_parts_of_an_object_go_when_it_is_replaced_or_deleted_but_not_under_a_reader() {
     let fixture = start().await;
-    let body = pattern(2, 12 * MIB);
+    let body = noise(2, 12 * MIB);
     for replace in [true, false] {
         let id = fixture.begin("key").await;
         let mut parts = Vec::new();
@@ -374,7 +377,7 @@ async fn checksums_of_parts_become_the_checksum_of_the_object() {
             .await
             .unwrap();
         let id = begin.upload_id().unwrap();
-        let body = pattern(8, 6 * MIB);
+        let body = noise(8, 6 * MIB);
         let mut parts = Vec::new();
         for (number, piece) in (1..).zip(body.chunks(5 * MIB)) {
             let part = fixture

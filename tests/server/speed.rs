@@ -7,7 +7,10 @@ use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 use strongroom::server::SyncPolicy;
 
-use crate::support::{BUCKET, Fixture, pattern, start, start_tls, start_with};
+use crate::{
+    fixture::{BUCKET, Fixture, start, start_tls, start_with},
+    support::random::noise,
+};
 
 const LEN: usize = 64 * 1024 * 1024;
 const ROUNDS: usize = 6;
@@ -17,7 +20,7 @@ async fn large(name: &str, fixture: &Fixture) {
 }
 
 async fn large_signed(name: &str, fixture: &Fixture, sign: bool) {
-    let body = Bytes::from(pattern(1, LEN));
+    let body = Bytes::from(noise(1, LEN));
     let rate = |begin: Instant| (LEN * ROUNDS) as f64 / begin.elapsed().as_secs_f64() / 1e6;
     let begin = Instant::now();
     for _ in 0..ROUNDS {

@@ -12,7 +12,10 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::harness::{ACCESS_KEY, BINARY, SECRET_KEY};
+use super::{
+    credentials::{ACCESS_KEY, SECRET_KEY},
+    site::BINARY,
+};
 
 /// `strongroom serve`; killed with its owner.
 pub struct ServerProcess {

@@ -12,9 +12,8 @@ use std::{
 
 use super::{Worker, sync_dir};
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
-    tree::noise,
+    support::random::{Random, noise},
 };
 
 const SLOTS: u64 = 40;

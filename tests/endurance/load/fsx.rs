@@ -8,8 +8,8 @@ use std::{
 
 use super::{Programs, Worker};
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
+    support::random::Random,
 };
 
 /// What a run of fsx does; it syncs seldom, for the sake of the others.

@@ -22,8 +22,8 @@ use std::{
 };
 
 use crate::{
-    random::Random,
     stage::{Place, Stage, Stopped},
+    support::random::Random,
 };
 
 pub use program::Programs;

@@ -14,9 +14,8 @@ use std::{
 
 use super::{Worker, sync_dir};
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
-    tree::noise,
+    support::random::{Random, noise},
 };
 
 const STEPS: u64 = 60;

@@ -7,8 +7,8 @@ use super::{
     source::{Manifest, Source, compare},
 };
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
+    support::random::Random,
 };
 
 /// Snapshots that are kept.

@@ -9,9 +9,8 @@ use super::{
     sync_dir,
 };
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
-    tree::noise,
+    support::random::{Random, noise},
 };
 
 pub struct Rsync {

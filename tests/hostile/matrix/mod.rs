@@ -22,7 +22,7 @@ use std::{
 };
 
 use crate::{
-    lying::{Fired, Form, Kind, Lie, LyingStore, Op, Rule},
+    support::lying::{Fired, Form, Kind, Lie, LyingStore, Op, Rule},
     world::{Ended, Holds},
 };
 

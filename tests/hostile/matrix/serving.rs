@@ -10,9 +10,11 @@ use super::{
     Cell, FAULTS, Fault, HANG, HEALED_WITHIN, LASTING, Row, Span, assert_all_hold, run, told,
 };
 use crate::{
-    harness::Mount,
-    lying::{Fired, Form, Kind, Lie, Op, Rule},
-    tree::noise,
+    support::{
+        lying::{Fired, Form, Kind, Lie, Op, Rule},
+        mount::Mount,
+        random::noise,
+    },
     world::{Ended, Holds, World, at, compare, exit_code, sync, write_synced},
 };
 

@@ -5,8 +5,10 @@ use super::{
     DEADLINE, MEMORY_BYTES, PATIENCE, Volume, assert_no_panic, assert_sound, watch_memory,
 };
 use crate::{
-    lying::{Endless, Form, Kind, Lie, Op, Rule},
-    tree::noise,
+    support::{
+        lying::{Endless, Form, Kind, Lie, Op, Rule},
+        random::noise,
+    },
     world::{Ended, Holds, Start, at, compare, exit_code, let_go_lazily, wait_start, write_synced},
 };
 

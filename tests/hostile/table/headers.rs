@@ -6,8 +6,10 @@ use sha2::{Digest, Sha256};
 
 use super::{DEADLINE, MEMORY_BYTES, PATIENCE, Volume, assert_no_panic, watch_memory};
 use crate::{
-    harness::PASSPHRASE,
-    lying::{Kind, Lie, Op, Rule, answer::broken},
+    support::{
+        lying::{Kind, Lie, Op, Rule, answer::broken},
+        site::PASSPHRASE,
+    },
     world::{Start, World, exit_code, wait_start},
 };
 

@@ -4,9 +4,11 @@ use std::{fs, sync::Arc, time::Duration};
 
 use super::{DEADLINE, PATIENCE, Volume, assert_no_panic};
 use crate::{
-    harness::Mount,
-    lying::{Form, Kind, Lie, Op, Rule, answer::broken},
-    tree::noise,
+    support::{
+        lying::{Form, Kind, Lie, Op, Rule, answer::broken},
+        mount::Mount,
+        random::noise,
+    },
     world::{EIO, Ended, Start, at, compare, exit_code, wait_start, write_synced},
 };
 

@@ -19,9 +19,11 @@ use std::{
 };
 
 use crate::{
-    harness::Mount,
-    lying::{Kind, Op},
-    tree::noise,
+    support::{
+        lying::{Kind, Op},
+        mount::Mount,
+        random::noise,
+    },
     world::{Ended, World, at, compare, sync_dir, within, write_synced},
 };
 

@@ -4,8 +4,10 @@ use std::path::Path;
 
 use super::{DEADLINE, PATIENCE, Volume, assert_no_panic};
 use crate::{
-    lying::{Form, Kind, Lie, Op, Rule},
-    tree::noise,
+    support::{
+        lying::{Form, Kind, Lie, Op, Rule},
+        random::noise,
+    },
     world::{
         EIO, Ended, Holds, Past, Start, World, at, compare, exit_code, wait_start, write_synced,
     },
@@ -146,7 +148,7 @@ fn without_newest_log(world: &World, hidden: usize) -> (Past, Vec<String>) {
     let newest = log.split_off(log.len() - hidden);
     let past = world.past();
     for key in &newest {
-        past.delete(key);
+        past.bucket().delete(key);
     }
     (past, newest)
 }
@@ -258,7 +260,7 @@ fn log_objects_of_another_branch_are_refused() {
 /// As the server holds it, whatever the liar leads to.
 fn world_object(world: &World, key: &str) -> Vec<u8> {
     let fork = world.past();
-    fork.get(key)
+    fork.bucket().get(key)
 }
 
 #[test]

@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use tokio::{
     io::{AsyncWriteExt, BufStream},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 
+use super::super::bucket::sdk_client;
 use super::{
     CONNECTIONS_MAX, LOG_LEN_MAX, Seen, Shared,
     answer::Answer,
@@ -390,19 +390,5 @@ async fn send(
 /// A client of the server behind, with its key pair.
 fn client(shared: &Shared) -> aws_sdk_s3::Client {
     let to = *shared.upstream.lock().unwrap();
-    let key = &shared.key_pair;
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(format!("http://{to}"))
-        .credentials_provider(Credentials::new(
-            &key.access,
-            &key.secret,
-            None,
-            None,
-            "test",
-        ))
-        .region(Region::new("us-east-1"))
-        .force_path_style(true)
-        .build();
-    aws_sdk_s3::Client::from_conf(config)
+    sdk_client(&format!("http://{to}"))
 }

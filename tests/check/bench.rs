@@ -1,0 +1,516 @@
+//! A volume with a bit of everything, copies of it, and what is done to them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Output,
+    sync::Arc,
+};
+
+use slatedb::Db;
+use strongroom::{
+    seal::{
+        object_store::SealedObjectStore,
+        volume::{Secret, VolumeHeader},
+    },
+    store::{Store, StoreConfig},
+    telemetry::Metrics,
+};
+use tokio::runtime::Runtime;
+
+use crate::support::{
+    commands::{said, shell},
+    credentials::set_environment,
+    mount::Mount,
+    random::noise,
+    server::unconnected,
+    site::{BUCKET, Site, Transport},
+    tree::{Snapshot, assert_same, snapshot},
+};
+
+/// Keys below a volume's prefix, and what is stored there.
+pub type Picture = BTreeMap<String, Vec<u8>>;
+
+/// The volume's prefix before it is copied.
+const FIRST: &str = "laptop";
+
+/// A server, and copies of one volume on it.
+pub struct Bench {
+    pub site: Site,
+    pub runtime: Runtime,
+    picture: Picture,
+    /// What a mount of the whole volume shows.
+    pub tree: Snapshot,
+}
+
+/// One copy, below a prefix of its own.
+pub struct Case<'a> {
+    pub bench: &'a Bench,
+    pub prefix: String,
+}
+
+/// A site whose volume opens with a key file, which costs no derivation.
+pub fn site() -> Site {
+    let site = Site::without_volume(Transport::Plain);
+    fs::write(site.path().join("key"), noise(99, 64)).unwrap();
+    let mode = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(site.path().join("key"), mode).unwrap();
+    init(&site, &site.url());
+    site
+}
+
+fn init(site: &Site, url: &str) {
+    let key = key_of(site);
+    let made = site
+        .strongroom(&["init", url, "--create-bucket", "--key-file", &key])
+        .output();
+    assert!(made.status.success(), "{}", said(&made));
+}
+
+pub fn key_of(site: &Site) -> String {
+    site.path().join("key").to_str().unwrap().to_owned()
+}
+
+/// Mounts with the key file.
+pub fn mount<'a>(site: &'a Site, url: &str, options: &[&str]) -> Mount<'a> {
+    let key = key_of(site);
+    let mut all = vec!["--key-file", &key];
+    all.extend(options);
+    let mount = site.begin_mount_of(url, &all);
+    mount.wait_ready();
+    mount
+}
+
+/// `strongroom COMMAND URL ...` with the key file and a state directory of its own.
+pub fn command(site: &Site, name: &str, url: &str, options: &[&str]) -> Output {
+    let key = key_of(site);
+    // Copies of one volume have histories of their own, which no machine may mix up.
+    let state = site.scratch(&format!("state-{}", url.rsplit('/').next().unwrap()));
+    let state = state.to_str().unwrap();
+    let mut args = vec![name, url, "--key-file", &key, "--memory", "128MiB"];
+    args.extend(["--state-dir", state]);
+    args.extend(options);
+    site.strongroom(&args).output()
+}
+
+/// Wants `fsck` to end so; returns what it said.
+pub fn fsck(site: &Site, url: &str, options: &[&str], code: i32) -> String {
+    let output = command(site, "fsck", url, options);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(code), "fsck {options:?}: {said}");
+    said
+}
+
+/// The findings of `fsck --json`.
+pub fn findings(site: &Site, url: &str, options: &[&str], code: i32) -> Vec<serde_json::Value> {
+    let mut all = vec!["--json"];
+    all.extend(options);
+    let output = command(site, "fsck", url, &all);
+    assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    lines
+        .filter(|line: &serde_json::Value| line["kind"] == "finding")
+        .collect()
+}
+
+/// Files of every kind. What is said of sizes: a stream for `big`, packs for the rest, the
+/// metadata for what was synced and is small.
+pub fn fill(dir: &Path) {
+    fs::create_dir_all(dir.join("dir/sub")).unwrap();
+    for index in 0..40u64 {
+        let name = format!("dir/small{index}");
+        fs::write(dir.join(name), noise(index + 1, 3000)).unwrap();
+    }
+    fs::hard_link(dir.join("dir/small0"), dir.join("dir/sub/hard")).unwrap();
+    fs::write(dir.join("big"), noise(70, 12 << 20)).unwrap();
+    let inline = fs::File::create(dir.join("inline")).unwrap();
+    inline.write_all_at(b"a line that was synced\n", 0).unwrap();
+    inline.sync_all().unwrap();
+    let sparse = fs::File::create(dir.join("sparse")).unwrap();
+    sparse.set_len(50 << 20).unwrap();
+    sparse.write_all_at(b"in the middle", 20_000_000).unwrap();
+    sparse.sync_all().unwrap();
+    let fragmented = fs::File::create(dir.join("fragmented")).unwrap();
+    for round in 0..3u64 {
+        for index in 0..60u64 {
+            let at = (index * 7 + round * 13) % 97 * 5000;
+            fragmented.write_all_at(&noise(index, 4000), at).unwrap();
+        }
+        fragmented.sync_all().unwrap();
+    }
+    shell(
+        dir,
+        "ln -s small1 dir/link; setfattr -n user.note -v kept dir/small2; mkfifo fifo
+         setfacl -m u:1001:r dir/small3; mkdir -p deep/a/b/c; printf x > deep/a/b/c/leaf
+         mv dir/small39 deep/moved; chmod 2750 dir",
+    );
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let site = site();
+        // Two mounts, so that there are several sessions; what the second overwrites leaves an
+        // object mostly dead.
+        let first = mount(&site, &site.url(), &[]);
+        fill(&first.dir);
+        first.unmount();
+        let second = mount(&site, &site.url(), &[]);
+        fs::write(second.dir.join("second"), noise(71, 1 << 20)).unwrap();
+        for index in 10..30u64 {
+            let name = format!("dir/small{index}");
+            fs::write(second.dir.join(name), noise(index + 100, 2000)).unwrap();
+        }
+        second.unmount();
+        let last = mount(&site, &site.url(), &["--read-only"]);
+        let tree = snapshot(&last.dir);
+        last.unmount();
+        Bench {
+            tree,
+            ..Bench::of(site)
+        }
+    }
+
+    /// The volume of a site as it is.
+    pub fn of(site: Site) -> Bench {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut bench = Bench {
+            site,
+            runtime,
+            picture: Picture::new(),
+            tree: Snapshot::new(),
+        };
+        bench.picture = bench.picture_of(FIRST);
+        bench
+    }
+
+    fn picture_of(&self, prefix: &str) -> Picture {
+        let bucket = self.site.bucket();
+        let prefix = format!("{prefix}/");
+        let keys = bucket.keys().into_iter();
+        keys.filter_map(|key| {
+            let below = key.strip_prefix(&prefix)?.to_owned();
+            Some((below, bucket.get(&key)))
+        })
+        .collect()
+    }
+
+    /// A copy of the volume. Keys are bound to the volume, not to where it is.
+    pub fn case(&self, name: &str) -> Case<'_> {
+        let case = Case {
+            bench: self,
+            prefix: name.to_owned(),
+        };
+        for (key, object) in &self.picture {
+            case.put(key, object.clone());
+        }
+        case
+    }
+}
+
+impl Case<'_> {
+    pub fn url(&self) -> String {
+        format!("s3://{BUCKET}/{}", self.prefix)
+    }
+
+    pub fn put(&self, key: &str, object: Vec<u8>) {
+        let key = format!("{}/{key}", self.prefix);
+        self.bench.site.bucket().put(&key, object);
+    }
+
+    pub fn get(&self, key: &str) -> Vec<u8> {
+        self.bench
+            .site
+            .bucket()
+            .get(&format!("{}/{key}", self.prefix))
+    }
+
+    pub fn delete(&self, key: &str) {
+        self.bench
+            .site
+            .bucket()
+            .delete(&format!("{}/{key}", self.prefix));
+    }
+
+    /// Keys below the volume's prefix that begin so.
+    pub fn keys(&self, begin: &str) -> Vec<String> {
+        let prefix = format!("{}/", self.prefix);
+        let keys = self.bench.site.bucket().keys().into_iter();
+        keys.filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned()))
+            .filter(|key| key.starts_with(begin))
+            .collect()
+    }
+
+    /// The same volume again.
+    pub fn picture(&self) -> Picture {
+        self.bench.picture_of(&self.prefix)
+    }
+
+    pub fn fsck(&self, options: &[&str], code: i32) -> String {
+        fsck(&self.bench.site, &self.url(), options, code)
+    }
+
+    pub fn findings(&self, options: &[&str], code: i32) -> Vec<serde_json::Value> {
+        findings(&self.bench.site, &self.url(), options, code)
+    }
+
+    /// The data object that holds byte `at` of a file, and where in its plaintext.
+    pub fn object_of(&self, path: &str, at: u64) -> (String, u64) {
+        self.with_rows(async |rows: &Rows| rows.object_of(path, at).await)
+    }
+
+    /// Opens the metadata as a program that knows its rows.
+    pub fn with_rows<T>(&self, work: impl AsyncFnOnce(&Rows) -> T) -> T {
+        self.bench.runtime.block_on(async {
+            let rows = Rows::open(&self.bench.site, &self.url()).await;
+            let done = work(&rows).await;
+            rows.db.close().await.unwrap();
+            done
+        })
+    }
+
+    /// Everything but `hurt`, and what is in lost+found, is as it was, through a real mount.
+    pub fn others_are_whole(&self, hurt: &[&str]) {
+        let mount = mount(&self.bench.site, &self.url(), &["--read-only"]);
+        let mut found = snapshot(&mount.dir);
+        mount.unmount();
+        let mut expected = self.bench.tree.clone();
+        for tree in [&mut found, &mut expected] {
+            tree.retain(|path, _| {
+                let path = path.to_str().unwrap();
+                let is_directory = [
+                    "",
+                    ".",
+                    "dir",
+                    "dir/sub",
+                    "deep",
+                    "deep/a",
+                    "deep/a/b",
+                    "deep/a/b/c",
+                ];
+                !path.starts_with("lost+found")
+                    && !hurt.contains(&path)
+                    // Their times and link counts change when something in them goes.
+                    && !is_directory.contains(&path)
+            });
+        }
+        assert_same(&expected, &found, &self.prefix);
+    }
+
+    /// Found, named, mended, and then clean, with all else as it was.
+    pub fn is_found_and_mended(&self, options: &[&str], names: &[&str], hurt: &[&str]) -> String {
+        let before = self.picture();
+        let found = self.fsck(options, 4);
+        assert!(before == self.picture(), "a check wrote something");
+        for name in names {
+            assert!(
+                found.contains(name),
+                "{}: no {name} in: {found}",
+                self.prefix
+            );
+        }
+        let mut repair = options.to_vec();
+        repair.push("--repair");
+        let mended = self.fsck(&repair, 1);
+        let after = self.fsck(&["--data"], 0);
+        assert!(after.contains("is whole"), "{after}");
+        self.others_are_whole(hurt);
+        format!("{found}{mended}")
+    }
+
+    /// What became of a file that lost bytes: its new path, and the report.
+    pub fn lost_and_found(&self) -> (BTreeMap<String, Vec<u8>>, PathBuf) {
+        let mount = mount(&self.bench.site, &self.url(), &["--read-only"]);
+        let home = mount.dir.join("lost+found");
+        let files = fs::read_dir(&home).map(|entries| {
+            entries
+                .map(|entry| {
+                    let path = entry.unwrap().path();
+                    let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                    let bytes = fs::read(&path).unwrap_or_default();
+                    (name, bytes)
+                })
+                .collect()
+        });
+        mount.unmount();
+        (files.unwrap_or_default(), home)
+    }
+}
+
+/// The rows of a volume's metadata, as docs/format.md has them.
+pub struct Rows {
+    pub db: Db,
+}
+
+impl Rows {
+    async fn open(site: &Site, url: &str) -> Rows {
+        let sealed = Rows::sealed(site, url).await;
+        Rows {
+            db: Db::builder("", sealed).build().await.unwrap(),
+        }
+    }
+
+    /// The sealed store under the metadata.
+    pub async fn sealed(site: &Site, url: &str) -> Arc<SealedObjectStore> {
+        let store = Rows::store(site, url).await;
+        let header = VolumeHeader::load(&store).await.unwrap().header;
+        let secret = Secret::key_file_from(&site.path().join("key")).unwrap();
+        let keys = header.unlock(&secret).unwrap().keys;
+        Arc::new(SealedObjectStore::new(store, keys, 4 << 20))
+    }
+
+    /// The volume's objects.
+    pub async fn store(site: &Site, url: &str) -> Store {
+        set_environment();
+        let config = StoreConfig {
+            url: url.parse().unwrap(),
+            endpoint_url: Some(site.endpoint.clone()),
+            ..unconnected()
+        };
+        let store = Store::connect(config, Arc::new(Metrics::default()));
+        store.await.unwrap()
+    }
+
+    pub async fn all(&self, table: u8) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = self.db.scan(vec![table]..vec![table + 1]).await.unwrap();
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().await.unwrap() {
+            all.push((row.key.to_vec(), row.value.to_vec()));
+        }
+        all
+    }
+
+    pub async fn put(&self, key: Vec<u8>, value: Vec<u8>) {
+        self.db.put(key, value).await.unwrap();
+    }
+
+    pub async fn delete(&self, key: Vec<u8>) {
+        self.db.delete(key).await.unwrap();
+    }
+
+    pub async fn get(&self, key: &[u8]) -> Vec<u8> {
+        self.db.get(key).await.unwrap().expect("a row").to_vec()
+    }
+
+    /// The entry of a path: its directory, its inode, its cookie.
+    pub async fn entry(&self, path: &str) -> (u64, u64, u64) {
+        let (mut dir, mut found) = (1, (1, 1, 0));
+        for name in path.split('/') {
+            let value = self.get(&key(0x20, dir, name.as_bytes())).await;
+            let numbers = varints(&value[2..]);
+            let cookie = if numbers[1] == 0 {
+                numbers[0]
+            } else {
+                numbers[1]
+            };
+            found = (dir, numbers[0], cookie);
+            dir = numbers[0];
+        }
+        found
+    }
+
+    pub async fn ino(&self, path: &str) -> u64 {
+        self.entry(path).await.1
+    }
+
+    /// The extents of a file: start, end, session, object, offset in it.
+    pub async fn extents(&self, path: &str) -> Vec<(u64, u64, u64, u64, u64)> {
+        let ino = self.ino(path).await;
+        let rows = self.all(0x30).await.into_iter();
+        rows.filter(|(key, value)| key[1..9] == ino.to_be_bytes() && value[0] == 1)
+            .map(|(key, value)| {
+                let end = u64::from_be_bytes(key[9..17].try_into().unwrap());
+                let numbers = varints(&value[1..]);
+                (end - numbers[0], end, numbers[1], numbers[2], numbers[3])
+            })
+            .collect()
+    }
+
+    async fn object_of(&self, path: &str, at: u64) -> (String, u64) {
+        let extents = self.extents(path).await;
+        let found = extents
+            .iter()
+            .find(|extent| extent.0 <= at && at < extent.1);
+        let (start, _, session, number, offset) = *found.expect("not in a hole");
+        let mut row_key = vec![0x51];
+        row_key.extend_from_slice(&(session as u32).to_be_bytes());
+        let row = self.get(&row_key).await;
+        let id = data_encoding::HEXLOWER.encode(&row[2..18]);
+        (format!("data/{id}/{number:016x}"), offset + (at - start))
+    }
+}
+
+/// A key of a table with a number, and what follows.
+pub fn key(table: u8, number: u64, rest: &[u8]) -> Vec<u8> {
+    let mut key = vec![table];
+    key.extend_from_slice(&number.to_be_bytes());
+    key.extend_from_slice(rest);
+    key
+}
+
+/// The key of an object in one of the tables of objects.
+pub fn object_row(table: u8, session: u64, number: u64) -> Vec<u8> {
+    let mut key = vec![table];
+    key.extend_from_slice(&(session as u32).to_be_bytes());
+    key.extend_from_slice(&number.to_be_bytes());
+    key
+}
+
+/// All varints of these bytes.
+pub fn varints(bytes: &[u8]) -> Vec<u64> {
+    let (mut all, mut value, mut shift) = (Vec::new(), 0u64, 0);
+    for byte in bytes {
+        value |= u64::from(byte & 0x7f) << shift;
+        shift += 7;
+        if byte & 0x80 == 0 {
+            all.push(value);
+            (value, shift) = (0, 0);
+        }
+    }
+    all
+}
+
+pub fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+/// A value: its form byte, and these numbers.
+pub fn value(numbers: &[u64]) -> Vec<u8> {
+    let mut bytes = vec![1];
+    for number in numbers {
+        bytes.extend(varint(*number));
+    }
+    bytes
+}
+
+/// An inode's value with another number in place `index` (0: mode, 1: uid, 2: gid, 3: links).
+pub fn with_number(inode: &[u8], index: usize, number: u64) -> Vec<u8> {
+    let mut numbers = varints(&inode[3..]);
+    numbers[index] = number;
+    let mut bytes = inode[..3].to_vec();
+    for number in numbers {
+        bytes.extend(varint(number));
+    }
+    bytes
+}
+
+/// The same for the last number but `index` (a file's: 0 allocated, 1 size; a directory's: 0 names,
+/// 1 parent).
+pub fn with_last_number(inode: &[u8], index: usize, number: u64) -> Vec<u8> {
+    let count = varints(&inode[3..]).len();
+    with_number(inode, count - 1 - index, number)
+}

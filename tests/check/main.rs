@@ -1,0 +1,13 @@
+//! Is a volume whole? `fsck` and `gc` as their users meet them: volumes that are damaged on
+//! purpose, in each way that is known of, and healthy ones of every kind.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bench;
+mod gc;
+mod healthy;
+mod long;
+mod metadata_objects;
+mod objects;
+mod rows;

@@ -1,0 +1,13 @@
+//! Contents: write-back, reading ahead, the local disk, reclaim, and the same behind a store that
+//! lies. Through `fs`, below the kernel.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod density;
+mod fragments;
+mod lied_volume;
+mod lying_store;
+mod passed_names;
+mod reclaim;
+mod write_back;

@@ -1,0 +1,9 @@
+//! The filesystem below the kernel: names, attributes, listings, contents.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attributes;
+mod files;
+mod listing;
+mod names;

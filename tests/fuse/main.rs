@@ -1,0 +1,63 @@
+//! A real FUSE mount inside this process, as programs and the kernel see it: in order, before a
+//! silent store, and beside another mount of the same volume. Needs root and /dev/fuse.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod caches;
+mod ended;
+mod followers;
+mod killed;
+mod late;
+mod mount;
+mod past_cache;
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use strongroom::server::{Faults, Outage};
+use support::volume::TestVolume;
+
+pub fn silence(world: &TestVolume) {
+    let hang = Faults {
+        outage: Outage::Hang,
+        ..Faults::default()
+    };
+    world.server.set_faults(hang);
+}
+
+pub fn heal(world: &TestVolume) {
+    world.server.set_faults(Faults::default());
+}
+
+pub fn start(program: &str, args: &[&str]) -> Child {
+    Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+pub fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+/// How many of them are still there `within` from now, with the command lines of those.
+pub async fn survivors(children: &mut Vec<(String, Child)>, within: Duration) -> Vec<String> {
+    let deadline = Instant::now() + within;
+    loop {
+        children.retain_mut(|(_, child)| child.try_wait().unwrap().is_none());
+        if children.is_empty() || Instant::now() > deadline {
+            return children.iter().map(|(line, _)| line.clone()).collect();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

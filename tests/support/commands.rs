@@ -1,0 +1,64 @@
+//! Programs that are run and must succeed.
+
+use std::{
+    borrow::Borrow,
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::Instant,
+};
+
+/// Runs a tool and wants it to succeed; returns what it printed.
+pub fn tool(dir: &Path, program: &str, args: &[&str], env: &[(&str, &str)]) -> String {
+    let started = Instant::now();
+    let out = Command::new(program)
+        .args(args)
+        .envs(env.iter().copied())
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| {
+            panic!("{program}: {error} (mount-scripts/test.sh installs what the tests need)")
+        });
+    let printed = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(
+        out.status.success(),
+        "{program} {args:?} in {}: {}\n{printed}\n{}",
+        dir.display(),
+        out.status,
+        String::from_utf8_lossy(&out.stderr)
+    );
+    eprintln!(
+        "{:>8.2} s  {program} {}",
+        started.elapsed().as_secs_f64(),
+        args.join(" ").chars().take(100).collect::<String>()
+    );
+    printed
+}
+
+/// A shell line that must succeed.
+pub fn shell(dir: &Path, line: &str) -> String {
+    tool(dir, "bash", &["-euo", "pipefail", "-c", line], &[])
+}
+
+/// The standard output of a command that must have succeeded.
+pub fn succeed(output: impl Borrow<Output>) -> String {
+    let output = output.borrow();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{:?}: {said}", output.status);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Everything that a command printed, and how it ended.
+pub fn said(output: &Output) -> String {
+    format!(
+        "exit {:?}\n{}{}",
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+/// A path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
