@@ -12,6 +12,7 @@ use strongroom::{server::Faults, session::Exit};
 use crate::{
     running::{BackgroundMount, assert_refused},
     support::{
+        commands::elsewhere,
         mount::Mount,
         site::{Site, Transport},
     },
@@ -140,22 +141,6 @@ fn a_holder_that_lost_its_volume_stays_in_the_way_and_answers_eio_until_it_is_un
     }
 }
 
-/// A mount command in a process namespace of its own: process numbers mean nothing there, as on
-/// another machine.
-fn elsewhere(mount: &BackgroundMount, site: &Site) -> Command {
-    let inner = mount.command(site, &["--foreground"]);
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
-}
-
 #[test]
 fn a_mount_from_elsewhere_gives_the_holder_ten_seconds_and_is_refused() {
     let site = Site::start(Transport::Plain);
@@ -163,7 +148,7 @@ fn a_mount_from_elsewhere_gives_the_holder_ten_seconds_and_is_refused() {
     first.mount(&site, &[]);
     let second = BackgroundMount::prepare(&site, "second");
     let began = Instant::now();
-    let output = elsewhere(&second, &site)
+    let output = elsewhere(&second.command(&site, &["--foreground"]))
         .args(["--log-level", "error"])
         .output()
         .unwrap();
@@ -196,7 +181,7 @@ mod long {
         let second = BackgroundMount::prepare(&site, "second");
         let log = site.path().join("second.log");
         let began = Instant::now();
-        let mut child = elsewhere(&second, &site)
+        let mut child = elsewhere(&second.command(&site, &["--foreground"]))
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();

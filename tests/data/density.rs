@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    opened::{Opened, ROOT},
+    files::create_closed,
+    opened::Opened,
     random::Random,
     volume::TestVolume,
     wait::eventually,
@@ -30,18 +31,22 @@ fn contents(ino: Ino, at: u64, len: u64) -> Vec<u8> {
 }
 
 async fn create(opened: &Opened, name: &str, len: u64) -> Ino {
-    let created = opened
-        .fs
-        .create(ROOT, Ino::ROOT, name.as_bytes(), 0o644, libc::O_RDWR)
-        .await
-        .unwrap();
-    opened.fs.release(created.fh);
-    let ino = created.attributes.ino;
+    let ino = create_closed(opened, name).await;
     for at in (0..len).step_by(MIB as usize) {
         let bytes = contents(ino, at, MIB.min(len - at));
         let buffer = opened.data.buffer(&bytes).await;
         opened.fs.write(ino, at, buffer, false).await.unwrap();
     }
+    ino
+}
+
+/// A file that a mount with so much memory has written, and no mount has read since.
+async fn cold_file(world: &TestVolume, memory: u64, len: u64) -> Ino {
+    let opened = open(world, memory).await;
+    let ino = create(&opened, "file", len).await;
+    opened.data.drain().await.unwrap();
+    opened.close().await;
+    move_server(world, None);
     ino
 }
 
@@ -113,11 +118,7 @@ async fn a_pack_is_fetched_whole_whatever_the_order_in_which_its_files_are_read(
 async fn a_file_that_is_read_all_over_comes_into_memory_with_few_requests() {
     const LEN: u64 = 32 * MIB;
     let world = TestVolume::new().await;
-    let opened = open(&world, 256 * MIB).await;
-    let ino = create(&opened, "file", LEN).await;
-    opened.data.drain().await.unwrap();
-    opened.close().await;
-    move_server(&world, None);
+    let ino = cold_file(&world, 256 * MIB, LEN).await;
 
     let opened = open(&world, 256 * MIB).await;
     let mut random = Random(2);
@@ -138,11 +139,7 @@ async fn lone_reads_of_a_file_that_does_not_fit_into_memory_move_a_frame_each() 
     const LEN: u64 = 256 * MIB;
     const READS: u64 = 96;
     let world = TestVolume::new().await;
-    let opened = open(&world, 128 * MIB).await;
-    let ino = create(&opened, "file", LEN).await;
-    opened.data.drain().await.unwrap();
-    opened.close().await;
-    move_server(&world, None);
+    let ino = cold_file(&world, 128 * MIB, LEN).await;
 
     let opened = open(&world, 128 * MIB).await;
     read(&opened, ino, 0, 1).await;
@@ -164,11 +161,7 @@ async fn lone_reads_of_a_file_that_does_not_fit_into_memory_move_a_frame_each() 
 async fn a_file_that_does_not_fit_into_memory_comes_to_the_local_disk_with_few_requests() {
     const LEN: u64 = 128 * MIB;
     let world = TestVolume::new().await;
-    let opened = open(&world, 128 * MIB).await;
-    let ino = create(&opened, "file", LEN).await;
-    opened.data.drain().await.unwrap();
-    opened.close().await;
-    move_server(&world, None);
+    let ino = cold_file(&world, 128 * MIB, LEN).await;
 
     let opened = open_with_disk(&world, 128 * MIB, 512 * MIB).await;
     let mut random = Random(5);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::support::{
+    files::{create_closed, write_at},
     opened::{Opened, ROOT},
     random::Random,
     volume::TestVolume,
@@ -23,25 +24,6 @@ use strongroom::{
 };
 
 const FRAME: u64 = 64 << 10;
-
-async fn create(opened: &Opened, name: &str) -> Ino {
-    let created = opened
-        .fs
-        .create(ROOT, Ino::ROOT, name.as_bytes(), 0o644, libc::O_RDWR)
-        .await
-        .unwrap();
-    opened.fs.release(created.fh);
-    created.attributes.ino
-}
-
-async fn write(opened: &Opened, ino: Ino, offset: u64, bytes: &[u8]) {
-    let mut at = offset;
-    for piece in bytes.chunks(256 << 10) {
-        let buffer = opened.data.buffer(piece).await;
-        opened.fs.write(ino, at, buffer, false).await.unwrap();
-        at += piece.len() as u64;
-    }
-}
 
 async fn extents(opened: &Opened, ino: Ino) -> Vec<Extent> {
     let (mut all, mut at) = (Vec::new(), 0);
@@ -106,15 +88,15 @@ async fn a_file_that_is_written_in_crumbs_stays_whole() {
     let opened = world.open().await;
     let mut random = Random(3);
     let mut model = random.noise(LEN);
-    let ino = create(&opened, "file").await;
-    write(&opened, ino, 0, &model).await;
+    let ino = create_closed(&opened, "file").await;
+    write_at(&opened, ino, 0, &model).await;
     opened.data.fsync(ino).await.unwrap();
     for round in 0..3 {
         let sent = world.server.stats();
         for _ in 0..6000 {
             let piece = random.noise(200);
             let at = random.below(LEN - 200);
-            write(&opened, ino, at, &piece).await;
+            write_at(&opened, ino, at, &piece).await;
             model[at as usize..][..200].copy_from_slice(&piece);
         }
         opened.data.fsync(ino).await.unwrap();
@@ -149,15 +131,15 @@ async fn crumbs_that_are_synced_a_few_at_a_time_are_mended() {
         .await;
     let mut random = Random(5);
     let mut model = random.noise(LEN);
-    let ino = create(&opened, "file").await;
-    write(&opened, ino, 0, &model).await;
+    let ino = create_closed(&opened, "file").await;
+    write_at(&opened, ino, 0, &model).await;
     opened.data.fsync(ino).await.unwrap();
     // By what they would leave, some 80 extents in each region.
     for _ in 0..40 {
         for region in 0..LEN / REGION_LEN {
             let at = region * REGION_LEN + random.below(REGION_LEN - 50);
             let piece = random.noise(50);
-            write(&opened, ino, at, &piece).await;
+            write_at(&opened, ino, at, &piece).await;
             model[at as usize..][..50].copy_from_slice(&piece);
         }
         opened.data.fsync(ino).await.unwrap();
@@ -188,15 +170,15 @@ async fn what_changes_during_a_sweep_over_crumbs_stays_as_it_was_changed() {
         .await;
     let mut random = Random(7);
     let mut model = random.noise(LEN);
-    let ino = create(&opened, "file").await;
-    write(&opened, ino, 0, &model).await;
+    let ino = create_closed(&opened, "file").await;
+    write_at(&opened, ino, 0, &model).await;
     opened.data.fsync(ino).await.unwrap();
     for round in 0..60 {
         for _ in 0..600 {
             let len = 1 + random.below(300);
             let at = random.below(LEN - len);
             let piece = random.noise(len);
-            write(&opened, ino, at, &piece).await;
+            write_at(&opened, ino, at, &piece).await;
             let end = (at + len) as usize;
             model.resize(model.len().max(end), 0);
             model[at as usize..end].copy_from_slice(&piece);
@@ -248,15 +230,15 @@ async fn scattered(opened: &Opened) -> (Ino, Vec<u8>, Ino, Vec<u8>) {
     const PIECE: u64 = 2048;
     let mut random = Random(9);
     let contents = random.noise(LEFT + (512 + 1) * FRAME);
-    let large = create(opened, "large").await;
-    write(opened, large, 0, &contents).await;
+    let large = create_closed(opened, "large").await;
+    write_at(opened, large, 0, &contents).await;
     opened.data.fsync(large).await.unwrap();
     let stored = extents(opened, large).await;
     let now = strongroom::meta::Timestamp::now();
     opened.data.truncate(large, LEFT, now).await.unwrap();
     opened.data.fsync(large).await.unwrap();
 
-    let ino = create(opened, "scattered").await;
+    let ino = create_closed(opened, "scattered").await;
     let (mut parts, mut expected) = (Vec::new(), Vec::new());
     // In no order, as random writes leave them.
     for number in 0..512u64 {
@@ -391,14 +373,14 @@ async fn written_over(opened: &Opened, name: &str, len: u64) -> (Ino, Vec<u8>) {
     const PAGE: u64 = 4096;
     let mut random = Random(13);
     let mut model = random.noise(len);
-    let ino = create(opened, name).await;
-    write(opened, ino, 0, &model).await;
+    let ino = create_closed(opened, name).await;
+    write_at(opened, ino, 0, &model).await;
     opened.data.fsync(ino).await.unwrap();
     for _ in 0..6 {
         for _ in 0..len / PAGE / 3 {
             let at = random.below(len / PAGE) * PAGE;
             let page = random.noise(PAGE);
-            write(opened, ino, at, &page).await;
+            write_at(opened, ino, at, &page).await;
             model[at as usize..][..PAGE as usize].copy_from_slice(&page);
         }
         opened.data.fsync(ino).await.unwrap();
@@ -489,8 +471,8 @@ async fn nothing_is_put_in_order_while_somebody_reads_or_writes() {
     const LEN: u64 = 6 << 20;
     let world = TestVolume::new().await;
     let opened = open_tidy(&world, Duration::from_millis(300)).await;
-    let other = create(&opened, "other").await;
-    write(&opened, other, 0, &[5; 100_000]).await;
+    let other = create_closed(&opened, "other").await;
+    write_at(&opened, other, 0, &[5; 100_000]).await;
     opened.data.fsync(other).await.unwrap();
     let (ino, model) = written_over(&opened, "file", LEN).await;
     let before = extents(&opened, ino).await;
@@ -500,7 +482,7 @@ async fn nothing_is_put_in_order_while_somebody_reads_or_writes() {
             let file = opened.data.open(other);
             opened.data.read(&file, 0, 4096).await.unwrap();
         } else {
-            write(&opened, other, 0, &[round; 100]).await;
+            write_at(&opened, other, 0, &[round; 100]).await;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -527,7 +509,7 @@ async fn putting_in_order_ends_with_the_mount_and_gives_way_to_writes() {
         for _ in 0..round % 3 * 40 {
             let at = random.below(LEN - 5000);
             let piece = random.noise(4096);
-            write(&opened, ino, at, &piece).await;
+            write_at(&opened, ino, at, &piece).await;
             model[at as usize..][..4096].copy_from_slice(&piece);
         }
         let closing = std::time::Instant::now();

@@ -256,6 +256,17 @@ fn plan() -> MemoryPlan {
     MemoryPlan::for_memory(MEMORY_MIN_BYTES)
 }
 
+/// A synced file whose name went to `first` and then to `second`, neither of them synced. `first`
+/// lies in the metadata, so that the store refuses nothing of it.
+async fn twice_replaced(opened: &Opened, name: &str) -> (File, File) {
+    let old = create(opened, name).await;
+    write(opened, &old, 0, &[1; 20_000]).await;
+    sync(opened, &old).await.unwrap();
+    let first = replace(opened, "first", name, &[2; 300]).await.unwrap();
+    let second = replace(opened, "second", name, &[3; 20_000]).await;
+    (first, second.unwrap())
+}
+
 /// The file that has the name now is refused by the store, so a sync of the one that had it before
 /// cannot promise that nothing older is found. It says so, and what is older is found after a
 /// crash. Once the store takes it, a sync succeeds.
@@ -265,14 +276,7 @@ async fn a_sync_reports_that_the_file_that_has_the_name_now_is_refused() {
     for crashes in [true, false] {
         let name = format!("file-{crashes}");
         let opened = lied.open(plan()).await;
-        let old = create(&opened, &name).await;
-        write(&opened, &old, 0, &[1; 20_000]).await;
-        sync(&opened, &old).await.unwrap();
-        // It lies in the metadata, so that nothing is refused of it.
-        let first = replace(&opened, "first", &name, &[2; 300]).await.unwrap();
-        let second = replace(&opened, "second", &name, &[3; 20_000])
-            .await
-            .unwrap();
+        let (first, second) = twice_replaced(&opened, &name).await;
         lied.store().lie(refusal());
         let told = sync(&opened, &first).await.unwrap_err();
         assert_eq!(told.errno, Errno::EIO);
@@ -316,13 +320,7 @@ async fn a_sync_does_not_report_a_refused_file_that_has_lost_the_name_meanwhile(
     for moment_ms in [0, 20, 100, 200] {
         let name = format!("file-{moment_ms}");
         let opened = lied.open(plan()).await;
-        let old = create(&opened, &name).await;
-        write(&opened, &old, 0, &[1; 20_000]).await;
-        sync(&opened, &old).await.unwrap();
-        let first = replace(&opened, "first", &name, &[2; 300]).await.unwrap();
-        let second = replace(&opened, "second", &name, &[3; 20_000])
-            .await
-            .unwrap();
+        let (first, second) = twice_replaced(&opened, &name).await;
         lied.store().lie(refusal());
         // The refusal takes a while, in which the name goes on.
         lied.world.server.set_faults(far.clone());

@@ -6,19 +6,10 @@ use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 use crate::{
     stage::Stage,
     support::{
-        lying::{Form, Kind, Lie, LyingStore, Op, Rule, answer::broken},
+        lying::{Form, Kind, Lie, LyingStore, Op, Rule, answer::broken, request::WRITES},
         random::Random,
     },
 };
-
-const WRITES: [Op; 6] = [
-    Op::Put,
-    Op::Create,
-    Op::UploadPart,
-    Op::Complete,
-    Op::Delete,
-    Op::DeleteMany,
-];
 
 const ALL: [Op; 13] = [
     Op::Put,

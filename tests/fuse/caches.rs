@@ -11,9 +11,11 @@ use std::{
     process::Command,
 };
 
-use strongroom::{fs::FsConfig, fuse::MountOptions};
 
-use crate::support::{opened::MountedVolume, volume::TestVolume};
+use crate::{
+    mount_for_all,
+    support::{opened::MountedVolume, volume::TestVolume},
+};
 
 /// What a process without privileges does to a program that is not its own; `seek` is behind the
 /// program's last byte, within the file.
@@ -43,13 +45,7 @@ if how == 'splice':
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_somebody_else_changed_never_runs_with_its_owners_rights() {
     let world = TestVolume::new().await;
-    let options = MountOptions {
-        allow_other: true,
-        suid: true,
-        ..MountOptions::default()
-    };
-    let at = world.mount_with(FsConfig::default(), options).await;
-    fs::set_permissions(at.root(), Permissions::from_mode(0o755)).unwrap();
+    let at = mount_for_all(&world, 0o755).await;
     let program = fs::read("/usr/bin/id").unwrap();
     let seek = (program.len() as u64).next_multiple_of(4096);
     let ways = [
@@ -251,11 +247,7 @@ async fn a_file_handle_leads_to_its_file_after_the_kernel_forgot_it_and_after_a_
             format!("errno {}", libc::ESTALE)
         );
     };
-    check(&at);
-    at.unmount().await;
-    let at = world.mount().await;
-    check(&at);
-    at.unmount().await;
+    world.holds_over_a_remount(at, check).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,8 @@ mod mount;
 mod past_cache;
 
 use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -21,8 +23,12 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use strongroom::server::{Faults, Outage};
-use support::volume::TestVolume;
+use strongroom::{
+    fs::FsConfig,
+    fuse::MountOptions,
+    server::{Faults, Outage},
+};
+use support::{opened::MountedVolume, volume::TestVolume};
 
 pub fn silence(world: &TestVolume) {
     let hang = Faults {
@@ -60,4 +66,22 @@ pub async fn survivors(children: &mut Vec<(String, Child)>, within: Duration) ->
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Other users may enter, and set-id bits work.
+pub fn open_to_others() -> MountOptions {
+    MountOptions {
+        allow_other: true,
+        suid: true,
+        ..MountOptions::default()
+    }
+}
+
+/// A mount that other users may enter, whose root has this mode.
+pub async fn mount_for_all(world: &TestVolume, mode: u32) -> MountedVolume {
+    let at = world
+        .mount_with(FsConfig::default(), open_to_others())
+        .await;
+    fs::set_permissions(at.root(), Permissions::from_mode(mode)).unwrap();
+    at
 }

@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{opened::MountedVolume, volume::TestVolume, wait::eventually};
+use crate::{
+    mount_for_all,
+    support::{opened::MountedVolume, volume::TestVolume, wait::eventually},
+};
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, AtFlags, FallocateFlags, RenameFlags, fallocate, renameat2},
@@ -56,14 +59,6 @@ fn sh_as_nobody(script: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
-}
-
-fn open_to_others() -> MountOptions {
-    MountOptions {
-        allow_other: true,
-        suid: true,
-        ..MountOptions::default()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,11 +121,7 @@ async fn times_are_exact_to_the_nanosecond_on_both_sides_of_1970() {
         let touched = fs::metadata(at.path("touched")).unwrap();
         assert_eq!((touched.mtime(), touched.mtime_nsec()), (-2, 123_456_789));
     };
-    check(&at);
-    at.unmount().await;
-    let at = world.mount().await;
-    check(&at);
-    at.unmount().await;
+    world.holds_over_a_remount(at, check).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -388,10 +379,7 @@ async fn odd_names_hard_links_and_special_files_survive_a_mount() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn extended_attributes_and_access_lists_work_with_their_tools() {
     let world = TestVolume::new().await;
-    let at = world
-        .mount_with(FsConfig::default(), open_to_others())
-        .await;
-    fs::set_permissions(at.root(), Permissions::from_mode(0o755)).unwrap();
+    let at = mount_for_all(&world, 0o755).await;
     let dir = at.root().display().to_string();
     sh(&format!(
         "cd {dir}; echo x >f; chmod 600 f; setfattr -n user.color -v blue f; setfattr -n trusted.t -v 1 f"
@@ -441,7 +429,7 @@ async fn extended_attributes_and_access_lists_work_with_their_tools() {
     );
     at.unmount().await;
     let at = world
-        .mount_with(FsConfig::default(), open_to_others())
+        .mount_with(FsConfig::default(), crate::open_to_others())
         .await;
     let dir = at.root().display().to_string();
     assert!(
@@ -454,10 +442,7 @@ async fn extended_attributes_and_access_lists_work_with_their_tools() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn set_id_bits_and_capabilities_go_when_others_write() {
     let world = TestVolume::new().await;
-    let at = world
-        .mount_with(FsConfig::default(), open_to_others())
-        .await;
-    fs::set_permissions(at.root(), Permissions::from_mode(0o777)).unwrap();
+    let at = mount_for_all(&world, 0o777).await;
     let path = at.path("program");
     let mode = || fs::metadata(&path).unwrap().mode() & 0o7777;
     let prepare = || {
@@ -497,10 +482,7 @@ async fn the_kernel_keeps_others_out_and_checks_permissions() {
             .success()
     );
     at.unmount().await;
-    let at = world
-        .mount_with(FsConfig::default(), open_to_others())
-        .await;
-    fs::set_permissions(at.root(), Permissions::from_mode(0o755)).unwrap();
+    let at = mount_for_all(&world, 0o755).await;
     fs::write(at.path("secret"), b"s").unwrap();
     fs::set_permissions(at.path("secret"), Permissions::from_mode(0o600)).unwrap();
     let dir = at.root().display();

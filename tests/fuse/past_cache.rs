@@ -14,9 +14,11 @@ use std::{
     thread,
 };
 
-use strongroom::{fs::FsConfig, fuse::MountOptions};
 
-use crate::support::{opened::MountedVolume, volume::TestVolume};
+use crate::{
+    mount_for_all,
+    support::{opened::MountedVolume, volume::TestVolume},
+};
 
 fn count(at: &MountedVolume, kind: &str) -> u64 {
     let by_name = at.opened.metrics.kernel_requests.by_name();
@@ -109,13 +111,7 @@ async fn writing_past_the_page_cache_clears_file_capabilities() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_who_write_past_the_page_cache_clear_set_id_bits() {
     let world = TestVolume::new().await;
-    let options = MountOptions {
-        allow_other: true,
-        suid: true,
-        ..MountOptions::default()
-    };
-    let at = world.mount_with(FsConfig::default(), options).await;
-    fs::set_permissions(at.root(), Permissions::from_mode(0o777)).unwrap();
+    let at = mount_for_all(&world, 0o777).await;
     make_small_files(&at);
     let page = "printf %4096s x >&3";
     let mut other = Command::new("sh")

@@ -20,7 +20,7 @@ use nix::{
 use crate::{
     support::{
         commands::{shell, tool},
-        lying::{Form, Lie, LyingStore, Op, Rule},
+        lying::{Form, Lie, LyingStore, Op, Rule, request::WRITES},
         mount::Mount,
         random::noise,
         server_process::ServerProcess,
@@ -42,15 +42,6 @@ const LAZILY_WITHIN: Duration = Duration::from_secs(2);
 
 /// A file that no mount has read before the outage.
 const COLD: &str = "cold";
-
-const WRITES: [Op; 6] = [
-    Op::Put,
-    Op::Create,
-    Op::UploadPart,
-    Op::Complete,
-    Op::Delete,
-    Op::DeleteMany,
-];
 
 /// What kind of outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

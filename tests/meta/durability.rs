@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use strongroom::meta::{ContentCommit, Extent, ExtentSource, FileKind, Ino, Meta, MetaError};
+use strongroom::meta::{Extent, ExtentSource, FileKind, Ino, Meta, MetaError};
 use tokio::time::{sleep, timeout};
 
 use crate::volume::{
-    CONFIG, CountingStore, Verb, count, directory, file, names, new, open, volume,
+    CONFIG, CountingStore, Verb, contents, count, directory, file, names, new, open, volume,
 };
 
 #[tokio::test]
@@ -47,15 +47,7 @@ async fn closing_makes_room_for_what_is_in_memory() {
             len: FILE as u64,
             source: ExtentSource::Inline(bytes.into()),
         };
-        let commit = ContentCommit {
-            cut: None,
-            ino,
-            extents: vec![extent],
-            size: FILE as u64,
-            mtime: None,
-            ctime: None,
-            covers: 0,
-        };
+        let commit = contents(ino, vec![extent], FILE as u64);
         meta.commit_content(&[], &[commit]).await.unwrap();
         inos.push(ino);
     }

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, slice::from_ref, time::Instant};
 
-use strongroom::meta::{ContentCommit, ExtentSource, Ino, ObjectId, REGION_LEN};
+use strongroom::meta::{ExtentSource, Ino, ObjectId, REGION_LEN};
 
-use crate::volume::{Verb, count, extent, file, object, open, volume};
+use crate::volume::{Verb, contents, count, extent, file, object, open, volume};
 
 const SIZE: u64 = 64 << 20;
 const PIECE: u64 = 200;
@@ -59,15 +59,7 @@ async fn the_extents_of_a_file_in_a_hundred_thousand_pieces_are_read_with_few_re
             extents.push(extent(*place, PIECE, &whole, at));
             put(&mut runs, *place, place + PIECE, whole.object, at);
         }
-        let commit = ContentCommit {
-            cut: None,
-            ino,
-            extents,
-            size: SIZE,
-            mtime: None,
-            ctime: None,
-            covers: 0,
-        };
+        let commit = contents(ino, extents, SIZE);
         meta.commit_content(from_ref(&whole), &[commit])
             .await
             .unwrap();
@@ -105,15 +97,7 @@ async fn regions_in_many_extents_are_noticed_by_the_commit_that_comes_by() {
     let (_store, meta) = volume().await;
     let ino = file(&meta, Ino::ROOT, "file").await.ino;
     let size = 4 * REGION_LEN;
-    let commit = |extents| ContentCommit {
-        cut: None,
-        ino,
-        extents,
-        size,
-        mtime: None,
-        ctime: None,
-        covers: 0,
-    };
+    let commit = |extents| contents(ino, extents, size);
     let whole = object(&meta, 0, size);
     let parts = vec![extent(0, size, &whole, 0)];
     meta.commit_content(from_ref(&whole), &[commit(parts)])

@@ -5,22 +5,14 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use strongroom::meta::{ContentCommit, Ino, Meta, NewObject, SessionId};
+use strongroom::meta::{Ino, Meta, NewObject, SessionId};
 
-use crate::volume::{at, extent, file, get, object, open, volume};
+use crate::volume::{at, contents, extent, file, get, object, open, volume};
 
 async fn whole(meta: &Meta, name: &str, number: u64) -> (Ino, NewObject) {
     let ino = file(meta, Ino::ROOT, name).await.ino;
     let object = object(meta, number, 1000);
-    let commit = ContentCommit {
-        cut: None,
-        ino,
-        extents: vec![extent(0, 1000, &object, 0)],
-        size: 1000,
-        mtime: None,
-        ctime: None,
-        covers: 0,
-    };
+    let commit = contents(ino, vec![extent(0, 1000, &object, 0)], 1000);
     meta.commit_content(from_ref(&object), &[commit])
         .await
         .unwrap();
@@ -93,15 +85,7 @@ async fn objects_below_half_live_are_offered_for_repacking() {
     assert!(meta.repack_candidates(None, 0).await.unwrap().is_empty());
     // Repacking is a commit that names the bytes elsewhere.
     let packed = crate::volume::object(&meta, 1, 499);
-    let commit = ContentCommit {
-        cut: None,
-        ino,
-        extents: vec![extent(1, 499, &packed, 0)],
-        size: 500,
-        mtime: None,
-        ctime: None,
-        covers: 0,
-    };
+    let commit = contents(ino, vec![extent(1, 499, &packed, 0)], 500);
     meta.commit_content(from_ref(&packed), &[commit])
         .await
         .unwrap();
@@ -128,15 +112,7 @@ async fn members_of_a_pack_are_remembered() {
     let commits: Vec<_> = inos
         .iter()
         .zip(0..)
-        .map(|(ino, number)| ContentCommit {
-            cut: None,
-            ino: *ino,
-            extents: vec![extent(0, 100, &pack, number * 100)],
-            size: 100,
-            mtime: None,
-            ctime: None,
-            covers: 0,
-        })
+        .map(|(ino, number)| contents(*ino, vec![extent(0, 100, &pack, number * 100)], 100))
         .collect();
     meta.commit_content(from_ref(&pack), &commits[..15])
         .await

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use strongroom::meta::{ContentCommit, Ino, Meta};
+use strongroom::meta::{Ino, Meta};
 
 use crate::volume::{
-    CountingStore, Verb, at, count, directory, extent, file, object, open, volume,
+    CountingStore, Verb, at, contents, count, directory, extent, file, object, open, volume,
 };
 
 /// Makes 5,000 files in 50 directories as an unpacking tar does, in packs of 500.
@@ -38,15 +38,7 @@ pub async fn unpack(meta: &Meta) -> Vec<Ino> {
         let commits: Vec<_> = inos
             .iter()
             .zip(0..)
-            .map(|(ino, number)| ContentCommit {
-                cut: None,
-                ino: *ino,
-                extents: vec![extent(0, 8000, &pack, number * 8000)],
-                size: 8000,
-                mtime: None,
-                ctime: None,
-                covers: 0,
-            })
+            .map(|(ino, number)| contents(*ino, vec![extent(0, 8000, &pack, number * 8000)], 8000))
             .collect();
         meta.commit_content(&[pack], &commits).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -20,8 +20,8 @@ use slatedb::object_store::{
 };
 use strongroom::{
     meta::{
-        Extent, ExtentSource, FileKind, Ino, Inode, Meta, MetaConfig, NewInode, NewObject,
-        ObjectId, Timestamp,
+        ContentCommit, Extent, ExtentSource, FileKind, Ino, Inode, Meta, MetaConfig, NewInode,
+        NewObject, ObjectId, Timestamp,
     },
     seal::{
         codec::{ObjectKind, SealParams},
@@ -276,5 +276,18 @@ pub fn extent(offset: u64, len: u64, object: &NewObject, at: u64) -> Extent {
             object: object.object,
             at,
         },
+    }
+}
+
+/// A commit of a file's contents that changes nothing but extents and size.
+pub fn contents(ino: Ino, extents: Vec<Extent>, size: u64) -> ContentCommit {
+    ContentCommit {
+        cut: None,
+        ino,
+        extents,
+        size,
+        mtime: None,
+        ctime: None,
+        covers: 0,
     }
 }

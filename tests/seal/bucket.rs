@@ -1,8 +1,9 @@
 //! A server with a bucket, stores over it, and the ways to look at and to damage what is in it.
 
-use std::sync::Arc;
+use std::{fmt::Debug, sync::Arc};
 
 use bytes::Bytes;
+use object_store::{ObjectStoreExt, path::Path};
 use strongroom::{
     seal::{
         keys::{VolumeId, VolumeKeys},
@@ -99,4 +100,17 @@ pub async fn connect(endpoint_url: String) -> Store {
     Store::connect(config, Arc::new(Metrics::default()))
         .await
         .unwrap()
+}
+
+/// The contents of an object that must be there.
+pub async fn read_all(store: &SealedObjectStore, path: &Path) -> Bytes {
+    store.get(path).await.unwrap().bytes().await.unwrap()
+}
+
+/// An operation on an object that is not there says so.
+pub fn assert_missing<T: Debug>(result: object_store::Result<T>) {
+    assert!(
+        matches!(result, Err(object_store::Error::NotFound { .. })),
+        "{result:?}"
+    );
 }

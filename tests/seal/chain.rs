@@ -90,6 +90,23 @@ pub async fn hide(bucket: &Bucket, keys: &[String]) {
     bucket.store.delete(keys).await.unwrap();
 }
 
+/// Hides so many of the newest log objects; the number of the first of them.
+async fn hide_newest(bucket: &Bucket, head: LogPosition, hidden: u64) -> u64 {
+    let first = head.number - hidden + 1;
+    let keys: Vec<String> = (first..=head.number).map(log_key).collect();
+    hide(bucket, &keys).await;
+    first
+}
+
+/// A mount that writes rows and is killed.
+async fn write_and_kill(bucket: &Bucket, name: &str, rows: usize) {
+    let db = open(&bucket.sealed(CACHE)).await.unwrap();
+    for i in 0..rows {
+        put(&db, &format!("{name}{i}")).await.unwrap();
+    }
+    kill(db);
+}
+
 async fn show_only(bucket: &Bucket, all: &Objects) {
     let others: Vec<String> = bucket.keys_below("meta/").await;
     hide(bucket, &others).await;
@@ -145,9 +162,7 @@ async fn a_fence_under_a_hidden_objects_number_is_found_when_what_followed_is_sh
         let bucket = Bucket::create().await;
         let head = killed(&bucket, 5).await;
         let original = objects(&bucket).await;
-        let first = head.number - hidden + 1;
-        let keys: Vec<String> = (first..=head.number).map(log_key).collect();
-        hide(&bucket, &keys).await;
+        let first = hide_newest(&bucket, head, hidden).await;
         // Interrupted as soon as it has written its fence.
         kill(open(&bucket.sealed(CACHE)).await.unwrap());
         assert_eq!(*log_numbers(&bucket).await.last().unwrap(), first);
@@ -178,14 +193,8 @@ async fn after_writing_over_a_hidden_end_of_the_log_each_original_that_is_shown_
         let bucket = Bucket::create().await;
         let head = killed(&bucket, 5).await;
         let original = objects(&bucket).await;
-        let first = head.number - hidden + 1;
-        let keys: Vec<String> = (first..=head.number).map(log_key).collect();
-        hide(&bucket, &keys).await;
-        let db = open(&bucket.sealed(CACHE)).await.unwrap();
-        for i in 0..5 {
-            put(&db, &format!("other{i}")).await.unwrap();
-        }
-        kill(db);
+        let first = hide_newest(&bucket, head, hidden).await;
+        write_and_kill(&bucket, "other", 5).await;
         let other = objects(&bucket).await;
         // Any of them alone, and all of them.
         for number in first..=head.number {
@@ -230,11 +239,7 @@ async fn what_a_manifest_notes_cannot_be_hidden_or_replaced_and_the_refusal_writ
     let one = objects(&bucket).await;
     // Another one from the same beginning, with the same numbers.
     show_only(&bucket, &common).await;
-    let db = open(&bucket.sealed(CACHE)).await.unwrap();
-    for i in 0..4 {
-        put(&db, &format!("two{i}")).await.unwrap();
-    }
-    kill(db);
+    write_and_kill(&bucket, "two", 4).await;
     let two = objects(&bucket).await;
 
     let number = noted.number;
@@ -284,9 +289,7 @@ async fn what_this_machine_remembers_cannot_be_hidden_or_replaced_and_the_refusa
     let original = objects(&bucket).await;
     for hidden in 1..=3 {
         show_only(&bucket, &original).await;
-        let first = head.number - hidden + 1;
-        let keys: Vec<String> = (first..=head.number).map(log_key).collect();
-        hide(&bucket, &keys).await;
+        let first = hide_newest(&bucket, head, hidden).await;
         let before = objects(&bucket).await;
         let store = bucket.sealed(CACHE);
         store.expect_log(head).unwrap();
@@ -300,11 +303,7 @@ async fn what_this_machine_remembers_cannot_be_hidden_or_replaced_and_the_refusa
         );
         assert!(objects(&bucket).await == before);
         // The same numbers, written by somebody who knew nothing.
-        let db = open(&bucket.sealed(CACHE)).await.unwrap();
-        for i in 0..4 {
-            put(&db, &format!("other{i}")).await.unwrap();
-        }
-        kill(db);
+        write_and_kill(&bucket, "other", 4).await;
         let store = bucket.sealed(CACHE);
         store.expect_log(head).unwrap();
         assert!(open(&store).await.is_err());

@@ -10,7 +10,10 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, path::Path,
 };
 
-use crate::{bucket::Bucket, support::random::pattern};
+use crate::{
+    bucket::{Bucket, assert_missing, read_all},
+    support::random::pattern,
+};
 
 const CACHE: u64 = 8 << 20;
 const LENGTHS: [usize; 10] = [
@@ -158,14 +161,8 @@ async fn conditions_hold_and_conflicts_have_the_kind_that_slatedb_expects() {
         store.get_opts(&path, if_changed(&second.e_tag)).await,
         Err(Error::NotModified { .. })
     ));
-    assert!(matches!(
-        store.get(&Path::from("absent")).await,
-        Err(Error::NotFound { .. })
-    ));
-    assert!(matches!(
-        store.head(&table(404)).await,
-        Err(Error::NotFound { .. })
-    ));
+    assert_missing(store.get(&Path::from("absent")).await);
+    assert_missing(store.head(&table(404)).await);
 }
 
 #[tokio::test]
@@ -185,10 +182,7 @@ async fn eight_racing_creates_have_one_winner() {
     let results = futures::future::join_all(creates).await;
     let winners: Vec<u8> = results.into_iter().filter_map(Result::ok).collect();
     assert_eq!(winners.len(), 1);
-    assert_eq!(
-        store.get(&path).await.unwrap().bytes().await.unwrap(),
-        vec![winners[0]; 50]
-    );
+    assert_eq!(read_all(&store, &path).await, vec![winners[0]; 50]);
 }
 
 #[tokio::test]
@@ -290,7 +284,7 @@ async fn deleting_forgets_what_was_cached_and_a_missing_object_is_no_error() {
     let paths: Vec<Path> = (0..3).map(table).collect();
     for path in &paths {
         store.put(path, pattern(5000).into()).await.unwrap();
-        store.get(path).await.unwrap().bytes().await.unwrap();
+        read_all(&store, path).await;
     }
     assert!(store.cached_bytes() > 15_000);
     let locations = paths
@@ -306,7 +300,7 @@ async fn deleting_forgets_what_was_cached_and_a_missing_object_is_no_error() {
     assert_eq!(deleted.len(), 4);
     assert_eq!(store.cached_bytes(), 0);
     for path in &paths {
-        assert!(matches!(store.get(path).await, Err(Error::NotFound { .. })));
+        assert_missing(store.get(path).await);
     }
     assert_eq!(bucket.server.stats().count("DeleteObjects"), 1);
 }
@@ -317,17 +311,14 @@ async fn a_copy_is_sealed_for_its_own_place() {
     let store = bucket.sealed(CACHE);
     store.put(&table(1), pattern(300_000).into()).await.unwrap();
     store.copy(&table(1), &table(2)).await.unwrap();
-    assert!(store.get(&table(2)).await.unwrap().bytes().await.unwrap() == pattern(300_000));
+    assert!(read_all(&store, &table(2)).await == pattern(300_000));
     assert!(matches!(
         store.copy_if_not_exists(&table(1), &table(2)).await,
         Err(Error::AlreadyExists { .. })
     ));
     store.rename(&table(1), &table(3)).await.unwrap();
-    assert!(store.get(&table(3)).await.unwrap().bytes().await.unwrap() == pattern(300_000));
-    assert!(matches!(
-        store.get(&table(1)).await,
-        Err(Error::NotFound { .. })
-    ));
+    assert!(read_all(&store, &table(3)).await == pattern(300_000));
+    assert_missing(store.get(&table(1)).await);
 }
 
 #[tokio::test]
@@ -352,14 +343,7 @@ async fn an_upload_in_parts_of_any_size_is_one_sealed_object() {
         sent.reverse();
         futures::future::try_join_all(sent).await.unwrap();
         upload.complete().await.unwrap();
-        let got = bucket
-            .sealed(CACHE)
-            .get(&table(i))
-            .await
-            .unwrap()
-            .bytes()
-            .await
-            .unwrap();
+        let got = read_all(&bucket.sealed(CACHE), &table(i)).await;
         assert!(got == plaintext, "parts of {part_len}");
     }
     let mut empty = store.put_multipart(&table(10)).await.unwrap();
@@ -381,10 +365,7 @@ async fn an_upload_in_parts_of_any_size_is_one_sealed_object() {
             .unwrap()
             .is_empty()
     );
-    assert!(matches!(
-        store.head(&table(11)).await,
-        Err(Error::NotFound { .. })
-    ));
+    assert_missing(store.head(&table(11)).await);
 }
 
 #[tokio::test]
@@ -416,7 +397,7 @@ async fn reading_a_table_block_by_block_takes_a_request_for_each_chunk_at_most()
     }
     let gets = bucket.gets() - before;
     assert!(gets <= 6, "{gets} requests for 1.5 MB");
-    store.get(&table(1)).await.unwrap().bytes().await.unwrap();
+    read_all(&store, &table(1)).await;
     assert_eq!(bucket.gets() - before, gets, "all of it is in the cache");
 }
 
@@ -477,16 +458,7 @@ async fn the_cache_keeps_to_its_bound() {
         store.put(&table(i), pattern(400_000).into()).await.unwrap();
     }
     for i in 0..40 {
-        assert!(
-            store
-                .get(&table(i % 20))
-                .await
-                .unwrap()
-                .bytes()
-                .await
-                .unwrap()
-                == pattern(400_000)
-        );
+        assert!(read_all(&store, &table(i % 20)).await == pattern(400_000));
         assert!(store.cached_bytes() <= max);
     }
     assert!(store.cached_bytes() > max / 2);

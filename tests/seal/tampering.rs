@@ -1,13 +1,16 @@
 //! What a provider can do to single objects, and that none of it is returned as content.
 
-use object_store::{Error, ObjectStore, ObjectStoreExt, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use slatedb_common::retry::should_retry;
 use strongroom::seal::{
     SealError,
     codec::{META_FRAME_LOG2, ObjectKind, seal_whole},
 };
 
-use crate::{bucket::Bucket, support::random::pattern};
+use crate::{
+    bucket::{Bucket, assert_missing, read_all},
+    support::random::pattern,
+};
 
 const STORED_FRAME: usize = 16384 + 16;
 
@@ -21,6 +24,15 @@ fn refused<T: std::fmt::Debug>(result: object_store::Result<T>, what: &str) -> S
     }
     assert!(source.is::<SealError>(), "{what}: {error}");
     source.to_string()
+}
+
+/// A bucket with one object of so many bytes.
+async fn stored(path: &str, len: usize) -> (Bucket, Path) {
+    let bucket = Bucket::create().await;
+    let path = Path::from(path);
+    let put = bucket.sealed(0).put(&path, pattern(len).into()).await;
+    put.unwrap();
+    (bucket, path)
 }
 
 #[tokio::test]
@@ -70,7 +82,7 @@ async fn every_kind_of_damage_is_refused_for_good_and_counted() {
                 assert_eq!(bucket.failures() - before, 3, "{what}");
                 bucket.write(&key, good.clone()).await;
                 assert!(
-                    store.get(&path).await.unwrap().bytes().await.unwrap() == pattern(len),
+                    read_all(&store, &path).await == pattern(len),
                     "{what}: mended again"
                 );
             }
@@ -80,13 +92,7 @@ async fn every_kind_of_damage_is_refused_for_good_and_counted() {
 
 #[tokio::test]
 async fn a_bad_frame_in_the_middle_names_itself_and_harms_no_other_chunk() {
-    let bucket = Bucket::create().await;
-    let path = Path::from("compacted/1.sst");
-    bucket
-        .sealed(0)
-        .put(&path, pattern(1_000_000).into())
-        .await
-        .unwrap();
+    let (bucket, path) = stored("compacted/1.sst", 1_000_000).await;
     bucket
         .change("meta/compacted/1.sst", |bytes| {
             bytes[128 + 20 * STORED_FRAME + 77] ^= 0x80
@@ -113,13 +119,7 @@ async fn a_bad_frame_in_the_middle_names_itself_and_harms_no_other_chunk() {
 
 #[tokio::test]
 async fn a_table_truncated_behind_the_cache_is_an_error_and_not_a_short_read() {
-    let bucket = Bucket::create().await;
-    let path = Path::from("compacted/1.sst");
-    bucket
-        .sealed(0)
-        .put(&path, pattern(1_000_000).into())
-        .await
-        .unwrap();
+    let (bucket, path) = stored("compacted/1.sst", 1_000_000).await;
     let store = bucket.sealed(8 << 20);
     store.get_range(&path, 0..1000).await.unwrap();
     bucket
@@ -140,13 +140,7 @@ async fn a_table_truncated_behind_the_cache_is_an_error_and_not_a_short_read() {
 #[tokio::test]
 async fn a_length_that_the_store_made_up_is_not_believed() {
     // SlateDB takes a WAL object of no bytes for a fence: a truncated one must not look like that.
-    let bucket = Bucket::create().await;
-    let path = Path::from("wal/00000000000000000001.sst");
-    bucket
-        .sealed(0)
-        .put(&path, pattern(5_000).into())
-        .await
-        .unwrap();
+    let (bucket, path) = stored("wal/00000000000000000001.sst", 5_000).await;
     bucket
         .change("meta/wal/00000000000000000001.sst", |bytes| {
             bytes.truncate(128 + 16)
@@ -217,10 +211,7 @@ async fn a_missing_object_is_missing_and_an_outage_is_tried_again() {
         .delete(&["meta/wal/1.sst".to_owned()])
         .await
         .unwrap();
-    assert!(matches!(
-        store.get(&Path::from("wal/1.sst")).await,
-        Err(Error::NotFound { .. })
-    ));
+    assert_missing(store.get(&Path::from("wal/1.sst")).await);
     bucket.server.set_faults(strongroom::server::Faults {
         outage: strongroom::server::Outage::Refuse,
         ..Default::default()

@@ -299,26 +299,9 @@ async fn a_get_that_is_dropped_stops_the_server() {
         (1, fixture.part("key", &id, 1, half.clone()).await),
         (2, fixture.part("key", &id, 2, half).await),
     ];
-    let complete = fixture
-        .client
-        .complete_multipart_upload()
-        .bucket(BUCKET)
-        .key("key")
-        .upload_id(id);
-    complete
-        .multipart_upload(completed(&parts))
-        .send()
-        .await
-        .unwrap();
+    fixture.complete("key", &id, &parts).await;
     fixture.server.reset_stats();
-    let mut got = fixture
-        .client
-        .get_object()
-        .bucket(BUCKET)
-        .key("key")
-        .send()
-        .await
-        .unwrap();
+    let mut got = fixture.open("key").await;
     let first = got.body.next().await.unwrap().unwrap();
     assert!(!first.is_empty());
     drop(got);

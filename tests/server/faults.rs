@@ -177,14 +177,7 @@ async fn cut_connections_never_harm_an_object() {
 async fn an_outage_hangs_or_refuses_and_then_it_is_over() {
     let fixture = start().await;
     fixture.put("key", noise(1, 5_000_000)).await;
-    let mut half_read = fixture
-        .client
-        .get_object()
-        .bucket(BUCKET)
-        .key("key")
-        .send()
-        .await
-        .unwrap();
+    let mut half_read = fixture.open("key").await;
     let mut read = half_read.body.next().await.unwrap().unwrap().to_vec();
 
     fixture
@@ -231,15 +224,7 @@ async fn counts_say_what_was_done() {
     fixture.put("key", noise(1, 100_000)).await;
     fixture.get("key").await;
     fixture.get_range("key", "bytes=0-999").await;
-    refusal(
-        fixture
-            .client
-            .get_object()
-            .bucket(BUCKET)
-            .key("none")
-            .send()
-            .await,
-    );
+    refusal(fixture.try_open("none").await);
     fixture
         .client
         .list_objects_v2()

@@ -3,6 +3,7 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::get_object::{GetObjectError, GetObjectOutput};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -92,29 +93,38 @@ impl Fixture {
         put.e_tag().unwrap().to_owned()
     }
 
+    /// Begins to read an object.
+    pub async fn open(&self, key: &str) -> GetObjectOutput {
+        self.try_open(key).await.unwrap()
+    }
+
+    pub async fn try_open(&self, key: &str) -> Result<GetObjectOutput, SdkError<GetObjectError>> {
+        let get = self.client.get_object().bucket(BUCKET).key(key);
+        get.send().await
+    }
+
     pub async fn get(&self, key: &str) -> Vec<u8> {
-        let got = self
-            .client
-            .get_object()
-            .bucket(BUCKET)
-            .key(key)
-            .send()
-            .await
-            .unwrap();
+        let got = self.open(key).await;
         got.body.collect().await.unwrap().to_vec()
     }
 
     pub async fn get_range(&self, key: &str, range: &str) -> Vec<u8> {
-        let got = self
-            .client
-            .get_object()
-            .bucket(BUCKET)
-            .key(key)
-            .range(range)
-            .send()
-            .await
-            .unwrap();
+        let get = self.client.get_object().bucket(BUCKET).key(key);
+        let got = get.range(range).send().await.unwrap();
         got.body.collect().await.unwrap().to_vec()
+    }
+
+    pub async fn delete(&self, key: &str) {
+        let delete = self.client.delete_object().bucket(BUCKET).key(key);
+        delete.send().await.unwrap();
+    }
+
+    /// Completes an upload, which must succeed.
+    pub async fn complete(&self, key: &str, id: &str, parts: &[(i32, String)]) {
+        let complete = self.client.complete_multipart_upload();
+        let complete = complete.bucket(BUCKET).key(key).upload_id(id);
+        let complete = complete.multipart_upload(completed(parts));
+        complete.send().await.unwrap();
     }
 
     pub async fn begin(&self, key: &str) -> String {

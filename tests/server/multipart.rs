@@ -47,19 +47,7 @@ async fn parts_in_any_order_become_one_object_that_ranges_cross() {
         ));
     }
     parts.sort();
-    assert_eq!(
-        refusal(
-            fixture
-                .client
-                .get_object()
-                .bucket(BUCKET)
-                .key("key")
-                .send()
-                .await
-        )
-        .0,
-        "NoSuchKey"
-    );
+    assert_eq!(refusal(fixture.try_open("key").await).0, "NoSuchKey");
     let made = complete(&fixture, "key", &id, &parts).await.unwrap();
     assert!(made.e_tag().unwrap().ends_with("-3\""));
     assert!(fixture.get("key").await == body);
@@ -326,26 +314,12 @@ async fn the_parts_of_an_object_go_when_it_is_replaced_or_deleted_but_not_under_
         fixture.part("key", &id, 9, vec![9; 10]).await;
         complete(&fixture, "key", &id, &parts).await.unwrap();
         assert_eq!(part_files(&fixture), 2);
-        let mut reader = fixture
-            .client
-            .get_object()
-            .bucket(BUCKET)
-            .key("key")
-            .send()
-            .await
-            .unwrap();
+        let mut reader = fixture.open("key").await;
         let first = reader.body.next().await.unwrap().unwrap();
         if replace {
             fixture.put("key", "replaced").await;
         } else {
-            fixture
-                .client
-                .delete_object()
-                .bucket(BUCKET)
-                .key("key")
-                .send()
-                .await
-                .unwrap();
+            fixture.delete("key").await;
         }
         let mut read = first.to_vec();
         while let Some(piece) = reader.body.next().await {

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -16,6 +15,7 @@ use crate::{
     machine::{Machine, site},
     provider::Provider,
     support::{
+        commands::elsewhere,
         site::Site,
         wait::{SOON, block_until},
     },
@@ -52,15 +52,7 @@ fn fail_after_the_lease(
 fn mounts_elsewhere_at_once(site: &Site) {
     let machine = Machine::new(site, "elsewhere");
     let inner = machine.mount_command(&["--log-level", "info"]);
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    let mut command = elsewhere(&inner);
     let log = site.path().join("elsewhere.log");
     let began = Instant::now();
     let mut child = command

@@ -339,11 +339,7 @@ impl World {
             self.follower_sees_all(&client, &follower).await?;
         }
         if self.chance(500) {
-            client
-                .data
-                .drain()
-                .await
-                .map_err(|error| format!("drain: {error}"))?;
+            drained(&client).await?;
             self.all_synced();
             self.counts_are_exact(&client, false).await?;
         }
@@ -463,11 +459,7 @@ impl World {
 
     /// In fine weather a follower sees what is durable after a while, and nothing else.
     async fn follower_sees_all(&self, client: &Client, follower: &Client) -> Result<(), String> {
-        client
-            .data
-            .drain()
-            .await
-            .map_err(|error| format!("drain: {error}"))?;
+        drained(client).await?;
         self.all_synced();
         tokio::time::sleep(FOLLOW_EVERY * 3 + Duration::from_secs(30)).await;
         let found = look(follower)
@@ -497,4 +489,9 @@ impl World {
         self.network.count(|stats| stats.unmounts += 1);
         Ok(())
     }
+}
+
+async fn drained(client: &Client) -> Result<(), String> {
+    let drained = client.data.drain().await;
+    drained.map_err(|error| format!("drain: {error}"))
 }

@@ -223,13 +223,7 @@ async fn a_server_that_accepts_and_says_nothing_is_given_up_after_the_stall_time
 
 #[tokio::test]
 async fn an_unknown_authority_and_a_wrong_name_are_tls_errors_that_say_so() {
-    let mut authority = None;
-    let fixture = TestServer::start_with(|config, directory| {
-        let (files, path) = certificates(directory);
-        config.tls = Some(files);
-        authority = Some(path);
-    })
-    .await;
+    let (fixture, authority) = TestServer::start_tls().await;
     let other = tempfile::TempDir::new().unwrap();
     let (_, other_authority) = certificates(other.path());
     for trusted in [None, Some(other_authority)] {

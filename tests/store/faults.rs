@@ -5,23 +5,30 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use strongroom::{
     server::{Faults, Outage},
-    store::{Condition, Retry, StoreErrorKind},
+    store::{Condition, Retry, Store, StoreErrorKind},
 };
 
 use crate::support::{random::pattern, server::TestServer, wait::eventually};
 
-#[tokio::test]
-async fn errors_and_cut_connections_are_survived_and_nothing_is_lost_or_doubled() {
+/// A store client that never gives up, and a server with these faults.
+async fn persistent_against(faults: Faults) -> (TestServer, Store) {
     let fixture = TestServer::start().await;
     let store = fixture
         .store_with(|config| config.retry = Retry::Forever)
         .await;
-    fixture.set_faults(Faults {
+    fixture.set_faults(faults);
+    (fixture, store)
+}
+
+#[tokio::test]
+async fn errors_and_cut_connections_are_survived_and_nothing_is_lost_or_doubled() {
+    let (fixture, store) = persistent_against(Faults {
         error_rate: 0.15,
         reset_rate: 0.15,
         seed: 7,
         ..Faults::default()
-    });
+    })
+    .await;
     let whole = pattern(300_000);
     let tasks: Vec<_> = (0..60)
         .map(|i| {
@@ -66,16 +73,13 @@ async fn errors_and_cut_connections_are_survived_and_nothing_is_lost_or_doubled(
 
 #[tokio::test]
 async fn multipart_uploads_survive_errors_and_cut_connections() {
-    let fixture = TestServer::start().await;
-    let store = fixture
-        .store_with(|config| config.retry = Retry::Forever)
-        .await;
-    fixture.set_faults(Faults {
+    let (_fixture, store) = persistent_against(Faults {
         error_rate: 0.15,
         reset_rate: 0.2,
         seed: 3,
         ..Faults::default()
-    });
+    })
+    .await;
     let whole = pattern(6 * 1024 * 1024);
     for i in 0..10 {
         let key = format!("data/{i}");

@@ -2,17 +2,11 @@
 
 use strongroom::{server::RequestLog, store::Condition};
 
-use crate::support::{certificates::certificates, random::pattern, server::TestServer};
+use crate::support::{random::pattern, server::TestServer};
 
 #[tokio::test]
 async fn an_own_authority_is_trusted_from_the_option_and_from_the_environment() {
-    let mut authority = None;
-    let fixture = TestServer::start_with(|config, directory| {
-        let (files, path) = certificates(directory);
-        config.tls = Some(files);
-        authority = Some(path);
-    })
-    .await;
+    let (fixture, authority) = TestServer::start_tls().await;
     let store = fixture
         .store_with(|config| config.ca_bundle.clone_from(&authority))
         .await;

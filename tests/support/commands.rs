@@ -58,6 +58,46 @@ pub fn said(output: &Output) -> String {
     )
 }
 
+/// A configuration of fsx with all its operations. `sync_weight` is that of fsync and fdatasync.
+pub fn fsx_configuration(sync_weight: &str) -> String {
+    format!(
+        "
+flen = 1048576
+nomsyncafterwrite = true
+[weights]
+close_open = 1
+invalidate = 1
+read = 10
+write = 10
+mapread = 10
+mapwrite = 10
+truncate = 5
+punch_hole = 3
+posix_fallocate = 1
+sendfile = 3
+posix_fadvise = 1
+copy_file_range = 3
+fsync = {sync_weight}
+fdatasync = {sync_weight}
+"
+    )
+}
+
+/// The same command in a process namespace of its own: process numbers mean nothing there, as on
+/// another machine.
+pub fn elsewhere(inner: &Command) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 /// A path as an argument.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")

@@ -11,22 +11,31 @@ pub struct File {
 }
 
 pub async fn create(opened: &Opened, name: &str) -> File {
-    let created = opened
-        .fs
-        .create(ROOT, Ino::ROOT, name.as_bytes(), 0o644, libc::O_RDWR)
-        .await
-        .unwrap();
+    let name = name.as_bytes();
+    let created = opened.fs.create(ROOT, Ino::ROOT, name, 0o644, libc::O_RDWR);
+    let created = created.await.unwrap();
     File {
         ino: created.attributes.ino,
         fh: created.fh,
     }
 }
 
+/// A new file of which no handle is left.
+pub async fn create_closed(opened: &Opened, name: &str) -> Ino {
+    let file = create(opened, name).await;
+    opened.fs.release(file.fh);
+    file.ino
+}
+
 pub async fn write(opened: &Opened, file: &File, offset: u64, bytes: &[u8]) {
+    write_at(opened, file.ino, offset, bytes).await;
+}
+
+pub async fn write_at(opened: &Opened, ino: Ino, offset: u64, bytes: &[u8]) {
     let mut at = offset;
     for piece in bytes.chunks(256 << 10) {
         let buffer = opened.data.buffer(piece).await;
-        opened.fs.write(file.ino, at, buffer, false).await.unwrap();
+        opened.fs.write(ino, at, buffer, false).await.unwrap();
         at += piece.len() as u64;
     }
 }

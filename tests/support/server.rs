@@ -15,7 +15,10 @@ use strongroom::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::credentials::{ACCESS_KEY, SECRET_KEY, set_environment};
+use super::{
+    certificates::certificates,
+    credentials::{ACCESS_KEY, SECRET_KEY, set_environment},
+};
 
 /// A server with the tests' key pair. It does not sync: the tests kill clients, never the machine.
 pub fn server_config(root: PathBuf) -> ServerConfig {
@@ -44,6 +47,18 @@ impl TestServer {
             server: Server::start(config).await.unwrap(),
             directory,
         }
+    }
+
+    /// A server over TLS, and the file of the authority that a client has to trust.
+    pub async fn start_tls() -> (TestServer, Option<PathBuf>) {
+        let mut authority = None;
+        let server = TestServer::start_with(|config, directory| {
+            let (files, path) = certificates(directory);
+            config.tls = Some(files);
+            authority = Some(path);
+        })
+        .await;
+        (server, authority)
     }
 
     pub fn config(&self) -> StoreConfig {

@@ -123,6 +123,15 @@ impl TestVolume {
             .await
     }
 
+    /// Checks a mount, unmounts it, and checks the next mount of the volume.
+    pub async fn holds_over_a_remount(&self, at: MountedVolume, check: impl Fn(&MountedVolume)) {
+        check(&at);
+        at.unmount().await;
+        let at = self.mount().await;
+        check(&at);
+        at.unmount().await;
+    }
+
     pub async fn mount_with(&self, config: FsConfig, options: MountOptions) -> MountedVolume {
         mount_opened(self.open_with(config).await, options).await
     }

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     os::unix::fs::FileExt,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -59,6 +60,21 @@ async fn keys(store: &Store, prefix: &str) -> Vec<String> {
     listed.into_iter().map(|entry| entry.key).collect()
 }
 
+/// The follower opens the file and reads from it, the writer replaces it, and the follower sees the
+/// new version: its handle of the old one, and the objects that were there before.
+async fn replaced_while_open(store: &Store, theirs: &Path, ours: &Path) -> (File, Vec<String>) {
+    let held = File::open(ours).unwrap();
+    let mut start = [0; 10];
+    held.read_exact_at(&mut start, 0).unwrap();
+    let of_old = keys(store, "data/").await;
+    replace(theirs, b"new");
+    eventually("the new version", async || {
+        fs::read(ours).is_ok_and(|bytes| bytes == b"new")
+    })
+    .await;
+    (held, of_old)
+}
+
 fn contents(number: usize) -> Vec<u8> {
     let pattern = (0..20 << 20).map(|n: usize| (n % 251) as u8 ^ number as u8);
     pattern.collect()
@@ -76,16 +92,7 @@ async fn what_a_follower_has_open_is_kept_for_it_until_it_is_closed() {
     let old = contents(0);
     replace(&theirs, &old);
     eventually("the file", async || ours.exists()).await;
-    let held = File::open(&ours).unwrap();
-    let mut start = [0; 10];
-    held.read_exact_at(&mut start, 0).unwrap();
-    let of_old = keys(&store, "data/").await;
-
-    replace(&theirs, b"new");
-    eventually("the new version", async || {
-        fs::read(&ours).is_ok_and(|bytes| bytes == b"new")
-    })
-    .await;
+    let (held, of_old) = replaced_while_open(&store, &theirs, &ours).await;
     // Thirty looks of the writer, ten renewals.
     tokio::time::sleep(Duration::from_secs(3)).await;
     let still_there = keys(&store, "data/").await;
@@ -117,15 +124,7 @@ async fn what_was_deleted_all_the_same_is_estale_and_never_other_bytes() {
             ours.metadata().is_ok_and(|found| found.len() == 20 << 20)
         })
         .await;
-        let held = File::open(&ours).unwrap();
-        let mut start = [0; 10];
-        held.read_exact_at(&mut start, 0).unwrap();
-        let of_old = keys(&store, "data/").await;
-        replace(&theirs, b"new");
-        eventually("the new version", async || {
-            fs::read(&ours).is_ok_and(|bytes| bytes == b"new")
-        })
-        .await;
+        let (held, of_old) = replaced_while_open(&store, &theirs, &ours).await;
         eventually("the old version is deleted", async || {
             let left = keys(&store, "data/").await;
             of_old.iter().any(|key| !left.contains(key))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    http::Head,
+    http::{Head, header},
     lie::{Form, KeyFilter},
     request::Request,
 };
@@ -71,11 +71,7 @@ impl Answer {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        let mut found = self
-            .headers
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name));
-        found.next().map(|(_, value)| value.as_str())
+        header(&self.headers, name)
     }
 
     pub fn set(&mut self, name: &str, value: &str) {

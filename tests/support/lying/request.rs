@@ -21,6 +21,22 @@ pub enum Op {
     Other,
 }
 
+/// Operations that change what is stored.
+pub const WRITES: [Op; 6] = [
+    Op::Put,
+    Op::Create,
+    Op::UploadPart,
+    Op::Complete,
+    Op::Delete,
+    Op::DeleteMany,
+];
+
+impl Op {
+    pub fn is_write(self) -> bool {
+        WRITES.contains(&self) || self == Op::Abort
+    }
+}
+
 /// The kind of object that a key (or a listing's prefix) names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
