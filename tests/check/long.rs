@@ -8,7 +8,8 @@ use strongroom::{
 };
 
 use crate::{
-    bench::{Rows, key_of, mount, site},
+    bench::{key_of, mount, site},
+    metadata_rows::Rows,
     support::{commands::said, random::noise, site::Site},
 };
 

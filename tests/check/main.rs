@@ -9,5 +9,6 @@ mod gc;
 mod healthy;
 mod long;
 mod metadata_objects;
+mod metadata_rows;
 mod objects;
 mod rows;

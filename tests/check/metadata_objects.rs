@@ -1,6 +1,9 @@
 //! Objects of the metadata store, and the header, that are missing or damaged.
 
-use crate::bench::{Bench, Case, Rows, mount, site};
+use crate::{
+    bench::{Bench, Case, mount, site},
+    metadata_rows::Rows,
+};
 
 fn damaged<'a>(
     bench: &'a Bench,

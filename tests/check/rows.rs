@@ -1,14 +1,15 @@
 //! Rows of the metadata that contradict each other.
 
-use crate::bench::{
-    Bench, Case, key, object_row, value, varint, varints, with_last_number, with_number,
+use crate::{
+    bench::{Bench, Case},
+    metadata_rows::{key, object_row, value, varint, varints, with_last_number, with_number},
 };
 
 /// A copy of the volume, with what was done to its rows.
 fn with<'a, T>(
     bench: &'a Bench,
     name: &str,
-    change: impl AsyncFnOnce(&crate::bench::Rows) -> T,
+    change: impl AsyncFnOnce(&crate::metadata_rows::Rows) -> T,
 ) -> Case<'a> {
     let case = bench.case(name);
     case.with_rows(change);

@@ -2,19 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{
-    files::create_closed,
-    opened::Opened,
-    random::Random,
-    volume::TestVolume,
-    wait::eventually,
-};
 use strongroom::{
     budget::Owner,
     data::MemoryPlan,
     fs::FsConfig,
     meta::Ino,
     server::{Faults, StatsSnapshot},
+};
+
+use crate::support::{
+    files::create_closed, opened::Opened, random::Random, volume::TestVolume, wait::eventually,
 };
 
 const KIB: u64 = 1 << 10;

@@ -5,9 +5,11 @@
 mod support;
 
 mod density;
+mod extents;
 mod fragments;
 mod lied_volume;
 mod lying_store;
+mod order;
 mod passed_names;
 mod reclaim;
 mod write_back;

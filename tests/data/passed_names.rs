@@ -9,6 +9,15 @@ use std::{
     time::Duration,
 };
 
+use nix::{errno::Errno, fcntl::RenameFlags};
+use strongroom::{
+    data::{MEMORY_MIN_BYTES, MemoryPlan},
+    fs::{FsConfig, FsError},
+    meta::Ino,
+    server::Faults,
+};
+use tokio::time::Instant;
+
 use crate::{
     lied_volume::LiedVolume,
     support::{
@@ -19,14 +28,6 @@ use crate::{
         volume::TestVolume,
     },
 };
-use nix::{errno::Errno, fcntl::RenameFlags};
-use strongroom::{
-    data::{MEMORY_MIN_BYTES, MemoryPlan},
-    fs::{FsConfig, FsError},
-    meta::Ino,
-    server::Faults,
-};
-use tokio::time::Instant;
 
 /// What a name has been, and may be after a crash.
 #[derive(Default)]

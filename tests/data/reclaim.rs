@@ -3,11 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::support::{
-    opened::{Opened, ROOT},
-    volume::TestVolume,
-    wait::eventually,
-};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use strongroom::{
@@ -20,6 +15,12 @@ use strongroom::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+};
+
+use crate::support::{
+    opened::{Opened, ROOT},
+    volume::TestVolume,
+    wait::eventually,
 };
 
 fn quick(config: &mut DataConfig) {

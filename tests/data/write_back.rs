@@ -8,6 +8,15 @@ use std::{
     time::Duration,
 };
 
+use nix::{errno::Errno, fcntl::RenameFlags};
+use strongroom::data::{MEMORY_MIN_BYTES, MemoryPlan};
+use strongroom::{
+    budget::Owner,
+    data::{DataConfig, Seek},
+    fs::FsConfig,
+    meta::{Ino, Timestamp},
+};
+
 use crate::{
     lied_volume::LiedVolume,
     support::{
@@ -18,14 +27,6 @@ use crate::{
         volume::TestVolume,
         wait::eventually,
     },
-};
-use nix::{errno::Errno, fcntl::RenameFlags};
-use strongroom::data::{MEMORY_MIN_BYTES, MemoryPlan};
-use strongroom::{
-    budget::Owner,
-    data::{DataConfig, Seek},
-    fs::FsConfig,
-    meta::{Ino, Timestamp},
 };
 
 fn hasty(config: &mut DataConfig) {

@@ -1,13 +1,14 @@
 //! Extended attributes, access control lists, what new inodes inherit; below the kernel.
 
-use crate::support::{
-    opened::{ROOT, SOMEBODY},
-    volume::TestVolume,
-};
 use nix::errno::Errno;
 use strongroom::{
     fs::{CONTROL_XATTR, Caller, FsConfig, FsError, SetAttributes},
     meta::Ino,
+};
+
+use crate::support::{
+    opened::{ROOT, SOMEBODY},
+    volume::TestVolume,
 };
 
 fn errno<T: std::fmt::Debug>(result: Result<T, FsError>) -> Errno {

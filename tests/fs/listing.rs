@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{opened::ROOT, volume::TestVolume};
 use strongroom::{
     fs::{Fs, Listed},
     meta::Ino,
 };
+
+use crate::support::{opened::ROOT, volume::TestVolume};
 
 /// Lists from `cookie` on, `step` entries a time.
 async fn list_from(fs: &Fs, fh: u64, mut cookie: u64, step: usize) -> Vec<Listed> {

@@ -5,5 +5,7 @@ mod support;
 
 mod attributes;
 mod files;
+mod io;
 mod listing;
+mod lives;
 mod names;

@@ -1,11 +1,12 @@
 //! Names: lookup, creation, links, removal, rename; below the kernel.
 
-use crate::support::{opened::ROOT, volume::TestVolume};
 use nix::{errno::Errno, fcntl::RenameFlags};
 use strongroom::{
     fs::{FsConfig, FsError, SetAttributes},
     meta::{FileKind, Ino},
 };
+
+use crate::support::{opened::ROOT, volume::TestVolume};
 
 fn errno<T: std::fmt::Debug>(result: Result<T, FsError>) -> Errno {
     result.unwrap_err().errno

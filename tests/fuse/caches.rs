@@ -11,7 +11,6 @@ use std::{
     process::Command,
 };
 
-
 use crate::{
     mount_for_all,
     support::{opened::MountedVolume, volume::TestVolume},

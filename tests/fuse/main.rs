@@ -5,12 +5,17 @@
 mod support;
 
 mod caches;
+mod contents;
 mod ended;
 mod followers;
 mod killed;
 mod late;
 mod mount;
+mod names;
 mod past_cache;
+mod requests;
+mod rights;
+mod shell;
 
 use std::{
     fs::{self, Permissions},

@@ -14,7 +14,6 @@ use std::{
     thread,
 };
 
-
 use crate::{
     mount_for_all,
     support::{opened::MountedVolume, volume::TestVolume},

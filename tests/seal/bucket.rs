@@ -114,3 +114,9 @@ pub fn assert_missing<T: Debug>(result: object_store::Result<T>) {
         "{result:?}"
     );
 }
+
+pub const CACHE: u64 = 8 << 20;
+
+pub fn table(number: usize) -> Path {
+    Path::from(format!("compacted/{number:026}.sst"))
+}

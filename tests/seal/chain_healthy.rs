@@ -12,7 +12,7 @@ use strongroom::{
 
 use crate::{
     bucket::Bucket,
-    chain::{
+    log::{
         CACHE, TRAILER_LEN, as_format_1, flush_memtable, healthy, hide, kill, killed, log_key,
         log_numbers, objects, open, put,
     },

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     bucket::{Bucket, connect},
-    chain::{open, put},
+    log::{open, put},
 };
 
 const CACHE: u64 = 1 << 20;

@@ -5,6 +5,7 @@
 mod support;
 
 mod bucket;
+mod cache;
 mod canary;
 mod chain;
 mod chain_healthy;
@@ -12,5 +13,6 @@ mod chain_random;
 mod database;
 mod fixture;
 mod header;
+mod log;
 mod objects;
 mod tampering;

@@ -7,7 +7,7 @@ use strongroom::{fs::FsError, meta::Ino};
 
 use crate::{
     client::{Client, ROOT},
-    model::{Attributes, Number},
+    found::{Attributes, Number},
     worker::{Step, Worker, pattern},
 };
 

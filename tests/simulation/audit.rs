@@ -7,7 +7,7 @@ use std::{
 
 use strongroom::meta::{ExtentSource, FileKind, Ino, MetaError, ObjectId, SessionId};
 
-use crate::{attributes, client::Client, model::Found, network::Network};
+use crate::{attributes, client::Client, found::Found, network::Network};
 
 const PAGE: usize = 100;
 const EXTENTS_MAX: usize = 100_000;

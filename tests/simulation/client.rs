@@ -13,7 +13,7 @@ use strongroom::{
     telemetry::Metrics,
 };
 
-use crate::{habits::Habits, network::Network};
+use crate::{connector::line, habits::Habits, network::Network};
 
 pub const ROOT: Caller = Caller {
     uid: 0,
@@ -57,7 +57,7 @@ pub async fn connect(network: &Network, client: u32) -> Store {
         connections_max: 16,
         retry: Retry::Outlasting(REFUSAL_TIMEOUT),
     };
-    Store::connect_through(network.line(client), config, Arc::default())
+    Store::connect_through(line(&network, client), config, Arc::default())
         .await
         .unwrap()
 }

@@ -13,13 +13,15 @@ use strongroom::{
 use crate::{
     audit::{audit, dead_followers_are_passed_over, look},
     client::{self, Client, FOLLOW_EVERY},
+    found::Found,
     habits::Habits,
     machine,
-    model::{Found, Model},
-    network::{Network, Weather},
+    model::Model,
+    network::Network,
     rng::Rng,
     stats::Stats,
     watch::watch,
+    weather::Weather,
     worker::{PATIENCE, SharedModel, Worker},
 };
 

@@ -7,6 +7,8 @@
 mod attributes;
 mod audit;
 mod client;
+mod connector;
+mod found;
 mod habits;
 mod life;
 mod machine;
@@ -18,6 +20,7 @@ mod s3;
 mod stats;
 mod versions;
 mod watch;
+mod weather;
 mod worker;
 
 use std::{

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use strongroom::meta::Ino;
 
 use crate::{
-    model::Number,
+    found::Number,
     worker::{Step, Worker, pattern},
 };
 
