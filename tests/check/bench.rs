@@ -32,7 +32,7 @@ pub struct Bench {
     pub site: Site,
     pub runtime: Runtime,
     picture: Picture,
-    /// What a mount of the whole volume shows.
+    /// The tree that a mount of the whole volume shows.
     pub tree: Snapshot,
 }
 
@@ -317,7 +317,7 @@ impl Case<'_> {
         format!("{found}{mended}")
     }
 
-    /// What became of a file that lost bytes: its new path, and the report.
+    /// The files in `/lost+found` and their contents, and where that is.
     pub fn lost_and_found(&self) -> (BTreeMap<String, Vec<u8>>, PathBuf) {
         let mount = mount(&self.bench.site, &self.url(), &["--read-only"]);
         let home = mount.dir.join("lost+found");

@@ -1,4 +1,4 @@
-//! What mounts leave in the bucket when they die, and what `gc` makes of it.
+//! Mounts that die leave objects in the bucket; `gc` deletes those, and nothing else.
 
 use std::{
     fs,
@@ -58,7 +58,7 @@ fn after_kills_in_the_middle_of_uploads_nothing_is_left_that_the_metadata_does_n
         }
         mounted.kill();
     }
-    // What nobody of ours has made stays, whatever it looks like.
+    // A key that no session could have made stays, whatever its object looks like.
     site.bucket().put("laptop/data/readme", b"mine".to_vec());
     let stray = format!("laptop/data/{}/{:016x}", "ab".repeat(16), 3);
     site.bucket().put(&stray, noise(9, 5000));
@@ -193,7 +193,7 @@ fn notes_of_readers_that_are_silent_for_ten_minutes_go_and_those_of_living_ones_
     assert_eq!(notes(), left);
     store.heal();
     assert!(fs::read(living.dir.join("file")).unwrap() == noise(1, 300_000));
-    // Who ends in order takes the note away.
+    // A reader that unmounts takes its note away.
     living.unmount();
     assert_eq!(notes(), ["laptop/readers/mine"]);
 }

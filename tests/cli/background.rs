@@ -9,6 +9,7 @@ use crate::{
     support::{
         commands::{succeed, text},
         site::{Site, Transport},
+        wait::{SOON, block_until},
     },
 };
 
@@ -130,9 +131,9 @@ fn a_mount_whose_process_was_killed_is_cleared_away_and_not_called_durable() {
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
-    while nix::sys::statvfs::statvfs(&mount.dir).is_ok() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    block_until("the mount is dead", SOON, || {
+        nix::sys::statvfs::statvfs(&mount.dir).is_err()
+    });
     let mut umount = site.strongroom(&["umount", text(&mount.dir)]);
     assert_refused(&mut umount.command, Exit::NotDurable, &["had died"]);
     let parent = fs::metadata(mount.dir.parent().unwrap()).unwrap().dev();

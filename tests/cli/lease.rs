@@ -15,6 +15,7 @@ use crate::{
         commands::elsewhere,
         mount::Mount,
         site::{Site, Transport},
+        wait::block_until,
     },
 };
 
@@ -107,11 +108,9 @@ fn a_holder_that_lost_its_volume_stays_in_the_way_and_answers_eio_until_it_is_un
         // It notices with its next change at the latest, and at its next renewal of the lease
         // without one, 30 s.
         let _ = fs::write(first.dir.join("too-late"), b"x");
-        let began = Instant::now();
-        while first.status()["mount"]["state"] != "lost" {
-            assert!(began.elapsed() < Duration::from_secs(40));
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        block_until("the first notices", Duration::from_secs(40), || {
+            first.status()["mount"]["state"] == "lost"
+        });
         assert!(first.status()["durability"]["trouble"].is_string());
         // Now nothing gets through, least of all to what lies under the mount.
         let eio = |outcome: std::io::Result<()>| {

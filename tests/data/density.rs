@@ -1,4 +1,4 @@
-//! What is fetched beyond a miss, by the requests and bytes that the server counts.
+//! Prefetch beyond a miss, measured by the requests and bytes that the server counts.
 
 use std::time::{Duration, Instant};
 
@@ -96,7 +96,7 @@ async fn a_pack_is_fetched_whole_whatever_the_order_in_which_its_files_are_read(
 
     let opened = open(&world, 256 * MIB).await;
     for ino in &files {
-        // What is known of the files is not what is counted.
+        // Reads of the files' metadata are not counted below.
         opened.meta.inode(*ino).await.unwrap();
     }
     let before = world.server.stats();
@@ -187,7 +187,7 @@ async fn what_the_local_disk_has_is_not_fetched_because_something_near_it_is_rea
     for index in 1..=FILES {
         files.push(create(&opened, &format!("file-{index}"), LEN).await);
         opened.data.drain().await.unwrap();
-        // What is written goes to the disk as well, as far as its queue of 8 MiB has room.
+        // Written data goes to the disk as well, as far as its queue of 8 MiB has room.
         has_on_disk(&opened, index * LEN / FRAME).await;
     }
     opened.close().await;

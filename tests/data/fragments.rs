@@ -107,7 +107,8 @@ async fn crumbs_that_are_synced_a_few_at_a_time_are_mended() {
     again.close().await;
 }
 
-/// What is written meanwhile, cut off or punched is never undone by what is written along.
+/// A write, truncation or hole during a sweep is never undone by the crumbs that the sweep uploads
+/// along with its own bytes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_changes_during_a_sweep_over_crumbs_stays_as_it_was_changed() {
     const LEN: u64 = 2 << 20;

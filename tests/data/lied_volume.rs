@@ -63,7 +63,8 @@ pub async fn drained(opened: &Opened) {
     }
 }
 
-/// What requests met lately is shown for a while, and not meant here.
+/// No file has a refused upload. Trouble that single requests met is shown for a while too, and
+/// does not count here.
 pub fn no_file_is_refused(opened: &Opened) -> bool {
     opened.data.trouble().is_none_or(|(ino, _)| ino.is_none())
 }

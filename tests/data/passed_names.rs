@@ -29,10 +29,11 @@ use crate::{
     },
 };
 
-/// What a name has been, and may be after a crash.
+/// The contents that a name has had, and may have after a crash.
 #[derive(Default)]
 struct Name {
-    /// What it stood for, oldest first. The last may be one whose rename has not returned.
+    /// The contents it stood for, oldest first. The last may be those of a rename that has not
+    /// returned.
     versions: Vec<Vec<u8>>,
     /// Renames that have returned, and so the version that the name stands for now, or the one
     /// before that which is being made.
@@ -171,7 +172,7 @@ impl Round {
         }
     }
 
-    /// What was found of each name after the crash may be there.
+    /// The contents found under each name after the crash are some that may be there.
     async fn check(&self, after: &Opened) {
         for (index, name) in self.names.iter().enumerate() {
             let found = contents(after, &self.name(index)).await;

@@ -23,10 +23,12 @@ use crate::support::{
     wait::eventually,
 };
 
+const RECLAIM_EVERY: Duration = Duration::from_millis(100);
+
 fn quick(config: &mut DataConfig) {
     config.write_back_after = Duration::from_millis(50);
     config.garbage_grace = Duration::ZERO;
-    config.reclaim_every = Duration::from_millis(200);
+    config.reclaim_every = RECLAIM_EVERY;
     config.leftovers_again = [Duration::from_millis(500); 3];
 }
 
@@ -132,7 +134,7 @@ async fn objects_that_cannot_be_repacked_keep_no_others_from_it_and_are_rarely_t
     }
     // Ten rounds more: each that fails is tried three times at most.
     world.server.reset_stats();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(RECLAIM_EVERY * 10).await;
     let gets = world.server.stats().count("GetObject");
     assert!(gets <= 3 * DAMAGED as u64, "{gets} GETs of damaged objects");
     opened.close().await;
@@ -172,7 +174,7 @@ async fn objects_of_which_more_than_half_lives_are_repacked_where_much_is_wasted
     // Nothing more is moved then, and nothing asked for.
     let settled = async || (stored_bytes(&opened).await, opened.meta.applied());
     let before = settled().await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    tokio::time::sleep(RECLAIM_EVERY * 10).await;
     assert_eq!(settled().await, before);
     opened.close().await;
 }
@@ -224,8 +226,8 @@ async fn sessions_that_short_mounts_left_do_not_pile_up() {
     opened.close().await;
 }
 
-/// What is repacked while a mount ends would be dirty when it has ended, or in an object that
-/// nobody commits.
+/// Bytes that are repacked while a mount ends would be dirty when it has ended, or in an object
+/// that nobody commits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repacking_that_is_under_way_moves_nothing_after_the_last_drain() {
     let world = TestVolume::new().await;

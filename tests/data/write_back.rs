@@ -1,4 +1,4 @@
-//! What becomes durable of files that are replaced, refused or looked at while they are written.
+//! Durability of files that are replaced, refused or looked at while they are written.
 
 use std::{
     sync::{
@@ -78,7 +78,7 @@ async fn whoever_syncs_a_file_whose_name_was_given_on_finds_nothing_older_after_
     }
 }
 
-/// Whoever emptied a file may be waiting for memory for its new contents.
+/// A program that emptied a file may be waiting for memory for its new contents.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_was_just_emptied_stays_as_it_was_while_writers_wait_for_memory() {
     const OLD: &[u8] = &[1; 20_000];
@@ -252,8 +252,8 @@ async fn data_is_found_while_it_is_committed() {
     opened.close().await;
 }
 
-/// What is kept of a file whose size was changed is paid for until the change is committed, so that
-/// an outage cannot pile up more of it than there is room for.
+/// Bytes kept of a file whose size was changed are paid for until the change is committed, so that
+/// an outage cannot pile up more of them than there is room for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn truncating_pays_for_what_is_kept_until_it_is_committed() {
     const FILES: u64 = 200;
@@ -300,7 +300,8 @@ async fn truncating_pays_for_what_is_kept_until_it_is_committed() {
     opened.close().await;
 }
 
-/// What is dirty stays so for ever once another mount has taken over: nobody waits for its memory.
+/// Dirty data stays dirty for ever once another mount has taken over: no write waits for its
+/// memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_for_memory_is_told_when_another_mount_takes_over() {
     let world = TestVolume::new().await;

@@ -24,8 +24,8 @@ use crate::support::{
 /// was promised before.
 const ROUNDS: u64 = 10;
 
-/// What an application was promised: (file, length, seed), noted only after fsync of the file and
-/// its directory returned.
+/// Promises to an application: (file, length, seed), noted only after fsync of the file and its
+/// directory returned.
 type Promises = Arc<Mutex<Vec<(String, usize, u64)>>>;
 
 /// Writes files and fsyncs them until told to stop or until the mount dies.
@@ -249,7 +249,7 @@ fn fsynced_overwrites_survive_kill() {
                 kept[block],
                 tried[block]
             );
-            // What was found is what counts from now on.
+            // From now on the contents that were found count.
             kept[block] = found;
             tried[block] = found;
         }

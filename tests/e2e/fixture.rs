@@ -11,7 +11,7 @@ use crate::support::{
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/volume-1");
 
-/// What is in the fixture; times are set, so that two machines write the same.
+/// Makes the contents of the fixture. Times are set, so that two machines write the same.
 fn fill(dir: &Path) {
     fs::create_dir(dir.join("dir")).unwrap();
     fs::write(dir.join("dir/small"), b"a small file").unwrap();

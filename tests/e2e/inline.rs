@@ -202,7 +202,7 @@ fn synced_bytes_are_there_after_a_kill_whatever_they_were_mixed_with() {
         }
         mount.unmount();
     }
-    // What they took is accounted for, however it was stored.
+    // The space they took is accounted for, however it was stored.
     let mount = site.mount();
     for number in 0..FILES {
         fs::remove_file(mount.dir.join(format!("f{number}"))).unwrap();

@@ -16,6 +16,7 @@ use crate::support::{
     mount::Mount,
     random::noise,
     site::{Site, Transport},
+    wait::block_until_quiet,
 };
 
 fn gets(stats: &StatsSnapshot) -> u64 {
@@ -77,7 +78,7 @@ fn five_thousand_small_files_cost_few_requests() {
     assert!(reading <= 60, "reading took {reading} GETs");
 }
 
-/// What the kernel has asked this mount for, by kind.
+/// Requests of the kernel to this mount, by kind.
 fn kernel_requests(mount: &Mount<'_>) -> BTreeMap<String, u64> {
     let status = mount.status();
     let kinds = status["kernel_requests"].as_object().unwrap().iter();
@@ -198,15 +199,11 @@ fn renaming_a_directory_costs_the_same_whatever_it_holds() {
         "mkdir many; for i in $(seq 1 2000); do echo $i > many/f$i; done; sync many",
     );
     // Everything dirty is out, and the write-back's timers have passed.
-    let mut last = site.stats().total_requests();
-    loop {
-        std::thread::sleep(std::time::Duration::from_millis(2500));
-        let now = site.stats().total_requests();
-        if now == last {
-            break;
-        }
-        last = now;
-    }
+    let (quiet, within) = (
+        std::time::Duration::from_millis(2500),
+        std::time::Duration::from_secs(60),
+    );
+    block_until_quiet("requests", quiet, within, || site.stats().total_requests());
     let before = site.stats();
     fs::rename(mount.dir.join("many"), mount.dir.join("moved")).unwrap();
     fs::File::open(&mount.dir).unwrap().sync_all().unwrap();

@@ -7,7 +7,7 @@ use super::{
 use crate::support::site::{Site, Transport};
 
 impl Site {
-    /// What the process must stay below, if this site limits it.
+    /// The resident memory that the process must stay below, if this site limits it.
     pub fn rss_limit_bytes(&self) -> Option<u64> {
         (self.memory == "128MiB").then_some(MEMORY_LIMIT)
     }

@@ -1,5 +1,5 @@
-//! What others wrote to find out whether a filesystem is one, run on a mount: pjdfstest, fsx,
-//! stress-ng.
+//! Suites that others wrote to find out whether a filesystem is one, run on a mount: pjdfstest,
+//! fsx, stress-ng.
 //!
 //! `mount-scripts/test.sh --long` installs them. docs/reliability.md has what came out.
 
@@ -28,7 +28,7 @@ fn run(command: &mut Command) -> (Output, String) {
     (output, String::from_utf8_lossy(&text).into_owned())
 }
 
-/// What pjdfstest is told of a Linux filesystem, and users that Debian has.
+/// The configuration of pjdfstest for a Linux filesystem, with users that Debian has.
 const PJDFSTEST: &str = r#"
 [features]
 posix_fallocate = {}

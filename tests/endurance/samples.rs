@@ -1,4 +1,4 @@
-//! What is measured every ten seconds while everything runs, and what must hold of it.
+//! Measurements every ten seconds while everything runs, and the bounds that must hold for them.
 
 use std::{
     fmt, fs,
@@ -180,7 +180,8 @@ impl<'a> Samples<'a> {
                     .fail(format!("{} descriptors", sample.descriptors));
             }
             self.taken.lock().expect("samples").push(sample);
-            // What was seen is only kept for late requests, which then come a little later.
+            // The log of seen requests serves late requests only, which come a little later when it
+            // is cleared.
             if (sample.second as u64 / 60).is_multiple_of(3) {
                 self.scene.store.forget();
             }
@@ -235,7 +236,7 @@ impl<'a> Samples<'a> {
     }
 }
 
-/// What a mount that lived long enough shows of growth; its first minute does not count.
+/// The growth of a mount that lived long enough; its first minute does not count.
 pub struct LongLife {
     life: u32,
     seconds: f64,

@@ -25,7 +25,7 @@ pub const MEMORY_LIMIT: u64 = 128 << 20;
 /// A mount answers within this, also where the one before it has to be found dead first.
 const MOUNTED_WITHIN: Duration = Duration::from_secs(300);
 
-/// What a mount says that met an outage, or was denied access.
+/// Log lines of a mount that met an outage, or was denied access.
 const OF_THE_WEATHER: [&str; 3] = [
     REFUSED_ON_PURPOSE,
     "the store is out of order",
@@ -42,7 +42,7 @@ pub struct Scene {
     key: PathBuf,
 }
 
-/// What the bucket holds.
+/// The contents of the bucket, counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Held {
     pub objects: u64,

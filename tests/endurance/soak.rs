@@ -64,7 +64,7 @@ impl Log {
     }
 }
 
-/// What happens, and how often.
+/// Events, and how often each happened.
 #[derive(Default)]
 struct Events(BTreeMap<&'static str, u64>);
 

@@ -1,5 +1,4 @@
-//! What the store does to requests, for some seconds at a time: it refuses, loses, repeats and
-//! delays.
+//! The store's weather, for some seconds at a time: it refuses, loses, repeats and delays requests.
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 

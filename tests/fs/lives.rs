@@ -65,7 +65,7 @@ async fn what_rename_replaced_lives_as_long_as_it_is_open() {
     opened.close().await;
 }
 
-/// What a name holds after a crash, if all that was done to names is durable.
+/// The contents under a name after a crash, if every change of names is durable.
 async fn after_crash(world: &TestVolume, opened: &Opened, name: &[u8]) -> Option<Vec<u8>> {
     opened.data.flush().await.unwrap();
     let after = world.open().await;

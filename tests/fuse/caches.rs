@@ -1,4 +1,4 @@
-//! What the kernel keeps, and must not go on believing.
+//! The kernel's caches: what it keeps, and must not go on believing.
 
 use std::{
     fs::{self, OpenOptions, Permissions},
@@ -16,8 +16,8 @@ use crate::{
     support::{opened::MountedVolume, volume::TestVolume},
 };
 
-/// What a process without privileges does to a program that is not its own; `seek` is behind the
-/// program's last byte, within the file.
+/// Attempts of a process without privileges to change a program that is not its own; `seek` is
+/// behind the program's last byte, within the file.
 const MEDDLE: &str = "
 import ctypes, mmap, os, sys
 path, how, seek = sys.argv[1], sys.argv[2], int(sys.argv[3])

@@ -3,10 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{Read, Seek, SeekFrom, Write},
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{FileExt, MetadataExt, OpenOptionsExt, symlink},
-    },
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, symlink},
     path::Path,
     process::Command,
     time::Duration,

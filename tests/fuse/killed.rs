@@ -21,7 +21,8 @@ use crate::{
 /// How long a killed process may take to go.
 const DIES_WITHIN: Duration = Duration::from_secs(2);
 
-/// What is there before the store falls silent. Opening the mount anew forgets all that was read.
+/// Files that are there before the store falls silent. Opening the mount anew forgets all that was
+/// read.
 async fn filled(world: &TestVolume) -> MountedVolume {
     let at = world.mount().await;
     fs::write(at.path("big"), vec![7; 24 << 20]).unwrap();
@@ -114,7 +115,7 @@ async fn a_killed_caller_dies_within_two_seconds_though_the_store_is_silent() {
         }
         tokio::time::sleep(Duration::from_millis(1500)).await;
         children.retain_mut(|(_, child)| child.try_wait().unwrap().is_none());
-        // What changes names may find in memory all that it needs.
+        // A change of names may find in memory all that it needs.
         assert!(
             children.len() >= 7,
             "only {} of {} wait for the store",

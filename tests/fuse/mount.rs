@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     io::Write,
-    os::unix::fs::MetadataExt,
     time::Duration,
 };
 
@@ -44,7 +43,7 @@ async fn an_unmount_from_outside_is_noticed_and_nothing_is_lost() {
         .await
         .unwrap();
     assert!(!at.mounted.is_there());
-    // What somebody else mounts there since is left alone.
+    // A filesystem that somebody else mounts there since is left alone.
     sh(&format!("mount -t tmpfs none {}", at.root().display()));
     at.mounted.unmount(true).await.unwrap();
     assert!(sh("cat /proc/self/mountinfo").contains(&at.root().display().to_string()));

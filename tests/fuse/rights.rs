@@ -3,7 +3,7 @@
 use std::{
     fs::{self, Permissions},
     os::unix::{
-        fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+        fs::{MetadataExt, PermissionsExt},
         process::CommandExt,
     },
     process::Command,

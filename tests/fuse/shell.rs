@@ -1,9 +1,6 @@
 //! Shell commands of root and of another user.
 
-use std::{
-    os::unix::{fs::MetadataExt, process::CommandExt},
-    process::Command,
-};
+use std::{os::unix::process::CommandExt, process::Command};
 
 /// Runs a shell command; its output, if it succeeded.
 pub fn sh(script: &str) -> String {

@@ -1,5 +1,5 @@
-//! What `src/budget/sync.rs` gives the governor, made of the scheduler's primitives: every lock,
-//! atomic and wake-up below is a point at which another thread may be let run.
+//! The locks of `src/budget/sync.rs`, made of the scheduler's primitives: every lock, atomic and
+//! wake-up below is a point at which another thread may be let run.
 
 use std::{
     collections::VecDeque,

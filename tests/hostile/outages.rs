@@ -33,7 +33,7 @@ use crate::{
 /// After the outage all tools end within this.
 const RECOVERY: Duration = Duration::from_secs(120);
 
-/// Whoever waits for the store ends this soon after SIGKILL.
+/// A program that waits for the store ends this soon after SIGKILL.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
 /// `fusermount3 -uz` takes no longer, whatever the store does. It starts a process on a busy
@@ -43,7 +43,7 @@ const LAZILY_WITHIN: Duration = Duration::from_secs(2);
 /// A file that no mount has read before the outage.
 const COLD: &str = "cold";
 
-/// What kind of outage.
+/// A kind of outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outage {
     /// The server is stopped by SIGSTOP.

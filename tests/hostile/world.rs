@@ -19,6 +19,7 @@ use crate::support::{
     mount::Mount,
     server::{ServerThread, server_config},
     site::{Site, Transport},
+    wait::holds,
 };
 
 pub const EIO: i32 = 5;
@@ -84,7 +85,7 @@ impl Past {
         self.server.local_addr()
     }
 
-    /// What its provider sees.
+    /// The bucket as its provider sees it.
     pub fn bucket(&self) -> Bucket<'_> {
         Bucket::new(&self.server, &self.server.endpoint_url())
     }
@@ -151,7 +152,7 @@ pub fn sync(path: &Path, patience: Duration) -> Ended {
     within(patience, sync).map_or(Ended::Hangs, Ended::of)
 }
 
-/// What a file holds.
+/// The contents of a file, compared with those that were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
     Right,
@@ -197,17 +198,14 @@ pub enum Start {
 
 /// Waits until a mount answers or ends.
 pub fn wait_start(mount: &mut Mount<'_>, patience: Duration) -> Start {
-    let began = Instant::now();
-    while began.elapsed() < patience {
-        if mount.is_mounted() {
-            return Start::Mounted;
-        }
-        if mount.has_ended() {
-            return Start::Ended(mount.wait_gone());
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    holds(patience, || mount.is_mounted() || mount.has_ended());
+    if mount.is_mounted() {
+        return Start::Mounted;
     }
-    Start::Hangs
+    match mount.has_ended() {
+        true => Start::Ended(mount.wait_gone()),
+        false => Start::Hangs,
+    }
 }
 
 /// `fusermount3 -uz`: the kernel lets go whoever still has files open.
@@ -219,17 +217,9 @@ pub fn let_go_lazily(dir: &Path) -> Duration {
 }
 
 /// The process' exit code after an unmount, if it ends in time.
-pub fn exit_code(mount: Mount<'_>, patience: Duration) -> Option<i32> {
-    let began = Instant::now();
+pub fn exit_code(mut mount: Mount<'_>, patience: Duration) -> Option<i32> {
     let_go_lazily(&mount.dir);
-    while began.elapsed() < patience {
-        if mount.has_ended() {
-            let mut mount = mount;
-            return Some(mount.wait_gone());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    None
+    holds(patience, || mount.has_ended()).then(|| mount.wait_gone())
 }
 
 /// A name below a mount.

@@ -1,4 +1,4 @@
-//! What a crash leaves; flushing; outages; being taken over.
+//! Durability of metadata: crashes, flushes, outages, takeovers.
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -23,8 +23,8 @@ fn places(seed: &mut u64) -> Vec<u64> {
     places
 }
 
-/// What covers each run of a file, as a model: by the end of the run, its beginning, object and
-/// offset there.
+/// A model of the extents: for each run, by its end, its beginning, and the object and offset that
+/// cover it.
 type Runs = BTreeMap<u64, (u64, ObjectId, u64)>;
 
 fn put(runs: &mut Runs, from: u64, to: u64, object: ObjectId, at: u64) {
@@ -91,7 +91,7 @@ async fn the_extents_of_a_file_in_a_hundred_thousand_pieces_are_read_with_few_re
     assert!(gets < 1000, "{gets} GETs to read the extents in order");
 }
 
-/// What a commit comes by is told once, in order, and only what is crowded.
+/// A commit tells of each crowded region that it passes once, in order, and of no other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regions_in_many_extents_are_noticed_by_the_commit_that_comes_by() {
     let (_store, meta) = volume().await;

@@ -1,4 +1,4 @@
-//! What it costs in requests.
+//! Requests that operations on metadata cost.
 
 use std::time::{Duration, Instant};
 

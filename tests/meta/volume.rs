@@ -29,7 +29,7 @@ use strongroom::{
     },
 };
 
-/// What a request was.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Put,
@@ -66,6 +66,11 @@ impl CountingStore {
     /// While away every request fails in a way that is worth another try.
     pub fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
+    }
+
+    /// How many requests came since the last [`CountingStore::take`].
+    pub fn asked(&self) -> usize {
+        self.log.lock().len()
     }
 
     /// Requests since the last call.
@@ -182,10 +187,15 @@ pub async fn open(store: &Arc<CountingStore>) -> Meta {
 }
 
 pub async fn follow(store: &Arc<CountingStore>) -> Meta {
+    follow_every(store, CONFIG.follow_every).await
+}
+
+pub async fn follow_every(store: &Arc<CountingStore>, follow_every: Duration) -> Meta {
     Meta::open_on(
         store.clone(),
         MetaConfig {
             read_only: true,
+            follow_every,
             ..CONFIG
         },
     )

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
 use object_store::ObjectStoreExt;
 
 use crate::{

@@ -111,7 +111,7 @@ async fn what_a_manifest_notes_cannot_be_hidden_or_replaced_and_the_refusal_writ
         refused(&bucket, "another history's end").await,
         LogFault::Diverges { number: number + 1 }
     );
-    // What it notes was collected: its commitment is in the manifest all the same.
+    // The log that it notes was collected: its commitment is in the manifest all the same.
     for at in 1..=number {
         mixed.remove(&log_key(at));
     }
@@ -168,7 +168,7 @@ async fn what_this_machine_remembers_cannot_be_hidden_or_replaced_and_the_refusa
         // Whichever is read first: the other object, or what continues it.
         let number = store.log_fault().unwrap().number();
         assert!((head.number..=head.number + 1).contains(&number));
-        // Who accepts it reads what is there.
+        // A machine that accepts any log reads what is there.
         let store = bucket.sealed(CACHE);
         store.expect_log(head).unwrap();
         store.accept_any_log();

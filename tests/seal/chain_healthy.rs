@@ -103,8 +103,8 @@ async fn a_volume_of_format_1_opens_and_is_chained_from_its_end_on() {
     }
 }
 
-/// Who has read a log, waits for long, and reads on has not seen what was collected meanwhile: that
-/// is not missing.
+/// A reader of the log that waits for long and reads on has not seen the objects that were
+/// collected meanwhile: they are not missing.
 #[tokio::test]
 async fn what_was_collected_while_somebody_waited_is_not_missing() {
     let bucket = Bucket::create().await;

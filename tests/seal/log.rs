@@ -18,7 +18,7 @@ pub const CACHE: u64 = 1 << 20;
 
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a manifest of format 2 ends with: number and commitment of a log object.
+/// The end of a manifest of format 2: number and commitment of a log object.
 pub const TRAILER_LEN: usize = 40;
 
 pub fn log_key(number: u64) -> String {

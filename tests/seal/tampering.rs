@@ -1,4 +1,4 @@
-//! What a provider can do to single objects, and that none of it is returned as content.
+//! Changes that a provider can make to single objects: none of them is returned as content.
 
 use object_store::{ObjectStore, ObjectStoreExt, path::Path};
 use slatedb_common::retry::should_retry;

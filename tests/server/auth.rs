@@ -1,4 +1,4 @@
-//! Who is let in.
+//! Authentication of requests.
 
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::primitives::ByteStream;

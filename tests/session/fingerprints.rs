@@ -63,7 +63,8 @@ fn an_older_state_or_another_volume_is_not_what_was_expected() {
     for options in [
         &["--expect", &newest][..],
         &["--expect", &newest, "--read-only"],
-        // What is expected is not what this machine happened to see: nothing else accepts it.
+        // `--expect` does not ask what this machine happened to see: nothing else accepts another
+        // state.
         &["--expect", &newest, "--allow-rollback"],
     ] {
         fresh.refused(&provider, Exit::NotExpected, 10, options);

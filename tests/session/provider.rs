@@ -46,7 +46,7 @@ impl Provider {
     pub fn picture(&self) -> Picture {
         let mut picture = Picture::new();
         for key in self.keys() {
-            // What a mount deletes meanwhile is in no later picture either.
+            // An object that a mount deletes meanwhile is in no later picture either.
             if let Some(object) = self.get(&key) {
                 picture.insert(key, object);
             }

@@ -143,7 +143,7 @@ fn another_branch_that_has_gone_on_is_refused_by_who_saw_the_first_and_by_its_fi
     machine.refused(&provider, Exit::Forked, 3, &["--read-only"]);
     let expect = ["--expect", fingerprint.as_str().unwrap()];
     Machine::new(&site, "fresh").refused(&provider, Exit::NotExpected, 5, &expect);
-    // Who decides for that branch gets it whole.
+    // A user who decides for that branch gets it whole.
     let mount = machine.mount_with(&["--allow-rollback"]);
     assert_eq!(fs::read_dir(&mount.dir).unwrap().count(), 11);
     mount.unmount();

@@ -85,7 +85,7 @@ fn key_of(object: ObjectId) -> String {
     format!("{DATA}{session}/{:016x}", object.number)
 }
 
-/// What is counted from the records of all inodes.
+/// Sums over the records of all inodes.
 #[derive(Default)]
 struct Counted {
     inodes: u64,

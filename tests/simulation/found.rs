@@ -11,7 +11,7 @@ pub type Attributes = BTreeMap<String, Arc<Vec<u8>>>;
 /// A directory and a name in it.
 pub type Place = (Number, String);
 
-/// What was found after a crash.
+/// A volume as it was found after a crash.
 #[derive(Debug, Default)]
 pub struct Found {
     pub names: BTreeMap<Place, (Number, bool)>,
@@ -21,7 +21,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// What lies below a directory.
+    /// The part below a directory.
     pub fn below(&self, root: Number) -> Found {
         let mut below = Found::default();
         let mut dirs = vec![root];

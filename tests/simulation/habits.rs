@@ -1,4 +1,4 @@
-//! What some lives have that the others do not.
+//! Habits that some lives have and the others do not.
 
 use std::time::Duration;
 

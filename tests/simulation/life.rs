@@ -169,7 +169,7 @@ impl World {
         self.models.iter().map(worker).collect()
     }
 
-    /// What is done until it is over, or everything dies.
+    /// Lives until the mount is over, or everything dies.
     fn one_runtime(&self, mount: impl Future<Output = Result<(), String>>) -> Result<(), String> {
         let runtime = machine::runtime();
         let crashes = self.network.stats().crashes;
@@ -253,7 +253,7 @@ impl World {
         self.counts_are_exact(client, false).await
     }
 
-    /// What earlier mounts left without a name is gone.
+    /// Everything that earlier mounts left without a name is gone.
     async fn settled(&self, client: &Client) -> Result<(), String> {
         for _ in 0..600 {
             let orphans = client.meta.orphans(1).await;

@@ -1,5 +1,5 @@
-//! What the volume may hold: every state that it was in since the last one that is known to be
-//! durable.
+//! The states that the volume may be in: every one that it was in since the last that is known to
+//! be durable.
 //!
 //! Names and contents are kept apart, as docs/semantics.md promises them apart. The names have one
 //! order: after a crash they are as they were after one of the operations since the last sync.
@@ -81,7 +81,7 @@ pub struct Model {
     finals: BTreeMap<Number, usize>,
     /// The same for all files.
     all_final: usize,
-    /// What a reader elsewhere may still be with.
+    /// A state that a reader elsewhere may still see.
     before: Option<Before>,
 }
 
@@ -89,7 +89,7 @@ pub struct Model {
 #[derive(Clone, Debug)]
 struct Before {
     files: BTreeMap<Number, File>,
-    /// Who sees this generation of the metadata sees what the next mount found.
+    /// A reader of this generation of the metadata sees what the next mount found.
     until: u64,
 }
 
@@ -243,7 +243,7 @@ impl Model {
         self.change_names(|state| change(state.attributes.entry(number).or_default()));
     }
 
-    /// What the file holds now.
+    /// The contents of the file now.
     pub fn bytes(&self, number: Number) -> Arc<Vec<u8>> {
         let file = &self.files[&number];
         Arc::clone(&file.versions.last().unwrap().bytes)

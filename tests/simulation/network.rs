@@ -1,5 +1,5 @@
-//! What lies between the clients and the store: time, loss, repetition, outages, and the moment at
-//! which everything here dies.
+//! The network between the clients and the store: time, loss, repetition, outages, and the moment
+//! at which everything here dies.
 //!
 //! A request that was sent is on its way by itself: whether its client still waits for it does not
 //! matter to the store. So each is carried out by a task of its own, and those that a crash finds
@@ -12,7 +12,6 @@ use std::{
 };
 
 use aws_smithy_runtime_api::client::result::ConnectorError;
-use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -24,7 +23,7 @@ use crate::{
     weather::{Fate, Weather},
 };
 
-/// What the client gets to see of a request that is answered.
+/// The client's side of an answered request.
 type Reply = Result<Answer, ConnectorError>;
 
 /// Requests of one seed: more than that is a loop that does not end.
@@ -55,7 +54,7 @@ struct State {
     weather: Weather,
     /// Nothing reaches the store until then.
     down_until: Duration,
-    /// What failed before may be noticed a little later.
+    /// A failure from before may be noticed a little later.
     calm_since: Duration,
     /// Clients that are cut off from it.
     cut_off: Vec<u32>,
@@ -188,7 +187,7 @@ impl Network {
         }
     }
 
-    /// What was on its way when the last runtime ended: lost, or later.
+    /// Requests that were on their way when the last runtime ended are lost, or come later.
     pub fn bury(&self) {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -244,8 +243,8 @@ impl Network {
         self.state.lock().note(line);
     }
 
-    /// What happens to a request once it is sent, whether or not anybody waits for it. `None`: it
-    /// will have no answer.
+    /// The way of a request once it is sent, whether or not anybody waits for it. `None`: it will
+    /// have no answer.
     pub async fn travel(self, client: u32, request: Request) -> Option<Reply> {
         let request = Arc::new(request);
         let sent = self.state.lock().sends(client, &request);
@@ -472,7 +471,7 @@ impl State {
     }
 }
 
-/// What S3 calls that which it does not find.
+/// S3's name for something that it does not find.
 fn not_found(operation: Operation) -> &'static str {
     match operation {
         Operation::UploadPart | Operation::CompleteMultipartUpload | Operation::ListParts => {

@@ -1,4 +1,4 @@
-//! What a simulation went through.
+//! Counts of the events in a simulation.
 
 use std::fmt;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::rng::Rng;
 
-/// What happens to requests, in so many of a thousand each.
+/// The chances of each event, in so many of a thousand requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
     /// Answered 500 or 503, without effect or after it.
@@ -13,7 +13,7 @@ pub struct Weather {
     pub denied: u32,
     /// Answered 404, where the object or upload is one of contents, or is to be written.
     pub missing: u32,
-    /// What is read of the metadata answered 404, while the volume is opened.
+    /// Reads of the metadata that are answered 404, while the volume is opened.
     pub hidden: u32,
     /// The same while it is mounted.
     pub stray: u32,
@@ -49,7 +49,7 @@ impl Weather {
         latency_ms: 30,
     };
 
-    /// What may be while the volume is opened: parts of the metadata are not shown.
+    /// Weather while the volume is opened: parts of the metadata are not shown.
     pub fn foggy(rng: &mut Rng) -> Weather {
         Weather {
             hidden: 1 + rng.below(250) as u32,
@@ -98,7 +98,7 @@ impl Weather {
     }
 }
 
-/// What is to become of one request.
+/// The fate of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
     Done,

@@ -19,7 +19,7 @@ use crate::support::{
     server::unconnected,
 };
 
-/// What lies in socket buffers on the way, on this machine: loopback takes some 6 MiB.
+/// Bytes in socket buffers on the way, on this machine: loopback takes some 6 MiB.
 const ON_THE_WAY: u64 = 8 << 20;
 
 async fn connect(server: &RawStore, change: impl FnOnce(&mut StoreConfig)) -> Store {

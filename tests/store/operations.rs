@@ -1,4 +1,4 @@
-//! What each operation does when nothing goes wrong.
+//! Each operation of the store client, when nothing goes wrong.
 
 use bytes::Bytes;
 use strongroom::store::{Condition, StoreErrorKind};

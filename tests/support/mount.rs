@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::site::{BINARY, Site};
+use super::{
+    site::{BINARY, Site},
+    wait::holds,
+};
 
 /// A mounted volume.
 pub struct Mount<'a> {
@@ -51,16 +54,11 @@ impl Mount<'_> {
     }
 
     pub fn wait_ready(&self) {
-        let started = Instant::now();
-        while !self.is_mounted() {
+        holds(Duration::from_secs(120), || {
             assert!(!self.has_ended(), "the mount ended: {}", self.log_text());
-            assert!(
-                started.elapsed() < Duration::from_secs(120),
-                "no mount: {}",
-                self.log_text()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            self.is_mounted()
+        });
+        assert!(self.is_mounted(), "no mount: {}", self.log_text());
     }
 
     pub fn log_text(&self) -> String {
@@ -144,8 +142,7 @@ impl Mount<'_> {
         current.map(|bytes| bytes.as_u64().expect("bytes")).sum()
     }
 
-    /// What is resident and no owner explains, in bytes; negative where more is reserved than
-    /// resident.
+    /// Resident bytes that no owner explains; negative where more is reserved than resident.
     pub fn unexplained_bytes(&self) -> i64 {
         let status = self.status();
         status["memory"]["unexplained_bytes"]

@@ -38,9 +38,9 @@ impl Request {
     }
 }
 
-/// What the store says to a request.
+/// The store's answer to a request.
 pub enum Answer {
-    /// Whatever the real store says.
+    /// The answer of the real store.
     Pass,
     /// These bytes; then the connection is closed.
     Say(Vec<u8>),

@@ -54,7 +54,8 @@ pub fn mixed(dir: &Path, mib: u64) {
     fs::write(dir.join("empty"), b"").expect("empty file");
 }
 
-/// What `rsync -aHAX` must carry: links, holes, attributes, ACLs, odd names, old times.
+/// A tree of everything that `rsync -aHAX` must carry: links, holes, attributes, ACLs, odd names,
+/// old times.
 pub fn odd(dir: &Path) {
     let script = r#"
         mkdir -p sub/deep/deeper perm

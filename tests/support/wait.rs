@@ -37,3 +37,20 @@ pub fn holds(within: Duration, mut condition: impl FnMut() -> bool) -> bool {
     }
     true
 }
+
+/// Waits until `count` has stayed the same for the time `quiet`.
+pub fn block_until_quiet(what: &str, quiet: Duration, within: Duration, count: impl Fn() -> u64) {
+    let began = Instant::now();
+    let (mut last, mut since) = (count(), Instant::now());
+    while since.elapsed() < quiet {
+        assert!(
+            began.elapsed() < within,
+            "not quiet within {within:?}: {what}"
+        );
+        std::thread::sleep(PAUSE.max(quiet / 20));
+        let now = count();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+}

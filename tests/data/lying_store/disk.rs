@@ -23,7 +23,8 @@ use crate::{
 const MIB: u64 = 1 << 20;
 const PAGE: u64 = 4096;
 const LEN: u64 = 40 * MIB;
-/// Whoever reads a page asks for a frame or a few. A part of a region is a MiB and more.
+/// A read of a page asks for a frame or a few; a fetch of a part of a region asks for a MiB and
+/// more.
 const PART_OF_REGION: u64 = 512 << 10;
 /// The link as it is measured on a busy machine may make frame by frame the cheaper way.
 const READS_MAX: u64 = 4_000;
@@ -93,7 +94,7 @@ async fn whoever_reads_gets_the_right_bytes_whatever_goes_to_the_disk_unopened()
         let rule = rule.asking_for(PART_OF_REGION).skip(number % 3);
         let fired = lied.store().lie(rule.times(4, lie.clone()));
         let (mut reads, mut errors) = (0, 0);
-        // What came is read then, forged or not.
+        // The bytes that came are read now, forged or not.
         let mut left = 1500;
         while left > 0 {
             let read = file.read(&opened, random.below(LEN / PAGE)).await;

@@ -30,7 +30,7 @@ fn plan(quiet_for: Duration) -> MemoryPlan {
     let mut plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
     plan.data.write_back_after = Duration::from_millis(100);
     plan.data.defragment_after = quiet_for;
-    // Whatever the link costs, which a busy machine measures wrong.
+    // Putting in order begins whatever the link costs, which a busy machine measures wrong.
     plan.data.defragment_from = 0.0;
     plan
 }

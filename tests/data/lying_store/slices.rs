@@ -117,7 +117,7 @@ async fn try_one(lied: &LiedVolume, number: u64, what: &str, rule: Rule, crashes
     let _ = tokio::time::timeout(std::time::Duration::from_secs(10), writing).await;
     assert!(fired.count() > 0 && slices() > 0, "{what}: {}", slices());
     if number.is_multiple_of(2) {
-        // What was begun may not be written.
+        // A page whose write was begun may not be written.
         let mut before = pages.numbers();
         if let Some(begun) = before.get_mut(pages.begun.load(Ordering::Relaxed) as usize) {
             *begun -= 1;
@@ -204,8 +204,9 @@ async fn crumbs_go_up_as_they_were_written_whatever_is_read_between_them() {
     }
 }
 
-/// What cannot be uploaded is read from memory as far as it is there. The rest is in an upload that
-/// does not end: a reader hears of that in time, and reads it once the store is well again.
+/// Bytes that cannot be uploaded are read from memory as far as they are there. The rest is in an
+/// upload that does not end: a reader hears of that in time, and reads it once the store is well
+/// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_of_a_file_whose_uploads_are_refused_gets_what_was_written_or_the_refusal() {
     let lied = LiedVolume::new().await;

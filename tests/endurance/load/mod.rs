@@ -32,8 +32,8 @@ pub use program::Programs;
 pub trait Worker: Send {
     fn name(&self) -> &'static str;
 
-    /// What it was promised is there, to the byte; what a crash left open is settled as it was
-    /// found.
+    /// Checks that everything promised is there, to the byte; contents that a crash left open are
+    /// settled as they were found.
     fn look(&mut self, at: &Place<'_>) -> Result<(), Stopped>;
 
     /// Some seconds of work.

@@ -1,4 +1,4 @@
-//! What a follower still reads of what the writer has replaced, and what the writer keeps for it.
+//! A follower still reads what the writer has replaced, and the writer keeps it for the follower.
 
 use std::{
     fs::{self, File},
@@ -93,8 +93,8 @@ async fn what_a_follower_has_open_is_kept_for_it_until_it_is_closed() {
     replace(&theirs, &old);
     eventually("the file", async || ours.exists()).await;
     let (held, of_old) = replaced_while_open(&store, &theirs, &ours).await;
-    // Thirty looks of the writer, ten renewals.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Ten looks of the writer, five renewals.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let still_there = keys(&store, "data/").await;
     assert!(of_old.iter().all(|key| still_there.contains(key)));
     let mut whole = vec![0; old.len()];

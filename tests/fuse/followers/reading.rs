@@ -1,4 +1,4 @@
-//! What programs on the follower's mount see of what the writer does.
+//! Programs on the follower's mount see what the writer does.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,9 +20,9 @@ use nix::{
 };
 use strongroom::{fs::FsConfig, fuse::MountOptions};
 
-use crate::support::{opened::MountedVolume, volume::TestVolume};
+use crate::support::{opened::MountedVolume, volume::TestVolume, wait::block_until};
 
-/// What the documents promise for `--follow-every 1s`.
+/// docs/semantics.md promises this for `--follow-every 1s`.
 const SEEN_WITHIN: Duration = Duration::from_millis(1500);
 
 pub async fn two_mounts() -> (TestVolume, MountedVolume, MountedVolume) {
@@ -37,12 +37,8 @@ pub async fn two_mounts() -> (TestVolume, MountedVolume, MountedVolume) {
 }
 
 /// Waits until it is seen, for as long as that may take.
-fn seen(what: &str, mut is_seen: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_seen() {
-        assert!(begun.elapsed() < SEEN_WITHIN, "not seen in time: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+fn seen(what: &str, is_seen: impl FnMut() -> bool) {
+    block_until(what, SEEN_WITHIN, is_seen);
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) {
@@ -249,7 +245,7 @@ while before != b'5':
     writer.unmount().await;
 }
 
-/// What version `version` of a file contains: nothing that another one does.
+/// The contents of one version of a file: no byte is that of another version.
 fn version(version: u8) -> Vec<u8> {
     vec![version; 100_000 + 20_000 * usize::from(version)]
 }
@@ -280,8 +276,8 @@ async fn whoever_reads_a_file_while_it_is_replaced_gets_one_whole_version() {
             while versions.last() != Some(&50) {
                 let copied = Command::new("cp").arg(&ours).arg(&copy).output().unwrap();
                 let said = String::from_utf8_lossy(&copied.stderr);
-                // What `cp` says on any filesystem if a name leads elsewhere between its stat and
-                // its open.
+                // `cp` says so on any filesystem if a name leads elsewhere between its stat and its
+                // open.
                 if said.contains("replaced while being copied") {
                     continue;
                 }
@@ -418,7 +414,7 @@ async fn a_directory_that_is_rewritten_shows_every_name_at_any_time() {
 fn round_in(path: &Path) -> u32 {
     let text = fs::read_to_string(path);
     let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    // What was renamed before it was durable may be empty for a while.
+    // A file that was renamed before it was durable may be empty for a while.
     text.parse().unwrap_or(0)
 }
 

@@ -137,18 +137,18 @@ impl Row {
     }
 }
 
-/// What became of a cell.
+/// The outcome of a cell.
 #[derive(Clone, Debug)]
 pub struct Cell {
     pub row: &'static str,
     pub fault: String,
     /// Requests that the fault met.
     pub fired: u64,
-    /// What the caller (or the mount) was told while the fault was in force.
+    /// The answer that the caller (or the mount) got while the fault was in force.
     pub told: String,
     /// How long after healing the mount worked on.
     pub works_after: Option<Duration>,
-    /// What is wrong; empty if the cell holds.
+    /// Broken promises; empty if the cell holds.
     pub faults_found: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! What comes before authentication has a bound: answers without an end, listings without an end,
-//! texts for the terminal.
+//! Answers have a bound before they are authenticated: answers without an end, listings without an
+//! end, texts for the terminal.
 
 use super::{
     DEADLINE, MEMORY_BYTES, PATIENCE, Volume, assert_no_panic, assert_sound, watch_memory,

@@ -133,7 +133,7 @@ fn every_kind_lied_about(options: &[&str]) {
         refused > 5,
         "only {refused} were noticed when the mount began"
     );
-    // What was tried above has changed nothing.
+    // The attempts above have changed nothing.
     let mount = volume.world.begin_mount(&volume.state, &["--takeover"]);
     mount.wait_ready();
     volume.assert_whole(&mount);

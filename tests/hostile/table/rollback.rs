@@ -49,7 +49,7 @@ fn assert_honest_store_has_files(world: &World, state: &Path, numbers: Range<u64
     mount.unmount();
 }
 
-/// Whatever machine mounts it, the mount ends with an error.
+/// A mount by this machine ends with an error.
 fn assert_mount_fails(world: &World, state: &Path) {
     let mut mount = world.begin_mount(state, &["--takeover"]);
     let start = wait_start(&mut mount, DEADLINE);
@@ -219,7 +219,7 @@ fn log_objects_of_another_branch_are_refused() {
         }
         world.store.heal();
     }
-    // Whoever saw the first branch refuses the second.
+    // The machine that saw the first branch refuses the second.
     assert_refused(&world, &state, &["--takeover"], "the other branch");
 }
 

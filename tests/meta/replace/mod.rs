@@ -30,7 +30,7 @@ struct File {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Entry {
     ino: Ino,
-    /// What it falls back to until this change of the file is committed.
+    /// The inode it falls back to until this change of the file is committed.
     fallback: Option<(Ino, u64)>,
 }
 
@@ -41,7 +41,7 @@ struct Model {
 }
 
 impl Model {
-    /// What a crash leaves if everything that was done is durable.
+    /// The state after a crash if everything that was done is durable.
     fn after_crash(&self) -> Model {
         let entries: BTreeMap<Place, Entry> = self
             .entries

@@ -1,4 +1,4 @@
-//! What no sequence of requests may ever do to the sealed objects.
+//! Rules for the sealed objects that no sequence of requests may ever break.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,7 +25,7 @@ pub struct Witness {
     salts: HashMap<[u8; 32], (String, Bytes)>,
     parts: BTreeMap<(String, u32), u64>,
     stored: BTreeMap<String, u64>,
-    /// What was seen and must not be.
+    /// Violations that were seen.
     pub faults: Vec<String>,
 }
 

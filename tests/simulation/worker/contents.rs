@@ -47,7 +47,7 @@ impl Worker {
         let Some((_, number)) = self.some_file() else {
             return Ok(());
         };
-        // Whoever syncs an empty file finds it empty.
+        // A sync of an empty file makes it durable as empty.
         self.all_syncs().await?;
         let len = self.some_len();
         self.stamp += 1;

@@ -25,7 +25,7 @@ const HANDLES_MAX: usize = 6;
 /// Of a thousand steps, where the life has that habit.
 const OVERWRITES: u32 = 150;
 const PUNCH_HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-/// What takes longer hangs.
+/// An operation that takes longer hangs.
 pub const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
 pub type SharedModel = Arc<Mutex<Model>>;
@@ -306,7 +306,7 @@ impl Drop for Handle<'_> {
     }
 }
 
-/// What waits until a file is durable.
+/// The call that waits until a file is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sync {
     Fsync,

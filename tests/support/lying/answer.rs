@@ -19,7 +19,7 @@ pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// What `Content-Length` says, if that is not the truth. The connection is closed after the
+    /// The value of `Content-Length`, if that is not the truth. The connection is closed after the
     /// body then.
     pub claimed_len: Option<u64>,
 }

@@ -39,6 +39,8 @@ use std::{
 
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
 
+use super::wait::holds;
+
 pub use endless::Endless;
 pub use lie::{Form, Lie};
 pub use request::{Kind, Op};
@@ -187,14 +189,9 @@ impl LyingStore {
 
     /// Waits until `enough` says so of what was seen.
     pub fn wait_seen(&self, patience: Duration, enough: impl Fn(&[Seen]) -> bool) -> bool {
-        let began = Instant::now();
-        while began.elapsed() < patience {
-            if enough(self.shared.seen.lock().unwrap().make_contiguous()) {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        false
+        holds(patience, || {
+            enough(self.shared.seen.lock().unwrap().make_contiguous())
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a request is: its operation, its key, the kind of object that it is about.
+//! A request: its operation, its key, the kind of object that it is about.
 
 use super::http::Head;
 

@@ -34,7 +34,7 @@ const OWN_HEADERS: [&str; 4] = [
     "expect",
 ];
 
-/// What becomes of a request.
+/// The outcome of a request.
 enum Outcome {
     Answer(Answer),
     Reset,
@@ -94,8 +94,8 @@ impl Connection {
             let lied = lie.is_some();
             let outcome = match lie {
                 None => self.pass(&request).await,
-                // Whoever is withheld an answer for ever gives up some time, and its place becomes
-                // free.
+                // A client that is withheld an answer for ever gives up some time, and its place
+                // becomes free.
                 Some(Lie::Withhold) => tokio::select! {
                     outcome = self.tell(&request, Lie::Withhold) => outcome,
                     () = gone(&client) => return Ok(()),
