@@ -5,34 +5,14 @@ use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 use crate::{
     stage::Stage,
     support::{
-        lying::{Form, Kind, Lie, LyingStore, Op, Rule, answer::broken, request::WRITES},
+        lying::{
+            Form, Kind, Lie, LyingStore, Op, Rule,
+            answer::broken,
+            request::{ALL, REPEATABLE, WRITES},
+        },
         random::Random,
     },
 };
-
-const ALL: [Op; 13] = [
-    Op::Put,
-    Op::Create,
-    Op::UploadPart,
-    Op::Complete,
-    Op::Delete,
-    Op::DeleteMany,
-    Op::Get,
-    Op::List,
-    Op::ListUploads,
-    Op::ListParts,
-    Op::Head,
-    Op::HeadBucket,
-    Op::Abort,
-];
-
-const REPEATABLE: [Op; 5] = [
-    Op::Put,
-    Op::UploadPart,
-    Op::Complete,
-    Op::Delete,
-    Op::DeleteMany,
-];
 
 /// Spells by kind, and the requests that each of them hit.
 #[derive(Default)]

@@ -48,26 +48,13 @@ async fn attributes_are_set_listed_replaced_and_removed() {
     let fs = &opened.fs;
     let ino = Ino::ROOT;
     assert_eq!(errno(fs.getxattr(ino, b"user.a").await), Errno::ENODATA);
-    assert_eq!(
-        errno(
-            fs.setxattr(ROOT, ino, b"user.a", b"1", libc::XATTR_REPLACE)
-                .await
-        ),
-        Errno::ENODATA
-    );
-    fs.setxattr(ROOT, ino, b"user.a", b"1", libc::XATTR_CREATE)
-        .await
-        .unwrap();
-    assert_eq!(
-        errno(
-            fs.setxattr(ROOT, ino, b"user.a", b"2", libc::XATTR_CREATE)
-                .await
-        ),
-        Errno::EEXIST
-    );
-    fs.setxattr(ROOT, ino, b"user.a", b"2", libc::XATTR_REPLACE)
-        .await
-        .unwrap();
+    let set = |value, flags| fs.setxattr(ROOT, ino, b"user.a", value, flags);
+    let replaced = set(b"1", libc::XATTR_REPLACE).await;
+    assert_eq!(errno(replaced), Errno::ENODATA);
+    set(b"1", libc::XATTR_CREATE).await.unwrap();
+    let created = set(b"2", libc::XATTR_CREATE).await;
+    assert_eq!(errno(created), Errno::EEXIST);
+    set(b"2", libc::XATTR_REPLACE).await.unwrap();
     fs.setxattr(ROOT, ino, b"user.empty", b"", 0).await.unwrap();
     fs.setxattr(ROOT, ino, b"trusted.t", b"t", 0).await.unwrap();
     assert_eq!(fs.getxattr(ino, b"user.a").await.unwrap(), b"2"[..]);

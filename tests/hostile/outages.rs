@@ -20,7 +20,10 @@ use nix::{
 use crate::{
     support::{
         commands::{shell, tool},
-        lying::{Form, Lie, LyingStore, Op, Rule, request::WRITES},
+        lying::{
+            Form, Lie, LyingStore, Rule,
+            request::{ALL, WRITES},
+        },
         mount::Mount,
         random::noise,
         server_process::ServerProcess,
@@ -94,17 +97,7 @@ impl Borrowed<'_> {
             Outage::Stopped => self.server.signal(Signal::SIGSTOP),
             Outage::Killed => self.server.end(),
             Outage::Refused(status, code) => {
-                let all = [
-                    Op::Get,
-                    Op::List,
-                    Op::ListUploads,
-                    Op::ListParts,
-                    Op::Head,
-                    Op::HeadBucket,
-                    Op::Abort,
-                ];
-                let all = [&WRITES[..], &all].concat();
-                self.store.lie(Rule::on(all).always(refuse(status, code)));
+                self.store.lie(Rule::on(ALL).always(refuse(status, code)));
             }
             Outage::WritesRefused(status, code) => {
                 self.store

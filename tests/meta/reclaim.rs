@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use strongroom::meta::{Ino, Meta, NewObject, SessionId};
+use strongroom::meta::{Ino, Meta, NewObject, ObjectId, SessionId};
 
 use crate::volume::{at, contents, extent, file, get, object, open, volume};
 
@@ -17,6 +17,10 @@ async fn whole(meta: &Meta, name: &str, number: u64) -> (Ino, NewObject) {
         .await
         .unwrap();
     (ino, object)
+}
+
+async fn live_bytes(meta: &Meta, object: ObjectId) -> u64 {
+    meta.object(object).await.unwrap().unwrap().live_bytes
 }
 
 fn unix_seconds() -> i64 {
@@ -32,14 +36,7 @@ async fn a_death_is_told_when_it_is_durable_and_forgotten_when_asked() {
     let (ino, object) = whole(&meta, "file", 0).await;
     meta.flush().await.unwrap();
     meta.unlink(Ino::ROOT, b"file", at(20)).await.unwrap();
-    assert_eq!(
-        meta.object(object.object)
-            .await
-            .unwrap()
-            .unwrap()
-            .live_bytes,
-        1000
-    );
+    assert_eq!(live_bytes(&meta, object.object).await, 1000);
     let before = unix_seconds();
     meta.reap(ino).await.unwrap();
     assert!(
@@ -90,14 +87,7 @@ async fn objects_below_half_live_are_offered_for_repacking() {
         .await
         .unwrap();
     assert!(meta.repack_candidates(None, 10).await.unwrap().is_empty());
-    assert_eq!(
-        meta.object(object.object)
-            .await
-            .unwrap()
-            .unwrap()
-            .live_bytes,
-        0
-    );
+    assert_eq!(live_bytes(&meta, object.object).await, 0);
     assert_eq!(get(&meta, ino).await.mtime, at(20));
 }
 

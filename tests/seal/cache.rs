@@ -2,12 +2,23 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use object_store::ObjectStoreExt;
+use strongroom::seal::object_store::SealedObjectStore;
 
 use crate::{
     bucket::{Bucket, CACHE, read_all, table},
     support::random::pattern,
 };
+
+/// A bucket with one table of these bytes, and a store that has read nothing of it.
+async fn cold_table(contents: Bytes) -> (Bucket, SealedObjectStore) {
+    let bucket = Bucket::create().await;
+    let put = bucket.sealed(0).put(&table(1), contents.into()).await;
+    put.unwrap();
+    let store = bucket.sealed(CACHE);
+    (bucket, store)
+}
 
 #[tokio::test]
 async fn reading_a_table_block_by_block_takes_a_request_for_each_chunk_at_most() {
@@ -44,13 +55,7 @@ async fn reading_a_table_block_by_block_takes_a_request_for_each_chunk_at_most()
 
 #[tokio::test]
 async fn a_small_table_is_one_request() {
-    let bucket = Bucket::create().await;
-    bucket
-        .sealed(0)
-        .put(&table(1), pattern(200_000).into())
-        .await
-        .unwrap();
-    let store = bucket.sealed(CACHE);
+    let (bucket, store) = cold_table(pattern(200_000)).await;
     let before = bucket.gets();
     store.head(&table(1)).await.unwrap();
     for start in (0..190_000).step_by(5_000) {
@@ -64,13 +69,7 @@ async fn a_small_table_is_one_request() {
 
 #[tokio::test]
 async fn many_readers_of_one_chunk_cause_one_request() {
-    let bucket = Bucket::create().await;
-    bucket
-        .sealed(0)
-        .put(&table(1), pattern(1_000_000).into())
-        .await
-        .unwrap();
-    let store = bucket.sealed(CACHE);
+    let (bucket, store) = cold_table(pattern(1_000_000)).await;
     let before = bucket.gets();
     let readers = (0..64_u64).map(|i| {
         let store = store.clone();
@@ -160,13 +159,7 @@ async fn a_reader_that_gives_up_leaves_nobody_waiting() {
 
 #[tokio::test]
 async fn what_a_reader_gave_up_on_is_there_for_the_next_one() {
-    let bucket = Bucket::create().await;
-    bucket
-        .sealed(0)
-        .put(&table(1), pattern(1_000_000).into())
-        .await
-        .unwrap();
-    let store = bucket.sealed(CACHE);
+    let (bucket, store) = cold_table(pattern(1_000_000)).await;
     store.head(&table(1)).await.unwrap();
     let before = bucket.gets();
     bucket.server.set_faults(strongroom::server::Faults {

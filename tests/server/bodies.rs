@@ -9,7 +9,7 @@ use strongroom::server::Server;
 
 use crate::{
     fixture::{BUCKET, Fixture, completed, refusal, start, start_tls},
-    support::{random::noise, server::server_config},
+    support::{random::noise, server::server_config, wait::eventually},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,19 +274,14 @@ async fn an_upload_that_is_cut_leaves_the_old_object_and_nothing_else() {
     drop(socket);
     fixture.settled(|stats| stats.requests_in_flight == 0).await;
     assert_eq!(fixture.get("key").await, b"old");
-    for _ in 0..200 {
-        if temp_files(&fixture) == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the temporary file was left behind");
+    eventually("the temporary file goes", async || {
+        temp_files(&fixture) == 0
+    })
+    .await;
 }
 
 fn temp_files(fixture: &Fixture) -> usize {
-    std::fs::read_dir(fixture.dir.path().join("s3/tmp"))
-        .unwrap()
-        .count()
+    fixture.files_in("s3/tmp")
 }
 
 #[tokio::test(flavor = "multi_thread")]

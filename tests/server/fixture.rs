@@ -151,6 +151,12 @@ impl Fixture {
         part.e_tag().unwrap().to_owned()
     }
 
+    /// How many files a directory of the server has.
+    pub fn files_in(&self, directory: &str) -> usize {
+        let files = std::fs::read_dir(self.dir.path().join(directory));
+        files.unwrap().count()
+    }
+
     /// Waits until a condition on the counters holds.
     pub async fn settled(&self, holds: impl Fn(&strongroom::server::StatsSnapshot) -> bool) {
         wait_until("the counters settle", SOON, async || {

@@ -225,23 +225,12 @@ async fn uploads_and_parts_are_listed_until_they_end() {
     assert_eq!((rest.parts().len(), rest.is_truncated()), (1, Some(false)));
 
     for (key, id) in &ids {
-        fixture
-            .client
-            .abort_multipart_upload()
-            .bucket(BUCKET)
-            .key(*key)
-            .upload_id(id)
-            .send()
-            .await
-            .unwrap();
-        let again = fixture
-            .client
-            .abort_multipart_upload()
-            .bucket(BUCKET)
-            .key(*key)
-            .upload_id(id)
-            .send()
-            .await;
+        let abort = || {
+            let abort = fixture.client.abort_multipart_upload();
+            abort.bucket(BUCKET).key(*key).upload_id(id).send()
+        };
+        abort().await.unwrap();
+        let again = abort().await;
         assert_eq!(refusal(again), ("NoSuchUpload".to_owned(), 404));
     }
     let none = fixture
@@ -256,9 +245,7 @@ async fn uploads_and_parts_are_listed_until_they_end() {
 }
 
 fn part_files(fixture: &Fixture) -> usize {
-    std::fs::read_dir(fixture.dir.path().join("s3/buckets/bucket/parts"))
-        .unwrap()
-        .count()
+    fixture.files_in("s3/buckets/bucket/parts")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use strongroom::{
 
 use crate::support::{
     credentials::set_environment,
-    lax_store,
+    raw_store::store_without_conditions,
     server::{TestServer, unconnected},
 };
 
@@ -68,7 +68,8 @@ async fn a_store_that_cannot_be_tried_is_not_called_unfit() {
 async fn a_store_that_ignores_conditions_is_refused_by_that_name() {
     set_environment();
     let mut config = unconnected();
-    config.endpoint_url = Some(lax_store::serve().await);
+    let lax = store_without_conditions();
+    config.endpoint_url = Some(lax.url());
     let store = Store::connect(config, Arc::new(Metrics::default()))
         .await
         .unwrap();

@@ -13,7 +13,6 @@
 //! server_process  the server as a process of its own, which can be stopped and killed
 //! lying           a proxy that lies about a store as told
 //! raw_store       a store that answers bytes of the test's choice
-//! lax_store       a store that ignores conditions
 //! commands        programs that must succeed
 //! tree            trees of files, and snapshots to compare
 //! random          bytes and draws that are the same each time
@@ -28,7 +27,6 @@ pub mod certificates;
 pub mod commands;
 pub mod credentials;
 pub mod files;
-pub mod lax_store;
 pub mod lying;
 pub mod mount;
 pub mod opened;

@@ -144,6 +144,31 @@ impl RawStore {
     }
 }
 
+/// A store that takes every PUT, whatever its condition, and has nothing.
+pub fn store_without_conditions() -> RawStore {
+    RawStore::start(None, |request| {
+        let mut words = request.line().split(' ');
+        let (method, target) = (words.next().unwrap(), words.next().unwrap());
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let names_key = path.trim_matches('/').contains('/');
+        let closes = "Connection: close\r\n";
+        match method {
+            "GET" | "HEAD" if names_key && !query.contains("list-type") => {
+                let missing = b"<Error><Code>NoSuchKey</Code></Error>";
+                let body = if method == "GET" { &missing[..] } else { b"" };
+                Answer::whole("404 Not Found", closes, body)
+            }
+            "GET" => {
+                let listing =
+                    "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+                Answer::whole("200 OK", closes, listing.as_bytes())
+            }
+            "POST" => Answer::whole("200 OK", closes, b"<DeleteResult></DeleteResult>"),
+            _ => Answer::whole("200 OK", closes, b""),
+        }
+    })
+}
+
 fn serve(shared: &Shared, stream: &TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut writer = stream;

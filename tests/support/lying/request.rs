@@ -31,6 +31,32 @@ pub const WRITES: [Op; 6] = [
     Op::DeleteMany,
 ];
 
+/// Writes that a store may carry out twice: the second time changes nothing.
+pub const REPEATABLE: [Op; 5] = [
+    Op::Put,
+    Op::UploadPart,
+    Op::Complete,
+    Op::Delete,
+    Op::DeleteMany,
+];
+
+/// Every operation that a client of ours sends.
+pub const ALL: [Op; 13] = [
+    Op::Get,
+    Op::Head,
+    Op::HeadBucket,
+    Op::List,
+    Op::ListUploads,
+    Op::ListParts,
+    Op::Abort,
+    WRITES[0],
+    WRITES[1],
+    WRITES[2],
+    WRITES[3],
+    WRITES[4],
+    WRITES[5],
+];
+
 impl Op {
     pub fn is_write(self) -> bool {
         WRITES.contains(&self) || self == Op::Abort
