@@ -38,12 +38,12 @@ async fn create(opened: &Opened, name: &str, len: u64) -> Ino {
 }
 
 /// A file that a mount with so much memory has written, and no mount has read since.
-async fn cold_file(world: &TestVolume, memory: u64, len: u64) -> Ino {
-    let opened = open(world, memory).await;
+async fn cold_file(volume: &TestVolume, memory: u64, len: u64) -> Ino {
+    let opened = open(volume, memory).await;
     let ino = create(&opened, "file", len).await;
     opened.data.drain().await.unwrap();
     opened.close().await;
-    move_server(world, None);
+    move_server(volume, None);
     ino
 }
 
@@ -53,57 +53,57 @@ async fn read(opened: &Opened, ino: Ino, at: u64, len: u64) {
     assert!(reply.bytes[..] == contents(ino, at, len)[..], "at {at}");
 }
 
-fn since(world: &TestVolume, before: &StatsSnapshot) -> (u64, u64) {
-    let now = world.server.stats();
+fn since(volume: &TestVolume, before: &StatsSnapshot) -> (u64, u64) {
+    let now = volume.server.stats();
     let gets = now.count("GetObject") - before.count("GetObject");
     (gets, now.body_bytes_out - before.body_bytes_out)
 }
 
 /// As a mount with so much memory, and a cache on the local disk.
-async fn open_with_disk(world: &TestVolume, memory_bytes: u64, disk_bytes: u64) -> Opened {
+async fn open_with_disk(volume: &TestVolume, memory_bytes: u64, disk_bytes: u64) -> Opened {
     let plan = MemoryPlan::with_disk_cache(memory_bytes, Some(disk_bytes));
-    world.open_planned(FsConfig::default(), plan).await
+    volume.open_planned(FsConfig::default(), plan).await
 }
 
 /// As a mount with so much memory.
-async fn open(world: &TestVolume, memory_bytes: u64) -> Opened {
+async fn open(volume: &TestVolume, memory_bytes: u64) -> Opened {
     let plan = MemoryPlan::for_memory(memory_bytes);
-    world.open_planned(FsConfig::default(), plan).await
+    volume.open_planned(FsConfig::default(), plan).await
 }
 
-fn move_server(world: &TestVolume, bandwidth: Option<u64>) {
+fn move_server(volume: &TestVolume, bandwidth: Option<u64>) {
     let faults = Faults {
         latency: FAR,
         bandwidth,
         ..Faults::default()
     };
-    world.server.set_faults(faults);
+    volume.server.set_faults(faults);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pack_is_fetched_whole_whatever_the_order_in_which_its_files_are_read() {
     const FILES: u64 = 500;
     const LEN: u64 = 8 * KIB;
-    let world = TestVolume::new().await;
-    let opened = open(&world, 256 * MIB).await;
+    let volume = TestVolume::new().await;
+    let opened = open(&volume, 256 * MIB).await;
     let mut files = Vec::new();
     for index in 0..FILES {
         files.push(create(&opened, &format!("file-{index}"), LEN).await);
     }
     opened.data.drain().await.unwrap();
     opened.close().await;
-    move_server(&world, None);
+    move_server(&volume, None);
 
-    let opened = open(&world, 256 * MIB).await;
+    let opened = open(&volume, 256 * MIB).await;
     for ino in &files {
         // Reads of the files' metadata are not counted below.
         opened.meta.inode(*ino).await.unwrap();
     }
-    let before = world.server.stats();
+    let before = volume.server.stats();
     for ino in Random(1).shuffled(files) {
         read(&opened, ino, 0, LEN).await;
     }
-    let (gets, bytes) = since(&world, &before);
+    let (gets, bytes) = since(&volume, &before);
     println!("{gets} GETs, {bytes} bytes");
     // Packs of 5 MiB at most, cut short where the write-back's timer fell in between.
     assert!(gets <= 25, "{gets} GETs for {FILES} files");
@@ -114,16 +114,16 @@ async fn a_pack_is_fetched_whole_whatever_the_order_in_which_its_files_are_read(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_read_all_over_comes_into_memory_with_few_requests() {
     const LEN: u64 = 32 * MIB;
-    let world = TestVolume::new().await;
-    let ino = cold_file(&world, 256 * MIB, LEN).await;
+    let volume = TestVolume::new().await;
+    let ino = cold_file(&volume, 256 * MIB, LEN).await;
 
-    let opened = open(&world, 256 * MIB).await;
+    let opened = open(&volume, 256 * MIB).await;
     let mut random = Random(2);
-    let before = world.server.stats();
+    let before = volume.server.stats();
     for _ in 0..1_500 {
         read(&opened, ino, random.below(LEN / 4096) * 4096, 4096).await;
     }
-    let (gets, bytes) = since(&world, &before);
+    let (gets, bytes) = since(&volume, &before);
     println!("{gets} GETs, {bytes} bytes");
     // Some frames of 512.
     assert!(gets <= 100, "{gets} GETs");
@@ -135,18 +135,18 @@ async fn a_file_that_is_read_all_over_comes_into_memory_with_few_requests() {
 async fn lone_reads_of_a_file_that_does_not_fit_into_memory_move_a_frame_each() {
     const LEN: u64 = 256 * MIB;
     const READS: u64 = 96;
-    let world = TestVolume::new().await;
-    let ino = cold_file(&world, 128 * MIB, LEN).await;
+    let volume = TestVolume::new().await;
+    let ino = cold_file(&volume, 128 * MIB, LEN).await;
 
-    let opened = open(&world, 128 * MIB).await;
+    let opened = open(&volume, 128 * MIB).await;
     read(&opened, ino, 0, 1).await;
     let mut random = Random(3);
-    let before = world.server.stats();
+    let before = volume.server.stats();
     for _ in 0..READS {
         let frame = random.below(LEN / FRAME);
         read(&opened, ino, frame * FRAME + 1000, 4096).await;
     }
-    let (gets, bytes) = since(&world, &before);
+    let (gets, bytes) = since(&volume, &before);
     println!("{gets} GETs, {bytes} bytes");
     // The file's extents are looked up as well.
     assert!(gets <= READS * 5 / 4, "{gets} GETs");
@@ -157,16 +157,16 @@ async fn lone_reads_of_a_file_that_does_not_fit_into_memory_move_a_frame_each() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_does_not_fit_into_memory_comes_to_the_local_disk_with_few_requests() {
     const LEN: u64 = 128 * MIB;
-    let world = TestVolume::new().await;
-    let ino = cold_file(&world, 128 * MIB, LEN).await;
+    let volume = TestVolume::new().await;
+    let ino = cold_file(&volume, 128 * MIB, LEN).await;
 
-    let opened = open_with_disk(&world, 128 * MIB, 512 * MIB).await;
+    let opened = open_with_disk(&volume, 128 * MIB, 512 * MIB).await;
     let mut random = Random(5);
-    let before = world.server.stats();
+    let before = volume.server.stats();
     for _ in 0..6_000 {
         read(&opened, ino, random.below(LEN / 4096) * 4096, 4096).await;
     }
-    let (gets, bytes) = since(&world, &before);
+    let (gets, bytes) = since(&volume, &before);
     let disk = opened.data.disk_status().unwrap();
     println!("{gets} GETs, {bytes} bytes, {disk:?}");
     // Without the disk there are some thousands.
@@ -181,8 +181,8 @@ async fn what_the_local_disk_has_is_not_fetched_because_something_near_it_is_rea
     const FILES: u64 = 6;
     const LEN: u64 = 4 * MIB;
     const READS: u64 = 60;
-    let world = TestVolume::new().await;
-    let opened = open_with_disk(&world, 512 * MIB, 512 * MIB).await;
+    let volume = TestVolume::new().await;
+    let opened = open_with_disk(&volume, 512 * MIB, 512 * MIB).await;
     let mut files = Vec::new();
     for index in 1..=FILES {
         files.push(create(&opened, &format!("file-{index}"), LEN).await);
@@ -191,17 +191,17 @@ async fn what_the_local_disk_has_is_not_fetched_because_something_near_it_is_rea
         has_on_disk(&opened, index * LEN / FRAME).await;
     }
     opened.close().await;
-    move_server(&world, None);
+    move_server(&volume, None);
 
-    let opened = open_with_disk(&world, 512 * MIB, 512 * MIB).await;
+    let opened = open_with_disk(&volume, 512 * MIB, 512 * MIB).await;
     has_on_disk(&opened, FILES * LEN / FRAME).await;
-    let before = world.server.stats();
+    let before = volume.server.stats();
     let mut random = Random(6);
     for _ in 0..READS {
         let ino = files[random.below(FILES) as usize];
         read(&opened, ino, random.below(LEN / FRAME) * FRAME, 4096).await;
     }
-    let (gets, bytes) = since(&world, &before);
+    let (gets, bytes) = since(&volume, &before);
     let cached = opened.data.governor().used_bytes(Owner::Cache);
     println!("{gets} GETs, {bytes} bytes moved, {cached} bytes in memory");
     // The metadata is asked for.
@@ -219,14 +219,14 @@ async fn has_on_disk(opened: &Opened, frames: u64) {
 
 /// A volume whose one file of 64 MiB is read all over until some MiB of it are on their way, over a
 /// link that is so slow from then on.
-async fn with_a_region_on_its_way(world: &TestVolume, bandwidth: u64) -> (Opened, Ino) {
-    let opened = open(world, 256 * MIB).await;
+async fn with_a_region_on_its_way(volume: &TestVolume, bandwidth: u64) -> (Opened, Ino) {
+    let opened = open(volume, 256 * MIB).await;
     let ino = create(&opened, "file", LARGE).await;
     opened.data.drain().await.unwrap();
     opened.close().await;
-    move_server(world, None);
+    move_server(volume, None);
 
-    let opened = open(world, 256 * MIB).await;
+    let opened = open(volume, 256 * MIB).await;
     let governor = opened.data.governor();
     let mut random = Random(4);
     let reading = async {
@@ -238,7 +238,7 @@ async fn with_a_region_on_its_way(world: &TestVolume, bandwidth: u64) -> (Opened
         while governor.used_bytes(Owner::Read) < 4 * MIB {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        move_server(world, Some(bandwidth));
+        move_server(volume, Some(bandwidth));
     };
     tokio::select! {
         () = on_its_way => {}
@@ -249,8 +249,8 @@ async fn with_a_region_on_its_way(world: &TestVolume, bandwidth: u64) -> (Opened
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regions_on_their_way_give_way_to_whoever_needs_memory() {
-    let world = TestVolume::new().await;
-    let (opened, ino) = with_a_region_on_its_way(&world, MIB / 4).await;
+    let volume = TestVolume::new().await;
+    let (opened, ino) = with_a_region_on_its_way(&volume, MIB / 4).await;
     let governor = opened.data.governor();
     let asked = Instant::now();
     let most = governor.owner_max_bytes(Owner::Read);
@@ -260,22 +260,22 @@ async fn regions_on_their_way_give_way_to_whoever_needs_memory() {
     drop(everything);
     // The rest is not fetched by itself.
     assert_eq!(governor.used_bytes(Owner::Read), 0);
-    move_server(&world, None);
+    move_server(&volume, None);
     read(&opened, ino, LARGE / 2, 4096).await;
     opened.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_region_that_nobody_reads_any_more_is_not_fetched_to_its_end() {
-    let world = TestVolume::new().await;
-    let before = world.server.stats();
-    let (opened, _) = with_a_region_on_its_way(&world, 8 * MIB).await;
+    let volume = TestVolume::new().await;
+    let before = volume.server.stats();
+    let (opened, _) = with_a_region_on_its_way(&volume, 8 * MIB).await;
     let governor = opened.data.governor();
     eventually("nothing is on its way", async || {
         governor.used_bytes(Owner::Read) == 0
     })
     .await;
-    let (_, bytes) = since(&world, &before);
+    let (_, bytes) = since(&volume, &before);
     println!("{bytes} bytes");
     assert!(bytes < LARGE * 7 / 8, "{bytes} bytes moved");
     opened.close().await;

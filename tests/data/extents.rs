@@ -50,16 +50,16 @@ pub async fn read_in_order(opened: &Opened, ino: Ino, step: u32) -> Vec<u8> {
     }
 }
 
-pub fn gets(world: &TestVolume) -> u64 {
-    world.server.stats().count("GetObject")
+pub fn gets(volume: &TestVolume) -> u64 {
+    volume.server.stats().count("GetObject")
 }
 
 /// The frames that a cold reader in order fetches, by the bytes that the server sent.
-pub async fn frames_read_cold(world: &TestVolume, ino: Ino, contents: &[u8]) -> (u64, u64) {
-    let opened = world.open().await;
-    let (requests, bytes) = (gets(world), world.server.stats().body_bytes_out);
+pub async fn frames_read_cold(volume: &TestVolume, ino: Ino, contents: &[u8]) -> (u64, u64) {
+    let opened = volume.open().await;
+    let (requests, bytes) = (gets(volume), volume.server.stats().body_bytes_out);
     assert!(read_in_order(&opened, ino, 256 << 10).await == contents);
-    let after = world.server.stats();
+    let after = volume.server.stats();
     opened.close().await;
     let frames = (after.body_bytes_out - bytes).div_ceil(FRAME);
     (after.count("GetObject") - requests, frames)

@@ -32,15 +32,15 @@ use crate::support::{
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_written_in_crumbs_stays_whole() {
     const LEN: u64 = 8 << 20;
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let mut random = Random(3);
     let mut model = random.noise(LEN);
     let ino = create_closed(&opened, "file").await;
     write_at(&opened, ino, 0, &model).await;
     opened.data.fsync(ino).await.unwrap();
     for round in 0..3 {
-        let sent = world.server.stats();
+        let sent = volume.server.stats();
         for _ in 0..6000 {
             let piece = random.noise(200);
             let at = random.below(LEN - 200);
@@ -48,7 +48,7 @@ async fn a_file_that_is_written_in_crumbs_stays_whole() {
             model[at as usize..][..200].copy_from_slice(&piece);
         }
         opened.data.fsync(ino).await.unwrap();
-        let now = world.server.stats();
+        let now = volume.server.stats();
         // A sweep or two: what is written goes up whole, and comes down once.
         let up = now.body_bytes_in - sent.body_bytes_in;
         let down = now.body_bytes_out - sent.body_bytes_out;
@@ -63,7 +63,7 @@ async fn a_file_that_is_written_in_crumbs_stays_whole() {
     assert!(read_in_order(&opened, ino, 1 << 20).await == model);
     let frames = distinct_frames(&extents(&opened, ino).await);
     opened.close().await;
-    let (requests, fetched) = frames_read_cold(&world, ino, &model).await;
+    let (requests, fetched) = frames_read_cold(&volume, ino, &model).await;
     println!("{frames} frames, {fetched} fetched with {requests} GETs");
     assert!(fetched <= frames * 3 / 2, "{fetched} of {frames} frames");
 }
@@ -72,10 +72,10 @@ async fn a_file_that_is_written_in_crumbs_stays_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crumbs_that_are_synced_a_few_at_a_time_are_mended() {
     const LEN: u64 = 1 << 20;
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     let hasty = |config: &mut DataConfig| config.write_back_after = Duration::from_millis(50);
-    let opened = world
-        .open_through(world.server.endpoint_url(), FsConfig::default(), hasty)
+    let opened = volume
+        .open_through(volume.server.endpoint_url(), FsConfig::default(), hasty)
         .await;
     let mut random = Random(5);
     let mut model = random.noise(LEN);
@@ -102,7 +102,7 @@ async fn crumbs_that_are_synced_a_few_at_a_time_are_mended() {
     .await;
     assert!(read_in_order(&opened, ino, 1 << 20).await == model);
     opened.close().await;
-    let again = world.open().await;
+    let again = volume.open().await;
     assert!(read_in_order(&again, ino, 1 << 20).await == model);
     again.close().await;
 }
@@ -112,10 +112,10 @@ async fn crumbs_that_are_synced_a_few_at_a_time_are_mended() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_changes_during_a_sweep_over_crumbs_stays_as_it_was_changed() {
     const LEN: u64 = 2 << 20;
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     let hasty = |config: &mut DataConfig| config.write_back_after = Duration::from_millis(5);
-    let opened = world
-        .open_through(world.server.endpoint_url(), FsConfig::default(), hasty)
+    let opened = volume
+        .open_through(volume.server.endpoint_url(), FsConfig::default(), hasty)
         .await;
     let mut random = Random(7);
     let mut model = random.noise(LEN);
@@ -167,7 +167,7 @@ async fn what_changes_during_a_sweep_over_crumbs_stays_as_it_was_changed() {
     }
     assert!(read_in_order(&opened, ino, 1 << 20).await == model);
     opened.close().await;
-    let again = world.open().await;
+    let again = volume.open().await;
     assert!(read_in_order(&again, ino, 1 << 20).await == model);
     again.close().await;
 }
@@ -223,20 +223,20 @@ async fn scattered(opened: &Opened) -> (Ino, Vec<u8>, Ino, Vec<u8>) {
 /// for ever, and everything is given back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn reads_of_a_file_in_tiny_fragments_go_in_steps_beside_others() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let (ino, expected, large, contents) = scattered(&opened).await;
     opened.close().await;
 
-    let opened = Arc::new(world.open().await);
+    let opened = Arc::new(volume.open().await);
     let governor = opened.data.governor().clone();
     assert!(512 * FRAME > governor.owner_max_bytes(Owner::Read));
     let (expected, contents) = (Arc::new(expected), Arc::new(contents));
-    let before = gets(&world);
+    let before = gets(&volume);
     let alone = opened.data.open(ino);
     let read = whole(&opened, &alone).await;
     assert!(read == *expected);
-    let asked = gets(&world) - before;
+    let asked = gets(&volume) - before;
     assert!(asked < 512 + 60, "{asked} GETs for 512 frames");
     drop(alone);
 
@@ -291,11 +291,11 @@ async fn reads_of_a_file_in_tiny_fragments_go_in_steps_beside_others() {
 /// One that goes away in the middle leaves nothing behind, and the next has its turn.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wide_read_that_is_dropped_lets_the_next_one_go() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let (ino, expected, ..) = scattered(&opened).await;
     opened.close().await;
-    let opened = world.open().await;
+    let opened = volume.open().await;
     let file = opened.data.open(ino);
     for pause_ms in [0, 5, 30] {
         let read = opened.data.read(&file, 0, 1 << 20);

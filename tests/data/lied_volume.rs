@@ -8,19 +8,19 @@ use crate::support::{lying::LyingStore, opened::Opened, volume::TestVolume, wait
 
 /// See the module's head.
 pub struct LiedVolume {
-    pub world: TestVolume,
+    pub volume: TestVolume,
     /// Taken out only when this is dropped.
     store: Option<LyingStore>,
 }
 
 impl LiedVolume {
     pub async fn new() -> LiedVolume {
-        let world = TestVolume::new().await;
-        let upstream = world.server.local_addr();
+        let volume = TestVolume::new().await;
+        let upstream = volume.server.local_addr();
         // It has a runtime of its own, which is not made inside another.
         let store = std::thread::spawn(move || LyingStore::before(upstream));
         LiedVolume {
-            world,
+            volume,
             store: Some(store.join().unwrap()),
         }
     }
@@ -32,7 +32,7 @@ impl LiedVolume {
     /// As a mount through the store that lies.
     pub async fn open(&self, plan: MemoryPlan) -> Opened {
         let endpoint = self.store().endpoint();
-        self.world
+        self.volume
             .open_at(endpoint, FsConfig::default(), plan)
             .await
     }

@@ -34,13 +34,13 @@ async fn written_over(opened: &Opened, name: &str, len: u64) -> (Ino, Vec<u8>) {
     (ino, model)
 }
 
-async fn open_tidy(world: &TestVolume, quiet_for: Duration) -> Opened {
+async fn open_tidy(volume: &TestVolume, quiet_for: Duration) -> Opened {
     let tidy = |config: &mut DataConfig| {
         config.write_back_after = Duration::from_millis(200);
         config.defragment_after = quiet_for;
     };
-    let opened = world
-        .open_through(world.server.endpoint_url(), FsConfig::default(), tidy)
+    let opened = volume
+        .open_through(volume.server.endpoint_url(), FsConfig::default(), tidy)
         .await;
     opened.data.start_reclaim();
     opened
@@ -67,15 +67,15 @@ async fn put_in_order(opened: &Opened, ino: Ino, len: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_lies_scattered_is_put_in_order_once_it_is_quiet() {
     const LEN: u64 = 10 << 20;
-    let world = TestVolume::new().await;
-    let opened = open_tidy(&world, Duration::from_millis(500)).await;
+    let volume = TestVolume::new().await;
+    let opened = open_tidy(&volume, Duration::from_millis(500)).await;
     let (ino, model) = written_over(&opened, "file", LEN).await;
     let before = distinct_frames(&extents(&opened, ino).await);
     assert!(before > LEN / FRAME * 2, "{before} frames");
-    let sent = world.server.stats().body_bytes_in;
+    let sent = volume.server.stats().body_bytes_in;
     put_in_order(&opened, ino, LEN).await;
     // And that is all: what is in order is left alone.
-    let settled = || (opened.meta.applied(), gets(&world));
+    let settled = || (opened.meta.applied(), gets(&volume));
     for tries in 0.. {
         let before = settled();
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -84,13 +84,13 @@ async fn a_file_that_lies_scattered_is_put_in_order_once_it_is_quiet() {
         }
         assert!(tries < 10, "it is put in order again and again");
     }
-    let sent = world.server.stats().body_bytes_in - sent;
+    let sent = volume.server.stats().body_bytes_in - sent;
     // Once. Where the machine is slow, write-back takes a piece before the whole of it was moved,
     // and it is moved again.
     assert!(sent < LEN * 2, "{sent} bytes went up");
     assert!(read_in_order(&opened, ino, 256 << 10).await == model);
     opened.close().await;
-    let (requests, fetched) = frames_read_cold(&world, ino, &model).await;
+    let (requests, fetched) = frames_read_cold(&volume, ino, &model).await;
     assert!(fetched < LEN / FRAME * 5 / 4, "{fetched} frames");
     assert!(requests < 40, "{requests} GETs");
 }
@@ -99,11 +99,11 @@ async fn a_file_that_lies_scattered_is_put_in_order_once_it_is_quiet() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_a_reader_in_order_finds_scattered_is_put_in_order() {
     const LEN: u64 = 10 << 20;
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let (ino, model) = written_over(&opened, "file", LEN).await;
     opened.close().await;
-    let opened = open_tidy(&world, Duration::from_millis(500)).await;
+    let opened = open_tidy(&volume, Duration::from_millis(500)).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(!is_in_order(&opened, ino, LEN).await);
     assert!(read_in_order(&opened, ino, 256 << 10).await == model);
@@ -115,8 +115,8 @@ async fn a_file_that_a_reader_in_order_finds_scattered_is_put_in_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_put_in_order_while_somebody_reads_or_writes() {
     const LEN: u64 = 6 << 20;
-    let world = TestVolume::new().await;
-    let opened = open_tidy(&world, Duration::from_millis(300)).await;
+    let volume = TestVolume::new().await;
+    let opened = open_tidy(&volume, Duration::from_millis(300)).await;
     let other = create_closed(&opened, "other").await;
     write_at(&opened, other, 0, &[5; 100_000]).await;
     opened.data.fsync(other).await.unwrap();
@@ -142,13 +142,13 @@ async fn nothing_is_put_in_order_while_somebody_reads_or_writes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn putting_in_order_ends_with_the_mount_and_gives_way_to_writes() {
     const LEN: u64 = 6 << 20;
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     let mut random = Random(17);
-    let opened = open_tidy(&world, Duration::from_secs(600)).await;
+    let opened = open_tidy(&volume, Duration::from_secs(600)).await;
     let (ino, mut model) = written_over(&opened, "file", LEN).await;
     opened.close().await;
     for round in 0..8 {
-        let opened = open_tidy(&world, Duration::ZERO).await;
+        let opened = open_tidy(&volume, Duration::ZERO).await;
         assert!(read_in_order(&opened, ino, 256 << 10).await == model);
         // It begins a second after the last read.
         tokio::time::sleep(Duration::from_millis(900 + random.below(700))).await;
@@ -162,7 +162,7 @@ async fn putting_in_order_ends_with_the_mount_and_gives_way_to_writes() {
         opened.close().await;
         assert!(closing.elapsed() < Duration::from_secs(5));
     }
-    let opened = world.open().await;
+    let opened = volume.open().await;
     assert!(read_in_order(&opened, ino, 256 << 10).await == model);
     opened.close().await;
 }
@@ -172,16 +172,16 @@ async fn putting_in_order_ends_with_the_mount_and_gives_way_to_writes() {
 async fn putting_in_order_takes_a_share_of_the_link_only() {
     const LEN: u64 = 8 << 20;
     const BANDWIDTH: u64 = 4_000_000;
-    let world = TestVolume::new().await;
-    let opened = open_tidy(&world, Duration::from_secs(1)).await;
+    let volume = TestVolume::new().await;
+    let opened = open_tidy(&volume, Duration::from_secs(1)).await;
     let (ino, _) = written_over(&opened, "file", LEN).await;
     let faults = strongroom::server::Faults {
         bandwidth: Some(BANDWIDTH),
         ..Default::default()
     };
-    world.server.set_faults(faults);
+    volume.server.set_faults(faults);
     let moved = || {
-        let stats = world.server.stats();
+        let stats = volume.server.stats();
         stats.body_bytes_in + stats.body_bytes_out
     };
     let before = moved();
@@ -191,7 +191,7 @@ async fn putting_in_order_takes_a_share_of_the_link_only() {
     let share = (moved() - before) as f64 / began.elapsed().as_secs_f64() / BANDWIDTH as f64;
     println!("{share:.2} of the link");
     assert!((0.02..0.4).contains(&share), "{share:.2} of the link");
-    world
+    volume
         .server
         .set_faults(strongroom::server::Faults::default());
     assert!(

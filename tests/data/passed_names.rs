@@ -201,15 +201,19 @@ impl Round {
 async fn whoever_syncs_a_file_whose_name_was_given_on_finds_nothing_older_whenever_it_crashes() {
     const ROUNDS: u64 = 50;
     const NAMES: u64 = 4;
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     let tried = Arc::new(Tried::default());
     let mut random = Random(29);
     for number in 0..ROUNDS {
         let wait = Duration::from_millis([20, 200, 5000][random.below(3) as usize]);
-        let opened = world
-            .open_through(world.server.endpoint_url(), FsConfig::default(), |config| {
-                config.write_back_after = wait;
-            })
+        let opened = volume
+            .open_through(
+                volume.server.endpoint_url(),
+                FsConfig::default(),
+                |config| {
+                    config.write_back_after = wait;
+                },
+            )
             .await;
         let names = (0..NAMES).map(|_| Mutex::default()).collect();
         let round = Arc::new(Round {
@@ -235,7 +239,7 @@ async fn whoever_syncs_a_file_whose_name_was_given_on_finds_nothing_older_whenev
         }
 
         // Another mount takes over: what the first had in memory only is gone.
-        let after = world.open().await;
+        let after = volume.open().await;
         round.check(&after).await;
         after.close().await;
         tasks.shutdown().await;
@@ -291,7 +295,7 @@ async fn a_sync_reports_that_the_file_that_has_the_name_now_is_refused() {
         opened.fs.flush(first.fh).await.unwrap();
         assert!(opened.fs.flush(second.fh).await.is_err());
         if crashes {
-            let after = lied.world.open().await;
+            let after = lied.volume.open().await;
             assert!(contents(&after, &name).await == [1; 20_000]);
             after.close().await;
             drop(opened);
@@ -303,7 +307,7 @@ async fn a_sync_reports_that_the_file_that_has_the_name_now_is_refused() {
         assert!(opened.data.trouble().is_none());
         opened.fs.flush(second.fh).await.unwrap();
         assert!(contents(&opened, &name).await == [3; 20_000]);
-        let after = lied.world.open().await;
+        let after = lied.volume.open().await;
         assert!(contents(&after, &name).await == [3; 20_000]);
         after.close().await;
         drop(opened);
@@ -325,15 +329,15 @@ async fn a_sync_does_not_report_a_refused_file_that_has_lost_the_name_meanwhile(
         let (first, second) = twice_replaced(&opened, &name).await;
         lied.store().lie(refusal());
         // The refusal takes a while, in which the name goes on.
-        lied.world.server.set_faults(far.clone());
+        lied.volume.server.set_faults(far.clone());
         let give_on = async {
             tokio::time::sleep(Duration::from_millis(moment_ms)).await;
             replace(&opened, "third", &name, &[4; 300]).await.unwrap()
         };
         let (synced, third) = tokio::join!(sync(&opened, &first), give_on);
-        lied.world.server.set_faults(Faults::default());
+        lied.volume.server.set_faults(Faults::default());
         synced.unwrap();
-        let after = lied.world.open().await;
+        let after = lied.volume.open().await;
         assert!(contents(&after, &name).await == [4; 300]);
         after.close().await;
         drop((opened, second, third));

@@ -32,12 +32,12 @@ fn quick(config: &mut DataConfig) {
     config.leftovers_again = [Duration::from_millis(500); 3];
 }
 
-async fn open(world: &TestVolume) -> Opened {
-    open_through(world, world.server.endpoint_url()).await
+async fn open(volume: &TestVolume) -> Opened {
+    open_through(volume, volume.server.endpoint_url()).await
 }
 
-async fn open_through(world: &TestVolume, endpoint_url: String) -> Opened {
-    let opened = world
+async fn open_through(volume: &TestVolume, endpoint_url: String) -> Opened {
+    let opened = volume
         .open_through(endpoint_url, FsConfig::default(), quick)
         .await;
     opened.data.start_reclaim();
@@ -96,8 +96,8 @@ async fn objects_that_cannot_be_repacked_keep_no_others_from_it_and_are_rarely_t
     const DAMAGED: usize = 70;
     const SOUND: usize = 12;
     const LEN: usize = 100_000;
-    let world = TestVolume::new().await;
-    let first = world.open().await;
+    let volume = TestVolume::new().await;
+    let first = volume.open().await;
     let mut files = Vec::new();
     for number in 0..DAMAGED + SOUND {
         let contents = vec![number as u8 + 1; LEN];
@@ -122,7 +122,7 @@ async fn objects_that_cannot_be_repacked_keep_no_others_from_it_and_are_rarely_t
     }
     first.close().await;
 
-    let opened = open(&world).await;
+    let opened = open(&volume).await;
     eventually("the sound objects were repacked and deleted", async || {
         keys(&opened, before[0].rsplit_once('/').unwrap().0).await == before[..DAMAGED]
     })
@@ -133,9 +133,9 @@ async fn objects_that_cannot_be_repacked_keep_no_others_from_it_and_are_rarely_t
         assert!(contents(&opened, *ino, LEN as u32).await == expected);
     }
     // Ten rounds more: each that fails is tried three times at most.
-    world.server.reset_stats();
+    volume.server.reset_stats();
     tokio::time::sleep(RECLAIM_EVERY * 10).await;
-    let gets = world.server.stats().count("GetObject");
+    let gets = volume.server.stats().count("GetObject");
     assert!(gets <= 3 * DAMAGED as u64, "{gets} GETs of damaged objects");
     opened.close().await;
 }
@@ -144,8 +144,8 @@ async fn objects_that_cannot_be_repacked_keep_no_others_from_it_and_are_rarely_t
 async fn objects_of_which_more_than_half_lives_are_repacked_where_much_is_wasted_in_all() {
     const LEN: usize = 4 << 20;
     const PAGE: usize = 4096;
-    let world = TestVolume::new().await;
-    let opened = open(&world).await;
+    let volume = TestVolume::new().await;
+    let opened = open(&volume).await;
     let mut expected: Vec<u8> = (0..LEN).map(|at| (at / 7) as u8).collect();
     let ino = written(&opened, "file", &expected).await;
     // Two pages of five: three fifths of the first object live on, beside an object that is alive.
@@ -181,14 +181,14 @@ async fn objects_of_which_more_than_half_lives_are_repacked_where_much_is_wasted
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_mount_that_was_taken_over_uploads_late_is_deleted_all_the_same() {
-    let world = TestVolume::new().await;
-    let fenced = world.open().await;
+    let volume = TestVolume::new().await;
+    let fenced = volume.open().await;
     let kept = written(&fenced, "kept", &[7; 50_000]).await;
     let session = prefix(fenced.meta.session());
     let committed = keys(&fenced, &session).await;
     put(&fenced, &format!("{session}00000000000000aa"), vec![1; 10]).await;
 
-    let opened = open(&world).await;
+    let opened = open(&volume).await;
     let only_committed = async || keys(&opened, &session).await == committed;
     eventually("what was there is deleted", only_committed).await;
     assert_eq!(opened.meta.dead_sessions().await.unwrap().len(), 1);
@@ -212,11 +212,11 @@ async fn what_a_mount_that_was_taken_over_uploads_late_is_deleted_all_the_same()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_short_mounts_left_do_not_pile_up() {
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     for _ in 0..12 {
-        drop(world.open().await);
+        drop(volume.open().await);
     }
-    let opened = world.open().await;
+    let opened = volume.open().await;
     assert_eq!(opened.meta.dead_sessions().await.unwrap().len(), 12);
     opened.data.start_reclaim();
     eventually("all but the latest few are forgotten", async || {
@@ -230,16 +230,16 @@ async fn sessions_that_short_mounts_left_do_not_pile_up() {
 /// that nobody commits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repacking_that_is_under_way_moves_nothing_after_the_last_drain() {
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     let slow = |latency| {
         let faults = Faults {
             latency,
             ..Faults::default()
         };
-        world.server.set_faults(faults);
+        volume.server.set_faults(faults);
     };
-    let endpoint = world.server.endpoint_url();
-    let opened = world
+    let endpoint = volume.server.endpoint_url();
+    let opened = volume
         .open_through(endpoint, FsConfig::default(), quick)
         .await;
     let ino = written(&opened, "file", &[7; 100_000]).await;
@@ -277,8 +277,8 @@ async fn repacking_that_is_under_way_moves_nothing_after_the_last_drain() {
 /// Names that are not made as this program makes them are somebody else's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_keys_of_a_dead_sessions_own_objects_are_deleted() {
-    let world = TestVolume::new().await;
-    let dead = world.open().await;
+    let volume = TestVolume::new().await;
+    let dead = volume.open().await;
     let session = prefix(dead.meta.session());
     let strange = [
         format!("{session}000000000000000A"),
@@ -289,7 +289,7 @@ async fn only_keys_of_a_dead_sessions_own_objects_are_deleted() {
         put(&dead, key, vec![1; 10]).await;
     }
     put(&dead, &format!("{session}00000000000000aa"), vec![1; 10]).await;
-    let opened = open(&world).await;
+    let opened = open(&volume).await;
     eventually("the session is forgotten", async || {
         opened.meta.dead_sessions().await.unwrap().is_empty()
     })
@@ -341,13 +341,13 @@ async fn proxy_that_replaces(server: String, words: Arc<Mutex<(Vec<u8>, Vec<u8>)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listing_that_names_objects_of_a_living_session_deletes_none_of_them() {
-    let world = TestVolume::new().await;
-    let dead = world.open().await;
+    let volume = TestVolume::new().await;
+    let dead = volume.open().await;
     let dead_session = prefix(dead.meta.session());
     let nothing = || (b"no such word".to_vec(), b"no such word".to_vec());
     let words = Arc::new(Mutex::new(nothing()));
-    let endpoint = proxy_that_replaces(world.server.endpoint_url(), words.clone()).await;
-    let opened = world
+    let endpoint = proxy_that_replaces(volume.server.endpoint_url(), words.clone()).await;
+    let opened = volume
         .open_through(endpoint, FsConfig::default(), quick)
         .await;
     let living_session = prefix(opened.meta.session());

@@ -38,8 +38,8 @@ fn hasty(config: &mut DataConfig) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_syncs_a_file_whose_name_was_given_on_finds_nothing_older_after_a_crash() {
     for at_once in [false, true] {
-        let world = TestVolume::new().await;
-        let opened = world.open().await;
+        let volume = TestVolume::new().await;
+        let opened = volume.open().await;
         let old = create(&opened, "file").await;
         write(&opened, &old, 0, &[1; 20_000]).await;
         sync(&opened, &old).await.unwrap();
@@ -65,7 +65,7 @@ async fn whoever_syncs_a_file_whose_name_was_given_on_finds_nothing_older_after_
             sync(&opened, &first).await.unwrap();
         }
 
-        let after = world.open().await;
+        let after = volume.open().await;
         let found = contents(&after, "file").await;
         assert!(
             found == [2; 30_000] || found == [3; 30_000],
@@ -82,8 +82,8 @@ async fn whoever_syncs_a_file_whose_name_was_given_on_finds_nothing_older_after_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_was_just_emptied_stays_as_it_was_while_writers_wait_for_memory() {
     const OLD: &[u8] = &[1; 20_000];
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let file = create(&opened, "file").await;
     write(&opened, &file, 0, OLD).await;
     sync(&opened, &file).await.unwrap();
@@ -104,7 +104,7 @@ async fn a_file_that_was_just_emptied_stays_as_it_was_while_writers_wait_for_mem
     assert_eq!(durable.size, OLD.len() as u64);
     opened.fs.release(emptied.fh);
 
-    let after = world.open().await;
+    let after = volume.open().await;
     assert!(contents(&after, "file").await == OLD, "after a crash");
     after.close().await;
     drop(opened);
@@ -113,11 +113,11 @@ async fn a_file_that_was_just_emptied_stays_as_it_was_while_writers_wait_for_mem
 /// `> file` and new contents, and the process dies, at once or a little later, while others sync.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_written_anew_is_old_or_new_after_a_crash() {
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     let mut outcomes = [0, 0];
     for round in 0..24u64 {
-        let opened = world
-            .open_through(world.server.endpoint_url(), FsConfig::default(), hasty)
+        let opened = volume
+            .open_through(volume.server.endpoint_url(), FsConfig::default(), hasty)
             .await;
         let name = format!("file-{round}");
         // Small enough to lie in the metadata, in a pack, and in parts of its own.
@@ -149,7 +149,7 @@ async fn a_file_that_is_written_anew_is_old_or_new_after_a_crash() {
         }
 
         // Another mount takes over: what the first had in memory only is gone.
-        let after = world.open().await;
+        let after = volume.open().await;
         let found = contents(&after, &name).await;
         match found {
             found if found == old => outcomes[0] += 1,
@@ -169,9 +169,9 @@ async fn a_file_that_is_written_anew_is_old_or_new_after_a_crash() {
 /// One upload is refused: its file hears of it, each descriptor once, and nobody else does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_upload_is_reported_for_its_own_file_only() {
-    let world = LiedVolume::new().await;
-    let store = world.store();
-    let opened = world.open(MemoryPlan::for_memory(MEMORY_MIN_BYTES)).await;
+    let volume = LiedVolume::new().await;
+    let store = volume.store();
+    let opened = volume.open(MemoryPlan::for_memory(MEMORY_MIN_BYTES)).await;
     for round in 0..5 {
         let large = create(&opened, &format!("large-{round}")).await;
         let small = create(&opened, &format!("small-{round}")).await;
@@ -205,12 +205,16 @@ async fn a_refused_upload_is_reported_for_its_own_file_only() {
 /// A file without a hole has none at any moment, whatever is being committed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn data_is_found_while_it_is_committed() {
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     let opened = Arc::new(
-        world
-            .open_through(world.server.endpoint_url(), FsConfig::default(), |config| {
-                config.write_back_after = Duration::from_millis(5);
-            })
+        volume
+            .open_through(
+                volume.server.endpoint_url(),
+                FsConfig::default(),
+                |config| {
+                    config.write_back_after = Duration::from_millis(5);
+                },
+            )
             .await,
     );
     let file = create(&opened, "file").await;
@@ -259,11 +263,15 @@ async fn truncating_pays_for_what_is_kept_until_it_is_committed() {
     const FILES: u64 = 200;
     /// No less is kept of a file.
     const STATE_BYTES_MIN: u64 = 1 << 10;
-    let world = TestVolume::new().await;
-    let opened = world
-        .open_through(world.server.endpoint_url(), FsConfig::default(), |config| {
-            config.write_back_after = Duration::from_secs(600);
-        })
+    let volume = TestVolume::new().await;
+    let opened = volume
+        .open_through(
+            volume.server.endpoint_url(),
+            FsConfig::default(),
+            |config| {
+                config.write_back_after = Duration::from_secs(600);
+            },
+        )
         .await;
     let governor = opened.data.governor();
     let mut files = Vec::new();
@@ -304,8 +312,8 @@ async fn truncating_pays_for_what_is_kept_until_it_is_committed() {
 /// memory.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_for_memory_is_told_when_another_mount_takes_over() {
-    let world = TestVolume::new().await;
-    let opened = Arc::new(world.open().await);
+    let volume = TestVolume::new().await;
+    let opened = Arc::new(volume.open().await);
     let clean = create(&opened, "clean").await;
     sync(&opened, &clean).await.unwrap();
     let dirty = create(&opened, "dirty").await;
@@ -333,7 +341,7 @@ async fn whoever_waits_for_memory_is_told_when_another_mount_takes_over() {
     let soon = tokio::time::timeout(Duration::from_millis(300), waiting.join_next());
     assert!(soon.await.is_err(), "somebody did not wait");
 
-    let after = world.open().await;
+    let after = volume.open().await;
     // The metadata learns of it with its next flush, and the data with the commit after that.
     create(&opened, "name").await;
     assert!(opened.fs.fsyncdir().await.is_err());
@@ -358,12 +366,12 @@ async fn whoever_waits_for_memory_is_told_when_another_mount_takes_over() {
 async fn a_file_that_is_overwritten_makes_no_more_room_than_is_needed() {
     const PAGE: u64 = 4096;
     const PAGES: u64 = 4096;
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let file = create(&opened, "file").await;
     write(&opened, &file, 0, &vec![1; (PAGES * PAGE) as usize]).await;
     sync(&opened, &file).await.unwrap();
-    let before = world.server.stats().body_bytes_in;
+    let before = volume.server.stats().body_bytes_in;
     let mut random = Random(5);
     let mut model = vec![1; PAGES as usize];
     for round in 0..40_000u64 {
@@ -372,7 +380,7 @@ async fn a_file_that_is_overwritten_makes_no_more_room_than_is_needed() {
         model[page as usize] = value;
     }
     sync(&opened, &file).await.unwrap();
-    let moved = world.server.stats().body_bytes_in - before;
+    let moved = volume.server.stats().body_bytes_in - before;
     let times = moved as f64 / (PAGES * PAGE) as f64;
     println!("{times:.2} times the size of the file");
     assert!(times < 3.6, "{times:.2}");

@@ -43,8 +43,8 @@ fn named(user_perm: u16, mask: u16) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attributes_are_set_listed_replaced_and_removed() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let ino = Ino::ROOT;
     assert_eq!(errno(fs.getxattr(ino, b"user.a").await), Errno::ENODATA);
@@ -74,8 +74,8 @@ async fn attributes_are_set_listed_replaced_and_removed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_of_attributes_have_their_own_errors() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let longest = vec![0xab; 65_536];
     fs.setxattr(ROOT, Ino::ROOT, b"user.big", &longest, 0)
@@ -108,8 +108,8 @@ async fn limits_of_attributes_have_their_own_errors() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_control_attribute_is_there_and_cannot_be_changed() {
-    let world = TestVolume::new().await;
-    let opened = world
+    let volume = TestVolume::new().await;
+    let opened = volume
         .open_with(FsConfig {
             control: Some("/run/s".to_owned()),
             ..FsConfig::default()
@@ -131,8 +131,8 @@ async fn the_control_attribute_is_there_and_cannot_be_changed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_access_list_and_the_permission_bits_follow_each_other() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let file = fs
         .mknod(ROOT, Ino::ROOT, b"f", libc::S_IFREG | 0o644, 0)
@@ -193,8 +193,8 @@ async fn an_access_list_and_the_permission_bits_follow_each_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_set_by_an_outsider_to_the_group_drops_set_group_id() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let file = fs
         .mknod(ROOT, Ino::ROOT, b"f", libc::S_IFREG | 0o644, 0)
@@ -230,8 +230,8 @@ async fn a_list_set_by_an_outsider_to_the_group_drops_set_group_id() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_umask_applies_unless_the_directory_has_a_default_list() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let strict = Caller {
         umask: 0o077,
@@ -267,8 +267,8 @@ async fn the_umask_applies_unless_the_directory_has_a_default_list() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_set_group_id_directory_hands_its_group_down() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let dir = fs.mkdir(ROOT, Ino::ROOT, b"d", 0o755).await.unwrap().ino;
     let plain = fs

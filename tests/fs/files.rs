@@ -17,14 +17,14 @@ use crate::support::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_written_is_read_at_once_and_after_the_next_mount() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let (fh, ino) = create(&opened.fs, b"f").await;
     write(&opened.fs, ino, 0, b"hello").await;
     write(&opened.fs, ino, 5, b" world").await;
     assert_eq!(read(&opened.fs, fh, 0, 100).await, b"hello world");
     assert_eq!(opened.fs.getattr(ino).await.unwrap().size, 11);
-    let opened = reopened(&world, opened).await;
+    let opened = reopened(&volume, opened).await;
     let fh = opened.fs.open(ROOT, ino, libc::O_RDONLY).await.unwrap().fh;
     assert_eq!(read(&opened.fs, fh, 6, 100).await, b"world");
     opened.close().await;
@@ -33,8 +33,8 @@ async fn what_is_written_is_read_at_once_and_after_the_next_mount() {
 /// Files that went into one pack together, some of them closed before it was committed, some after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_kept_of_files_that_are_closed_and_committed() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let mut open = Vec::new();
     for number in 0..100 {
@@ -57,8 +57,8 @@ async fn nothing_is_kept_of_files_that_are_closed_and_committed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_opened_file_can_be_emptied_and_sizes_can_be_set() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let (fh, ino) = create(fs, b"f").await;
     write(fs, ino, 0, b"0123456789").await;
@@ -89,8 +89,8 @@ async fn an_opened_file_can_be_emptied_and_sizes_can_be_set() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn allocation_extends_punches_and_zeroes() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let (fh, ino) = create(fs, b"f").await;
     write(fs, ino, 0, b"abcdefgh").await;
@@ -129,8 +129,8 @@ async fn allocation_extends_punches_and_zeroes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn data_and_holes_are_found_before_and_after_commit() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let (_fh, ino) = create(fs, b"f").await;
     const MIB: u64 = 1 << 20;
@@ -165,8 +165,8 @@ async fn data_and_holes_are_found_before_and_after_commit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_time_that_was_set_is_not_overtaken_by_write_back() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let time = Timestamp {
         seconds: -2,
@@ -192,7 +192,7 @@ async fn a_time_that_was_set_is_not_overtaken_by_write_back() {
         fs.release(fh);
         files.push(ino);
     }
-    let opened = reopened(&world, opened).await;
+    let opened = reopened(&volume, opened).await;
     for ino in files {
         let found = opened.fs.getattr(ino).await.unwrap();
         assert_eq!((found.mtime, found.atime), (time, time));
@@ -203,8 +203,8 @@ async fn a_time_that_was_set_is_not_overtaken_by_write_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn change_time_never_goes_back() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let (_fh, ino) = create(fs, b"f").await;
     let mut last = fs.getattr(ino).await.unwrap().ctime;
@@ -230,8 +230,8 @@ async fn change_time_never_goes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reading_leaves_the_access_time_alone() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let (fh, ino) = create(fs, b"f").await;
     write(fs, ino, 0, b"x").await;
@@ -243,8 +243,8 @@ async fn reading_leaves_the_access_time_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn set_id_bits_go_when_contents_or_owner_change() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let (_fh, ino) = create(fs, b"f").await;
     let mode = |mode| SetAttributes {
@@ -315,12 +315,12 @@ async fn set_id_bits_go_when_contents_or_owner_change() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fsync_makes_a_file_survive_the_death_of_the_process() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let (_fh, ino) = create(&opened.fs, b"f").await;
     write(&opened.fs, ino, 0, b"durable").await;
     opened.fs.fsync(ino).await.unwrap();
-    let after = world.open().await;
+    let after = volume.open().await;
     let found = after.fs.lookup(Ino::ROOT, b"f").await.unwrap().unwrap();
     let fh = after
         .fs
@@ -334,8 +334,8 @@ async fn fsync_makes_a_file_survive_the_death_of_the_process() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_waits_for_the_store_only_if_asked_to() {
-    let world = TestVolume::new().await;
-    let opened = world
+    let volume = TestVolume::new().await;
+    let opened = volume
         .open_with(FsConfig {
             durability: Durability::Close,
             ..FsConfig::default()
@@ -350,7 +350,7 @@ async fn close_waits_for_the_store_only_if_asked_to() {
     opened.fs.flush(reader).await.unwrap();
     assert_ne!(opened.data.dirty_bytes(), 0);
     opened.close().await;
-    let opened = world.open().await;
+    let opened = volume.open().await;
     let fh = opened.fs.open(ROOT, ino, libc::O_RDWR).await.unwrap().fh;
     write(&opened.fs, ino, 0, b"later").await;
     opened.fs.flush(fh).await.unwrap();

@@ -33,7 +33,7 @@ pub fn errno<T: std::fmt::Debug>(result: Result<T, FsError>) -> Errno {
     result.unwrap_err().errno
 }
 
-pub async fn reopened(world: &TestVolume, opened: Opened) -> Opened {
+pub async fn reopened(volume: &TestVolume, opened: Opened) -> Opened {
     opened.close().await;
-    world.open().await
+    volume.open().await
 }

@@ -24,8 +24,8 @@ async fn list_from(fs: &Fs, fh: u64, mut cookie: u64, step: usize) -> Vec<Listed
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_entry_is_listed_once_however_the_listing_is_cut() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let dir = fs.mkdir(ROOT, Ino::ROOT, b"d", 0o755).await.unwrap().ino;
     let names: BTreeSet<Vec<u8>> = (0..500)
@@ -65,8 +65,8 @@ async fn every_entry_is_listed_once_however_the_listing_is_cut() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listing_goes_on_while_entries_come_and_go() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let dir = fs.mkdir(ROOT, Ino::ROOT, b"d", 0o755).await.unwrap().ino;
     for number in 0..400 {

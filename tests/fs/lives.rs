@@ -14,8 +14,8 @@ use crate::support::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_file_lives_until_it_is_closed_and_forgotten() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let (fh, ino) = create(fs, b"f").await;
     write(fs, ino, 0, b"still here").await;
@@ -38,8 +38,8 @@ async fn a_removed_file_lives_until_it_is_closed_and_forgotten() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_rename_replaced_lives_as_long_as_it_is_open() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let (old_fh, old) = create(fs, b"old").await;
     write(fs, old, 0, b"old").await;
@@ -66,9 +66,9 @@ async fn what_rename_replaced_lives_as_long_as_it_is_open() {
 }
 
 /// The contents under a name after a crash, if every change of names is durable.
-async fn after_crash(world: &TestVolume, opened: &Opened, name: &[u8]) -> Option<Vec<u8>> {
+async fn after_crash(volume: &TestVolume, opened: &Opened, name: &[u8]) -> Option<Vec<u8>> {
     opened.data.flush().await.unwrap();
-    let after = world.open().await;
+    let after = volume.open().await;
     let found = after.fs.lookup(Ino::ROOT, name).await.unwrap()?;
     let opened = after.fs.open(ROOT, found.ino, libc::O_RDONLY).await;
     Some(read(&after.fs, opened.unwrap().fh, 0, 100).await)
@@ -80,8 +80,8 @@ async fn after_crash(world: &TestVolume, opened: &Opened, name: &[u8]) -> Option
 async fn a_file_that_replaced_another_is_whole_before_it_is_renamed_again() {
     use nix::fcntl::RenameFlags;
     for flags in [RenameFlags::empty(), RenameFlags::RENAME_EXCHANGE] {
-        let world = TestVolume::new().await;
-        let opened = world.open().await;
+        let volume = TestVolume::new().await;
+        let opened = volume.open().await;
         let fs = &opened.fs;
         for name in [b"name", b"else"] {
             let (_fh, ino) = create(fs, name).await;
@@ -97,15 +97,15 @@ async fn a_file_that_replaced_another_is_whole_before_it_is_renamed_again() {
         };
         rename(b"new", b"name", RenameFlags::empty()).await;
         rename(b"name", b"else", flags).await;
-        let left = after_crash(&world, &opened, b"else").await;
+        let left = after_crash(&volume, &opened, b"else").await;
         assert_eq!(left.as_deref(), Some(&b"new contents"[..]));
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_was_replaced_and_removed_stays_removed() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let (old_fh, old) = create(fs, b"name").await;
     write(fs, old, 0, b"old").await;
@@ -125,13 +125,13 @@ async fn a_name_that_was_replaced_and_removed_stays_removed() {
         fs.getattr(old).await.is_err() && fs.getattr(new).await.is_err()
     })
     .await;
-    assert_eq!(after_crash(&world, &opened, b"name").await, None);
+    assert_eq!(after_crash(&volume, &opened, b"name").await, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_earlier_mount_left_without_a_name_is_deleted() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let (_fh, ino) = create(&opened.fs, b"f").await;
     write(&opened.fs, ino, 0, &[7; 10_000]).await;
     opened.fs.fsync(ino).await.unwrap();
@@ -141,7 +141,7 @@ async fn what_an_earlier_mount_left_without_a_name_is_deleted() {
     // As after kill -9: nothing is told to stop.
     let Opened { fs, data, meta, .. } = opened;
     drop((fs, data, meta));
-    let opened = world.open().await;
+    let opened = volume.open().await;
     eventually("the orphan is gone", async || {
         opened.meta.inode(ino).await.unwrap().is_none()
     })
@@ -152,8 +152,8 @@ async fn what_an_earlier_mount_left_without_a_name_is_deleted() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handles_are_counted_and_unknown_ones_are_refused() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let (fh, ino) = create(fs, b"f").await;
     let dir = fs.opendir(Ino::ROOT).await.unwrap();

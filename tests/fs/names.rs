@@ -14,8 +14,8 @@ fn errno<T: std::fmt::Debug>(result: Result<T, FsError>) -> Errno {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_created_name_is_found_and_a_removed_one_is_not() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     assert!(fs.lookup(Ino::ROOT, b"a").await.unwrap().is_none());
     let made = fs.mkdir(ROOT, Ino::ROOT, b"a", 0o755).await.unwrap();
@@ -33,8 +33,8 @@ async fn a_created_name_is_found_and_a_removed_one_is_not() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_bytes_up_to_255() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let longest = [0xff_u8; 255];
     for name in [&longest[..], b"new\nline", b"\xf0\x28\x8c\x28", b" "] {
@@ -57,8 +57,8 @@ async fn names_are_bytes_up_to_255() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_taken_once() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     fs.mkdir(ROOT, Ino::ROOT, b"a", 0o755).await.unwrap();
     assert_eq!(
@@ -88,8 +88,8 @@ async fn names_are_taken_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_empty_directories_are_removed() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let dir = fs.mkdir(ROOT, Ino::ROOT, b"d", 0o755).await.unwrap();
     fs.mknod(ROOT, dir.ino, b"f", libc::S_IFREG | 0o644, 0)
@@ -106,8 +106,8 @@ async fn only_empty_directories_are_removed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hard_link_is_the_same_file_under_another_name() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let file = fs
         .mknod(ROOT, Ino::ROOT, b"a", libc::S_IFREG | 0o644, 0)
@@ -124,8 +124,8 @@ async fn a_hard_link_is_the_same_file_under_another_name() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_symbolic_link_keeps_its_target_to_the_byte() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let target = [b'\xfe'; 4095];
     let link = fs.symlink(ROOT, Ino::ROOT, b"l", &target).await.unwrap();
@@ -148,8 +148,8 @@ async fn a_symbolic_link_keeps_its_target_to_the_byte() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn special_files_keep_kind_and_device() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     for (name, kind, expected, rdev) in [
         (b"p", libc::S_IFIFO, FileKind::Fifo, 0),
@@ -172,8 +172,8 @@ async fn special_files_keep_kind_and_device() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rename_replaces_refuses_or_exchanges_as_asked() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let a = fs
         .mknod(ROOT, Ino::ROOT, b"a", libc::S_IFREG | 0o644, 0)
@@ -213,8 +213,8 @@ async fn rename_replaces_refuses_or_exchanges_as_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_moved_directory_takes_its_tree_along_and_never_goes_below_itself() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let fs = &opened.fs;
     let outer = fs
         .mkdir(ROOT, Ino::ROOT, b"outer", 0o755)
@@ -252,8 +252,8 @@ async fn a_moved_directory_takes_its_tree_along_and_never_goes_below_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_volume_refuses_every_change() {
-    let world = TestVolume::new().await;
-    let opened = world.open().await;
+    let volume = TestVolume::new().await;
+    let opened = volume.open().await;
     let file = opened
         .fs
         .mknod(ROOT, Ino::ROOT, b"f", libc::S_IFREG | 0o644, 0)
@@ -261,7 +261,7 @@ async fn a_read_only_volume_refuses_every_change() {
         .unwrap()
         .ino;
     opened.close().await;
-    let opened = world
+    let opened = volume
         .open_with(FsConfig {
             read_only: true,
             ..FsConfig::default()

@@ -43,8 +43,8 @@ if how == 'splice':
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_somebody_else_changed_never_runs_with_its_owners_rights() {
-    let world = TestVolume::new().await;
-    let at = mount_for_all(&world, 0o755).await;
+    let volume = TestVolume::new().await;
+    let at = mount_for_all(&volume, 0o755).await;
     let program = fs::read("/usr/bin/id").unwrap();
     let seek = (program.len() as u64).next_multiple_of(4096);
     let ways = [
@@ -116,8 +116,8 @@ async fn a_program_that_somebody_else_changed_never_runs_with_its_owners_rights(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ordinary_writes_to_a_set_id_program_by_root_keep_its_bits() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let path = at.path("program");
     fs::write(&path, b"#!/bin/sh\n").unwrap();
     fs::set_permissions(&path, Permissions::from_mode(0o6755)).unwrap();
@@ -173,8 +173,8 @@ print(stale)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cached_readers_see_what_was_written_asynchronously_past_the_cache() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let path = at.path("f");
     let output = tokio::task::spawn_blocking(move || {
         Command::new("python3")
@@ -226,8 +226,8 @@ fn handles(args: &[&str]) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_handle_leads_to_its_file_after_the_kernel_forgot_it_and_after_a_remount() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     fs::create_dir_all(at.path("a/b")).unwrap();
     fs::write(at.path("a/b/f"), b"found by handle").unwrap();
     fs::write(at.path("a/removed"), b"x").unwrap();
@@ -246,13 +246,13 @@ async fn a_file_handle_leads_to_its_file_after_the_kernel_forgot_it_and_after_a_
             format!("errno {}", libc::ESTALE)
         );
     };
-    world.holds_over_a_remount(at, check).await;
+    volume.holds_over_a_remount(at, check).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_program_that_runs_is_neither_written_nor_emptied() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let path = at.path("program");
     fs::copy("/bin/sleep", &path).unwrap();
     let len = fs::metadata(&path).unwrap().len();

@@ -26,15 +26,15 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mount_keeps_what_was_written_for_the_next_mount() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let contents: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 7) as u8).collect();
     fs::create_dir_all(at.path("a/b/c")).unwrap();
     fs::write(at.path("a/b/c/file"), &contents).unwrap();
     symlink("b/c/file", at.path("a/link")).unwrap();
     assert!(fs::read(at.path("a/link")).unwrap() == contents);
     at.unmount().await;
-    let at = world.mount().await;
+    let at = volume.mount().await;
     assert!(fs::read(at.path("a/link")).unwrap() == contents);
     assert_eq!(
         fs::read_link(at.path("a/link")).unwrap(),
@@ -47,8 +47,8 @@ async fn a_mount_keeps_what_was_written_for_the_next_mount() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_open_file_and_a_removed_working_directory_go_on() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -85,8 +85,8 @@ async fn a_removed_open_file_and_a_removed_working_directory_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn holes_stay_holes() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let file = File::create_new(at.path("sparse")).unwrap();
     file.write_at(b"end", 100 << 20).unwrap();
     file.sync_all().unwrap();
@@ -120,8 +120,8 @@ async fn holes_stay_holes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mapped_files_are_written_and_read() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let path = at.path("mapped");
     fs::write(&path, vec![b'a'; 10_000]).unwrap();
     let script = "
@@ -144,7 +144,7 @@ with open(sys.argv[1], 'r+b') as f:
     file.sync_all().unwrap();
     drop(file);
     at.unmount().await;
-    let at = world.mount().await;
+    let at = volume.mount().await;
     let contents = fs::read(at.path("mapped")).unwrap();
     assert_eq!(
         (&contents[5000..5003], contents[0], contents.len()),
@@ -155,8 +155,8 @@ with open(sys.argv[1], 'r+b') as f:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn appends_through_two_descriptors_do_not_overwrite_each_other() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let open = || {
         OpenOptions::new()
             .append(true)
@@ -181,8 +181,8 @@ async fn appends_through_two_descriptors_do_not_overwrite_each_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_waits_for_the_store_if_the_mount_was_made_so() {
-    let world = TestVolume::new().await;
-    let at = world
+    let volume = TestVolume::new().await;
+    let at = volume
         .mount_with(
             FsConfig {
                 durability: Durability::Close,
@@ -193,7 +193,7 @@ async fn close_waits_for_the_store_if_the_mount_was_made_so() {
         .await;
     fs::write(at.path("f"), vec![1; 100_000]).unwrap();
     assert_eq!(at.opened.data.dirty_bytes(), 0);
-    let other = world.open().await;
+    let other = volume.open().await;
     assert_eq!(
         other
             .fs
@@ -211,17 +211,17 @@ async fn close_waits_for_the_store_if_the_mount_was_made_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_refuses_is_reported_by_fsync_and_close_and_nothing_is_lost() {
-    let mut world = TestVolume::new().await;
-    let at = world.mount().await;
+    let mut volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let file = File::create_new(at.path("f")).unwrap();
     file.sync_all().unwrap();
-    world.server.restart(Some("another-secret")).await;
+    volume.server.restart(Some("another-secret")).await;
     file.write_all_at(b"refused at first", 0).unwrap();
     // Each descriptor hears of it.
     let other = OpenOptions::new().write(true).open(at.path("f")).unwrap();
     assert_eq!(file.sync_all().unwrap_err().raw_os_error(), Some(libc::EIO));
     assert_eq!(nix::unistd::close(other).unwrap_err(), Errno::EIO);
-    world.server.restart(None).await;
+    volume.server.restart(None).await;
     file.sync_all().unwrap();
     nix::unistd::close(file).unwrap();
     eventually("it is stored", async || at.opened.data.dirty_bytes() == 0).await;
@@ -229,15 +229,15 @@ async fn a_store_that_refuses_is_reported_by_fsync_and_close_and_nothing_is_lost
     file.sync_all().unwrap();
     nix::unistd::close(file).unwrap();
     at.unmount().await;
-    let at = world.mount().await;
+    let at = volume.mount().await;
     assert_eq!(fs::read(at.path("f")).unwrap(), b"refused at first");
     at.unmount().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_synchronous_write_is_in_the_store_when_it_returns() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     for flags in [libc::O_DSYNC, libc::O_SYNC, libc::O_DSYNC | libc::O_DIRECT] {
         let mut file = OpenOptions::new()
             .write(true)
@@ -254,8 +254,8 @@ async fn a_synchronous_write_is_in_the_store_when_it_returns() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_without_a_name_held_by_a_path_descriptor_can_be_opened_again() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     fs::write(at.path("f"), b"found again").unwrap();
     let held = OpenOptions::new()
         .read(true)

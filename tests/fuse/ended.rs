@@ -15,8 +15,8 @@ use crate::support::volume::TestVolume;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mount_whose_session_was_cut_off_stays_in_the_way_and_what_was_written_is_drained() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let mut file = File::create_new(at.path("f")).unwrap();
     file.write_all(b"written before").unwrap();
     // It is in use, so this does not unmount it: it only cuts the session off.
@@ -36,7 +36,7 @@ async fn a_mount_whose_session_was_cut_off_stays_in_the_way_and_what_was_written
         .unwrap();
     assert!(removed.success());
     assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
-    let at = world.mount().await;
+    let at = volume.mount().await;
     assert_eq!(fs::read(at.path("f")).unwrap(), b"written before");
     at.unmount().await;
 }

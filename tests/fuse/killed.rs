@@ -23,8 +23,8 @@ const DIES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Files that are there before the store falls silent. Opening the mount anew forgets all that was
 /// read.
-async fn filled(world: &TestVolume) -> MountedVolume {
-    let at = world.mount().await;
+async fn filled(volume: &TestVolume) -> MountedVolume {
+    let at = volume.mount().await;
     fs::write(at.path("big"), vec![7; 24 << 20]).unwrap();
     fs::write(at.path("mapped"), vec![8; 1 << 20]).unwrap();
     for dir in 0..8 {
@@ -34,12 +34,12 @@ async fn filled(world: &TestVolume) -> MountedVolume {
         }
     }
     at.unmount().await;
-    fresh(world).await
+    fresh(volume).await
 }
 
 /// The same with nothing of it in memory.
-async fn fresh(world: &TestVolume) -> MountedVolume {
-    let at = world.mount().await;
+async fn fresh(volume: &TestVolume) -> MountedVolume {
+    let at = volume.mount().await;
     // These are known, so that the programs get as far as the operation that is meant.
     for known in ["big", "mapped"] {
         fs::metadata(at.path(known)).unwrap();
@@ -56,15 +56,15 @@ m[500000]
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_caller_dies_within_two_seconds_though_the_store_is_silent() {
-    let world = TestVolume::new().await;
-    filled(&world).await.unmount().await;
+    let volume = TestVolume::new().await;
+    filled(&volume).await.unmount().await;
     for (round, how) in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGQUIT]
         .into_iter()
         .enumerate()
     {
-        let at = fresh(&world).await;
+        let at = fresh(&volume).await;
         fs::write(at.path("synced"), b"x").unwrap();
-        silence(&world);
+        silence(&volume);
         let path = |name: &str| at.path(name).display().to_string();
         let lines: Vec<Vec<String>> = vec![
             vec!["cat".into(), path("big")],
@@ -126,7 +126,7 @@ async fn a_killed_caller_dies_within_two_seconds_though_the_store_is_silent() {
             signal(child, how);
         }
         let left = survivors(&mut children, DIES_WITHIN).await;
-        heal(&world);
+        heal(&volume);
         assert_eq!(left, Vec::<String>::new(), "{how} was survived");
         let (big, mount) = (at.path("big"), at.path("d3"));
         let seen = tokio::task::spawn_blocking(move || {
@@ -142,12 +142,12 @@ async fn a_killed_caller_dies_within_two_seconds_though_the_store_is_silent() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_that_wait_for_room_can_be_killed_even_when_every_thread_waits_with_one() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     for file in 0..8 {
         fs::write(at.path(&format!("f{file}")), b"x").unwrap();
     }
-    silence(&world);
+    silence(&volume);
     let mut children = Vec::new();
     for file in 0..8 {
         let to = format!("of={}", at.path(&format!("f{file}")).display());
@@ -180,9 +180,9 @@ async fn writers_that_wait_for_room_can_be_killed_even_when_every_thread_waits_w
     let accepted: Vec<u64> = (0..8)
         .map(|file| fs::metadata(at.path(&format!("f{file}"))).unwrap().len())
         .collect();
-    heal(&world);
+    heal(&volume);
     at.unmount().await;
-    let at = world.mount().await;
+    let at = volume.mount().await;
     for (file, len) in accepted.into_iter().enumerate() {
         let found = fs::read(at.path(&format!("f{file}"))).unwrap();
         assert_eq!(found.len() as u64, len);
@@ -193,8 +193,8 @@ async fn writers_that_wait_for_room_can_be_killed_even_when_every_thread_waits_w
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_ignores_a_signal_is_not_interrupted_by_it() {
-    let world = TestVolume::new().await;
-    let at = filled(&world).await;
+    let volume = TestVolume::new().await;
+    let at = filled(&volume).await;
     let script = "
 import os, signal, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -206,7 +206,7 @@ buffer = mmap.mmap(-1, 1 << 20)
 print(os.readv(fd, [buffer]), buffer[0])
 ";
     let flag = tempfile::NamedTempFile::new().unwrap();
-    silence(&world);
+    silence(&volume);
     // Opening needs nothing from the store: the inode is known.
     let child = Command::new("python3")
         .args(["-c", script])
@@ -220,7 +220,7 @@ print(os.readv(fd, [buffer]), buffer[0])
     signal(&child, Signal::SIGTERM);
     signal(&child, Signal::SIGUSR1);
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    heal(&world);
+    heal(&volume);
     let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
     let output = output.await.unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "1048576 8\n");
@@ -229,9 +229,9 @@ print(os.readv(fd, [buffer]), buffer[0])
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lazy_unmount_returns_at_once_though_the_store_is_silent() {
-    let world = TestVolume::new().await;
-    let at = filled(&world).await;
-    silence(&world);
+    let volume = TestVolume::new().await;
+    let at = filled(&volume).await;
+    silence(&volume);
     let mut reader = start("cat", &[&at.path("big").display().to_string()]);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let began = Instant::now();
@@ -258,18 +258,18 @@ async fn a_lazy_unmount_returns_at_once_though_the_store_is_silent() {
     tokio::time::timeout(DIES_WITHIN, at.mounted.wait_unmounted())
         .await
         .expect("the kernel has let go");
-    heal(&world);
+    heal(&volume);
     at.opened.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_process_does_not_wait_until_what_it_had_open_is_durable() {
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     let config = FsConfig {
         durability: Durability::Close,
         ..FsConfig::default()
     };
-    let at = world.mount_with(config, MountOptions::default()).await;
+    let at = volume.mount_with(config, MountOptions::default()).await;
     let script = "
 import os, sys, time
 fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
@@ -284,12 +284,12 @@ time.sleep(3600)
             fs::metadata(&path).is_ok_and(|found| found.len() == 7)
         })
         .await;
-        silence(&world);
+        silence(&volume);
         // Its death closes the file, and closing waits for the store.
         signal(&child, Signal::SIGKILL);
         let mut children = vec![(line.join(" "), child)];
         let left = survivors(&mut children, DIES_WITHIN).await;
-        heal(&world);
+        heal(&volume);
         assert_eq!(left, Vec::<String>::new());
         assert_eq!(fs::read(&path).unwrap(), b"written");
     }

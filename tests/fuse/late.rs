@@ -40,12 +40,12 @@ sys.exit(1)
 /// Changes names while the store is silent. Each change fails, for its caller was killed or did not
 /// wait longer, and happens all the same once the store is back.
 async fn names_change_late(killed: bool) {
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     let options = MountOptions {
         timeout: Duration::from_millis(3000),
         ..MountOptions::default()
     };
-    let at = world.mount_with(FsConfig::default(), options).await;
+    let at = volume.mount_with(FsConfig::default(), options).await;
     let path = |name: &str| at.path(name);
     for dir in ["unlink", "rename", "make", "link", "truncate"] {
         fs::create_dir(path(dir)).unwrap();
@@ -53,7 +53,7 @@ async fn names_change_late(killed: bool) {
         fs::write(path(dir).join("b"), b"second").unwrap();
         assert!(fs::metadata(path(dir).join("none")).is_err());
     }
-    silence(&world);
+    silence(&volume);
     fill_metadata(&at).await;
     let of = |name: &str| path(name).display().to_string();
     let lines: [&[&str]; 5] = [
@@ -76,7 +76,7 @@ async fn names_change_late(killed: bool) {
     }
     let left = survivors(&mut children, Duration::from_secs(8)).await;
     assert_eq!(left, Vec::<String>::new());
-    heal(&world);
+    heal(&volume);
     let exists = |name: &str| fs::symlink_metadata(path(name)).is_ok();
     eventually("what happened late is seen", async || {
         !exists("unlink/a")

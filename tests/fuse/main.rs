@@ -35,16 +35,16 @@ use strongroom::{
 };
 use support::{opened::MountedVolume, volume::TestVolume};
 
-pub fn silence(world: &TestVolume) {
+pub fn silence(volume: &TestVolume) {
     let hang = Faults {
         outage: Outage::Hang,
         ..Faults::default()
     };
-    world.server.set_faults(hang);
+    volume.server.set_faults(hang);
 }
 
-pub fn heal(world: &TestVolume) {
-    world.server.set_faults(Faults::default());
+pub fn heal(volume: &TestVolume) {
+    volume.server.set_faults(Faults::default());
 }
 
 pub fn start(program: &str, args: &[&str]) -> Child {
@@ -83,8 +83,8 @@ pub fn open_to_others() -> MountOptions {
 }
 
 /// A mount that other users may enter, whose root has this mode.
-pub async fn mount_for_all(world: &TestVolume, mode: u32) -> MountedVolume {
-    let at = world
+pub async fn mount_for_all(volume: &TestVolume, mode: u32) -> MountedVolume {
+    let at = volume
         .mount_with(FsConfig::default(), open_to_others())
         .await;
     fs::set_permissions(at.root(), Permissions::from_mode(mode)).unwrap();

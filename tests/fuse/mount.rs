@@ -18,8 +18,8 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_volume_shows_its_use_and_its_limits() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let before = nix::sys::statvfs::statvfs(at.root()).unwrap();
     fs::write(at.path("f"), vec![1; 10 << 20]).unwrap();
     File::open(at.path("f")).unwrap().sync_all().unwrap();
@@ -35,8 +35,8 @@ async fn the_volume_shows_its_use_and_its_limits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unmount_from_outside_is_noticed_and_nothing_is_lost() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     fs::write(at.path("f"), b"written just before").unwrap();
     sh(&format!("fusermount3 -u {}", at.root().display()));
     tokio::time::timeout(Duration::from_secs(10), at.mounted.wait_unmounted())
@@ -49,15 +49,15 @@ async fn an_unmount_from_outside_is_noticed_and_nothing_is_lost() {
     assert!(sh("cat /proc/self/mountinfo").contains(&at.root().display().to_string()));
     sh(&format!("umount {}", at.root().display()));
     at.opened.close().await;
-    let at = world.mount().await;
+    let at = volume.mount().await;
     assert_eq!(fs::read(at.path("f")).unwrap(), b"written just before");
     at.unmount().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mount_in_use_is_busy_and_can_be_left_lazily() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let mut file = File::create_new(at.path("f")).unwrap();
     assert!(matches!(
         at.mounted.unmount(false).await,
@@ -74,15 +74,15 @@ async fn a_mount_in_use_is_busy_and_can_be_left_lazily() {
     drop(file);
     at.mounted.wait_unmounted().await;
     at.opened.close().await;
-    let at = world.mount().await;
+    let at = volume.mount().await;
     assert_eq!(fs::read(at.path("f")).unwrap(), b"after the tree has gone");
     at.unmount().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_mount_at_the_same_place_is_refused() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let again = mount(
         at.opened.fs.clone(),
         at.opened.metrics.clone(),
@@ -97,8 +97,8 @@ async fn a_second_mount_at_the_same_place_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_mount_is_not_left_behind() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let (root, entry) = (at.root().to_owned(), at.mounted.path().to_owned());
     assert_eq!(entry, root.canonicalize().unwrap());
     let MountedVolume {
@@ -111,11 +111,11 @@ async fn a_dropped_mount_is_not_left_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_mount_shows_everything_and_changes_nothing() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     fs::write(at.path("f"), b"contents").unwrap();
     at.unmount().await;
-    let at = world
+    let at = volume
         .mount_with(
             FsConfig {
                 read_only: true,

@@ -20,8 +20,8 @@ use crate::support::volume::TestVolume;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rename_is_atomic_and_takes_directories_along() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     fs::create_dir(at.path("d")).unwrap();
     for number in 0..2000 {
         File::create_new(at.path(&format!("d/{number}"))).unwrap();
@@ -60,8 +60,8 @@ async fn rename_is_atomic_and_takes_directories_along() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn big_directories_are_listed_whole_with_attributes() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     fs::create_dir(at.path("big")).unwrap();
     let names: BTreeSet<String> = (0..3000)
         .map(|number| format!("entry with a name of some length {number}"))
@@ -70,7 +70,7 @@ async fn big_directories_are_listed_whole_with_attributes() {
         fs::write(at.path("big").join(name), name.as_bytes()).unwrap();
     }
     at.unmount().await;
-    let at = world.mount().await;
+    let at = volume.mount().await;
     for _ in 0..2 {
         let mut found = BTreeSet::new();
         for entry in fs::read_dir(at.path("big")).unwrap() {
@@ -87,8 +87,8 @@ async fn big_directories_are_listed_whole_with_attributes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn odd_names_hard_links_and_special_files_survive_a_mount() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let odd: [&[u8]; 3] = [&[0xff; 255], b"new\nline", b"\xc3\x28"];
     for name in odd {
         fs::write(at.root().join(OsStr::from_bytes(name)), name).unwrap();
@@ -110,7 +110,7 @@ async fn odd_names_hard_links_and_special_files_survive_a_mount() {
     nix::unistd::mkfifo(&at.path("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
     drop(std::os::unix::net::UnixListener::bind(at.path("socket")).unwrap());
     at.unmount().await;
-    let at = world.mount().await;
+    let at = volume.mount().await;
     for name in odd {
         assert_eq!(
             fs::read(at.root().join(OsStr::from_bytes(name))).unwrap(),
@@ -138,8 +138,8 @@ async fn odd_names_hard_links_and_special_files_survive_a_mount() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listing_that_was_seen_before_shows_what_changed_since() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let dir = at.path("d");
     fs::create_dir(&dir).unwrap();
     let count = || fs::read_dir(&dir).unwrap().count();

@@ -44,8 +44,8 @@ fn new_file(path: &Path) -> File {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_new_file_costs_a_request_for_each_write_wherever_it_begins() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     make_small_files(&at);
     let mut file = new_file(&at.path("f"));
     let (writes, getxattrs) = (count(&at, "write"), count(&at, "getxattr"));
@@ -61,8 +61,8 @@ async fn a_small_new_file_costs_a_request_for_each_write_wherever_it_begins() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_new_file_is_kept_in_the_page_cache_again_after_another_one() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     make_small_files(&at);
     fs::write(at.path("large"), vec![1; 3 << 20]).unwrap();
     let mut number = 0;
@@ -84,8 +84,8 @@ async fn a_large_new_file_is_kept_in_the_page_cache_again_after_another_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writing_past_the_page_cache_clears_file_capabilities() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     make_small_files(&at);
     let path = at.path("program");
     let mut file = new_file(&path);
@@ -109,8 +109,8 @@ async fn writing_past_the_page_cache_clears_file_capabilities() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_who_write_past_the_page_cache_clear_set_id_bits() {
-    let world = TestVolume::new().await;
-    let at = mount_for_all(&world, 0o777).await;
+    let volume = TestVolume::new().await;
+    let at = mount_for_all(&volume, 0o777).await;
     make_small_files(&at);
     let page = "printf %4096s x >&3";
     let mut other = Command::new("sh")
@@ -145,8 +145,8 @@ async fn others_who_write_past_the_page_cache_clear_set_id_bits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_synchronous_write_past_the_page_cache_is_in_the_store_when_it_returns() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     make_small_files(&at);
     for flags in [libc::O_DSYNC, libc::O_SYNC] {
         let mut file = OpenOptions::new()
@@ -182,8 +182,8 @@ fn is_durable(at: &MountedVolume, path: &Path) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cached_readers_see_each_write_past_the_page_cache_at_once() {
     const LEN: usize = 200_000;
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     make_small_files(&at);
     let path = at.path("f");
     let getxattrs = count(&at, "getxattr");

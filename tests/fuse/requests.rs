@@ -12,8 +12,8 @@ use crate::support::{volume::TestVolume, wait::eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mount_asks_itself_for_nothing() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let requests = &at.opened.metrics.kernel_requests;
     assert_eq!(requests.by_name(), Default::default());
     fs::metadata(at.root()).unwrap();
@@ -23,8 +23,8 @@ async fn a_mount_asks_itself_for_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_kernel_answers_repeated_questions_by_itself() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     fs::create_dir(at.path("d")).unwrap();
     fs::write(at.path("d/f"), vec![1; 200_000]).unwrap();
     File::open(at.path("d/f")).unwrap().sync_all().unwrap();
@@ -49,8 +49,8 @@ async fn the_kernel_answers_repeated_questions_by_itself() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_costs_one_request() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let file = File::create_new(at.path("f")).unwrap();
     file.write_at(&[0; 4096], 0).unwrap();
     let before = at.opened.metrics.kernel_requests.total();
@@ -65,11 +65,11 @@ async fn a_write_costs_one_request() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_the_store_does_not_answer_ends_at_its_deadline() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     fs::write(at.path("f"), vec![9; 1 << 20]).unwrap();
     at.unmount().await;
-    let at = world
+    let at = volume
         .mount_with(
             FsConfig::default(),
             MountOptions {
@@ -79,7 +79,7 @@ async fn a_request_that_the_store_does_not_answer_ends_at_its_deadline() {
         )
         .await;
     fs::metadata(at.path("f")).unwrap();
-    world.server.set_faults(strongroom::server::Faults {
+    volume.server.set_faults(strongroom::server::Faults {
         latency: Duration::from_secs(3600),
         ..Default::default()
     });
@@ -93,7 +93,7 @@ async fn a_request_that_the_store_does_not_answer_ends_at_its_deadline() {
         Some(libc::EIO | libc::ETIMEDOUT)
     ));
     assert!(began.elapsed() < Duration::from_secs(30));
-    world.server.set_faults(Default::default());
+    volume.server.set_faults(Default::default());
     let path = at.path("f");
     eventually("reading works again", async || {
         let path = path.clone();

@@ -26,8 +26,8 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn times_are_exact_to_the_nanosecond_on_both_sides_of_1970() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let times = [
         (-2, 123_456_789),
         (-1, 999_999_999),
@@ -63,13 +63,13 @@ async fn times_are_exact_to_the_nanosecond_on_both_sides_of_1970() {
         let touched = fs::metadata(at.path("touched")).unwrap();
         assert_eq!((touched.mtime(), touched.mtime_nsec()), (-2, 123_456_789));
     };
-    world.holds_over_a_remount(at, check).await;
+    volume.holds_over_a_remount(at, check).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn extended_attributes_and_access_lists_work_with_their_tools() {
-    let world = TestVolume::new().await;
-    let at = mount_for_all(&world, 0o755).await;
+    let volume = TestVolume::new().await;
+    let at = mount_for_all(&volume, 0o755).await;
     let dir = at.root().display().to_string();
     sh(&format!(
         "cd {dir}; echo x >f; chmod 600 f; setfattr -n user.color -v blue f; setfattr -n trusted.t -v 1 f"
@@ -100,7 +100,7 @@ async fn extended_attributes_and_access_lists_work_with_their_tools() {
         sh(&format!("getfacl -c --absolute-names {dir}/d/e")).contains("default:user:nobody:rwx")
     );
     at.unmount().await;
-    let at = world
+    let at = volume
         .mount_with(FsConfig::default(), crate::open_to_others())
         .await;
     let dir = at.root().display().to_string();
@@ -113,8 +113,8 @@ async fn extended_attributes_and_access_lists_work_with_their_tools() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn set_id_bits_and_capabilities_go_when_others_write() {
-    let world = TestVolume::new().await;
-    let at = mount_for_all(&world, 0o777).await;
+    let volume = TestVolume::new().await;
+    let at = mount_for_all(&volume, 0o777).await;
     let path = at.path("program");
     let mode = || fs::metadata(&path).unwrap().mode() & 0o7777;
     let prepare = || {
@@ -141,8 +141,8 @@ async fn set_id_bits_and_capabilities_go_when_others_write() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_kernel_keeps_others_out_and_checks_permissions() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     assert!(
         !Command::new("ls")
             .arg(at.root())
@@ -154,7 +154,7 @@ async fn the_kernel_keeps_others_out_and_checks_permissions() {
             .success()
     );
     at.unmount().await;
-    let at = mount_for_all(&world, 0o755).await;
+    let at = mount_for_all(&volume, 0o755).await;
     fs::write(at.path("secret"), b"s").unwrap();
     fs::set_permissions(at.path("secret"), Permissions::from_mode(0o600)).unwrap();
     let dir = at.root().display();
@@ -184,8 +184,8 @@ async fn the_kernel_keeps_others_out_and_checks_permissions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn locks_work_between_processes() {
-    let world = TestVolume::new().await;
-    let at = world.mount().await;
+    let volume = TestVolume::new().await;
+    let at = volume.mount().await;
     let path = at.path("lock");
     fs::write(&path, b"").unwrap();
     let said = sh(&format!(

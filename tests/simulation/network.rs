@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::{
     machine,
     rng::Rng,
-    s3::{Answer, Operation, Request, S3},
+    s3::{Answer, Operation, Request, S3, not_found},
     stats::Stats,
     weather::{Fate, Weather},
 };
@@ -468,16 +468,6 @@ impl State {
             answer.status
         ));
         answer
-    }
-}
-
-/// S3's name for something that it does not find.
-fn not_found(operation: Operation) -> &'static str {
-    match operation {
-        Operation::UploadPart | Operation::CompleteMultipartUpload | Operation::ListParts => {
-            "NoSuchUpload"
-        }
-        _ => "NoSuchKey",
     }
 }
 

@@ -61,7 +61,7 @@ impl File {
 
 /// One that the local disk has nothing of.
 async fn durable(lied: &LiedVolume) -> File {
-    let opened = lied.world.open().await;
+    let opened = lied.volume.open().await;
     let file = create(&opened, "file").await;
     let model = Random(53).noise(LEN);
     write(&opened, &file, 0, &model).await;
@@ -83,12 +83,12 @@ async fn whoever_reads_gets_the_right_bytes_whatever_goes_to_the_disk_unopened()
         bandwidth: Some(60_000_000),
         ..Faults::default()
     };
-    lied.world.server.set_faults(faults);
+    lied.volume.server.set_faults(faults);
     let mut random = Random(59);
     let other = Arc::new(random.noise(LEN + MIB));
     let (mut told, mut tried, mut dropped) = (0, 0, 0);
     for (number, (what, lie)) in (0u64..).zip(lies::of_reads(&other)) {
-        let _ = std::fs::remove_dir_all(lied.world.server.directory.path().join("disk"));
+        let _ = std::fs::remove_dir_all(lied.volume.server.directory.path().join("disk"));
         let opened = lied.open(plan()).await;
         let rule = Rule::on([Op::Get]).of([Kind::Data]);
         let rule = rule.asking_for(PART_OF_REGION).skip(number % 3);

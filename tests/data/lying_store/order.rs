@@ -123,7 +123,7 @@ async fn try_one(
         opened.close().await;
     }
     lied.store().heal();
-    let after = lied.world.open().await;
+    let after = lied.volume.open().await;
     assert!(contents(&after, &name).await == model, "{what}, after it");
     after.close().await;
     u32::from(told)

@@ -143,7 +143,7 @@ async fn try_one(lied: &LiedVolume, number: u64, what: &str, rule: Rule, crashes
         opened.close().await;
     }
     lied.store().heal();
-    let after = lied.world.open().await;
+    let after = lied.volume.open().await;
     pages.check(&contents(&after, &name).await, what);
     after.close().await;
 }
@@ -198,7 +198,7 @@ async fn crumbs_go_up_as_they_were_written_whatever_is_read_between_them() {
         assert!(contents(&opened, "file").await == model, "{what}");
         all_given_back(&opened, what).await;
         drop(opened);
-        let after = lied.world.open().await;
+        let after = lied.volume.open().await;
         assert!(contents(&after, "file").await == model, "{what}, after it");
         after.close().await;
     }

@@ -34,25 +34,25 @@ use crate::support::{
 /// Two mounts whose times are a fraction of the usual: what is dead is deleted as soon as the
 /// writer looks, but for readers' notes.
 async fn impatient_mounts(tells: bool) -> (TestVolume, MountedVolume, MountedVolume) {
-    let world = TestVolume::new().await;
+    let volume = TestVolume::new().await;
     let mut plan = MemoryPlan::for_memory(MEMORY_MIN_BYTES);
     plan.data.write_back_after = Duration::from_secs(3);
     plan.data.garbage_grace = Duration::ZERO;
     plan.data.reclaim_every = Duration::from_millis(100);
     plan.data.reader_renewed_every = Duration::from_millis(200);
-    let writer = world.open_planned(FsConfig::default(), plan).await;
+    let writer = volume.open_planned(FsConfig::default(), plan).await;
     writer.data.start_reclaim();
     let writer = mount_opened(writer, MountOptions::default()).await;
     let read_only = FsConfig {
         read_only: true,
         ..FsConfig::default()
     };
-    let follower = world.open_planned(read_only, plan).await;
+    let follower = volume.open_planned(read_only, plan).await;
     if tells {
         follower.data.start_telling();
     }
     let follower = mount_opened(follower, MountOptions::default()).await;
-    (world, writer, follower)
+    (volume, writer, follower)
 }
 
 async fn keys(store: &Store, prefix: &str) -> Vec<String> {
@@ -82,7 +82,7 @@ fn contents(number: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_follower_has_open_is_kept_for_it_until_it_is_closed() {
-    let (_world, writer, follower) = impatient_mounts(true).await;
+    let (_volume, writer, follower) = impatient_mounts(true).await;
     let store = writer.opened.store.clone();
     eventually("the follower's note", async || {
         keys(&store, "readers/").await.len() == 1
@@ -114,7 +114,7 @@ async fn what_a_follower_has_open_is_kept_for_it_until_it_is_closed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_deleted_all_the_same_is_estale_and_never_other_bytes() {
-    let (_world, writer, follower) = impatient_mounts(false).await;
+    let (_volume, writer, follower) = impatient_mounts(false).await;
     let store = writer.opened.store.clone();
     let (theirs, ours) = (writer.path("file"), follower.path("file"));
     for round in 0..3 {

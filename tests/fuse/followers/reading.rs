@@ -26,14 +26,14 @@ use crate::support::{opened::MountedVolume, volume::TestVolume, wait::block_unti
 const SEEN_WITHIN: Duration = Duration::from_millis(1500);
 
 pub async fn two_mounts() -> (TestVolume, MountedVolume, MountedVolume) {
-    let world = TestVolume::new().await;
-    let writer = world.mount().await;
+    let volume = TestVolume::new().await;
+    let writer = volume.mount().await;
     let read_only = FsConfig {
         read_only: true,
         ..FsConfig::default()
     };
-    let follower = world.mount_with(read_only, MountOptions::default()).await;
-    (world, writer, follower)
+    let follower = volume.mount_with(read_only, MountOptions::default()).await;
+    (volume, writer, follower)
 }
 
 /// Waits until it is seen, for as long as that may take.
@@ -88,7 +88,7 @@ fn read_at(file: &File, offset: u64, len: usize) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tail_shows_each_line_in_time() {
-    let (_world, writer, follower) = two_mounts().await;
+    let (_volume, writer, follower) = two_mounts().await;
     write_synced(&writer.path("log"), b"first\n");
     let path = follower.path("log");
     seen("the file", || path.exists());
@@ -134,7 +134,7 @@ async fn tail_shows_each_line_in_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_file_follows_growth_overwriting_and_truncation() {
-    let (_world, writer, follower) = two_mounts().await;
+    let (_volume, writer, follower) = two_mounts().await;
     // Inline, in a pack, and large enough to be streamed past the page cache.
     for (name, len) in [("tiny", 100_usize), ("small", 200_000), ("large", 9 << 20)] {
         let (theirs, ours) = (writer.path(name), follower.path(name));
@@ -174,7 +174,7 @@ async fn an_open_file_follows_growth_overwriting_and_truncation() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_overwrite_that_leaves_size_and_times_as_they_were_is_seen() {
-    let (_world, writer, follower) = two_mounts().await;
+    let (_volume, writer, follower) = two_mounts().await;
     let (theirs, ours) = (writer.path("file"), follower.path("file"));
     let put_back = || {
         let time = TimeSpec::new(1_000_000_000, 0);
@@ -210,7 +210,7 @@ async fn an_overwrite_that_leaves_size_and_times_as_they_were_is_seen() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mapped_file_follows() {
-    let (_world, writer, follower) = two_mounts().await;
+    let (_volume, writer, follower) = two_mounts().await;
     let (theirs, ours) = (writer.path("file"), follower.path("file"));
     write_synced(&theirs, &[b'0'; 50_000]);
     seen("the file", || ours.exists());
