@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    bench::{command, fsck, mount, site},
+    copies::{command, fsck, mount, site},
     support::{
         commands::said,
         lying::{Lie, LyingStore, Op, Rule},
@@ -71,8 +71,8 @@ fn after_kills_in_the_middle_of_uploads_nothing_is_left_that_the_metadata_does_n
     assert!(looked["uploads"].as_u64().unwrap() > 0, "{looked}");
     assert!(looked["left_objects"].as_u64().unwrap() > 0, "{looked}");
     assert_eq!(keys, site.bucket().keys(), "--dry-run deleted something");
-    // Of a session that the metadata does not know nothing goes if that may be older than the
-    // bucket.
+    // Objects of a session that the metadata does not know stay if the metadata may be older than
+    // the bucket.
     let careful = gc(&site, &["--dry-run", "--allow-rollback"]);
     assert_eq!(careful["living_sessions"], 1, "{careful}");
     assert!(

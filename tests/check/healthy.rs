@@ -11,7 +11,7 @@ use std::{
 use strongroom::server::Faults;
 
 use crate::{
-    bench::{command, fill, fsck, mount, site},
+    copies::{command, fill, fsck, mount, site},
     support::{commands::said, random::noise, tree::odd},
 };
 
@@ -162,7 +162,7 @@ fn what_keeps_a_volume_from_being_opened_has_the_codes_that_scripts_know() {
     let wrong = wrong.to_str().unwrap();
     assert_eq!(code(&["fsck", &url, "--key-file", wrong]), Some(3));
     assert_eq!(code(&["fsck", &url, "--no-such-option"]), Some(16));
-    let key = crate::bench::key_of(&site);
+    let key = crate::copies::key_of(&site);
     let nothing = format!("s3://{}/nothing", crate::support::site::BUCKET);
     assert_eq!(code(&["fsck", &nothing, "--key-file", &key]), Some(8));
 }
@@ -170,7 +170,7 @@ fn what_keeps_a_volume_from_being_opened_has_the_codes_that_scripts_know() {
 #[test]
 fn a_check_that_is_interrupted_ends_at_once_and_gives_the_lease_back() {
     let site = site();
-    let (url, key) = (site.url(), crate::bench::key_of(&site));
+    let (url, key) = (site.url(), crate::copies::key_of(&site));
     let hang = Faults {
         latency: Duration::from_millis(200),
         ..Faults::default()

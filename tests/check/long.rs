@@ -1,4 +1,4 @@
-//! The same at sizes that take minutes.
+//! `fsck` at sizes that take minutes.
 
 use std::{fs, io::Write, process::Stdio, time::Instant};
 
@@ -8,7 +8,7 @@ use strongroom::{
 };
 
 use crate::{
-    bench::{key_of, mount, site},
+    copies::{key_of, mount, site},
     metadata_rows::Rows,
     support::{commands::said, random::noise, site::Site},
 };
@@ -29,7 +29,7 @@ fn watched(site: &Site, options: &[&str]) -> (String, u64) {
         let mut peak_kib = 0;
         while let Ok(status) = fs::read_to_string(&status) {
             let line = status.lines().find(|line| line.starts_with("VmHWM:"));
-            // Of one that has ended and was not yet waited for nothing is said.
+            // The kernel shows no memory for a process that has ended and was not yet waited for.
             let Some(line) = line else { break };
             let kib = line.split_whitespace().nth(1).unwrap();
             peak_kib = kib.parse().unwrap();

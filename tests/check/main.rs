@@ -4,7 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod bench;
+mod copies;
 mod gc;
 mod healthy;
 mod long;

@@ -177,8 +177,8 @@ pub fn with_number(inode: &[u8], index: usize, number: u64) -> Vec<u8> {
     bytes
 }
 
-/// The same for the last number but `index` (a file's: 0 allocated, 1 size; a directory's: 0 names,
-/// 1 parent).
+/// An inode's value with another number in the last place but `index` (a file's: 0 allocated, 1
+/// size; a directory's: 0 names, 1 parent).
 pub fn with_last_number(inode: &[u8], index: usize, number: u64) -> Vec<u8> {
     let count = varints(&inode[3..]).len();
     with_number(inode, count - 1 - index, number)

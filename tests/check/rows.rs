@@ -1,39 +1,39 @@
 //! Rows of the metadata that contradict each other.
 
 use crate::{
-    bench::{Bench, Case},
+    copies::{Original, VolumeCopy},
     metadata_rows::{key, object_row, value, varint, varints, with_last_number, with_number},
 };
 
 /// A copy of the volume, with what was done to its rows.
 fn with<'a, T>(
-    bench: &'a Bench,
+    original: &'a Original,
     name: &str,
     change: impl AsyncFnOnce(&crate::metadata_rows::Rows) -> T,
-) -> Case<'a> {
-    let case = bench.case(name);
+) -> VolumeCopy<'a> {
+    let case = original.case(name);
     case.with_rows(change);
     case
 }
 
 #[test]
 fn wrong_counts_are_set_right() {
-    let bench = Bench::new();
-    let case = with(&bench, "links", async |rows| {
+    let original = Original::new();
+    let case = with(&original, "links", async |rows| {
         let at = key(0x10, rows.ino("dir/small5").await, b"");
         let inode = rows.get(&at).await;
         rows.put(at, with_number(&inode, 3, 7)).await;
     });
     case.is_found_and_mended(&[], &["/dir/small5", "7 links"], &[]);
 
-    let case = with(&bench, "entries", async |rows| {
+    let case = with(&original, "entries", async |rows| {
         let at = key(0x10, rows.ino("dir").await, b"");
         let inode = rows.get(&at).await;
         rows.put(at, with_last_number(&inode, 0, 3)).await;
     });
     case.is_found_and_mended(&[], &["/dir:", "3 names are recorded"], &[]);
 
-    let case = with(&bench, "parent", async |rows| {
+    let case = with(&original, "parent", async |rows| {
         let at = key(0x10, rows.ino("deep/a").await, b"");
         let inode = rows.get(&at).await;
         let other = rows.ino("dir").await;
@@ -41,14 +41,14 @@ fn wrong_counts_are_set_right() {
     });
     case.is_found_and_mended(&[], &["parent is recorded"], &[]);
 
-    let case = with(&bench, "allocated", async |rows| {
+    let case = with(&original, "allocated", async |rows| {
         let at = key(0x10, rows.ino("big").await, b"");
         let inode = rows.get(&at).await;
         rows.put(at, with_last_number(&inode, 0, 5)).await;
     });
     case.is_found_and_mended(&[], &["/big", "5 bytes of contents are recorded"], &[]);
 
-    let case = with(&bench, "live", async |rows| {
+    let case = with(&original, "live", async |rows| {
         for (at, value) in rows.all(0x40).await {
             let numbers = varints(&value[35..]);
             if numbers.len() == 3 && numbers[2] > 1 {
@@ -62,7 +62,7 @@ fn wrong_counts_are_set_right() {
     });
     case.is_found_and_mended(&[], &["live bytes are recorded"], &[]);
 
-    let case = with(&bench, "totals", async |rows| {
+    let case = with(&original, "totals", async |rows| {
         rows.put(vec![3], value(&[1, 2])).await;
         // Lists of objects, and a session's count of them.
         for (at, _) in rows.all(0x41).await {
@@ -82,8 +82,8 @@ fn wrong_counts_are_set_right() {
 
 #[test]
 fn names_and_inodes_that_do_not_fit_are_mended_and_nothing_is_lost() {
-    let bench = Bench::new();
-    let case = with(&bench, "dangling", async |rows| {
+    let original = Original::new();
+    let case = with(&original, "dangling", async |rows| {
         let dir = rows.ino("dir").await;
         rows.put(
             key(0x20, dir, b"ghost"),
@@ -99,7 +99,7 @@ fn names_and_inodes_that_do_not_fit_are_mended_and_nothing_is_lost() {
     });
     case.is_found_and_mended(&[], &["/dir/ghost", "9999, which is not there"], &[]);
 
-    let case = with(&bench, "nameless", async |rows| {
+    let case = with(&original, "nameless", async |rows| {
         let (dir, _, cookie) = rows.entry("dir/small6").await;
         rows.delete(key(0x20, dir, b"small6")).await;
         rows.delete(key(0x21, dir, &cookie.to_be_bytes())).await;
@@ -113,7 +113,7 @@ fn names_and_inodes_that_do_not_fit_are_mended_and_nothing_is_lost() {
         files.keys()
     );
 
-    let case = with(&bench, "unlisted", async |rows| {
+    let case = with(&original, "unlisted", async |rows| {
         let (dir, _, cookie) = rows.entry("dir/small7").await;
         rows.delete(key(0x21, dir, &cookie.to_be_bytes())).await;
         rows.delete(key(0x20, dir, b"small8")).await;
@@ -121,7 +121,7 @@ fn names_and_inodes_that_do_not_fit_are_mended_and_nothing_is_lost() {
     let names = ["/dir/small7", "missing in the listing", "/dir/small8"];
     case.is_found_and_mended(&[], &names, &[]);
 
-    let case = with(&bench, "circle", async |rows| {
+    let case = with(&original, "circle", async |rows| {
         // deep/a becomes an entry of deep/a/b, below itself.
         let (deep, a, cookie) = rows.entry("deep/a").await;
         let b = rows.ino("deep/a/b").await;
@@ -147,17 +147,17 @@ fn names_and_inodes_that_do_not_fit_are_mended_and_nothing_is_lost() {
     assert_eq!(files.len(), 1, "{files:?}");
 
     // The record is lost, the contents are not: the file keeps its name and its bytes.
-    let case = with(&bench, "record", async |rows| {
+    let case = with(&original, "record", async |rows| {
         rows.delete(key(0x10, rows.ino("dir/small9").await, b""))
             .await;
     });
     case.is_found_and_mended(&[], &["extents of inode"], &["dir/small9"]);
-    let mount = crate::bench::mount(&bench.site, &case.url(), &["--read-only"]);
+    let mount = crate::copies::mount(&original.site, &case.url(), &["--read-only"]);
     let found = std::fs::read(mount.dir.join("dir/small9")).unwrap();
     assert!(found == crate::support::random::noise(10, 3000));
     mount.unmount();
 
-    let case = with(&bench, "flags", async |rows| {
+    let case = with(&original, "flags", async |rows| {
         let ino = rows.ino("dir/small2").await;
         let at = key(0x10, ino, b"");
         let mut inode = rows.get(&at).await;
@@ -179,8 +179,8 @@ fn names_and_inodes_that_do_not_fit_are_mended_and_nothing_is_lost() {
 
 #[test]
 fn extents_that_cannot_be_are_cut_out_and_the_file_is_set_aside() {
-    let bench = Bench::new();
-    let case = with(&bench, "beyond", async |rows| {
+    let original = Original::new();
+    let case = with(&original, "beyond", async |rows| {
         let at = key(0x10, rows.ino("big").await, b"");
         let inode = rows.get(&at).await;
         rows.put(at, with_last_number(&inode, 1, 1000)).await;
@@ -188,7 +188,7 @@ fn extents_that_cannot_be_are_cut_out_and_the_file_is_set_aside() {
     // The size is raised again, so not even this file has changed.
     case.is_found_and_mended(&[], &["/big", "the size is 1000 bytes"], &[]);
 
-    let case = with(&bench, "overlap", async |rows| {
+    let case = with(&original, "overlap", async |rows| {
         let ino = rows.ino("big").await;
         let (start, end, session, object, at) = rows.extents("big").await[0];
         let row = value(&[end - start - 5000, session, object, at]);
@@ -197,7 +197,7 @@ fn extents_that_cannot_be_are_cut_out_and_the_file_is_set_aside() {
     });
     case.is_found_and_mended(&[], &["/big", "two extents for the same bytes"], &["big"]);
 
-    let case = with(&bench, "no-such-object", async |rows| {
+    let case = with(&original, "no-such-object", async |rows| {
         let ino = rows.ino("dir/small4").await;
         let (start, end, session, ..) = rows.extents("dir/small4").await[0];
         let row = value(&[end - start, session, 987_654, 0]);
@@ -206,7 +206,7 @@ fn extents_that_cannot_be_are_cut_out_and_the_file_is_set_aside() {
     let names = ["/dir/small4", "object 987654", "no record", "bytes 0-3000"];
     case.is_found_and_mended(&[], &names, &["dir/small4"]);
 
-    let case = with(&bench, "past-its-end", async |rows| {
+    let case = with(&original, "past-its-end", async |rows| {
         let ino = rows.ino("dir/small4").await;
         let (start, end, session, object, _) = rows.extents("dir/small4").await[0];
         let row = value(&[end - start, session, object, 1 << 40]);
@@ -221,8 +221,8 @@ fn extents_that_cannot_be_are_cut_out_and_the_file_is_set_aside() {
 
 #[test]
 fn a_record_of_an_object_that_is_lost_comes_back_from_the_objects_header() {
-    let bench = Bench::new();
-    let case = with(&bench, "objects", async |rows| {
+    let original = Original::new();
+    let case = with(&original, "objects", async |rows| {
         let (_, _, session, object, _) = rows.extents("big").await[0];
         rows.delete(object_row(0x40, session, object)).await;
         rows.delete(object_row(0x41, session, object)).await;
@@ -233,8 +233,8 @@ fn a_record_of_an_object_that_is_lost_comes_back_from_the_objects_header() {
 
 #[test]
 fn a_row_that_does_not_decode_is_found_and_left() {
-    let bench = Bench::new();
-    let case = with(&bench, "undecodable", async |rows| {
+    let original = Original::new();
+    let case = with(&original, "undecodable", async |rows| {
         let at = key(0x10, rows.ino("inline").await, b"");
         rows.put(at, vec![77, 1, 2, 3]).await;
     });

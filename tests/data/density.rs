@@ -59,13 +59,13 @@ fn since(volume: &TestVolume, before: &StatsSnapshot) -> (u64, u64) {
     (gets, now.body_bytes_out - before.body_bytes_out)
 }
 
-/// As a mount with so much memory, and a cache on the local disk.
+/// Opens the volume as a mount with so much memory, and a cache on the local disk.
 async fn open_with_disk(volume: &TestVolume, memory_bytes: u64, disk_bytes: u64) -> Opened {
     let plan = MemoryPlan::with_disk_cache(memory_bytes, Some(disk_bytes));
     volume.open_planned(FsConfig::default(), plan).await
 }
 
-/// As a mount with so much memory.
+/// Opens the volume as a mount with so much memory.
 async fn open(volume: &TestVolume, memory_bytes: u64) -> Opened {
     let plan = MemoryPlan::for_memory(memory_bytes);
     volume.open_planned(FsConfig::default(), plan).await

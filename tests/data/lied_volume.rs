@@ -29,7 +29,7 @@ impl LiedVolume {
         self.store.as_ref().unwrap()
     }
 
-    /// As a mount through the store that lies.
+    /// Opens the volume as a mount through the store that lies.
     pub async fn open(&self, plan: MemoryPlan) -> Opened {
         let endpoint = self.store().endpoint();
         self.volume

@@ -42,7 +42,7 @@ struct Name {
     floor: usize,
 }
 
-/// How often something was tried.
+/// Counts of the operations that were tried.
 #[derive(Default)]
 struct Tried {
     /// Syncs that returned before the crash, of a file whose name had been given on.

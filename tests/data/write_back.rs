@@ -319,7 +319,7 @@ async fn whoever_waits_for_memory_is_told_when_another_mount_takes_over() {
     let dirty = create(&opened, "dirty").await;
     write(&opened, &dirty, 0, &[7; 20_000]).await;
     let uncommitted = opened.data.hold_commits(dirty.ino).await;
-    // As much as is left. Those behind the first wait for its turn.
+    // A write asks for as much as is left. Writes behind the first wait for its turn.
     let governor = opened.data.governor();
     let left = governor.owner_max_bytes(Owner::Dirty) - governor.used_bytes(Owner::Dirty);
     let _kept = governor.acquire(Owner::Dirty, left).await;
@@ -354,7 +354,7 @@ async fn whoever_waits_for_memory_is_told_when_another_mount_takes_over() {
     {
         told_so += u32::from(told.unwrap().is_err());
     }
-    // Those behind it may have got what the commit gave back.
+    // Writes behind it may have got the memory that the commit gave back.
     assert!(told_so > 0, "there was room for the first");
     after.close().await;
     drop(opened);

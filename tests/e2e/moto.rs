@@ -1,4 +1,4 @@
-//! The same against an S3 implementation that is not ours: moto, which `mount-scripts/test.sh`
+//! Backup tools against an S3 implementation that is not ours: moto, which `mount-scripts/test.sh`
 //! installs from PyPI.
 //!
 //! moto has limits: it keeps everything in memory and answers one request at a time, so the trees

@@ -1,4 +1,4 @@
-//! How many requests common work takes, by the server's own count, and how many the kernel makes of
+//! Requests that common work takes, by the server's own count, and those that the kernel makes of
 //! it.
 
 use std::{
@@ -120,7 +120,7 @@ fn unpacking_costs_the_kernel_a_dozen_requests_a_file() {
     assert!(asked("setattr") <= 3 * FILES + some);
     // Only for fchown: the kernel looks for capabilities to be cleared.
     assert!(asked("getxattr") <= FILES + some);
-    // Of the directory, which creating a file has changed.
+    // The kernel asks for the directory again, which creating a file has changed.
     assert!(asked("getattr") <= FILES + some);
     assert!(asked("lookup") <= FILES + some);
     assert!(asked("create") == FILES && asked("flush") == FILES);
@@ -179,7 +179,7 @@ fn reading_a_file_in_order_moves_nothing_twice() {
 
     let mount = site.mount();
     let before = site.stats();
-    // As tar does.
+    // tar reads in blocks of this size.
     shell(&mount.dir, "dd if=file bs=10240 of=/dev/null status=none");
     let after = site.stats();
     mount.unmount();

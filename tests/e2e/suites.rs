@@ -42,7 +42,7 @@ allow_remount = false
 entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
 "#;
 
-/// How the cases of a run of pjdfstest ended.
+/// The outcomes of the cases of pjdfstest.
 #[derive(Debug, Default)]
 struct Cases {
     passed: BTreeSet<String>,

@@ -30,7 +30,7 @@ const DESCRIPTORS_MAX: u64 = 64;
 /// Half of the connections that there may be.
 const DESCRIPTORS_SWING: u64 = 8;
 
-/// Of a shorter life nothing is told of growth; the first minute of each does not count.
+/// A shorter life says nothing of growth; the first minute of each does not count.
 const WARM_AFTER: f64 = 60.0;
 const LONG_SAMPLES_MIN: usize = 18;
 
@@ -46,7 +46,7 @@ pub struct Sample {
     pub requests: u64,
     pub requests_hit: u64,
     pub bucket: f64,
-    /// Of that, below `data/`.
+    /// The part of it below `data/`.
     pub data: f64,
     pub objects: u64,
     pub live: f64,
@@ -226,7 +226,7 @@ impl<'a> Samples<'a> {
         sample
     }
 
-    /// Of this process, all its children that ended, the mount and the server.
+    /// Processor time of this process, all its children that ended, the mount and the server.
     fn processor_seconds(&self) -> f64 {
         let server = self.scene.server.lock().expect("server").pid();
         let mount = self.stage.life().map(|life| life.pid);
@@ -241,7 +241,7 @@ pub struct LongLife {
     life: u32,
     seconds: f64,
     rss_slope: f64,
-    /// Of its first and of its last third.
+    /// Open descriptors in its first and in its last third.
     descriptors: [(u64, u64); 2],
 }
 

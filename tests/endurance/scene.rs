@@ -47,7 +47,7 @@ pub struct Scene {
 pub struct Held {
     pub objects: u64,
     pub bytes: u64,
-    /// Of these, below `data/`.
+    /// The objects among them below `data/`.
     pub data_objects: u64,
     pub data_bytes: u64,
 }

@@ -31,7 +31,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(600);
 const CALM_ONE_IN: u64 = 6;
 const CALM: Duration = Duration::from_secs(600);
 
-/// Of the bucket's bytes to the live ones, after the load.
+/// The largest ratio of the bucket's bytes to the live ones, after the load.
 const HELD_TO_LIVE_MAX: f64 = 1.5;
 
 /// In quiet the objects below `data/` come down to that within this: dead ones stay two minutes,

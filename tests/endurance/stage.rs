@@ -19,7 +19,7 @@ use crate::support::mount::Mount;
 pub struct Life {
     pub number: u32,
     pub dir: PathBuf,
-    /// Of the process that serves it.
+    /// The process that serves it.
     pub pid: u32,
     doomed: AtomicBool,
     /// Programs at work on it; changes with the stage's lock held.
@@ -33,7 +33,7 @@ impl Life {
     }
 }
 
-/// How a piece of work ended that did not end well.
+/// The reason why a piece of work did not end well.
 #[derive(Debug)]
 pub enum Stopped {
     /// Its mount went away on purpose.
@@ -91,7 +91,7 @@ impl Place<'_> {
         Stopped::Wrong(format!("{what} on mount {}: {error}", self.life.number))
     }
 
-    /// The same of an input or output on the mount.
+    /// Judges the result of an input or output on the mount.
     pub fn io<T>(&self, what: &str, result: io::Result<T>) -> Result<T, Stopped> {
         result.map_err(|error| self.judge(what, &error))
     }

@@ -83,7 +83,7 @@ async fn a_listing_goes_on_while_entries_come_and_go() {
     let fh = fs.opendir(dir).await.unwrap();
     let first = fs.read_dir(fh, 0, false).await.unwrap();
     let half = &first[..first.len() / 2];
-    // Those that were listed go.
+    // The entries that were listed go.
     for entry in &half[2..] {
         fs.unlink(dir, &entry.name).await.unwrap();
     }

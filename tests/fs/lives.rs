@@ -1,4 +1,4 @@
-//! How long files live: removed, replaced, left without a name by a crash.
+//! Lives of files: removed, replaced, left without a name by a crash.
 
 use std::time::Duration;
 
@@ -138,7 +138,7 @@ async fn what_an_earlier_mount_left_without_a_name_is_deleted() {
     opened.fs.unlink(Ino::ROOT, b"f").await.unwrap();
     opened.fs.fsyncdir().await.unwrap();
     assert_eq!(opened.meta.inode(ino).await.unwrap().unwrap().nlink, 0);
-    // As after kill -9: nothing is told to stop.
+    // The mount ends as by kill -9: nothing is told to stop.
     let Opened { fs, data, meta, .. } = opened;
     drop((fs, data, meta));
     let opened = volume.open().await;

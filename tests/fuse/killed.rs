@@ -18,7 +18,7 @@ use crate::{
     survivors,
 };
 
-/// How long a killed process may take to go.
+/// The longest time that a killed process may take to go.
 const DIES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Files that are there before the store falls silent. Opening the mount anew forgets all that was
@@ -37,7 +37,7 @@ async fn filled(volume: &TestVolume) -> MountedVolume {
     fresh(volume).await
 }
 
-/// The same with nothing of it in memory.
+/// The files of [`filled`], with nothing of them in memory.
 async fn fresh(volume: &TestVolume) -> MountedVolume {
     let at = volume.mount().await;
     // These are known, so that the programs get as far as the operation that is meant.

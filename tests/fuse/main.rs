@@ -61,7 +61,7 @@ pub fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
 }
 
-/// How many of them are still there `within` from now, with the command lines of those.
+/// The command lines of the children that are still there after `within`.
 pub async fn survivors(children: &mut Vec<(String, Child)>, within: Duration) -> Vec<String> {
     let deadline = Instant::now() + within;
     loop {

@@ -41,8 +41,8 @@ async fn the_kernel_answers_repeated_questions_by_itself() {
         look();
     }
     let requests = at.opened.metrics.kernel_requests.total() - before;
-    // Of each round: open and release of the file and of the directory.
-    // Releases are not waited for: those of the rounds before may be among them.
+    // Each round takes open and release of the file and of the directory. Releases are not waited
+    // for: those of the rounds before may be among them.
     assert!(requests <= 10 * 4 + 4, "{requests} requests for ten rounds");
     at.unmount().await;
 }

@@ -13,7 +13,7 @@ pub fn sh(script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The same as another user, who may enter only a mount with `allow_other`.
+/// Runs a shell command as another user, who may enter only a mount with `allow_other`.
 pub fn sh_as_nobody(script: &str) -> String {
     let output = Command::new("sh")
         .arg("-ec")

@@ -21,7 +21,7 @@ use crate::{
     sync::Mutex,
 };
 
-/// Of each scheduler, for each scenario: all of them together take some seconds.
+/// Runs of each scheduler, for each scenario: all of them together take some seconds.
 const ITERATIONS: usize = 4000;
 
 /// The switches that PCT places at unlikely moments; most faults need one or two.

@@ -37,7 +37,7 @@ fn after_a_crash_no_file_is_larger_than_what_was_stored_of_it() {
         let mut file = File::create(at(&mount, "file")).unwrap();
         for piece in contents.chunks(MIB) {
             file.write_all(piece).unwrap();
-            // As slow as a backup over a network: what is written goes out meanwhile.
+            // Writing is as slow as a backup over a network, so that uploads begin meanwhile.
             thread::sleep(Duration::from_millis(60));
         }
         assert!(held.wait(PATIENCE));

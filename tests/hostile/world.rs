@@ -104,7 +104,7 @@ fn copy(from: &Path, to: &Path) {
     );
 }
 
-/// How an operation on the mount ended.
+/// The end of an operation on the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Ok,
@@ -188,7 +188,7 @@ pub fn read_direct(path: &Path) -> io::Result<Vec<u8>> {
     Ok(found)
 }
 
-/// How a mount ended, or that it did not.
+/// The end of a mount, or that it did not end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     Mounted,

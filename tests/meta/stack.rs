@@ -1,4 +1,4 @@
-//! The same over the real stack: the sealed object store, the S3 client, a server on a socket.
+//! Metadata over the real stack: the sealed object store, the S3 client, a server on a socket.
 
 use std::{
     sync::Arc,

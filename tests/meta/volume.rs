@@ -93,7 +93,7 @@ impl CountingStore {
         Ok(())
     }
 
-    /// The same objects in a store of its own: what a crash at this moment leaves.
+    /// A store of its own with the same objects: the state that a crash at this moment leaves.
     pub async fn fork(&self) -> Arc<CountingStore> {
         let copy = CountingStore::default();
         let mut objects = self.inner.list(None);
@@ -111,7 +111,7 @@ impl CountingStore {
     }
 }
 
-/// How many of these there are.
+/// Counts the requests of a kind whose key begins so.
 pub fn count(requests: &[(Verb, String)], verb: Verb, prefix: &str) -> usize {
     requests
         .iter()
@@ -175,7 +175,7 @@ impl ObjectStore for CountingStore {
     }
 }
 
-/// As at `--memory 128MiB`.
+/// The configuration at `--memory 128MiB`.
 pub const CONFIG: MetaConfig = MetaConfig {
     read_only: false,
     follow_every: Duration::from_secs(1),

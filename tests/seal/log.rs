@@ -158,7 +158,7 @@ pub async fn healthy(bucket: &Bucket, rows: &[String]) {
     kill(db);
 }
 
-/// The same plaintext without a link, as an older program would have sealed it.
+/// The plaintext of a log object sealed without a link, as an older program would have done it.
 pub fn as_format_1(bucket: &Bucket, key: &str, stored: &[u8]) -> Vec<u8> {
     let mut plaintext = open_whole(&bucket.keys, key, stored).unwrap();
     if key.starts_with("meta/manifest/") && stored[9] == 2 {

@@ -48,7 +48,7 @@ async fn connections_that_say_nothing_or_half_a_head_are_closed() {
     fixture.put("key", "value").await;
 }
 
-/// As many connections as the server takes at once.
+/// The number of connections that the server takes at once.
 const CONNECTIONS_MAX: usize = 512;
 
 #[tokio::test]

@@ -91,7 +91,7 @@ fn what_an_earlier_version_noted_is_still_compared_with() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .find(|name| name.len() == 32)
         .unwrap();
-    // As that version left it: a note by volume, none by place.
+    // The state directory as that version left it: a note by volume, none by place.
     fs::remove_dir_all(machine.state.join("places")).unwrap();
     provider.show(&states[0]);
     fs::write(

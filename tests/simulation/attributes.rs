@@ -12,7 +12,7 @@ use crate::{
 };
 
 const NAMES: [&str; 5] = ["user.a", "user.b", "user.c", "trusted.d", "security.e"];
-/// As in Linux.
+/// The limit of Linux.
 const VALUE_LEN_MAX: u64 = 64 << 10;
 
 /// All of an inode's.

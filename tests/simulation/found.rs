@@ -16,7 +16,7 @@ pub type Place = (Number, String);
 pub struct Found {
     pub names: BTreeMap<Place, (Number, bool)>,
     pub contents: BTreeMap<Number, Vec<u8>>,
-    /// Of everything that is there, directories included, if they were looked at.
+    /// Attributes of everything that is there, directories included, if they were looked at.
     pub attributes: BTreeMap<Number, Attributes>,
 }
 

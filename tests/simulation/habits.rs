@@ -11,7 +11,7 @@ use strongroom::{
 use crate::{client::PART_BYTES, rng::Rng};
 
 const KIB: u64 = 1024;
-/// Of so many lives one has a habit.
+/// One of so many lives has a habit.
 const ONE_IN: u64 = 6;
 /// Room for dirty data, beyond what there is with `scarce`, where a large file is overwritten.
 const OVERWRITES_DIRTY_MORE: u64 = 1024 * KIB;

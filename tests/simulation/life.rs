@@ -28,10 +28,10 @@ use crate::{
 /// Mounts in one life, and what each is used for.
 const MOUNTS: std::ops::Range<u64> = 2..5;
 const STEPS: std::ops::Range<u64> = 5..45;
-/// The same in a life of many short mounts, which leave many tables to compact.
+/// Mounts in a life of many short ones, which leave many tables to compact.
 const SHORT_MOUNTS: std::ops::Range<u64> = 6..14;
 const SHORT_STEPS: std::ops::Range<u64> = 1..8;
-/// Of so many lives one has short mounts, and one goes on until all is cleared.
+/// One of so many lives has short mounts, and one goes on until all is cleared.
 const SHORT_ONE_IN: u64 = 8;
 const CLEARED_ONE_IN: u64 = 5;
 /// A crash comes after at most so many requests.
@@ -62,7 +62,7 @@ struct World {
     unmounted: Mutex<BTreeSet<SessionId>>,
     steps: std::ops::Range<u64>,
     habits: Habits,
-    /// Of the clients since the last crash or unmount.
+    /// Counters of the clients since the last crash or unmount.
     metrics: Mutex<Vec<Arc<Metrics>>>,
 }
 

@@ -236,7 +236,7 @@ mod long {
         run_all(0..SEEDS_LONG);
     }
 
-    /// How many of them come from the environment, if it says so.
+    /// The environment may say how many.
     #[test]
     #[ignore = "as many seeds of the costliest kind as the ordinary run has of all kinds"]
     fn a_large_file_survives_being_overwritten_and_put_in_order() {

@@ -36,7 +36,7 @@ pub struct State {
     pub names: BTreeMap<Place, Entry>,
     /// Oldest first; all of one name.
     replaced: BTreeMap<Place, Vec<Replacement>>,
-    /// Of those that have any, or had.
+    /// Attributes of the inodes that have any, or had.
     attributes: BTreeMap<Number, Attributes>,
 }
 
@@ -93,7 +93,7 @@ struct Before {
     until: u64,
 }
 
-/// How far a sync reaches that begins now.
+/// The state that a sync reaches which begins now.
 #[derive(Clone, Copy, Debug)]
 pub struct SyncPoint {
     operation: usize,

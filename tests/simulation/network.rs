@@ -29,13 +29,13 @@ type Reply = Result<Answer, ConnectorError>;
 /// Requests of one seed: more than that is a loop that does not end.
 const REQUESTS_MAX: u64 = 200_000;
 
-/// How long after a storm an error may still be reported that it made.
+/// Time after a storm in which an error that it made may still be reported.
 const AFTERMATH: Duration = Duration::from_secs(300);
 
 /// Lines of the trace that are kept.
 const TRACE_LINES: usize = 20_000;
 
-/// How one request goes.
+/// The way of one request.
 struct Journey {
     id: u64,
     fate: Fate,

@@ -15,7 +15,7 @@ pub struct Weather {
     pub missing: u32,
     /// Reads of the metadata that are answered 404, while the volume is opened.
     pub hidden: u32,
-    /// The same while it is mounted.
+    /// Reads of the metadata that are answered 404 while the volume is mounted.
     pub stray: u32,
     /// The connection breaks before the request is carried out.
     pub reset: u32,
@@ -29,7 +29,7 @@ pub struct Weather {
     pub late: u32,
     /// The body of the answer breaks off.
     pub broken: u32,
-    /// How long an answer takes at most.
+    /// The longest time that an answer takes.
     pub latency_ms: u64,
 }
 

@@ -342,7 +342,7 @@ async fn a_body_in_drips_is_broken_off() {
         .unwrap();
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
     assert!(error.message.contains("bytes a second"), "{error}");
-    // And who repeats it gives up after as many tries as were asked for.
+    // A client that repeats it gives up after as many tries as were asked for.
     let whole = store.get_bytes("data/1", Some(0..100_000), 100_000);
     let ended = tokio::time::timeout(Duration::from_secs(20), whole).await;
     ended.expect("within 20 s").unwrap_err();

@@ -1,4 +1,4 @@
-//! Certificates for TLS to a server on this machine.
+//! Certificates for TLS to a server on this machine, by its address.
 
 use std::{
     fs,
@@ -8,8 +8,8 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use strongroom::server::TlsFiles;
 
-/// A certificate for this machine under an authority of its own, written to `dir`: the server's
-/// files, and the authority's.
+/// A certificate for 127.0.0.1, and for no name, under an authority of its own, written to `dir`:
+/// the server's files, and the authority's.
 pub fn certificates(dir: &Path) -> (TlsFiles, PathBuf) {
     let authority_key = KeyPair::generate().expect("key");
     let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
@@ -20,7 +20,7 @@ pub fn certificates(dir: &Path) -> (TlsFiles, PathBuf) {
         .pem();
     let issuer = Issuer::new(authority, authority_key);
     let key = KeyPair::generate().expect("key");
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let names = vec!["127.0.0.1".to_owned()];
     let certificate = CertificateParams::new(names)
         .expect("parameters")
         .signed_by(&key, &issuer)

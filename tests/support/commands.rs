@@ -83,7 +83,7 @@ fdatasync = {sync_weight}
     )
 }
 
-/// The same command in a process namespace of its own: process numbers mean nothing there, as on
+/// Runs a command in a process namespace of its own: process numbers mean nothing there, as on
 /// another machine.
 pub fn elsewhere(inner: &Command) -> Command {
     let mut command = Command::new("unshare");

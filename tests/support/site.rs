@@ -23,7 +23,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_strongroom");
 pub const PASSPHRASE: &str = "canary-passphrase-correct-horse";
 pub const BUCKET: &str = "vault";
 
-/// How the client reaches the server.
+/// The client's way to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     Plain,
@@ -184,7 +184,7 @@ impl Site {
         );
     }
 
-    /// The same for any volume; the options say how it is unlocked.
+    /// Starts a mount of any volume; the options say how it is unlocked.
     pub fn begin_mount_of(&self, url: &str, options: &[&str]) -> Mount<'_> {
         if self.disk_cache != "off" {
             self.assert_room_for_a_disk_cache();

@@ -61,18 +61,19 @@ impl TestVolume {
         self.open_with(FsConfig::default()).await
     }
 
-    /// As a process of its own would: nothing is shared with others that have it open.
+    /// Opens the volume as a process of its own would: nothing is shared with others that have it
+    /// open.
     pub async fn open_with(&self, config: FsConfig) -> Opened {
         self.open_planned(config, MemoryPlan::for_memory(MEMORY_MIN_BYTES))
             .await
     }
 
-    /// With other sizes and times than those of a mount.
+    /// Opens the volume with other sizes and times than those of a mount.
     pub async fn open_planned(&self, config: FsConfig, plan: MemoryPlan) -> Opened {
         self.open_at(self.server.endpoint_url(), config, plan).await
     }
 
-    /// With the store behind another endpoint (a proxy), and other intervals.
+    /// Opens the volume through another endpoint (a proxy), and with other intervals.
     pub async fn open_through(
         &self,
         endpoint_url: String,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How long [`eventually`] waits: much longer than anything that needs no interval takes.
+/// The time that [`eventually`] waits: much longer than anything that needs no interval takes.
 pub const SOON: Duration = Duration::from_secs(10);
 
 const PAUSE: Duration = Duration::from_millis(10);

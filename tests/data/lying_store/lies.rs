@@ -37,7 +37,7 @@ pub fn of_reads(other: &Arc<Vec<u8>>) -> Vec<(&'static str, Lie)> {
     ]
 }
 
-/// As a proxy on the way that wants somebody to log in.
+/// Answers as a proxy on the way that wants somebody to log in.
 fn foreign(answer: &mut Answer) {
     answer.body = b"<html><body>log in first</body></html>".to_vec();
     answer.status = 200;

@@ -23,7 +23,7 @@ const PAGE: u64 = 4096;
 const FRAME: u64 = 64 << 10;
 /// Requests of one kind that putting the file in order takes at least.
 const LIED_TO_MAX: u64 = 4;
-/// How long it is tried while the store lies.
+/// Time for which a file is put in order while the store lies.
 const LIES_FOR: Duration = Duration::from_millis(700);
 
 fn plan(quiet_for: Duration) -> MemoryPlan {

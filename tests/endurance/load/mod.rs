@@ -124,7 +124,7 @@ pub fn look_closely(workers: &mut [Box<dyn Worker>], place: &Place<'_>) -> Resul
     Ok(())
 }
 
-/// Those of the five hundred kills. They hardly pause: a round of it takes seconds.
+/// The programs of the five hundred kills. They hardly pause: a round of each takes seconds.
 pub fn for_kills(programs: &Programs, random: &mut Random) -> Vec<Box<dyn Worker>> {
     vec![
         Box::new(files::Files::new(random.branch(1), 12)),
@@ -135,7 +135,7 @@ pub fn for_kills(programs: &Programs, random: &mut Random) -> Vec<Box<dyn Worker
     ]
 }
 
-/// Those of the soak; together they use about one core.
+/// The programs of the soak; together they use about one core.
 pub fn for_soak(programs: &Programs, random: &mut Random) -> Vec<Box<dyn Worker>> {
     vec![
         Box::new(files::Files::new(random.branch(1), 60)),

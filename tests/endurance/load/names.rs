@@ -86,9 +86,9 @@ impl Change {
 
 pub struct Names {
     random: Random,
-    /// As it is after all changes.
+    /// The tree after all changes.
     tree: Tree,
-    /// As it was at the last sync.
+    /// The tree at the last sync.
     kept: Tree,
     /// Since then, the last of them perhaps not.
     changes: Vec<Change>,

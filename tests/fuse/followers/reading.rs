@@ -250,7 +250,7 @@ fn version(version: u8) -> Vec<u8> {
     vec![version; 100_000 + 20_000 * usize::from(version)]
 }
 
-/// Which version this is; panics if it is none, or two.
+/// The number of the version that these bytes are; panics if they are none, or of two.
 fn version_of(bytes: &[u8]) -> u8 {
     let first = bytes[0];
     assert!(

@@ -72,7 +72,8 @@ const HANG: Duration = Duration::from_secs(23);
 /// The long run's faults last this long.
 const LASTING: Duration = Duration::from_secs(60);
 
-/// How long after healing everything must go on: the longest pause between two tries is 10 s.
+/// Everything must go on within this time after healing: the longest pause between two tries is 10
+/// s.
 const HEALED_WITHIN: Duration = Duration::from_secs(30);
 
 impl fmt::Display for Fault {
@@ -105,7 +106,7 @@ impl Fault {
     }
 }
 
-/// How long a fault lasts.
+/// The duration of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
     /// One request.
@@ -146,7 +147,7 @@ pub struct Cell {
     pub fired: u64,
     /// The answer that the caller (or the mount) got while the fault was in force.
     pub told: String,
-    /// How long after healing the mount worked on.
+    /// Time after healing until the mount worked on.
     pub works_after: Option<Duration>,
     /// Broken promises; empty if the cell holds.
     pub faults_found: Vec<String>,

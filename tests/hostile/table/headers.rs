@@ -130,7 +130,7 @@ fn a_replayed_header_is_refused_by_mount_and_by_key_and_no_removed_slot_comes_ba
     mount.unmount();
 }
 
-/// As anybody can make it: the checksum needs no key.
+/// A header as anybody can make it: the checksum needs no key.
 fn costly_header(honest: &[u8], slots: u32) -> Vec<u8> {
     const KIB: u32 = 1 << 20;
     let mut header: serde_json::Value = serde_json::from_slice(honest).unwrap();

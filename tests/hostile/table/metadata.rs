@@ -45,8 +45,8 @@ fn assert_right_or_eio(volume: &Volume, mount: &Mount<'_>, what: &str) {
     for (name, contents) in names.chain(files) {
         match fs::read(at(mount, &name)) {
             Ok(found) => assert!(found == contents, "{what}: {name} holds something else"),
-            // That the newest log object is missing is what a machine that never saw the volume
-            // cannot know.
+            // A machine that never saw the volume cannot know that the newest log object is
+            // missing.
             Err(error) if what == "Log hidden" && name == "in-the-log-3" => {
                 eprintln!("{what}: {name}: {error}")
             }

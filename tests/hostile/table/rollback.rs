@@ -223,7 +223,7 @@ fn log_objects_of_another_branch_are_refused() {
     assert_refused(&world, &state, &["--takeover"], "the other branch");
 }
 
-/// As the server holds it, whatever the liar leads to.
+/// The object as the server holds it, whatever store the client is led to.
 fn world_object(world: &World, key: &str) -> Vec<u8> {
     let fork = world.past();
     fork.bucket().get(key)

@@ -331,7 +331,7 @@ impl Run {
         }
     }
 
-    /// As after a crash: what is found is one of the states since the last flush.
+    /// Opens the volume as after a crash: the state found is one of those since the last flush.
     pub async fn reopen(&mut self) {
         self.meta = open(&self.store).await;
         for orphan in self.meta.orphans(usize::MAX).await.unwrap() {

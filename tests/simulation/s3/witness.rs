@@ -21,7 +21,7 @@ const IMMUTABLE: [&str; 4] = [
 
 #[derive(Default)]
 pub struct Witness {
-    /// Which bytes were sealed with a salt: under which key, and the most that was seen of them.
+    /// The bytes sealed with each salt: under which key, and the most that was seen of them.
     salts: HashMap<[u8; 32], (String, Bytes)>,
     parts: BTreeMap<(String, u32), u64>,
     stored: BTreeMap<String, u64>,
@@ -57,7 +57,7 @@ impl Witness {
         }
     }
 
-    /// The same for a part: its object's salt is in the first one.
+    /// Watches a part: its object's salt is in the first one.
     pub fn part(&mut self, key: &str, number: u32, bytes: &Bytes) {
         let digest = digest(bytes);
         self.sealed(key, bytes);

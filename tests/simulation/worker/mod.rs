@@ -22,7 +22,7 @@ const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "g"];
 const DIRS: [&str; 2] = ["x", "y"];
 const SIZE_MAX: u64 = 1 << 20;
 const HANDLES_MAX: usize = 6;
-/// Of a thousand steps, where the life has that habit.
+/// Steps of a thousand that overwrite, where the life has that habit.
 const OVERWRITES: u32 = 150;
 const PUNCH_HOLE: i32 = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
 /// An operation that takes longer hangs.
@@ -252,7 +252,7 @@ impl Worker {
         let (dir, name) = (Ino(place.0), place.1.as_bytes());
         let unlinked = self.client.fs.unlink(dir, name).await;
         unlinked.map_err(|error| self.failed("unlink", error))?;
-        // As the kernel does, sooner or later.
+        // The kernel forgets inodes sooner or later.
         self.client.fs.forget(Ino(number));
         Ok(())
     }

@@ -51,7 +51,7 @@ impl Answer {
         }
     }
 
-    /// Of a write.
+    /// The answer to a write that succeeded.
     pub fn acknowledgement() -> Answer {
         let mut answer = Answer::refusal(200, Form::Empty);
         answer.set("ETag", "\"0123456789abcdef0123456789abcdef\"");

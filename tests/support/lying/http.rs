@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as S3 clients and servers speak.
+//! HTTP/1.1, as much of it as S3 clients and servers speak.
 
 use std::io;
 

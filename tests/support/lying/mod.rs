@@ -175,7 +175,7 @@ impl LyingStore {
         self.shared.requests.load(Ordering::Relaxed)
     }
 
-    /// How many of these were seen.
+    /// Counts the requests of a kind that were seen.
     pub fn count(&self, op: Op, kind: Option<Kind>) -> usize {
         let seen = self.shared.seen.lock().unwrap();
         let fits = |seen: &&Seen| seen.op == op && kind.is_none_or(|kind| seen.kind == kind);

@@ -175,7 +175,7 @@ impl Request {
 }
 
 impl Kind {
-    /// Of a key with any prefix.
+    /// The kind of object under a key with any prefix.
     pub fn of(key: &str) -> Kind {
         let key = format!("/{key}");
         let below = |dir: &str| key.contains(dir);

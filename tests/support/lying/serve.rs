@@ -23,7 +23,7 @@ use super::{
     request::Request,
 };
 
-/// How long a late request waits for the client's next try.
+/// The time that a late request waits for the client's next try.
 const LATE_MAX: Duration = Duration::from_secs(90);
 
 /// Headers that belong to one connection, or are made anew.

@@ -28,7 +28,7 @@ pub type Picture = BTreeMap<String, Vec<u8>>;
 const FIRST: &str = "laptop";
 
 /// A server, and copies of one volume on it.
-pub struct Bench {
+pub struct Original {
     pub site: Site,
     pub runtime: Runtime,
     picture: Picture,
@@ -37,8 +37,8 @@ pub struct Bench {
 }
 
 /// One copy, below a prefix of its own.
-pub struct Case<'a> {
-    pub bench: &'a Bench,
+pub struct VolumeCopy<'a> {
+    pub original: &'a Original,
     pub prefix: String,
 }
 
@@ -142,8 +142,8 @@ pub fn fill(dir: &Path) {
     );
 }
 
-impl Bench {
-    pub fn new() -> Bench {
+impl Original {
+    pub fn new() -> Original {
         let site = site();
         // Two mounts, so that there are several sessions; what the second overwrites leaves an
         // object mostly dead.
@@ -160,27 +160,27 @@ impl Bench {
         let last = mount(&site, &site.url(), &["--read-only"]);
         let tree = snapshot(&last.dir);
         last.unmount();
-        Bench {
+        Original {
             tree,
-            ..Bench::of(site)
+            ..Original::of(site)
         }
     }
 
     /// The volume of a site as it is.
-    pub fn of(site: Site) -> Bench {
+    pub fn of(site: Site) -> Original {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap();
-        let mut bench = Bench {
+        let mut original = Original {
             site,
             runtime,
             picture: Picture::new(),
             tree: Snapshot::new(),
         };
-        bench.picture = bench.picture_of(FIRST);
-        bench
+        original.picture = original.picture_of(FIRST);
+        original
     }
 
     fn picture_of(&self, prefix: &str) -> Picture {
@@ -195,9 +195,9 @@ impl Bench {
     }
 
     /// A copy of the volume. Keys are bound to the volume, not to where it is.
-    pub fn case(&self, name: &str) -> Case<'_> {
-        let case = Case {
-            bench: self,
+    pub fn case(&self, name: &str) -> VolumeCopy<'_> {
+        let case = VolumeCopy {
+            original: self,
             prefix: name.to_owned(),
         };
         for (key, object) in &self.picture {
@@ -207,25 +207,25 @@ impl Bench {
     }
 }
 
-impl Case<'_> {
+impl VolumeCopy<'_> {
     pub fn url(&self) -> String {
         format!("s3://{BUCKET}/{}", self.prefix)
     }
 
     pub fn put(&self, key: &str, object: Vec<u8>) {
         let key = format!("{}/{key}", self.prefix);
-        self.bench.site.bucket().put(&key, object);
+        self.original.site.bucket().put(&key, object);
     }
 
     pub fn get(&self, key: &str) -> Vec<u8> {
-        self.bench
+        self.original
             .site
             .bucket()
             .get(&format!("{}/{key}", self.prefix))
     }
 
     pub fn delete(&self, key: &str) {
-        self.bench
+        self.original
             .site
             .bucket()
             .delete(&format!("{}/{key}", self.prefix));
@@ -234,23 +234,23 @@ impl Case<'_> {
     /// Keys below the volume's prefix that begin so.
     pub fn keys(&self, begin: &str) -> Vec<String> {
         let prefix = format!("{}/", self.prefix);
-        let keys = self.bench.site.bucket().keys().into_iter();
+        let keys = self.original.site.bucket().keys().into_iter();
         keys.filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned()))
             .filter(|key| key.starts_with(begin))
             .collect()
     }
 
-    /// The same volume again.
+    /// The copy's objects as they are now.
     pub fn picture(&self) -> Picture {
-        self.bench.picture_of(&self.prefix)
+        self.original.picture_of(&self.prefix)
     }
 
     pub fn fsck(&self, options: &[&str], code: i32) -> String {
-        fsck(&self.bench.site, &self.url(), options, code)
+        fsck(&self.original.site, &self.url(), options, code)
     }
 
     pub fn findings(&self, options: &[&str], code: i32) -> Vec<serde_json::Value> {
-        findings(&self.bench.site, &self.url(), options, code)
+        findings(&self.original.site, &self.url(), options, code)
     }
 
     /// The data object that holds byte `at` of a file, and where in its plaintext.
@@ -260,8 +260,8 @@ impl Case<'_> {
 
     /// Opens the metadata as a program that knows its rows.
     pub fn with_rows<T>(&self, work: impl AsyncFnOnce(&Rows) -> T) -> T {
-        self.bench.runtime.block_on(async {
-            let rows = Rows::open(&self.bench.site, &self.url()).await;
+        self.original.runtime.block_on(async {
+            let rows = Rows::open(&self.original.site, &self.url()).await;
             let done = work(&rows).await;
             rows.db.close().await.unwrap();
             done
@@ -270,10 +270,10 @@ impl Case<'_> {
 
     /// Everything but `hurt`, and what is in lost+found, is as it was, through a real mount.
     pub fn others_are_whole(&self, hurt: &[&str]) {
-        let mount = mount(&self.bench.site, &self.url(), &["--read-only"]);
+        let mount = mount(&self.original.site, &self.url(), &["--read-only"]);
         let mut found = snapshot(&mount.dir);
         mount.unmount();
-        let mut expected = self.bench.tree.clone();
+        let mut expected = self.original.tree.clone();
         for tree in [&mut found, &mut expected] {
             tree.retain(|path, _| {
                 let path = path.to_str().unwrap();
@@ -319,7 +319,7 @@ impl Case<'_> {
 
     /// The files in `/lost+found` and their contents, and where that is.
     pub fn lost_and_found(&self) -> (BTreeMap<String, Vec<u8>>, PathBuf) {
-        let mount = mount(&self.bench.site, &self.url(), &["--read-only"]);
+        let mount = mount(&self.original.site, &self.url(), &["--read-only"]);
         let home = mount.dir.join("lost+found");
         let files = fs::read_dir(&home).map(|entries| {
             entries
