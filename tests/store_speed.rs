@@ -1,4 +1,4 @@
-//! The costs of the store client: throughput and the client's own CPU seconds per GiB, over loopback
+//! Costs of the store client: throughput and the client's own CPU seconds per GiB, over loopback
 //! to the embedded server. Says nothing of a network; run it by hand: `cargo nextest run
 //! --run-ignored only --no-capture store_speed`.
 //!

@@ -17,7 +17,7 @@ use crate::{
 fn write_and_take(machine: &Machine<'_>, site: &Site, name: &str) -> String {
     let mut mount = machine.mount();
     write_synced(&mount.dir.join(name), &[1; 3000]);
-    let said = succeed(site.strongroom(&["umount", text(&mount.dir)]).output());
+    let said = succeed(&site.strongroom(&["umount", text(&mount.dir)]).output());
     assert_eq!(mount.wait_gone(), 0);
     let fingerprint = said.trim().strip_prefix("fingerprint ").unwrap().to_owned();
     assert!(fingerprint.starts_with("sr1-"), "{fingerprint}");
@@ -30,13 +30,13 @@ fn umount_info_and_status_show_the_fingerprint_that_a_new_machine_expects() {
     let writer = Machine::new(&site, "writer");
     let fingerprint = write_and_take(&writer, &site, "one");
     let info = writer.strongroom(&["info", &site.url(), "--json"]).output();
-    let info: serde_json::Value = serde_json::from_str(&succeed(info.unwrap())).unwrap();
+    let info: serde_json::Value = serde_json::from_str(&succeed(&info.unwrap())).unwrap();
     assert_eq!(info["fingerprint_seen"], fingerprint.as_str());
     // A reader changes nothing, so that it shows the very same.
     let reader = Machine::new(&site, "reader");
     let mount = reader.mount_with(&["--read-only", "--expect", &fingerprint]);
     assert_eq!(mount.status()["mount"]["fingerprint"], fingerprint.as_str());
-    let table = succeed(site.strongroom(&["status", text(&mount.dir)]).output());
+    let table = succeed(&site.strongroom(&["status", text(&mount.dir)]).output());
     assert!(table.contains(&fingerprint), "{table}");
     mount.unmount();
     // A later state has it behind it.

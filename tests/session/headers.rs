@@ -48,14 +48,14 @@ fn an_old_header_is_refused_by_key_and_does_not_bring_a_removed_slot_back() {
     let provider = Provider::of(&site);
     // It never mounts: the key commands alone remember.
     let machine = Machine::new(&site, "keys");
-    succeed(add(&machine, &site, "second").output().unwrap());
+    succeed(&add(&machine, &site, "second").output().unwrap());
     let old = headers(&provider);
     let (url, key) = (site.url(), site.path().join("key"));
     let key = ["--key-file", text(&key)];
     let removed = machine
         .strongroom(&["key", "remove", &url, "3", key[0], key[1]])
         .output();
-    succeed(removed.unwrap());
+    succeed(&removed.unwrap());
     let new = headers(&provider);
 
     show(&provider, &old);
@@ -75,9 +75,9 @@ fn an_old_header_is_refused_by_key_and_does_not_bring_a_removed_slot_back() {
     machine.refused(&provider, Exit::RolledBack, 10, &[]);
 
     show(&provider, &new);
-    succeed(add(&machine, &site, "third").output().unwrap());
+    succeed(&add(&machine, &site, "third").output().unwrap());
     let listed = machine.strongroom(&["key", "list", &url]).output();
-    assert_eq!(succeed(listed.unwrap()).lines().count(), 3);
+    assert_eq!(succeed(&listed.unwrap()).lines().count(), 3);
     machine.mount().unmount();
 }
 
@@ -87,11 +87,11 @@ fn another_header_of_a_revision_that_was_seen_is_refused() {
     let provider = Provider::of(&site);
     let before = headers(&provider);
     let machine = Machine::new(&site, "one");
-    succeed(add(&machine, &site, "second").output().unwrap());
+    succeed(&add(&machine, &site, "second").output().unwrap());
     // The provider hides that from another machine, which makes a revision with the same number.
     show(&provider, &before);
     let other = Machine::new(&site, "other");
-    succeed(add(&other, &site, "third").output().unwrap());
+    succeed(&add(&other, &site, "third").output().unwrap());
 
     let said = fails(
         &mut machine.strongroom(&["info", &site.url()]),
@@ -111,7 +111,7 @@ fn a_header_that_nobody_authenticated_is_not_remembered() {
     let machine = Machine::new(&site, "looking");
     let url = site.url();
     for args in [&["info", &url][..], &["key", "list", &url]] {
-        succeed(machine.strongroom(args).output().unwrap());
+        succeed(&machine.strongroom(args).output().unwrap());
     }
     assert!(!machine.state.join("places").exists());
     drop(provider);

@@ -37,7 +37,7 @@ pub fn add_key_file(site: &Site) {
     fs::write(site.path().join("key"), key_bytes(7)).unwrap();
     let key = site.path().join("key");
     let add = site.strongroom(&["key", "add", &site.url(), "--new-key-file", text(&key)]);
-    succeed(add.with_passphrase(site).output());
+    succeed(&add.with_passphrase(site).output());
 }
 
 /// Bytes that are taken for random ones.

@@ -25,7 +25,7 @@ fn replace_volume(site: &Site, provider: &Provider) -> crate::provider::Picture 
     let state = site.scratch("attacker-state");
     let mut init = site.strongroom(&["init", &site.url(), "--state-dir", text(&state)]);
     init.command.env_remove("STRONGROOM_STATE_DIR");
-    succeed(init.with_passphrase(site).output());
+    succeed(&init.with_passphrase(site).output());
     first
 }
 

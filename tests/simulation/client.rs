@@ -57,7 +57,7 @@ pub async fn connect(network: &Network, client: u32) -> Store {
         connections_max: 16,
         retry: Retry::Outlasting(REFUSAL_TIMEOUT),
     };
-    Store::connect_through(line(&network, client), config, Arc::default())
+    Store::connect_through(line(network, client), config, Arc::default())
         .await
         .unwrap()
 }

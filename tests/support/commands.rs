@@ -1,7 +1,6 @@
 //! Programs that are run and must succeed.
 
 use std::{
-    borrow::Borrow,
     path::Path,
     process::{Command, Output, Stdio},
     time::Instant,
@@ -41,8 +40,7 @@ pub fn shell(dir: &Path, line: &str) -> String {
 }
 
 /// The standard output of a command that must have succeeded.
-pub fn succeed(output: impl Borrow<Output>) -> String {
-    let output = output.borrow();
+pub fn succeed(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{:?}: {said}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()
