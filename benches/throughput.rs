@@ -20,7 +20,10 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use harness::site::{BUCKET, Site, Transport};
+use harness::{
+    bucket::BUCKET,
+    site::{Site, Transport},
+};
 use support::{MIB, Options, noise, timed};
 
 const PART: usize = 8 * MIB;

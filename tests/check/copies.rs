@@ -13,10 +13,11 @@ use tokio::runtime::Runtime;
 use crate::{
     metadata_rows::Rows,
     support::{
+        bucket::BUCKET,
         commands::{said, shell},
         mount::Mount,
         random::noise,
-        site::{BUCKET, Site, Transport},
+        site::{Site, Transport},
         tree::{Snapshot, assert_same, snapshot},
     },
 };

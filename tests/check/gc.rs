@@ -9,10 +9,10 @@ use std::{
 use crate::{
     copies::{command, fsck, mount, site},
     support::{
+        bucket::BUCKET,
         commands::said,
         lying::{Lie, LyingStore, Op, Rule},
         random::noise,
-        site::BUCKET,
     },
 };
 

@@ -139,7 +139,7 @@ fn the_stored_volume_of_an_earlier_version_is_whole() {
         }
     }
     let pass = site.path().join("pass");
-    let url = format!("s3://{}/stored", crate::support::site::BUCKET);
+    let url = format!("s3://{}/stored", crate::support::bucket::BUCKET);
     let checked = site
         .strongroom(&[
             "fsck",
@@ -163,7 +163,7 @@ fn what_keeps_a_volume_from_being_opened_has_the_codes_that_scripts_know() {
     assert_eq!(code(&["fsck", &url, "--key-file", wrong]), Some(3));
     assert_eq!(code(&["fsck", &url, "--no-such-option"]), Some(16));
     let key = crate::copies::key_of(&site);
-    let nothing = format!("s3://{}/nothing", crate::support::site::BUCKET);
+    let nothing = format!("s3://{}/nothing", crate::support::bucket::BUCKET);
     assert_eq!(code(&["fsck", &nothing, "--key-file", &key]), Some(8));
 }
 

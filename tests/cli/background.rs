@@ -145,7 +145,7 @@ fn mount_8_mounts_through_the_helper() {
     let site = Site::start(Transport::Plain);
     let mount = BackgroundMount::prepare(&site, "helper");
     let bin = site.scratch("bin");
-    std::os::unix::fs::symlink(crate::support::site::BINARY, bin.join("strongroom")).unwrap();
+    std::os::unix::fs::symlink(crate::support::commands::BINARY, bin.join("strongroom")).unwrap();
     let options = format!(
         "rw,noexec,passphrase-file={},state-dir={},memory=256MiB,_netdev,nofail,x-systemd.automount",
         text(&site.path().join("pass")),

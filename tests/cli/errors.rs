@@ -8,9 +8,10 @@ use strongroom::{server::Outage, session::Exit};
 use crate::{
     running::{BackgroundMount, assert_refused, strongroom},
     support::{
-        commands::text,
+        bucket::BUCKET,
+        commands::{BINARY, text},
         raw_store::store_without_conditions,
-        site::{BINARY, BUCKET, Site, Transport},
+        site::{Site, Transport},
     },
 };
 

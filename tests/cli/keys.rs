@@ -7,8 +7,9 @@ use strongroom::session::Exit;
 use crate::{
     running::assert_refused,
     support::{
+        bucket::BUCKET,
         commands::{succeed, text},
-        site::{BUCKET, Site, Transport},
+        site::{Site, Transport},
     },
 };
 

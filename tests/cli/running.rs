@@ -5,8 +5,8 @@ use std::{fs, path::PathBuf, process::Command};
 use strongroom::session::Exit;
 
 use crate::support::{
-    commands::{succeed, text},
-    site::{BINARY, Site},
+    commands::{BINARY, succeed, text},
+    site::Site,
 };
 
 /// A command that is to fail.

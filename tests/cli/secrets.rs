@@ -71,7 +71,7 @@ fn a_passphrase_comes_from_a_command_the_environments_file_or_a_systemd_credenti
     let mut none = Command::new("setsid");
     none.args([
         "--wait",
-        crate::support::site::BINARY,
+        crate::support::commands::BINARY,
         "key",
         "remove",
         &site.url(),

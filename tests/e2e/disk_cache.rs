@@ -142,7 +142,7 @@ fn a_remount_reads_from_the_local_disk_and_asks_the_store_for_no_contents() {
     assert_eq!(figure(&mount, "misses"), 0);
     let received = counter(&mount, "received_bytes") - received;
     assert!(received < MIB as u64, "{received} bytes of metadata");
-    let text = Command::new(crate::support::site::BINARY)
+    let text = Command::new(crate::support::commands::BINARY)
         .arg("status")
         .arg(&mount.dir)
         .output()

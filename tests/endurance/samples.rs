@@ -12,8 +12,8 @@ use crate::{
     scene::{MEMORY_LIMIT, Scene},
     stage::Stage,
     support::{
+        commands::BINARY,
         plot::{Panel, slope, svg},
-        site::BINARY,
     },
     weather::Weather,
 };

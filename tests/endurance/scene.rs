@@ -10,13 +10,13 @@ use std::{
 };
 
 use crate::support::{
-    bucket::{Listed, list, sdk_client},
+    bucket::{BUCKET, Listed, list, sdk_client},
     commands::said,
     lying::{LyingStore, answer::REFUSED_ON_PURPOSE},
     mount::Mount,
     random::noise,
     server_process::ServerProcess,
-    site::{BUCKET, Site, Transport},
+    site::{Site, Transport},
 };
 
 /// The limit of each mount.

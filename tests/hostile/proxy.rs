@@ -9,9 +9,8 @@ use aws_sdk_s3::{
 
 use crate::{
     support::{
-        bucket::{get, list, put, sdk_client_without_retries},
+        bucket::{BUCKET, get, list, put, sdk_client_without_retries},
         lying::{Endless, Form, Kind, Lie, Op, Rule, answer::broken},
-        site::BUCKET,
     },
     world::World,
 };

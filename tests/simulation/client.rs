@@ -13,7 +13,11 @@ use strongroom::{
     telemetry::Metrics,
 };
 
-use crate::{connector::line, habits::Habits, network::Network};
+use crate::{
+    connector::line,
+    habits::{Habits, PART_BYTES},
+    network::Network,
+};
 
 pub const ROOT: Caller = Caller {
     uid: 0,
@@ -22,8 +26,6 @@ pub const ROOT: Caller = Caller {
     umask: 0o022,
 };
 
-/// Small enough that a file of some hundred KiB is several parts, and one of a MiB two objects.
-pub const PART_BYTES: u64 = 160 << 10;
 const OBJECT_BYTES_MAX: u64 = 800 << 10;
 /// A mount's patience with a store that refuses.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);

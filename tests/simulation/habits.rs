@@ -8,7 +8,10 @@ use strongroom::{
     fs::{Durability, FsConfig},
 };
 
-use crate::{client::PART_BYTES, rng::Rng};
+use crate::rng::Rng;
+
+/// Small enough that a file of some hundred KiB is several parts, and one of a MiB two objects.
+pub const PART_BYTES: u64 = 160 << 10;
 
 const KIB: u64 = 1024;
 /// One of so many lives has a habit.

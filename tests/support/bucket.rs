@@ -6,8 +6,10 @@ use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region, retry::R
 use super::{
     credentials::{ACCESS_KEY, SECRET_KEY},
     server::ServerThread,
-    site::BUCKET,
 };
+
+/// The bucket of each site.
+pub const BUCKET: &str = "vault";
 
 /// The configuration of a client of the SDK for a server with the tests' key pair.
 pub fn sdk_config(endpoint: &str, secret: &str) -> Builder {

@@ -6,6 +6,9 @@ use std::{
     time::Instant,
 };
 
+/// The program under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_strongroom");
+
 /// Runs a tool and wants it to succeed; returns what it printed.
 pub fn tool(dir: &Path, program: &str, args: &[&str], env: &[(&str, &str)]) -> String {
     let started = Instant::now();

@@ -9,14 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    site::{BINARY, Site},
-    wait::holds,
-};
+use super::{commands::BINARY, wait::holds};
 
 /// A mounted volume.
 pub struct Mount<'a> {
-    _site: PhantomData<&'a Site>,
+    _site: PhantomData<&'a ()>,
     pub dir: PathBuf,
     pub state: PathBuf,
     pub log: PathBuf,

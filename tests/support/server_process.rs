@@ -13,8 +13,8 @@ use nix::{
 };
 
 use super::{
+    commands::BINARY,
     credentials::{ACCESS_KEY, SECRET_KEY},
-    site::BINARY,
 };
 
 /// `strongroom serve`; killed with its owner.

@@ -12,16 +12,15 @@ use strongroom::server::{Server, StatsSnapshot};
 use tempfile::TempDir;
 
 use super::{
-    bucket::Bucket,
+    bucket::{BUCKET, Bucket},
     certificates::certificates,
+    commands::BINARY,
     credentials::{ACCESS_KEY, SECRET_KEY},
     mount::Mount,
     server::{ServerThread, server_config},
 };
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_strongroom");
 pub const PASSPHRASE: &str = "canary-passphrase-correct-horse";
-pub const BUCKET: &str = "vault";
 
 /// The client's way to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
