@@ -1,4 +1,4 @@
-//! Contents: write-back, reading ahead, the local disk, reclaim, and the same behind a store that
+//! Contents: write-back, prefetch, the local disk, reclaim, and the same behind a store that
 //! lies. Through `fs`, below the kernel.
 
 #[path = "../support/mod.rs"]
