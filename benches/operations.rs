@@ -24,11 +24,7 @@
 mod backups;
 #[path = "support/files.rs"]
 mod files;
-#[path = "../tests/e2e/harness.rs"]
-#[expect(
-    dead_code,
-    reason = "shared with the end-to-end tests, which use all of it"
-)]
+#[path = "../tests/support/mod.rs"]
 mod harness;
 #[path = "support/orders.rs"]
 mod orders;
@@ -50,8 +46,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Site, Transport, puts, shell};
 use random_writes::{ABSORBED_WRITE, RANDOM_WRITE, SCATTERED_WRITE};
+use harness::{
+    bucket::puts,
+    commands::shell,
+    site::{Site, Transport},
+};
 use strongroom::server::StatsSnapshot;
 use support::{MIB, Options, Random, noise, timed};
 

@@ -2,11 +2,7 @@
 //! encryption and without FUSE, on the same server in the same run. `cargo bench --bench
 //! throughput` prints the table; arguments: `[MIB] [ROUNDS]`.
 
-#[path = "../tests/e2e/harness.rs"]
-#[expect(
-    dead_code,
-    reason = "shared with the end-to-end tests, which use all of it"
-)]
+#[path = "../tests/support/mod.rs"]
 mod harness;
 
 #[path = "support/mod.rs"]
@@ -24,7 +20,10 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream};
-use harness::{BUCKET, Site, Transport};
+use harness::{
+    bucket::BUCKET,
+    site::{Site, Transport},
+};
 use support::{MIB, Options, noise, timed};
 
 const PART: usize = 8 * MIB;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Site, tool},
+    harness::{commands::tool, site::Site},
     say,
     support::{MIB, noise, timed},
     warm::empty_page_cache,

@@ -16,7 +16,10 @@ use std::{
 use strongroom::server::Faults;
 
 use crate::{
-    harness::{Mount, Site, Transport},
+    harness::{
+        mount::Mount,
+        site::{Site, Transport},
+    },
     say, seconds,
     support::{MIB, Options, noise, refuse, timed},
 };

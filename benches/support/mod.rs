@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use strongroom::server::Faults;
 
-use crate::harness::Site;
+use crate::harness::site::Site;
 
 pub const MIB: usize = 1 << 20;
 

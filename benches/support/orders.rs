@@ -11,7 +11,7 @@ use strongroom::server::StatsSnapshot;
 
 use crate::{
     PAGE,
-    harness::Site,
+    harness::site::Site,
     make_file, say, seconds,
     support::{MIB, Random, noise},
 };

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Mount, Site, shell},
+    harness::{commands::shell, mount::Mount, site::Site},
     say, seconds,
     support::{refuse, timed},
 };

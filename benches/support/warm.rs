@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Mount, Site},
+    harness::{mount::Mount, site::Site},
     make_file, say,
     support::{MIB, timed},
 };

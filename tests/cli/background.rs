@@ -5,8 +5,12 @@ use std::{fs, os::unix::fs::MetadataExt, process::Command, time::Duration};
 use strongroom::session::{Exit, lease::Process};
 
 use crate::{
-    harness::{Site, Transport},
-    support::{BackgroundMount, assert_refused, printed, text},
+    running::{BackgroundMount, assert_refused},
+    support::{
+        commands::{succeed, text},
+        site::{Site, Transport},
+        wait::{SOON, block_until},
+    },
 };
 
 #[test]
@@ -42,7 +46,7 @@ fn a_mount_in_the_background_holds_none_of_its_callers_streams_and_no_directory(
         .current_dir(&start)
         .output()
         .unwrap();
-    assert_eq!(printed(&output), "");
+    assert_eq!(succeed(&output), "");
     assert!(output.stderr.is_empty());
     let pid = mount.pid(&site);
     assert_eq!(
@@ -98,7 +102,7 @@ fn umount_follows_a_drain_that_fusermount_began() {
         "--state-dir",
         text(&mount.state),
     ]);
-    printed(&follow.command.output().unwrap());
+    succeed(&follow.command.output().unwrap());
     assert!(Process::of(pid.try_into().unwrap()).is_none());
 }
 
@@ -127,9 +131,9 @@ fn a_mount_whose_process_was_killed_is_cleared_away_and_not_called_durable() {
         nix::sys::signal::Signal::SIGKILL,
     )
     .unwrap();
-    while nix::sys::statvfs::statvfs(&mount.dir).is_ok() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    block_until("the mount is dead", SOON, || {
+        nix::sys::statvfs::statvfs(&mount.dir).is_err()
+    });
     let mut umount = site.strongroom(&["umount", text(&mount.dir)]);
     assert_refused(&mut umount.command, Exit::NotDurable, &["had died"]);
     let parent = fs::metadata(mount.dir.parent().unwrap()).unwrap().dev();
@@ -141,7 +145,7 @@ fn mount_8_mounts_through_the_helper() {
     let site = Site::start(Transport::Plain);
     let mount = BackgroundMount::prepare(&site, "helper");
     let bin = site.scratch("bin");
-    std::os::unix::fs::symlink(crate::harness::BINARY, bin.join("strongroom")).unwrap();
+    std::os::unix::fs::symlink(crate::support::commands::BINARY, bin.join("strongroom")).unwrap();
     let options = format!(
         "rw,noexec,passphrase-file={},state-dir={},memory=256MiB,_netdev,nofail,x-systemd.automount",
         text(&site.path().join("pass")),
@@ -168,7 +172,7 @@ fn mount_8_mounts_through_the_helper() {
     };
     assert_eq!(helper("frobnicate").status.code(), Some(1));
     assert_eq!(helper("passphrase-file=/dev/zero").status.code(), Some(1));
-    printed(&helper(&options));
+    succeed(&helper(&options));
     assert_eq!(mount.status(&site)["memory"]["limit_bytes"], 256 << 20);
     let table = fs::read_to_string("/proc/self/mounts").unwrap();
     let line = table
@@ -297,7 +301,7 @@ fn sqlite_keeps_each_commit_through_a_crash_with_a_log_ahead_or_with_extra_synch
             .arg(mount.dir.join(&name))
             .output()
             .unwrap();
-        let found: u64 = printed(&output).trim().parse().unwrap();
+        let found: u64 = succeed(&output).trim().parse().unwrap();
         assert!(found >= last().unwrap(), "{journal} {synchronous}: {found}");
         mount.unmount();
     }

@@ -1,4 +1,5 @@
-//! What a store may cost before anything of it is authenticated: memory, time, and derivation.
+//! Bounds on the memory, time and key derivation that a store can cost before anything of it is
+//! authenticated.
 
 use std::{
     fs,
@@ -15,9 +16,12 @@ use sha2::{Digest, Sha256};
 use strongroom::session::Exit;
 
 use crate::{
-    harness::{Site, Transport},
-    raw_store::{Answer, RawStore, Request},
-    support::{BackgroundMount, assert_refused, text},
+    running::{BackgroundMount, assert_refused},
+    support::{
+        commands::text,
+        raw_store::{Answer, RawStore, Request},
+        site::{Site, Transport},
+    },
 };
 
 /// `--memory` of every mount here.
@@ -225,7 +229,7 @@ fn a_reader_of_broken_bodies_asks_less_and_less_often() {
     site.endpoint = store.url();
     let contents: Vec<u8> = (0..4_u32 << 20).map(|i| (i / 7) as u8).collect();
     let mount = BackgroundMount::prepare(&site, "reader");
-    // What is read again is to be fetched again.
+    // Without a local disk, so that each read is a request.
     let options = ["--memory", "128MiB", "--disk-cache", "off"];
     mount.mount(&site, &options);
     fs::write(mount.dir.join("file"), &contents).unwrap();
@@ -337,7 +341,7 @@ fn derivation_is_bounded_for_each_slot_and_for_all_together() {
         assert_refused(&mut command, exit, words);
         assert!(began.elapsed() < Duration::from_secs(20), "{words:?}");
     };
-    // What used to take more than four minutes and 1,050 MiB.
+    // Such metadata used to take more than four minutes and 1,050 MiB.
     forge(&site, 1, 64, 1 << 20);
     refuse(
         Exit::DamagedHeader,

@@ -8,7 +8,10 @@ use std::{
 
 use strongroom::session::Exit;
 
-use crate::support::{assert_refused, strongroom, text};
+use crate::{
+    running::{assert_refused, strongroom},
+    support::commands::text,
+};
 
 #[test]
 fn the_demo_mounts_and_leaves_nothing_behind() {

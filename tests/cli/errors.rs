@@ -6,9 +6,13 @@ use std::{fs, process::Command};
 use strongroom::{server::Outage, session::Exit};
 
 use crate::{
-    harness::{BINARY, BUCKET, Site, Transport},
-    lax_store,
-    support::{BackgroundMount, assert_refused, strongroom, text},
+    running::{BackgroundMount, assert_refused, strongroom},
+    support::{
+        bucket::BUCKET,
+        commands::{BINARY, text},
+        raw_store::store_without_conditions,
+        site::{Site, Transport},
+    },
 };
 
 /// `mount` of the site's volume on a fresh directory.
@@ -80,8 +84,8 @@ fn what_is_wrong_with_bucket_and_credentials_is_told_apart() {
 #[test]
 fn a_store_that_ignores_conditions_is_refused_by_name_of_what_it_lacks() {
     let site = Site::without_volume(Transport::Plain);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let endpoint = runtime.block_on(lax_store::serve());
+    let lax = store_without_conditions();
+    let endpoint = lax.url();
     let mut run = site
         .strongroom(&["init", &site.url(), "--endpoint-url", &endpoint])
         .with_passphrase(&site);

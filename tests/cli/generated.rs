@@ -4,7 +4,10 @@ use std::fs;
 
 use strongroom::{cli::fsck::FsckExit, session::Exit};
 
-use crate::support::{printed, strongroom, text};
+use crate::{
+    running::strongroom,
+    support::commands::{succeed, text},
+};
 
 const COMMANDS: [&str; 10] = [
     "init", "mount", "umount", "status", "demo", "serve", "key", "fsck", "gc", "info",
@@ -12,20 +15,20 @@ const COMMANDS: [&str; 10] = [
 
 #[test]
 fn help_answers_for_every_command() {
-    let all = printed(&strongroom(&["--help"]).output().unwrap());
+    let all = succeed(&strongroom(&["--help"]).output().unwrap());
     for command in COMMANDS {
         assert!(all.contains(&format!("\n  {command} ")), "{command}: {all}");
-        let help = printed(&strongroom(&[command, "--help"]).output().unwrap());
+        let help = succeed(&strongroom(&[command, "--help"]).output().unwrap());
         assert!(help.contains("Usage: strongroom"), "{command}: {help}");
         assert!(!help.contains("todo"), "{command}: {help}");
     }
-    assert!(printed(&strongroom(&["--version"]).output().unwrap()).starts_with("strongroom "));
+    assert!(succeed(&strongroom(&["--version"]).output().unwrap()).starts_with("strongroom "));
 }
 
 #[test]
 fn every_option_is_explained() {
     for command in COMMANDS.into_iter().filter(|command| *command != "key") {
-        let help = printed(&strongroom(&[command, "-h"]).output().unwrap());
+        let help = succeed(&strongroom(&[command, "-h"]).output().unwrap());
         let options = help
             .lines()
             .filter(|line| line.trim_start().starts_with('-'));
@@ -53,7 +56,7 @@ fn every_option_is_explained() {
 #[test]
 fn manual_pages_are_made_for_every_command_with_the_exit_codes() {
     let dir = tempfile::tempdir().unwrap();
-    printed(&strongroom(&["man", text(dir.path())]).output().unwrap());
+    succeed(&strongroom(&["man", text(dir.path())]).output().unwrap());
     let has = |page: &str, code: u8| page.contains(&format!("\\fB{code}\\fR"));
     for command in COMMANDS {
         let page = format!("strongroom-{command}.1");
@@ -79,7 +82,7 @@ fn manual_pages_are_made_for_every_command_with_the_exit_codes() {
 #[test]
 fn completions_are_made_for_every_shell() {
     for shell in ["bash", "zsh", "fish"] {
-        let script = printed(&strongroom(&["completions", shell]).output().unwrap());
+        let script = succeed(&strongroom(&["completions", shell]).output().unwrap());
         assert!(
             script.contains("--durability") || script.contains("durability"),
             "{shell}"

@@ -5,8 +5,12 @@ use std::fs;
 use strongroom::session::Exit;
 
 use crate::{
-    harness::{BUCKET, Site, Transport},
-    support::{assert_refused, printed, text},
+    running::assert_refused,
+    support::{
+        bucket::BUCKET,
+        commands::{succeed, text},
+        site::{Site, Transport},
+    },
 };
 
 #[test]
@@ -24,7 +28,7 @@ fn slots_are_added_changed_and_removed_and_each_unlocks() {
     let add_key = site
         .strongroom(&["key", "add", &url, "--new-key-file", text(&key)])
         .with_passphrase(&site);
-    assert!(printed(&add_key.output()).contains("slot 2"));
+    assert!(succeed(&add_key.output()).contains("slot 2"));
     // A key file unlocks, and makes a recovery key.
     let add_recovery = [
         "key",
@@ -35,7 +39,7 @@ fn slots_are_added_changed_and_removed_and_each_unlocks() {
         "--new-recovery-key-file",
         text(&recovery),
     ];
-    assert!(printed(&site.strongroom(&add_recovery).output()).contains("slot 3"));
+    assert!(succeed(&site.strongroom(&add_recovery).output()).contains("slot 3"));
     // The recovery key unlocks, and changes the passphrase.
     let change = [
         "key",
@@ -48,13 +52,13 @@ fn slots_are_added_changed_and_removed_and_each_unlocks() {
         "--new-passphrase-file",
         text(&other),
     ];
-    printed(&site.strongroom(&change).output());
+    succeed(&site.strongroom(&change).output());
     let mut old = site
         .strongroom(&["key", "remove", &url, "2"])
         .with_passphrase(&site);
     assert_refused(&mut old.command, Exit::WrongKey, &["wrong passphrase"]);
 
-    let list = printed(&site.strongroom(&["key", "list", &url]).output());
+    let list = succeed(&site.strongroom(&["key", "list", &url]).output());
     let kinds: Vec<_> = list
         .lines()
         .map(|line| line.split_whitespace().nth(2).unwrap())
@@ -62,7 +66,7 @@ fn slots_are_added_changed_and_removed_and_each_unlocks() {
     assert_eq!(kinds, ["passphrase", "key-file", "recovery-key"]);
 
     for slot in ["2", "3"] {
-        printed(
+        succeed(
             &site
                 .strongroom(&[
                     "key",
@@ -116,9 +120,9 @@ fn a_recovery_key_replaces_the_passphrase_and_stays_what_it_is() {
         "--new-recovery-key-file",
         text(&recovery),
     ];
-    printed(&site.strongroom(&add).with_passphrase(&site).output());
+    succeed(&site.strongroom(&add).with_passphrase(&site).output());
     let kinds = || -> Vec<String> {
-        let list = printed(&site.strongroom(&["key", "list", &url]).output());
+        let list = succeed(&site.strongroom(&["key", "list", &url]).output());
         let kind = |line: &str| line.split_whitespace().nth(2).unwrap().to_owned();
         list.lines().map(kind).collect()
     };
@@ -135,7 +139,7 @@ fn a_recovery_key_replaces_the_passphrase_and_stays_what_it_is() {
         &["--new-passphrase-file", text(&other)],
     ]
     .concat();
-    let said = printed(&site.strongroom(&set_passphrase).output());
+    let said = succeed(&site.strongroom(&set_passphrase).output());
     assert!(said.contains("slot 1 is a passphrase now"), "{said}");
     assert_eq!(kinds(), ["passphrase", "recovery-key"]);
     let mut old = site
@@ -152,7 +156,7 @@ fn a_recovery_key_replaces_the_passphrase_and_stays_what_it_is() {
         "--new-key-file",
         text(&key),
     ];
-    printed(&site.strongroom(&add_key).output());
+    succeed(&site.strongroom(&add_key).output());
     // No slot turns into another kind unless it is named.
     let by_passphrase = ["key", "change", &url, "--passphrase-file", text(&other)];
     let by_key_file = ["key", "change", &url, "--key-file", text(&key)];
@@ -184,14 +188,14 @@ fn a_recovery_key_replaces_the_passphrase_and_stays_what_it_is() {
         "--new-passphrase-file",
         text(&third),
     ];
-    printed(&site.strongroom(&add_third).output());
+    succeed(&site.strongroom(&add_third).output());
     assert_refused(
         &mut site.strongroom(&set_passphrase).command,
         Exit::Usage,
         &["which slot is to become a passphrase", "--slot"],
     );
     let named = [&set_passphrase[..], &["--slot", "4"]].concat();
-    printed(&site.strongroom(&named).output());
+    succeed(&site.strongroom(&named).output());
     assert_eq!(
         kinds(),
         ["passphrase", "recovery-key", "key-file", "passphrase"]
@@ -210,18 +214,18 @@ fn info_shows_the_header_without_a_key() {
         "--recovery-key-file",
         text(&recovery),
     ];
-    printed(&site.strongroom(&init).with_passphrase(&site).output());
+    succeed(&site.strongroom(&init).with_passphrase(&site).output());
     assert_eq!(
         std::os::unix::fs::MetadataExt::mode(&fs::metadata(&recovery).unwrap()) & 0o777,
         0o600
     );
 
-    let text = printed(&site.strongroom(&["info", &url]).output());
+    let text = succeed(&site.strongroom(&["info", &url]).output());
     assert!(
         text.contains("Argon2id, 3 passes, 64 MiB, 4 lanes"),
         "{text}"
     );
-    let json: serde_json::Value = serde_json::from_str(&printed(
+    let json: serde_json::Value = serde_json::from_str(&succeed(
         &site.strongroom(&["info", "--json", &url]).output(),
     ))
     .unwrap();

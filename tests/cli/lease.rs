@@ -10,8 +10,13 @@ use std::{
 use strongroom::{server::Faults, session::Exit};
 
 use crate::{
-    harness::{Mount, Site, Transport},
-    support::{BackgroundMount, assert_refused},
+    running::{BackgroundMount, assert_refused},
+    support::{
+        commands::elsewhere,
+        mount::Mount,
+        site::{Site, Transport},
+        wait::block_until,
+    },
 };
 
 #[test]
@@ -103,11 +108,9 @@ fn a_holder_that_lost_its_volume_stays_in_the_way_and_answers_eio_until_it_is_un
         // It notices with its next change at the latest, and at its next renewal of the lease
         // without one, 30 s.
         let _ = fs::write(first.dir.join("too-late"), b"x");
-        let began = Instant::now();
-        while first.status()["mount"]["state"] != "lost" {
-            assert!(began.elapsed() < Duration::from_secs(40));
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        block_until("the first notices", Duration::from_secs(40), || {
+            first.status()["mount"]["state"] == "lost"
+        });
         assert!(first.status()["durability"]["trouble"].is_string());
         // Now nothing gets through, least of all to what lies under the mount.
         let eio = |outcome: std::io::Result<()>| {
@@ -137,22 +140,6 @@ fn a_holder_that_lost_its_volume_stays_in_the_way_and_answers_eio_until_it_is_un
     }
 }
 
-/// A mount command in a process namespace of its own: process numbers mean nothing there, as on
-/// another machine.
-fn elsewhere(mount: &BackgroundMount, site: &Site) -> Command {
-    let inner = mount.command(site, &["--foreground"]);
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
-}
-
 #[test]
 fn a_mount_from_elsewhere_gives_the_holder_ten_seconds_and_is_refused() {
     let site = Site::start(Transport::Plain);
@@ -160,7 +147,7 @@ fn a_mount_from_elsewhere_gives_the_holder_ten_seconds_and_is_refused() {
     first.mount(&site, &[]);
     let second = BackgroundMount::prepare(&site, "second");
     let began = Instant::now();
-    let output = elsewhere(&second, &site)
+    let output = elsewhere(&second.command(&site, &["--foreground"]))
         .args(["--log-level", "error"])
         .output()
         .unwrap();
@@ -193,7 +180,7 @@ mod long {
         let second = BackgroundMount::prepare(&site, "second");
         let log = site.path().join("second.log");
         let began = Instant::now();
-        let mut child = elsewhere(&second, &site)
+        let mut child = elsewhere(&second.command(&site, &["--foreground"]))
             .stderr(fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();

@@ -5,8 +5,11 @@ use std::{fs, process::Command};
 use strongroom::session::Exit;
 
 use crate::{
-    harness::{PASSPHRASE, Site, Transport},
-    support::{BackgroundMount, assert_refused, printed, text},
+    running::{BackgroundMount, assert_refused},
+    support::{
+        commands::{succeed, text},
+        site::{PASSPHRASE, Site, Transport},
+    },
 };
 
 fn contains(haystack: &[u8], needle: &str) -> bool {
@@ -53,7 +56,7 @@ fn a_passphrase_comes_from_a_command_the_environments_file_or_a_systemd_credenti
         change(&mut run.command);
         let output = run.command.output().unwrap();
         let _ = fs::remove_file(recovery);
-        printed(&output)
+        succeed(&output)
     };
     list(&|command| {
         command.args(["--passphrase-command", &format!("cat {}", text(&pass))]);
@@ -68,7 +71,7 @@ fn a_passphrase_comes_from_a_command_the_environments_file_or_a_systemd_credenti
     let mut none = Command::new("setsid");
     none.args([
         "--wait",
-        crate::harness::BINARY,
+        crate::support::commands::BINARY,
         "key",
         "remove",
         &site.url(),

@@ -20,23 +20,21 @@ use nix::{
 };
 
 use crate::{
-    harness::{Site, Transport},
-    support::{BackgroundMount, printed, text},
+    running::BackgroundMount,
+    support::{
+        commands::{succeed, text},
+        site::{Site, Transport},
+        wait::block_until,
+    },
 };
 
 /// Nothing goes out by itself within a test.
 const LATE: [&str; 2] = ["--upload-delay", "30s"];
 
+const PATIENCE: Duration = Duration::from_secs(20);
+
 fn send(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
-}
-
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Whether the process has caught this signal, or taken it: it is no longer pending.
@@ -73,7 +71,7 @@ fn hup_usr1_usr2_and_quit_neither_end_a_mount_nor_lose_what_was_written() {
             let name = format!("{prefix}-{signal}");
             fs::write(dir.join(&name), &name).unwrap();
             send(pid, signal);
-            wait_for("the signal is taken", || nothing_pending(pid));
+            block_until("the signal is taken", PATIENCE, || nothing_pending(pid));
             assert_eq!(fs::read_to_string(dir.join(&name)).unwrap(), name);
             names.push(name);
         }
@@ -100,7 +98,7 @@ fn after_hup_the_log_goes_to_a_new_file_of_the_same_name() {
         fs::rename(&log, &rotated).unwrap();
         let before = fs::read_to_string(&rotated).unwrap();
         send(pid, Signal::SIGHUP);
-        wait_for("the new file is there", || {
+        block_until("the new file is there", PATIENCE, || {
             fs::read_to_string(&log).is_ok_and(|text| text.contains("opened anew"))
         });
         assert_eq!(fs::read_to_string(&rotated).unwrap(), before);
@@ -286,7 +284,7 @@ fn a_second_signal_while_the_mount_is_being_made_leaves_nothing_behind_and_loses
     // It takes no time to unlock with.
     fs::write(&key, (1..=64).collect::<Vec<u8>>()).unwrap();
     let add_key = ["key", "add", &site.url(), "--new-key-file", text(&key)];
-    printed(&site.strongroom(&add_key).with_passphrase(&site).output());
+    succeed(&site.strongroom(&add_key).with_passphrase(&site).output());
     let mut kept = Vec::new();
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut below = |bound: u64| {
@@ -395,7 +393,7 @@ fn closing_the_terminal_of_a_mount_in_the_foreground_drains_it() {
                 .lines()
                 .any(|line| line.split(' ').nth(1) == dir.to_str())
         };
-        wait_for("it is mounted", mounted);
+        block_until("it is mounted", PATIENCE, mounted);
         fs::write(dir.join(owner), owner).unwrap();
         names.push(owner.to_owned());
         drop(terminal.stdin.take());
@@ -417,7 +415,7 @@ fn a_hangup_without_a_terminal_ends_no_mount_in_the_foreground() {
     let pid = u32::try_from(pid).unwrap();
     for _ in 0..3 {
         send(pid, Signal::SIGHUP);
-        wait_for("the signal is taken", || nothing_pending(pid));
+        block_until("the signal is taken", PATIENCE, || nothing_pending(pid));
     }
     assert_eq!(fs::read(mount.dir.join("file")).unwrap(), b"file");
     mount.unmount();

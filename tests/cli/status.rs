@@ -3,8 +3,11 @@
 use std::{fs, process::Command};
 
 use crate::{
-    harness::{Site, Transport},
-    support::{BackgroundMount, printed, text},
+    running::BackgroundMount,
+    support::{
+        commands::{succeed, text},
+        site::{Site, Transport},
+    },
 };
 
 const OWNERS: [&str; 7] = [
@@ -58,7 +61,7 @@ fn status_reports_memory_requests_lease_and_what_is_not_yet_durable() {
         report["durability"]["dirty_bytes"]
     );
 
-    let table = printed(&site.strongroom(&["status", text(&mount.dir)]).output());
+    let table = succeed(&site.strongroom(&["status", text(&mount.dir)]).output());
     let memory = &report["memory"];
     assert_eq!(
         memory["rss_bytes"].as_i64().unwrap() - memory["explained_bytes"].as_i64().unwrap(),

@@ -3,9 +3,12 @@
 
 use std::{fs, path::Path};
 
-use super::{
-    harness::{Mount, Site, Transport, shell, tool},
-    tree::{assert_same, mixed, noise, odd, snapshot},
+use crate::support::{
+    commands::{shell, tool},
+    mount::Mount,
+    random::noise,
+    site::{Site, Transport},
+    tree::{assert_same, mixed, odd, snapshot},
 };
 
 /// Unmounts, mounts with an empty state directory, and compares all content, modes, owners, times,

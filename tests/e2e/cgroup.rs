@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::harness::{Site, Transport};
+use crate::support::site::{Site, Transport};
 
 const CGROUP_LIMIT: u64 = 160 << 20;
 

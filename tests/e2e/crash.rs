@@ -13,17 +13,19 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    harness::{Site, Transport, tool},
-    tree::{mixed, noise, snapshot},
+use crate::support::{
+    commands::tool,
+    random::noise,
+    site::{Site, Transport},
+    tree::{mixed, snapshot},
 };
 
 /// Kills in the ordinary run, which the simulation's lives stand beside; each round reads all that
 /// was promised before.
 const ROUNDS: u64 = 10;
 
-/// What an application was promised: (file, length, seed), noted only after fsync of the file and
-/// its directory returned.
+/// Promises to an application: (file, length, seed), noted only after fsync of the file and its
+/// directory returned.
 type Promises = Arc<Mutex<Vec<(String, usize, u64)>>>;
 
 /// Writes files and fsyncs them until told to stop or until the mount dies.
@@ -247,7 +249,7 @@ fn fsynced_overwrites_survive_kill() {
                 kept[block],
                 tried[block]
             );
-            // What was found is what counts from now on.
+            // From now on the contents that were found count.
             kept[block] = found;
             tried[block] = found;
         }

@@ -12,9 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    harness::{Mount, Site, Transport, shell},
-    tree::noise,
+use crate::support::{
+    commands::shell,
+    mount::Mount,
+    random::noise,
+    site::{Site, Transport},
+    wait::{SOON, holds},
 };
 
 const MIB: usize = 1 << 20;
@@ -57,7 +60,7 @@ fn cached_files(dir: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// What a directory takes on the disk, as `du` counts. Files may go meanwhile.
+/// The space that a directory takes on the disk, as `du` counts. Files may go meanwhile.
 fn on_disk_bytes(dir: &Path) -> u64 {
     walkdir::WalkDir::new(dir)
         .into_iter()
@@ -139,7 +142,7 @@ fn a_remount_reads_from_the_local_disk_and_asks_the_store_for_no_contents() {
     assert_eq!(figure(&mount, "misses"), 0);
     let received = counter(&mount, "received_bytes") - received;
     assert!(received < MIB as u64, "{received} bytes of metadata");
-    let text = Command::new(super::harness::BINARY)
+    let text = Command::new(crate::support::commands::BINARY)
         .arg("status")
         .arg(&mount.dir)
         .output()
@@ -230,12 +233,8 @@ fn kills(rounds: u64) {
     let (mut warm, mut hits) = (0, 0);
     for round in 0..rounds {
         let mut mount = machine.mount();
-        // What the mount before wrote is found, in the background.
-        let began = Instant::now();
-        while figure(&mount, "frames") == 0 && began.elapsed() < Duration::from_secs(10) {
-            thread::sleep(Duration::from_millis(10));
-        }
-        warm += u64::from(figure(&mount, "frames") > 0);
+        // The frames that the mount before wrote are found, in the background.
+        warm += u64::from(holds(SOON, || figure(&mount, "frames") > 0));
         let dir = mount.dir.clone();
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -357,7 +356,7 @@ fn a_writer_and_a_reader_of_one_volume_have_their_caches_beside_each_other() {
     );
     reader.unmount();
     writer.unmount();
-    // Whoever comes first finds what the first had.
+    // The next mount that takes the directory finds the first one's frames.
     let mount = machine.mount_with(&["--read-only"]);
     check_files(&mount.dir, 6, 4 * MIB);
     assert!(figure(&mount, "hits") > 0);

@@ -2,14 +2,16 @@
 
 use std::{fs, path::Path};
 
-use super::{
-    harness::{Site, Transport, shell},
-    tree::{Snapshot, noise, snapshot},
+use crate::support::{
+    commands::shell,
+    random::noise,
+    site::{Site, Transport},
+    tree::{Snapshot, snapshot},
 };
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/volume-1");
 
-/// What is in the fixture; times are set, so that two machines write the same.
+/// Makes the contents of the fixture. Times are set, so that two machines write the same.
 fn fill(dir: &Path) {
     fs::create_dir(dir.join("dir")).unwrap();
     fs::write(dir.join("dir/small"), b"a small file").unwrap();
@@ -50,7 +52,7 @@ fn a_stored_volume_of_format_1_opens_and_holds_what_it_held() {
     let expected = site.scratch("expected");
     fill(&expected);
     let mount = site.mount();
-    super::tree::assert_same(&look(&expected), &look(&mount.dir), "the stored volume");
+    crate::support::tree::assert_same(&look(&expected), &look(&mount.dir), "the stored volume");
     // It can be written to as well.
     fs::write(mount.dir.join("dir/new"), noise(2, 100_000)).unwrap();
     mount.unmount();

@@ -14,10 +14,8 @@ use std::{
 
 use strongroom::server::StatsSnapshot;
 
-use super::{
-    cgroup::{Cgroup, MEMORY_LIMIT},
-    harness::{Mount, Transport},
-};
+use super::cgroup::{Cgroup, MEMORY_LIMIT};
+use crate::support::{mount::Mount, site::Transport};
 
 const PIECE: usize = 256 << 10;
 

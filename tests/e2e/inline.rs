@@ -12,9 +12,10 @@ use std::{
 
 use strongroom::server::Faults;
 
-use super::{
-    harness::{Mount, Site, Transport},
-    tree::noise,
+use crate::support::{
+    mount::Mount,
+    random::noise,
+    site::{Site, Transport},
 };
 
 /// The largest that goes inline.
@@ -201,7 +202,7 @@ fn synced_bytes_are_there_after_a_kill_whatever_they_were_mixed_with() {
         }
         mount.unmount();
     }
-    // What they took is accounted for, however it was stored.
+    // The space they took is accounted for, however it was stored.
     let mount = site.mount();
     for number in 0..FILES {
         fs::remove_file(mount.dir.join(format!("f{number}"))).unwrap();

@@ -7,7 +7,11 @@ use std::{
     path::Path,
 };
 
-use crate::harness::{Mount, Site, Transport, shell};
+use crate::support::{
+    commands::shell,
+    mount::Mount,
+    site::{Site, Transport},
+};
 
 const LEN: usize = 24 << 20;
 

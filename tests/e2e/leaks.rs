@@ -3,9 +3,10 @@
 
 use std::{fs, path::Path, process::Command};
 
-use super::{
-    harness::{PASSPHRASE, Site, Transport, shell},
-    tree::noise,
+use crate::support::{
+    commands::shell,
+    random::noise,
+    site::{PASSPHRASE, Site, Transport},
 };
 
 const CANARIES: [&str; 6] = [

@@ -1,5 +1,5 @@
-//! What nobody waits for any more is dropped, not drained: at the server no more is sent, and the
-//! memory is back.
+//! Answers that nobody waits for any more are dropped, not drained: the server sends no more of
+//! them, and the memory is back.
 
 use std::{
     fs::{self, File},
@@ -11,7 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::harness::{Mount, Site, Transport, shell};
+use crate::support::{
+    commands::shell,
+    mount::Mount,
+    site::{Site, Transport},
+    wait::{SOON, block_until},
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -182,12 +187,14 @@ fn a_killed_reader_stops_the_server() {
         ..Default::default()
     };
     site.server().set_faults(slow).expect("faults");
+    let before = site.stats().socket_bytes_written;
     let mut reader = Command::new("cat")
         .arg(mount.dir.join("large"))
         .stdout(Stdio::null())
         .spawn()
         .expect("cat");
-    thread::sleep(Duration::from_secs(2));
+    let sent = || site.stats().socket_bytes_written - before;
+    block_until("the reader reads", SOON, || sent() > 4 * MIB);
     reader.kill().expect("kill");
     reader.wait().expect("wait");
     thread::sleep(Duration::from_millis(500));

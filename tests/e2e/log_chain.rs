@@ -2,9 +2,10 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use super::{
-    harness::{Mount, Site, Transport},
-    tree::noise,
+use crate::support::{
+    mount::Mount,
+    random::noise,
+    site::{Site, Transport},
 };
 
 /// Writes a file and returns when it is in the store, by one log object.

@@ -9,10 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    cgroup::{Cgroup, MEMORY_LIMIT},
-    harness::{Mount, Site, Transport},
-    plot::{Panel, slope, svg},
+use super::cgroup::{Cgroup, MEMORY_LIMIT};
+use crate::support::plot::{Panel, slope, svg};
+use crate::support::{
+    mount::Mount,
+    site::{Site, Transport},
 };
 
 const FRAME: u64 = 65_536;

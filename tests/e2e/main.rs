@@ -4,13 +4,15 @@
 //! Each test starts its own server and volume in a temporary directory and leaves no mount, process
 //! or file behind.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod battery;
 mod cgroup;
 mod crash;
 mod disk_cache;
 mod fixture;
 mod flood;
-mod harness;
 mod inline;
 mod large_files;
 mod leaks;
@@ -20,14 +22,11 @@ mod long_run;
 mod memory;
 mod moto;
 mod outage;
-#[path = "../support/plot.rs"]
-mod plot;
 mod replace;
 mod requests;
 mod small_memory;
 mod space;
 mod suites;
 mod tampering;
-mod tree;
 mod unmount;
 mod write_back;

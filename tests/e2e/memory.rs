@@ -11,14 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    cgroup::{Cgroup, MEMORY_LIMIT},
-    harness::{Mount, Transport},
-};
+use super::cgroup::{Cgroup, MEMORY_LIMIT};
+use crate::support::{mount::Mount, site::Transport};
 
 const MIB: i64 = 1 << 20;
 
-/// What may be resident without an explanation, at rest and under load, in any build: stacks,
+/// Resident memory that may lack an explanation, at rest and under load, in any build: stacks,
 /// relocated data, tasks under way. Seen: 2 MiB at rest, up to 13 under load.
 const UNEXPLAINED_MAX: i64 = 16 * MIB;
 
@@ -31,10 +29,10 @@ const GROWTH_NOISE: i64 = 4 * MIB;
 
 const FILES_IN_A_DIRECTORY: usize = 1000;
 
-/// What `status` says of the memory, in bytes.
+/// The memory as `status` shows it, in bytes.
 pub struct MemorySample {
     pub rss: i64,
-    /// What the allocator has handed out.
+    /// Bytes that the allocator has handed out.
     pub allocated: i64,
     pub unexplained: i64,
     report: serde_json::Value,

@@ -1,20 +1,21 @@
-//! The same against an S3 implementation that is not ours: moto, which `mount-scripts/test.sh`
+//! Backup tools against an S3 implementation that is not ours: moto, which `mount-scripts/test.sh`
 //! installs from PyPI.
 //!
-//! What moto cannot do: it keeps everything in memory and answers one request at a time, so the
-//! trees are small; it checks no signatures, so a wrong secret cannot be told; it does not survive
-//! being killed.
+//! moto has limits: it keeps everything in memory and answers one request at a time, so the trees
+//! are small; it checks no signatures, so a wrong secret cannot be told; it does not survive being
+//! killed.
 
 use std::{
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use super::{
-    battery,
-    harness::{Site, Transport},
+use super::battery;
+use crate::support::{
+    site::{Site, Transport},
+    wait::block_until,
 };
 
 struct Moto(Child);
@@ -46,14 +47,9 @@ fn start_moto(site: &Site) -> (Moto, String) {
             )
         });
     let moto = Moto(child);
-    let started = Instant::now();
-    while TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "moto does not start"
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    block_until("moto starts", Duration::from_secs(60), || {
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
     (moto, format!("http://127.0.0.1:{port}"))
 }
 

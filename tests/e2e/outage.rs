@@ -11,7 +11,10 @@ use std::{
 
 use strongroom::server::{Faults, Outage};
 
-use super::harness::{Site, Transport};
+use crate::support::{
+    site::{Site, Transport},
+    wait::{block_until, block_until_quiet},
+};
 
 const WRITERS: usize = 8;
 const PIECES: usize = 40;
@@ -49,16 +52,13 @@ fn an_outage_with_full_memory_stops_writers_and_nobody_else() {
             });
         }
         // Until all wait: what they wrote does not grow any more.
-        let mut last = 0;
-        loop {
-            thread::sleep(Duration::from_secs(1));
+        let dirty = || {
             let status = mount.status();
-            let dirty = status["durability"]["dirty_bytes"].as_u64().expect("bytes");
-            if dirty == last {
-                break;
-            }
-            last = dirty;
-        }
+            status["durability"]["dirty_bytes"].as_u64().expect("bytes")
+        };
+        let (quiet, within) = (Duration::from_secs(1), Duration::from_secs(60));
+        block_until("something is dirty", within, || dirty() > 0);
+        block_until_quiet("writers", quiet, within, dirty);
         let began = Instant::now();
         assert_eq!(
             fs::read_to_string(mount.dir.join("known")).expect("read"),

@@ -14,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    harness::{Site, Transport},
-    tree::noise,
+use crate::support::{
+    random::noise,
+    site::{Site, Transport},
 };
 
 const FILES: u64 = 10;
@@ -138,7 +138,7 @@ fn replaced_and_killed(delays: [&str; 2], somebody_syncs: bool, rounds: u64) -> 
 
 #[test]
 fn a_replaced_file_is_old_or_new_after_a_kill_while_somebody_else_syncs() {
-    // What is not synced stays behind for long, so only the names could become durable.
+    // Unsynced contents stay behind for long, so only the names could become durable.
     let kept = replaced_and_killed(["30s", "30s"], true, 3);
     assert_eq!(kept, 3 * FILES);
 }

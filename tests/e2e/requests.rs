@@ -1,4 +1,4 @@
-//! How many requests common work takes, by the server's own count, and how many the kernel makes of
+//! Requests that common work takes, by the server's own count, and those that the kernel makes of
 //! it.
 
 use std::{
@@ -10,9 +10,13 @@ use std::{
 
 use strongroom::server::StatsSnapshot;
 
-use super::{
-    harness::{Mount, Site, Transport, puts, shell},
-    tree::noise,
+use crate::support::{
+    bucket::puts,
+    commands::shell,
+    mount::Mount,
+    random::noise,
+    site::{Site, Transport},
+    wait::block_until_quiet,
 };
 
 fn gets(stats: &StatsSnapshot) -> u64 {
@@ -74,7 +78,7 @@ fn five_thousand_small_files_cost_few_requests() {
     assert!(reading <= 60, "reading took {reading} GETs");
 }
 
-/// What the kernel has asked this mount for, by kind.
+/// Requests of the kernel to this mount, by kind.
 fn kernel_requests(mount: &Mount<'_>) -> BTreeMap<String, u64> {
     let status = mount.status();
     let kinds = status["kernel_requests"].as_object().unwrap().iter();
@@ -116,7 +120,7 @@ fn unpacking_costs_the_kernel_a_dozen_requests_a_file() {
     assert!(asked("setattr") <= 3 * FILES + some);
     // Only for fchown: the kernel looks for capabilities to be cleared.
     assert!(asked("getxattr") <= FILES + some);
-    // Of the directory, which creating a file has changed.
+    // The kernel asks for the directory again, which creating a file has changed.
     assert!(asked("getattr") <= FILES + some);
     assert!(asked("lookup") <= FILES + some);
     assert!(asked("create") == FILES && asked("flush") == FILES);
@@ -175,7 +179,7 @@ fn reading_a_file_in_order_moves_nothing_twice() {
 
     let mount = site.mount();
     let before = site.stats();
-    // As tar does.
+    // tar reads in blocks of this size.
     shell(&mount.dir, "dd if=file bs=10240 of=/dev/null status=none");
     let after = site.stats();
     mount.unmount();
@@ -195,15 +199,11 @@ fn renaming_a_directory_costs_the_same_whatever_it_holds() {
         "mkdir many; for i in $(seq 1 2000); do echo $i > many/f$i; done; sync many",
     );
     // Everything dirty is out, and the write-back's timers have passed.
-    let mut last = site.stats().total_requests();
-    loop {
-        std::thread::sleep(std::time::Duration::from_millis(2500));
-        let now = site.stats().total_requests();
-        if now == last {
-            break;
-        }
-        last = now;
-    }
+    let (quiet, within) = (
+        std::time::Duration::from_millis(2500),
+        std::time::Duration::from_secs(60),
+    );
+    block_until_quiet("requests", quiet, within, || site.stats().total_requests());
     let before = site.stats();
     fs::rename(mount.dir.join("many"), mount.dir.join("moved")).unwrap();
     fs::File::open(&mount.dir).unwrap().sync_all().unwrap();

@@ -3,11 +3,11 @@
 use super::{
     battery::whole_battery,
     cgroup::{Cgroup, MEMORY_LIMIT},
-    harness::{Site, Transport},
 };
+use crate::support::site::{Site, Transport};
 
 impl Site {
-    /// What the process must stay below, if this site limits it.
+    /// The resident memory that the process must stay below, if this site limits it.
     pub fn rss_limit_bytes(&self) -> Option<u64> {
         (self.memory == "128MiB").then_some(MEMORY_LIMIT)
     }

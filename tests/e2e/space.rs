@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    harness::{Site, Transport},
-    tree::noise,
+use crate::support::{
+    random::noise,
+    site::{Site, Transport},
 };
 
 const PAGE: usize = 4096;

@@ -1,5 +1,5 @@
-//! What others wrote to find out whether a filesystem is one, run on a mount: pjdfstest, fsx,
-//! stress-ng.
+//! Suites that others wrote to find out whether a filesystem is one, run on a mount: pjdfstest,
+//! fsx, stress-ng.
 //!
 //! `mount-scripts/test.sh --long` installs them. docs/reliability.md has what came out.
 
@@ -11,11 +11,11 @@ use std::{
     process::{Command, Output},
 };
 
-use super::harness::Site;
+use crate::support::{commands::fsx_configuration, site::Site};
 
 /// A site whose directories every user may enter: some tests run as others than root.
 fn open_site() -> Site {
-    let site = Site::start(super::harness::Transport::Plain);
+    let site = Site::start(crate::support::site::Transport::Plain);
     fs::set_permissions(site.path(), fs::Permissions::from_mode(0o755)).expect("chmod");
     site
 }
@@ -28,7 +28,7 @@ fn run(command: &mut Command) -> (Output, String) {
     (output, String::from_utf8_lossy(&text).into_owned())
 }
 
-/// What pjdfstest is told of a Linux filesystem, and users that Debian has.
+/// The configuration of pjdfstest for a Linux filesystem, with users that Debian has.
 const PJDFSTEST: &str = r#"
 [features]
 posix_fallocate = {}
@@ -42,7 +42,7 @@ allow_remount = false
 entries = [["nobody", "nogroup"], ["daemon", "daemon"]]
 "#;
 
-/// How the cases of a run of pjdfstest ended.
+/// The outcomes of the cases of pjdfstest.
 #[derive(Debug, Default)]
 struct Cases {
     passed: BTreeSet<String>,
@@ -78,27 +78,6 @@ fn pjdfstest(site: &Site, dir: &Path, elsewhere: &Path) -> (Cases, String) {
     (cases, text)
 }
 
-/// Everything that a run of fsx does but wait for the store.
-const FSX: &str = "
-flen = 1048576
-nomsyncafterwrite = true
-[weights]
-close_open = 1
-invalidate = 1
-read = 10
-write = 10
-mapread = 10
-mapwrite = 10
-truncate = 5
-punch_hole = 3
-posix_fallocate = 1
-sendfile = 3
-posix_fadvise = 1
-copy_file_range = 3
-fsync = 0.05
-fdatasync = 0.05
-";
-
 /// As many operations of fsx on a file as asked for; it checks each read.
 fn fsx(config: &Path, file: &Path, seed: u32, operations: u32) {
     let (output, text) = run(Command::new("fsx")
@@ -129,7 +108,7 @@ const FSX_OPERATIONS: u32 = 5_000;
 fn fsx_over_remounts(mounts: u32, seeds: u32) {
     let site = open_site();
     let config = site.path().join("fsx.toml");
-    fs::write(&config, FSX).expect("configuration");
+    fs::write(&config, fsx_configuration("0.05")).expect("configuration");
     let mut left: Vec<(String, Vec<u8>)> = Vec::new();
     for number in 0..mounts {
         let mount = site.mount();

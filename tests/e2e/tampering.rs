@@ -3,9 +3,9 @@
 
 use std::{collections::BTreeMap, fs, io::Read};
 
-use super::{
-    harness::{Site, Transport},
-    tree::noise,
+use crate::support::{
+    random::noise,
+    site::{Site, Transport},
 };
 
 const EIO: i32 = 5;

@@ -4,9 +4,11 @@ use std::{fs, time::Duration};
 
 use strongroom::server::Faults;
 
-use super::{
-    harness::{Site, Transport, shell},
-    tree::{assert_same, noise, snapshot},
+use crate::support::{
+    commands::shell,
+    random::noise,
+    site::{Site, Transport},
+    tree::{assert_same, snapshot},
 };
 
 #[test]

@@ -3,11 +3,13 @@
 use std::{
     fs::File,
     os::unix::fs::FileExt,
-    thread,
     time::{Duration, Instant},
 };
 
-use super::harness::{Site, Transport};
+use crate::support::{
+    site::{Site, Transport},
+    wait::holds,
+};
 
 const PAGE: usize = 4096;
 const PAGES: usize = 16_384;
@@ -47,12 +49,9 @@ fn what_nobody_syncs_goes_out_after_the_delay_and_not_before() {
         let before = site.stats().socket_bytes_read;
         let file = File::create(mount.dir.join(delay)).expect("create");
         file.write_all_at(&[7; 1 << 20], 0).expect("write");
-        let began = Instant::now();
         let out = || site.stats().socket_bytes_read - before >= 1 << 20;
-        while !out() && began.elapsed() < Duration::from_secs(4) {
-            thread::sleep(Duration::from_millis(20));
-        }
-        assert_eq!(out(), is_out, "--upload-delay {delay}");
+        let went_out = holds(Duration::from_secs(4), out);
+        assert_eq!(went_out, is_out, "--upload-delay {delay}");
         file.sync_all().expect("fsync");
         assert!(out(), "fsync waits for no delay");
         drop(file);

@@ -1,4 +1,4 @@
-//! What happens to the mount and to the server: deaths, takeovers, remounts, checks.
+//! Events in the life of the mount and the server: deaths, takeovers, remounts, checks.
 
 use std::{
     process::Command,
@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    harness::Mount,
-    scene::{Scene, said},
+    scene::Scene,
     stage::{Life, Stage},
+    support::{commands::said, mount::Mount},
 };
 
 /// Programs end on a mount that died or was lost within this, at the latest because they are
@@ -35,7 +35,7 @@ pub struct Director<'a> {
 }
 
 impl Drop for Director<'_> {
-    /// Whoever works on the mount that goes now was interrupted.
+    /// Programs at work on the mount that goes now were interrupted.
     fn drop(&mut self) {
         if let Some(life) = &self.life {
             self.stage.doom(life);
@@ -166,7 +166,7 @@ impl<'a> Director<'a> {
         let summary = self.scene.fsck()?;
         let held = self.scene.held().ok_or("the bucket cannot be listed")?;
         let uploads = self.scene.uploads().ok_or("uploads cannot be listed")?;
-        // What no file has a byte of stays for two minutes: its names are in the garbage list.
+        // An object without live bytes stays for two minutes: its name is in the garbage list.
         let named = [
             &summary["objects"],
             &again["garbage_kept_objects"],

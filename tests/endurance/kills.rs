@@ -8,9 +8,9 @@ use std::{
 use crate::{
     director::Director,
     load::{self, Programs, Tally},
-    random::Random,
     scene::Scene,
     stage::{EndOfStage, Stage},
+    support::random::Random,
 };
 
 /// After so many kills the bucket is swept, and compared with what the metadata names.

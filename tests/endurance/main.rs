@@ -16,24 +16,12 @@
 //! soak      everything together
 //! ```
 
-#[path = "../e2e/harness.rs"]
-#[allow(dead_code)]
-mod harness;
-#[path = "../support/lying/mod.rs"]
-mod lying;
-#[path = "../support/plot.rs"]
-mod plot;
-#[allow(dead_code)]
-#[path = "../support/server_process.rs"]
-mod server_process;
-#[path = "../e2e/tree.rs"]
-#[allow(dead_code)]
-mod tree;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod director;
 mod kills;
 mod load;
-mod random;
 mod samples;
 mod scene;
 mod soak;

@@ -1,4 +1,4 @@
-//! What is measured every ten seconds while everything runs, and what must hold of it.
+//! Measurements every ten seconds while everything runs, and the bounds that must hold for them.
 
 use std::{
     fmt, fs,
@@ -8,11 +8,13 @@ use std::{
 };
 
 use crate::{
-    harness::BINARY,
     load::Tally,
-    plot::{Panel, slope, svg},
     scene::{MEMORY_LIMIT, Scene},
     stage::Stage,
+    support::{
+        commands::BINARY,
+        plot::{Panel, slope, svg},
+    },
     weather::Weather,
 };
 
@@ -28,7 +30,7 @@ const DESCRIPTORS_MAX: u64 = 64;
 /// Half of the connections that there may be.
 const DESCRIPTORS_SWING: u64 = 8;
 
-/// Of a shorter life nothing is told of growth; the first minute of each does not count.
+/// A shorter life says nothing of growth; the first minute of each does not count.
 const WARM_AFTER: f64 = 60.0;
 const LONG_SAMPLES_MIN: usize = 18;
 
@@ -44,7 +46,7 @@ pub struct Sample {
     pub requests: u64,
     pub requests_hit: u64,
     pub bucket: f64,
-    /// Of that, below `data/`.
+    /// The part of it below `data/`.
     pub data: f64,
     pub objects: u64,
     pub live: f64,
@@ -178,7 +180,8 @@ impl<'a> Samples<'a> {
                     .fail(format!("{} descriptors", sample.descriptors));
             }
             self.taken.lock().expect("samples").push(sample);
-            // What was seen is only kept for late requests, which then come a little later.
+            // The log of seen requests serves late requests only, which come a little later when it
+            // is cleared.
             if (sample.second as u64 / 60).is_multiple_of(3) {
                 self.scene.store.forget();
             }
@@ -223,7 +226,7 @@ impl<'a> Samples<'a> {
         sample
     }
 
-    /// Of this process, all its children that ended, the mount and the server.
+    /// Processor time of this process, all its children that ended, the mount and the server.
     fn processor_seconds(&self) -> f64 {
         let server = self.scene.server.lock().expect("server").pid();
         let mount = self.stage.life().map(|life| life.pid);
@@ -233,12 +236,12 @@ impl<'a> Samples<'a> {
     }
 }
 
-/// What a mount that lived long enough shows of growth; its first minute does not count.
+/// The growth of a mount that lived long enough; its first minute does not count.
 pub struct LongLife {
     life: u32,
     seconds: f64,
     rss_slope: f64,
-    /// Of its first and of its last third.
+    /// Open descriptors in its first and in its last third.
     descriptors: [(u64, u64); 2],
 }
 

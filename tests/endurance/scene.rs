@@ -9,11 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    harness::{ACCESS_KEY, BUCKET, Mount, SECRET_KEY, Site, Transport},
-    lying::{KeyPair, LyingStore, answer::REFUSED_ON_PURPOSE},
+use crate::support::{
+    bucket::{BUCKET, Listed, list, sdk_client},
+    commands::said,
+    lying::{LyingStore, answer::REFUSED_ON_PURPOSE},
+    mount::Mount,
+    random::noise,
     server_process::ServerProcess,
-    tree::noise,
+    site::{Site, Transport},
 };
 
 /// The limit of each mount.
@@ -22,7 +25,7 @@ pub const MEMORY_LIMIT: u64 = 128 << 20;
 /// A mount answers within this, also where the one before it has to be found dead first.
 const MOUNTED_WITHIN: Duration = Duration::from_secs(300);
 
-/// What a mount says that met an outage, or was denied access.
+/// Log lines of a mount that met an outage, or was denied access.
 const OF_THE_WEATHER: [&str; 3] = [
     REFUSED_ON_PURPOSE,
     "the store is out of order",
@@ -39,12 +42,12 @@ pub struct Scene {
     key: PathBuf,
 }
 
-/// What the bucket holds.
+/// The contents of the bucket, counted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Held {
     pub objects: u64,
     pub bytes: u64,
-    /// Of these, below `data/`.
+    /// The objects among them below `data/`.
     pub data_objects: u64,
     pub data_bytes: u64,
 }
@@ -55,11 +58,7 @@ impl Scene {
         let mut site = Site::without_volume(Transport::Plain);
         site.memory = "128MiB";
         let server = ServerProcess::start(site.scratch("objects"), "127.0.0.1:0");
-        let key_pair = KeyPair {
-            access: ACCESS_KEY.to_owned(),
-            secret: SECRET_KEY.to_owned(),
-        };
-        let store = LyingStore::before(server.address, key_pair);
+        let store = LyingStore::before(server.address);
         site.endpoint = store.endpoint();
         let key = site.path().join("key");
         fs::write(&key, noise(99, 64)).expect("key file");
@@ -140,7 +139,9 @@ impl Scene {
     /// Lists the bucket as the provider sees it, past the lies; `None` while the server is away.
     pub fn held(&self) -> Option<Held> {
         let mut held = Held::default();
-        for (key, bytes) in self.block_on(list(self.client()))? {
+        let client = self.client();
+        let listed = self.block_on(async { list(&client).await.ok() })?;
+        for Listed { key, bytes, .. } in listed {
             held.objects += 1;
             held.bytes += bytes;
             if key.contains("/data/") {
@@ -170,16 +171,8 @@ impl Scene {
     }
 
     fn client(&self) -> aws_sdk_s3::Client {
-        use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
         let address = self.server.lock().expect("server").address;
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(format!("http://{address}"))
-            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
-            .region(Region::new("us-east-1"))
-            .force_path_style(true)
-            .build();
-        aws_sdk_s3::Client::from_conf(config)
+        sdk_client(&format!("http://{address}"))
     }
 
     /// Keeps what explains a failure: the bucket, the mounts' logs and the programs'.
@@ -191,29 +184,4 @@ impl Scene {
             .current_dir(self.site.path())
             .status();
     }
-}
-
-async fn list(client: aws_sdk_s3::Client) -> Option<Vec<(String, u64)>> {
-    let mut found = Vec::new();
-    let mut pages = client
-        .list_objects_v2()
-        .bucket(BUCKET)
-        .into_paginator()
-        .send();
-    while let Some(page) = pages.next().await {
-        for object in page.ok()?.contents() {
-            let bytes = object.size().unwrap_or(0).unsigned_abs();
-            found.push((object.key().unwrap_or_default().to_owned(), bytes));
-        }
-    }
-    Some(found)
-}
-
-pub fn said(output: &Output) -> String {
-    format!(
-        "exit {:?}\n{}{}",
-        output.status.code(),
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    )
 }

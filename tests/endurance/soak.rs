@@ -14,10 +14,10 @@ use std::{
 use crate::{
     director::Director,
     load::{self, Programs, Tally, Worker},
-    random::Random,
     samples::{HEADINGS, LongLife, Sample, Samples, drawn, long_lives, mib, status},
     scene::Scene,
     stage::{EndOfStage, Stage},
+    support::random::Random,
     weather::Weather,
 };
 
@@ -31,7 +31,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(600);
 const CALM_ONE_IN: u64 = 6;
 const CALM: Duration = Duration::from_secs(600);
 
-/// Of the bucket's bytes to the live ones, after the load.
+/// The largest ratio of the bucket's bytes to the live ones, after the load.
 const HELD_TO_LIVE_MAX: f64 = 1.5;
 
 /// In quiet the objects below `data/` come down to that within this: dead ones stay two minutes,
@@ -64,7 +64,7 @@ impl Log {
     }
 }
 
-/// What happens, and how often.
+/// Events, and how often each happened.
 #[derive(Default)]
 struct Events(BTreeMap<&'static str, u64>);
 

@@ -1,6 +1,6 @@
 //! The mount that programs work on at present, and who works on it.
 //!
-//! Whoever ends a mount says so before: a program that fails on it from then on was interrupted,
+//! The end of a mount is announced before: a program that fails on it from then on was interrupted,
 //! any other failure is one of the test.
 
 use std::{
@@ -13,16 +13,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::Mount;
+use crate::support::mount::Mount;
 
 /// One mount, from the moment it answers until somebody ends it.
 pub struct Life {
     pub number: u32,
     pub dir: PathBuf,
-    /// Of the process that serves it.
+    /// The process that serves it.
     pub pid: u32,
     doomed: AtomicBool,
-    /// Who works on it; changes with the stage's lock held.
+    /// Programs at work on it; changes with the stage's lock held.
     at_work: AtomicUsize,
 }
 
@@ -33,12 +33,12 @@ impl Life {
     }
 }
 
-/// How a piece of work ended that did not end well.
+/// The reason why a piece of work did not end well.
 #[derive(Debug)]
 pub enum Stopped {
     /// Its mount went away on purpose.
     Interrupted,
-    /// What must not be.
+    /// A promise was broken.
     Wrong(String),
 }
 
@@ -50,7 +50,7 @@ struct State {
     over: bool,
     /// Counts the times when everybody is to look at what was promised.
     looks: u64,
-    /// Who has looked since `looks` was counted up.
+    /// Programs that have looked since `looks` was counted up.
     looked: usize,
     failures: Vec<String>,
 }
@@ -83,7 +83,7 @@ impl Place<'_> {
         self.life.is_doomed() || state.closed || state.over
     }
 
-    /// What a failure of `what` means.
+    /// Judges a failure of `what`: an interruption, or a fault.
     pub fn judge(&self, what: &str, error: &dyn std::fmt::Display) -> Stopped {
         if self.life.is_doomed() {
             return Stopped::Interrupted;
@@ -91,7 +91,7 @@ impl Place<'_> {
         Stopped::Wrong(format!("{what} on mount {}: {error}", self.life.number))
     }
 
-    /// The same of an input or output on the mount.
+    /// Judges the result of an input or output on the mount.
     pub fn io<T>(&self, what: &str, result: io::Result<T>) -> Result<T, Stopped> {
         result.map_err(|error| self.judge(what, &error))
     }

@@ -1,46 +1,18 @@
-//! What the store does to requests, for some seconds at a time: it refuses, loses, repeats and
-//! delays.
+//! The store's weather, for some seconds at a time: it refuses, loses, repeats and delays requests.
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use crate::{
-    lying::{Form, Kind, Lie, LyingStore, Op, Rule, answer::broken},
-    random::Random,
     stage::Stage,
+    support::{
+        lying::{
+            Form, Kind, Lie, LyingStore, Op, Rule,
+            answer::broken,
+            request::{ALL, REPEATABLE, WRITES},
+        },
+        random::Random,
+    },
 };
-
-const WRITES: [Op; 6] = [
-    Op::Put,
-    Op::Create,
-    Op::UploadPart,
-    Op::Complete,
-    Op::Delete,
-    Op::DeleteMany,
-];
-
-const ALL: [Op; 13] = [
-    Op::Put,
-    Op::Create,
-    Op::UploadPart,
-    Op::Complete,
-    Op::Delete,
-    Op::DeleteMany,
-    Op::Get,
-    Op::List,
-    Op::ListUploads,
-    Op::ListParts,
-    Op::Head,
-    Op::HeadBucket,
-    Op::Abort,
-];
-
-const REPEATABLE: [Op; 5] = [
-    Op::Put,
-    Op::UploadPart,
-    Op::Complete,
-    Op::Delete,
-    Op::DeleteMany,
-];
 
 /// Spells by kind, and the requests that each of them hit.
 #[derive(Default)]

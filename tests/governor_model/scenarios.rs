@@ -253,7 +253,7 @@ fn what_comes_to_the_cache_while_somebody_waits_is_given_up_for_them() {
     });
 }
 
-/// As above, with one large thing that is enough for two of one line.
+/// One large thing gives way, which is enough for two of one line.
 #[test]
 fn serving_the_first_in_line_does_not_leave_the_second_behind() {
     explore(|world| {

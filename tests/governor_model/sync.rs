@@ -1,5 +1,5 @@
-//! What `src/budget/sync.rs` gives the governor, made of the scheduler's primitives: every lock,
-//! atomic and wake-up below is a point at which another thread may be let run.
+//! The locks of `src/budget/sync.rs`, made of the scheduler's primitives: every lock, atomic and
+//! wake-up below is a point at which another thread may be let run.
 
 use std::{
     collections::VecDeque,
@@ -39,7 +39,7 @@ impl<T> RwLock<T> {
     }
 }
 
-/// As tokio's: one permit is remembered, and one waiter is woken.
+/// Works as tokio's: one permit is remembered, and one waiter is woken.
 pub(super) struct Notify(Mutex<Notified>);
 
 #[derive(Default)]
@@ -76,8 +76,8 @@ impl Notify {
     }
 }
 
-/// As tokio's: a value that is sent after the receiver has gone comes back to the sender, and one
-/// that the receiver never took is dropped with the receiver.
+/// Works as tokio's: a value that is sent after the receiver has gone comes back to the sender, and
+/// one that the receiver never took is dropped with the receiver.
 pub(super) mod oneshot {
     use std::{pin::Pin, task::Context};
 

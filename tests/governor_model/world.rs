@@ -1,4 +1,4 @@
-//! What the scenarios share: the explorers, a small budget, things that give way, a count that does
+//! Shared by the scenarios: the explorers, a small budget, things that give way, a count that does
 //! not rely on the governor's.
 
 use std::{
@@ -17,7 +17,7 @@ use shuttle::{
 
 use crate::{Governor, Owner, Reservation, accounts::Shares, governor::Reclaim, sync::Mutex};
 
-/// Of each scheduler, for each scenario: all of them together take some seconds.
+/// Runs of each scheduler, for each scenario: all of them together take some seconds.
 const ITERATIONS: usize = 4000;
 
 /// The switches that PCT places at unlikely moments; most faults need one or two.
@@ -28,7 +28,7 @@ pub(super) const DIRTY_MIN: u64 = 1;
 pub(super) const UPLOAD_MIN: u64 = 2;
 pub(super) const READ_MIN: u64 = 3;
 
-/// What one owner can have at most: all but what is guaranteed to the others.
+/// The most that one owner can have: all but what is guaranteed to the others.
 pub(super) const READ_MAX: u64 = CAPACITY - DIRTY_MIN - UPLOAD_MIN;
 pub(super) const DIRTY_MAX: u64 = CAPACITY - UPLOAD_MIN - READ_MIN;
 pub(super) const TABLE_MAX: u64 = CAPACITY - DIRTY_MIN - UPLOAD_MIN - READ_MIN;
@@ -214,7 +214,8 @@ impl Drop for Held {
 pub(super) struct Shelf(Mutex<Vec<Held>>);
 
 impl Shelf {
-    /// What comes here after its release is offered to those who wait, as the frame cache does.
+    /// A reservation that comes here after its release is offered to those who wait, as the frame
+    /// cache does.
     pub(super) fn put(&self, held: Held) {
         let governor = held.governor().clone();
         self.put_unannounced(held);

@@ -1,5 +1,5 @@
-//! What is in the store when a client dies while the store treats the parts of one file, or two
-//! files, differently.
+//! A client dies while the store treats the parts of one file, or two files, differently: the
+//! contents that are in the store then.
 
 use std::{
     fs::{self, File},
@@ -9,8 +9,11 @@ use std::{
 };
 
 use crate::{
-    lying::{Form, Kind, Lie, Op, Rule},
-    tree::noise,
+    support::{
+        lying::{Form, Kind, Lie, Op, Rule},
+        random::noise,
+        wait::block_until_quiet,
+    },
     world::{Ended, Holds, World, at, compare, exit_code, sync, write_synced},
 };
 
@@ -34,11 +37,13 @@ fn after_a_crash_no_file_is_larger_than_what_was_stored_of_it() {
         let mut file = File::create(at(&mount, "file")).unwrap();
         for piece in contents.chunks(MIB) {
             file.write_all(piece).unwrap();
-            // As slow as a backup over a network: what is written goes out meanwhile.
+            // Writing is as slow as a backup over a network, so that uploads begin meanwhile.
             thread::sleep(Duration::from_millis(60));
         }
         assert!(held.wait(PATIENCE));
-        thread::sleep(Duration::from_secs(3));
+        // The other objects of the file are stored meanwhile.
+        let quiet = Duration::from_millis(1500);
+        block_until_quiet("uploads", quiet, PATIENCE, || world.store.requests());
         mount.kill();
         drop(file);
         world.store.heal();

@@ -11,9 +11,11 @@ use std::{
 };
 
 use crate::{
-    harness::Mount,
-    lying::{Form, Kind, Lie, Op, Rule, Seen},
-    tree::noise,
+    support::{
+        lying::{Form, Kind, Lie, Op, Rule, Seen},
+        mount::Mount,
+        random::noise,
+    },
     world::{EIO, World, at, within},
 };
 
@@ -26,7 +28,7 @@ const HURT: std::ops::Range<u64> = 3 * MIB..4 * MIB;
 const PIECE: u64 = 200;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the log says of a file whose gaps cannot be read.
+/// The log says so of a file whose gaps cannot be read.
 const TOLD: &str = "what is stored of it between byte";
 
 /// Writes 333 pieces a MiB all over the file, and to the model; returns where those in the part
@@ -72,7 +74,7 @@ fn read_at(mount: &Mount<'_>, offset: u64, len: u64) -> Result<Vec<u8>, i32> {
     ended.map_err(|error| error.raw_os_error().unwrap_or(0))
 }
 
-/// What was written is there, and what lies around it; where the store has nothing to read, a
+/// The written bytes are there, and those around them; where the store has nothing to read, a
 /// reader is told so.
 fn assert_there(mount: &Mount<'_>, written: &BTreeSet<u64>, model: &[u8]) {
     let expected = |from: u64, to: u64| &model[from as usize..to as usize];
@@ -195,7 +197,7 @@ fn tiny_writes_behind_an_upload_that_hangs_go_out_after_five_seconds_and_all_of_
     let (done, synced) = mpsc::channel();
     let began = Instant::now();
     let syncing = thread::spawn(move || done.send(other.sync_all().map(|()| began.elapsed())));
-    // What is written is in no object yet, so it is read from memory.
+    // The written bytes are in no object yet, so they are read from memory.
     let last = model.len() / PIECE as usize * PIECE as usize;
     file.write_all_at(&[7; 10], last as u64).unwrap();
     model[last..][..10].fill(7);

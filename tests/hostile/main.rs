@@ -3,17 +3,8 @@
 //!
 //! `mount-scripts/test.sh --long` runs the modules called `long` too.
 
-#[path = "../e2e/harness.rs"]
-#[allow(dead_code)]
-mod harness;
-#[path = "../support/lying/mod.rs"]
-mod lying;
-#[allow(dead_code)]
-#[path = "../support/server_process.rs"]
-mod server_process;
-#[path = "../e2e/tree.rs"]
-#[allow(dead_code)]
-mod tree;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod crashes;
 mod gaps;

@@ -18,17 +18,25 @@ use nix::{
 };
 
 use crate::{
-    harness::{Mount, Site, Transport, shell, tool},
-    lying::{Form, Lie, LyingStore, Op, Rule},
-    server_process::ServerProcess,
-    tree::{assert_same, noise, snapshot},
-    world::{let_go_lazily, liar_before},
+    support::{
+        commands::{shell, tool},
+        lying::{
+            Form, Lie, LyingStore, Rule,
+            request::{ALL, WRITES},
+        },
+        mount::Mount,
+        random::noise,
+        server_process::ServerProcess,
+        site::{Site, Transport},
+        tree::{assert_same, snapshot},
+    },
+    world::let_go_lazily,
 };
 
 /// After the outage all tools end within this.
 const RECOVERY: Duration = Duration::from_secs(120);
 
-/// Whoever waits for the store ends this soon after SIGKILL.
+/// A program that waits for the store ends this soon after SIGKILL.
 const KILLED_WITHIN: Duration = Duration::from_secs(2);
 
 /// `fusermount3 -uz` takes no longer, whatever the store does. It starts a process on a busy
@@ -38,16 +46,7 @@ const LAZILY_WITHIN: Duration = Duration::from_secs(2);
 /// A file that no mount has read before the outage.
 const COLD: &str = "cold";
 
-const WRITES: [Op; 6] = [
-    Op::Put,
-    Op::Create,
-    Op::UploadPart,
-    Op::Complete,
-    Op::Delete,
-    Op::DeleteMany,
-];
-
-/// What kind of outage.
+/// A kind of outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outage {
     /// The server is stopped by SIGSTOP.
@@ -71,7 +70,7 @@ impl Scene {
     fn set(outage: Outage) -> Scene {
         let mut site = Site::without_volume(Transport::Plain);
         let server = ServerProcess::start(site.scratch("objects"), "127.0.0.1:0");
-        let store = liar_before(server.address);
+        let store = LyingStore::before(server.address);
         site.endpoint = match outage {
             Outage::Stopped | Outage::Killed => format!("http://{}", server.address),
             Outage::Refused(..) | Outage::WritesRefused(..) => store.endpoint(),
@@ -98,17 +97,7 @@ impl Borrowed<'_> {
             Outage::Stopped => self.server.signal(Signal::SIGSTOP),
             Outage::Killed => self.server.end(),
             Outage::Refused(status, code) => {
-                let all = [
-                    Op::Get,
-                    Op::List,
-                    Op::ListUploads,
-                    Op::ListParts,
-                    Op::Head,
-                    Op::HeadBucket,
-                    Op::Abort,
-                ];
-                let all = [&WRITES[..], &all].concat();
-                self.store.lie(Rule::on(all).always(refuse(status, code)));
+                self.store.lie(Rule::on(ALL).always(refuse(status, code)));
             }
             Outage::WritesRefused(status, code) => {
                 self.store

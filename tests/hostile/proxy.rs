@@ -4,27 +4,20 @@ use std::{net::SocketAddr, time::Duration};
 
 use aws_sdk_s3::{
     Client,
-    config::{BehaviorVersion, Credentials, Region, retry::RetryConfig},
     types::{CompletedMultipartUpload, CompletedPart},
 };
 
 use crate::{
-    harness::{ACCESS_KEY, BUCKET, SECRET_KEY},
-    lying::{Endless, Form, Kind, Lie, Op, Rule, answer::broken},
+    support::{
+        bucket::{BUCKET, get, list, put, sdk_client_without_retries},
+        lying::{Endless, Form, Kind, Lie, Op, Rule, answer::broken},
+    },
     world::World,
 };
 
-/// A bucket behind the liar, and a client that does not try again.
-fn client(endpoint: &str) -> Client {
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(endpoint)
-        .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
-        .region(Region::new("us-east-1"))
-        .retry_config(RetryConfig::disabled())
-        .force_path_style(true)
-        .build();
-    Client::from_conf(config)
+async fn keys(client: &Client) -> Vec<String> {
+    let listed = list(client).await.expect("list");
+    listed.into_iter().map(|object| object.key).collect()
 }
 
 fn block_on(work: impl Future<Output = ()>) {
@@ -34,55 +27,14 @@ fn block_on(work: impl Future<Output = ()>) {
     runtime.expect("runtime").block_on(work);
 }
 
-async fn get(client: &Client, key: &str) -> Result<Vec<u8>, String> {
-    let object = client
-        .get_object()
-        .bucket(BUCKET)
-        .key(key)
-        .send()
-        .await
-        .map_err(|e| format!("{e:?}"))?;
-    object
-        .body
-        .collect()
-        .await
-        .map(|body| body.to_vec())
-        .map_err(|e| e.to_string())
-}
-
-async fn put(client: &Client, key: &str, body: &[u8]) -> bool {
-    client
-        .put_object()
-        .bucket(BUCKET)
-        .key(key)
-        .body(body.to_vec().into())
-        .send()
-        .await
-        .is_ok()
-}
-
-async fn keys(client: &Client) -> Vec<String> {
-    let listed = client
-        .list_objects_v2()
-        .bucket(BUCKET)
-        .send()
-        .await
-        .expect("list");
-    listed
-        .contents()
-        .iter()
-        .filter_map(|object| object.key().map(str::to_owned))
-        .collect()
-}
-
 #[test]
 fn a_store_that_was_told_nothing_is_honest_and_each_lie_is_told_as_often_as_asked() {
     let world = World::without_volume();
     block_on(async {
-        let client = client(&world.store.endpoint());
+        let client = sdk_client_without_retries(&world.store.endpoint());
         client.create_bucket().bucket(BUCKET).send().await.unwrap();
         let old = b"old contents of an object".to_vec();
-        assert!(put(&client, "v/data/1", &old).await);
+        assert!(put(&client, "v/data/1", old.clone()).await);
         assert_eq!(get(&client, "v/data/1").await, Ok(old.clone()));
         let lie = |rule: Rule| world.store.lie(rule);
         let data = || Rule::on([Op::Get]).of([Kind::Data]);
@@ -123,8 +75,8 @@ fn a_store_that_was_told_nothing_is_honest_and_each_lie_is_told_as_often_as_aske
 
         lie(Rule::on([Op::Put]).once(Lie::ResetBefore));
         lie(Rule::on([Op::Put]).once(Lie::ResetAfter));
-        assert!(!put(&client, "v/data/before", b"x").await);
-        assert!(!put(&client, "v/data/after", b"x").await);
+        assert!(!put(&client, "v/data/before", b"x".to_vec()).await);
+        assert!(!put(&client, "v/data/after", b"x".to_vec()).await);
         assert_eq!(keys(&client).await, ["v/data/1", "v/data/after"]);
         world.store.heal();
 
@@ -147,14 +99,20 @@ fn a_store_that_was_told_nothing_is_honest_and_each_lie_is_told_as_often_as_aske
 fn an_older_state_answers_whom_it_is_told_to() {
     let world = World::without_volume();
     block_on(async {
-        let client = client(&world.store.endpoint());
+        let client = sdk_client_without_retries(&world.store.endpoint());
         client.create_bucket().bucket(BUCKET).send().await.unwrap();
-        assert!(put(&client, "v/data/1", b"old").await && put(&client, "v/lease", b"old").await);
+        assert!(
+            put(&client, "v/data/1", b"old".to_vec()).await
+                && put(&client, "v/lease", b"old".to_vec()).await
+        );
     });
     let past = world.past();
     block_on(async {
-        let client = client(&world.store.endpoint());
-        assert!(put(&client, "v/data/1", b"new").await && put(&client, "v/lease", b"new").await);
+        let client = sdk_client_without_retries(&world.store.endpoint());
+        assert!(
+            put(&client, "v/data/1", b"new".to_vec()).await
+                && put(&client, "v/lease", b"new".to_vec()).await
+        );
         let old: SocketAddr = past.address();
         world
             .store
@@ -170,7 +128,7 @@ fn an_older_state_answers_whom_it_is_told_to() {
 fn a_part_that_comes_late_replaces_the_one_that_overtook_it() {
     let world = World::without_volume();
     block_on(async {
-        let client = client(&world.store.endpoint());
+        let client = sdk_client_without_retries(&world.store.endpoint());
         client.create_bucket().bucket(BUCKET).send().await.unwrap();
         let object = || ("v/data/1", BUCKET);
         let (key, bucket) = object();

@@ -7,8 +7,11 @@ use std::{
 };
 
 use crate::{
-    harness::{Mount, shell},
-    lying::{Form, Kind, Lie, Op, Rule},
+    support::{
+        commands::shell,
+        lying::{Form, Kind, Lie, Op, Rule},
+        mount::Mount,
+    },
     world::{EIO, World, at, within},
 };
 
@@ -57,8 +60,8 @@ fn a_stray_404_to_a_read_of_the_metadata_is_asked_again() {
     mount.unmount();
 }
 
-/// What is gone for good is an error for whoever reads it, soon; it is no reason to end, or to stay
-/// broken.
+/// An object that is gone for good is an error for its readers, soon; it is no reason for the mount
+/// to end, or to stay broken.
 #[test]
 fn a_table_that_is_gone_is_eio_within_seconds_and_read_again_when_it_is_back() {
     let world = World::start();

@@ -11,13 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use strongroom::server::{SecretString, Server, ServerConfig, SyncPolicy};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
 
-use crate::{
-    harness::{ACCESS_KEY, BUCKET, Mount, SECRET_KEY, Site, Transport},
-    lying::{KeyPair, LyingStore},
+use crate::support::{
+    bucket::Bucket,
+    lying::LyingStore,
+    mount::Mount,
+    server::{ServerThread, server_config},
+    site::{Site, Transport},
+    wait::holds,
 };
 
 pub const EIO: i32 = 5;
@@ -39,7 +41,7 @@ impl World {
     pub fn without_volume() -> World {
         let mut site = Site::without_volume(Transport::Plain);
         site.memory = "128MiB";
-        let store = liar_before(site.server().local_addr());
+        let store = LyingStore::before(site.server().local_addr());
         site.endpoint = store.endpoint();
         World { store, site }
     }
@@ -60,37 +62,16 @@ impl World {
     }
 }
 
-pub fn liar_before(upstream: SocketAddr) -> LyingStore {
-    let key_pair = KeyPair {
-        access: ACCESS_KEY.to_owned(),
-        secret: SECRET_KEY.to_owned(),
-    };
-    LyingStore::before(upstream, key_pair)
-}
-
 /// A copy of a server's state.
 pub struct Past {
     dir: TempDir,
-    runtime: Runtime,
-    server: Option<Server>,
+    server: ServerThread,
 }
 
 impl Past {
     fn serve(dir: TempDir) -> Past {
-        let secret = SecretString::from(SECRET_KEY);
-        let mut config = ServerConfig::new(dir.path().to_owned(), ACCESS_KEY, secret);
-        config.sync = SyncPolicy::Never;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("runtime");
-        let server = runtime.block_on(Server::start(config)).expect("server");
-        Past {
-            dir,
-            runtime,
-            server: Some(server),
-        }
+        let server = ServerThread::start(server_config(dir.path().to_owned()));
+        Past { dir, server }
     }
 
     /// Another copy of the same state, with changes of its own.
@@ -101,40 +82,12 @@ impl Past {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.server.as_ref().expect("serves").local_addr()
+        self.server.local_addr()
     }
 
-    pub fn get(&self, key: &str) -> Vec<u8> {
-        let get = self.client().get_object().bucket(BUCKET).key(key);
-        self.runtime.block_on(async {
-            let object = get.send().await.expect("object");
-            object.body.collect().await.expect("body").to_vec()
-        })
-    }
-
-    pub fn delete(&self, key: &str) {
-        let delete = self.client().delete_object().bucket(BUCKET).key(key);
-        self.runtime.block_on(delete.send()).expect("delete");
-    }
-
-    fn client(&self) -> aws_sdk_s3::Client {
-        use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .endpoint_url(format!("http://{}", self.address()))
-            .credentials_provider(Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "test"))
-            .region(Region::new("us-east-1"))
-            .force_path_style(true)
-            .build();
-        aws_sdk_s3::Client::from_conf(config)
-    }
-}
-
-impl Drop for Past {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            self.runtime.block_on(server.shutdown());
-        }
+    /// The bucket as its provider sees it.
+    pub fn bucket(&self) -> Bucket<'_> {
+        Bucket::new(&self.server, &self.server.endpoint_url())
     }
 }
 
@@ -151,7 +104,7 @@ fn copy(from: &Path, to: &Path) {
     );
 }
 
-/// How an operation on the mount ended.
+/// The end of an operation on the mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     Ok,
@@ -199,7 +152,7 @@ pub fn sync(path: &Path, patience: Duration) -> Ended {
     within(patience, sync).map_or(Ended::Hangs, Ended::of)
 }
 
-/// What a file holds.
+/// The contents of a file, compared with those that were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
     Right,
@@ -235,7 +188,7 @@ pub fn read_direct(path: &Path) -> io::Result<Vec<u8>> {
     Ok(found)
 }
 
-/// How a mount ended, or that it did not.
+/// The end of a mount, or that it did not end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     Mounted,
@@ -245,17 +198,14 @@ pub enum Start {
 
 /// Waits until a mount answers or ends.
 pub fn wait_start(mount: &mut Mount<'_>, patience: Duration) -> Start {
-    let began = Instant::now();
-    while began.elapsed() < patience {
-        if mount.is_mounted() {
-            return Start::Mounted;
-        }
-        if mount.has_ended() {
-            return Start::Ended(mount.wait_gone());
-        }
-        std::thread::sleep(Duration::from_millis(10));
+    holds(patience, || mount.is_mounted() || mount.has_ended());
+    if mount.is_mounted() {
+        return Start::Mounted;
     }
-    Start::Hangs
+    match mount.has_ended() {
+        true => Start::Ended(mount.wait_gone()),
+        false => Start::Hangs,
+    }
 }
 
 /// `fusermount3 -uz`: the kernel lets go whoever still has files open.
@@ -267,17 +217,9 @@ pub fn let_go_lazily(dir: &Path) -> Duration {
 }
 
 /// The process' exit code after an unmount, if it ends in time.
-pub fn exit_code(mount: Mount<'_>, patience: Duration) -> Option<i32> {
-    let began = Instant::now();
+pub fn exit_code(mut mount: Mount<'_>, patience: Duration) -> Option<i32> {
     let_go_lazily(&mount.dir);
-    while began.elapsed() < patience {
-        if mount.has_ended() {
-            let mut mount = mount;
-            return Some(mount.wait_gone());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    None
+    holds(patience, || mount.has_ended()).then(|| mount.wait_gone())
 }
 
 /// A name below a mount.

@@ -5,7 +5,7 @@ use std::slice::from_ref;
 use bytes::Bytes;
 use strongroom::meta::{ContentCommit, Extent, ExtentSource, Ino, Meta, MetaError, NewObject};
 
-use crate::support::{at, extent, file, get, object, open, volume};
+use crate::volume::{at, extent, file, get, object, open, volume};
 
 fn commit(ino: Ino, extents: Vec<Extent>, size: u64) -> ContentCommit {
     ContentCommit::new(ino, extents, size).with_times(at(30), at(31))

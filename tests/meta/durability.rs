@@ -1,12 +1,12 @@
-//! What a crash leaves; flushing; outages; being taken over.
+//! Durability of metadata: crashes, flushes, outages, takeovers.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use strongroom::meta::{ContentCommit, Extent, ExtentSource, FileKind, Ino, Meta, MetaError};
+use strongroom::meta::{Extent, ExtentSource, FileKind, Ino, Meta, MetaError};
 use tokio::time::{sleep, timeout};
 
-use crate::support::{
-    CONFIG, CountingStore, Verb, count, directory, file, names, new, open, volume,
+use crate::volume::{
+    CONFIG, CountingStore, Verb, contents, count, directory, file, names, new, open, volume,
 };
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn closing_makes_room_for_what_is_in_memory() {
             len: FILE as u64,
             source: ExtentSource::Inline(bytes.into()),
         };
-        let commit = ContentCommit::new(ino, vec![extent], FILE as u64);
+        let commit = contents(ino, vec![extent], FILE as u64);
         meta.commit_content(&[], &[commit]).await.unwrap();
         inos.push(ino);
     }

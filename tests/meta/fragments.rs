@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, slice::from_ref, time::Instant};
 
-use strongroom::meta::{ContentCommit, ExtentSource, Ino, ObjectId, REGION_LEN};
+use strongroom::meta::{ExtentSource, Ino, ObjectId, REGION_LEN};
 
-use crate::support::{Verb, count, extent, file, object, open, volume};
+use crate::volume::{Verb, contents, count, extent, file, object, open, volume};
 
 const SIZE: u64 = 64 << 20;
 const PIECE: u64 = 200;
@@ -23,8 +23,8 @@ fn places(seed: &mut u64) -> Vec<u64> {
     places
 }
 
-/// What covers each run of a file, as a model: by the end of the run, its beginning, object and
-/// offset there.
+/// A model of the extents: for each run, by its end, its beginning, and the object and offset that
+/// cover it.
 type Runs = BTreeMap<u64, (u64, ObjectId, u64)>;
 
 fn put(runs: &mut Runs, from: u64, to: u64, object: ObjectId, at: u64) {
@@ -59,7 +59,7 @@ async fn the_extents_of_a_file_in_a_hundred_thousand_pieces_are_read_with_few_re
             extents.push(extent(*place, PIECE, &whole, at));
             put(&mut runs, *place, place + PIECE, whole.object, at);
         }
-        let commit = ContentCommit::new(ino, extents, SIZE);
+        let commit = contents(ino, extents, SIZE);
         meta.commit_content(from_ref(&whole), &[commit])
             .await
             .unwrap();
@@ -91,13 +91,13 @@ async fn the_extents_of_a_file_in_a_hundred_thousand_pieces_are_read_with_few_re
     assert!(gets < 1000, "{gets} GETs to read the extents in order");
 }
 
-/// What a commit comes by is told once, in order, and only what is crowded.
+/// A commit tells of each crowded region that it passes once, in order, and of no other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regions_in_many_extents_are_noticed_by_the_commit_that_comes_by() {
     let (_store, meta) = volume().await;
     let ino = file(&meta, Ino::ROOT, "file").await.ino;
     let size = 4 * REGION_LEN;
-    let commit = |extents| ContentCommit::new(ino, extents, size);
+    let commit = |extents| contents(ino, extents, size);
     let whole = object(&meta, 0, size);
     let parts = vec![extent(0, size, &whole, 0)];
     meta.commit_content(from_ref(&whole), &[commit(parts)])

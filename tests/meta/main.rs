@@ -1,5 +1,8 @@
 //! The namespace through its public surface, over object stores that count and fail.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod content;
 mod durability;
 mod follower;
@@ -11,5 +14,5 @@ mod renames;
 mod replace;
 mod requests;
 mod stack;
-mod support;
+mod volume;
 mod xattrs;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use strongroom::meta::{FileKind, Ino, MetaError, NewInode, RenameMode, Timestamp};
 
-use crate::support::{at, directory, file, get, names, new, open, volume};
+use crate::volume::{at, directory, file, get, names, new, open, volume};
 
 #[tokio::test]
 async fn a_new_volume_has_a_root_of_its_owner() {
@@ -365,7 +365,7 @@ async fn a_caller_that_goes_away_leaves_names_and_counts_in_step() {
         create.abort();
         let _aborted = create.await;
     }
-    // What goes on behind an aborted caller holds its locks; a last change waits for it.
+    // The work that goes on behind an aborted caller holds its locks; a last change waits for it.
     file(&meta, Ino::ROOT, "last").await;
     let listed = names(&meta, Ino::ROOT).await;
     for name in &listed {
@@ -403,7 +403,7 @@ async fn names_that_are_looked_up_in_order_are_those_that_are_there_whatever_cha
     // Lookups are read along in the background: they take turns with the changes in many ways.
     store.set_latency(std::time::Duration::from_micros(300));
     for number in 0..COUNT {
-        // What lies ahead is removed, made anew, or comes under another's name.
+        // Names ahead of the listing are removed, made anew, or renamed.
         let (one, other) = (number + 1 + number % 90, number + 2 + number % 70);
         if one.max(other) < COUNT {
             match number % 5 {

@@ -5,18 +5,22 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use strongroom::meta::{ContentCommit, Ino, Meta, NewObject, SessionId};
+use strongroom::meta::{Ino, Meta, NewObject, ObjectId, SessionId};
 
-use crate::support::{at, extent, file, get, object, open, volume};
+use crate::volume::{at, contents, extent, file, get, object, open, volume};
 
 async fn whole(meta: &Meta, name: &str, number: u64) -> (Ino, NewObject) {
     let ino = file(meta, Ino::ROOT, name).await.ino;
     let object = object(meta, number, 1000);
-    let commit = ContentCommit::new(ino, vec![extent(0, 1000, &object, 0)], 1000);
+    let commit = contents(ino, vec![extent(0, 1000, &object, 0)], 1000);
     meta.commit_content(from_ref(&object), &[commit])
         .await
         .unwrap();
     (ino, object)
+}
+
+async fn live_bytes(meta: &Meta, object: ObjectId) -> u64 {
+    meta.object(object).await.unwrap().unwrap().live_bytes
 }
 
 fn unix_seconds() -> i64 {
@@ -32,14 +36,7 @@ async fn a_death_is_told_when_it_is_durable_and_forgotten_when_asked() {
     let (ino, object) = whole(&meta, "file", 0).await;
     meta.flush().await.unwrap();
     meta.unlink(Ino::ROOT, b"file", at(20)).await.unwrap();
-    assert_eq!(
-        meta.object(object.object)
-            .await
-            .unwrap()
-            .unwrap()
-            .live_bytes,
-        1000
-    );
+    assert_eq!(live_bytes(&meta, object.object).await, 1000);
     let before = unix_seconds();
     meta.reap(ino).await.unwrap();
     assert!(
@@ -84,20 +81,13 @@ async fn objects_below_half_live_are_offered_for_repacking() {
     );
     assert!(meta.repack_candidates(None, 0).await.unwrap().is_empty());
     // Repacking is a commit that names the bytes elsewhere.
-    let packed = crate::support::object(&meta, 1, 499);
-    let commit = ContentCommit::new(ino, vec![extent(1, 499, &packed, 0)], 500);
+    let packed = crate::volume::object(&meta, 1, 499);
+    let commit = contents(ino, vec![extent(1, 499, &packed, 0)], 500);
     meta.commit_content(from_ref(&packed), &[commit])
         .await
         .unwrap();
     assert!(meta.repack_candidates(None, 10).await.unwrap().is_empty());
-    assert_eq!(
-        meta.object(object.object)
-            .await
-            .unwrap()
-            .unwrap()
-            .live_bytes,
-        0
-    );
+    assert_eq!(live_bytes(&meta, object.object).await, 0);
     assert_eq!(get(&meta, ino).await.mtime, at(20));
 }
 
@@ -112,9 +102,7 @@ async fn members_of_a_pack_are_remembered() {
     let commits: Vec<_> = inos
         .iter()
         .zip(0..)
-        .map(|(ino, number)| {
-            ContentCommit::new(*ino, vec![extent(0, 100, &pack, number * 100)], 100)
-        })
+        .map(|(ino, number)| contents(*ino, vec![extent(0, 100, &pack, number * 100)], 100))
         .collect();
     meta.commit_content(from_ref(&pack), &commits[..15])
         .await

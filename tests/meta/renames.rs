@@ -2,7 +2,7 @@
 
 use strongroom::meta::{FileKind, Ino, MetaError, RenameMode};
 
-use crate::support::{at, directory, file, get, names, open, volume};
+use crate::volume::{at, directory, file, get, names, open, volume};
 
 const ROOT: Ino = Ino::ROOT;
 

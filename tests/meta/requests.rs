@@ -1,11 +1,11 @@
-//! What it costs in requests.
+//! Requests that operations on metadata cost.
 
 use std::time::{Duration, Instant};
 
-use strongroom::meta::{ContentCommit, Ino, Meta};
+use strongroom::meta::{Ino, Meta};
 
-use crate::support::{
-    CountingStore, Verb, at, count, directory, extent, file, object, open, volume,
+use crate::volume::{
+    CountingStore, Verb, at, contents, count, directory, extent, file, object, open, volume,
 };
 
 /// Makes 5,000 files in 50 directories as an unpacking tar does, in packs of 500.
@@ -38,9 +38,7 @@ pub async fn unpack(meta: &Meta) -> Vec<Ino> {
         let commits: Vec<_> = inos
             .iter()
             .zip(0..)
-            .map(|(ino, number)| {
-                ContentCommit::new(*ino, vec![extent(0, 8000, &pack, number * 8000)], 8000)
-            })
+            .map(|(ino, number)| contents(*ino, vec![extent(0, 8000, &pack, number * 8000)], 8000))
             .collect();
         meta.commit_content(&[pack], &commits).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;

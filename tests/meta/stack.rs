@@ -1,7 +1,7 @@
-//! The same over the real stack: the sealed object store, the S3 client, a server on a socket.
+//! Metadata over the real stack: the sealed object store, the S3 client, a server on a socket.
 
 use std::{
-    sync::{Arc, Once},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,83 +11,45 @@ use strongroom::{
         keys::{VolumeId, VolumeKeys},
         object_store::SealedObjectStore,
     },
-    server::{Faults, Outage, Server, ServerConfig, StatsSnapshot, SyncPolicy},
-    store::{Retry, Store, StoreConfig},
-    telemetry::Metrics,
+    server::{Faults, Outage, StatsSnapshot},
+    store::{Retry, Store},
 };
-use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::{
     requests::{list_all, unpack},
-    support::{CONFIG, at, directory, file, names},
+    support::{server::TestServer, wait::eventually},
+    volume::{CONFIG, at, directory, file, names},
 };
 
-fn set_environment() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        for (name, value) in [
-            ("AWS_ACCESS_KEY_ID", "meta-test"),
-            ("AWS_SECRET_ACCESS_KEY", "meta-test-secret"),
-            ("AWS_CONFIG_FILE", "/dev/null"),
-            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-        ] {
-            // SAFETY: before any other thread of this process reads the environment.
-            unsafe { std::env::set_var(name, value) };
-        }
-    });
-}
-
 struct Stack {
-    server: Server,
+    server: TestServer,
     keys: Arc<VolumeKeys>,
-    _directory: TempDir,
 }
 
 impl Stack {
     async fn start(latency_ms: u64) -> Stack {
-        set_environment();
-        let directory = TempDir::new().unwrap();
-        let mut config = ServerConfig::new(
-            directory.path().join("s3"),
-            "meta-test",
-            "meta-test-secret".into(),
-        );
-        config.sync = SyncPolicy::Never;
         let stack = Stack {
-            server: Server::start(config).await.unwrap(),
+            server: TestServer::start().await,
             keys: VolumeKeys::generate(VolumeId([7; 16])),
-            _directory: directory,
         };
         stack.store().await.create_bucket().await.unwrap();
         Meta::format(stack.sealed().await, 1000, 1000)
             .await
             .unwrap();
-        stack
-            .server
-            .set_faults(Faults {
-                latency: Duration::from_millis(latency_ms),
-                ..Faults::default()
-            })
-            .unwrap();
+        stack.server.set_faults(Faults {
+            latency: Duration::from_millis(latency_ms),
+            ..Faults::default()
+        });
         stack
     }
 
     async fn store(&self) -> Store {
-        let config = StoreConfig {
-            url: "s3://bucket/volume".parse().unwrap(),
-            endpoint_url: Some(self.server.endpoint_url()),
-            region: None,
-            profile: None,
-            ca_bundle: None,
-            path_style: None,
-            stall_timeout: Duration::from_secs(2),
-            connections_max: 16,
-            retry: Retry::Forever,
-        };
-        Store::connect(config, Arc::new(Metrics::default()))
-            .await
-            .unwrap()
+        let store = self.server.connect(|config| {
+            config.stall_timeout = Duration::from_secs(2);
+            config.retry = Retry::Forever;
+        });
+        store.await.unwrap()
     }
 
     async fn sealed(&self) -> Arc<SealedObjectStore> {
@@ -148,7 +110,7 @@ async fn five_thousand_files_take_few_requests_sealed_and_twenty_milliseconds_aw
         .await;
     assert_eq!(list_all(&follower, &dirs).await, 5000);
     follower.close().await.unwrap();
-    stack.server.shutdown().await;
+    stack.server.server.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,29 +118,39 @@ async fn an_idle_mount_asks_for_next_to_nothing() {
     let stack = Stack::start(0).await;
     let meta = stack.open(CONFIG).await;
     file(&meta, Ino::ROOT, "file").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    stack.take();
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    meta.flush().await.unwrap();
+    // A lull of five seconds is followed by the last compaction; no timer below a minute is longer.
+    eventually("it is idle", async || {
+        stack.take();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        stack.server.stats().total_requests() == 0
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(7)).await;
     let stats = stack.take();
     assert_eq!(stats.total_requests(), 0, "{:?}", stats.requests);
 
-    // A follower asks every eight seconds whether there is something new.
+    // A follower asks for the next log object at each look.
     let follower = stack
         .open(MetaConfig {
             read_only: true,
+            follow_every: Duration::from_millis(200),
             ..CONFIG
         })
         .await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    eventually("it looks", async || {
+        stack.server.stats().total_requests() > 0
+    })
+    .await;
     stack.take();
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let stats = stack.take();
-    println!("a follower, ten idle seconds: {:?}", stats.requests);
+    println!("a follower, ten idle looks: {:?}", stats.requests);
     assert!(stats.total_requests() <= 20, "{:?}", stats.requests);
     assert_eq!(stats.count("PutObject"), 0);
     follower.close().await.unwrap();
     meta.close().await.unwrap();
-    stack.server.shutdown().await;
+    stack.server.server.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,15 +158,12 @@ async fn errors_and_an_outage_pass_without_a_remount() {
     let stack = Stack::start(0).await;
     let meta = stack.open(CONFIG).await;
     let dir = directory(&meta, Ino::ROOT, "dir").await.ino;
-    stack
-        .server
-        .set_faults(Faults {
-            error_rate: 0.3,
-            reset_rate: 0.1,
-            seed: 1,
-            ..Faults::default()
-        })
-        .unwrap();
+    stack.server.set_faults(Faults {
+        error_rate: 0.3,
+        reset_rate: 0.1,
+        seed: 1,
+        ..Faults::default()
+    });
     for number in 0..20 {
         file(&meta, dir, &format!("f{number}")).await;
         timeout(Duration::from_secs(60), meta.flush())
@@ -202,17 +171,14 @@ async fn errors_and_an_outage_pass_without_a_remount() {
             .unwrap()
             .unwrap();
     }
-    stack
-        .server
-        .set_faults(Faults {
-            outage: Outage::Refuse,
-            ..Faults::default()
-        })
-        .unwrap();
+    stack.server.set_faults(Faults {
+        outage: Outage::Refuse,
+        ..Faults::default()
+    });
     file(&meta, dir, "late").await;
     assert!(timeout(Duration::from_secs(3), meta.flush()).await.is_err());
     assert_eq!(names(&meta, dir).await.len(), 21);
-    stack.server.set_faults(Faults::default()).unwrap();
+    stack.server.set_faults(Faults::default());
     timeout(Duration::from_secs(60), meta.flush())
         .await
         .unwrap()
@@ -221,7 +187,7 @@ async fn errors_and_an_outage_pass_without_a_remount() {
     let meta = stack.open(CONFIG).await;
     assert_eq!(names(&meta, dir).await.len(), 21);
     meta.close().await.unwrap();
-    stack.server.shutdown().await;
+    stack.server.server.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -250,5 +216,5 @@ async fn a_second_writer_fences_the_first_and_other_keys_open_nothing() {
         panic!("opened with other keys")
     };
     assert!(why.contains("meta/manifest/"), "{why}");
-    stack.server.shutdown().await;
+    stack.server.server.shutdown().await;
 }

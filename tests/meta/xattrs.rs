@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use strongroom::meta::{Ino, MetaError, XattrMode};
 
-use crate::support::{at, file, get, open, volume};
+use crate::volume::{at, file, get, open, volume};
 
 #[tokio::test]
 async fn attributes_are_set_listed_and_removed() {

@@ -1,10 +1,16 @@
-//! Who is let in.
+//! Authentication of requests.
 
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::primitives::ByteStream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{ACCESS_KEY, BUCKET, SECRET_KEY, client, pattern, refusal, start, start_tls};
+use crate::{
+    fixture::{BUCKET, client, refusal, start, start_tls},
+    support::{
+        credentials::{ACCESS_KEY, SECRET_KEY},
+        random::noise,
+    },
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_secret_is_refused_for_every_kind_of_request() {
@@ -21,7 +27,7 @@ async fn a_wrong_secret_is_refused_for_every_kind_of_request() {
                 .put_object()
                 .bucket(BUCKET)
                 .key("key")
-                .body(ByteStream::from(pattern(1, 6_000_000)))
+                .body(ByteStream::from(noise(1, 6_000_000)))
                 .send()
                 .await,
         ),

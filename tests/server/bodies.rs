@@ -7,13 +7,16 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode};
 use bytes::Bytes;
 use strongroom::server::Server;
 
-use crate::support::{BUCKET, Fixture, completed, config, pattern, refusal, start, start_tls};
+use crate::{
+    fixture::{BUCKET, Fixture, completed, refusal, start, start_tls},
+    support::{random::noise, server::server_config, wait::eventually},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_of_all_sizes_come_back_whole_plain_and_over_tls() {
     for fixture in [start().await, start_tls().await] {
         for len in [0, 1, 65_535, 262_144, 262_145, 1_000_003, 5_000_000] {
-            let body = pattern(len as u64, len);
+            let body = noise(len as u64, len);
             fixture.put("key", body.clone()).await;
             assert!(fixture.get("key").await == body, "{len} bytes");
         }
@@ -24,7 +27,7 @@ async fn bodies_of_all_sizes_come_back_whole_plain_and_over_tls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_returns_its_bytes_and_moves_no_more() {
     let fixture = start().await;
-    let body = pattern(7, 20_000_000);
+    let body = noise(7, 20_000_000);
     fixture.put("key", body.clone()).await;
     fixture.settled(|stats| stats.requests_in_flight == 0).await;
     fixture.server.reset_stats();
@@ -81,7 +84,7 @@ async fn a_range_returns_its_bytes_and_moves_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_checksum_is_checked_and_given_back_and_others_than_crc32_are_refused() {
     let fixture = start().await;
-    let body = pattern(3, 300_000);
+    let body = noise(3, 300_000);
     let put = |algorithm: ChecksumAlgorithm, body: ByteStream| {
         let put = fixture.client.put_object().bucket(BUCKET).key("key");
         put.checksum_algorithm(algorithm).body(body).send()
@@ -147,7 +150,7 @@ fn streamed(body: &[u8]) -> ByteStream {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_huge_chunk_is_taken_unless_its_signature_would_have_to_be_held() {
-    let body = pattern(4, 20_000_000);
+    let body = noise(4, 20_000_000);
     for (fixture, is_tls) in [(start().await, false), (start_tls().await, true)] {
         let config = fixture
             .client
@@ -231,7 +234,7 @@ async fn an_upload_that_is_cut_leaves_the_old_object_and_nothing_else() {
     let fixture = start().await;
     fixture.put("key", "old").await;
     // A request signed by the SDK, sent by hand and only in part.
-    let body = pattern(9, 4_000_000);
+    let body = noise(9, 4_000_000);
     let presigning =
         aws_sdk_s3::presigning::PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
     let request = fixture
@@ -262,19 +265,14 @@ async fn an_upload_that_is_cut_leaves_the_old_object_and_nothing_else() {
     drop(socket);
     fixture.settled(|stats| stats.requests_in_flight == 0).await;
     assert_eq!(fixture.get("key").await, b"old");
-    for _ in 0..200 {
-        if temp_files(&fixture) == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the temporary file was left behind");
+    eventually("the temporary file goes", async || {
+        temp_files(&fixture) == 0
+    })
+    .await;
 }
 
 fn temp_files(fixture: &Fixture) -> usize {
-    std::fs::read_dir(fixture.dir.path().join("s3/tmp"))
-        .unwrap()
-        .count()
+    fixture.files_in("s3/tmp")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -282,31 +280,14 @@ async fn a_get_that_is_dropped_stops_the_server() {
     let fixture = start().await;
     const LEN: usize = 200_000_000;
     let id = fixture.begin("key").await;
-    let half = pattern(1, LEN / 2);
+    let half = noise(1, LEN / 2);
     let parts = vec![
         (1, fixture.part("key", &id, 1, half.clone()).await),
         (2, fixture.part("key", &id, 2, half).await),
     ];
-    let complete = fixture
-        .client
-        .complete_multipart_upload()
-        .bucket(BUCKET)
-        .key("key")
-        .upload_id(id);
-    complete
-        .multipart_upload(completed(&parts))
-        .send()
-        .await
-        .unwrap();
+    fixture.complete("key", &id, &parts).await;
     fixture.server.reset_stats();
-    let mut got = fixture
-        .client
-        .get_object()
-        .bucket(BUCKET)
-        .key("key")
-        .send()
-        .await
-        .unwrap();
+    let mut got = fixture.open("key").await;
     let first = got.body.next().await.unwrap().unwrap();
     assert!(!first.is_empty());
     drop(got);
@@ -362,8 +343,14 @@ async fn metadata_and_headers_come_back_and_survive_a_restart() {
     let Fixture { server, dir, .. } = fixture;
     server.shutdown().await;
 
-    let server = Server::start(config(&dir.path().join("s3"))).await.unwrap();
-    let client = crate::support::client(&server.endpoint_url(), crate::support::SECRET_KEY, None);
+    let server = Server::start(server_config(dir.path().join("s3")))
+        .await
+        .unwrap();
+    let client = crate::fixture::client(
+        &server.endpoint_url(),
+        crate::support::credentials::SECRET_KEY,
+        None,
+    );
     let head = client
         .head_object()
         .bucket(BUCKET)
@@ -395,7 +382,7 @@ async fn metadata_and_headers_come_back_and_survive_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_on_the_same_directory_is_refused() {
     let fixture = start().await;
-    let second = Server::start(config(&fixture.dir.path().join("s3"))).await;
+    let second = Server::start(server_config(fixture.dir.path().join("s3"))).await;
     let message = second.err().unwrap().to_string();
     assert!(message.contains("another server has it open"), "{message}");
 }

@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aws_sdk_s3::primitives::ByteStream;
 use tokio::sync::Barrier;
 
-use crate::support::{BUCKET, completed, pattern, refusal, start};
+use crate::{
+    fixture::{BUCKET, completed, refusal, start},
+    support::random::noise,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_racing_creators_exactly_one_wins() {
@@ -240,27 +243,10 @@ async fn a_get_sees_one_version_whole_while_it_is_overwritten_and_deleted() {
                     0 => {
                         let id = fixture.begin("key").await;
                         let parts = vec![(1, fixture.part("key", &id, 1, version(number)).await)];
-                        let complete = fixture
-                            .client
-                            .complete_multipart_upload()
-                            .bucket(BUCKET)
-                            .key("key");
-                        complete
-                            .upload_id(id)
-                            .multipart_upload(completed(&parts))
-                            .send()
-                            .await
-                            .unwrap();
+                        fixture.complete("key", &id, &parts).await;
                     }
                     3 => {
-                        fixture
-                            .client
-                            .delete_object()
-                            .bucket(BUCKET)
-                            .key("key")
-                            .send()
-                            .await
-                            .unwrap();
+                        fixture.delete("key").await;
                         fixture.put("key", version(number)).await;
                     }
                     _ => {
@@ -272,14 +258,7 @@ async fn a_get_sees_one_version_whole_while_it_is_overwritten_and_deleted() {
     });
     let mut seen = HashSet::new();
     while seen.len() < 15 {
-        let Ok(got) = fixture
-            .client
-            .get_object()
-            .bucket(BUCKET)
-            .key("key")
-            .send()
-            .await
-        else {
+        let Ok(got) = fixture.try_open("key").await else {
             continue;
         };
         let announced = got.content_length().unwrap() as usize;
@@ -300,7 +279,7 @@ async fn a_get_sees_one_version_whole_while_it_is_overwritten_and_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_has_conditions_on_both_ends() {
     let fixture = start().await;
-    let body = pattern(1, 700_000);
+    let body = noise(1, 700_000);
     let etag = fixture.put("from", body.clone()).await;
     let copy = || {
         let copy = fixture.client.copy_object().bucket(BUCKET).key("to");

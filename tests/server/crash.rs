@@ -9,15 +9,18 @@ use aws_sdk_s3::primitives::ByteStream;
 use parking_lot::Mutex;
 use strongroom::server::Server;
 
-use crate::process::spawn;
-use crate::support::{BUCKET, SECRET_KEY, client, completed, config, pattern};
+use crate::{
+    fixture::{BUCKET, client, completed},
+    process::spawn,
+    support::{credentials::SECRET_KEY, random::noise, server::server_config},
+};
 
 /// For each key: the last version acknowledged, and the one that may or may not have happened.
 type Known = Mutex<HashMap<String, (Option<u64>, Option<u64>)>>;
 
 /// Longer than a part need be, and of many sizes.
 fn body_of(version: u64) -> Vec<u8> {
-    pattern(version, 1 + (version as usize * 7919) % 400_000)
+    noise(version, 1 + (version as usize * 7919) % 400_000)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -66,7 +69,9 @@ async fn what_was_acknowledged_survives_being_killed_at_any_moment() {
             writer.await.unwrap();
         }
     }
-    let server = Server::start(config(dir.path())).await.unwrap();
+    let server = Server::start(server_config(dir.path().to_owned()))
+        .await
+        .unwrap();
     let s3 = client(&server.endpoint_url(), SECRET_KEY, None);
     check(&s3, &known).await;
     assert!(

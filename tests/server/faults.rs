@@ -8,7 +8,10 @@ use aws_sdk_s3::primitives::ByteStream;
 use strongroom::server::{Faults, Outage, RequestLog};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{BUCKET, Fixture, pattern, refusal, start, start_with};
+use crate::{
+    fixture::{BUCKET, Fixture, refusal, start, start_with},
+    support::random::noise,
+};
 
 fn retrying(fixture: &Fixture, attempts: u32) -> Client {
     let retry = RetryConfig::standard()
@@ -49,7 +52,7 @@ async fn requests_wait_the_latency_concurrently() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_bandwidth_holds_over_all_connections_and_both_directions() {
     let fixture = start().await;
-    let body = pattern(1, 1_000_000);
+    let body = noise(1, 1_000_000);
     fixture.put("key", body.clone()).await;
     fixture
         .server
@@ -90,7 +93,7 @@ async fn errors_are_answered_and_retries_get_through() {
             ..Faults::default()
         })
         .unwrap();
-    let body = || ByteStream::from(pattern(1, 3_000_000));
+    let body = || ByteStream::from(noise(1, 3_000_000));
     let put = || {
         fixture
             .client
@@ -142,7 +145,7 @@ async fn cut_connections_never_harm_an_object() {
     fixture.server.set_faults(faults).unwrap();
     let client = retrying(&fixture, 30);
     for number in 0..15u64 {
-        let body = pattern(number, 2_000_000);
+        let body = noise(number, 2_000_000);
         let put = client.put_object().bucket(BUCKET).key(format!("{number}"));
         put.body(ByteStream::from(body.clone()))
             .send()
@@ -173,15 +176,8 @@ async fn cut_connections_never_harm_an_object() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_hangs_or_refuses_and_then_it_is_over() {
     let fixture = start().await;
-    fixture.put("key", pattern(1, 5_000_000)).await;
-    let mut half_read = fixture
-        .client
-        .get_object()
-        .bucket(BUCKET)
-        .key("key")
-        .send()
-        .await
-        .unwrap();
+    fixture.put("key", noise(1, 5_000_000)).await;
+    let mut half_read = fixture.open("key").await;
     let mut read = half_read.body.next().await.unwrap().unwrap().to_vec();
 
     fixture
@@ -203,7 +199,7 @@ async fn an_outage_hangs_or_refuses_and_then_it_is_over() {
         read.extend_from_slice(&piece.unwrap());
     }
     assert!(
-        read == pattern(1, 5_000_000),
+        read == noise(1, 5_000_000),
         "a body in flight goes on where it was"
     );
 
@@ -225,18 +221,10 @@ async fn counts_say_what_was_done() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("requests.log");
     let fixture = start_with(|config| config.request_log = RequestLog::File(log.clone())).await;
-    fixture.put("key", pattern(1, 100_000)).await;
+    fixture.put("key", noise(1, 100_000)).await;
     fixture.get("key").await;
     fixture.get_range("key", "bytes=0-999").await;
-    refusal(
-        fixture
-            .client
-            .get_object()
-            .bucket(BUCKET)
-            .key("none")
-            .send()
-            .await,
-    );
+    refusal(fixture.try_open("none").await);
     fixture
         .client
         .list_objects_v2()

@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{start, start_with};
+use crate::fixture::{start, start_with};
 
 /// Longer than the server waits for the head of a request.
 const LATER: Duration = Duration::from_secs(31);
@@ -48,7 +48,7 @@ async fn connections_that_say_nothing_or_half_a_head_are_closed() {
     fixture.put("key", "value").await;
 }
 
-/// As many connections as the server takes at once.
+/// The number of connections that the server takes at once.
 const CONNECTIONS_MAX: usize = 512;
 
 #[tokio::test]

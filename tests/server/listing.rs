@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::types::EncodingType;
 
-use crate::support::{BUCKET, Fixture, refusal, start};
+use crate::fixture::{BUCKET, Fixture, refusal, start};
 
 async fn all_keys(fixture: &Fixture, page: i32) -> Vec<String> {
     let mut keys = Vec::new();

@@ -3,8 +3,11 @@
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
 
-use crate::process::spawn;
-use crate::support::{BUCKET, SECRET_KEY, client, pattern};
+use crate::{
+    fixture::{BUCKET, client},
+    process::spawn,
+    support::{credentials::SECRET_KEY, random::noise},
+};
 
 const MIB: usize = 1024 * 1024;
 
@@ -14,7 +17,7 @@ async fn many_large_bodies_at_once_stay_within_96_mib() {
     let (server, url) = spawn(dir.path());
     let s3 = client(&url, SECRET_KEY, None);
     s3.create_bucket().bucket(BUCKET).send().await.unwrap();
-    let body = Bytes::from(pattern(1, 32 * MIB));
+    let body = Bytes::from(noise(1, 32 * MIB));
     let puts = (0..8).map(|number| {
         let put = s3.put_object().bucket(BUCKET).key(format!("{number}"));
         let put = put.body(ByteStream::from(body.clone())).customize();

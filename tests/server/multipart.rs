@@ -3,8 +3,9 @@
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType};
 
-use crate::support::{
-    BUCKET, Fixture, SECRET_KEY, client, completed, config, pattern, refusal, start,
+use crate::{
+    fixture::{BUCKET, Fixture, client, completed, refusal, start},
+    support::{credentials::SECRET_KEY, random::noise},
 };
 
 const MIB: usize = 1024 * 1024;
@@ -32,7 +33,7 @@ async fn complete(
 #[tokio::test(flavor = "multi_thread")]
 async fn parts_in_any_order_become_one_object_that_ranges_cross() {
     let fixture = start().await;
-    let body = pattern(5, 13 * MIB);
+    let body = noise(5, 13 * MIB);
     let id = fixture.begin("key").await;
     let mut parts = Vec::new();
     for (number, piece) in [
@@ -46,19 +47,7 @@ async fn parts_in_any_order_become_one_object_that_ranges_cross() {
         ));
     }
     parts.sort();
-    assert_eq!(
-        refusal(
-            fixture
-                .client
-                .get_object()
-                .bucket(BUCKET)
-                .key("key")
-                .send()
-                .await
-        )
-        .0,
-        "NoSuchKey"
-    );
+    assert_eq!(refusal(fixture.try_open("key").await).0, "NoSuchKey");
     let made = complete(&fixture, "key", &id, &parts).await.unwrap();
     assert!(made.e_tag().unwrap().ends_with("-3\""));
     assert!(fixture.get("key").await == body);
@@ -236,23 +225,12 @@ async fn uploads_and_parts_are_listed_until_they_end() {
     assert_eq!((rest.parts().len(), rest.is_truncated()), (1, Some(false)));
 
     for (key, id) in &ids {
-        fixture
-            .client
-            .abort_multipart_upload()
-            .bucket(BUCKET)
-            .key(*key)
-            .upload_id(id)
-            .send()
-            .await
-            .unwrap();
-        let again = fixture
-            .client
-            .abort_multipart_upload()
-            .bucket(BUCKET)
-            .key(*key)
-            .upload_id(id)
-            .send()
-            .await;
+        let abort = || {
+            let abort = fixture.client.abort_multipart_upload();
+            abort.bucket(BUCKET).key(*key).upload_id(id).send()
+        };
+        abort().await.unwrap();
+        let again = abort().await;
         assert_eq!(refusal(again), ("NoSuchUpload".to_owned(), 404));
     }
     let none = fixture
@@ -267,22 +245,22 @@ async fn uploads_and_parts_are_listed_until_they_end() {
 }
 
 fn part_files(fixture: &Fixture) -> usize {
-    std::fs::read_dir(fixture.dir.path().join("s3/buckets/bucket/parts"))
-        .unwrap()
-        .count()
+    fixture.files_in("s3/buckets/bucket/parts")
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_goes_on_after_a_restart() {
     let fixture = start().await;
-    let body = pattern(6, 7 * MIB);
+    let body = noise(6, 7 * MIB);
     let id = fixture.begin("key").await;
     let one = fixture.part("key", &id, 1, body[..5 * MIB].to_vec()).await;
     let Fixture { server, dir, .. } = fixture;
     server.shutdown().await;
-    let server = strongroom::server::Server::start(config(&dir.path().join("s3")))
-        .await
-        .unwrap();
+    let server = strongroom::server::Server::start(crate::support::server::server_config(
+        dir.path().join("s3"),
+    ))
+    .await
+    .unwrap();
     let client = client(&server.endpoint_url(), SECRET_KEY, None);
     let fixture = Fixture {
         server,
@@ -309,7 +287,7 @@ async fn an_upload_goes_on_after_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_parts_of_an_object_go_when_it_is_replaced_or_deleted_but_not_under_a_reader() {
     let fixture = start().await;
-    let body = pattern(2, 12 * MIB);
+    let body = noise(2, 12 * MIB);
     for replace in [true, false] {
         let id = fixture.begin("key").await;
         let mut parts = Vec::new();
@@ -323,26 +301,12 @@ async fn the_parts_of_an_object_go_when_it_is_replaced_or_deleted_but_not_under_
         fixture.part("key", &id, 9, vec![9; 10]).await;
         complete(&fixture, "key", &id, &parts).await.unwrap();
         assert_eq!(part_files(&fixture), 2);
-        let mut reader = fixture
-            .client
-            .get_object()
-            .bucket(BUCKET)
-            .key("key")
-            .send()
-            .await
-            .unwrap();
+        let mut reader = fixture.open("key").await;
         let first = reader.body.next().await.unwrap().unwrap();
         if replace {
             fixture.put("key", "replaced").await;
         } else {
-            fixture
-                .client
-                .delete_object()
-                .bucket(BUCKET)
-                .key("key")
-                .send()
-                .await
-                .unwrap();
+            fixture.delete("key").await;
         }
         let mut read = first.to_vec();
         while let Some(piece) = reader.body.next().await {
@@ -371,7 +335,7 @@ async fn checksums_of_parts_become_the_checksum_of_the_object() {
             .await
             .unwrap();
         let id = begin.upload_id().unwrap();
-        let body = pattern(8, 6 * MIB);
+        let body = noise(8, 6 * MIB);
         let mut parts = Vec::new();
         for (number, piece) in (1..).zip(body.chunks(5 * MIB)) {
             let part = fixture

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use strongroom::server::{Server, SyncPolicy};
 
-use crate::support::config;
+use crate::support::server::server_config;
 
 /// Set for that process: the directory to serve.
 const CHILD_DIR: &str = "STRONGROOM_TEST_SERVE_DIR";
@@ -18,7 +18,7 @@ async fn served_until_killed() {
     let Some(root) = std::env::var_os(CHILD_DIR) else {
         return;
     };
-    let mut config = config(root.as_ref());
+    let mut config = server_config(root.into());
     config.sync = SyncPolicy::Always;
     let server = Server::start(config).await.unwrap();
     println!("\nlistening at {}", server.endpoint_url());

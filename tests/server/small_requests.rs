@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use strongroom::server::SyncPolicy;
 
-use crate::support::start_with;
+use crate::fixture::start_with;
 
 /// A delayed acknowledgement of TCP takes 40 ms.
 #[tokio::test(flavor = "multi_thread")]

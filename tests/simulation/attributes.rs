@@ -7,12 +7,12 @@ use strongroom::{fs::FsError, meta::Ino};
 
 use crate::{
     client::{Client, ROOT},
-    model::{Attributes, Number},
+    found::{Attributes, Number},
     worker::{Step, Worker, pattern},
 };
 
 const NAMES: [&str; 5] = ["user.a", "user.b", "user.c", "trusted.d", "security.e"];
-/// As in Linux.
+/// The limit of Linux.
 const VALUE_LEN_MAX: u64 = 64 << 10;
 
 /// All of an inode's.

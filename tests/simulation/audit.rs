@@ -7,7 +7,7 @@ use std::{
 
 use strongroom::meta::{ExtentSource, FileKind, Ino, MetaError, ObjectId, SessionId};
 
-use crate::{attributes, client::Client, model::Found, network::Network};
+use crate::{attributes, client::Client, found::Found, network::Network};
 
 const PAGE: usize = 100;
 const EXTENTS_MAX: usize = 100_000;
@@ -85,7 +85,7 @@ fn key_of(object: ObjectId) -> String {
     format!("{DATA}{session}/{:016x}", object.number)
 }
 
-/// What is counted from the records of all inodes.
+/// Sums over the records of all inodes.
 #[derive(Default)]
 struct Counted {
     inodes: u64,

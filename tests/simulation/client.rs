@@ -13,7 +13,11 @@ use strongroom::{
     telemetry::Metrics,
 };
 
-use crate::{habits::Habits, network::Network};
+use crate::{
+    connector::line,
+    habits::{Habits, PART_BYTES},
+    network::Network,
+};
 
 pub const ROOT: Caller = Caller {
     uid: 0,
@@ -22,13 +26,11 @@ pub const ROOT: Caller = Caller {
     umask: 0o022,
 };
 
-/// Small enough that a file of some hundred KiB is several parts, and one of a MiB two objects.
-pub const PART_BYTES: u64 = 160 << 10;
 const OBJECT_BYTES_MAX: u64 = 800 << 10;
 /// A mount's patience with a store that refuses.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(120);
 const STALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often a follower looks.
+/// The time between two looks of a follower.
 pub const FOLLOW_EVERY: Duration = Duration::from_secs(4);
 const READ_LEN: u32 = 256 << 10;
 
@@ -57,7 +59,7 @@ pub async fn connect(network: &Network, client: u32) -> Store {
         connections_max: 16,
         retry: Retry::Outlasting(REFUSAL_TIMEOUT),
     };
-    Store::connect_through(network.line(client), config, Arc::default())
+    Store::connect_through(line(network, client), config, Arc::default())
         .await
         .unwrap()
 }
@@ -74,7 +76,7 @@ pub fn sealed(
     ))
 }
 
-/// As a mount with `--takeover`: whoever has the volume loses it.
+/// Takes the lease as a mount with `--takeover`: whoever has the volume loses it.
 async fn take_lease(
     store: &Store,
     keys: &Arc<VolumeKeys>,
@@ -149,7 +151,7 @@ impl Client {
         })
     }
 
-    /// As an unmount does.
+    /// Drains and closes, as an unmount does.
     pub async fn close(&self) -> Result<(), String> {
         self.fs.shutdown().await;
         let drained = self.data.finish().await;
@@ -189,7 +191,8 @@ impl Client {
         Ok(())
     }
 
-    /// As the kernel's requests wait: beside the room for dirty data, as long as there is a place.
+    /// Waits for a buffer as the kernel's requests wait: beside the room for dirty data, as long as
+    /// there is a place.
     async fn buffer_in_time(&self, piece: &[u8]) -> Result<WriteBuffer, String> {
         self.network.count(|stats| stats.waits += 1);
         let admission = match self.data.admit(piece) {

@@ -1,4 +1,4 @@
-//! What some lives have that the others do not.
+//! Habits that some lives have and the others do not.
 
 use std::time::Duration;
 
@@ -8,10 +8,13 @@ use strongroom::{
     fs::{Durability, FsConfig},
 };
 
-use crate::{client::PART_BYTES, rng::Rng};
+use crate::rng::Rng;
+
+/// Small enough that a file of some hundred KiB is several parts, and one of a MiB two objects.
+pub const PART_BYTES: u64 = 160 << 10;
 
 const KIB: u64 = 1024;
-/// Of so many lives one has a habit.
+/// One of so many lives has a habit.
 const ONE_IN: u64 = 6;
 /// Room for dirty data, beyond what there is with `scarce`, where a large file is overwritten.
 const OVERWRITES_DIRTY_MORE: u64 = 1024 * KIB;

@@ -13,23 +13,25 @@ use strongroom::{
 use crate::{
     audit::{audit, dead_followers_are_passed_over, look},
     client::{self, Client, FOLLOW_EVERY},
+    found::Found,
     habits::Habits,
     machine,
-    model::{Found, Model},
-    network::{Network, Weather},
+    model::Model,
+    network::Network,
     rng::Rng,
     stats::Stats,
     watch::watch,
+    weather::Weather,
     worker::{PATIENCE, SharedModel, Worker},
 };
 
 /// Mounts in one life, and what each is used for.
 const MOUNTS: std::ops::Range<u64> = 2..5;
 const STEPS: std::ops::Range<u64> = 5..45;
-/// The same in a life of many short mounts, which leave many tables to compact.
+/// Mounts in a life of many short ones, which leave many tables to compact.
 const SHORT_MOUNTS: std::ops::Range<u64> = 6..14;
 const SHORT_STEPS: std::ops::Range<u64> = 1..8;
-/// Of so many lives one has short mounts, and one goes on until all is cleared.
+/// One of so many lives has short mounts, and one goes on until all is cleared.
 const SHORT_ONE_IN: u64 = 8;
 const CLEARED_ONE_IN: u64 = 5;
 /// A crash comes after at most so many requests.
@@ -60,7 +62,7 @@ struct World {
     unmounted: Mutex<BTreeSet<SessionId>>,
     steps: std::ops::Range<u64>,
     habits: Habits,
-    /// Of the clients since the last crash or unmount.
+    /// Counters of the clients since the last crash or unmount.
     metrics: Mutex<Vec<Arc<Metrics>>>,
 }
 
@@ -167,7 +169,7 @@ impl World {
         self.models.iter().map(worker).collect()
     }
 
-    /// What is done until it is over, or everything dies.
+    /// Lives until the mount is over, or everything dies.
     fn one_runtime(&self, mount: impl Future<Output = Result<(), String>>) -> Result<(), String> {
         let runtime = machine::runtime();
         let crashes = self.network.stats().crashes;
@@ -251,7 +253,7 @@ impl World {
         self.counts_are_exact(client, false).await
     }
 
-    /// What earlier mounts left without a name is gone.
+    /// Everything that earlier mounts left without a name is gone.
     async fn settled(&self, client: &Client) -> Result<(), String> {
         for _ in 0..600 {
             let orphans = client.meta.orphans(1).await;
@@ -339,11 +341,7 @@ impl World {
             self.follower_sees_all(&client, &follower).await?;
         }
         if self.chance(500) {
-            client
-                .data
-                .drain()
-                .await
-                .map_err(|error| format!("drain: {error}"))?;
+            drained(&client).await?;
             self.all_synced();
             self.counts_are_exact(&client, false).await?;
         }
@@ -463,11 +461,7 @@ impl World {
 
     /// In fine weather a follower sees what is durable after a while, and nothing else.
     async fn follower_sees_all(&self, client: &Client, follower: &Client) -> Result<(), String> {
-        client
-            .data
-            .drain()
-            .await
-            .map_err(|error| format!("drain: {error}"))?;
+        drained(client).await?;
         self.all_synced();
         tokio::time::sleep(FOLLOW_EVERY * 3 + Duration::from_secs(30)).await;
         let found = look(follower)
@@ -497,4 +491,9 @@ impl World {
         self.network.count(|stats| stats.unmounts += 1);
         Ok(())
     }
+}
+
+async fn drained(client: &Client) -> Result<(), String> {
+    let drained = client.data.drain().await;
+    drained.map_err(|error| format!("drain: {error}"))
 }

@@ -11,9 +11,9 @@ use std::{cell::Cell, time::Duration};
 
 use tokio::time::Instant;
 
-/// What the wall clock shows when a simulation begins: seconds since 1970.
+/// The wall clock when a simulation begins: seconds since 1970.
 pub const EPOCH_SECONDS: u64 = 1_800_000_000;
-/// What the monotonic clock shows then; no program likes to begin at zero.
+/// The monotonic clock then; no program likes to begin at zero.
 const UPTIME_SECONDS: u64 = 100_000;
 
 thread_local! {

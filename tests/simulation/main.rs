@@ -7,6 +7,8 @@
 mod attributes;
 mod audit;
 mod client;
+mod connector;
+mod found;
 mod habits;
 mod life;
 mod machine;
@@ -18,6 +20,7 @@ mod s3;
 mod stats;
 mod versions;
 mod watch;
+mod weather;
 mod worker;
 
 use std::{
@@ -233,7 +236,7 @@ mod long {
         run_all(0..SEEDS_LONG);
     }
 
-    /// How many of them come from the environment, if it says so.
+    /// The environment may say how many.
     #[test]
     #[ignore = "as many seeds of the costliest kind as the ordinary run has of all kinds"]
     fn a_large_file_survives_being_overwritten_and_put_in_order() {

@@ -1,5 +1,5 @@
-//! What the volume may hold: every state that it was in since the last one that is known to be
-//! durable.
+//! The states that the volume may be in: every one that it was in since the last that is known to
+//! be durable.
 //!
 //! Names and contents are kept apart, as docs/semantics.md promises them apart. The names have one
 //! order: after a crash they are as they were after one of the operations since the last sync.
@@ -7,14 +7,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::versions::{Version, explained, explained_at};
-
-/// An inode's number.
-pub type Number = u64;
-/// Extended attributes of one inode.
-pub type Attributes = BTreeMap<String, Arc<Vec<u8>>>;
-/// A directory and a name in it.
-pub type Place = (Number, String);
+use crate::{
+    found::{Attributes, Found, Number, Place},
+    versions::{Version, explained, explained_at},
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -40,7 +36,7 @@ pub struct State {
     pub names: BTreeMap<Place, Entry>,
     /// Oldest first; all of one name.
     replaced: BTreeMap<Place, Vec<Replacement>>,
-    /// Of those that have any, or had.
+    /// Attributes of the inodes that have any, or had.
     attributes: BTreeMap<Number, Attributes>,
 }
 
@@ -85,7 +81,7 @@ pub struct Model {
     finals: BTreeMap<Number, usize>,
     /// The same for all files.
     all_final: usize,
-    /// What a reader elsewhere may still be with.
+    /// A state that a reader elsewhere may still see.
     before: Option<Before>,
 }
 
@@ -93,51 +89,11 @@ pub struct Model {
 #[derive(Clone, Debug)]
 struct Before {
     files: BTreeMap<Number, File>,
-    /// Who sees this generation of the metadata sees what the next mount found.
+    /// A reader of this generation of the metadata sees what the next mount found.
     until: u64,
 }
 
-/// What was found after a crash.
-#[derive(Debug, Default)]
-pub struct Found {
-    pub names: BTreeMap<Place, (Number, bool)>,
-    pub contents: BTreeMap<Number, Vec<u8>>,
-    /// Of everything that is there, directories included, if they were looked at.
-    pub attributes: BTreeMap<Number, Attributes>,
-}
-
-impl Found {
-    /// What lies below a directory.
-    pub fn below(&self, root: Number) -> Found {
-        let mut below = Found::default();
-        let mut dirs = vec![root];
-        while let Some(dir) = dirs.pop() {
-            below.take_attributes(self, dir);
-            let first = (dir, String::new());
-            let entries = self.names.range(first..);
-            for (place, (number, is_dir)) in entries.take_while(|(place, _)| place.0 == dir) {
-                below.names.insert(place.clone(), (*number, *is_dir));
-                match is_dir {
-                    true => dirs.push(*number),
-                    false => {
-                        below.take_attributes(self, *number);
-                        let bytes = self.contents[number].clone();
-                        below.contents.insert(*number, bytes);
-                    }
-                }
-            }
-        }
-        below
-    }
-
-    fn take_attributes(&mut self, of: &Found, number: Number) {
-        let attributes = of.attributes.get(&number);
-        self.attributes
-            .extend(attributes.map(|attributes| (number, attributes.clone())));
-    }
-}
-
-/// How far a sync reaches that begins now.
+/// The state that a sync reaches which begins now.
 #[derive(Clone, Copy, Debug)]
 pub struct SyncPoint {
     operation: usize,
@@ -287,7 +243,7 @@ impl Model {
         self.change_names(|state| change(state.attributes.entry(number).or_default()));
     }
 
-    /// What the file holds now.
+    /// The contents of the file now.
     pub fn bytes(&self, number: Number) -> Arc<Vec<u8>> {
         let file = &self.files[&number];
         Arc::clone(&file.versions.last().unwrap().bytes)

@@ -1,5 +1,5 @@
-//! What lies between the clients and the store: time, loss, repetition, outages, and the moment at
-//! which everything here dies.
+//! The network between the clients and the store: time, loss, repetition, outages, and the moment
+//! at which everything here dies.
 //!
 //! A request that was sent is on its way by itself: whether its client still waits for it does not
 //! matter to the store. So each is carried out by a task of its own, and those that a crash finds
@@ -7,158 +7,35 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
-use aws_smithy_runtime_api::{
-    client::{
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings,
-            SharedHttpClient, SharedHttpConnector,
-        },
-        orchestrator::{HttpRequest, HttpResponse},
-        result::ConnectorError,
-        runtime_components::RuntimeComponents,
-    },
-    http::StatusCode,
-};
-use aws_smithy_types::body::SdkBody;
-use bytes::Bytes;
-use http_body::Frame;
-use http_body_util::BodyExt;
+use aws_smithy_runtime_api::client::result::ConnectorError;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
     machine,
     rng::Rng,
-    s3::{Answer, Operation, Request, S3},
+    s3::{Answer, Operation, Request, S3, not_found},
     stats::Stats,
+    weather::{Fate, Weather},
 };
 
-/// What the client gets to see of a request that is answered.
+/// The client's side of an answered request.
 type Reply = Result<Answer, ConnectorError>;
 
 /// Requests of one seed: more than that is a loop that does not end.
 const REQUESTS_MAX: u64 = 200_000;
-/// How long after a storm an error may still be reported that it made.
+
+/// Time after a storm in which an error that it made may still be reported.
 const AFTERMATH: Duration = Duration::from_secs(300);
+
 /// Lines of the trace that are kept.
 const TRACE_LINES: usize = 20_000;
 
-/// What happens to requests, in so many of a thousand each.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Weather {
-    /// Answered 500 or 503, without effect or after it.
-    pub error: u32,
-    /// Answered 403.
-    pub denied: u32,
-    /// Answered 404, where the object or upload is one of contents, or is to be written.
-    pub missing: u32,
-    /// What is read of the metadata answered 404, while the volume is opened.
-    pub hidden: u32,
-    /// The same while it is mounted.
-    pub stray: u32,
-    /// The connection breaks before the request is carried out.
-    pub reset: u32,
-    /// The connection breaks after it: the answer is lost.
-    pub lost: u32,
-    /// No answer ever, with effect or without.
-    pub silent: u32,
-    /// Carried out a second time, later.
-    pub duplicated: u32,
-    /// The connection breaks, and the request is carried out later all the same.
-    pub late: u32,
-    /// The body of the answer breaks off.
-    pub broken: u32,
-    /// How long an answer takes at most.
-    pub latency_ms: u64,
-}
-
-impl Weather {
-    pub const CALM: Weather = Weather {
-        error: 0,
-        denied: 0,
-        missing: 0,
-        hidden: 0,
-        stray: 0,
-        reset: 0,
-        lost: 0,
-        silent: 0,
-        duplicated: 0,
-        late: 0,
-        broken: 0,
-        latency_ms: 30,
-    };
-
-    /// What may be while the volume is opened: parts of the metadata are not shown.
-    pub fn foggy(rng: &mut Rng) -> Weather {
-        Weather {
-            hidden: 1 + rng.below(250) as u32,
-            ..Weather::stormy(rng)
-        }
-    }
-
-    fn is_calm(&self) -> bool {
-        let Weather {
-            error,
-            denied,
-            missing,
-            hidden,
-            stray,
-            reset,
-            lost,
-            silent,
-            duplicated: _,
-            late,
-            broken,
-            latency_ms: _,
-        } = *self;
-        error + denied + missing + hidden + stray + reset + lost + silent + late + broken == 0
-    }
-
-    /// Some kinds of trouble, each more or less of it.
-    pub fn stormy(rng: &mut Rng) -> Weather {
-        let mut some = |most: u64| match rng.permille(400) {
-            true => rng.below(most) as u32,
-            false => 0,
-        };
-        Weather {
-            error: some(150),
-            denied: some(30),
-            missing: some(60),
-            hidden: 0,
-            stray: 0,
-            reset: some(80),
-            lost: some(120),
-            silent: some(10),
-            duplicated: some(200),
-            late: some(80),
-            broken: some(100),
-            latency_ms: 5 + u64::from(some(1500)),
-        }
-    }
-}
-
-/// What is to become of one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Done,
-    Refused(u16, &'static str),
-    DoneAndRefused,
-    Reset,
-    Lost,
-    Silent { acts: bool },
-    Duplicated(Duration),
-    Late(Duration),
-    Broken,
-}
-
-/// How one request goes.
+/// The way of one request.
 struct Journey {
     id: u64,
     fate: Fate,
@@ -177,7 +54,7 @@ struct State {
     weather: Weather,
     /// Nothing reaches the store until then.
     down_until: Duration,
-    /// What failed before may be noticed a little later.
+    /// A failure from before may be noticed a little later.
     calm_since: Duration,
     /// Clients that are cut off from it.
     cut_off: Vec<u32>,
@@ -224,14 +101,6 @@ impl Network {
             state: Arc::new(Mutex::new(state)),
             crash: Arc::new(Notify::new()),
         }
-    }
-
-    /// One client's way to the store.
-    pub fn line(&self, client: u32) -> SharedHttpClient {
-        SharedHttpClient::new(Line {
-            network: self.clone(),
-            client,
-        })
     }
 
     pub fn with_s3<T>(&self, look: impl FnOnce(&S3) -> T) -> T {
@@ -318,7 +187,7 @@ impl Network {
         }
     }
 
-    /// What was on its way when the last runtime ended: lost, or later.
+    /// Requests that were on their way when the last runtime ended are lost, or come later.
     pub fn bury(&self) {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -374,9 +243,9 @@ impl Network {
         self.state.lock().note(line);
     }
 
-    /// What happens to a request once it is sent, whether or not anybody waits for it. `None`: it
-    /// will have no answer.
-    async fn travel(self, client: u32, request: Request) -> Option<Reply> {
+    /// The way of a request once it is sent, whether or not anybody waits for it. `None`: it will
+    /// have no answer.
+    pub async fn travel(self, client: u32, request: Request) -> Option<Reply> {
         let request = Arc::new(request);
         let sent = self.state.lock().sends(client, &request);
         let Some(journey) = sent else {
@@ -400,10 +269,6 @@ fn later(rng: &mut Rng) -> Duration {
         true => Duration::from_secs(rng.within(60..1200)),
         false => Duration::from_millis(rng.within(10..60_000)),
     }
-}
-
-fn reset() -> ConnectorError {
-    ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
 }
 
 impl State {
@@ -606,16 +471,6 @@ impl State {
     }
 }
 
-/// What S3 calls that which it does not find.
-fn not_found(operation: Operation) -> &'static str {
-    match operation {
-        Operation::UploadPart | Operation::CompleteMultipartUpload | Operation::ListParts => {
-            "NoSuchUpload"
-        }
-        _ => "NoSuchKey",
-    }
-}
-
 fn shown(client: u32, request: &Request) -> String {
     let mut line = format!("client {client} {:?} {}", request.operation(), request.key);
     for name in ["prefix", "partNumber", "uploadId"] {
@@ -633,85 +488,6 @@ fn shown(client: u32, request: &Request) -> String {
     line
 }
 
-#[derive(Clone)]
-struct Line {
-    network: Network,
-    client: u32,
-}
-
-impl fmt::Debug for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}", self.client)
-    }
-}
-
-impl HttpClient for Line {
-    fn http_connector(
-        &self,
-        _: &HttpConnectorSettings,
-        _: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(self.clone())
-    }
-}
-
-impl HttpConnector for Line {
-    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (network, client) = (self.network.clone(), self.client);
-        HttpConnectorFuture::new(async move {
-            let (method, uri) = (request.method().to_owned(), request.uri().to_owned());
-            let headers = request.headers().iter();
-            let headers = headers
-                .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-                .collect();
-            let body = request.into_body().collect().await;
-            // A copy, as a socket makes it: what the store keeps must not keep the client's memory.
-            let body = Bytes::copy_from_slice(&body.map_err(ConnectorError::user)?.to_bytes());
-            let request = Request::parse(&method, &uri, headers, body);
-            let is_get = request.operation() == Operation::Get;
-            match tokio::spawn(network.travel(client, request)).await {
-                Ok(Some(answer)) => Ok(response(answer?, is_get)),
-                Ok(None) => std::future::pending().await,
-                Err(broken) => std::panic::resume_unwind(broken.into_panic()),
-            }
-        })
-    }
-}
-
-fn response(answer: Answer, is_get: bool) -> HttpResponse {
-    let announced = answer
-        .headers
-        .iter()
-        .find(|(name, _)| name == "content-length")
-        .and_then(|(_, value)| value.parse::<usize>().ok());
-    let body = match announced {
-        Some(announced) if is_get && answer.body.len() < announced => {
-            SdkBody::from_body_1_x(BrokenBody(Some(answer.body)))
-        }
-        _ => SdkBody::from(answer.body),
-    };
-    let status = StatusCode::try_from(answer.status).unwrap();
-    let mut response = HttpResponse::new(status, body);
-    for (name, value) in answer.headers {
-        response.headers_mut().insert(name, value);
-    }
-    response
-}
-
-/// Some bytes, and then the connection breaks.
-struct BrokenBody(Option<Bytes>);
-
-impl http_body::Body for BrokenBody {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        Poll::Ready(Some(match self.0.take() {
-            Some(bytes) => Ok(Frame::data(bytes)),
-            None => Err(std::io::ErrorKind::ConnectionReset.into()),
-        }))
-    }
+fn reset() -> ConnectorError {
+    ConnectorError::io(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use strongroom::meta::Ino;
 
 use crate::{
-    model::Number,
+    found::Number,
     worker::{Step, Worker, pattern},
 };
 
@@ -21,7 +21,7 @@ const BURST_PAGES: std::ops::Range<u64> = 64..400;
 const BURSTS: std::ops::Range<u64> = 2..9;
 /// Whether a burst is followed by a sync, in a thousand.
 const SYNCED: u32 = 600;
-/// How long the file is left alone then.
+/// Seconds for which the file is left alone then.
 const ALONE_SECONDS: std::ops::Range<u64> = 30..400;
 
 impl Worker {

@@ -1,4 +1,4 @@
-//! What a simulation went through.
+//! Counts of the events in a simulation.
 
 use std::fmt;
 
@@ -100,7 +100,7 @@ impl Stats {
         }
     }
 
-    /// As one line for the process that started this one.
+    /// The counts as one line for the process that started this one.
     pub fn encode(mut self) -> String {
         let numbers = self.numbers().map(|number| number.to_string());
         numbers.join(" ")

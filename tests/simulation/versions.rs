@@ -1,4 +1,5 @@
-//! What a file held, one version after the other, and whether bytes that were found are some of it.
+//! The versions of a file's contents, one after the other, and whether bytes that were found are
+//! some of them.
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use strongroom::meta::{FileKind, Ino};
 
 use crate::{
     client::{self, Client},
-    model::{Number, Place},
+    found::{Number, Place},
     network::Network,
     rng::Rng,
     worker::SharedModel,

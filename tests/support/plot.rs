@@ -1,4 +1,4 @@
-//! What was measured over time, drawn as an SVG, and the line through it.
+//! Measurements over time, drawn as an SVG, and the line through them.
 
 /// One diagram. Seconds go to the right.
 pub struct Panel {

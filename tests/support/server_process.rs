@@ -12,7 +12,10 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::harness::{ACCESS_KEY, BINARY, SECRET_KEY};
+use super::{
+    commands::BINARY,
+    credentials::{ACCESS_KEY, SECRET_KEY},
+};
 
 /// `strongroom serve`; killed with its owner.
 pub struct ServerProcess {

@@ -7,8 +7,8 @@ use super::{
     source::{Manifest, Source, compare},
 };
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
+    support::random::Random,
 };
 
 /// Archives that are kept.
@@ -100,7 +100,8 @@ impl Worker for Borg {
     fn look(&mut self, at: &Place<'_>) -> Result<(), Stopped> {
         self.looks += 1;
         if !self.is_made {
-            // What an interrupted `init` left is no repository, and borg remembers what it was.
+            // The directory that an interrupted `init` left is no repository, and borg remembers
+            // what it was.
             let repository = at.life.dir.join("borg");
             if repository.exists() {
                 at.io("rm", fs::remove_dir_all(&repository))?;

@@ -12,9 +12,8 @@ use std::{
 
 use super::{Worker, sync_dir};
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
-    tree::noise,
+    support::random::{Random, noise},
 };
 
 const SLOTS: u64 = 40;
@@ -29,7 +28,7 @@ const LOG_LEN_MAX: u64 = 400_000;
 /// Seed and length; `None` where there is no such file.
 type Contents = Option<(u64, usize)>;
 
-/// What is promised of a name, and what was tried since.
+/// The contents promised under a name, and those that were tried since.
 #[derive(Default)]
 struct Slot {
     kept: Contents,
@@ -152,7 +151,7 @@ impl Slot {
         self.tried.clear();
     }
 
-    /// What was found is one of those that may be there, and counts from now on.
+    /// The contents found are some of those that may be there, and count from now on.
     fn settle(&mut self, found: Option<&[u8]>) -> Result<(), String> {
         let same = |contents: &Contents| match (contents, found) {
             (None, None) => true,

@@ -8,30 +8,9 @@ use std::{
 
 use super::{Programs, Worker};
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
+    support::{commands::fsx_configuration, random::Random},
 };
-
-/// What a run of fsx does; it syncs seldom, for the sake of the others.
-const CONFIGURATION: &str = "
-flen = 1048576
-nomsyncafterwrite = true
-[weights]
-close_open = 1
-invalidate = 1
-read = 10
-write = 10
-mapread = 10
-mapwrite = 10
-truncate = 5
-punch_hole = 3
-posix_fallocate = 1
-sendfile = 3
-posix_fadvise = 1
-copy_file_range = 3
-fsync = 0.2
-fdatasync = 0.2
-";
 
 const OPERATIONS: u64 = 500;
 const FILES_MAX: usize = 8;
@@ -45,7 +24,8 @@ pub struct Fsx {
 impl Fsx {
     pub fn new(programs: Programs, random: Random) -> Fsx {
         let dir = programs.scratch("fsx");
-        fs::write(dir.join("fsx.toml"), CONFIGURATION).expect("configuration");
+        // It syncs seldom, for the sake of the others.
+        fs::write(dir.join("fsx.toml"), fsx_configuration("0.2")).expect("configuration");
         Fsx {
             programs,
             random,

@@ -5,9 +5,8 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use super::{Programs, Worker, sync_dir};
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
-    tree::noise,
+    support::random::{Random, noise},
 };
 
 /// After so many commits all begins anew.

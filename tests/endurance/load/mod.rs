@@ -22,8 +22,8 @@ use std::{
 };
 
 use crate::{
-    random::Random,
     stage::{Place, Stage, Stopped},
+    support::random::Random,
 };
 
 pub use program::Programs;
@@ -32,8 +32,8 @@ pub use program::Programs;
 pub trait Worker: Send {
     fn name(&self) -> &'static str;
 
-    /// What it was promised is there, to the byte; what a crash left open is settled as it was
-    /// found.
+    /// Checks that everything promised is there, to the byte; contents that a crash left open are
+    /// settled as they were found.
     fn look(&mut self, at: &Place<'_>) -> Result<(), Stopped>;
 
     /// Some seconds of work.
@@ -124,7 +124,7 @@ pub fn look_closely(workers: &mut [Box<dyn Worker>], place: &Place<'_>) -> Resul
     Ok(())
 }
 
-/// Those of the five hundred kills. They hardly pause: a round of it takes seconds.
+/// The programs of the five hundred kills. They hardly pause: a round of each takes seconds.
 pub fn for_kills(programs: &Programs, random: &mut Random) -> Vec<Box<dyn Worker>> {
     vec![
         Box::new(files::Files::new(random.branch(1), 12)),
@@ -135,7 +135,7 @@ pub fn for_kills(programs: &Programs, random: &mut Random) -> Vec<Box<dyn Worker
     ]
 }
 
-/// Those of the soak; together they use about one core.
+/// The programs of the soak; together they use about one core.
 pub fn for_soak(programs: &Programs, random: &mut Random) -> Vec<Box<dyn Worker>> {
     vec![
         Box::new(files::Files::new(random.branch(1), 60)),

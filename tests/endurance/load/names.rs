@@ -14,9 +14,8 @@ use std::{
 
 use super::{Worker, sync_dir};
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
-    tree::noise,
+    support::random::{Random, noise},
 };
 
 const STEPS: u64 = 60;
@@ -87,9 +86,9 @@ impl Change {
 
 pub struct Names {
     random: Random,
-    /// As it is after all changes.
+    /// The tree after all changes.
     tree: Tree,
-    /// As it was at the last sync.
+    /// The tree at the last sync.
     kept: Tree,
     /// Since then, the last of them perhaps not.
     changes: Vec<Change>,

@@ -7,8 +7,8 @@ use super::{
     source::{Manifest, Source, compare},
 };
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
+    support::random::Random,
 };
 
 /// Snapshots that are kept.
@@ -105,7 +105,7 @@ impl Worker for Restic {
     fn look(&mut self, at: &Place<'_>) -> Result<(), Stopped> {
         self.looks += 1;
         if !self.is_made {
-            // What an interrupted `init` left is no repository.
+            // The directory that an interrupted `init` left is no repository.
             let repository = at.life.dir.join("restic");
             if repository.exists() {
                 at.io("rm", fs::remove_dir_all(&repository))?;
@@ -127,7 +127,7 @@ impl Worker for Restic {
     }
 
     fn round(&mut self, at: &Place<'_>) -> Result<(), Stopped> {
-        // Who was interrupted has left its lock.
+        // An interrupted run has left its lock.
         self.run(at, "unlock --remove-all")?;
         self.source.advance(self.mib);
         let line = format!("backup --json {}", self.source.dir.display());

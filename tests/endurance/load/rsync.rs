@@ -9,16 +9,15 @@ use super::{
     sync_dir,
 };
 use crate::{
-    random::Random,
     stage::{Place, Stopped},
-    tree::noise,
+    support::random::{Random, noise},
 };
 
 pub struct Rsync {
     programs: Programs,
     source: Source,
     mib: usize,
-    /// What the copy is promised to be.
+    /// The files that the copy is promised to hold.
     kept: Manifest,
     /// rsync has begun to bring the copy up to the source as it is.
     is_changing: bool,

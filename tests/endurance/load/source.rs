@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{random::Random, tree::noise};
+use crate::support::random::{Random, noise};
 
 /// Name, and what the file holds: seed and length.
 pub type Manifest = BTreeMap<String, (u64, usize)>;

@@ -22,7 +22,7 @@ use std::{
 };
 
 use crate::{
-    lying::{Fired, Form, Kind, Lie, LyingStore, Op, Rule},
+    support::lying::{Fired, Form, Kind, Lie, LyingStore, Op, Rule},
     world::{Ended, Holds},
 };
 
@@ -72,7 +72,8 @@ const HANG: Duration = Duration::from_secs(23);
 /// The long run's faults last this long.
 const LASTING: Duration = Duration::from_secs(60);
 
-/// How long after healing everything must go on: the longest pause between two tries is 10 s.
+/// Everything must go on within this time after healing: the longest pause between two tries is 10
+/// s.
 const HEALED_WITHIN: Duration = Duration::from_secs(30);
 
 impl fmt::Display for Fault {
@@ -105,7 +106,7 @@ impl Fault {
     }
 }
 
-/// How long a fault lasts.
+/// The duration of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
     /// One request.
@@ -137,18 +138,18 @@ impl Row {
     }
 }
 
-/// What became of a cell.
+/// The outcome of a cell.
 #[derive(Clone, Debug)]
 pub struct Cell {
     pub row: &'static str,
     pub fault: String,
     /// Requests that the fault met.
     pub fired: u64,
-    /// What the caller (or the mount) was told while the fault was in force.
+    /// The answer that the caller (or the mount) got while the fault was in force.
     pub told: String,
-    /// How long after healing the mount worked on.
+    /// Time after healing until the mount worked on.
     pub works_after: Option<Duration>,
-    /// What is wrong; empty if the cell holds.
+    /// Broken promises; empty if the cell holds.
     pub faults_found: Vec<String>,
 }
 

@@ -10,12 +10,13 @@ use super::{
     Cell, FAULTS, Fault, HANG, HEALED_WITHIN, LASTING, Row, Span, assert_all_hold, run, told,
 };
 use crate::{
-    harness::{Mount, Site},
-    lying::{Kind, Lie, LyingStore, Op, Rule},
-    tree::noise,
-    world::{
-        Ended, Past, Start, World, at, compare, exit_code, liar_before, wait_start, write_synced,
+    support::{
+        lying::{Kind, Lie, LyingStore, Op, Rule},
+        mount::Mount,
+        random::noise,
+        site::Site,
     },
+    world::{Ended, Past, Start, World, at, compare, exit_code, wait_start, write_synced},
 };
 
 const ROWS: [Row; 9] = [
@@ -144,7 +145,7 @@ fn cell(ruin: &Ruin, row: &Row, fault: Fault, span: Span) -> Cell {
     let branch = ruin.past.branch();
     let visit = Visit {
         site: &ruin.world.site,
-        store: liar_before(branch.address()),
+        store: LyingStore::before(branch.address()),
     };
     let name = format!("{}-{}-{span:?}", row.name, fault).replace([' ', '(', ')', ','], "");
     let fired = row.strike(&visit.store, fault, span);

@@ -10,9 +10,11 @@ use super::{
     Cell, FAULTS, Fault, HANG, HEALED_WITHIN, LASTING, Row, Span, assert_all_hold, run, told,
 };
 use crate::{
-    harness::Mount,
-    lying::{Fired, Form, Kind, Lie, Op, Rule},
-    tree::noise,
+    support::{
+        lying::{Fired, Form, Kind, Lie, Op, Rule},
+        mount::Mount,
+        random::noise,
+    },
     world::{Ended, Holds, World, at, compare, exit_code, sync, write_synced},
 };
 
@@ -28,7 +30,7 @@ const UNMOUNTED_WITHIN: Duration = Duration::from_secs(200);
 /// A request that a cell provokes was made by the time that its caller is told, or very soon after.
 const MET_WITHIN: Duration = Duration::from_secs(3);
 
-/// What comes late has come after this.
+/// Late requests have come after this.
 const BEFORE_COMPLETE: Duration = Duration::from_millis(500);
 
 /// Small enough to lie in the metadata: fsync is one PUT of the log.
@@ -77,7 +79,7 @@ const ROWS: [Row; 8] = [
     },
 ];
 
-/// What a cell wrote, to be looked at again after the remount.
+/// The files that a cell wrote, to be looked at again after the remount.
 struct Written {
     cell: usize,
     name: String,
@@ -109,7 +111,7 @@ fn row(row: &Row, faults: &[Fault], span: Span) -> Vec<Cell> {
     for (index, fault) in faults.iter().enumerate() {
         let mut cell = serving.meet(&mount, *fault, index);
         if cell.works_after.is_none() && index + 1 < faults.len() {
-            // What comes next shall be judged by itself.
+            // The next mount shall be judged by itself.
             let code = exit_code(mount, UNMOUNTED_WITHIN);
             cell.wrong(format!("unmount after the failure: {code:?}"));
             let again = world.site.scratch(&format!("state-after-{index}"));

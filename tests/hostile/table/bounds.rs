@@ -1,12 +1,14 @@
-//! What comes before authentication has a bound: answers without an end, listings without an end,
-//! texts for the terminal.
+//! Answers have a bound before they are authenticated: answers without an end, listings without an
+//! end, texts for the terminal.
 
 use super::{
     DEADLINE, MEMORY_BYTES, PATIENCE, Volume, assert_no_panic, assert_sound, watch_memory,
 };
 use crate::{
-    lying::{Endless, Form, Kind, Lie, Op, Rule},
-    tree::noise,
+    support::{
+        lying::{Endless, Form, Kind, Lie, Op, Rule},
+        random::noise,
+    },
     world::{Ended, Holds, Start, at, compare, exit_code, let_go_lazily, wait_start, write_synced},
 };
 

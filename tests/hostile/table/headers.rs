@@ -6,8 +6,10 @@ use sha2::{Digest, Sha256};
 
 use super::{DEADLINE, MEMORY_BYTES, PATIENCE, Volume, assert_no_panic, watch_memory};
 use crate::{
-    harness::PASSPHRASE,
-    lying::{Kind, Lie, Op, Rule, answer::broken},
+    support::{
+        lying::{Kind, Lie, Op, Rule, answer::broken},
+        site::PASSPHRASE,
+    },
     world::{Start, World, exit_code, wait_start},
 };
 
@@ -128,7 +130,7 @@ fn a_replayed_header_is_refused_by_mount_and_by_key_and_no_removed_slot_comes_ba
     mount.unmount();
 }
 
-/// As anybody can make it: the checksum needs no key.
+/// A header as anybody can make it: the checksum needs no key.
 fn costly_header(honest: &[u8], slots: u32) -> Vec<u8> {
     const KIB: u32 = 1 << 20;
     let mut header: serde_json::Value = serde_json::from_slice(honest).unwrap();

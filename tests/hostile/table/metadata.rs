@@ -4,9 +4,11 @@ use std::{fs, sync::Arc, time::Duration};
 
 use super::{DEADLINE, PATIENCE, Volume, assert_no_panic};
 use crate::{
-    harness::Mount,
-    lying::{Form, Kind, Lie, Op, Rule, answer::broken},
-    tree::noise,
+    support::{
+        lying::{Form, Kind, Lie, Op, Rule, answer::broken},
+        mount::Mount,
+        random::noise,
+    },
     world::{EIO, Ended, Start, at, compare, exit_code, wait_start, write_synced},
 };
 
@@ -43,8 +45,8 @@ fn assert_right_or_eio(volume: &Volume, mount: &Mount<'_>, what: &str) {
     for (name, contents) in names.chain(files) {
         match fs::read(at(mount, &name)) {
             Ok(found) => assert!(found == contents, "{what}: {name} holds something else"),
-            // That the newest log object is missing is what a machine that never saw the volume
-            // cannot know.
+            // A machine that never saw the volume cannot know that the newest log object is
+            // missing.
             Err(error) if what == "Log hidden" && name == "in-the-log-3" => {
                 eprintln!("{what}: {name}: {error}")
             }
@@ -131,7 +133,7 @@ fn every_kind_lied_about(options: &[&str]) {
         refused > 5,
         "only {refused} were noticed when the mount began"
     );
-    // What was tried above has changed nothing.
+    // The attempts above have changed nothing.
     let mount = volume.world.begin_mount(&volume.state, &["--takeover"]);
     mount.wait_ready();
     volume.assert_whole(&mount);

@@ -1,4 +1,4 @@
-//! What docs/security.md says of a store that lies: a test for each row of its tables.
+//! The promises of docs/security.md about a store that lies: a test for each row of its tables.
 //!
 //! In each: no byte that was not written, no panic, no memory beyond `--memory`, an end within a
 //! deadline, no old state taken for the newest; and where the store turns honest again, everything
@@ -19,9 +19,11 @@ use std::{
 };
 
 use crate::{
-    harness::Mount,
-    lying::{Kind, Op},
-    tree::noise,
+    support::{
+        lying::{Kind, Op},
+        mount::Mount,
+        random::noise,
+    },
     world::{Ended, World, at, compare, sync_dir, within, write_synced},
 };
 
@@ -94,7 +96,7 @@ impl Volume {
     }
 }
 
-/// What a read brought before it ended: how many bytes, all of them right, and the error.
+/// A read until its error: how many bytes it brought, all of them right, and the error.
 fn read_to_error(path: &Path, contents: &[u8]) -> (usize, Option<i32>) {
     let (file, expected) = (path.to_owned(), contents.to_owned());
     let read = move || {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{PATIENCE, Volume, assert_sound, read_to_error};
 use crate::{
-    lying::{Endless, Form, Lie, Op, Rule, answer::broken},
+    support::lying::{Endless, Form, Lie, Op, Rule, answer::broken},
     world::{EIO, Holds, World, at, compare},
 };
 

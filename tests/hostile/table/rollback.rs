@@ -1,25 +1,19 @@
 //! A store that answers with an old state, or with another volume.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use super::{DEADLINE, PATIENCE, Volume, assert_no_panic};
 use crate::{
-    lying::{Form, Kind, Lie, Op, Rule},
-    tree::noise,
+    support::{
+        lying::{Form, Kind, Lie, Op, Rule},
+        mount::Mount,
+        random::noise,
+        wait::block_until,
+    },
     world::{
         EIO, Ended, Holds, Past, Start, World, at, compare, exit_code, wait_start, write_synced,
     },
 };
-
-const WRITES: [Op; 7] = [
-    Op::Put,
-    Op::Create,
-    Op::UploadPart,
-    Op::Complete,
-    Op::Abort,
-    Op::Delete,
-    Op::DeleteMany,
-];
 
 /// Writes a file, unmounts.
 fn generation(world: &World, state: &Path, name: &str) {
@@ -30,6 +24,40 @@ fn generation(world: &World, state: &Path, name: &str) {
         Ended::Ok
     );
     mount.unmount();
+}
+
+/// Writes and syncs the files with these numbers.
+fn write_files(mount: &Mount<'_>, prefix: &str, numbers: Range<u64>) {
+    for number in numbers {
+        let path = at(mount, format!("{prefix}{number}"));
+        assert_eq!(
+            write_synced(&path, noise(number, 3000), PATIENCE),
+            Ended::Ok
+        );
+    }
+}
+
+/// Leads the client back to the honest store, which must still have the files with these numbers.
+fn assert_honest_store_has_files(world: &World, state: &Path, numbers: Range<u64>) {
+    world.store.lead_to(world.site.server().local_addr());
+    let mount = world.begin_mount(state, &["--takeover"]);
+    mount.wait_ready();
+    for number in numbers {
+        let path = at(&mount, format!("f{number}"));
+        assert_eq!(compare(&path, noise(number, 3000), PATIENCE), Holds::Right);
+    }
+    mount.unmount();
+}
+
+/// A mount by this machine ends with an error.
+fn assert_mount_fails(world: &World, state: &Path) {
+    let mut mount = world.begin_mount(state, &["--takeover"]);
+    let start = wait_start(&mut mount, DEADLINE);
+    assert!(
+        matches!(start, Start::Ended(code) if code > 0),
+        "{start:?}: {}",
+        mount.log_text()
+    );
 }
 
 /// The mount is refused, and nothing is written.
@@ -46,7 +74,7 @@ fn assert_refused(world: &World, state: &Path, options: &[&str], what: &str) -> 
         .store
         .seen()
         .into_iter()
-        .filter(|seen| WRITES.contains(&seen.op))
+        .filter(|seen| seen.op.is_write())
         .map(|seen| (seen.op, seen.key))
         .collect();
     assert!(
@@ -123,20 +151,7 @@ fn what_was_fsynced_before_a_kill_is_not_rolled_back_unnoticed() {
             &format!("state after file {number}"),
         );
     }
-    world.store.lead_to(world.site.server().local_addr());
-    let mount = world.begin_mount(&state, &["--takeover"]);
-    mount.wait_ready();
-    for number in 0..20 {
-        assert_eq!(
-            compare(
-                &at(&mount, format!("f{number}")),
-                noise(number, 3000),
-                PATIENCE
-            ),
-            Holds::Right
-        );
-    }
-    mount.unmount();
+    assert_honest_store_has_files(&world, &state, 0..20);
 }
 
 /// A volume whose last log objects were hidden by the store, which takes others under their names.
@@ -146,7 +161,7 @@ fn without_newest_log(world: &World, hidden: usize) -> (Past, Vec<String>) {
     let newest = log.split_off(log.len() - hidden);
     let past = world.past();
     for key in &newest {
-        past.delete(key);
+        past.bucket().delete(key);
     }
     (past, newest)
 }
@@ -159,16 +174,7 @@ fn hidden_log_objects_are_missed_though_the_store_takes_others_under_their_names
         let state = world.site.scratch("known");
         let mount = world.begin_mount(&state, &[]);
         mount.wait_ready();
-        for number in 0..5 {
-            assert_eq!(
-                write_synced(
-                    &at(&mount, format!("f{number}")),
-                    noise(number, 3000),
-                    PATIENCE
-                ),
-                Ended::Ok
-            );
-        }
+        write_files(&mount, "f", 0..5);
         mount.kill();
         let (fork, _) = without_newest_log(&world, hidden);
         world.store.lead_to(fork.address());
@@ -180,20 +186,7 @@ fn hidden_log_objects_are_missed_though_the_store_takes_others_under_their_names
                 &format!("{hidden} log objects hidden"),
             );
         }
-        world.store.lead_to(world.site.server().local_addr());
-        let mount = world.begin_mount(&state, &["--takeover"]);
-        mount.wait_ready();
-        for number in 0..5 {
-            assert_eq!(
-                compare(
-                    &at(&mount, format!("f{number}")),
-                    noise(number, 3000),
-                    PATIENCE
-                ),
-                Holds::Right
-            );
-        }
-        mount.unmount();
+        assert_honest_store_has_files(&world, &state, 0..5);
     }
 }
 
@@ -205,31 +198,13 @@ fn log_objects_of_another_branch_are_refused() {
     let state = world.site.scratch("first");
     let mount = world.begin_mount(&state, &[]);
     mount.wait_ready();
-    for number in 0..5 {
-        assert_eq!(
-            write_synced(
-                &at(&mount, format!("f{number}")),
-                noise(number, 3000),
-                PATIENCE
-            ),
-            Ended::Ok
-        );
-    }
+    write_files(&mount, "f", 0..5);
     mount.kill();
     let (fork, hidden) = without_newest_log(&world, 2);
     world.store.lead_to(fork.address());
     let mount = world.begin_mount(&world.site.scratch("second"), &["--takeover"]);
     mount.wait_ready();
-    for number in 0..5 {
-        assert_eq!(
-            write_synced(
-                &at(&mount, format!("g{number}")),
-                noise(number, 3000),
-                PATIENCE
-            ),
-            Ended::Ok
-        );
-    }
+    write_files(&mount, "g", 0..5);
     mount.kill();
     // One object of the first branch in the second, under its own name.
     for key in &hidden {
@@ -240,25 +215,18 @@ fn log_objects_of_another_branch_are_refused() {
             .store
             .lie(rule.always(Lie::Instead(std::sync::Arc::new(object))));
         for machine in ["second", "third"] {
-            let options = ["--takeover"];
-            let mut mount = world.begin_mount(&world.site.scratch(machine), &options);
-            let start = wait_start(&mut mount, DEADLINE);
-            assert!(
-                matches!(start, Start::Ended(code) if code > 0),
-                "{machine}: {start:?}: {}",
-                mount.log_text()
-            );
+            assert_mount_fails(&world, &world.site.scratch(machine));
         }
         world.store.heal();
     }
-    // Whoever saw the first branch refuses the second.
+    // The machine that saw the first branch refuses the second.
     assert_refused(&world, &state, &["--takeover"], "the other branch");
 }
 
-/// As the server holds it, whatever the liar leads to.
+/// The object as the server holds it, whatever store the client is led to.
 fn world_object(world: &World, key: &str) -> Vec<u8> {
     let fork = world.past();
-    fork.get(key)
+    fork.bucket().get(key)
 }
 
 #[test]
@@ -308,11 +276,9 @@ fn a_follower_never_goes_back() {
         &["--read-only", "--timeout", "20s"],
     );
     reader.wait_ready();
-    let began = std::time::Instant::now();
-    while !at(&reader, "new").exists() {
-        assert!(began.elapsed() < PATIENCE, "the follower does not follow");
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
+    block_until("the follower follows", PATIENCE, || {
+        at(&reader, "new").exists()
+    });
     // Only what the reader asks for comes from the past: the writer would notice.
     writer.unmount();
     world.store.lead_to(past.address());
@@ -340,16 +306,7 @@ fn log_objects_that_the_store_lost_under_a_living_mount_are_missed_by_the_next()
     let world = &volume.world;
     let mount = world.begin_mount(&volume.state, &[]);
     mount.wait_ready();
-    for number in 0..3 {
-        assert_eq!(
-            write_synced(
-                &at(&mount, format!("f{number}")),
-                noise(number, 3000),
-                PATIENCE
-            ),
-            Ended::Ok
-        );
-    }
+    write_files(&mount, "f", 0..3);
     let (fork, _) = without_newest_log(world, 1);
     world.store.lead_to(fork.address());
     for number in 3..6 {
@@ -361,13 +318,7 @@ fn log_objects_that_the_store_lost_under_a_living_mount_are_missed_by_the_next()
     }
     mount.kill();
     for machine in [volume.state.clone(), world.site.scratch("another")] {
-        let mut mount = world.begin_mount(&machine, &["--takeover"]);
-        let start = wait_start(&mut mount, DEADLINE);
-        assert!(
-            matches!(start, Start::Ended(code) if code > 0),
-            "{start:?}: a gap in the log: {}",
-            mount.log_text()
-        );
+        assert_mount_fails(world, &machine);
     }
 }
 

@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use super::{DEADLINE, PATIENCE, Volume, assert_no_panic};
 use crate::{
-    harness::Mount,
-    lying::{Kind, Lie, Op, Rule},
-    tree::noise,
+    support::{
+        lying::{Kind, Lie, Op, Rule},
+        mount::Mount,
+        random::noise,
+    },
     world::{
         Ended, Holds, Start, World, at, compare, exit_code, sync_dir, wait_start, write_synced,
     },

@@ -234,3 +234,13 @@ fn is_intact(request: &Request) -> bool {
 fn checksum(bytes: &Bytes) -> String {
     strongroom::store::checksum(bytes)
 }
+
+/// S3's name for something that it does not find.
+pub fn not_found(operation: Operation) -> &'static str {
+    match operation {
+        Operation::UploadPart | Operation::CompleteMultipartUpload | Operation::ListParts => {
+            "NoSuchUpload"
+        }
+        _ => "NoSuchKey",
+    }
+}

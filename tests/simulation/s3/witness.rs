@@ -1,4 +1,4 @@
-//! What no sequence of requests may ever do to the sealed objects.
+//! Rules for the sealed objects that no sequence of requests may ever break.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,11 +21,11 @@ const IMMUTABLE: [&str; 4] = [
 
 #[derive(Default)]
 pub struct Witness {
-    /// Which bytes were sealed with a salt: under which key, and the most that was seen of them.
+    /// The bytes sealed with each salt: under which key, and the most that was seen of them.
     salts: HashMap<[u8; 32], (String, Bytes)>,
     parts: BTreeMap<(String, u32), u64>,
     stored: BTreeMap<String, u64>,
-    /// What was seen and must not be.
+    /// Violations that were seen.
     pub faults: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ impl Witness {
         }
     }
 
-    /// The same for a part: its object's salt is in the first one.
+    /// Watches a part: its object's salt is in the first one.
     pub fn part(&mut self, key: &str, number: u32, bytes: &Bytes) {
         let digest = digest(bytes);
         self.sealed(key, bytes);

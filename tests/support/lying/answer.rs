@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    http::Head,
+    http::{Head, header},
     lie::{Form, KeyFilter},
     request::Request,
 };
@@ -19,7 +19,7 @@ pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// What `Content-Length` says, if that is not the truth. The connection is closed after the
+    /// The value of `Content-Length`, if that is not the truth. The connection is closed after the
     /// body then.
     pub claimed_len: Option<u64>,
 }
@@ -51,7 +51,7 @@ impl Answer {
         }
     }
 
-    /// Of a write.
+    /// The answer to a write that succeeded.
     pub fn acknowledgement() -> Answer {
         let mut answer = Answer::refusal(200, Form::Empty);
         answer.set("ETag", "\"0123456789abcdef0123456789abcdef\"");
@@ -71,11 +71,7 @@ impl Answer {
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
-        let mut found = self
-            .headers
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name));
-        found.next().map(|(_, value)| value.as_str())
+        header(&self.headers, name)
     }
 
     pub fn set(&mut self, name: &str, value: &str) {

@@ -6,7 +6,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::{Shared, answer::Answer, request::Request};
 
-/// What is sent without end, again and again.
+/// The length of the piece that is sent again and again, without end.
 const PIECE_LEN: usize = 64 << 10;
 
 /// Entries of a page of a listing.

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as S3 clients and servers speak.
+//! HTTP/1.1, as much of it as S3 clients and servers speak.
 
 use std::io;
 
@@ -17,13 +17,15 @@ pub struct Head {
     pub headers: Vec<(String, String)>,
 }
 
+/// The value of a header.
+pub(super) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    let mut found = headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+    found.next().map(|(_, value)| value.as_str())
+}
+
 impl Head {
     pub fn get(&self, name: &str) -> Option<&str> {
-        let mut found = self
-            .headers
-            .iter()
-            .filter(|(n, _)| n.eq_ignore_ascii_case(name));
-        found.next().map(|(_, value)| value.as_str())
+        header(&self.headers, name)
     }
 
     /// Reads one; `None` where the connection ends before it.

@@ -1,4 +1,4 @@
-//! What a lying store does to a request.
+//! Lies: the ways in which a store can treat a request.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,7 +20,7 @@ pub enum Form {
     Empty,
 }
 
-/// What is done to a request, or to its answer.
+/// A change of a request, or of its answer.
 #[derive(Clone)]
 pub enum Lie {
     /// Not done, and refused.

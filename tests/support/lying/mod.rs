@@ -4,7 +4,7 @@
 //! included, so signatures stay valid. Rules say which requests are treated otherwise: refused, cut
 //! off, delayed, done twice, answered from another state or with other bytes. Where a lie needs a
 //! request of its own (a condition that is to be ignored, another range of an object), the proxy
-//! signs it with the server's key pair.
+//! signs it with the tests' key pair.
 //!
 //! Its memory is bounded: [`CONNECTIONS_MAX`] connections with one request each, bodies of at most
 //! [`http::BODY_LEN_MAX`] bytes, and a log of [`LOG_LEN_MAX`] lines. What it sends without end is
@@ -19,8 +19,6 @@
 //! http      reading and writing HTTP/1.1
 //! serve     the connections
 //! ```
-#![allow(dead_code)]
-
 pub mod answer;
 pub mod endless;
 mod http;
@@ -40,6 +38,8 @@ use std::{
 };
 
 use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
+
+use super::wait::holds;
 
 pub use endless::Endless;
 pub use lie::{Form, Lie};
@@ -67,16 +67,8 @@ pub struct Seen {
     pub number: u64,
 }
 
-/// How to sign requests of the proxy's own.
-#[derive(Clone)]
-pub struct KeyPair {
-    pub access: String,
-    pub secret: String,
-}
-
 struct Shared {
     upstream: Mutex<SocketAddr>,
-    key_pair: KeyPair,
     rules: Mutex<Vec<Arc<rule::Active>>>,
     seen: Mutex<VecDeque<Seen>>,
     connections: AtomicU64,
@@ -97,7 +89,7 @@ pub struct LyingStore {
 
 impl LyingStore {
     /// Starts one in front of the server at `upstream`, honest until told otherwise.
-    pub fn before(upstream: SocketAddr, key_pair: KeyPair) -> LyingStore {
+    pub fn before(upstream: SocketAddr) -> LyingStore {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("lying-store")
@@ -110,7 +102,6 @@ impl LyingStore {
         let address = listener.local_addr().expect("address");
         let shared = Arc::new(Shared {
             upstream: Mutex::new(upstream),
-            key_pair,
             rules: Mutex::default(),
             seen: Mutex::default(),
             connections: AtomicU64::new(0),
@@ -184,7 +175,7 @@ impl LyingStore {
         self.shared.requests.load(Ordering::Relaxed)
     }
 
-    /// How many of these were seen.
+    /// Counts the requests of a kind that were seen.
     pub fn count(&self, op: Op, kind: Option<Kind>) -> usize {
         let seen = self.shared.seen.lock().unwrap();
         let fits = |seen: &&Seen| seen.op == op && kind.is_none_or(|kind| seen.kind == kind);
@@ -198,14 +189,9 @@ impl LyingStore {
 
     /// Waits until `enough` says so of what was seen.
     pub fn wait_seen(&self, patience: Duration, enough: impl Fn(&[Seen]) -> bool) -> bool {
-        let began = Instant::now();
-        while began.elapsed() < patience {
-            if enough(self.shared.seen.lock().unwrap().make_contiguous()) {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        false
+        holds(patience, || {
+            enough(self.shared.seen.lock().unwrap().make_contiguous())
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a request is: its operation, its key, the kind of object that it is about.
+//! A request: its operation, its key, the kind of object that it is about.
 
 use super::http::Head;
 
@@ -19,6 +19,48 @@ pub enum Op {
     Head,
     HeadBucket,
     Other,
+}
+
+/// Operations that change what is stored.
+pub const WRITES: [Op; 6] = [
+    Op::Put,
+    Op::Create,
+    Op::UploadPart,
+    Op::Complete,
+    Op::Delete,
+    Op::DeleteMany,
+];
+
+/// Writes that a store may carry out twice: the second time changes nothing.
+pub const REPEATABLE: [Op; 5] = [
+    Op::Put,
+    Op::UploadPart,
+    Op::Complete,
+    Op::Delete,
+    Op::DeleteMany,
+];
+
+/// Every operation that a client of ours sends.
+pub const ALL: [Op; 13] = [
+    Op::Get,
+    Op::Head,
+    Op::HeadBucket,
+    Op::List,
+    Op::ListUploads,
+    Op::ListParts,
+    Op::Abort,
+    WRITES[0],
+    WRITES[1],
+    WRITES[2],
+    WRITES[3],
+    WRITES[4],
+    WRITES[5],
+];
+
+impl Op {
+    pub fn is_write(self) -> bool {
+        WRITES.contains(&self) || self == Op::Abort
+    }
 }
 
 /// The kind of object that a key (or a listing's prefix) names.
@@ -133,7 +175,7 @@ impl Request {
 }
 
 impl Kind {
-    /// Of a key with any prefix.
+    /// The kind of object under a key with any prefix.
     pub fn of(key: &str) -> Kind {
         let key = format!("/{key}");
         let below = |dir: &str| key.contains(dir);

@@ -1,4 +1,4 @@
-//! Which requests are lied to, and how often.
+//! Rules: which requests are lied to, and how often.
 
 use std::{
     sync::{
@@ -131,7 +131,7 @@ impl Active {
     }
 }
 
-/// How often a rule was applied.
+/// The count of a rule's applications.
 pub struct Fired(pub(super) Arc<Active>);
 
 impl Fired {

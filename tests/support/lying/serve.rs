@@ -8,13 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use tokio::{
     io::{AsyncWriteExt, BufStream},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 
+use super::super::bucket::sdk_client;
 use super::{
     CONNECTIONS_MAX, LOG_LEN_MAX, Seen, Shared,
     answer::Answer,
@@ -23,7 +23,7 @@ use super::{
     request::Request,
 };
 
-/// How long a late request waits for the client's next try.
+/// The time that a late request waits for the client's next try.
 const LATE_MAX: Duration = Duration::from_secs(90);
 
 /// Headers that belong to one connection, or are made anew.
@@ -34,7 +34,7 @@ const OWN_HEADERS: [&str; 4] = [
     "expect",
 ];
 
-/// What becomes of a request.
+/// The outcome of a request.
 enum Outcome {
     Answer(Answer),
     Reset,
@@ -94,8 +94,8 @@ impl Connection {
             let lied = lie.is_some();
             let outcome = match lie {
                 None => self.pass(&request).await,
-                // Whoever is withheld an answer for ever gives up some time, and its place becomes
-                // free.
+                // A client that is withheld an answer for ever gives up some time, and its place
+                // becomes free.
                 Some(Lie::Withhold) => tokio::select! {
                     outcome = self.tell(&request, Lie::Withhold) => outcome,
                     () = gone(&client) => return Ok(()),
@@ -390,19 +390,5 @@ async fn send(
 /// A client of the server behind, with its key pair.
 fn client(shared: &Shared) -> aws_sdk_s3::Client {
     let to = *shared.upstream.lock().unwrap();
-    let key = &shared.key_pair;
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .endpoint_url(format!("http://{to}"))
-        .credentials_provider(Credentials::new(
-            &key.access,
-            &key.secret,
-            None,
-            None,
-            "test",
-        ))
-        .region(Region::new("us-east-1"))
-        .force_path_style(true)
-        .build();
-    aws_sdk_s3::Client::from_conf(config)
+    sdk_client(&format!("http://{to}"))
 }
