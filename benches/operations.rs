@@ -46,12 +46,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use random_writes::{ABSORBED_WRITE, RANDOM_WRITE, SCATTERED_WRITE};
 use harness::{
     bucket::puts,
     commands::shell,
     site::{Site, Transport},
 };
+use random_writes::{ABSORBED_WRITE, RANDOM_WRITE, SCATTERED_WRITE};
 use strongroom::server::StatsSnapshot;
 use support::{MIB, Options, Random, noise, timed};
 

@@ -4,11 +4,7 @@
 //! `cargo bench --bench store [-- [MIB]]`. It says nothing about a network. The client has a
 //! runtime of its own, and only the CPU time of that runtime's threads is counted.
 
-#[path = "../tests/e2e/harness.rs"]
-#[expect(
-    dead_code,
-    reason = "shared with the end-to-end tests, which use all of it"
-)]
+#[path = "../tests/support/mod.rs"]
 mod harness;
 
 #[path = "support/mod.rs"]
@@ -24,7 +20,11 @@ use std::{
 use aws_sdk_s3::{Client, config::RequestChecksumCalculation};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use harness::{ACCESS_KEY, BUCKET, SECRET_KEY, Site, Transport};
+use harness::{
+    bucket::BUCKET,
+    credentials::{ACCESS_KEY, SECRET_KEY},
+    site::{Site, Transport},
+};
 use strongroom::{
     store::{Condition, Retry, Store, StoreConfig, StoreError},
     telemetry::Metrics,

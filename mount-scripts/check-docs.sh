@@ -40,6 +40,8 @@ fi
     done
 } <docs/constants.tsv
 
+mount-scripts/map.py --check || failed=1
+
 # Comment lines end at 100 columns; a row of a table may be longer.
 while IFS= read -r line; do complain "wider than 100 columns: $line"; done < <(
     git ls-files '*.rs' | xargs awk 'length > 100 && /^ *\/\// && !/ \| / {print FILENAME ":" FNR}'

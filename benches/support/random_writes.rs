@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     PAGE,
-    harness::Site,
+    harness::site::Site,
     make_file, say, seconds,
     support::{MIB, Random, noise, timed},
     traffic,

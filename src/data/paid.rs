@@ -12,9 +12,10 @@ pub(crate) const BUFFER_OVERHEAD: u64 = 256;
 /// they were read.
 pub const OPEN_FILE_BYTES: u64 = 1280;
 
-/// Memory that a file with uncommitted contents takes beyond them: its state and the first node of
-/// its overlay (768 bytes each as the allocator rounds up), entries in two tables and a lock.
-pub(crate) const STATE_BYTES: u64 = 1792;
+/// Memory that a file with uncommitted contents takes beyond them: its state, the first node of its
+/// overlay and that of its write-back in flight (768 bytes each as the allocator rounds up), the
+/// write-back itself (192 bytes), entries in two tables and a lock.
+pub(crate) const STATE_BYTES: u64 = 2752;
 
 struct Paid {
     bytes: Vec<u8>,

@@ -1,3 +1,5 @@
+//! The cache on a real disk: what it finds again, its bound, damage, restarts.
+
 use std::{
     fs,
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink},

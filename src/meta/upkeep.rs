@@ -165,6 +165,6 @@ impl Meta {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "demo"))]
 #[path = "upkeep_tests.rs"]
 mod tests;

@@ -1,6 +1,7 @@
 //! The embedded S3 server, asked over real sockets by the AWS SDK.
 
 #[path = "../support/mod.rs"]
+mod support;
 
 mod auth;
 mod bodies;

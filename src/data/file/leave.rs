@@ -38,6 +38,14 @@ pub(crate) struct Collected {
 }
 
 impl Content {
+    fn begin(&mut self, entry: InFlight) {
+        // Most files have one at a time, and thousands of files may have one.
+        if self.in_flight.is_empty() {
+            self.in_flight.reserve_exact(1);
+        }
+        self.in_flight.push_back(entry);
+    }
+
     /// May the dirty bytes go into a pack? Only if nothing of the file is in flight: packs are
     /// committed as a whole, and the write-back of a file in order.
     pub(crate) fn may_be_packed(&self) -> bool {
@@ -124,7 +132,7 @@ impl Content {
         if collected.is_all || !placed.is_empty() {
             entry.cut = self.cut.take();
         }
-        self.in_flight.push_back(entry);
+        self.begin(entry);
     }
 
     /// All that is dirty leaves memory, to be committed inline.
@@ -133,7 +141,7 @@ impl Content {
         entry.runs = self.overlay.begin_inline(entry.number);
         entry.cut = self.cut.take();
         self.nothing_is_dirty();
-        self.in_flight.push_back(entry);
+        self.begin(entry);
     }
 
     /// Attributes alone go into flight.
@@ -159,7 +167,7 @@ impl Content {
         }
         let mut entry = self.new_in_flight(Place::Here, covers, collected.size, collected.left);
         entry.cut = cut;
-        self.in_flight.push_back(entry);
+        self.begin(entry);
     }
 
     fn new_in_flight(

@@ -17,6 +17,10 @@ use crate::{
     store::{StoreError, StoreErrorKind},
 };
 
+/// A commit of more files than this takes memory that counts: some KiB for each, until its batch is
+/// written. Such commits are made one at a time.
+const SMALL_COMMIT_FILES: usize = 64;
+
 /// Pause after a metadata failure.
 const META_PAUSE: Duration = Duration::from_secs(1);
 

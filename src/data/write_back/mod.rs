@@ -58,6 +58,8 @@ pub(crate) struct WriteBack {
     pub(crate) dirty: Mutex<HashMap<Ino, Arc<FileState>>>,
     /// Places for packs on their way.
     packs: Arc<Semaphore>,
+    /// Held by a commit of many files, before any lock of a file.
+    large_commit: tokio::sync::Mutex<()>,
     /// Why nothing can be made durable any more, once another mount has taken over.
     failure: OnceLock<String>,
     /// There may be something to send or to commit.
@@ -82,6 +84,7 @@ impl WriteBack {
             uploads,
             dirty: Mutex::default(),
             packs: Arc::new(Semaphore::new(PACKS_IN_FLIGHT_MAX)),
+            large_commit: tokio::sync::Mutex::default(),
             failure: OnceLock::new(),
             wake: Notify::new(),
             settled: Notify::new(),

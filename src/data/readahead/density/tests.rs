@@ -1,3 +1,5 @@
+//! The policy's rules, one at a time.
+
 use super::*;
 use crate::meta::SessionId;
 
