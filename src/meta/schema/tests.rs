@@ -78,6 +78,15 @@ fn inodes_of_every_kind_come_back_as_they_were() {
 }
 
 #[test]
+fn a_target_one_byte_longer_than_the_kernel_hands_over_still_decodes() {
+    let mut inode = inode(FileKind::Symlink);
+    inode.target = vec![b'x'; crate::limits::SYMLINK_TARGET_LEN_MAX + 1].into();
+    inode.size = inode.target.len() as u64;
+    let decoded = decode_inode(inode.ino, &encode_inode(&inode)).unwrap();
+    assert_eq!(decoded, inode);
+}
+
+#[test]
 fn a_fresh_files_record_is_small() {
     let mut inode = inode(FileKind::File);
     (
