@@ -63,6 +63,11 @@ impl WriteBack {
         files.sort_by_key(|file| file.ino);
         files.dedup_by_key(|file| file.ino);
         while !files.is_empty() || stored.is_some() {
+            let _turn = if files.len() > SMALL_COMMIT_FILES {
+                Some(self.large_commit.lock().await)
+            } else {
+                None
+            };
             // These are locked in inode order, and other tasks lock only one: no cycle.
             let mut locks = Vec::with_capacity(files.len());
             for file in &files {
@@ -81,7 +86,7 @@ impl WriteBack {
                     continue;
                 }
             }
-            let commits: Vec<Option<FileCommit>> = files
+            let mut commits: Vec<Option<FileCommit>> = files
                 .iter()
                 .map(|file| file.content.lock().next_commit())
                 .collect();
@@ -93,12 +98,12 @@ impl WriteBack {
             }
             let parts: Vec<ContentCommit> = files
                 .iter()
-                .zip(&commits)
+                .zip(&mut commits)
                 .filter_map(|(file, commit)| {
-                    let commit = commit.as_ref()?;
+                    let commit = commit.as_mut()?;
                     Some(ContentCommit {
                         ino: file.ino,
-                        extents: commit.extents.clone(),
+                        extents: std::mem::take(&mut commit.extents),
                         size: commit.size,
                         cut: commit.cut,
                         mtime: commit.mtime,
