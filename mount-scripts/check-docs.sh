@@ -40,6 +40,18 @@ fi
     done
 } <docs/constants.tsv
 
+# Words that the list of terms in docs/architecture.md has replaced.
+retired='begin_take|everything_taken|take_in|take_in_line|IncomingWrite|nameless inodes?|nameless files?'
+retired+='|flush lane|fencing noted|window table|pack neighbours?'
+while IFS= read -r line; do complain "a word that the list of terms has replaced: $line"; done < <(
+    git grep -nwiE "$retired" -- 'src' 'tests/*.rs' 'benches' 'docs/*.md' README.md || true
+)
+
+# A comment says what something is: it begins with its subject.
+while IFS= read -r line; do complain "a comment without a subject: $line"; done < <(
+    git grep -nE '//[/!]? (What|Who|Whoever|Whatever) ' -- '*.rs' | grep -v '?' || true
+)
+
 mount-scripts/map.py --check || failed=1
 
 # Comment lines end at 100 columns; a row of a table may be longer.

@@ -23,7 +23,7 @@ impl Data {
     }
 
     /// A handle on a file, which the caller pays for ([`OPEN_FILE_BYTES`]) until it is dropped.
-    /// What it reads is paid for here.
+    /// Its reads are paid for here.
     pub fn open(&self, ino: Ino) -> OpenFile {
         self.rooms.reading.open(ino)
     }

@@ -32,7 +32,7 @@ use crate::{
 /// this order (`fs.file-max` on 1 GiB is about 100,000).
 const HANDLES_MAX: usize = 262_144;
 
-/// What a handle takes here: its entry, the count of its inode, and the inode's place among the
+/// The memory of a handle here: its entry, the count of its inode, and the inode's place among the
 /// orphans should it lose its name. Measured with 10,000 directories.
 const HANDLE_BYTES: u64 = 160;
 

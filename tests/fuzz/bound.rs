@@ -1,4 +1,4 @@
-//! What all targets share: a bound on the memory that one input may take.
+//! A bound on the memory that one input may take, which all targets share.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
