@@ -113,6 +113,7 @@ step() {
 scripts() {
     shellcheck -x mount-scripts/*.sh mount-scripts/mount.strongroom mount-scripts/examples/*.sh .ci/run
     mount-scripts/mutants.sh --check
+    mount-scripts/layers.py
     # The fuzz targets are a workspace of their own: their lock file follows our dependencies.
     cargo tree --locked --quiet --manifest-path tests/fuzz/Cargo.toml >/dev/null
 }
