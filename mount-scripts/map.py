@@ -57,7 +57,7 @@ def tables():
 def main():
     if sys.argv[1:] not in ([], ["--check"]):
         sys.exit(__doc__.strip())
-    page = PAGE.read_text()
+    page = PAGE.read_text() if PAGE.exists() else "# Map\n\n"
     head = page.split(BEGIN)[0]
     made = head + BEGIN + "\n" + "\n".join(tables()) + "\n"
     if not sys.argv[1:]:
