@@ -74,7 +74,9 @@ def run_session(program, home):
     passphrase.touch(mode=0o600)
     passphrase.write_text(os.urandom(32).hex())
     server = subprocess.Popen(
-        [program, "serve", home / "store", "--listen", f"127.0.0.1:{port}"], env=env
+        [program, "serve", home / "store", "--listen", f"127.0.0.1:{port}"],
+        env=env,
+        stdout=subprocess.DEVNULL,
     )
     session = []
     try:
