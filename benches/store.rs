@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use harness::{
     bucket::BUCKET,
-    credentials::{ACCESS_KEY, SECRET_KEY},
+    credentials::set_environment,
     site::{Site, Transport},
 };
 use strongroom::{
@@ -66,27 +66,6 @@ fn main() {
         }
     }
     client.shutdown_timeout(Duration::from_secs(1));
-}
-
-/// The client finds its credentials where every client looks for them, and nothing else.
-fn set_environment() {
-    let names = std::env::vars_os().map(|(name, _)| name);
-    let names: Vec<_> = names
-        .filter(|name| name.to_str().is_some_and(|name| name.starts_with("AWS_")))
-        .collect();
-    for name in names {
-        // SAFETY: no other thread of this process exists yet.
-        unsafe { std::env::remove_var(name) };
-    }
-    for (name, value) in [
-        ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
-        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
-        ("AWS_CONFIG_FILE", "/dev/null"),
-        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-    ] {
-        // SAFETY: as above.
-        unsafe { std::env::set_var(name, value) };
-    }
 }
 
 async fn connect(site: &Site, transport: Transport) -> Store {

@@ -58,3 +58,14 @@ impl InFlight {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::InFlight;
+
+    /// `STATE_BYTES` has 192 bytes for it.
+    #[test]
+    fn a_write_back_in_flight_is_no_larger_than_what_is_reserved_for_it() {
+        assert!(size_of::<InFlight>() <= 192, "{}", size_of::<InFlight>());
+    }
+}
