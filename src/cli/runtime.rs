@@ -21,6 +21,7 @@ const STACK_BYTES: usize = 2 << 20;
 /// The system refuses threads.
 pub fn build() -> Result<Runtime, Failure> {
     give_memory_back_in_the_background();
+    use_small_pages();
     let cores = available_parallelism().map_or(2, usize::from);
     Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 4))
@@ -48,5 +49,13 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
 fn give_memory_back_in_the_background() {
     if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
         tracing::debug!("the allocator gives memory back without a thread of its own: {error}");
+    }
+}
+
+/// Debian's kernel backs memory with pages of 2 MiB where it can. Then a buffer of which a quarter
+/// is used is resident whole: the mount's memory under load would pass `--memory`.
+fn use_small_pages() {
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        tracing::debug!("the kernel may use huge pages: {error}");
     }
 }

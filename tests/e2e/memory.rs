@@ -124,6 +124,8 @@ fn what_an_idle_mount_takes_is_explained() {
         mount.explained_during(&format!("idle, {transport:?}"), || {
             thread::sleep(Duration::from_secs(3));
         });
+        let status = fs::read_to_string(format!("/proc/{}/status", mount.pid())).expect("status");
+        assert!(status.contains("THP_enabled:\t0"), "huge pages: {status}");
         mount.unmount();
     }
 }
