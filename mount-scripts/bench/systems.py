@@ -358,6 +358,7 @@ provider = Other
 env_auth = true
 region = {REGION}
 endpoint = {self.server.url}
+list_version = 2
 
 [sealed]
 type = crypt
@@ -381,7 +382,7 @@ password = {obscured}
 class S3fsGocryptfs(System):
     key = "s3fs"
     title = "s3fs + gocryptfs"
-    settings = "s3fs `use_path_request_style,enable_noobj_cache`; gocryptfs `-noprealloc`; the rest by default"
+    settings = "s3fs `use_path_request_style,enable_noobj_cache,listobjectsv2`; gocryptfs `-noprealloc`; the rest by default"
     durability = "`fsync` and `close` return when the whole file is in S3"
     cold = "new processes, and the directory of temporary files is emptied"
 
@@ -401,7 +402,7 @@ class S3fsGocryptfs(System):
         self.unmount(self.site.deadline())
 
     def mount_s3fs(self):
-        options = f"url={self.server.url},use_path_request_style,enable_noobj_cache,endpoint={REGION}"
+        options = f"url={self.server.url},use_path_request_style,enable_noobj_cache,listobjectsv2,endpoint={REGION}"
         argv = ["s3fs", BUCKET, self.cipher, "-f", "-o", f"{options},passwd_file={self.passwd},tmpdir={self.local}"]
         self.start(argv, self.cipher)
 

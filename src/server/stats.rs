@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::config::RequestLog;
 
 /// The operations that are counted by name; anything else counts as `Other`.
-const OPERATIONS: [&str; 22] = [
+const OPERATIONS: [&str; 21] = [
     "AbortMultipartUpload",
     "CompleteMultipartUpload",
     "CopyObject",
@@ -30,7 +30,6 @@ const OPERATIONS: [&str; 22] = [
     "HeadObject",
     "ListBuckets",
     "ListMultipartUploads",
-    "ListObjects",
     "ListObjectsV2",
     "ListParts",
     "PutObject",

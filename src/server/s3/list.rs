@@ -1,5 +1,4 @@
-//! ListObjectsV2 and ListObjects. Strongroom sends the former; rclone and s3fs, which
-//! `mount-scripts/bench.sh` runs over this server, send the latter.
+//! ListObjectsV2. Programs that prefer ListObjects, its first version, can be told to use this one.
 
 use data_encoding::BASE64URL_NOPAD;
 use s3s::dto::*;
@@ -8,7 +7,7 @@ use s3s::{S3Result, s3_error};
 use super::{Operations, page_size, wire};
 use crate::server::storage::{Listing, ListingQuery};
 
-pub(super) fn v2(
+pub(super) fn page(
     operations: &Operations,
     input: ListObjectsV2Input,
 ) -> S3Result<ListObjectsV2Output> {
@@ -48,36 +47,6 @@ pub(super) fn v2(
             .map(|it| encode.apply(&it)),
         encoding_type: input.encoding_type,
         start_after: input.start_after.map(|it| encode.apply(&it)),
-        request_charged: None,
-    })
-}
-
-pub(super) fn v1(operations: &Operations, input: ListObjectsInput) -> S3Result<ListObjectsOutput> {
-    let max = page_size(input.max_keys)?;
-    let query = ListingQuery {
-        prefix: input.prefix.clone().unwrap_or_default(),
-        delimiter: input.delimiter.clone().unwrap_or_default(),
-        after: input.marker.clone().unwrap_or_default(),
-        max,
-    };
-    let listing = operations.storage.list_objects(&input.bucket, &query)?;
-    let encode = Encoding::of(input.encoding_type.as_ref());
-    let next = listing.next.as_ref().map(|next| encode.apply(next));
-    let (contents, common_prefixes) = entries(listing, encode, true);
-    Ok(ListObjectsOutput {
-        name: Some(input.bucket),
-        prefix: Some(encode.apply(&query.prefix)),
-        marker: Some(encode.apply(&query.after)),
-        max_keys: i32::try_from(max).ok(),
-        is_truncated: Some(next.is_some()),
-        next_marker: next,
-        contents: Some(contents),
-        common_prefixes: Some(common_prefixes),
-        delimiter: input
-            .delimiter
-            .filter(|it| !it.is_empty())
-            .map(|it| encode.apply(&it)),
-        encoding_type: input.encoding_type,
         request_charged: None,
     })
 }

@@ -154,18 +154,11 @@ impl S3 for Operations {
         copy::part(self, req.input).await.map(S3Response::new)
     }
 
-    async fn list_objects(
-        &self,
-        req: S3Request<ListObjectsInput>,
-    ) -> S3Result<S3Response<ListObjectsOutput>> {
-        list::v1(self, req.input).map(S3Response::new)
-    }
-
     async fn list_objects_v2(
         &self,
         req: S3Request<ListObjectsV2Input>,
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
-        list::v2(self, req.input).map(S3Response::new)
+        list::page(self, req.input).map(S3Response::new)
     }
 
     async fn create_multipart_upload(
