@@ -17,7 +17,7 @@
 //! | [`budget`] | the memory governor, beside everything |
 //! | [`disk`] | sealed frames on the local disk, beside everything |
 //! | [`limits`] | what Linux and POSIX allow for names, targets, attributes and files |
-//! | [`clock`], `proc`, `byte_lru` | the wall clock, Linux's `/proc`, a map bounded in bytes: one place for each |
+//! | [`clock`], `proc`, `cgroup`, `byte_lru` | the wall clock, Linux's `/proc`, limits of control groups, a map bounded in bytes: one place for each |
 //! | [`telemetry`] | logs and counters, beside everything |
 //! | `server` | the embedded S3 server of the demo and the tests; only with the feature `demo` |
 #![deny(unsafe_code)]
@@ -29,6 +29,7 @@
 
 pub mod budget;
 mod byte_lru;
+mod cgroup;
 pub mod check;
 pub mod cli;
 pub mod clock;

@@ -89,6 +89,15 @@ pub(crate) fn mount_table() -> io::Result<Vec<u8>> {
     fs::read("/proc/self/mountinfo")
 }
 
+/// The machine's memory, bytes; the largest number if the system does not say.
+pub(crate) fn memory_total_bytes() -> u64 {
+    let table = Status(fs::read_to_string("/proc/meminfo").unwrap_or_default());
+    match table.memory_bytes("MemTotal") {
+        0 => u64::MAX,
+        bytes => bytes,
+    }
+}
+
 /// The random id of this boot; empty if the system does not say.
 pub(crate) fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -143,5 +152,6 @@ mod tests {
         assert!(Status::of(u32::MAX).is_none());
         assert!(!mount_table().unwrap().is_empty());
         assert!(open_descriptors().unwrap().contains(&0));
+        assert!((1 << 24..1 << 50).contains(&memory_total_bytes()));
     }
 }

@@ -17,14 +17,14 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::{
-    args::LogArgs, daemon::Reporter, observer::TerminalObserver, runtime, sys, values::parse_size,
+    args::LogArgs, daemon::Reporter, observer::TerminalObserver, runtime, sys, values::parse_memory,
 };
 use crate::{
     fuse,
     seal::{keys::make_process_undumpable, volume::Secret},
     server::{SecretString, Server, ServerConfig, SyncPolicy},
     session::{
-        self, Accept, Durability, Exit, Failure, SessionConfig, StoreSettings, create,
+        self, Accept, Durability, Exit, Failure, MemorySize, SessionConfig, StoreSettings, create,
         disk_cache::DiskCacheConfig, errors,
     },
     telemetry::Metrics,
@@ -52,9 +52,10 @@ pub struct DemoArgs {
     #[arg(default_value = "demo")]
     dir: PathBuf,
 
-    /// The memory that the mount, the store and all stay below; at least 128MiB
-    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size)]
-    memory: u64,
+    /// The memory that the mount, the store and all stay below: a size of at least 128MiB, or a
+    /// percentage [default: 512MiB, or what the control group allows]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    memory: Option<MemorySize>,
 
     #[command(flatten)]
     log: LogArgs,
@@ -73,7 +74,7 @@ struct Place {
 
 /// Runs the command. No thread exists yet.
 pub fn run(args: DemoArgs) -> Result<(), Failure> {
-    session::memory::check_floor(args.memory)?;
+    let memory_bytes = session::memory_bytes(args.memory)?;
     fuse::check_device().map_err(|error| errors::mount(&error))?;
     let _ = make_process_undumpable();
     let (access_key, secret_key, passphrase) = (random_text()?, random_text()?, random_text()?);
@@ -87,7 +88,7 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
         secret_key,
         passphrase,
     };
-    let outcome = runtime::block_on(demo(&args, &place, secrets));
+    let outcome = runtime::block_on(demo(&args.log, memory_bytes, &place, secrets));
     match place.remove() {
         Ok(()) => outcome,
         Err(error) => outcome.and(Err(Failure::new(
@@ -113,20 +114,26 @@ fn random_text() -> Result<Zeroizing<String>, Failure> {
     ))
 }
 
-async fn demo(args: &DemoArgs, place: &Place, secrets: Secrets) -> Result<(), Failure> {
+async fn demo(
+    log: &LogArgs,
+    memory_bytes: u64,
+    place: &Place,
+    secrets: Secrets,
+) -> Result<(), Failure> {
     let secret_key = SecretString::from(secrets.secret_key.as_str());
     let mut config = ServerConfig::new(&place.objects, secrets.access_key.as_str(), secret_key);
     config.sync = SyncPolicy::Never;
     let server = Server::start(config)
         .await
         .map_err(|error| Failure::unexpected(format!("the store cannot start: {error}")))?;
-    let outcome = volume(args, place, &secrets, &server.endpoint_url()).await;
+    let outcome = volume(log, memory_bytes, place, &secrets, &server.endpoint_url()).await;
     server.shutdown().await;
     outcome
 }
 
 async fn volume(
-    args: &DemoArgs,
+    log: &LogArgs,
+    memory_bytes: u64,
     place: &Place,
     secrets: &Secrets,
     endpoint: &str,
@@ -153,7 +160,7 @@ async fn volume(
         url,
         store,
         mount_point: place.mount_point.clone(),
-        memory_bytes: args.memory,
+        memory_bytes,
         durability: Durability::Fsync,
         upload_delay: UPLOAD_DELAY,
         refusal_timeout: REFUSAL_TIMEOUT,
@@ -169,7 +176,7 @@ async fn volume(
         state_root: place.state.clone(),
         kernel_flags: Vec::new(),
     };
-    let mut log = args.log.clone();
+    let mut log = log.clone();
     log.log_file.get_or_insert_with(|| place.log.clone());
     let greeting = place.greeting(endpoint);
     let reporter = Reporter::terminal_with_greeting(greeting);

@@ -20,7 +20,7 @@ use crate::{
 pub fn run(mut args: MountArgs) -> Result<(), Failure> {
     mount_options::apply(&mut args)?;
     let url = session::parse_url(&args.url)?;
-    session::memory::check_floor(args.memory)?;
+    let memory_bytes = session::memory_bytes(args.memory)?;
     let mount_point = fuse::check_mount_point(&args.dir).map_err(|error| errors::mount(&error))?;
     fuse::check_device().map_err(|error| errors::mount(&error))?;
     // If the system refuses, the mount is as safe as any other program's memory.
@@ -32,7 +32,7 @@ pub fn run(mut args: MountArgs) -> Result<(), Failure> {
         url,
         store: args.store.settings(),
         mount_point,
-        memory_bytes: args.memory,
+        memory_bytes,
         durability: args.durability,
         upload_delay: args.upload_delay,
         refusal_timeout: args.refusal_timeout,

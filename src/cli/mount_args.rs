@@ -7,9 +7,9 @@ use clap::Args;
 use super::{
     args::{AcceptArgs, LogArgs, SecretArgs, StateArgs, StoreArgs},
     disk_cache::DiskCacheArgs,
-    values::{parse_duration, parse_follow_every, parse_size},
+    values::{parse_duration, parse_follow_every, parse_memory},
 };
-use crate::session::{Durability, Fingerprint, KernelFlag};
+use crate::session::{Durability, Fingerprint, KernelFlag, MemorySize};
 
 /// `strongroom mount URL DIR`
 #[derive(Args, Debug)]
@@ -34,9 +34,10 @@ pub struct MountArgs {
     #[arg(long, short)]
     pub foreground: bool,
 
-    /// The memory that the whole process stays below; at least 128MiB
-    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size)]
-    pub memory: u64,
+    /// The memory that the whole process stays below: a size of at least 128MiB, or a percentage of
+    /// what the machine or its control group has [default: 512MiB, or what the group allows]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    pub memory: Option<MemorySize>,
 
     /// When `close` returns: at once as on a local disk, or when the file is durable
     #[arg(long, value_enum, value_name = "WHEN", default_value = "fsync")]
@@ -53,7 +54,7 @@ pub struct MountArgs {
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
     pub refusal_timeout: Duration,
 
-    /// Mount for reading only; needs no lease, follows the writer
+    /// Mount for reading only, also beside a writer; its durable changes appear as they come
     #[arg(long)]
     pub read_only: bool,
 
@@ -66,7 +67,8 @@ pub struct MountArgs {
     #[arg(long)]
     pub allow_other: bool,
 
-    /// Take the volume from a mount that is dead; a living one is fenced off
+    /// Take the volume from a mount that is dead. One that lives after all stops with EIO and loses
+    /// what was not durable
     #[arg(long)]
     pub takeover: bool,
 

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::{
     disk_cache::parse_cache_size,
     mount_args::MountArgs,
-    values::{parse_duration, parse_follow_every, parse_size},
+    values::{parse_duration, parse_follow_every, parse_memory},
 };
 use crate::session::{Durability, Failure, KernelFlag};
 
@@ -131,7 +131,7 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure>
         "passphrase-command" => args.secret.passphrase_command = text(),
         "key-file" => args.secret.key_file = path(),
         "recovery-key-file" => args.secret.recovery_key_file = path(),
-        "memory" => args.memory = parse_size(value).map_err(invalid)?,
+        "memory" => args.memory = Some(parse_memory(value).map_err(invalid)?),
         "durability" => {
             args.durability = Durability::from_str(value, false)
                 .map_err(|_| invalid("fsync or close".to_owned()))?
@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::data::MemoryPlan;
-    use crate::session::Exit;
+    use crate::session::{Exit, MemorySize};
 
     #[derive(Parser)]
     struct Harness {
@@ -191,7 +191,7 @@ mod tests {
             args.secret.passphrase_file.as_deref(),
             Some(Path::new("/etc/pass"))
         );
-        assert_eq!(args.memory, 256 << 20);
+        assert_eq!(args.memory, Some(MemorySize::Bytes(256 << 20)));
         assert_eq!(args.timeout, Duration::from_secs(300));
         assert!(args.allow_other && !args.read_only);
         assert_eq!(args.kernel_flags, [KernelFlag::NoExec]);
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn the_delay_that_the_help_names_is_the_one_that_the_data_path_has() {
         let args = parse("rw").expect("understood");
-        let plan = MemoryPlan::for_memory(args.memory);
+        let plan = MemoryPlan::for_memory(512 << 20);
         assert_eq!(args.upload_delay, plan.data.write_back_after);
         assert_eq!(args.upload_delay, Duration::from_secs(5));
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::session::MemorySize;
+
 /// Parses a size in bytes: a whole number with an optional unit. `K`, `M`, `G`, `T` and `KiB`,
 /// `MiB`, ... are powers of 1024; `kB`, `MB`, `GB`, `TB` powers of 1000. Case does not matter but
 /// for `KB`, which counts as `kB`.
@@ -32,6 +34,20 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(factor)
         .ok_or_else(|| format!("'{text}' is too large"))
+}
+
+/// Parses `--memory`: a size, or a percentage such as `50%`.
+///
+/// # Errors
+/// One line that says what is wrong.
+pub fn parse_memory(text: &str) -> Result<MemorySize, String> {
+    let Some(number) = text.trim().strip_suffix('%') else {
+        return parse_size(text).map(MemorySize::Bytes);
+    };
+    match number.trim().parse() {
+        Ok(percent @ 1..=100) => Ok(MemorySize::Percent(percent)),
+        _ => Err(format!("'{text}' is not a percentage from 1% to 100%")),
+    }
 }
 
 /// Parses a duration: a whole number with `ms`, `s`, `m` or `h`; seconds without a unit.
@@ -91,6 +107,15 @@ mod tests {
         assert!(parse_size("5 parsecs").is_err());
         assert!(parse_size("99999999999999TiB").is_err());
         assert!(parse_size("-1").is_err());
+    }
+
+    #[test]
+    fn memory_is_a_size_or_a_percentage() {
+        assert_eq!(parse_memory("256MiB"), Ok(MemorySize::Bytes(256 << 20)));
+        assert_eq!(parse_memory("50%"), Ok(MemorySize::Percent(50)));
+        for text in ["0%", "101%", "%", "-1%", "lots"] {
+            assert!(parse_memory(text).is_err(), "{text}");
+        }
     }
 
     #[test]

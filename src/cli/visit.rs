@@ -7,11 +7,11 @@ use clap::Args;
 use super::{
     args::{AcceptArgs, LogArgs, SecretArgs, StateArgs, StoreArgs},
     secret,
-    values::parse_size,
+    values::parse_memory,
 };
 use crate::{
     seal::keys::make_process_undumpable,
-    session::{self, Failure, Fingerprint, VisitConfig, parse_url},
+    session::{self, Failure, Fingerprint, MemorySize, VisitConfig, parse_url},
     telemetry,
 };
 
@@ -25,11 +25,13 @@ pub struct VisitArgs {
     #[arg(value_name = "URL")]
     pub url: String,
 
-    /// The memory that the whole process stays below; at least 128MiB
-    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size)]
-    pub memory: u64,
+    /// The memory that the whole process stays below: a size of at least 128MiB, or a percentage of
+    /// what the machine or its control group has [default: 512MiB, or what the group allows]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    pub memory: Option<MemorySize>,
 
-    /// Take the volume from a mount that is dead; a living one is fenced off
+    /// Take the volume from a mount that is dead. One that lives after all stops with EIO and loses
+    /// what was not durable
     #[arg(long)]
     pub takeover: bool,
 
@@ -65,7 +67,7 @@ impl VisitArgs {
     /// A wrong URL, too little memory, no secret.
     pub fn prepare(&self) -> Result<VisitConfig, Failure> {
         let url = parse_url(&self.url)?;
-        session::memory::check_floor(self.memory)?;
+        let memory_bytes = session::memory_bytes(self.memory)?;
         // If the system refuses, the secrets are as safe as in any other program's memory.
         let _ = make_process_undumpable();
         let level = self.log.log_level.as_deref().unwrap_or(LOG_LEVEL);
@@ -78,7 +80,7 @@ impl VisitArgs {
         Ok(VisitConfig {
             url,
             store: self.store.settings(),
-            memory_bytes: self.memory,
+            memory_bytes,
             takeover: self.takeover,
             accept: self.accept.into(),
             expect: self.expect,

@@ -10,13 +10,10 @@ use std::{collections::BTreeMap, os::fd::RawFd};
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getpeername};
 use serde::{Deserialize, Serialize};
 
-use super::{exit::Exit, failure::Failure};
 use crate::{
     budget::{Governor, Owner},
-    data::MEMORY_MIN_BYTES,
     meta::{MetaMemory, MetaPart},
     proc,
-    telemetry::human_size,
 };
 
 /// An open connection to the store with nothing under way: the pool's entry, TLS state, buffers of
@@ -27,21 +24,6 @@ const CONNECTION_BYTES: u64 = 64 << 10;
 /// stack's read buffer, which grows to 408 KiB on a fast connection, once more while the last piece
 /// of it is being opened, and the frame that is being put together from pieces.
 const RECEIVING_BYTES: u64 = (2 * 408 + 64) << 10;
-
-/// Whether `--memory` is enough for a mount.
-///
-/// # Errors
-/// [`Exit::MemoryTooSmall`].
-pub fn check_floor(memory_bytes: u64) -> Result<(), Failure> {
-    if memory_bytes >= MEMORY_MIN_BYTES {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Exit::MemoryTooSmall,
-        format!("--memory {} is below the floor", human_size(memory_bytes)),
-        format!("give at least {}", human_size(MEMORY_MIN_BYTES)),
-    ))
-}
 
 /// Memory of the process, bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //!
 //! | step | file |
 //! |---|---|
-//! | the caller's settings | `config.rs`, `disk_cache.rs` |
+//! | the caller's settings | `config.rs`, `disk_cache.rs`, `memory_size.rs` |
 //! | reach the store, read and unlock the header | `unlock.rs` |
 //! | compare with this machine's knowledge | `state/` |
 //! | look at the metadata, lease, metadata, contents, filesystem, kernel | `open.rs`, `lease/` |
@@ -26,6 +26,7 @@ pub mod exit;
 pub mod failure;
 pub mod lease;
 pub mod memory;
+mod memory_size;
 pub mod mountpoint;
 mod notes;
 mod open;
@@ -42,6 +43,7 @@ mod visit;
 pub use config::{Durability, KernelFlag, SessionConfig, StoreSettings};
 pub use exit::Exit;
 pub use failure::Failure;
+pub use memory_size::{MemorySize, memory_bytes};
 pub use open::{Opening, VolumeSession};
 pub use serve::{Observer, mount_and_serve, serve};
 pub use state::{Accept, Fingerprint};

@@ -195,11 +195,14 @@ impl Site {
         let log_file = fs::File::create(&log).expect("log file");
         let mut run = self.strongroom(&["mount", url, dir.to_str().expect("path"), "--foreground"]);
         run.command
-            .args(["--memory", self.memory, "--log-level", self.log_level])
+            .args(["--log-level", self.log_level])
             .args(["--disk-cache", self.disk_cache])
             .args(options)
             .stdout(log_file.try_clone().expect("log file"))
             .stderr(log_file);
+        if !self.memory.is_empty() {
+            run.command.args(["--memory", self.memory]);
+        }
         if !options.contains(&"--state-dir") {
             run.command.arg("--state-dir").arg(&state);
         }
