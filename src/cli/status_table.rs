@@ -139,14 +139,11 @@ fn memory(report: &StatusReport, table: &mut StatusTable) {
         }
         table.line(&format!("  {}", name.replace('_', " ")), text);
     }
-    let rest = human_size(memory.unexplained_bytes.unsigned_abs());
     table.line("sum", human_size(memory.explained_bytes));
-    let sign = if memory.unexplained_bytes < 0 {
-        "-"
-    } else {
-        ""
-    };
-    table.line("unexplained", format!("{sign}{rest}"));
+    // Reservations come before their bytes, so the sum may be the larger one.
+    if let Ok(rest @ 1..) = u64::try_from(memory.unexplained_bytes) {
+        table.line("unexplained", human_size(rest));
+    }
 }
 
 fn shares_bytes(report: &StatusReport) -> u64 {

@@ -70,7 +70,6 @@ fn status_reports_memory_requests_lease_and_what_is_not_yet_durable() {
     for label in [
         "Memory",
         "resident",
-        "unexplained",
         "metadata blocks",
         "dirty",
         "Store",
