@@ -11,6 +11,54 @@ use clap_mangen::roff::{Roff, bold, roman};
 use super::{Cli, fsck::FsckExit};
 use crate::session::{Exit, Failure};
 
+/// Variables that the program heeds.
+const ENVIRONMENT: [(&str, &str); 7] = [
+    (
+        "AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL",
+        "the endpoint of the store, unless --endpoint-url is given",
+    ),
+    (
+        "AWS_REGION, AWS_PROFILE, AWS_CA_BUNDLE",
+        "as for other S3 clients, unless an option says otherwise",
+    ),
+    (
+        "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN",
+        "credentials for the store; profiles, credential processes, single sign-on and instance roles work too",
+    ),
+    (
+        "STRONGROOM_PASSPHRASE_FILE",
+        "the file that the passphrase is read from if no option names a secret",
+    ),
+    (
+        "CREDENTIALS_DIRECTORY",
+        "systemd's credentials: the file strongroom.passphrase in it is the passphrase if nothing else is given",
+    ),
+    (
+        "STRONGROOM_STATE_DIR",
+        "where logs, control sockets, the disk cache and the notes about volumes are, unless --state-dir is given",
+    ),
+    (
+        "XDG_STATE_HOME, HOME",
+        "the place of that directory if nothing names it",
+    ),
+];
+
+/// Files that the program reads or writes.
+const FILES: [(&str, &str); 3] = [
+    (
+        "/var/lib/strongroom",
+        "the state directory of root: a directory for each volume with mount.log and control sockets, and cache",
+    ),
+    (
+        "~/.local/state/strongroom",
+        "the state directory of other users",
+    ),
+    (
+        "~/.aws/config, ~/.aws/credentials",
+        "profiles with regions, endpoints and credentials",
+    ),
+];
+
 /// `strongroom man DIR`
 #[derive(Args, Debug)]
 pub struct ManArgs {
@@ -48,10 +96,15 @@ fn pages(command: &clap::Command, dir: &Path) -> io::Result<()> {
     let page = clap_mangen::Man::new(command.clone());
     let mut out = Vec::new();
     page.render(&mut out)?;
-    match command.get_name() {
-        "strongroom-fsck" | "fsck" => fsck_exit_codes().to_writer(&mut out)?,
-        _ => exit_codes().to_writer(&mut out)?,
-    }
+    let name = command.get_name();
+    let codes = match name.strip_prefix("strongroom-").unwrap_or(name) {
+        "fsck" | "check" => fsck_exit_codes(),
+        _ => exit_codes(),
+    };
+    codes.to_writer(&mut out)?;
+    section("ENVIRONMENT", &ENVIRONMENT).to_writer(&mut out)?;
+    section("FILES", &FILES).to_writer(&mut out)?;
+    see_also(command).to_writer(&mut out)?;
     fs::write(dir.join(page.get_filename()), out)?;
     let visible = command
         .get_subcommands()
@@ -78,13 +131,44 @@ fn fsck_exit_codes() -> Roff {
 }
 
 fn codes(codes: impl IntoIterator<Item = (u8, &'static str)>) -> Roff {
+    let rows: Vec<_> = codes
+        .into_iter()
+        .map(|(code, meaning)| (code.to_string(), meaning))
+        .collect();
+    section("EXIT STATUS", &rows)
+}
+
+/// A section of terms, each with its meaning.
+fn section<T: ToString>(title: &str, rows: &[(T, &str)]) -> Roff {
     let mut roff = Roff::default();
-    roff.control("SH", ["EXIT STATUS"]);
-    for (code, meaning) in codes {
+    roff.control("SH", [title]);
+    for (term, meaning) in rows {
         roff.control("TP", []);
-        roff.text([bold(code.to_string())]);
-        roff.text([roman(meaning)]);
+        roff.text([bold(term.to_string())]);
+        roff.text([roman(*meaning)]);
     }
+    roff
+}
+
+/// The page of the program names those of the commands; these name it and the tools beside them.
+fn see_also(command: &clap::Command) -> Roff {
+    let mut pages: Vec<String> = command
+        .get_subcommands()
+        .filter(|below| !below.is_hide_set())
+        .map(|below| {
+            format!(
+                "{}(1)",
+                below.get_display_name().unwrap_or(below.get_name())
+            )
+        })
+        .collect();
+    if command.get_name() != "strongroom" {
+        pages.insert(0, "strongroom(1)".to_owned());
+    }
+    pages.extend(["fusermount3(1)", "mount(8)", "systemd.exec(5)"].map(str::to_owned));
+    let mut roff = Roff::default();
+    roff.control("SH", ["SEE ALSO"]);
+    roff.text([roman(pages.join(", "))]);
     roff
 }
 

@@ -106,15 +106,15 @@ pub enum Command {
     Key(key::KeyArgs),
     /// Check whether a volume is whole, and mend its faults on demand
     Fsck(Box<fsck::FsckArgs>),
+    /// Read and authenticate all of a volume: `fsck --data`
+    Check(Box<fsck::FsckArgs>),
     /// Delete the objects in the bucket that nothing names
     Gc(Box<gc::GcArgs>),
     /// Show a volume's header; needs no key
     Info(info::InfoArgs),
     /// Write the manual pages into a directory
-    #[command(hide = true)]
     Man(generate::ManArgs),
     /// Print a completion script for a shell
-    #[command(hide = true)]
     Completions(generate::CompletionsArgs),
 }
 
@@ -136,6 +136,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Key(args) => key::run(args),
         Command::Fsck(args) => return fsck::run(*args),
+        Command::Check(args) => return fsck::run(args.with_data()),
         Command::Gc(args) => gc::run(*args),
         Command::Info(args) => info::run(args),
         Command::Man(args) => generate::man(&args),
@@ -166,7 +167,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
             let _ = writeln!(std::io::stderr(), "{}", usage_error(error, arguments));
             match command_of(arguments).as_deref() {
                 // Its exit codes are those of e2fsck.
-                Some("fsck") => fsck::FsckExit::Usage.into(),
+                Some("fsck" | "check") => fsck::FsckExit::Usage.into(),
                 _ => ExitCode::from(Exit::Usage.code()),
             }
         }

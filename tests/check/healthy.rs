@@ -153,6 +153,27 @@ fn the_stored_volume_of_an_earlier_version_is_whole() {
 }
 
 #[test]
+fn a_check_opens_every_frame_as_fsck_does_with_data() {
+    let site = site();
+    let url = site.url();
+    let mounted = mount(&site, &url, &[]);
+    fs::write(mounted.dir.join("file"), noise(7, 700_000)).unwrap();
+    mounted.unmount();
+    let frames = |command_name: &str, options: &[&str]| {
+        let output = command(&site, command_name, &url, options);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        let summary = lines.lines().last().expect("a summary");
+        let summary: serde_json::Value = serde_json::from_str(summary).expect("JSON");
+        summary["frames"].as_u64().expect("a number")
+    };
+    let opened = frames("fsck", &["--data", "--json"]);
+    assert!(opened >= 10, "{opened}");
+    assert_eq!(frames("check", &["--json"]), opened);
+    assert_eq!(frames("fsck", &["--json"]), 0);
+}
+
+#[test]
 fn what_keeps_a_volume_from_being_opened_has_the_codes_that_scripts_know() {
     let site = site();
     let wrong = site.path().join("wrong");

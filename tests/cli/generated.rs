@@ -9,8 +9,20 @@ use crate::{
     support::commands::{succeed, text},
 };
 
-const COMMANDS: [&str; 10] = [
-    "init", "mount", "umount", "status", "demo", "serve", "key", "fsck", "gc", "info",
+const COMMANDS: [&str; 13] = [
+    "init",
+    "mount",
+    "umount",
+    "status",
+    "demo",
+    "serve",
+    "key",
+    "fsck",
+    "check",
+    "gc",
+    "info",
+    "man",
+    "completions",
 ];
 
 #[test]
@@ -61,21 +73,25 @@ fn manual_pages_are_made_for_every_command_with_the_exit_codes() {
     for command in COMMANDS {
         let page = format!("strongroom-{command}.1");
         let page = fs::read_to_string(dir.path().join(&page)).expect(&page);
-        assert!(page.contains("EXIT STATUS"));
+        for section in ["EXIT STATUS", "ENVIRONMENT", "FILES", "SEE ALSO"] {
+            assert!(page.contains(section), "{command}: {section}");
+        }
+        assert!(page.contains("strongroom(1)"), "{command}");
         for exit in Exit::ALL {
             // A check has codes of its own, and of these those that do not look like them.
             let code = match command {
-                "fsck" => FsckExit::code_for(exit),
+                "fsck" | "check" => FsckExit::code_for(exit),
                 _ => exit.code(),
             };
             assert!(has(&page, code), "{command}: {exit:?}");
         }
-        if command == "fsck" {
+        if ["fsck", "check"].contains(&command) {
             assert!(FsckExit::ALL.iter().all(|exit| has(&page, exit.code())));
             assert!(!has(&page, Exit::Usage.code()), "2 means nothing there");
         }
     }
-    assert!(dir.path().join("strongroom.1").exists());
+    let program = fs::read_to_string(dir.path().join("strongroom.1")).expect("strongroom.1");
+    assert!(program.contains("strongroom\\-mount(1)"), "{program}");
     assert!(dir.path().join("strongroom-key-add.1").exists());
 }
 

@@ -55,6 +55,13 @@ pub struct FsckArgs {
     quiet: bool,
 }
 
+impl FsckArgs {
+    /// The same, with `--data`.
+    pub fn with_data(self) -> FsckArgs {
+        FsckArgs { data: true, ..self }
+    }
+}
+
 /// Runs the command. Its exit codes are its own.
 pub fn run(args: FsckArgs) -> ExitCode {
     let reporter = Reporter::new(args.json, args.quiet);
