@@ -4,9 +4,9 @@
 //! store's work it had the lowest resident memory when idle, and a bound that `--memory` can rely
 //! on. Two arenas (the workers are few), dirty pages returned after 100 ms, none kept as "muzzy".
 //! Blocks of 2 MiB or more, which are parts of uploads, return their pages as soon as they are
-//! freed. Together this lowers the peak of a mixed load at 128 MiB by some 12 MiB against 300 ms for
-//! all (`e2e long_run`). The thread that returns pages is started later (`cli/runtime.rs`): `mount`
-//! forks, and no thread may exist before that.
+//! freed. Together this lowers the peak of a mixed load at 128 MiB by some 12 MiB against 300 ms
+//! for all (`e2e long_run`). The thread that returns pages is started later (`cli/runtime.rs`):
+//! `mount` forks, and no thread may exist before that.
 #![allow(unsafe_code)]
 
 #[global_allocator]
