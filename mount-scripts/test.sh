@@ -113,7 +113,7 @@ step() {
 # The fuzz targets are a workspace of their own, whose lock file has to follow our dependencies.
 # shellcheck disable=SC2317  # called through step
 scripts() {
-    shellcheck -x mount-scripts/*.sh mount-scripts/mount.strongroom mount-scripts/examples/*.sh .ci/run &&
+    shellcheck -x mount-scripts/*.sh mount-scripts/systemd/*.sh mount-scripts/mount.strongroom mount-scripts/examples/*.sh .ci/run &&
         mount-scripts/mutants.sh --check &&
         mount-scripts/layers.py &&
         cargo tree --locked --quiet --manifest-path tests/fuzz/Cargo.toml >/dev/null
@@ -161,6 +161,7 @@ else
     fi
     step 'doc tests' cargo test --locked --doc --quiet
     if [ "$mode" = long ]; then
+        step 'systemd' mount-scripts/systemd/try.sh
         step 'long runs' cargo nextest run --locked --run-ignored only --no-tests=pass -E 'test(/(^|::)long::/)'
     fi
 fi
