@@ -7,7 +7,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `key.rs`, `info.rs`, `fsck/`, `gc.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
+//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `key.rs`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `gc.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
 //! | `args.rs`, `mount_args.rs`, `visit.rs`, `disk_cache.rs`, `values.rs` | options, and the values that they take |
 //! | `mount_options.rs` | `-o` |
 //! | `secret.rs` | passphrases and keys |
@@ -18,6 +18,7 @@ pub mod args;
 pub mod daemon;
 #[cfg(feature = "demo")]
 mod demo;
+mod destroy;
 mod disk_cache;
 pub mod fsck;
 #[cfg(any(fuzzing, test))]
@@ -27,6 +28,7 @@ mod generate;
 mod info;
 mod init;
 mod key;
+mod list;
 mod mount;
 mod mount_args;
 mod mount_options;
@@ -110,6 +112,10 @@ pub enum Command {
     Check(Box<fsck::FsckArgs>),
     /// Delete the objects in the bucket that nothing names
     Gc(Box<gc::GcArgs>),
+    /// List the volumes in a bucket; needs no key
+    List(list::ListArgs),
+    /// Delete a volume
+    Destroy(destroy::DestroyArgs),
     /// Show a volume's header; needs no key
     Info(info::InfoArgs),
     /// Write the manual pages into a directory
@@ -138,6 +144,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Fsck(args) => return fsck::run(*args),
         Command::Check(args) => return fsck::run(args.with_data()),
         Command::Gc(args) => gc::run(*args),
+        Command::List(args) => list::run(&args),
+        Command::Destroy(args) => destroy::run(&args),
         Command::Info(args) => info::run(args),
         Command::Man(args) => generate::man(&args),
         Command::Completions(args) => generate::completions(&args),

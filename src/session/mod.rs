@@ -10,7 +10,7 @@
 //! | note on this machine the state that is durable | `notes.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
 //! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
-//! | make a volume; change its key slots | `create.rs`, `slots.rs` |
+//! | make a volume; change its key slots; find volumes; delete one | `create.rs`, `slots.rs`, `volumes.rs`, `destroy.rs` |
 //! | find the mount at a directory; unmount it | `mountpoint.rs`, `unmount.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
 //! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
@@ -20,6 +20,7 @@
 pub mod config;
 pub mod control;
 pub mod create;
+pub mod destroy;
 pub mod disk_cache;
 pub mod errors;
 pub mod exit;
@@ -39,6 +40,7 @@ pub mod status;
 mod unlock;
 pub mod unmount;
 mod visit;
+pub mod volumes;
 
 pub use config::{Durability, KernelFlag, SessionConfig, StoreSettings};
 pub use exit::Exit;

@@ -9,7 +9,7 @@ use crate::{
     support::commands::{succeed, text},
 };
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 15] = [
     "init",
     "mount",
     "umount",
@@ -20,6 +20,8 @@ const COMMANDS: [&str; 13] = [
     "fsck",
     "check",
     "gc",
+    "list",
+    "destroy",
     "info",
     "man",
     "completions",

@@ -15,3 +15,4 @@ mod running;
 mod secrets;
 mod signals;
 mod status;
+mod volumes;

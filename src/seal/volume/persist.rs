@@ -151,6 +151,29 @@ impl VolumeHeader {
         }
     }
 
+    /// The header of a volume below the place of `store`, unauthenticated, or what is wrong with it.
+    /// `prefix` is empty or ends with a slash.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn peek(
+        store: &Store,
+        prefix: &str,
+    ) -> Result<Result<VolumeHeader, String>, StoreError> {
+        let mut outcome = Err(String::new());
+        for name in [PRIMARY_KEY, COPY_KEY] {
+            outcome = match read(store, &format!("{prefix}{name}")).await {
+                Ok(found) => found.header,
+                Err(LoadError::Store(error)) => return Err(error),
+                Err(error) => Err(error.to_string()),
+            };
+            if outcome.is_ok() {
+                break;
+            }
+        }
+        Ok(outcome)
+    }
+
     /// Stores the header: `strongroom.json` on the condition `expected` (of
     /// [`LoadedHeader::expected`]; [`Condition::Absent`] for a new volume), then the copy. A crash
     /// between the two leaves the new header and an old copy, which the next
