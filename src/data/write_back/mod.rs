@@ -39,7 +39,7 @@ use crate::{
         shared::Shared,
         upload::{Refusals, Uploads},
     },
-    meta::{Ino, ObjectId},
+    meta::{Ino, MetaError, ObjectId},
     store::StoreError,
 };
 
@@ -99,6 +99,16 @@ impl WriteBack {
         let tasks = &self.shared.tasks;
         tasks.spawn(self.clone().write_back_loop());
         tasks.spawn(self.clone().end_wanted_streams());
+        tasks.spawn(self.clone().fail_when_fenced());
+    }
+
+    /// A commit would notice too, but there may be none: it waits for uploads, and the other mount
+    /// may have swept these away.
+    async fn fail_when_fenced(self: Arc<Self>) {
+        tokio::select! {
+            () = self.shared.stop.cancelled() => {}
+            () = self.shared.meta.fenced() => self.fail(&MetaError::Fenced.to_string()),
+        }
     }
 
     pub(crate) fn mark_dirty(&self, file: &Arc<FileState>) {
