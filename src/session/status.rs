@@ -138,6 +138,7 @@ pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
         cache_misses,
         readahead_frames,
         authentication_failures,
+        missing_objects,
         unread_gaps,
         defragmented_bytes,
         sent_slices,
