@@ -53,6 +53,9 @@ pub struct MountStatus {
     pub volume: String,
     /// The directory.
     pub mount_point: String,
+    /// `major:minor` of the filesystem that the kernel shows there; empty until it is mounted.
+    #[serde(default)]
+    pub device: String,
     /// `mounted`, `detached` (lazily unmounted, still in use) or `draining`.
     pub state: String,
     /// Whether it was mounted read-only.
