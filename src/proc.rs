@@ -4,7 +4,7 @@
 //! (The `procfs` crate reads all of a file where one field is wanted, and takes mount points for
 //! UTF-8, which they need not be.)
 
-use std::{fs, io};
+use std::{ffi::OsString, fs, io, os::unix::ffi::OsStringExt, path::PathBuf};
 
 /// `/proc/<pid>/status` (proc_pid_status(5)): a line for each field.
 pub(crate) struct Status(String);
@@ -98,6 +98,40 @@ pub(crate) fn memory_total_bytes() -> u64 {
     }
 }
 
+/// The paths of the Unix sockets that somebody listens on in this network namespace, as they were
+/// given to bind(2). Every user chooses such paths, and one with a line break looks like another
+/// entry, so the caller looks at who listens.
+pub(crate) fn listening_sockets() -> Vec<PathBuf> {
+    let table = fs::read("/proc/net/unix").unwrap_or_default();
+    listening(&table)
+}
+
+/// `Num RefCount Protocol Flags Type St Inode Path` (proc_net_unix(5)), the first seven of fixed
+/// width or padded, the path as it is.
+fn listening(table: &[u8]) -> Vec<PathBuf> {
+    /// `__SO_ACCEPTCON`.
+    const LISTENS: u32 = 1 << 16;
+    let path_of = |line: &[u8]| {
+        let mut rest = line;
+        let mut fields = [&b""[..]; 7];
+        for field in &mut fields {
+            rest = rest.trim_ascii_start();
+            let end = rest.iter().position(|byte| *byte == b' ')?;
+            (*field, rest) = rest.split_at_checked(end)?;
+        }
+        let [_, _, _, flags, ..] = fields;
+        let flags = u32::from_str_radix(std::str::from_utf8(flags).ok()?, 16).ok()?;
+        let path = rest.strip_prefix(b" ")?;
+        // A name without a file begins with `@`.
+        (flags & LISTENS != 0 && path.starts_with(b"/"))
+            .then(|| PathBuf::from(OsString::from_vec(path.to_vec())))
+    };
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(path_of)
+        .collect()
+}
+
 /// The random id of this boot; empty if the system does not say.
 pub(crate) fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -142,6 +176,21 @@ mod tests {
         assert_eq!((stat.field(3), stat.field(6)), (Some("S"), Some("3")));
         assert_eq!((stat.field(7), stat.field(2)), (None, None));
         assert_eq!(Stat::from("").field(3), None);
+    }
+
+    #[test]
+    fn sockets_that_somebody_listens_on_are_found_whatever_their_paths_hold() {
+        let table = b"\
+Num       RefCount Protocol Flags    Type St Inode Path\n\
+0000000000000000: 00000002 00000000 00010000 0001 01 23456 /run/a  b/1.sock\n\
+0000000000000000: 00000003 00000000 00000000 0001 03   999 /run/connected\n\
+0000000000000000: 00000002 00000000 00010000 0001 01     7 @abstract\n\
+0000000000000000: 00000003 00000000 00000000 0001 03 23457\n";
+        assert_eq!(listening(table), [PathBuf::from("/run/a  b/1.sock")]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(listening_sockets().contains(&path));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! `strongroom mount`: from the command line to a mount that answers, and from there to its end.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 use super::{
     args::LogArgs,
@@ -13,15 +16,28 @@ use super::{
 use crate::{
     fuse,
     seal::{keys::make_process_undumpable, volume::Secret},
-    session::{self, Failure, SessionConfig, errors},
+    session::{self, Failure, SessionConfig, errors, mountpoint},
+    telemetry::shown,
 };
+
+/// A path may have 4,096 bytes.
+const PATH_CHARS_MAX: usize = 4096;
 
 /// Runs the command. No thread exists yet.
 pub fn run(mut args: MountArgs) -> Result<(), Failure> {
     mount_options::apply(&mut args)?;
     let url = session::parse_url(&args.url)?;
     let memory_bytes = session::memory_bytes(args.memory)?;
-    let mount_point = fuse::check_mount_point(&args.dir).map_err(|error| errors::mount(&error))?;
+    let mount_point = mountpoint::check(&args.dir)?;
+    if mountpoint::is_own_dead(&mount_point) {
+        // Standard error may be closed; there is nobody to tell then.
+        let _ = writeln!(
+            io::stderr(),
+            "strongroom: the process of the mount on {} has died; this mount takes its place. What was fsynced is in the store; check \
+             the last writes",
+            shown(&mount_point.display().to_string(), PATH_CHARS_MAX)
+        );
+    }
     fuse::check_device().map_err(|error| errors::mount(&error))?;
     // If the system refuses, the mount is as safe as any other program's memory.
     let _ = make_process_undumpable();

@@ -209,6 +209,7 @@ fn store(report: &StatusReport, table: &mut StatusTable) {
         "failed authentication",
         counter("authentication_failures").to_string(),
     );
+    table.line("missing objects", counter("missing_objects").to_string());
     table.line("unreadable gaps", counter("unread_gaps").to_string());
 }
 

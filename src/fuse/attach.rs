@@ -74,9 +74,7 @@ pub fn check_mount_point(mountpoint: &Path) -> Result<PathBuf, MountError> {
         .map_err(|error| MountError::io("reading /proc/self/mountinfo", error))?
         .is_some()
     {
-        let dead = std::fs::metadata(&path)
-            .is_err_and(|error| error.raw_os_error() == Some(libc::ENOTCONN));
-        return Err(if dead {
+        return Err(if is_dead(&path) {
             MountError::DeadMount(path)
         } else {
             MountError::AlreadyMounted(path)
@@ -94,6 +92,12 @@ pub fn check_mount_point(mountpoint: &Path) -> Result<PathBuf, MountError> {
     } else {
         Err(MountError::NotADirectory(path))
     }
+}
+
+/// Whether the process behind the mount at `path` is gone.
+pub fn is_dead(path: &Path) -> bool {
+    // Unlike `stat`, this is never answered from the kernel's cache.
+    nix::sys::statvfs::statvfs(path) == Err(Errno::ENOTCONN)
 }
 
 /// Mounts. Returns the device's descriptor, on which the kernel's INIT is waiting.

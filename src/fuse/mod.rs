@@ -23,6 +23,7 @@
 //! | `capabilities.rs` | the capabilities asked of the kernel at INIT |
 //! | `reply.rs` | the answers, and how long the kernel may keep them |
 //! | `run.rs` | poll once, then spawn; deadlines; panics |
+//! | `failures.rs` | failed requests in the log |
 //! | `killed.rs` | callers that were killed while they wait |
 //! | `late.rs` | changes that happen after their caller was answered |
 //! | `notify.rs` | [`Notifier`]: tells the kernel to forget |
@@ -38,6 +39,7 @@ mod attach;
 mod capabilities;
 mod convert;
 mod error;
+mod failures;
 mod follow;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
@@ -53,7 +55,7 @@ mod sys;
 
 use std::time::Duration;
 
-pub use attach::{KIND, check_device, check_mount_point, detach};
+pub use attach::{KIND, check_device, check_mount_point, detach, is_dead};
 pub use error::MountError;
 pub use mount::{Mounted, mount, request_buffers_bytes};
 pub use notify::Notifier;

@@ -171,6 +171,11 @@ impl Mounted {
         &self.entry.path
     }
 
+    /// `major:minor` of its filesystem, the same in all mount namespaces.
+    pub fn device(&self) -> &str {
+        &self.entry.device
+    }
+
     /// Tells the kernel about changes that it did not make.
     pub fn notifier(&self) -> &Notifier {
         &self.notifier

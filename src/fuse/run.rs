@@ -34,6 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Notifier,
+    failures::FailureLog,
     killed::Callers,
     late::{LATE_MAX, Late},
 };
@@ -54,6 +55,7 @@ pub struct Runner {
     tasks: TaskTracker,
     deadline: Option<Duration>,
     metrics: Arc<Metrics>,
+    failures: Arc<FailureLog>,
     callers: Callers,
     notifier: Notifier,
     /// For changes whose callers have gone.
@@ -107,6 +109,7 @@ impl Runner {
             tasks: TaskTracker::new(),
             deadline: (!timeout.is_zero()).then_some(timeout),
             metrics,
+            failures: Arc::default(),
             notifier,
             late: Arc::new(Semaphore::new(LATE_MAX)),
             failed: CancellationToken::new(),
@@ -174,7 +177,7 @@ impl Runner {
         let outcome = self
             .runtime
             .block_on(async { self.outcome(call, &mut pin!(work)).await });
-        outcome.map_err(|why| self.log_failure(why.error().during(call.operation)))
+        outcome.map_err(|why| self.log_failure(call.operation, why.error()))
     }
 
     /// The outcome of `work`, or why nobody waits for it any longer.
@@ -279,7 +282,7 @@ impl Runner {
         let operation = call.operation;
         let result = match outcome {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(error)) => Err(self.log_failure(error.during(operation))),
+            Ok(Err(error)) => Err(self.log_failure(operation, error)),
             Err(panic) => {
                 self.log_panic(operation, panic.as_ref());
                 Err(Errno::EIO)
@@ -290,13 +293,14 @@ impl Runner {
         }
     }
 
-    fn log_failure(&self, error: FsError) -> Errno {
+    fn log_failure(&self, operation: Operation, error: FsError) -> Errno {
+        let error = error.during(operation);
         // Once the volume is lost, that is logged once and not for each request.
         if error.is_ordinary() || self.has_failed() {
             tracing::debug!("{error}");
         } else {
             self.metrics.fuse_errors.increment();
-            tracing::error!("{error}");
+            self.failures.log(operation, &error);
         }
         Errno::from_i32(error.errno as i32)
     }

@@ -54,3 +54,17 @@ pub enum SealError {
         epoch: u32,
     },
 }
+
+impl SealError {
+    /// Whether an object is not there, rather than changed.
+    pub fn is_missing(&self) -> bool {
+        matches!(
+            self,
+            SealError::Missing { .. }
+                | SealError::Log {
+                    fault: LogFault::Missing { .. },
+                    ..
+                }
+        )
+    }
+}

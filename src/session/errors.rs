@@ -1,6 +1,6 @@
 //! From the errors of the layers below to one line and an exit code.
 
-use std::fmt::Display;
+use std::{fmt::Display, path::Path};
 
 use super::{exit::Exit, failure::Failure};
 use crate::{
@@ -128,6 +128,41 @@ pub fn mount(error: &MountError) -> Failure {
     let text = error.to_string();
     let (what, advice) = text.split_once("; ").unwrap_or((&text, "see the log"));
     Failure::new(exit, what, advice)
+}
+
+/// The process that served a mount is gone, and the mount is still there.
+pub fn dead_mount(dir: &Path) -> Failure {
+    let dir = dir.display();
+    Failure::new(
+        Exit::NotDurable,
+        format!(
+            "the process that served the mount at {dir} has died; fsynced data is in the store"
+        ),
+        format!(
+            "clear it with 'strongroom umount {dir}' or 'fusermount3 -u {dir}', or mount there again"
+        ),
+    )
+}
+
+/// The kernel lets only `owner` into a mount, and no process of that user's answers for it here.
+pub fn mount_of_another(dir: &Path, owner: u32) -> Failure {
+    let (is_root, dir) = (nix::unistd::geteuid().is_root(), dir.display());
+    match is_root {
+        true => Failure::new(
+            Exit::Unexpected,
+            format!(
+                "no process of user {owner} answers for the mount at {dir}: it has died, or runs in a container"
+            ),
+            format!(
+                "ask there or as that user; if it has died, clear it with 'fusermount3 -u {dir}'"
+            ),
+        ),
+        false => Failure::new(
+            Exit::Unexpected,
+            format!("the mount at {dir} is user {owner}'s"),
+            "only that user and root may ask",
+        ),
+    }
 }
 
 /// Contents that did not become durable.

@@ -11,7 +11,7 @@
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
 //! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
 //! | make a volume; change its key slots; find volumes; delete one | `create.rs`, `slots.rs`, `volumes.rs`, `destroy.rs` |
-//! | find the mount at a directory; unmount it | `mountpoint.rs`, `unmount.rs` |
+//! | find the mount at a directory, or its process; unmount it; learn how it ended | `mountpoint.rs`, `processes.rs`, `unmount.rs`, `last_session.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
 //! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
 //!
@@ -25,12 +25,14 @@ pub mod disk_cache;
 pub mod errors;
 pub mod exit;
 pub mod failure;
+pub mod last_session;
 pub mod lease;
 pub mod memory;
 mod memory_size;
 pub mod mountpoint;
 mod notes;
 mod open;
+pub mod processes;
 mod report;
 mod serve;
 mod signals;

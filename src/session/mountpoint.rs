@@ -1,17 +1,21 @@
 //! The mount at a directory, and the control socket of the process that serves it.
+//!
+//! Never: takes a mount away that answers, or that is not this user's.
 
 use std::{
     ffi::OsString,
-    fs,
+    fs, io,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
 };
 
-use super::{control::Address, exit::Exit, failure::Failure};
+use nix::errno::Errno;
+
+use super::{control::Address, errors, exit::Exit, failure::Failure, processes};
 use crate::{
     fs::CONTROL_XATTR,
     fuse::{
-        self,
+        self, MountError,
         mountinfo::{self, MountEntry},
     },
 };
@@ -21,35 +25,99 @@ pub fn mounted(path: &Path) -> Option<MountEntry> {
     mountinfo::find(path).ok().flatten()
 }
 
+/// The directory by its real path, if a volume can be mounted there: nothing is mounted on it, or
+/// nothing but a mount of this user's whose process has died, which [`clear_dead`] takes away.
+///
+/// # Errors
+/// Those of [`fuse::check_mount_point`].
+pub fn check(dir: &Path) -> Result<PathBuf, Failure> {
+    match fuse::check_mount_point(dir) {
+        Err(error @ MountError::DeadMount(_)) => match own_dead(&resolve(dir)) {
+            Some(mount) => Ok(mount.path),
+            None => Err(errors::mount(&error)),
+        },
+        checked => checked.map_err(|error| errors::mount(&error)),
+    }
+}
+
+/// Whether a mount of this user's whose process has died lies on `dir`, an absolute path.
+pub fn is_own_dead(dir: &Path) -> bool {
+    own_dead(dir).is_some()
+}
+
+/// Takes a mount of this user's whose process has died off `dir`, an absolute path. Leaves
+/// everything else.
+///
+/// # Errors
+/// The kernel or the helper refuses.
+pub fn clear_dead(dir: &Path) -> Result<(), MountError> {
+    let Some(mount) = own_dead(dir) else {
+        return Ok(());
+    };
+    tracing::warn!(
+        "the process of the mount on {} had died; another takes its place",
+        dir.display()
+    );
+    // Programs may still stand in it or have its files open. They get errors either way.
+    fuse::detach(&mount, true)
+}
+
+/// The mount at exactly this path, if it is ours and its process has died. Another user's never
+/// counts, nor does one that root may not look into.
+pub(super) fn own_dead(path: &Path) -> Option<MountEntry> {
+    let own = |mount: &MountEntry| mount.user == Some(nix::unistd::geteuid().as_raw());
+    ours(path).filter(|mount| own(mount) && fuse::is_dead(path))
+}
+
+/// The uppermost mount at exactly this path, if it is a Strongroom volume.
+pub(super) fn ours(path: &Path) -> Option<MountEntry> {
+    mounted(path).filter(|mount| mount.kind == fuse::KIND)
+}
+
 /// The control socket of the mount at `dir`. Any filesystem can have the attribute that names it,
 /// so the kernel must confirm that this is a mount of ours and name the user who made it; that
 /// user's process must be the one that listens.
 ///
 /// # Errors
-/// It is not a Strongroom mount.
+/// It is not a Strongroom mount, its process has died, or another user's process serves it.
 pub fn control_socket(dir: &Path) -> Result<Address, Failure> {
-    let socket = || {
-        let owner =
-            mounted_by(&resolve(dir)).or_else(|| mounted_by(&fs::canonicalize(dir).ok()?))?;
-        let path = xattr::get(dir, CONTROL_XATTR).ok()??;
-        (!path.is_empty()).then(|| Address {
-            path: PathBuf::from(OsString::from_vec(path)),
-            owner: Some(owner),
-        })
-    };
-    socket().ok_or_else(|| {
+    let found = ours(&resolve(dir)).or_else(|| ours(&fs::canonicalize(dir).ok()?));
+    let not_ours = || {
         Failure::new(
             Exit::NotMounted,
             format!("{} is not a Strongroom mount", dir.display()),
             "give the directory that a volume is mounted on",
         )
-    })
+    };
+    let mount = found.ok_or_else(not_ours)?;
+    let owner = mount.user.ok_or_else(not_ours)?;
+    let attribute = xattr::get(dir, CONTROL_XATTR);
+    let errno = |error: &io::Error| error.raw_os_error().map(Errno::from_raw);
+    match attribute {
+        Ok(Some(path)) if !path.is_empty() => Ok(Address {
+            path: PathBuf::from(OsString::from_vec(path)),
+            owner: Some(owner),
+        }),
+        Ok(_) => Err(not_ours()),
+        Err(error) if errno(&error) == Some(Errno::ENOTCONN) => Err(errors::dead_mount(dir)),
+        // The kernel lets nobody else in, not even root.
+        Err(error) if errno(&error) == Some(Errno::EACCES) => {
+            serving(&mount, owner).ok_or_else(|| errors::mount_of_another(dir, owner))
+        }
+        Err(error) => Err(Failure::new(
+            Exit::Unexpected,
+            format!("the mount at {} does not answer: {error}", dir.display()),
+            "see its log",
+        )),
+    }
 }
 
-/// The user who mounted a Strongroom volume exactly there. `path` is absolute.
-fn mounted_by(path: &Path) -> Option<u32> {
-    let mount = mounted(path)?;
-    mount.user.filter(|_| mount.kind == fuse::KIND)
+/// The process of a mount that this user cannot look into. Only root can ask it.
+fn serving(mount: &MountEntry, owner: u32) -> Option<Address> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    processes::find(owner, |report| report.mount.device == mount.device)
 }
 
 /// The absolute path for comparisons. Only the parent is resolved, because a mount may not answer.

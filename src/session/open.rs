@@ -30,15 +30,16 @@ use crate::{
     fs::{self, Fs, FsConfig},
     fuse::{self, MountError},
     meta::{Ino, Meta, MetaConfig, MetaError, Recovered},
-    seal::object_store::SealedObjectStore,
+    seal::object_store::{LogFault, SealedObjectStore},
     session::{
         config::{Durability, KernelFlag},
         control::{self, ControlServer, Progress},
         errors,
         exit::Exit,
         failure::Failure,
+        last_session::SessionRecord,
         lease::{self, Lease, LeaseRequest},
-        memory,
+        memory, mountpoint,
         state::{Known, StateSeen, VolumeState},
     },
     store::Retry,
@@ -58,6 +59,7 @@ pub struct VolumeSession {
     pub(super) mounted: Arc<fuse::Mounted>,
     pub(super) shared: Arc<Shared>,
     pub(super) notes: Notes,
+    pub(super) record: Option<SessionRecord>,
     pub(super) control: ControlServer,
     pub(super) finished: watch::Sender<Option<Progress>>,
 }
@@ -263,15 +265,23 @@ impl VolumeSession {
         };
         let notes = Notes::start(Arc::clone(&shared), opened.trust.clone(), found)?;
         attaching.store(true, Ordering::Release);
+        let record = begin(&config).await?;
         let mounted = fuse::mount(
             fs.clone(),
             metrics,
             mount_options(&config, &plan),
             &config.mount_point,
         )
-        .await
-        .map_err(|error| errors::mount(&error))?;
-        let mounted = Arc::new(mounted);
+        .await;
+        let mounted = match mounted {
+            Ok(mounted) => Arc::new(mounted),
+            Err(error) => {
+                if let Some(record) = record {
+                    record.forget();
+                }
+                return Err(errors::mount(&error));
+            }
+        };
         shared.mounted.get_or_init(|| Arc::clone(&mounted));
         notes.adopt();
         Ok(VolumeSession {
@@ -283,10 +293,33 @@ impl VolumeSession {
             mounted,
             shared,
             notes,
+            record,
             control,
             finished,
         })
     }
+}
+
+/// Makes way for the mount, at the last moment: programs must not write into the directory below.
+/// Notes that a session begins there.
+async fn begin(config: &SessionConfig) -> Result<Option<SessionRecord>, Failure> {
+    let (dir, root) = (config.mount_point.clone(), config.state_root.clone());
+    let url = config.url.to_string();
+    let begun = tokio::task::spawn_blocking(move || {
+        let record = SessionRecord::begin(&root, &dir, &url);
+        match mountpoint::clear_dead(&dir) {
+            Ok(()) => Ok(record),
+            Err(error) => {
+                if let Some(record) = record {
+                    record.forget();
+                }
+                Err(errors::mount(&error))
+            }
+        }
+    });
+    begun
+        .await
+        .map_err(|error| Failure::unexpected(format!("cannot mount: {error}")))?
 }
 
 /// Opening the metadata is given up when nothing that authenticates came for this long: two lost
@@ -311,7 +344,7 @@ impl MetaOpener<'_> {
         } else if let Some(seen) = known.as_ref().and_then(|known| known.state.log) {
             self.sealed
                 .expect_log(seen)
-                .map_err(|fault| errors::log(&fault, Some(seen.number)))?;
+                .map_err(|fault| self.refuse_log(&fault, Some(seen.number)))?;
         }
         Ok(known)
     }
@@ -409,11 +442,22 @@ impl MetaOpener<'_> {
         trust.check_state(volume, &found, known, &log_at)
     }
 
+    fn refuse_log(&self, fault: &LogFault, seen: Option<u64>) -> Failure {
+        let refusal = errors::log(fault, seen);
+        match refusal.exit {
+            Exit::RolledBack | Exit::Forked => {
+                let volume = self.opened.loaded.header.volume();
+                self.opened.trust.name_place(volume, refusal)
+            }
+            _ => refusal,
+        }
+    }
+
     fn cannot_open(&self, error: &MetaError) -> Failure {
         match self.sealed.log_fault() {
             Some(fault) => {
                 let seen = self.known().and_then(|known| known.state.log);
-                errors::log(&fault, seen.map(|seen| seen.number))
+                self.refuse_log(&fault, seen.map(|seen| seen.number))
             }
             None => errors::meta(error, "the volume's metadata cannot be opened"),
         }

@@ -70,6 +70,11 @@ impl Shared {
         }
     }
 
+    fn device(&self) -> String {
+        let mounted = self.mounted.get();
+        mounted.map_or_else(String::new, |mounted| mounted.device().to_owned())
+    }
+
     /// The newest state that is in the store. The log's head may be newer than the generation
     /// beside it, never older than durable.
     pub(super) fn state_seen(&self) -> StateSeen {
@@ -135,6 +140,7 @@ impl Source for Shared {
                 url: config.url.to_string(),
                 volume: self.volume.to_string(),
                 mount_point: config.mount_point.display().to_string(),
+                device: self.device(),
                 state: self.state().to_owned(),
                 read_only: self.read_only(),
                 durability: config.durability.name().to_owned(),

@@ -321,9 +321,9 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 impl VolumeSession {
-    /// Stops background work, closes the metadata, gives the lease back and tells those who follow
-    /// the drain how it ended.
-    async fn close(self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+    /// Stops background work, closes the metadata, gives the lease back, notes how the session
+    /// ended and tells those who follow the drain.
+    async fn close(mut self, outcome: Result<(), Failure>) -> Result<(), Failure> {
         let outcome = match outcome {
             Ok(()) => self.close_layers().await,
             Err(error) => {
@@ -333,7 +333,11 @@ impl VolumeSession {
         };
         let fingerprint = || Some(self.shared.fingerprint().to_string());
         let told = outcome.clone().map(|()| fingerprint());
-        self.finished.send_replace(Some(Progress::finished(&told)));
+        let told = Progress::finished(&told);
+        if let Some(record) = self.record.take() {
+            record.end(&told);
+        }
+        self.finished.send_replace(Some(told));
         self.control.finish(FAREWELL).await;
         outcome
     }

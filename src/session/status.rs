@@ -53,6 +53,9 @@ pub struct MountStatus {
     pub volume: String,
     /// The directory.
     pub mount_point: String,
+    /// `major:minor` of the filesystem that the kernel shows there; empty until it is mounted.
+    #[serde(default)]
+    pub device: String,
     /// `mounted`, `detached` (lazily unmounted, still in use) or `draining`.
     pub state: String,
     /// Whether it was mounted read-only.
@@ -138,6 +141,7 @@ pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
         cache_misses,
         readahead_frames,
         authentication_failures,
+        missing_objects,
         unread_gaps,
         defragmented_bytes,
         sent_slices,

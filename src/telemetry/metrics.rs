@@ -39,8 +39,10 @@ pub struct Metrics {
     pub cache_misses: Counter,
     /// Frames fetched ahead of a reader.
     pub readahead_frames: Counter,
-    /// Frames or headers that failed authentication.
+    /// Frames or headers that failed authentication. An object that is missing is none of them.
     pub authentication_failures: Counter,
+    /// Objects that should be in the store and were not when they were read, each counted once.
+    pub missing_objects: Counter,
     /// Times that tiny pieces of a file were not put together, because the bytes between them could
     /// not be read.
     pub unread_gaps: Counter,

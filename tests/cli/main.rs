@@ -5,7 +5,9 @@ mod support;
 
 mod background;
 mod bounds;
+mod dead;
 mod demo;
+mod ended;
 mod errors;
 mod generated;
 mod keys;

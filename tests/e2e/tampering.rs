@@ -1,11 +1,19 @@
 //! A provider that changes what it stores: EIO on what it touched, a log line that names object and
 //! frame, and nothing else harmed.
 
-use std::{collections::BTreeMap, fs, io::Read};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    os::unix::fs::MetadataExt,
+    time::{Duration, Instant},
+};
 
 use crate::support::{
+    mount::Mount,
     random::noise,
     site::{Site, Transport},
+    wait::block_until,
 };
 
 const EIO: i32 = 5;
@@ -212,4 +220,68 @@ fn an_old_header_put_back_is_refused_by_a_machine_that_knew_the_new_one() {
     );
     let allowed = site.mount_with(&["--state-dir", state.to_str().unwrap(), "--allow-rollback"]);
     allowed.unmount();
+}
+
+/// Many programs read a file to its first error, all at once.
+fn read_in_vain(mount: &Mount<'_>, name: &str, readers: usize) {
+    std::thread::scope(|scope| {
+        for _ in 0..readers {
+            scope.spawn(|| {
+                let mut file = fs::File::open(mount.dir.join(name)).unwrap();
+                let error = file.read(&mut [0; 4096]).unwrap_err();
+                assert_eq!(error.raw_os_error(), Some(EIO));
+            });
+        }
+    });
+}
+
+fn counter(mount: &Mount<'_>, name: &str) -> u64 {
+    mount.status()["counters"][name].as_u64().unwrap()
+}
+
+#[test]
+fn a_failed_read_is_one_line_that_names_inode_and_reason_and_is_counted_for_what_it_is() {
+    let (site, files) = volume_with_files();
+    let (gone, flipped) = (&files[0].2[0], &files[1].2[0]);
+    site.bucket().delete(gone);
+    let mut object = site.bucket().get(flipped);
+    object[200] ^= 1;
+    site.bucket().put(flipped, object);
+    let mount = site.mount();
+    let inode = |name: &str| fs::metadata(mount.dir.join(name)).unwrap().ino();
+
+    let began = Instant::now();
+    for _ in 0..4 {
+        read_in_vain(&mount, "file0", 16);
+    }
+    // One more, when the lines before it are over a second old.
+    block_until("time passes", Duration::from_secs(20), || {
+        read_in_vain(&mount, "file0", 1);
+        mount.log_text().contains("more since the last such line")
+    });
+    assert_eq!(counter(&mount, "missing_objects"), 1);
+    assert_eq!(counter(&mount, "authentication_failures"), 0);
+    assert!(counter(&mount, "fuse_errors") >= 65);
+    let log = mount.log_text();
+    let errors: Vec<&str> = log.lines().filter(|line| line.contains("ERROR")).collect();
+    let lines_max = began.elapsed().as_secs() as usize + 1;
+    assert!((2..=lines_max).contains(&errors.len()), "{log}");
+    let key = gone.strip_prefix("laptop/").unwrap();
+    let ino = format!("read{{ino={} ", inode("file0"));
+    for line in &errors {
+        let named = line.contains(&ino) && line.contains(key);
+        assert!(named && line.contains("missing from the bucket"), "{line}");
+    }
+
+    read_in_vain(&mount, "file1", 1);
+    assert_eq!(counter(&mount, "missing_objects"), 1);
+    assert!(counter(&mount, "authentication_failures") > 0);
+    let log = mount.log_text();
+    let ino = format!("read{{ino={} ", inode("file1"));
+    let of_it = log
+        .lines()
+        .filter(|line| line.contains("ERROR") && line.contains(&ino));
+    assert_eq!(of_it.count(), 1, "{log}");
+    assert!(log.contains("does not authenticate"), "{log}");
+    mount.unmount();
 }

@@ -114,5 +114,56 @@ fn a_volume_that_is_known_elsewhere_is_known_at_its_new_place() {
         "--key-file",
         text(&key),
     ];
-    fails(&mut machine.strongroom(&args), Exit::RolledBack);
+    let said = fails(&mut machine.strongroom(&args), Exit::RolledBack);
+    let known_from = format!("s3://vault/laptop on {}", site.endpoint);
+    assert!(said.contains(&known_from), "{said}");
+    assert!(said.contains("use --allow-rollback once"), "{said}");
+    assert_eq!(
+        said.lines()
+            .filter(|line| line.starts_with("strongroom: "))
+            .count(),
+        1
+    );
+
+    // Its user says that it is a copy. From then on each place is remembered by itself.
+    let at = |url: &str| {
+        let run = machine.strongroom(&["mount", url, text(&dir), "--key-file", text(&key)]);
+        let umount = machine.strongroom(&["umount", text(&dir)]);
+        (run, umount)
+    };
+    let (mut mount, mut umount) = at("s3://vault/copy");
+    succeed(&mount.arg("--allow-rollback").output().unwrap());
+    write_synced(&dir.join("in the copy"), b"more");
+    let copied = provider.picture();
+    succeed(&umount.output().unwrap());
+    for _ in 0..2 {
+        for url in ["s3://vault/copy", "s3://vault/laptop"] {
+            let (mut mount, mut umount) = at(url);
+            succeed(&mount.output().unwrap());
+            write_synced(&dir.join("file"), b"more");
+            succeed(&umount.output().unwrap());
+        }
+    }
+    // Neither can be rolled back unnoticed, and the message is about that place alone.
+    let show = |picture: &crate::provider::Picture, prefix: &str| {
+        for key in provider.keys() {
+            if key.starts_with(prefix) && !picture.contains_key(&key) {
+                provider.delete(&key);
+            }
+        }
+        for (key, object) in picture {
+            if key.starts_with(prefix) {
+                provider.put(key, object);
+            }
+        }
+    };
+    for (url, prefix, picture) in [
+        ("s3://vault/copy", "copy/", &copied),
+        ("s3://vault/laptop", "laptop/", &states[1]),
+    ] {
+        show(picture, prefix);
+        let (mut mount, _) = at(url);
+        let said = fails(mount.arg("--foreground"), Exit::RolledBack);
+        assert!(!said.contains("never met"), "{said}");
+    }
 }

@@ -12,7 +12,6 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{sync::watch, task::AbortHandle};
-use tracing::error;
 
 use super::{
     Frames,
@@ -233,13 +232,7 @@ async fn run(
         }
     };
     if let DataError::Seal(cause) = &failure {
-        memory
-            .shared
-            .store
-            .metrics()
-            .authentication_failures
-            .increment();
-        error!("read: {cause}");
+        memory.note_unreadable(cause);
     }
     if let Some(fetch) = fetch.upgrade() {
         fetch

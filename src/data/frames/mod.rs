@@ -2,7 +2,7 @@
 //! way, the blocks that these fill, the cache, and the frames on the local disk.
 //!
 //! `fetch.rs` is a GET of frames (`sent.rs` reads its body, `filling.rs` fills a `block.rs`);
-//! `cache.rs` keeps frames for reads to come.
+//! `cache.rs` keeps frames for reads to come; `unreadable.rs` counts those that cannot be read.
 //!
 //! Never: knows what a file is, or why a frame is wanted.
 
@@ -16,12 +16,16 @@ mod object;
 mod on_disk;
 mod sent;
 mod to_disk;
+mod unreadable;
 
 use std::{ops::Range, sync::Arc};
 
 use tokio::sync::Notify;
 
-use self::{block::BlockPool, cache::FrameCache, fetch::FetchTable, link::Link, object::Objects};
+use self::{
+    block::BlockPool, cache::FrameCache, fetch::FetchTable, link::Link, object::Objects,
+    unreadable::MissingObjects,
+};
 use crate::{
     budget::{Owner, Reclaim, Reservation},
     data::shared::Shared,
@@ -48,6 +52,7 @@ pub(crate) struct Frames {
     pub(crate) link: Link,
     /// A fetch was started: there will be something to give up again.
     pub(crate) fetched: Notify,
+    missing: MissingObjects,
 }
 
 impl Frames {
@@ -60,6 +65,7 @@ impl Frames {
             blocks: Arc::new(BlockPool::default()),
             link: Link::default(),
             fetched: Notify::new(),
+            missing: MissingObjects::default(),
             shared,
         }
     }

@@ -22,8 +22,6 @@ use std::{
     time::Duration,
 };
 
-use tracing::error;
-
 use super::{ReadReply, Reading, open_file::OpenFile};
 use crate::{
     budget::Owner,
@@ -180,12 +178,7 @@ impl Reading {
     /// An object that the newest metadata names is not there.
     fn missing(&self, path: String) -> DataError {
         let missing = SealError::Missing { path };
-        self.shared
-            .store
-            .metrics()
-            .authentication_failures
-            .increment();
-        error!("read: {missing}");
+        self.frames.note_unreadable(&missing);
         missing.into()
     }
 

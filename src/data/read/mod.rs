@@ -21,7 +21,6 @@ use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
-use tracing::error;
 
 use self::{
     plan::{Beyond, Frame, Plan, Source, missing_bytes_max},
@@ -311,9 +310,6 @@ fn own(shared: &Arc<DataError>) -> DataError {
     match &**shared {
         DataError::Store(error) => DataError::Store(error.clone()),
         DataError::Stale(gone) => DataError::Stale(gone.clone()),
-        other => {
-            error!("read failed: {other}");
-            DataError::Internal(other.to_string())
-        }
+        other => DataError::Internal(other.to_string()),
     }
 }

@@ -58,9 +58,13 @@ pub(super) fn from_store(error: StoreError, location: &str) -> Error {
 }
 
 impl Inner {
-    /// Logs and counts an object that did not authenticate.
+    /// Logs and counts an object that did not authenticate, or that is missing.
     pub(super) fn refuse(&self, error: SealError) -> Error {
-        self.store.metrics().authentication_failures.increment();
+        let metrics = self.store.metrics();
+        match error.is_missing() {
+            true => metrics.missing_objects.increment(),
+            false => metrics.authentication_failures.increment(),
+        }
         match &error {
             SealError::Frame { path, frame } => tracing::error!(object = path, frame, "{error}"),
             other => tracing::error!("{other}"),

@@ -76,6 +76,11 @@ impl KnownJson {
         serde_json::from_slice::<KnownJson>(text).ok()?.known()
     }
 
+    /// The place that a file is about.
+    pub fn place(text: &[u8]) -> Option<String> {
+        Some(serde_json::from_slice::<KnownJson>(text).ok()?.place)
+    }
+
     /// The file with the knowledge of a place.
     pub fn write(place: &str, known: &Known) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&KnownJson::new(place, known))

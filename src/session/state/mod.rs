@@ -4,6 +4,7 @@
 //! |---|---|
 //! | logs of background mounts, control sockets of running mounts | `<state-dir>/<volume id>/`, here |
 //! | the known state of the volume at each place, so that a store cannot show an older or another volume unnoticed | `<state-dir>/places/`: `known.rs`, `form.rs`, `place.rs` |
+//! | the last session at each mount point | `<state-dir>/mount-points/`: `session/last_session.rs` |
 //! | the comparison, and the fingerprint of a state | `trust.rs`, `fingerprint.rs` |
 //!
 //! Promises: no data depends on anything here; a file that is lost or damaged here costs a check,

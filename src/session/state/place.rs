@@ -60,20 +60,42 @@ impl PlaceMemory {
             return Some(known);
         }
         let mut known = self.earlier_versions(volume);
-        let files = fs::read_dir(self.root.join(DIRECTORY))
-            .into_iter()
-            .flatten();
-        for other in files
-            .take(PLACES_MAX)
-            .filter_map(|entry| read(&entry.ok()?.path()))
-            .filter(|other| other.volume == volume)
-        {
+        for (_, other) in self.elsewhere(volume) {
             match &mut known {
                 Some(known) => known.merge(&other),
                 None => known = Some(other),
             }
         }
         known
+    }
+
+    /// The place from which the volume is known, as people read it, if nothing is known of it here:
+    /// of several, the one with the newest state.
+    pub fn known_from(&self, volume: VolumeId) -> Option<String> {
+        if read(&self.file()).is_some() {
+            return None;
+        }
+        let newest = |(_, known): &(PathBuf, Known)| {
+            let log = known.state.log.map(|head| head.number);
+            (known.header_revision, known.state.generation, log)
+        };
+        let (file, _) = self.elsewhere(volume).max_by_key(newest)?;
+        KnownJson::place(&fs::read(file).ok()?)
+    }
+
+    /// The files of all places where this volume is, and what they say.
+    fn elsewhere(&self, volume: VolumeId) -> impl Iterator<Item = (PathBuf, Known)> {
+        let files = fs::read_dir(self.root.join(DIRECTORY))
+            .into_iter()
+            .flatten();
+        files
+            .take(PLACES_MAX)
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                let known = read(&path)?;
+                Some((path, known))
+            })
+            .filter(move |(_, known)| known.volume == volume)
     }
 
     /// Notes those parts of `found` that are newer than the known ones. If another volume is known
@@ -325,10 +347,17 @@ mod tests {
         .expect("written");
         let earlier = here.known(VOLUME).expect("known");
         assert_eq!((earlier.state.generation, earlier.header_revision), (4, 1));
+        assert_eq!(here.known_from(VOLUME), None);
         elsewhere.note(&known(9, 5)).expect("noted");
+        place(root.path(), "older")
+            .note(&known(8, 4))
+            .expect("noted");
         assert_eq!(here.known(VOLUME), Some(known(9, 5)));
+        assert_eq!(here.known_from(VOLUME).as_deref(), Some("elsewhere"));
+        assert_eq!(here.known_from(VolumeId([8; 16])), None);
         here.note(&known(2, 1)).expect("noted");
         assert_eq!(here.known(VOLUME), Some(known(2, 1)));
+        assert_eq!(here.known_from(VOLUME), None);
         // The place decides, whatever id the store supplies.
         assert_eq!(here.known(VolumeId([8; 16])), Some(known(2, 1)));
         let other = Known {

@@ -83,14 +83,18 @@ impl Trust {
                 ),
             );
         }
-        self.not_older("header", header.revision(), known.header_revision)?;
+        let volume = header.volume();
+        self.not_older(volume, "header", header.revision(), known.header_revision)?;
         let forked = header.revision() == known.header_revision
             && known.header_mac.is_some_and(|mac| mac != header.mac());
         if forked {
-            return self.forked(format!(
-                "its header of revision {} is not the one that this machine has seen",
-                header.revision()
-            ));
+            return self.forked(
+                volume,
+                format!(
+                    "its header of revision {} is not the one that this machine has seen",
+                    header.revision()
+                ),
+            );
         }
         Ok(())
     }
@@ -108,14 +112,17 @@ impl Trust {
         log_at: &dyn Fn(u64) -> Option<LogPosition>,
     ) -> Result<(), Failure> {
         if let Some(known) = known {
-            self.not_older("metadata", found.generation, known.state.generation)?;
+            self.not_older(volume, "metadata", found.generation, known.state.generation)?;
             if let (Some(head), Some(seen)) = (found.log, known.state.log) {
-                self.not_older("log", head.number, seen.number)?;
+                self.not_older(volume, "log", head.number, seen.number)?;
                 if head.number == seen.number && head.commitment != seen.commitment {
-                    return self.forked(format!(
-                        "log object {} is not the one that this machine has seen",
-                        head.number
-                    ));
+                    return self.forked(
+                        volume,
+                        format!(
+                            "log object {} is not the one that this machine has seen",
+                            head.number
+                        ),
+                    );
                 }
             }
         }
@@ -165,30 +172,59 @@ impl Trust {
         warn_if_failed(self.memory.replace(found));
     }
 
-    fn not_older(&self, what: &str, found: u64, seen: u64) -> Result<(), Failure> {
+    /// Adds to a refusal where the newer state was seen, if that was not here. A bucket at a new
+    /// place is compared with what is known of its volume from others, because it may be the same
+    /// one under a new name, whose provider would be free to roll it back otherwise. So a copy has
+    /// to be accepted once by its user.
+    pub fn name_place(&self, volume: VolumeId, refusal: Failure) -> Failure {
+        let Some(place) = self.memory.known_from(volume) else {
+            return refusal;
+        };
+        let place = match place.split_once(' ') {
+            Some((endpoint, url)) => format!("{url} on {endpoint}"),
+            None => place,
+        };
+        Failure::new(
+            refusal.exit,
+            format!(
+                "{}; that was at {place}, and at this URL the volume was never met",
+                refusal.what
+            ),
+            "if this is a copy of it, use --allow-rollback once, and each URL is remembered by itself from then on; else find out \
+             who put an old state here",
+        )
+    }
+
+    fn not_older(
+        &self,
+        volume: VolumeId,
+        what: &str,
+        found: u64,
+        seen: u64,
+    ) -> Result<(), Failure> {
         if found >= seen {
             return Ok(());
         }
         accepted(
             self.accept.allow_rollback,
-            Failure::new(
+            self.name_place(volume, Failure::new(
                 Exit::RolledBack,
                 format!(
                     "the volume went back in time: its {what} is at {found}, this machine has seen {seen}"
                 ),
                 "find out who put an old state back; use --allow-rollback if it was you",
-            ),
+            )),
         )
     }
 
-    fn forked(&self, how: impl Display) -> Result<(), Failure> {
+    fn forked(&self, volume: VolumeId, how: impl Display) -> Result<(), Failure> {
         accepted(
             self.accept.allow_rollback,
-            Failure::new(
+            self.name_place(volume, Failure::new(
                 Exit::Forked,
                 format!("the volume has two histories: {how}"),
                 "find out which of them is yours; use --allow-rollback to go on with the one that is there",
-            ),
+            )),
         )
     }
 }
