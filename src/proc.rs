@@ -4,7 +4,7 @@
 //! (The `procfs` crate reads all of a file where one field is wanted, and takes mount points for
 //! UTF-8, which they need not be.)
 
-use std::{fs, io};
+use std::{fs, io, path::PathBuf};
 
 /// `/proc/<pid>/status` (proc_pid_status(5)): a line for each field.
 pub(crate) struct Status(String);
@@ -89,6 +89,25 @@ pub(crate) fn mount_table() -> io::Result<Vec<u8>> {
     fs::read("/proc/self/mountinfo")
 }
 
+/// The sockets in the filesystem that some process of this network namespace listens on, by the
+/// paths that they were bound to. Empty if the system does not say.
+pub(crate) fn listening_sockets() -> Vec<PathBuf> {
+    // Lossy: a path that is not UTF-8 is not found.
+    let table = fs::read("/proc/net/unix").unwrap_or_default();
+    let table = String::from_utf8_lossy(&table);
+    table.lines().filter_map(listening_socket).collect()
+}
+
+/// A line of `/proc/net/unix`: seven fields, and the path if there is one.
+fn listening_socket(line: &str) -> Option<PathBuf> {
+    /// `__SO_ACCEPTCON`.
+    const LISTENS: u32 = 1 << 16;
+    let (fields, path) = line.split_once(" /")?;
+    let flags = fields.split_whitespace().nth(3)?;
+    let flags = u32::from_str_radix(flags, 16).ok()?;
+    (flags & LISTENS != 0).then(|| PathBuf::from(format!("/{path}")))
+}
+
 /// The random id of this boot; empty if the system does not say.
 pub(crate) fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -133,6 +152,25 @@ mod tests {
         assert_eq!((stat.field(3), stat.field(6)), (Some("S"), Some("3")));
         assert_eq!((stat.field(7), stat.field(2)), (None, None));
         assert_eq!(Stat::from("").field(3), None);
+    }
+
+    #[test]
+    fn only_sockets_that_somebody_listens_on_are_found_by_their_paths() {
+        let line = "ffff8a: 00000002 00000000 00010000 0001 01 12345 /var/lib/a b/1.sock";
+        let path = PathBuf::from("/var/lib/a b/1.sock");
+        assert_eq!(listening_socket(line), Some(path));
+        assert_eq!(
+            listening_socket(&line.replace("00010000", "00000000")),
+            None
+        );
+        assert_eq!(
+            listening_socket("ffff8a: 00000002 00000000 00010000 0001 01 12345"),
+            None
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("1.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(listening_sockets().contains(&path));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     fuse,
     seal::{keys::make_process_undumpable, volume::Secret},
-    session::{self, Failure, SessionConfig, errors},
+    session::{self, Failure, SessionConfig, errors, metrics::MetricsAddress},
 };
 
 /// Runs the command. No thread exists yet.
@@ -46,6 +46,7 @@ pub fn run(mut args: MountArgs) -> Result<(), Failure> {
         disk_cache: args.disk_cache.config(&state_root),
         state_root,
         kernel_flags: args.kernel_flags,
+        metrics: args.metrics_listen,
     };
     if args.foreground {
         return work(config, secret, &args.log, &Reporter::terminal());
@@ -72,6 +73,9 @@ fn absolute_paths(args: &mut MountArgs) -> Result<(), Failure> {
         &mut args.disk_cache.disk_cache_dir,
     ];
     for path in paths.into_iter().flatten() {
+        *path = absolute(path)?;
+    }
+    if let Some(MetricsAddress::Unix(path)) = &mut args.metrics_listen {
         *path = absolute(path)?;
     }
     Ok(())

@@ -39,6 +39,7 @@ use crate::{
         failure::Failure,
         lease::{self, Lease, LeaseRequest},
         memory,
+        metrics::MetricsServer,
         state::{Known, StateSeen, VolumeState},
     },
     store::Retry,
@@ -60,6 +61,7 @@ pub struct VolumeSession {
     pub(super) notes: Notes,
     pub(super) control: ControlServer,
     pub(super) finished: watch::Sender<Option<Progress>>,
+    pub(super) metrics: Option<MetricsServer>,
 }
 
 /// The things that an opening has to give back if it fails, or is interrupted at any point.
@@ -285,6 +287,7 @@ impl VolumeSession {
             notes,
             control,
             finished,
+            metrics: None,
         })
     }
 }

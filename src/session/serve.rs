@@ -16,10 +16,11 @@ use crate::{
     meta::MetaError,
     seal::volume::Secret,
     session::{
-        control::Progress,
+        control::{Progress, Source},
         errors,
         exit::Exit,
         failure::Failure,
+        metrics::{self, MetricsListener},
         state::{Trust, VolumeState},
     },
     telemetry::Metrics,
@@ -133,6 +134,11 @@ async fn open(
     observer: &impl Observer,
     opening: &Opening,
 ) -> Result<VolumeSession, Failure> {
+    let listener = config
+        .metrics
+        .as_ref()
+        .map(MetricsListener::bind)
+        .transpose()?;
     let disk_bytes = config.disk_cache.size.bytes();
     let mut plan = MemoryPlan::with_disk_cache(config.memory_bytes, disk_bytes);
     plan.data.write_back_after = config.upload_delay;
@@ -157,7 +163,12 @@ async fn open(
     observer.unlocked(&state)?;
     log_panics();
     let tell = |line: &str| observer.message(line);
-    VolumeSession::open(config, plan, opened, state, opening, &tell).await
+    let mut session = VolumeSession::open(config, plan, opened, state, opening, &tell).await?;
+    session.metrics = listener.map(|listener| {
+        let shared = Arc::clone(&session.shared);
+        listener.serve(move || metrics::text(shared.status(), &shared.metrics))
+    });
+    Ok(session)
 }
 
 /// Nobody reads the standard error of a process in the background.
