@@ -4,7 +4,7 @@
 //! (The `procfs` crate reads all of a file where one field is wanted, and takes mount points for
 //! UTF-8, which they need not be.)
 
-use std::{fs, io, path::PathBuf};
+use std::{ffi::OsString, fs, io, os::unix::ffi::OsStringExt, path::PathBuf};
 
 /// `/proc/<pid>/status` (proc_pid_status(5)): a line for each field.
 pub(crate) struct Status(String);
@@ -89,23 +89,37 @@ pub(crate) fn mount_table() -> io::Result<Vec<u8>> {
     fs::read("/proc/self/mountinfo")
 }
 
-/// The sockets in the filesystem that some process of this network namespace listens on, by the
-/// paths that they were bound to. Empty if the system does not say.
+/// The paths of the Unix sockets that somebody listens on in this network namespace, as they were
+/// given to bind(2).
 pub(crate) fn listening_sockets() -> Vec<PathBuf> {
-    // Lossy: a path that is not UTF-8 is not found.
     let table = fs::read("/proc/net/unix").unwrap_or_default();
-    let table = String::from_utf8_lossy(&table);
-    table.lines().filter_map(listening_socket).collect()
+    listening(&table)
 }
 
-/// A line of `/proc/net/unix`: seven fields, and the path if there is one.
-fn listening_socket(line: &str) -> Option<PathBuf> {
+/// `Num RefCount Protocol Flags Type St Inode Path` (proc_net_unix(5)), the first seven of fixed
+/// width or padded, the path as it is.
+fn listening(table: &[u8]) -> Vec<PathBuf> {
     /// `__SO_ACCEPTCON`.
     const LISTENS: u32 = 1 << 16;
-    let (fields, path) = line.split_once(" /")?;
-    let flags = fields.split_whitespace().nth(3)?;
-    let flags = u32::from_str_radix(flags, 16).ok()?;
-    (flags & LISTENS != 0).then(|| PathBuf::from(format!("/{path}")))
+    let path_of = |line: &[u8]| {
+        let mut rest = line;
+        let mut fields = [&b""[..]; 7];
+        for field in &mut fields {
+            rest = rest.trim_ascii_start();
+            let end = rest.iter().position(|byte| *byte == b' ')?;
+            (*field, rest) = rest.split_at_checked(end)?;
+        }
+        let [_, _, _, flags, ..] = fields;
+        let flags = u32::from_str_radix(std::str::from_utf8(flags).ok()?, 16).ok()?;
+        let path = rest.strip_prefix(b" ")?;
+        // A name without a file begins with `@`.
+        (flags & LISTENS != 0 && path.starts_with(b"/"))
+            .then(|| PathBuf::from(OsString::from_vec(path.to_vec())))
+    };
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(path_of)
+        .collect()
 }
 
 /// The random id of this boot; empty if the system does not say.
@@ -155,18 +169,14 @@ mod tests {
     }
 
     #[test]
-    fn only_sockets_that_somebody_listens_on_are_found_by_their_paths() {
-        let line = "ffff8a: 00000002 00000000 00010000 0001 01 12345 /var/lib/a b/1.sock";
-        let path = PathBuf::from("/var/lib/a b/1.sock");
-        assert_eq!(listening_socket(line), Some(path));
-        assert_eq!(
-            listening_socket(&line.replace("00010000", "00000000")),
-            None
-        );
-        assert_eq!(
-            listening_socket("ffff8a: 00000002 00000000 00010000 0001 01 12345"),
-            None
-        );
+    fn sockets_that_somebody_listens_on_are_found_whatever_their_paths_hold() {
+        let table = b"\
+Num       RefCount Protocol Flags    Type St Inode Path\n\
+0000000000000000: 00000002 00000000 00010000 0001 01 23456 /run/a  b/1.sock\n\
+0000000000000000: 00000003 00000000 00000000 0001 03   999 /run/connected\n\
+0000000000000000: 00000002 00000000 00010000 0001 01     7 @abstract\n\
+0000000000000000: 00000003 00000000 00000000 0001 03 23457\n";
+        assert_eq!(listening(table), [PathBuf::from("/run/a  b/1.sock")]);
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("1.sock");
         let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     fuse,
     seal::{keys::make_process_undumpable, volume::Secret},
-    session::{self, Failure, SessionConfig, errors, metrics::MetricsAddress},
+    session::{self, Failure, SessionConfig, errors},
 };
 
 /// Runs the command. No thread exists yet.
@@ -72,10 +72,9 @@ fn absolute_paths(args: &mut MountArgs) -> Result<(), Failure> {
         &mut args.store.ca_bundle,
         &mut args.disk_cache.disk_cache_dir,
     ];
-    for path in paths.into_iter().flatten() {
-        *path = absolute(path)?;
-    }
-    if let Some(MetricsAddress::Unix(path)) = &mut args.metrics_listen {
+    let socket = args.metrics_listen.as_mut();
+    let socket = socket.and_then(|address| address.path_mut());
+    for path in paths.into_iter().flatten().chain(socket) {
         *path = absolute(path)?;
     }
     Ok(())

@@ -10,10 +10,11 @@
 //! | note on this machine the state that is durable | `notes.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
 //! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
-//! | metrics over HTTP | `metrics/` |
 //! | make a volume; change its key slots | `create.rs`, `slots.rs` |
-//! | find the mount at a directory, or all mounts; unmount one | `mountpoint.rs`, `mounts.rs`, `unmount.rs` |
+//! | find the mount at a directory; unmount it | `mountpoint.rs`, `unmount.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
+//! | the mounts of this machine | `mounts.rs` |
+//! | metrics over HTTP | `metrics/` |
 //! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
 //!
 //! Never: prints; lines for the user go to the [`Observer`].

@@ -37,16 +37,13 @@ pub fn control_socket(dir: &Path) -> Result<Address, Failure> {
             owner: Some(owner),
         })
     };
-    socket().ok_or_else(|| not_ours(dir))
-}
-
-/// The failure where no volume is mounted.
-pub(super) fn not_ours(dir: &Path) -> Failure {
-    Failure::new(
-        Exit::NotMounted,
-        format!("{} is not a Strongroom mount", dir.display()),
-        "give the directory that a volume is mounted on",
-    )
+    socket().ok_or_else(|| {
+        Failure::new(
+            Exit::NotMounted,
+            format!("{} is not a Strongroom mount", dir.display()),
+            "give the directory that a volume is mounted on",
+        )
+    })
 }
 
 /// The user who mounted a Strongroom volume exactly there. `path` is absolute.

@@ -20,6 +20,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     control::{self, Address},
+    exit::Exit,
     failure::Failure,
     mountpoint,
     status::StatusReport,
@@ -146,12 +147,17 @@ pub fn list() -> Result<Vec<ListedMount>, Failure> {
 /// The mount at this directory.
 ///
 /// # Errors
-/// As [`list`], and [`super::Exit::NotMounted`].
+/// As [`list`], and [`Exit::NotMounted`].
 pub fn find(dir: &Path) -> Result<ListedMount, Failure> {
     let path = mountpoint::resolve(dir);
     let mut all = list()?.into_iter();
-    all.find(|mount| mount.mount_point == path)
-        .ok_or_else(|| mountpoint::not_ours(dir))
+    all.find(|mount| mount.mount_point == path).ok_or_else(|| {
+        Failure::new(
+            Exit::NotMounted,
+            format!("{} is not a Strongroom mount", dir.display()),
+            "give the directory that a volume is mounted on",
+        )
+    })
 }
 
 /// The control sockets of this user, or of all users for root.

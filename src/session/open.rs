@@ -39,7 +39,6 @@ use crate::{
         failure::Failure,
         lease::{self, Lease, LeaseRequest},
         memory,
-        metrics::MetricsServer,
         state::{Known, StateSeen, VolumeState},
     },
     store::Retry,
@@ -61,7 +60,6 @@ pub struct VolumeSession {
     pub(super) notes: Notes,
     pub(super) control: ControlServer,
     pub(super) finished: watch::Sender<Option<Progress>>,
-    pub(super) metrics: Option<MetricsServer>,
 }
 
 /// The things that an opening has to give back if it fails, or is interrupted at any point.
@@ -287,7 +285,6 @@ impl VolumeSession {
             notes,
             control,
             finished,
-            metrics: None,
         })
     }
 }

@@ -76,6 +76,8 @@ pub async fn mount_and_serve(
     observer: &impl Observer,
 ) -> Result<(), Failure> {
     let mut signals = Signals::catch(observer.is_background())?;
+    let metrics = config.metrics.as_ref().map(MetricsListener::bind);
+    let metrics = metrics.transpose()?;
     let interrupted = || {
         Failure::new(
             Exit::Interrupted,
@@ -115,6 +117,10 @@ pub async fn mount_and_serve(
             return Err(error);
         }
     };
+    let _metrics = metrics.map(|listener| {
+        let shared = Arc::clone(&session.shared);
+        listener.serve(move || metrics::text(shared.status(), &shared.metrics))
+    });
     tracing::info!(
         "{} is mounted on {}",
         session.config.url,
@@ -134,11 +140,6 @@ async fn open(
     observer: &impl Observer,
     opening: &Opening,
 ) -> Result<VolumeSession, Failure> {
-    let listener = config
-        .metrics
-        .as_ref()
-        .map(MetricsListener::bind)
-        .transpose()?;
     let disk_bytes = config.disk_cache.size.bytes();
     let mut plan = MemoryPlan::with_disk_cache(config.memory_bytes, disk_bytes);
     plan.data.write_back_after = config.upload_delay;
@@ -163,12 +164,7 @@ async fn open(
     observer.unlocked(&state)?;
     log_panics();
     let tell = |line: &str| observer.message(line);
-    let mut session = VolumeSession::open(config, plan, opened, state, opening, &tell).await?;
-    session.metrics = listener.map(|listener| {
-        let shared = Arc::clone(&session.shared);
-        listener.serve(move || metrics::text(shared.status(), &shared.metrics))
-    });
-    Ok(session)
+    VolumeSession::open(config, plan, opened, state, opening, &tell).await
 }
 
 /// Nobody reads the standard error of a process in the background.

@@ -297,7 +297,11 @@ fn an_address_that_cannot_be_used_is_an_error_of_mount() {
 
 #[test]
 fn other_users_reach_no_socket_in_the_filesystem() {
-    let site = Site::start(Transport::Plain);
+    let mut site = Site::start(Transport::Plain);
+    // The mode is not left to the mask.
+    site.wrapper = ["sh", "-c", "umask 0; exec \"$0\" \"$@\""]
+        .map(str::to_owned)
+        .into();
     let dir = tempfile::Builder::new()
         .permissions(fs::Permissions::from_mode(0o755))
         .tempdir()

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{Read, Write},
     os::unix::{fs::FileExt, net::UnixStream},
     path::Path,
     thread::{self, ScopedJoinHandle},
@@ -17,23 +17,27 @@ use crate::support::{
 
 const CLIENTS: usize = 100;
 
-/// What all clients together may add to the resident memory.
+/// Resident memory that all clients together may add.
 const GROWTH_MAX: u64 = 1 << 20;
 
 /// A write with fsync, and a read of it, take a few milliseconds; this only tells it from a client
 /// that is waited for.
 const OPERATION_MAX: Duration = Duration::from_secs(3);
 
-/// Four clients that never end their requests take all places, and a hundred more ask at once.
-/// Returns when those have their answers; `meanwhile` is done again and again until then.
+/// Clients that begin a request and never end it.
+fn silent(socket: &Path, count: usize) -> Vec<UnixStream> {
+    let client = |_| {
+        let mut stream = UnixStream::connect(socket).expect("connected");
+        stream.write_all(&REQUEST[..20]).expect("sent");
+        stream
+    };
+    (0..count).map(client).collect()
+}
+
+/// Silent clients take all places, and a hundred others ask at once. Returns when those have their
+/// answers; `meanwhile` is done again and again until then.
 fn crowd(socket: &Path, mut meanwhile: impl FnMut()) {
-    let _silent: Vec<UnixStream> = (0..4)
-        .map(|_| {
-            let mut stream = UnixStream::connect(socket).expect("connected");
-            stream.write_all(&REQUEST[..20]).expect("sent");
-            stream
-        })
-        .collect();
+    let _silent = silent(socket, 4);
     thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| scope.spawn(|| answer_at(socket, REQUEST).expect("an answer")))
@@ -70,10 +74,18 @@ fn slow_clients_and_a_hundred_at_once_take_a_mebibyte_and_hold_nothing_up() {
     }
     let before = mount.memory_bytes("VmRSS");
     let mut most = before;
-    crowd(&socket, || {
+    let mut look = || {
         most = most.max(mount.memory_bytes("VmRSS"));
         thread::sleep(Duration::from_millis(2));
-    });
+    };
+    // As many as the kernel lets wait, until the first of them have had their time.
+    let clients = silent(&socket, 60);
+    clients[0].set_nonblocking(true).expect("a mode");
+    while (&clients[0]).read(&mut [0]).is_err() {
+        look();
+    }
+    drop(clients);
+    crowd(&socket, look);
     eprintln!(
         "resident {} KiB before and {} KiB at most",
         before >> 10,

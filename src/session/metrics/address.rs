@@ -31,6 +31,16 @@ pub enum MetricsAddress {
     Unix(PathBuf),
 }
 
+impl MetricsAddress {
+    /// The path, of a socket in the filesystem.
+    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            MetricsAddress::Tcp(_) => None,
+            MetricsAddress::Unix(path) => Some(path),
+        }
+    }
+}
+
 impl FromStr for MetricsAddress {
     type Err = String;
 
