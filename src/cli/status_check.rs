@@ -122,9 +122,13 @@ fn judge_report(state: &str, report: &StatusReport, max_lag: Duration) -> (Check
         let text = format!("has lost data of {} files", durability.lost_files);
         return (CheckExit::Critical, because(&text));
     }
-    let left = human_size(durability.dirty_bytes);
     let oldest = Duration::from_millis(durability.oldest_change_ms());
-    let lag = format!("{left} not stored, for {:.1} s", oldest.as_secs_f64());
+    let seconds = oldest.as_secs_f64();
+    let lag = match durability.dirty_bytes {
+        0 if oldest.is_zero() => "everything is stored".to_owned(),
+        0 => format!("names or attributes are not stored for {seconds:.1} s"),
+        bytes => format!("{} are not stored for {seconds:.1} s", human_size(bytes)),
+    };
     if trouble.is_some() {
         return (CheckExit::Warning, because(&format!("is held up, {lag}")));
     }
@@ -175,7 +179,7 @@ mod tests {
             ..LeaseStatus::default()
         };
         for (state, report, exit, word) in [
-            ("mounted", well(), Ok, "is mounted"),
+            ("mounted", well(), Ok, "is mounted, everything is stored"),
             ("mounted", lag(60_000), Ok, "is mounted"),
             ("mounted", lag(60_001), Warning, "lags behind"),
             (

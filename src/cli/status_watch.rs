@@ -77,7 +77,7 @@ fn screen(text: &str) -> String {
     let mut screen = "\u{1b}[H".to_owned();
     for line in text.lines() {
         screen.push_str(line);
-        screen.push_str("\u{1b}[K\r\n");
+        screen.push_str("\u{1b}[K\n");
     }
     screen.push_str("\u{1b}[J");
     screen
@@ -107,9 +107,6 @@ mod tests {
 
     #[test]
     fn a_screen_begins_at_the_top_and_leaves_nothing_of_the_last_one() {
-        assert_eq!(
-            screen("a\nb\n"),
-            "\u{1b}[Ha\u{1b}[K\r\nb\u{1b}[K\r\n\u{1b}[J"
-        );
+        assert_eq!(screen("a\nb\n"), "\u{1b}[Ha\u{1b}[K\nb\u{1b}[K\n\u{1b}[J");
     }
 }

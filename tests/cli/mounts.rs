@@ -50,7 +50,7 @@ fn check(args: &[&str]) -> (i32, String) {
 #[test]
 fn the_list_has_what_is_mounted_what_drains_what_hangs_and_what_has_died() {
     let site = Site::start(Transport::Plain);
-    let living = BackgroundMount::prepare(&site, "living one");
+    let living = BackgroundMount::prepare(&site, "living");
     living.mount(&site, &["--read-only"]);
     assert_eq!(listed(&site.path().join("elsewhere")), None);
     let mut mount = site.mount();
@@ -166,7 +166,7 @@ fn a_check_says_what_is_well_what_is_held_up_and_what_is_dead() {
     let (_, line) = check(&[dir, "--max-lag", "500ms"]);
     assert!(line.starts_with("STRONGROOM WARNING: "), "{line}");
     assert!(
-        line.contains("lags behind, 1.0 MiB not stored") || line.contains("held up"),
+        line.contains("lags behind, 1.0 MiB are not stored") || line.contains("held up"),
         "{line}"
     );
 

@@ -18,8 +18,9 @@ const PREFIX: &str = "strongroom";
 /// The states of a mount, as `mount.state` has them.
 const STATES: [&str; 4] = ["mounted", "detached", "draining", "lost"];
 
-/// The room that a text is given at first: most fit.
-const TEXT_BYTES: usize = 48 << 10;
+/// The room that a text is given at first. Most fit: one of a mount that had all kinds of requests
+/// has 60 KiB.
+const TEXT_BYTES: usize = 64 << 10;
 
 const NONE: Option<Unit> = None;
 const BYTES: Option<Unit> = Some(Unit::Bytes);
