@@ -90,7 +90,8 @@ pub(crate) fn mount_table() -> io::Result<Vec<u8>> {
 }
 
 /// The paths of the Unix sockets that somebody listens on in this network namespace, as they were
-/// given to bind(2).
+/// given to bind(2). Every user chooses such paths, and one with a line break looks like another
+/// entry, so the caller looks at who listens.
 pub(crate) fn listening_sockets() -> Vec<PathBuf> {
     let table = fs::read("/proc/net/unix").unwrap_or_default();
     listening(&table)

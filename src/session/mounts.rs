@@ -1,18 +1,20 @@
 //! The mounts on this machine: those that the kernel has, and those that still drain.
 //!
-//! A mount whose process hangs or has died is among them, so nothing here waits for one longer
-//! than [`ANSWER_WITHIN`]. Sockets are found in the kernel's table, because the kernel keeps root
-//! out of the mounts of other users; a mount whose socket is not there is asked itself.
+//! A mount whose process hangs or has died is among them, and any user can make a socket that looks
+//! like one of ours, so nothing here waits for one longer than twice [`ANSWER_WITHIN`]. Sockets are
+//! found in the kernel's table, because the kernel keeps root out of the mounts of other users. A
+//! mount whose socket is not there is asked itself.
 //!
 //! Promises: a process is believed only about the mounts of the user that it runs as.
 
 use std::{
     collections::BTreeMap,
+    iter,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{errno::Errno, sys::statvfs::statvfs, unistd::geteuid};
@@ -33,8 +35,11 @@ use crate::{
     proc,
 };
 
-/// How long a process or a mount may take to answer.
-pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long a process may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Sockets, and mounts, that are asked at most. A user can make any number of sockets.
+const ASKED_MAX: usize = 256;
 
 /// The state of a mount whose process has died.
 pub const DEAD: &str = "dead";
@@ -116,7 +121,7 @@ pub fn list() -> Result<Vec<ListedMount>, Failure> {
     // Of mounts on top of each other only the uppermost can be reached.
     let entries: BTreeMap<PathBuf, MountEntry> =
         entries.map(|entry| (entry.path.clone(), entry)).collect();
-    let mut answers = at_once(sockets(), |address| {
+    let mut answers = at_once(sockets(), 2 * ANSWER_WITHIN, |address| {
         let report = control::ask_status(&address, ANSWER_WITHIN).ok()?;
         Some((address.owner, report))
     });
@@ -139,7 +144,14 @@ pub fn list() -> Result<Vec<ListedMount>, Failure> {
     let gone = answers.into_iter();
     let gone = gone.filter(|(_, report)| report.mount.state != "mounted");
     found.extend(gone.map(|(owner, report)| ListedMount::answering(owner, report)));
-    found.extend(at_once(unanswered, |entry| Some(ask_itself(entry))));
+    let asked = at_once(unanswered.clone(), 2 * ANSWER_WITHIN, |entry| {
+        Some((entry.id, ask_itself(entry)))
+    });
+    let mut asked: BTreeMap<u64, ListedMount> = asked.into_iter().collect();
+    found.extend(unanswered.iter().map(|entry| {
+        let answer = asked.remove(&entry.id);
+        answer.unwrap_or_else(|| ListedMount::mute(entry, SILENT))
+    }));
     found.sort_by(|a, b| a.mount_point.cmp(&b.mount_point));
     Ok(found)
 }
@@ -187,43 +199,42 @@ fn is_control_socket(path: &Path) -> bool {
     is_volume && !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Asks a mount whose socket was not found, through its directory. That may never return, so it
-/// happens in a thread that nobody waits for longer than [`ANSWER_WITHIN`].
+/// Asks a mount whose socket was not found, through its directory.
 fn ask_itself(entry: MountEntry) -> ListedMount {
-    let (sender, answer) = mpsc::channel();
-    let asked = entry.clone();
-    thread::spawn(move || {
-        let found = match mountpoint::control_socket(&asked.path) {
-            Ok(address) => control::ask_status(&address, ANSWER_WITHIN)
-                .map(|report| ListedMount {
-                    mount_point: asked.path.clone(),
-                    ..ListedMount::answering(asked.user, report)
-                })
-                .unwrap_or_else(|_| ListedMount::mute(&asked, SILENT)),
-            // Unlike `stat`, this is never answered from the kernel's cache.
-            Err(_) if statvfs(&asked.path) == Err(Errno::ENOTCONN) => {
-                ListedMount::mute(&asked, DEAD)
-            }
-            Err(_) => ListedMount::mute(&asked, SILENT),
-        };
-        // Nobody waits any longer, if it took too long.
-        let _ = sender.send(found);
-    });
-    let answer = answer.recv_timeout(ANSWER_WITHIN);
-    answer.unwrap_or_else(|_| ListedMount::mute(&entry, SILENT))
+    match mountpoint::control_socket(&entry.path) {
+        Ok(address) => control::ask_status(&address, ANSWER_WITHIN)
+            .map(|report| ListedMount {
+                mount_point: entry.path.clone(),
+                ..ListedMount::answering(entry.user, report)
+            })
+            .unwrap_or_else(|_| ListedMount::mute(&entry, SILENT)),
+        // Unlike `stat`, this is never answered from the kernel's cache.
+        Err(_) if statvfs(&entry.path) == Err(Errno::ENOTCONN) => ListedMount::mute(&entry, DEAD),
+        Err(_) => ListedMount::mute(&entry, SILENT),
+    }
 }
 
-/// Does `work` for each of `things` at the same time, in threads.
-fn at_once<A: Send, B: Send>(things: Vec<A>, work: impl Fn(A) -> Option<B> + Sync) -> Vec<B> {
-    thread::scope(|scope| {
-        let work = &work;
-        let running: Vec<_> = things
-            .into_iter()
-            .map(|thing| scope.spawn(move || work(thing)))
-            .collect();
-        let done = running.into_iter().filter_map(|thread| thread.join().ok());
-        done.flatten().collect()
-    })
+/// Does `work` for each of `things` at the same time. It may never return, so it happens in threads
+/// that nobody waits for longer than `patience`; what is not done by then is left out.
+fn at_once<A: Send + 'static, B: Send + 'static>(
+    things: Vec<A>,
+    patience: Duration,
+    work: fn(A) -> Option<B>,
+) -> Vec<B> {
+    let deadline = Instant::now() + patience;
+    let (sender, answers) = mpsc::channel();
+    for thing in things.into_iter().take(ASKED_MAX) {
+        let sender = sender.clone();
+        thread::spawn(move || {
+            // Nobody waits any longer, if it took too long.
+            let _ = sender.send(work(thing));
+        });
+    }
+    // With the last thread the channel ends.
+    drop(sender);
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let answers = iter::from_fn(|| answers.recv_timeout(left()).ok());
+    answers.flatten().collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::{
+        fd::AsRawFd,
+        unix::{fs::PermissionsExt, process::CommandExt},
+    },
     path::Path,
     process::{Command, Output, Stdio},
     time::Duration,
@@ -21,7 +24,7 @@ use crate::{
     support::{
         commands::{BINARY, succeed, text},
         site::{Site, Transport},
-        wait::{SOON, block_until},
+        wait::{SOON, block_until, holds},
     },
 };
 
@@ -132,6 +135,40 @@ fn a_user_sees_her_own_mounts_and_root_sees_all() {
     assert!(!theirs.contains(text(&mount.dir)), "{theirs}");
     assert!(listed(&mount.dir).is_some());
     mount.unmount();
+}
+
+#[test]
+fn a_socket_that_nobody_accepts_from_holds_no_list_up() {
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let volume = dir.path().join("0123456789abcdef0123456789abcdef");
+    fs::create_dir(&volume).unwrap();
+    let path = volume.join("1.sock");
+    let address = UnixAddr::new(&path).unwrap();
+    let new = || {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap()
+    };
+    let listener = new();
+    bind(listener.as_raw_fd(), &address).unwrap();
+    listen(&listener, Backlog::new(1).unwrap()).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let client = new();
+        match connect(client.as_raw_fd(), &address) {
+            Ok(()) => waiting.push(client),
+            Err(error) => break assert_eq!(error, nix::errno::Errno::EAGAIN),
+        }
+    }
+    let mut list = strongroom(&["status"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ended = holds(3 * SOON, || list.try_wait().unwrap().is_some());
+    let _ = list.kill();
+    assert!(ended && list.wait().unwrap().success());
 }
 
 #[test]
