@@ -157,6 +157,7 @@ async fn volume(
     drop(client);
     place.write_secrets(secrets, endpoint)?;
     let config = SessionConfig {
+        metrics: None,
         url,
         store,
         mount_point: place.mount_point.clone(),

@@ -12,7 +12,8 @@
 //! | `mount_options.rs` | `-o` |
 //! | `secret.rs` | passphrases and keys |
 //! | `daemon.rs`, `runtime.rs`, `sys.rs` | the background, the runtime, system calls |
-//! | `observer.rs`, `status_table.rs` | the display of a mount's progress and of its status |
+//! | `observer.rs`, `status_table.rs`, `status_list.rs` | the display of a mount's progress, of its status, of all mounts |
+//! | `status_watch.rs`, `status_check.rs` | a status shown again and again, or judged |
 
 pub mod args;
 pub mod daemon;
@@ -38,7 +39,10 @@ pub mod secret;
 #[cfg(feature = "demo")]
 mod serve;
 pub mod status;
+mod status_check;
+mod status_list;
 mod status_table;
+mod status_watch;
 mod sys;
 mod umount;
 pub mod values;
@@ -96,7 +100,7 @@ pub enum Command {
     /// Unmount, and wait until everything is durable in the store
     #[command(visible_alias = "unmount")]
     Umount(umount::UmountArgs),
-    /// Show the state of a mount: memory, requests, uploads, cache, lease
+    /// Show the state of a mount (memory, requests, uploads, cache, lease), or list all mounts
     Status(status::StatusArgs),
     /// Try it out: a store, a volume and a mount in one process, gone on Ctrl-C
     #[cfg(feature = "demo")]
@@ -135,7 +139,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Init(args) => init::run(args),
         Command::Mount(args) => mount::run(*args),
         Command::Umount(args) => umount::run(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Status(args) if args.check => return status_check::run(&args).into(),
+        Command::Status(args) => status::run(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         #[cfg(feature = "demo")]
@@ -176,6 +181,10 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
             match command_of(arguments).as_deref() {
                 // Its exit codes are those of e2fsck.
                 Some("fsck" | "check") => fsck::FsckExit::Usage.into(),
+                // 2 would be an alarm.
+                Some("status") if arguments.iter().any(|argument| argument == "--check") => {
+                    status_check::CheckExit::Unknown.into()
+                }
                 _ => ExitCode::from(Exit::Usage.code()),
             }
         }

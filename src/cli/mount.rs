@@ -62,6 +62,7 @@ pub fn run(mut args: MountArgs) -> Result<(), Failure> {
         disk_cache: args.disk_cache.config(&state_root),
         state_root,
         kernel_flags: args.kernel_flags,
+        metrics: args.metrics_listen,
     };
     if args.foreground {
         return work(config, secret, &args.log, &Reporter::terminal());
@@ -87,7 +88,9 @@ fn absolute_paths(args: &mut MountArgs) -> Result<(), Failure> {
         &mut args.store.ca_bundle,
         &mut args.disk_cache.disk_cache_dir,
     ];
-    for path in paths.into_iter().flatten() {
+    let socket = args.metrics_listen.as_mut();
+    let socket = socket.and_then(|address| address.path_mut());
+    for path in paths.into_iter().flatten().chain(socket) {
         *path = absolute(path)?;
     }
     Ok(())

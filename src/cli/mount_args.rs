@@ -9,7 +9,7 @@ use super::{
     disk_cache::DiskCacheArgs,
     values::{parse_duration, parse_follow_every, parse_memory},
 };
-use crate::session::{Durability, Fingerprint, KernelFlag, MemorySize};
+use crate::session::{Durability, Fingerprint, KernelFlag, MemorySize, metrics::MetricsAddress};
 
 /// `strongroom mount URL DIR`
 #[derive(Args, Debug)]
@@ -86,6 +86,11 @@ pub struct MountArgs {
 
     #[command(flatten)]
     pub disk_cache: DiskCacheArgs,
+
+    /// Give metrics in the OpenMetrics format over HTTP, to whoever reaches this address: IP:PORT,
+    /// such as 127.0.0.1:9464 (path /metrics), or unix:PATH
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<MetricsAddress>,
 
     #[command(flatten)]
     pub state: StateArgs,

@@ -92,7 +92,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), Failure> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 20] = [
+const SETTINGS: [&str; 21] = [
     "passphrase-file",
     "key-file",
     "recovery-key-file",
@@ -106,6 +106,7 @@ const SETTINGS: [&str; 20] = [
     "disk-cache-dir",
     "state-dir",
     "expect",
+    "metrics-listen",
     "log-file",
     "log-level",
     "endpoint-url",
@@ -144,6 +145,7 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure>
         "disk-cache-dir" => args.disk_cache.disk_cache_dir = path(),
         "state-dir" => args.state.state_dir = path(),
         "expect" => args.expect = Some(value.parse().map_err(invalid)?),
+        "metrics-listen" => args.metrics_listen = Some(value.parse().map_err(invalid)?),
         "log-file" => args.log.log_file = path(),
         "log-level" => args.log.log_level = text(),
         "endpoint-url" => args.store.endpoint_url = text(),
@@ -228,6 +230,7 @@ mod tests {
                 "memory" | "disk-cache" => "1GiB",
                 "durability" => "close",
                 "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
+                "metrics-listen" => "127.0.0.1:9464",
                 "expect" => "sr1-aaaaaaaaaaaaa-1-pvki",
                 _ => "value",
             };

@@ -62,7 +62,7 @@ pub use file::LiveAttributes;
 pub use paid::OPEN_FILE_BYTES;
 pub use read::{OpenFile, ReadReply, Seek};
 pub use space::{Sweep, Swept};
-pub use status::DataStatus;
+pub use status::{DataStatus, Uncommitted};
 pub use write_back::{Admission, AttributeChange, HeldCommits, WriteBuffer};
 
 pub(crate) use frames::{object_key, object_number};

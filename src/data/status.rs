@@ -1,6 +1,9 @@
 //! The figures that `status` shows of the contents.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{Data, file::FileState};
 use crate::{
@@ -29,7 +32,35 @@ pub struct DataStatus {
     pub bandwidth_bytes: Option<u64>,
 }
 
+/// How far the store is behind the contents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uncommitted {
+    /// Age of the oldest change that is not committed.
+    pub lag: Duration,
+    /// Files with bytes that can never be stored.
+    pub lost_files: u64,
+    /// Nothing can be made durable any more: another mount has taken over.
+    pub has_failed: bool,
+}
+
 impl Data {
+    /// For `status`.
+    pub fn uncommitted(&self) -> Uncommitted {
+        let mut found = Uncommitted {
+            has_failed: self.rooms.write_back.failure().is_some(),
+            ..Uncommitted::default()
+        };
+        let now = Instant::now();
+        for file in self.rooms.write_back.dirty_files() {
+            let content = file.content.lock();
+            found.lost_files += u64::from(content.has_lost());
+            if let Some(since) = content.uncommitted_since() {
+                found.lag = found.lag.max(now.saturating_duration_since(since));
+            }
+        }
+        found
+    }
+
     /// Bytes written and not yet committed.
     pub fn dirty_bytes(&self) -> u64 {
         let files = self.rooms.write_back.dirty_files();

@@ -21,6 +21,8 @@ pub struct MountEntry {
     pub path: PathBuf,
     /// `fuse.strongroom` and the like.
     pub kind: String,
+    /// Of a mount of ours: the volume's URL.
+    pub source: String,
     /// FUSE: the user who mounted it, as the kernel has it.
     pub user: Option<u32>,
 }
@@ -29,6 +31,12 @@ pub struct MountEntry {
 pub fn find(path: &Path) -> io::Result<Option<MountEntry>> {
     let table = proc::mount_table()?;
     Ok(parse(&table).filter(|entry| entry.path == path).last())
+}
+
+/// All mounts of this kind, in the order in which they were made.
+pub fn of_kind(kind: &str) -> io::Result<Vec<MountEntry>> {
+    let table = proc::mount_table()?;
+    Ok(parse(&table).filter(|entry| entry.kind == kind).collect())
 }
 
 /// Whether exactly this mount is still there.
@@ -76,7 +84,8 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     // Behind the dash: kind, source and options of the filesystem.
     let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = fields.next()?;
-    let options = fields.nth(1).unwrap_or_default();
+    let source = unescape(fields.next().unwrap_or_default());
+    let options = fields.next().unwrap_or_default();
     let user = options
         .split(|byte| *byte == b',')
         .find_map(|option| option.strip_prefix(b"user_id="));
@@ -85,6 +94,7 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
         device,
         path,
         kind: String::from_utf8_lossy(kind).into_owned(),
+        source: source.to_string_lossy().into_owned(),
         user: user.and_then(|user| std::str::from_utf8(user).ok()?.parse().ok()),
     })
 }
@@ -138,6 +148,7 @@ mod tests {
                 device: "0:35".into(),
                 path: "/mnt/a b".into(),
                 kind: "fuse.strongroom".into(),
+                source: "s3://x".into(),
                 user: Some(0),
             }
         );

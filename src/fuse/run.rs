@@ -73,6 +73,8 @@ pub struct Call {
     pub operation: Operation,
     /// The calling thread; 0 if it is the kernel itself.
     pub tid: u32,
+    /// When it came.
+    pub came: Instant,
 }
 
 /// Why a request ends without its outcome.
@@ -268,9 +270,15 @@ impl Runner {
         self.ended.cancel();
     }
 
-    /// Counts a request that [`Runner::run_here`] answers.
+    /// Counts a request that has come.
     pub fn count(&self, kind: RequestKind) {
         self.metrics.kernel_requests.count(kind);
+    }
+
+    /// Counts how long the answer took to a request that came at `came`.
+    pub fn answered(&self, kind: RequestKind, came: Instant) {
+        let took = came.elapsed();
+        self.metrics.kernel_requests.answered(kind, took);
     }
 
     fn finish<T>(
@@ -291,6 +299,7 @@ impl Runner {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| answer(result))) {
             self.log_panic(operation, panic.as_ref());
         }
+        self.answered(operation.kind, call.came);
     }
 
     fn log_failure(&self, operation: Operation, error: FsError) -> Errno {
@@ -332,6 +341,7 @@ mod tests {
         Call {
             operation: Operation::on(RequestKind::Getattr, Ino(1)),
             tid: 0,
+            came: Instant::now(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::{
     disk_cache::DiskCacheConfig,
+    metrics::MetricsAddress,
     state::{Accept, Fingerprint},
 };
 use crate::store::S3Url;
@@ -46,6 +47,8 @@ pub struct SessionConfig {
     pub state_root: PathBuf,
     /// Flags of the kernel's.
     pub kernel_flags: Vec<KernelFlag>,
+    /// Where metrics can be had, if anywhere.
+    pub metrics: Option<MetricsAddress>,
 }
 
 /// Where the store is and how to speak to it. Unset fields come from where AWS users have them.

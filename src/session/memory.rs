@@ -227,8 +227,8 @@ impl Resident {
     }
 }
 
-/// Open connections over a network: only the store's client has any. The pool does not tell how
-/// many there are.
+/// Open connections over a network: only the store's client has any, and the few clients of
+/// `--metrics-listen`. The pool does not tell how many there are.
 fn store_connections() -> u64 {
     let Ok(descriptors) = proc::open_descriptors() else {
         return 0;

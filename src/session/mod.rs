@@ -13,6 +13,8 @@
 //! | make a volume; change its key slots; find volumes; delete one | `create.rs`, `slots.rs`, `volumes.rs`, `destroy.rs` |
 //! | find the mount at a directory, or its process; unmount it; learn how it ended | `mountpoint.rs`, `processes.rs`, `unmount.rs`, `last_session.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
+//! | the mounts of this machine | `mounts.rs` |
+//! | metrics over HTTP | `metrics/` |
 //! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
 //!
 //! Never: prints; lines for the user go to the [`Observer`].
@@ -29,7 +31,9 @@ pub mod last_session;
 pub mod lease;
 pub mod memory;
 mod memory_size;
+pub mod metrics;
 pub mod mountpoint;
+pub mod mounts;
 mod notes;
 mod open;
 pub mod processes;

@@ -133,6 +133,7 @@ impl Source for Shared {
         let config = &self.config;
         let totals = self.meta.totals();
         let (data, disk) = (self.data.status(), self.data.disk_status());
+        let uncommitted = self.data.uncommitted();
         StatusReport {
             format: REPORT_FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -157,6 +158,9 @@ impl Source for Shared {
             durability: DurabilityStatus {
                 dirty_bytes: self.data.dirty_bytes(),
                 lag_ms: self.meta.durability_lag_ms(),
+                contents_lag_ms: uncommitted.lag.as_millis() as u64,
+                lost_files: uncommitted.lost_files,
+                failed: uncommitted.has_failed,
                 uploads_in_flight: self.metrics.uploads_in_flight.get(),
                 downloads_in_flight: self.metrics.downloads_in_flight.get(),
                 trouble: self.trouble(),

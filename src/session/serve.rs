@@ -16,10 +16,11 @@ use crate::{
     meta::MetaError,
     seal::volume::Secret,
     session::{
-        control::Progress,
+        control::{Progress, Source},
         errors,
         exit::Exit,
         failure::Failure,
+        metrics::{self, MetricsListener},
         state::{Trust, VolumeState},
     },
     telemetry::Metrics,
@@ -75,6 +76,8 @@ pub async fn mount_and_serve(
     observer: &impl Observer,
 ) -> Result<(), Failure> {
     let mut signals = Signals::catch(observer.is_background())?;
+    let metrics = config.metrics.as_ref().map(MetricsListener::bind);
+    let metrics = metrics.transpose()?;
     let interrupted = || {
         Failure::new(
             Exit::Interrupted,
@@ -114,6 +117,10 @@ pub async fn mount_and_serve(
             return Err(error);
         }
     };
+    let _metrics = metrics.map(|listener| {
+        let shared = Arc::clone(&session.shared);
+        listener.serve(move || metrics::text(shared.status(), &shared.metrics))
+    });
     tracing::info!(
         "{} is mounted on {}",
         session.config.url,

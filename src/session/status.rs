@@ -78,12 +78,28 @@ pub struct DurabilityStatus {
     pub dirty_bytes: u64,
     /// Age of the oldest change of metadata that is not yet durable.
     pub lag_ms: u64,
+    /// Age of the oldest change of contents that is not yet committed.
+    #[serde(default)]
+    pub contents_lag_ms: u64,
+    /// Files with written bytes that can never be stored.
+    #[serde(default)]
+    pub lost_files: u64,
+    /// Nothing becomes durable any more, whatever happens: the volume was taken over.
+    #[serde(default)]
+    pub failed: bool,
     /// Parts and objects being uploaded.
     pub uploads_in_flight: u64,
     /// Bodies being downloaded.
     pub downloads_in_flight: u64,
     /// The reason why nothing becomes durable at present, if so.
     pub trouble: Option<String>,
+}
+
+impl DurabilityStatus {
+    /// Age of the oldest change, of metadata or contents, that is not in the store.
+    pub fn oldest_change_ms(&self) -> u64 {
+        self.lag_ms.max(self.contents_lag_ms)
+    }
 }
 
 /// The right to write.

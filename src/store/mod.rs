@@ -26,7 +26,8 @@
 //! | `url.rs`, `config.rs`, `connect.rs`, `client.rs` | `s3://bucket/prefix`, the settings, making the client, [`Store`] |
 //! | `bucket.rs`, `object.rs`, `head.rs`, `list.rs`, `multipart.rs` | the operations |
 //! | `request.rs` | the shape that all requests share |
-//! | `attempt.rs`, `retry.rs`, `patience.rs` | one attempt; when a request is repeated; repeating it |
+//! | `attempt.rs`, `outcome.rs` | one attempt; counting how it ended |
+//! | `retry.rs`, `patience.rs` | when a request is repeated; repeating it |
 //! | `classify.rs`, `error.rs` | from the SDK's errors to [`StoreError`] |
 //! | `body.rs`, `upload.rs` | the bytes that come and go |
 //! | `bounds.rs` | how much of an answer is taken |
@@ -49,6 +50,7 @@ mod health;
 mod list;
 mod multipart;
 mod object;
+mod outcome;
 mod patience;
 pub mod probe;
 mod request;

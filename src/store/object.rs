@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use aws_sdk_s3::operation::{get_object::GetObjectOutput, head_object::HeadObjectOutput};
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use super::{
     Body, ObjectHead, Store, StoreError, StoreErrorKind,
@@ -92,20 +91,20 @@ impl Store {
         );
         let flight = self.admit(Direction::Download).await;
         self.inner.metrics.get_requests.increment();
-        let asked = Instant::now();
+        let sent = self.sent(context.operation);
         let stall = self.inner.stall_timeout;
-        let mut output = match unless_stalled(stall, &Progress::new(), request).await {
-            Some(Ok(output)) => output,
-            Some(Err(error)) => {
+        let answer = match unless_stalled(stall, &Progress::new(), request).await {
+            Some(answer) => answer.map_err(|error| {
                 let failure = context.classify(error);
-                return Err(match etag {
+                match etag {
                     Some(_) => failure,
                     None => failure.unconditional(),
-                });
-            }
-            None => return Err(context.stalled(stall)),
+                }
+            }),
+            None => Err(context.stalled(stall)),
         };
-        let answered_after = asked.elapsed();
+        let answered_after = sent.ended(&answer);
+        let mut output = answer?;
         let (carried, size) =
             extent(&output, range.as_ref()).map_err(|why| context.another_answer(why))?;
         let body = std::mem::take(&mut output.body).into_inner();

@@ -96,13 +96,16 @@ impl Store {
         watch: Watch<'_>,
         request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
     ) -> Result<T, Failure> {
-        counter.increment();
         // The SDK's futures are some 10 KiB: boxed, so that the futures of callers stay small.
         let request = Box::pin(request);
         let _flight = self.admit(watch.direction).await;
-        match unless_stalled(watch.stall, watch.progress, request).await {
+        counter.increment();
+        let sent = self.sent(context.operation);
+        let result = match unless_stalled(watch.stall, watch.progress, request).await {
             Some(result) => result.map_err(|error| context.classify(error)),
             None => Err(context.stalled(watch.stall)),
-        }
+        };
+        sent.ended(&result);
+        result
     }
 }

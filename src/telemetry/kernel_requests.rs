@@ -1,8 +1,8 @@
-//! Requests from the kernel, counted by kind.
+//! Requests from the kernel, counted by kind, and how long they took.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::Counter;
+use super::{Counter, Histogram, HistogramCounts};
 
 macro_rules! kinds {
     ($($kind:ident $name:literal)*) => {
@@ -62,10 +62,11 @@ kinds! {
     Write "write"
 }
 
-/// One counter for each kind.
+/// One counter for each kind, and the durations of those that were answered.
 #[derive(Debug, Default)]
 pub struct KernelRequests {
     counters: [Counter; RequestKind::ALL.len()],
+    durations: [Histogram; RequestKind::ALL.len()],
 }
 
 impl KernelRequests {
@@ -76,9 +77,28 @@ impl KernelRequests {
         }
     }
 
+    /// Notes that one was answered, so long after it came.
+    pub fn answered(&self, kind: RequestKind, took: Duration) {
+        if let Some(histogram) = self.durations.get(kind as usize) {
+            histogram.observe(took);
+        }
+    }
+
     /// How many of this kind there were.
     pub fn get(&self, kind: RequestKind) -> u64 {
         self.counters.get(kind as usize).map_or(0, Counter::get)
+    }
+
+    /// How many there were of each kind.
+    pub fn by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = RequestKind::ALL.iter().zip(&self.counters);
+        counts.map(|(kind, counter)| (kind.name(), counter.get()))
+    }
+
+    /// How long the answers to each kind took.
+    pub fn durations(&self) -> impl Iterator<Item = (&'static str, HistogramCounts)> {
+        let durations = RequestKind::ALL.iter().zip(&self.durations);
+        durations.map(|(kind, histogram)| (kind.name(), histogram.counts()))
     }
 
     /// All kinds of which there were some, by name.
@@ -109,6 +129,14 @@ mod tests {
         for (index, kind) in RequestKind::ALL.iter().enumerate() {
             assert_eq!(requests.by_name()[kind.name()], index as u64 + 1);
         }
+        requests.answered(RequestKind::Read, Duration::from_millis(2));
+        let timed: Vec<_> = requests
+            .durations()
+            .filter(|(_, counts)| counts.total() > 0)
+            .map(|(name, counts)| (name, counts.total(), counts.sum()))
+            .collect();
+        assert_eq!(timed, [("read", 1, Duration::from_millis(2))]);
+        assert_eq!(requests.by_kind().last(), Some(("write", 31)));
         let all = RequestKind::ALL.len() as u64;
         assert_eq!(requests.total(), all * (all + 1) / 2);
     }

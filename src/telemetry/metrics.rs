@@ -1,6 +1,6 @@
 //! All counters of the process: one struct, shared by `Arc`.
 
-use super::{Counter, Gauge, KernelRequests};
+use super::{Counter, Gauge, KernelRequests, StoreRequests};
 
 /// Everything that `strongroom status` counts. Field names are the stable JSON keys.
 #[derive(Debug, Default)]
@@ -52,6 +52,8 @@ pub struct Metrics {
     pub repacked_bytes: Counter,
     /// Slices of files written at random that were sent because memory ran short.
     pub sent_slices: Counter,
+    /// Attempts of requests to the store by operation and outcome. Only metrics report them.
+    pub store_requests: StoreRequests,
     /// Requests from the kernel. Reported apart from the others.
     pub kernel_requests: KernelRequests,
     /// Kernel requests answered with an error other than ENOENT, ENODATA and the like.

@@ -1,15 +1,20 @@
 //! Logs and counters.
 //!
-//! Counters are plain atomics that live as long as the process; `strongroom status` reads them.
+//! Counters are plain atomics that live as long as the process; `strongroom status` and the metrics
+//! read them.
 //! Nothing here ever holds a secret, a name or a byte of content: labels are operation kinds.
 
 mod counters;
+mod histogram;
 mod kernel_requests;
 pub mod log;
 mod metrics;
+mod store_requests;
 mod text;
 
 pub use counters::{Counter, Gauge};
+pub use histogram::{Histogram, HistogramCounts};
 pub use kernel_requests::{KernelRequests, RequestKind};
 pub use metrics::Metrics;
+pub use store_requests::{Outcome, StoreRequests};
 pub use text::{human_size, moment, shown, shown_json};

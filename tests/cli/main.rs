@@ -12,6 +12,8 @@ mod errors;
 mod generated;
 mod keys;
 mod lease;
+mod metrics;
+mod mounts;
 mod pages;
 mod running;
 mod secrets;

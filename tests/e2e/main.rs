@@ -20,6 +20,7 @@ mod letting_go;
 mod log_chain;
 mod long_run;
 mod memory;
+mod metrics;
 mod moto;
 mod outage;
 mod replace;

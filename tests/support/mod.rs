@@ -5,6 +5,7 @@
 //! certificates    for TLS
 //! server          the embedded server in a temporary directory, and store clients of it
 //! volume          a volume on such a server, opened inside this process
+//! openmetrics     metrics as a client gets and reads them
 //! opened          what opening it gives: as one mount sees it, with or without the kernel
 //! files           files of an opened volume, by name and handle
 //! site            a server with a volume, for the real binary
@@ -30,6 +31,7 @@ pub mod files;
 pub mod lying;
 pub mod mount;
 pub mod opened;
+pub mod openmetrics;
 pub mod plot;
 pub mod random;
 pub mod raw_store;

@@ -231,6 +231,12 @@ impl Content {
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
+    /// When the oldest change was made that is not committed, or a little before.
+    pub(crate) fn uncommitted_since(&self) -> Option<Instant> {
+        let in_flight = self.in_flight.iter().map(|entry| entry.since);
+        in_flight.chain(self.dirty_since).min()
+    }
+
     /// Was the file just emptied, so that new contents are to be expected, and does nobody wait for
     /// it as it is? Write-back would make it empty in the store now.
     pub(crate) fn awaits_contents(&self, now: Instant) -> bool {

@@ -1,6 +1,8 @@
 //! Write-back in flight: bytes of one file that left its dirty memory together and are not
 //! committed yet.
 
+use std::time::Instant;
+
 use super::overlay::Overlay;
 use crate::{
     data::upload::Placed,
@@ -33,6 +35,8 @@ impl Place {
 pub(super) struct InFlight {
     pub(super) number: u64,
     pub(super) place: Place,
+    /// When the oldest change was made that may be in it.
+    pub(super) since: Instant,
     /// The bytes that left dirty memory.
     pub(super) runs: Overlay,
     /// It covers all changes up to this one; `None` if dirty bytes were left behind.

@@ -1,6 +1,8 @@
 //! How dirty bytes leave memory: they are collected, and go into an object, into the metadata, or
 //! as attributes alone.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use super::{
@@ -100,6 +102,7 @@ impl Content {
             .last()
             .map_or(0, |run| run.offset + run.bytes.len() as u64);
         let base = self.visible_size();
+        let since = self.dirty_since;
         let first_beyond = |from: u64| {
             collected.pieces.iter().find_map(|(offset, bytes)| {
                 let end = offset + bytes.len() as u64;
@@ -127,7 +130,8 @@ impl Content {
             (last.covers, last.size, last.gap) = (covers, collected.size, gap);
             return;
         }
-        let mut entry = self.new_in_flight(Place::OnItsWay(object), covers, collected.size, gap);
+        let place = Place::OnItsWay(object);
+        let mut entry = self.new_in_flight(place, since, covers, collected.size, gap);
         entry.lay(object, placed);
         if collected.is_all || !placed.is_empty() {
             entry.cut = self.cut.take();
@@ -137,7 +141,8 @@ impl Content {
 
     /// All that is dirty leaves memory, to be committed inline.
     pub(crate) fn begin_inline(&mut self) {
-        let mut entry = self.new_in_flight(Place::Here, Some(self.change), self.size, None);
+        let (since, covers) = (self.dirty_since, Some(self.change));
+        let mut entry = self.new_in_flight(Place::Here, since, covers, self.size, None);
         entry.runs = self.overlay.begin_inline(entry.number);
         entry.cut = self.cut.take();
         self.nothing_is_dirty();
@@ -147,6 +152,7 @@ impl Content {
     /// Attributes alone go into flight.
     pub(crate) fn begin_attributes(&mut self) {
         let collected = self.collect(0, 0);
+        let since = self.dirty_since;
         let covers = collected.is_all.then_some(self.change);
         if covers.is_some() {
             self.nothing_is_dirty();
@@ -165,7 +171,8 @@ impl Content {
             last.cut = [last.cut, cut].into_iter().flatten().min();
             return;
         }
-        let mut entry = self.new_in_flight(Place::Here, covers, collected.size, collected.left);
+        let (size, left) = (collected.size, collected.left);
+        let mut entry = self.new_in_flight(Place::Here, since, covers, size, left);
         entry.cut = cut;
         self.begin(entry);
     }
@@ -173,6 +180,7 @@ impl Content {
     fn new_in_flight(
         &mut self,
         place: Place,
+        since: Option<Instant>,
         covers: Option<u64>,
         size: u64,
         gap: Option<u64>,
@@ -182,6 +190,7 @@ impl Content {
         InFlight {
             number,
             place,
+            since: since.unwrap_or_else(Instant::now),
             runs: Overlay::default(),
             covers,
             size,

@@ -8,6 +8,7 @@ use fuser::{
     Errno, INodeNo, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
     ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
 };
+use tokio::time::Instant;
 
 use super::Kernel;
 use crate::{
@@ -54,12 +55,22 @@ impl Kernel {
         work: impl FnOnce(Fs) -> W,
         answer: impl FnOnce(R, T) + Send + 'static,
     ) {
+        self.ask_for(call(request, operation), reply, work, answer);
+    }
+
+    /// As [`Kernel::ask`], for a request that has waited already.
+    pub(super) fn ask_for<T: Send + 'static, W: Work<T>, R: Reply>(
+        &self,
+        call: Call,
+        reply: R,
+        work: impl FnOnce(Fs) -> W,
+        answer: impl FnOnce(R, T) + Send + 'static,
+    ) {
         let work = work(self.fs.clone());
-        self.runner
-            .run(call(request, operation), work, move |result| match result {
-                Ok(value) => answer(reply, value),
-                Err(errno) => reply.refuse(errno),
-            });
+        self.runner.run(call, work, move |result| match result {
+            Ok(value) => answer(reply, value),
+            Err(errno) => reply.refuse(errno),
+        });
     }
 
     /// As [`Kernel::ask`], for changes of names or attributes: if the caller goes before the end,
@@ -103,8 +114,11 @@ impl Kernel {
         operation: Operation,
         work: impl FnOnce(&Fs) -> T,
     ) -> Option<T> {
+        let came = Instant::now();
         self.runner.count(operation.kind);
-        self.runner.run_here(operation, || work(&self.fs))
+        let value = self.runner.run_here(operation, || work(&self.fs));
+        self.runner.answered(operation.kind, came);
+        value
     }
 }
 
@@ -112,6 +126,7 @@ pub(super) fn call(request: &Request, operation: Operation) -> Call {
     Call {
         operation,
         tid: request.pid(),
+        came: Instant::now(),
     }
 }
 

@@ -67,26 +67,23 @@ pub(super) fn write(
         reply.error(Errno::EIO);
         return;
     }
+    let call = call(request, operation);
     let incoming = match kernel.runner.run_here(operation, || fs.admit(data)) {
         Some(Some(incoming)) => incoming,
-        Some(None) => {
-            let call = call(request, operation);
-            match kernel.runner.wait_here(call, fs.admit_in_line(data)) {
-                Ok(incoming) => incoming,
-                Err(errno) => {
-                    reply.error(errno);
-                    return;
-                }
+        Some(None) => match kernel.runner.wait_here(call, fs.admit_in_line(data)) {
+            Ok(incoming) => incoming,
+            Err(errno) => {
+                reply.error(errno);
+                return;
             }
-        }
+        },
         None => {
             reply.error(Errno::EIO);
             return;
         }
     };
-    kernel.ask(
-        request,
-        operation,
+    kernel.ask_for(
+        call,
         reply,
         move |fs| async move {
             let buffer = fs.permit(incoming).await?;
