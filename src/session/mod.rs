@@ -10,7 +10,7 @@
 //! | note on this machine the state that is durable | `notes.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
 //! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
-//! | make a volume; change its key slots | `create.rs`, `slots.rs` |
+//! | make a volume; change its key slots | `create.rs`, `interrupt.rs`, `slots.rs` |
 //! | find the mount at a directory; unmount it | `mountpoint.rs`, `unmount.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
 //! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
@@ -24,6 +24,7 @@ pub mod disk_cache;
 pub mod errors;
 pub mod exit;
 pub mod failure;
+mod interrupt;
 pub mod lease;
 pub mod memory;
 pub mod mountpoint;

@@ -8,6 +8,7 @@ mod bounds;
 mod demo;
 mod errors;
 mod generated;
+mod init;
 mod keys;
 mod lease;
 mod pages;

@@ -1,10 +1,19 @@
 //! Whether a store is fit for a volume; tried before the first volume is made in it.
 //!
 //! Promises: each failure names exactly the ability that the store lacks; all objects that were
-//! made are deleted again, after a failure too. Never: touches a key that it did not make.
+//! made are deleted again, after a failure too, unless the process is killed. `leftovers.rs` knows
+//! what is there then. Never: touches a key that no probe made.
+
+mod leftovers;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::future::join_all;
+use parking_lot::Mutex;
+
+pub use leftovers::clear_leftovers;
+use leftovers::{abort_uploads, key_of};
 
 use super::{Condition, Store, StoreError, StoreErrorKind, object::random_hex};
 
@@ -26,6 +35,12 @@ pub enum ProbeFailure {
         /// How its absence showed.
         detail: String,
     },
+    /// Somebody deleted the probe's objects while it was at work.
+    #[error("somebody else deletes objects there at this moment")]
+    Disturbed,
+    /// [`Probe::stop`] was called.
+    #[error("stopped")]
+    Stopped,
     /// The store could not be tried.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -36,26 +51,14 @@ pub enum ProbeFailure {
 /// # Errors
 /// [`ProbeFailure`]; the first thing that is missing.
 pub async fn probe(store: &Store) -> Result<(), ProbeFailure> {
-    let random =
-        random_hex().map_err(|why| StoreError::new(StoreErrorKind::Other, "probe", "", why))?;
-    let probe = Probe {
-        store,
-        base: format!("probe-{random}"),
-    };
-    let result = probe.run().await;
-    let cleaned = probe.clean_up().await;
-    match (&result, cleaned) {
-        (Ok(()), Err(error)) => Err(lacks("delete", error)),
-        _ => result,
+    let probe = Probe::new(store)?;
+    let outcome = probe.run().await;
+    if outcome.is_err()
+        && let Err(error) = probe.clean_up().await
+    {
+        tracing::debug!("probe: {error}");
     }
-}
-
-/// Whether there is nothing below the volume's prefix.
-///
-/// # Errors
-/// Every failure that keeps the listing from being answered.
-pub async fn prefix_is_empty(store: &Store) -> Result<bool, StoreError> {
-    Ok(store.list_raw("", None, 1).await?.is_empty())
+    outcome
 }
 
 /// Errors that say nothing about the store's abilities pass through unchanged.
@@ -86,47 +89,107 @@ const RANGED_GET: &str = "ranged GET";
 const MULTIPART: &str = "multipart upload";
 const LIST: &str = "ListObjectsV2";
 
-struct Probe<'a> {
+/// One trial of a store.
+pub struct Probe<'a> {
     store: &'a Store,
-    base: String,
+    id: String,
+    stopped: AtomicBool,
+    /// The names of the objects that the store has taken.
+    written: Mutex<Vec<&'static str>>,
 }
 
-impl Probe<'_> {
+impl<'a> Probe<'a> {
+    /// A trial that has sent nothing yet.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn new(store: &'a Store) -> Result<Probe<'a>, StoreError> {
+        let id =
+            random_hex().map_err(|why| StoreError::new(StoreErrorKind::Other, "probe", "", why))?;
+        Ok(Probe {
+            store,
+            id,
+            stopped: AtomicBool::new(false),
+            written: Mutex::default(),
+        })
+    }
+
+    /// Sends no more requests than those that are under way.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn go_on(&self) -> Result<(), ProbeFailure> {
+        match self.stopped.load(Ordering::Relaxed) {
+            true => Err(ProbeFailure::Stopped),
+            false => Ok(()),
+        }
+    }
+
     fn key(&self, name: &str) -> String {
-        format!("{}-{name}", self.base)
+        key_of(&self.id, name)
     }
 
+    /// All keys, ascending.
     fn keys(&self) -> Vec<String> {
-        ["multipart", "object", "race"]
-            .iter()
-            .map(|name| self.key(name))
-            .collect()
+        leftovers::NAMES.iter().map(|name| self.key(name)).collect()
     }
 
-    async fn run(&self) -> Result<(), ProbeFailure> {
-        self.conditional().await?;
-        self.races().await?;
-        self.ranged().await?;
-        self.multipart().await?;
-        self.list().await?;
-        self.delete().await
+    /// Tries everything. After a failure the caller cleans up.
+    ///
+    /// # Errors
+    /// As [`probe`].
+    pub async fn run(&self) -> Result<(), ProbeFailure> {
+        // Each has a key of its own. All come to their end, also where one fails: a request that is
+        // dropped may take effect later.
+        let (conditional, races, ranged, multipart) = tokio::join!(
+            self.conditional(),
+            self.races(),
+            self.ranged(),
+            self.multipart()
+        );
+        let tried = conditional.and(races).and(ranged).and(multipart);
+        let outcome = match tried {
+            Ok(()) => self.list().await,
+            failure => failure,
+        };
+        match outcome {
+            Ok(()) => self.delete().await,
+            Err(ProbeFailure::Lacks { .. }) if self.is_disturbed().await => {
+                Err(ProbeFailure::Disturbed)
+            }
+            failure => failure,
+        }
+    }
+
+    /// Whether an object that was written is gone, although the store keeps what is written to it.
+    async fn is_disturbed(&self) -> bool {
+        let Ok(listed) = self.listed(None).await else {
+            return false;
+        };
+        let is_gone = |name: &&str| !listed.contains(&self.key(name));
+        if !self.written.lock().iter().any(|name| is_gone(name)) {
+            return false;
+        }
+        let again = self.put("object", Bytes::new(), Condition::None).await;
+        again.is_ok() && self.store.head(&self.key("object")).await.is_ok()
     }
 
     async fn put(
         &self,
-        name: &str,
+        name: &'static str,
         body: Bytes,
         condition: Condition,
     ) -> Result<Option<String>, StoreError> {
-        Ok(self
-            .store
-            .put(&self.key(name), vec![body], condition, &[])
-            .await?
-            .etag)
+        let key = self.key(name);
+        let put = self.store.put(&key, vec![body], condition, &[]).await?;
+        self.written.lock().push(name);
+        Ok(put.etag)
     }
 
     /// One after the other: the second one with the same condition is refused.
     async fn conditional(&self) -> Result<(), ProbeFailure> {
+        self.go_on()?;
         let first = self
             .put("object", Bytes::from_static(b"first"), Condition::Absent)
             .await
@@ -140,6 +203,7 @@ impl Probe<'_> {
         )
         .await?;
         let matches = Condition::Matches(etag);
+        self.go_on()?;
         self.put("object", Bytes::from_static(b"second"), matches.clone())
             .await
             .map_err(|error| lacks(IF_MATCH, error))?;
@@ -154,11 +218,12 @@ impl Probe<'_> {
 
     async fn must_refuse(
         &self,
-        name: &str,
+        name: &'static str,
         condition: Condition,
         capability: &'static str,
         detail: &str,
     ) -> Result<(), ProbeFailure> {
+        self.go_on()?;
         match self
             .put(name, Bytes::from_static(b"refused"), condition)
             .await
@@ -183,6 +248,7 @@ impl Probe<'_> {
         capability: &'static str,
         first: u8,
     ) -> Result<String, ProbeFailure> {
+        self.go_on()?;
         let racers = (first..first + RACERS).map(|racer| {
             let condition = condition.clone();
             async move {
@@ -213,7 +279,12 @@ impl Probe<'_> {
                 "of the PUTs that raced for one key none was let through",
             )
         })?;
-        let (head, body) = self.store.get_bytes(&self.key("race"), None, 64).await?;
+        self.go_on()?;
+        let (head, body) = self
+            .store
+            .get_bytes(&self.key("race"), None, 64)
+            .await
+            .map_err(|error| lacks(capability, error))?;
         if body.iter().any(|byte| *byte != winner) {
             return Err(refuse(
                 capability,
@@ -225,43 +296,48 @@ impl Probe<'_> {
     }
 
     async fn ranged(&self) -> Result<(), ProbeFailure> {
-        let body = pattern(100_000, 1);
-        self.put("object", body.clone(), Condition::None).await?;
-        for range in [0..1, 1000..5000, 99_990..100_010] {
-            let fetched = self
-                .store
-                .get_bytes(&self.key("object"), Some(range.clone()), 4000)
-                .await;
-            let (head, bytes) = fetched.map_err(|error| lacks(RANGED_GET, error))?;
-            let wanted = body.slice(range.start as usize..(range.end as usize).min(body.len()));
-            if bytes != wanted || head.size != body.len() as u64 {
-                return Err(refuse(
-                    RANGED_GET,
-                    format!("bytes {range:?} differ from those that were written"),
-                ));
+        self.go_on()?;
+        let (key, body) = (self.key("ranges"), pattern(100_000, 1));
+        self.put("ranges", body.clone(), Condition::None).await?;
+        self.go_on()?;
+        let fetched = [0..1, 1000..5000, 99_990..100_010].map(|range| {
+            let (key, body) = (&key, &body);
+            async move {
+                let fetched = self.store.get_bytes(key, Some(range.clone()), 4000).await;
+                let (head, bytes) = fetched.map_err(|error| lacks(RANGED_GET, error))?;
+                let wanted = body.slice(range.start as usize..(range.end as usize).min(body.len()));
+                if bytes != wanted || head.size != body.len() as u64 {
+                    return Err(refuse(
+                        RANGED_GET,
+                        format!("bytes {range:?} differ from those that were written"),
+                    ));
+                }
+                Ok(())
             }
-        }
-        Ok(())
+        });
+        join_all(fetched).await.into_iter().collect()
     }
 
     async fn multipart(&self) -> Result<(), ProbeFailure> {
         let key = self.key("multipart");
         let failed = |error| lacks(MULTIPART, error);
         let contents = [pattern(PART_LEN, 2), pattern(LAST_PART_LEN, 3)];
+        self.go_on()?;
         let upload = self.store.create_multipart(&key).await.map_err(failed)?;
-        let mut parts = Vec::new();
-        for (number, content) in (1..).zip(&contents) {
-            parts.push(
-                self.store
-                    .upload_part(&key, &upload, number, vec![content.clone()])
-                    .await
-                    .map_err(failed)?,
-            );
-        }
+        self.go_on()?;
+        let parts = (1..).zip(&contents).map(|(number, content)| {
+            self.store
+                .upload_part(&key, &upload, number, vec![content.clone()])
+        });
+        let parts: Result<Vec<_>, _> = join_all(parts).await.into_iter().collect();
+        let parts = parts.map_err(failed)?;
+        self.go_on()?;
         self.store
             .complete_multipart(&key, &upload, &parts, Condition::None)
             .await
             .map_err(failed)?;
+        self.written.lock().push("multipart");
+        self.go_on()?;
         let len = (PART_LEN + LAST_PART_LEN) as u64;
         let (head, body) = self
             .store
@@ -286,15 +362,19 @@ impl Probe<'_> {
     }
 
     async fn list(&self) -> Result<(), ProbeFailure> {
+        self.go_on()?;
         let keys = self.keys();
-        let listed = self.listed(None).await?;
+        let (listed, after) = tokio::join!(
+            self.listed(None),
+            self.listed(keys.first().map(String::as_str))
+        );
+        let (listed, after) = (listed?, after?);
         if listed != keys {
             return Err(refuse(
                 LIST,
                 format!("{keys:?} were written and {listed:?} are listed"),
             ));
         }
-        let after = self.listed(keys.first().map(String::as_str)).await?;
         if !keys.iter().skip(1).eq(&after) {
             return Err(refuse(LIST, "start-after is ignored"));
         }
@@ -304,23 +384,26 @@ impl Probe<'_> {
     async fn listed(&self, after: Option<&str>) -> Result<Vec<String>, ProbeFailure> {
         let page = self
             .store
-            .list_page(&self.base, after)
+            .list_page(&self.key(""), after)
             .await
             .map_err(|error| lacks(LIST, error))?;
         Ok(page.into_iter().map(|entry| entry.key).collect())
     }
 
     async fn delete(&self) -> Result<(), ProbeFailure> {
+        self.go_on()?;
         self.store
             .delete(&self.keys())
             .await
             .map_err(|error| lacks("delete", error))?;
-        match self.store.head(&self.key("object")).await {
+        let key = self.key("object");
+        let (there, listed) = tokio::join!(self.store.head(&key), self.listed(None));
+        match there {
             Ok(_) => return Err(refuse("delete", "a deleted object is still there")),
             Err(error) if error.kind == StoreErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
-        match self.listed(None).await?.first() {
+        match listed?.first() {
             Some(key) => Err(refuse(
                 "delete",
                 format!("{key} is still listed after it was deleted"),
@@ -329,24 +412,15 @@ impl Probe<'_> {
         }
     }
 
-    async fn clean_up(&self) -> Result<(), StoreError> {
-        self.store.delete(&self.keys()).await?;
-        match self.store.list_multipart(&self.base).await {
-            Ok(uploads) => {
-                for pending in uploads {
-                    self.store
-                        .abort_multipart(&pending.key, &pending.upload)
-                        .await?;
-                }
-                Ok(())
-            }
-            // Listing uploads is needed after a crash only; a store without it removes unfinished
-            // uploads by its own rules.
-            Err(error) => {
-                tracing::debug!("probe: {error}");
-                Ok(())
-            }
-        }
+    /// Deletes whatever the trial has left.
+    ///
+    /// # Errors
+    /// The store's; something may be left then, which [`clear_leftovers`] finds.
+    pub async fn clean_up(&self) -> Result<(), StoreError> {
+        let (keys, prefix) = (self.keys(), self.key(""));
+        let (deleted, aborted) =
+            tokio::join!(self.store.delete(&keys), abort_uploads(self.store, &prefix));
+        deleted.and(aborted)
     }
 }
 
