@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::{
     disk_cache::parse_cache_size,
     mount_args::MountArgs,
-    values::{parse_duration, parse_follow_every, parse_size},
+    values::{parse_duration, parse_follow_every, parse_log_level, parse_size},
 };
 use crate::session::{Durability, Failure, KernelFlag};
 
@@ -145,7 +145,7 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure>
         "state-dir" => args.state.state_dir = path(),
         "expect" => args.expect = Some(value.parse().map_err(invalid)?),
         "log-file" => args.log.log_file = path(),
-        "log-level" => args.log.log_level = text(),
+        "log-level" => args.log.log_level = Some(parse_log_level(value).map_err(invalid)?),
         "endpoint-url" => args.store.endpoint_url = text(),
         "region" => args.store.region = text(),
         "profile" => args.store.profile = text(),
@@ -214,6 +214,7 @@ mod tests {
             ("memory=lots", "'memory'"),
             ("key-file=", "'key-file'"),
             ("durability=never", "'durability'"),
+            ("log-level=wran", "'log-level'"),
         ] {
             let error = parse(options).expect_err(options);
             assert_eq!(error.exit, Exit::Usage);
@@ -229,6 +230,7 @@ mod tests {
                 "durability" => "close",
                 "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
                 "expect" => "sr1-aaaaaaaaaaaaa-1-pvki",
+                "log-level" => "debug",
                 _ => "value",
             };
             assert!(parse(&format!("{name}={value}")).is_ok(), "{name}");

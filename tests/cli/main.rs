@@ -11,6 +11,7 @@ mod generated;
 mod init;
 mod keys;
 mod lease;
+mod misleading;
 mod pages;
 mod running;
 mod secrets;
