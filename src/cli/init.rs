@@ -23,8 +23,8 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Connections while a volume is made: the trial of the store sends a dozen requests at once.
-const CONNECTIONS: usize = 12;
+/// Connections while a volume is made: as many requests as the trial of the store sends at once.
+const CONNECTIONS: usize = 24;
 
 /// `strongroom init URL`
 #[derive(Args, Debug)]
@@ -100,8 +100,7 @@ async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), Failure
         }
     };
     let mut creation = Creation::begin(&store, &tell)?;
-    creation.reach_bucket(args.create_bucket).await?;
-    creation.check_place().await?;
+    creation.check_place(args.create_bucket).await?;
     let recovery = match &args.recovery_key_file {
         Some(file) => Some(secret::make_recovery_key(file, &args.url)?),
         None => None,

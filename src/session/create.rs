@@ -38,8 +38,8 @@ pub struct Creation<'a> {
 }
 
 impl<'a> Creation<'a> {
-    /// Catches signals from now on: each step ends with [`Exit::Interrupted`] at one, after what was
-    /// made is taken back. `tell` shows what is done.
+    /// Catches signals from now on: each step ends with [`Exit::Interrupted`] at one, after what
+    /// was made is taken back. `tell` shows what is done.
     ///
     /// # Errors
     /// The system refuses.
@@ -54,26 +54,18 @@ impl<'a> Creation<'a> {
         })
     }
 
-    /// Makes sure that the bucket is there; makes it if that is wanted.
-    ///
-    /// # Errors
-    /// There is none; the store's.
-    pub async fn reach_bucket(&mut self, make: bool) -> Result<(), Failure> {
-        let reached = self.interrupt.unless(reach_bucket(self.store, make)).await;
-        reached
-            .ok_or_else(|| self.interrupted(Ok(())))?
-            .map_err(|error| errors::store(&error, self.store.url()))
-    }
-
-    /// Checks that a volume can be made at the place of the store: nothing is there yet, and the
-    /// store has all that a volume needs.
+    /// Checks that a volume can be made at the place of the store: the bucket is there, or is made
+    /// if that is wanted, nothing is there yet, and the store has all that a volume needs.
     ///
     /// # Errors
     /// [`Exit::VolumeExists`], [`Exit::NotEmpty`], [`Exit::StoreUnfit`]; those of the store.
-    pub async fn check_place(&mut self) -> Result<(), Failure> {
+    pub async fn check_place(&mut self, make_bucket: bool) -> Result<(), Failure> {
         let (store, url) = (self.store, self.store.url());
         (self.tell)(&format!("looking whether {url} is empty"));
-        let looked = self.interrupt.unless(refuse_occupied(store)).await;
+        let looked = self
+            .interrupt
+            .unless(Box::pin(look(store, make_bucket)))
+            .await;
         looked.ok_or_else(|| self.interrupted(Ok(())))??;
         (self.tell)("trying what the store can do");
         let probe = Probe::new(store).map_err(|error| errors::store(&error, url))?;
@@ -173,10 +165,16 @@ pub async fn make_volume(
     creation.make(secret, recovery).await
 }
 
-async fn reach_bucket(store: &Store, make: bool) -> Result<(), StoreError> {
-    match store.check_bucket().await {
-        Err(error) if make && error.kind == StoreErrorKind::NoBucket => store.create_bucket().await,
-        outcome => outcome,
+/// Whether the bucket is there, and nothing in it where the volume is to be.
+async fn look(store: &Store, make_bucket: bool) -> Result<(), Failure> {
+    let (bucket, occupied) = tokio::join!(store.check_bucket(), refuse_occupied(store));
+    match bucket {
+        Err(error) if make_bucket && error.kind == StoreErrorKind::NoBucket => store
+            .create_bucket()
+            .await
+            .map_err(|error| errors::store(&error, store.url())),
+        Err(error) => Err(errors::store(&error, store.url())),
+        Ok(()) => occupied,
     }
 }
 
@@ -192,6 +190,8 @@ async fn refuse_occupied(store: &Store) -> Result<(), Failure> {
         is_there(COPY_KEY),
         clear_leftovers(store)
     );
+    // A listing has a form of its own; anything may answer HEAD with 200.
+    let empty = empty.map_err(|error| errors::store(&error, url))?;
     if primary? || copy? {
         return Err(Failure::new(
             Exit::VolumeExists,
@@ -199,7 +199,7 @@ async fn refuse_occupied(store: &Store) -> Result<(), Failure> {
             "mount it, or choose another prefix",
         ));
     }
-    match empty.map_err(|error| errors::store(&error, url))? {
+    match empty {
         true => Ok(()),
         false => Err(Failure::new(
             Exit::NotEmpty,
@@ -267,14 +267,27 @@ impl Making<'_> {
     }
 
     async fn write(&self) -> Result<(), Failure> {
-        let saved = self.header.save(self.store, Condition::Absent).await;
-        saved.map_err(|error| match error {
-            SaveError::Conflict => somebody_else(self.store),
-            SaveError::Store(error) => errors::store(&error, self.store.url()),
-        })?;
+        let saved = self
+            .header
+            .save_primary(self.store, Condition::Absent)
+            .await;
+        saved.map_err(|error| self.not_saved(error))?;
         if self.stopped.load(Ordering::Relaxed) {
             return Err(Failure::unexpected("making the volume was stopped"));
         }
+        let (copied, formatted) = tokio::join!(self.header.save_copy(self.store), self.format());
+        formatted?;
+        copied.map_err(|error| self.not_saved(error))
+    }
+
+    fn not_saved(&self, error: SaveError) -> Failure {
+        match error {
+            SaveError::Conflict => somebody_else(self.store),
+            SaveError::Store(error) => errors::store(&error, self.store.url()),
+        }
+    }
+
+    async fn format(&self) -> Result<(), Failure> {
         let keys = Arc::clone(&self.unlocked.keys);
         let sealed = SealedObjectStore::new(self.store.clone(), keys, CACHE_BYTES);
         let (uid, gid) = (

@@ -61,10 +61,11 @@ pub fn store(error: &StoreError, url: &S3Url) -> Failure {
         | Kind::Other => (
             Exit::Unexpected,
             format!("{} {}: {said}", error.operation, error.key),
-            "see the store's explanation",
+            "look for that request in the store's log",
         ),
     };
-    Failure::new(exit, what, error.advice.as_deref().unwrap_or(usual_advice))
+    let advice = error.advice.as_deref();
+    Failure::new(exit, what, advice.map_or(usual_advice, String::as_str))
 }
 
 /// A failure of the metadata while a volume is opened or closed.

@@ -18,8 +18,9 @@ impl Store {
                 .map(drop)
         });
         match checked.await {
-            // An answer to HEAD has no body that would say why: ask again with a listing. Where that
-            // is answered, the bucket is there and may be used; some stores know no HEAD of it.
+            // An answer to HEAD has no body that would say why: ask again with a listing. Where
+            // that is answered, the bucket is there and may be used; some stores know no HEAD of
+            // it.
             Err(error)
                 if matches!(
                     error.kind,

@@ -188,7 +188,7 @@ impl Context<'_> {
             again,
             // A 5xx may come after the fact; any other answer says that nothing was done.
             ambiguous: status >= 500,
-            code: (!code.is_empty()).then(|| code.to_owned()),
+            code: (!code.is_empty()).then(|| code.into()),
             retry_after: header("retry-after")
                 .and_then(|text| text.parse().ok())
                 .map(Duration::from_secs),

@@ -1,5 +1,7 @@
 //! The errors of the store, in the terms of its callers.
 
+use std::sync::Arc;
+
 use crate::telemetry::shown;
 
 /// Longer texts are cut.
@@ -75,11 +77,12 @@ pub struct StoreError {
     pub key: String,
     /// The store's explanation in one line, without secrets.
     pub message: String,
-    /// The advice that fits this very error, where that of its kind does not. One line.
-    pub advice: Option<String>,
+    /// The advice that fits this very error, where that of its kind does not. One line. It is one
+    /// pointer wide, because errors are returned by value.
+    pub advice: Option<Arc<String>>,
 }
 
-fn behind(advice: &Option<String>) -> String {
+fn behind(advice: &Option<Arc<String>>) -> String {
     advice
         .as_ref()
         .map_or_else(String::new, |advice| format!(": {advice}"))
@@ -106,7 +109,7 @@ impl StoreError {
     /// The same error with advice of its own.
     #[must_use]
     pub fn advising(mut self, advice: &str) -> StoreError {
-        self.advice = Some(shown(advice, MESSAGE_CHARS_MAX));
+        self.advice = Some(Arc::new(shown(advice, MESSAGE_CHARS_MAX)));
         self
     }
 }

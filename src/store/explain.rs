@@ -9,7 +9,7 @@ use rustls::CertificateError as Certificate;
 
 use super::causes::{chain, innermost};
 
-/// What happened, and the advice that fits.
+/// An event in words, and the advice that fits.
 pub(super) type Explained = (String, &'static str);
 
 /// The start of the SDK's words where all providers together took too long.

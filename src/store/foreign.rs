@@ -92,7 +92,7 @@ pub(super) fn foreign(
     };
     if let Some(page) = find::<WebPage>(error) {
         let advice = match (page.status, endpoint.starts_with("http://")) {
-            // What web servers answer that expect TLS.
+            // Web servers that expect TLS answer plain HTTP so.
             (400, true) => PERHAPS_HTTPS,
             _ => "check --endpoint-url: it must name an S3 store, and no proxy may answer for it",
         };

@@ -31,7 +31,7 @@
 //! | `body.rs`, `upload.rs` | the bytes that come and go |
 //! | `bounds.rs` | how much of an answer is taken |
 //! | `health.rs` | whether the metadata's log gets into the store |
-//! | `probe.rs` | whether a store is fit for a volume |
+//! | `probe/` | whether a store is fit for a volume |
 
 mod attempt;
 mod body;

@@ -193,3 +193,31 @@ fn a_prefix_with_the_objects_of_others_beside_leftovers_is_refused_and_left_as_i
         assert_eq!(site.bucket().get(key), b"mine");
     }
 }
+
+/// With the round trips of a connection, which loopback does not show, a store in another part of
+/// the world takes some seconds.
+#[test]
+fn an_init_takes_at_most_thirty_round_trips_in_a_row() {
+    const FAR: Duration = Duration::from_millis(150);
+    let site = place();
+    let took = |name: &str, latency| {
+        set_latency(&site, latency);
+        let began = Instant::now();
+        succeed(&init(&site, name).output().unwrap());
+        began.elapsed()
+    };
+    // The machine may be busy: the best of some tries counts.
+    let trips = (0..4).map(|round| {
+        let near = took(&format!("near-{round}"), Duration::ZERO);
+        let far = took(&format!("far-{round}"), FAR);
+        far.saturating_sub(near).div_duration_f64(FAR)
+    });
+    let mut seen = Vec::new();
+    for trips in trips {
+        seen.push(trips);
+        if trips <= 30.0 {
+            return;
+        }
+    }
+    panic!("{seen:?} round trips");
+}

@@ -222,7 +222,7 @@ fn a_head_that_is_answered_400_is_explained_by_the_listing() {
     assert!(without_head.answered() > 0);
 }
 
-/// What a program prints that gives credentials.
+/// A program that gives credentials prints these.
 const CANARIES: [&str; 2] = ["canary-of-output", "canary-of-errors"];
 
 #[test]
@@ -423,6 +423,8 @@ fn usual_failures_say_nothing_twice() {
         Exit::BadCredentials,
         &["refuses the credentials"],
     );
+    let mut url = site.strongroom(&["info", "vault/laptop"]).command;
+    assert_told(&mut url, Exit::Usage, &["not an S3 URL", "write s3://"]);
     let mut bundle = info_at(&site, &site.endpoint);
     bundle.args(["--ca-bundle", "/nonexistent"]);
     assert_told(

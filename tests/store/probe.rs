@@ -1,6 +1,6 @@
 //! The probe passes the embedded server and leaves nothing in it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use strongroom::{
@@ -15,9 +15,8 @@ use strongroom::{
 use crate::support::{
     bucket::sdk_client,
     credentials::set_environment,
-    raw_store::store_without_conditions,
+    raw_store::{Answer, RawStore, store_without_conditions},
     server::{TestServer, unconnected},
-    wait::eventually,
 };
 
 async fn is_empty(store: &Store) -> bool {
@@ -140,22 +139,28 @@ async fn leftovers_of_a_probe_are_removed_if_nothing_else_is_there() {
 }
 
 /// Two who make a volume in the same place: the second one takes what it finds for leftovers.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_probe_whose_objects_somebody_deletes_does_not_blame_the_store() {
     let fixture = TestServer::start().await;
-    let store = fixture.store().await;
-    fixture.set_faults(Faults {
-        latency: Duration::from_millis(100),
-        ..Faults::default()
+    let direct = fixture.store().await;
+    let (other, runtime) = (direct.clone(), tokio::runtime::Handle::current());
+    let mut cleared = false;
+    let network = RawStore::start(Some(&fixture.server.endpoint_url()), move |request| {
+        let line = request.line();
+        if line.starts_with("GET") && line.contains("-second") && !cleared {
+            cleared = runtime.block_on(clear_leftovers(&other)).unwrap();
+            assert!(cleared);
+        }
+        Answer::Pass
     });
-    let other = async {
-        eventually("objects are there", async || !is_empty(&store).await).await;
-        assert!(clear_leftovers(&store).await.unwrap());
-    };
-    let (outcome, ()) = tokio::join!(probe(&store), other);
+    let store = fixture
+        .connect(|config| config.endpoint_url = Some(network.url()))
+        .await
+        .unwrap();
+    let outcome = probe(&store).await;
     assert!(
         matches!(outcome, Err(ProbeFailure::Disturbed)),
         "{outcome:?}"
     );
-    assert!(is_empty(&store).await);
+    assert!(is_empty(&direct).await);
 }

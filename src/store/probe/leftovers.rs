@@ -1,11 +1,20 @@
-//! What a probe leaves if its process is killed, known by its keys.
+//! Leftovers of a probe whose process was killed, known by their keys.
 
 use crate::store::{Store, StoreError};
 
 /// The keys of a probe begin with it.
 const PREFIX: &str = "probe-";
 /// The ends of a probe's keys, ascending.
-pub(super) const NAMES: [&str; 4] = ["multipart", "object", "race", "ranges"];
+pub(super) const NAMES: [&str; 8] = [
+    "listed1",
+    "listed2",
+    "match",
+    "multipart",
+    "object",
+    "race",
+    "ranges",
+    "second",
+];
 /// 128 random bits.
 const ID_DIGITS: usize = 32;
 /// Pages of leftovers that are looked through, at most.
