@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum, builder::PossibleValue};
 
+use super::values::parse_log_level;
 use crate::{
     session::{
         Accept, Durability, Failure, StoreSettings,
@@ -104,7 +105,7 @@ pub struct NewSecretArgs {
 pub struct LogArgs {
     /// How much is logged: error, warn, info, debug, trace, or a filter such as
     /// `info,strongroom::data=debug`
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = parse_log_level)]
     pub log_level: Option<String>,
 
     /// Append the log to this file

@@ -1,6 +1,10 @@
 //! `strongroom init`: a new volume in an empty prefix.
 
-use std::{io::Write, path::PathBuf, sync::Arc};
+use std::{
+    io::{IsTerminal, Write, stderr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use clap::Args;
 
@@ -11,15 +15,16 @@ use super::{
 use crate::{
     seal::{keys::make_process_undumpable, volume::Secret},
     session::{
-        self, Accept, Failure, client, create, errors,
+        self, Accept, Failure, client,
+        create::Creation,
         state::{Known, Trust},
     },
     store::S3Url,
     telemetry::Metrics,
 };
 
-/// Connections while a volume is made.
-const CONNECTIONS: usize = 8;
+/// Connections while a volume is made: as many requests as the trial of the store sends at once.
+const CONNECTIONS: usize = 24;
 
 /// `strongroom init URL`
 #[derive(Args, Debug)]
@@ -88,20 +93,19 @@ async fn init(args: InitArgs, url: &S3Url, secret: Secret) -> Result<(), Failure
         Arc::new(Metrics::default()),
     )
     .await?;
-    if args.create_bucket {
-        create::make_bucket(&store).await?;
-    } else {
-        store
-            .check_bucket()
-            .await
-            .map_err(|error| errors::store(&error, url))?;
-    }
-    create::check_place(&store).await?;
+    let shows = stderr().is_terminal();
+    let tell = move |line: &str| {
+        if shows {
+            let _ = writeln!(stderr(), "{line}");
+        }
+    };
+    let mut creation = Creation::begin(&store, &tell)?;
+    creation.check_place(args.create_bucket).await?;
     let recovery = match &args.recovery_key_file {
         Some(file) => Some(secret::make_recovery_key(file, &args.url)?),
         None => None,
     };
-    let header = match create::make_volume(&store, secret, recovery).await {
+    let header = match creation.make(secret, recovery).await {
         Ok(header) => header,
         Err(error) => {
             if let Some(file) = &args.recovery_key_file {

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::{
     disk_cache::parse_cache_size,
     mount_args::MountArgs,
-    values::{parse_duration, parse_follow_every, parse_memory},
+    values::{parse_duration, parse_follow_every, parse_log_level, parse_memory},
 };
 use crate::session::{Durability, Failure, KernelFlag};
 
@@ -147,7 +147,7 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure>
         "expect" => args.expect = Some(value.parse().map_err(invalid)?),
         "metrics-listen" => args.metrics_listen = Some(value.parse().map_err(invalid)?),
         "log-file" => args.log.log_file = path(),
-        "log-level" => args.log.log_level = text(),
+        "log-level" => args.log.log_level = Some(parse_log_level(value).map_err(invalid)?),
         "endpoint-url" => args.store.endpoint_url = text(),
         "region" => args.store.region = text(),
         "profile" => args.store.profile = text(),
@@ -216,6 +216,7 @@ mod tests {
             ("memory=lots", "'memory'"),
             ("key-file=", "'key-file'"),
             ("durability=never", "'durability'"),
+            ("log-level=wran", "'log-level'"),
         ] {
             let error = parse(options).expect_err(options);
             assert_eq!(error.exit, Exit::Usage);
@@ -232,6 +233,7 @@ mod tests {
                 "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
                 "metrics-listen" => "127.0.0.1:9464",
                 "expect" => "sr1-aaaaaaaaaaaaa-1-pvki",
+                "log-level" => "debug",
                 _ => "value",
             };
             assert!(parse(&format!("{name}={value}")).is_ok(), "{name}");

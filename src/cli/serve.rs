@@ -7,7 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     runtime,
-    values::{parse_duration, parse_size},
+    values::{parse_duration, parse_log_level, parse_size},
 };
 use crate::{
     server::{Faults, RequestLog, SecretString, Server, ServerConfig, SyncPolicy, TlsFiles},
@@ -86,15 +86,14 @@ pub struct ServeArgs {
     fault_seed: u64,
 
     /// How much is logged to standard error
-    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = parse_log_level)]
     log_level: String,
 }
 
 /// Runs the command.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
-    telemetry::log::start(&args.log_level, None).map_err(|error| {
-        Failure::usage(error.to_string(), "use error, warn, info, debug or trace")
-    })?;
+    telemetry::log::start(&args.log_level, None)
+        .map_err(|error| Failure::usage(error.to_string(), "see --log-level"))?;
     let config = config(args)?;
     runtime::block_on(serve(config))
 }

@@ -1,8 +1,8 @@
-//! Values on the command line: sizes and durations.
+//! Values on the command line: sizes, durations, levels of the log.
 
 use std::time::Duration;
 
-use crate::session::MemorySize;
+use crate::{session::MemorySize, telemetry::log};
 
 /// Parses a size in bytes: a whole number with an optional unit. `K`, `M`, `G`, `T` and `KiB`,
 /// `MiB`, ... are powers of 1024; `kB`, `MB`, `GB`, `TB` powers of 1000. Case does not matter but
@@ -91,6 +91,14 @@ pub fn parse_follow_every(text: &str) -> Result<Duration, String> {
         true => Ok(every),
         false => Err(format!("'{text}' is not between 100ms and 30s")),
     }
+}
+
+/// Parses how much is logged.
+///
+/// # Errors
+/// One line that names the values.
+pub fn parse_log_level(text: &str) -> Result<String, String> {
+    log::check(text).map(|()| text.to_owned())
 }
 
 #[cfg(test)]

@@ -15,53 +15,57 @@ use crate::{
 pub fn store(error: &StoreError, url: &S3Url) -> Failure {
     use StoreErrorKind as Kind;
     let said = &error.message;
-    match error.kind {
-        Kind::NoBucket => Failure::new(
+    let (exit, what, usual_advice) = match error.kind {
+        Kind::NoBucket => (
             Exit::NoBucket,
             format!("bucket {} does not exist", url.bucket),
             "check the name and the endpoint, or make it: strongroom init --create-bucket",
         ),
-        Kind::NoCredentials => Failure::new(
+        Kind::NoCredentials => (
             Exit::NoCredentials,
-            "no S3 credentials found",
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose a --profile",
+            said.clone(),
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         ),
-        Kind::BadCredentials => Failure::new(
+        Kind::BadCredentials => (
             Exit::BadCredentials,
             format!("the store refuses the credentials ({said})"),
             "check the access key, its secret and the profile",
         ),
-        Kind::Denied => Failure::new(
+        Kind::Denied => (
             Exit::Denied,
             format!("access to {url} is denied ({said})"),
             "grant this key s3:ListBucket, GetObject, PutObject, DeleteObject and AbortMultipartUpload there",
         ),
-        Kind::Unreachable => Failure::new(
+        Kind::Unreachable => (
             Exit::Unreachable,
             format!("the store does not answer ({said})"),
             "check --endpoint-url, the network, and that the store runs",
         ),
-        Kind::Tls => Failure::new(
+        Kind::Foreign => (Exit::Unreachable, said.clone(), "check --endpoint-url"),
+        Kind::Tls => (
             Exit::Tls,
             format!("no trusted connection to the store ({said})"),
-            "name the authority that signed its certificate with --ca-bundle",
+            "check its certificate and --ca-bundle",
         ),
-        Kind::Unavailable => Failure::new(
+        Kind::Unavailable => (
             Exit::Unreachable,
             format!("the store is out of order ({said})"),
             "try again later",
         ),
+        Kind::Settings => (Exit::Usage, said.clone(), "correct that setting"),
         Kind::NotFound
         | Kind::Precondition
         | Kind::WrongParts
         | Kind::Range
         | Kind::Nonsense
-        | Kind::Other => Failure::new(
+        | Kind::Other => (
             Exit::Unexpected,
             format!("{} {}: {said}", error.operation, error.key),
-            "see the store's explanation",
+            "look for that request in the store's log",
         ),
-    }
+    };
+    let advice = error.advice.as_deref();
+    Failure::new(exit, what, advice.map_or(usual_advice, String::as_str))
 }
 
 /// A failure of the metadata while a volume is opened or closed.

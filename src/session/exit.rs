@@ -42,13 +42,13 @@ exit_codes! {
     Exit [36] {
         Ok = 0, "success; for `umount`, everything is durable in the store";
         Unexpected = 1, "a failure without a code of its own";
-        Usage = 2, "the command line is wrong";
+        Usage = 2, "the command line or a setting of the store is wrong";
         WrongKey = 3, "the passphrase, key file or recovery key opens no slot";
         NoVolume = 4, "no volume at this URL";
         Held = 5, "another mount holds the volume for writing";
         StoreUnfit = 6, "the store lacks something that a volume needs";
         NotDurable = 7, "not everything became durable";
-        Unreachable = 8, "the endpoint does not answer";
+        Unreachable = 8, "the endpoint does not answer, or what answers is no S3 store";
         NoCredentials = 9, "no S3 credentials found";
         NoBucket = 10, "the bucket does not exist";
         NotEmpty = 11, "`init`: the prefix is not empty";
@@ -58,7 +58,7 @@ exit_codes! {
         DamagedHeader = 15, "the volume header is damaged";
         Interrupted = 16, "stopped by a signal before it was done";
         BadCredentials = 17, "the store refuses the access key or its secret";
-        Denied = 18, "the store denies access";
+        Denied = 18, "the store denies access, or the clocks differ too much";
         MountPointNotDirectory = 19, "the mount point is not a directory";
         MountPointInUse = 20, "something is mounted at the mount point already";
         MemoryTooSmall = 21, "`--memory` is below the floor";

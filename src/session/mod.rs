@@ -10,7 +10,7 @@
 //! | note on this machine the state that is durable | `notes.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
 //! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
-//! | make a volume; change its key slots; find volumes; delete one | `create.rs`, `slots.rs`, `volumes.rs`, `destroy.rs` |
+//! | make a volume; change its key slots; find volumes; delete one | `create.rs`, `interrupt.rs`, `slots.rs`, `volumes.rs`, `destroy.rs` |
 //! | find the mount at a directory, or its process; unmount it; learn how it ended | `mountpoint.rs`, `processes.rs`, `unmount.rs`, `last_session.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
 //! | the mounts of this machine | `mounts.rs` |
@@ -27,6 +27,7 @@ pub mod disk_cache;
 pub mod errors;
 pub mod exit;
 pub mod failure;
+mod interrupt;
 pub mod last_session;
 pub mod lease;
 pub mod memory;

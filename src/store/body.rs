@@ -154,7 +154,7 @@ impl Stream {
             let asked = Instant::now();
             let frame = match tokio::time::timeout(stall, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => return Err(super::classify::innermost(error.as_ref())),
+                Ok(Some(Err(error))) => return Err(super::causes::innermost(error.as_ref())),
                 Ok(None) => return Err(format!("{} bytes before the end", self.remaining)),
                 Err(_) => return Err(format!("nothing came for {} s", stall.as_secs_f32())),
             };

@@ -18,11 +18,22 @@ impl Store {
                 .map(drop)
         });
         match checked.await {
-            // An answer to HEAD has no body that would say why: ask again with a listing.
-            Err(error) if matches!(error.kind, StoreErrorKind::Denied | StoreErrorKind::Other) => {
+            // An answer to HEAD has no body that would say why: ask again with a listing. Where
+            // that is answered, the bucket is there and may be used; some stores know no HEAD of
+            // it.
+            Err(error)
+                if matches!(
+                    error.kind,
+                    StoreErrorKind::Denied | StoreErrorKind::NoBucket | StoreErrorKind::Other
+                ) =>
+            {
                 match self.list_raw("", None, 1).await {
-                    Err(reason) if reason.kind != StoreErrorKind::Other => Err(reason),
-                    _ => Err(error),
+                    Ok(_) => Ok(()),
+                    Err(reason) if reason.kind == StoreErrorKind::Other => match error.kind {
+                        StoreErrorKind::Other => Err(reason),
+                        _ => Err(error),
+                    },
+                    Err(reason) => Err(reason),
                 }
             }
             result => result,

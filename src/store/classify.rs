@@ -1,9 +1,10 @@
 //! From the SDK's errors to ours: which kind, whether to try again, one line for people.
+//! `explain.rs`, `foreign.rs` and `skew.rs` know the words for some of the causes.
 //!
 //! Promises: the line names the cause and no secret; a request that may have taken effect is marked
 //! ambiguous. Never: calls a failure passing that needs somebody to act.
 
-use std::{error::Error, fmt::Write as _, time::Duration};
+use std::{error::Error, time::Duration};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -13,8 +14,13 @@ use super::{
     StoreError,
     StoreErrorKind::{self, *},
     bounds::TooLarge,
+    causes::{find, innermost},
+    explain::{self, Explained},
+    foreign,
     retry::{Again, Failure},
+    skew::skew,
 };
+use crate::clock;
 
 /// The request that failed, and the endpoint that it went to.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +36,11 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     fn failure(&self, kind: StoreErrorKind, message: impl Into<String>) -> Failure {
         Failure::local(StoreError::new(kind, self.operation, self.key, message))
+    }
+
+    fn explained(&self, kind: StoreErrorKind, (message, advice): Explained) -> Failure {
+        let error = StoreError::new(kind, self.operation, self.key, message);
+        Failure::local(error.advising(advice))
     }
 
     /// The attempt stood still for `stall`.
@@ -81,6 +92,9 @@ impl Context<'_> {
                 false => self.failure(Unavailable, why),
             };
         }
+        if let Some(error) = foreign::foreign(&error, self.operation, self.key, self.endpoint) {
+            return Failure::local(error);
+        }
         match &error {
             SdkError::ServiceError(_) => self.answered(&error),
             SdkError::ResponseError(_) => self.failure(
@@ -92,7 +106,7 @@ impl Context<'_> {
                 ),
             ),
             SdkError::TimeoutError(_) => {
-                self.failure(Unreachable, format!("{} timed out", self.endpoint))
+                self.failure(Unreachable, format!("{}: timed out", self.endpoint))
             }
             SdkError::DispatchFailure(failure) if failure.is_user() => self
                 .not_sent(&error)
@@ -103,7 +117,7 @@ impl Context<'_> {
             _ => self.not_sent(&error).unwrap_or_else(|| {
                 self.failure(
                     Unreachable,
-                    format!("{} does not answer: {}", self.endpoint, innermost(&error)),
+                    format!("{}: {}", self.endpoint, innermost(&error)),
                 )
             }),
         }
@@ -118,7 +132,7 @@ impl Context<'_> {
         let status = response.map_or(0, |response| response.status().as_u16());
         let header = |name: &str| response.and_then(|response| response.headers().get(name));
         let code = error.code().unwrap_or_default();
-        let (kind, again) = kind_of_answer(self.operation, status, code);
+        let (mut kind, again) = kind_of_answer(self.operation, status, code);
         let mut message = match (code, error.message()) {
             // An answer to HEAD has no body, so the SDK makes up a code.
             ("" | "NotFound", _) if kind == NoBucket => "there is no such bucket".to_owned(),
@@ -127,27 +141,54 @@ impl Context<'_> {
             (code, None | Some("")) => code.to_owned(),
             (code, Some(text)) => format!("{code}: {text}"),
         };
-        match (code, header("x-amz-bucket-region")) {
-            (
-                "PermanentRedirect"
-                | "AuthorizationHeaderMalformed"
-                | "IllegalLocationConstraintException",
-                Some(region),
-            ) => {
-                let _ = write!(message, " (the bucket is in {region}: set --region)");
+        let region = header("x-amz-bucket-region").filter(|_| {
+            matches!(
+                (code, status),
+                ("PermanentRedirect", _)
+                    | ("AuthorizationHeaderMalformed", _)
+                    | ("IllegalLocationConstraintException", _)
+                    | ("", 301)
+            )
+        });
+        let skew = skew(header("date"), clock::unix_seconds())
+            .filter(|_| matches!(kind, Denied | BadCredentials));
+        let advice = if let Some(region) = region {
+            Some(format!("the bucket is in {region}: set --region {region}"))
+        } else if skew.is_some() || code == "RequestTimeTooSkewed" {
+            kind = Denied;
+            let skew = skew.as_deref();
+            message = match (code, skew) {
+                ("", Some(skew)) => skew.to_owned(),
+                (_, Some(skew)) => format!("{skew}; {code}"),
+                (_, None) => message,
+            };
+            Some("set the clock right, with timedatectl set-ntp true for example".to_owned())
+        } else if (code, status) == ("", 400) && !self.operation.starts_with("Head") {
+            // S3 gives a reason in XML; servers that expect TLS answer so to plain HTTP.
+            kind = Foreign;
+            message = format!("{} answers HTTP 400 without a reason", self.endpoint);
+            Some(match self.endpoint.starts_with("http://") {
+                true => foreign::PERHAPS_HTTPS.to_owned(),
+                false => "check --endpoint-url, and the store's log".to_owned(),
+            })
+        } else {
+            match code {
+                "ExpiredToken" | "TokenRefreshRequired" => {
+                    Some("log in again: these credentials were for a time".to_owned())
+                }
+                _ => None,
             }
-            ("", Some(region)) if status == 301 => {
-                let _ = write!(message, ": the bucket is in {region}: set --region");
-            }
-            ("RequestTimeTooSkewed", _) => message.push_str(" (set this machine's clock)"),
-            _ => {}
+        };
+        let mut error = StoreError::new(kind, self.operation, self.key, message);
+        if let Some(advice) = advice {
+            error = error.advising(&advice);
         }
         Failure {
-            error: StoreError::new(kind, self.operation, self.key, message),
+            error,
             again,
             // A 5xx may come after the fact; any other answer says that nothing was done.
             ambiguous: status >= 500,
-            code: (!code.is_empty()).then(|| code.to_owned()),
+            code: (!code.is_empty()).then(|| code.into()),
             retry_after: header("retry-after")
                 .and_then(|text| text.parse().ok())
                 .map(Duration::from_secs),
@@ -157,17 +198,19 @@ impl Context<'_> {
     /// No answer came; `None` if nothing in the chain of causes is known.
     fn not_sent(&self, error: &(dyn Error + 'static)) -> Option<Failure> {
         if let Some(credentials) = find::<CredentialsError>(error) {
-            return Some(self.failure(NoCredentials, no_credentials(credentials)));
+            return Some(self.explained(NoCredentials, explain::credentials(credentials)));
+        }
+        if let Some(late) = explain::credentials_are_late(error) {
+            return Some(self.explained(NoCredentials, late));
         }
         if let Some(tls) = find::<rustls::Error>(error) {
-            return Some(
-                self.failure(Tls, format!("{}: TLS: {}", self.endpoint, tls_message(tls))),
-            );
+            let (what, advice) = explain::tls(tls);
+            return Some(self.explained(Tls, (format!("{}: {what}", self.endpoint), advice)));
         }
         let io = find::<std::io::Error>(error)?;
         let mut failure = self.failure(
             Unreachable,
-            format!("{} does not answer: {}", self.endpoint, io_message(io)),
+            format!("{}: {}", self.endpoint, explain::io(io)),
         );
         failure.ambiguous = io.kind() != std::io::ErrorKind::ConnectionRefused;
         Some(failure)
@@ -224,68 +267,6 @@ fn kind_of_answer(operation: &str, status: u16, code: &str) -> (StoreErrorKind, 
         408 | 429 | 500 | 502..=504 | 506..=599 => passing,
         _ => (Other, Again::No),
     }
-}
-
-fn no_credentials(error: &CredentialsError) -> String {
-    let why = match error {
-        CredentialsError::CredentialsNotLoaded(_) => String::new(),
-        CredentialsError::ProviderTimedOut(_) => " in time".to_owned(),
-        other => format!(" ({})", innermost(other).trim_end_matches('.')),
-    };
-    format!(
-        "no AWS credentials found{why}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give --profile"
-    )
-}
-
-fn tls_message(error: &rustls::Error) -> String {
-    use rustls::CertificateError as Certificate;
-    match error {
-        // An authority of the same name but with another key leads to a bad signature.
-        rustls::Error::InvalidCertificate(
-            Certificate::UnknownIssuer | Certificate::BadSignature,
-        ) => "the server's certificate is from an unknown authority (give --ca-bundle)".to_owned(),
-        rustls::Error::InvalidCertificate(
-            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-        ) => "the server's certificate is for another name".to_owned(),
-        rustls::Error::InvalidCertificate(
-            Certificate::Expired | Certificate::ExpiredContext { .. },
-        ) => "the server's certificate has expired".to_owned(),
-        other => other.to_string(),
-    }
-}
-
-fn io_message(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        std::io::ErrorKind::ConnectionReset => "connection reset".to_owned(),
-        std::io::ErrorKind::TimedOut => "timed out".to_owned(),
-        std::io::ErrorKind::UnexpectedEof => "connection closed".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-/// The errors from `error` down. An `io::Error` goes on with its payload, which `source` would
-/// skip.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| {
-        match error.downcast_ref::<std::io::Error>() {
-            Some(io) => io
-                .get_ref()
-                .map(|payload| payload as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
-}
-
-fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    chain(error).find_map(|error| error.downcast_ref())
-}
-
-/// The text of the last error of the chain: the cause.
-pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
-    chain(error)
-        .last()
-        .map_or_else(String::new, |error| error.to_string())
 }
 
 #[cfg(test)]

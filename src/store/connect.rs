@@ -28,9 +28,11 @@ use aws_sdk_s3::{
 };
 use aws_smithy_http_client::{pool, tls};
 use aws_types::service_config::ServiceConfigKey;
-use rustls_pki_types::{CertificateDer, pem::PemObject};
 
-use super::{StoreConfig, StoreError, StoreErrorKind, bounds::bounded};
+use super::{
+    StoreConfig, StoreError, StoreErrorKind, bounds::bounded, foreign::NoWebPages, profile,
+    trust::trust_store,
+};
 
 /// A TCP connection, with its TLS handshake, takes no longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,8 +61,12 @@ pub(super) async fn connect(
     config: &StoreConfig,
     network: Option<SharedHttpClient>,
 ) -> Result<Connected, StoreError> {
-    let fail =
-        |kind, message: String| StoreError::new(kind, OPERATION, &config.url.bucket, message);
+    let fail = |kind, what: String, advice: &str| {
+        StoreError::new(kind, OPERATION, &config.url.bucket, what).advising(advice)
+    };
+    profile::check(config.profile.as_deref())
+        .await
+        .map_err(|(what, advice)| fail(StoreErrorKind::NoCredentials, what, &advice))?;
     let settings = shared_settings(config).await;
     let endpoint_url = config
         .endpoint_url
@@ -71,7 +77,7 @@ pub(super) async fn connect(
         .as_deref()
         .map(Endpoint::parse)
         .transpose()
-        .map_err(|why| fail(StoreErrorKind::Other, why))?;
+        .map_err(|why| fail(StoreErrorKind::Settings, why, "write https://host:port"))?;
     let is_aws = endpoint
         .as_ref()
         .is_none_or(|endpoint| is_aws(&endpoint.host));
@@ -85,9 +91,9 @@ pub(super) async fn connect(
             };
             let trust = trust_store(ca_bundle)
                 .await
-                .map_err(|why| fail(StoreErrorKind::Tls, why))?;
+                .map_err(|(what, advice)| fail(StoreErrorKind::Tls, what, advice))?;
             connection_pool(trust, config.connections_max)
-                .map_err(|why| fail(StoreErrorKind::Other, why))?
+                .map_err(|why| StoreError::new(StoreErrorKind::Other, OPERATION, "", why))?
         }
     };
     let http = bounded(network);
@@ -97,8 +103,9 @@ pub(super) async fn connect(
         None if !is_aws => Region::new(REGION_DEFAULT),
         None => instance_region(&http).await.ok_or_else(|| {
             fail(
-                StoreErrorKind::Other,
-                "no region is set: give --region, or set AWS_REGION".to_owned(),
+                StoreErrorKind::Settings,
+                "no region is set".to_owned(),
+                "give --region, or set AWS_REGION; for a store that is not AWS, give --endpoint-url",
             )
         })?,
     };
@@ -130,6 +137,7 @@ pub(super) async fn connect(
 /// The settings that nobody can change.
 fn settled(builder: aws_sdk_s3::config::Builder) -> aws_sdk_s3::config::Builder {
     builder
+        .interceptor(NoWebPages)
         .identity_cache(
             IdentityCache::lazy()
                 .load_timeout(CREDENTIALS_TIMEOUT)
@@ -208,7 +216,7 @@ impl Endpoint {
         // The text is not repeated before it is known to hold no password.
         let uri: http::Uri = text
             .parse()
-            .map_err(|_| "the endpoint is not a URL: write https://host:port".to_owned())?;
+            .map_err(|_| "the endpoint is not a URL".to_owned())?;
         let host = uri.host().unwrap_or_default();
         if uri
             .authority()
@@ -220,9 +228,7 @@ impl Endpoint {
             || host.is_empty()
             || uri.query().is_some()
         {
-            return Err(format!(
-                "the endpoint {text} is not a URL of a store: write https://host:port"
-            ));
+            return Err(format!("the endpoint {text} is not a URL of a store"));
         }
         Ok(Endpoint {
             url: text.trim_end_matches('/').to_owned(),
@@ -235,35 +241,6 @@ fn is_aws(host: &str) -> bool {
     [".amazonaws.com", ".amazonaws.com.cn", ".api.aws"]
         .iter()
         .any(|suffix| host.ends_with(suffix))
-}
-
-/// The authorities to trust: those of `bundle` instead of the system's. Everything in it must parse
-/// here, because the TLS layer would panic on it.
-async fn trust_store(bundle: Option<PathBuf>) -> Result<tls::TrustStore, String> {
-    let Some(path) = bundle else {
-        return Ok(tls::TrustStore::default());
-    };
-    let pem = tokio::fs::read(&path)
-        .await
-        .map_err(|error| format!("the CA bundle {} cannot be read: {error}", path.display()))?;
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate
-            .map_err(|error| format!("the CA bundle {} is not PEM: {error}", path.display()))?;
-        roots.add(certificate).map_err(|error| {
-            format!(
-                "the CA bundle {} holds a bad certificate: {error}",
-                path.display()
-            )
-        })?;
-    }
-    if roots.is_empty() {
-        return Err(format!(
-            "the CA bundle {} holds no certificate",
-            path.display()
-        ));
-    }
-    Ok(tls::TrustStore::empty().with_pem_certificate(pem))
 }
 
 /// The only pool of the process. It bounds the connections to each host, those being made included.

@@ -1,5 +1,7 @@
 //! The errors of the store, in the terms of its callers.
 
+use std::sync::Arc;
+
 use crate::telemetry::shown;
 
 /// Longer texts are cut.
@@ -26,12 +28,17 @@ pub enum StoreErrorKind {
     BadCredentials,
     /// The endpoint does not answer: refused, no name, timed out.
     Unreachable,
+    /// Something answers at the endpoint that is no S3 store: a web page, plain text where TLS was
+    /// expected, or the reverse.
+    Foreign,
     /// TLS: unknown certificate authority, wrong name.
     Tls,
     /// Throttled or failing inside (429, 5xx).
     Unavailable,
     /// A listing that does not advance, does not end, or is not the one that was asked for.
     Nonsense,
+    /// A setting that cannot be used: an endpoint that is no URL, no region.
+    Settings,
     /// Anything else, not worth trying again.
     Other,
 }
@@ -41,7 +48,7 @@ impl StoreErrorKind {
     pub fn may_pass(self) -> bool {
         matches!(
             self,
-            StoreErrorKind::Unreachable | StoreErrorKind::Unavailable
+            StoreErrorKind::Unreachable | StoreErrorKind::Foreign | StoreErrorKind::Unavailable
         )
     }
 
@@ -60,7 +67,7 @@ impl StoreErrorKind {
 
 /// One failed operation on the store.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{operation} {key}: {message}")]
+#[error("{operation} {key}: {message}{}", behind(.advice))]
 pub struct StoreError {
     /// The kind.
     pub kind: StoreErrorKind,
@@ -70,6 +77,15 @@ pub struct StoreError {
     pub key: String,
     /// The store's explanation in one line, without secrets.
     pub message: String,
+    /// The advice that fits this very error, where that of its kind does not. One line. It is one
+    /// pointer wide, because errors are returned by value.
+    pub advice: Option<Arc<String>>,
+}
+
+fn behind(advice: &Option<Arc<String>>) -> String {
+    advice
+        .as_ref()
+        .map_or_else(String::new, |advice| format!(": {advice}"))
 }
 
 impl StoreError {
@@ -86,6 +102,14 @@ impl StoreError {
             operation,
             key: shown(key, MESSAGE_CHARS_MAX),
             message: shown(message.into().trim(), MESSAGE_CHARS_MAX),
+            advice: None,
         }
+    }
+
+    /// The same error with advice of its own.
+    #[must_use]
+    pub fn advising(mut self, advice: &str) -> StoreError {
+        self.advice = Some(Arc::new(shown(advice, MESSAGE_CHARS_MAX)));
+        self
     }
 }

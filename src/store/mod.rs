@@ -23,26 +23,29 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `url.rs`, `config.rs`, `connect.rs`, `client.rs` | `s3://bucket/prefix`, the settings, making the client, [`Store`] |
+//! | `url.rs`, `config.rs`, `profile.rs`, `trust.rs`, `connect.rs`, `client.rs` | `s3://bucket/prefix`, the settings, making the client, [`Store`] |
 //! | `bucket.rs`, `object.rs`, `head.rs`, `list.rs`, `multipart.rs` | the operations |
 //! | `request.rs` | the shape that all requests share |
 //! | `attempt.rs`, `outcome.rs` | one attempt; counting how it ended |
 //! | `retry.rs`, `patience.rs` | when a request is repeated; repeating it |
-//! | `classify.rs`, `error.rs` | from the SDK's errors to [`StoreError`] |
+//! | `classify.rs`, `explain.rs`, `foreign.rs`, `skew.rs`, `causes.rs`, `error.rs` | from the SDK's errors to [`StoreError`] |
 //! | `body.rs`, `upload.rs` | the bytes that come and go |
 //! | `bounds.rs` | how much of an answer is taken |
 //! | `health.rs` | whether the metadata's log gets into the store |
-//! | `probe.rs` | whether a store is fit for a volume |
+//! | `probe/` | whether a store is fit for a volume |
 
 mod attempt;
 mod body;
 mod bounds;
 mod bucket;
+mod causes;
 mod classify;
 mod client;
 mod config;
 mod connect;
 mod error;
+mod explain;
+mod foreign;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
 mod head;
@@ -53,8 +56,11 @@ mod object;
 mod outcome;
 mod patience;
 pub mod probe;
+mod profile;
 mod request;
 mod retry;
+mod skew;
+mod trust;
 mod upload;
 mod url;
 

@@ -17,10 +17,13 @@ impl From<StoreErrorKind> for Outcome {
             | StoreErrorKind::Denied
             | StoreErrorKind::BadCredentials => Outcome::Denied,
             StoreErrorKind::Unavailable => Outcome::Unavailable,
-            StoreErrorKind::Unreachable | StoreErrorKind::Tls => Outcome::Unreachable,
+            StoreErrorKind::Unreachable | StoreErrorKind::Foreign | StoreErrorKind::Tls => {
+                Outcome::Unreachable
+            }
             StoreErrorKind::WrongParts
             | StoreErrorKind::Range
             | StoreErrorKind::Nonsense
+            | StoreErrorKind::Settings
             | StoreErrorKind::Other => Outcome::Other,
         }
     }

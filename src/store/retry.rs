@@ -99,7 +99,7 @@ pub(super) struct Failure {
     /// Whether the request may have taken effect all the same.
     pub(super) ambiguous: bool,
     /// The store's own code, such as `NoSuchUpload`.
-    pub(super) code: Option<String>,
+    pub(super) code: Option<Box<str>>,
     /// The pause that the store asks for.
     pub(super) retry_after: Option<Duration>,
 }

@@ -18,10 +18,10 @@ pub struct S3Url {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum S3UrlError {
     /// It does not begin with `s3://`.
-    #[error("{0:?} is not an S3 URL: write s3://bucket/prefix")]
+    #[error("{0:?} is not an S3 URL")]
     Scheme(String),
     /// Nothing between `s3://` and the first slash.
-    #[error("{0:?} names no bucket: write s3://bucket/prefix")]
+    #[error("{0:?} names no bucket")]
     NoBucket(String),
     /// A bucket's name has 3 to 63 characters.
     #[error("the bucket name {0:?} must have 3 to 63 characters")]

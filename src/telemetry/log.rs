@@ -15,14 +15,20 @@ use tracing_subscriber::{EnvFilter, filter::Directive, fmt::MakeWriter};
 
 use super::text::record;
 
-/// Modules that log signatures or requests with their credentials, and the level that they are kept
-/// to, whichever was asked for.
-const KEPT_QUIET: [&str; 4] = [
+/// Modules that log signatures, requests with their credentials, or the output of programs that
+/// give credentials, and the level that they are kept to, whichever was asked for.
+const KEPT_QUIET: [&str; 7] = [
+    "aws_config::credential_process=info",
+    "aws_config::meta::credentials::chain=error",
+    "aws_config::profile::credentials=error",
     "s3s::service=info",
     "s3s::ops=info",
     "aws_sigv4=info",
     "aws_smithy_runtime::client::orchestrator=info",
 ];
+
+/// The levels, from nothing to everything.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The file that is logged to.
 struct LogFile {
@@ -57,6 +63,26 @@ impl<'a> MakeWriter<'a> for &'static LogFile {
 
 fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// Checks that `text` is a level or a filter. A filter by itself takes any word for the name of a
+/// module, so a level that is misspelt would log nothing.
+///
+/// # Errors
+/// One line that names the values.
+pub fn check(text: &str) -> Result<(), String> {
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    let is_directive = |piece: &str| match piece.rsplit_once('=') {
+        Some((target, level)) => !target.is_empty() && is_level(level),
+        None => is_level(piece),
+    };
+    if text.split(',').all(is_directive) && EnvFilter::try_new(text).is_ok() {
+        return Ok(());
+    }
+    Err(format!(
+        "'{text}' is neither a level ({}) nor a filter such as info,strongroom::data=debug",
+        LEVELS.join(", ")
+    ))
 }
 
 /// Starts logging at `level` (`error`, `warn`, `info`, `debug`, `trace`, or a `tracing` filter),
@@ -119,5 +145,42 @@ impl<W: Write> Write for Escaped<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_that_is_misspelt_is_no_filter() {
+        for text in [
+            "warn",
+            "WARN",
+            "off",
+            "info,strongroom::data=debug",
+            "strongroom=trace,aws_config=off",
+            "strongroom[span{a=1}]=debug",
+        ] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+        for text in [
+            "wran",
+            "",
+            "info,",
+            "verbose",
+            "strongroom",
+            "strongroom=wran",
+            "=debug",
+            "info,strongroom::data=debgu",
+            "info debug",
+            "strongroom[=debug",
+        ] {
+            let why = check(text).unwrap_err();
+            assert!(
+                why.contains("off, error, warn, info, debug, trace"),
+                "{why}"
+            );
+        }
     }
 }

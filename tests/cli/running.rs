@@ -19,6 +19,11 @@ pub fn strongroom(args: &[&str]) -> Command {
 /// Runs it, wants this exit code and one line on standard error that says each of `words` and ends
 /// in advice.
 pub fn assert_refused(command: &mut Command, exit: Exit, words: &[&str]) {
+    refused(command, exit, words);
+}
+
+/// [`assert_refused`], and the line.
+pub fn refused(command: &mut Command, exit: Exit, words: &[&str]) -> String {
     let output = command.output().expect("runs");
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(
@@ -33,6 +38,7 @@ pub fn assert_refused(command: &mut Command, exit: Exit, words: &[&str]) {
     for word in words {
         assert!(error.contains(word), "'{word}' is missing: {error}");
     }
+    error
 }
 
 /// `strongroom mount` of the site's volume in the background, not yet run.

@@ -13,6 +13,7 @@ use strongroom::{
 use crate::support::{
     certificates::certificates,
     credentials::{SECRET_KEY, set_environment},
+    raw_store::{Answer, RawStore},
     server::{TestServer, unconnected},
 };
 
@@ -128,14 +129,11 @@ async fn a_profile_that_is_asked_for_by_name_goes_before_the_environment() {
 #[tokio::test]
 async fn no_credentials_are_reported_within_seconds() {
     let fixture = TestServer::start().await;
-    let store = fixture
-        .connect(|config| config.profile = Some("missing".into()))
-        .await
-        .unwrap();
+    let missing = fixture.connect(|config| config.profile = Some("missing".into()));
     check(
-        &store.check_bucket().await.unwrap_err(),
+        &missing.await.unwrap_err(),
         StoreErrorKind::NoCredentials,
-        &[],
+        &["no profile missing", "/dev/null"],
     );
     // SAFETY: nextest runs each test in a process of its own.
     unsafe { std::env::remove_var("AWS_ACCESS_KEY_ID") };
@@ -317,4 +315,47 @@ async fn the_endpoint_is_found_where_aws_users_have_it() {
     store.check_bucket().await.unwrap();
     // SAFETY: as above.
     unsafe { std::env::set_var("AWS_CONFIG_FILE", "/dev/null") };
+}
+
+/// A network's login page, a proxy's notice: while it is there the store is not.
+#[tokio::test]
+async fn a_web_page_in_place_of_an_object_is_an_outage_and_never_the_object() {
+    let fixture = TestServer::start().await;
+    let direct = fixture.store().await;
+    let body = vec![bytes::Bytes::from_static(b"contents")];
+    direct
+        .put("object", body, Condition::None, &[])
+        .await
+        .unwrap();
+    let network = RawStore::start(Some(&fixture.server.endpoint_url()), |_| Answer::Pass);
+    let store = fixture
+        .connect(|config| {
+            config.endpoint_url = Some(network.url());
+            config.retry = Retry::Attempts(4);
+        })
+        .await
+        .unwrap();
+    for status in ["200 OK", "302 Found", "403 Forbidden", "404 Not Found"] {
+        let page = move || {
+            let fields = "Content-Type: text/html\r\nConnection: close\r\n";
+            Answer::whole(status, fields, b"<html>Log in</html>")
+        };
+        let mut left = 2;
+        network.set_rule(move |_| match left {
+            0 => Answer::Pass,
+            _ => {
+                left -= 1;
+                page()
+            }
+        });
+        let (_, bytes) = store.get_bytes("object", None, 100).await.unwrap();
+        assert_eq!(bytes, "contents", "{status}");
+        network.set_rule(move |_| page());
+        let error = store.get_bytes("object", None, 100).await.unwrap_err();
+        check(
+            &error,
+            StoreErrorKind::Foreign,
+            &["web page", &status[..3], "--endpoint-url"],
+        );
+    }
 }

@@ -7,30 +7,35 @@ use strongroom::{
     server::Faults,
     store::{
         Condition, Retry, Store, StoreErrorKind,
-        probe::{ProbeFailure, prefix_is_empty, probe},
+        probe::{ProbeFailure, clear_leftovers, probe},
     },
     telemetry::Metrics,
 };
 
 use crate::support::{
+    bucket::sdk_client,
     credentials::set_environment,
-    raw_store::store_without_conditions,
+    raw_store::{Answer, RawStore, store_without_conditions},
     server::{TestServer, unconnected},
 };
+
+async fn is_empty(store: &Store) -> bool {
+    store.list_page("", None).await.unwrap().is_empty()
+}
 
 #[tokio::test]
 async fn a_fit_store_passes_and_nothing_is_left_in_it() {
     let fixture = TestServer::start().await;
     let store = fixture.store().await;
-    assert!(prefix_is_empty(&store).await.unwrap());
+    assert!(is_empty(&store).await);
     probe(&store).await.unwrap();
-    assert!(prefix_is_empty(&store).await.unwrap());
+    assert!(is_empty(&store).await);
     assert!(store.list_multipart("").await.unwrap().is_empty());
     store
         .put("x", vec![Bytes::from("x")], Condition::None, &[])
         .await
         .unwrap();
-    assert!(!prefix_is_empty(&store).await.unwrap());
+    assert!(!is_empty(&store).await);
     probe(&store).await.unwrap();
     assert_eq!(store.list_page("", None).await.unwrap().len(), 1);
 }
@@ -49,7 +54,7 @@ async fn a_fit_store_passes_in_spite_of_failures_that_pass() {
     });
     probe(&store).await.unwrap();
     fixture.clear_faults();
-    assert!(prefix_is_empty(&store).await.unwrap());
+    assert!(is_empty(&store).await);
 }
 
 #[tokio::test]
@@ -89,4 +94,73 @@ async fn a_store_that_ignores_conditions_is_refused_by_that_name() {
         text.starts_with("the store lacks conditional PUT (If-None-Match): "),
         "{text}"
     );
+}
+
+/// Keys as a probe makes them.
+fn keys_of_a_probe() -> Vec<String> {
+    let id = "0123456789abcdef".repeat(2);
+    ["multipart", "object", "race", "ranges"]
+        .map(|name| format!("probe-{id}-{name}"))
+        .to_vec()
+}
+
+#[tokio::test]
+async fn leftovers_of_a_probe_are_removed_if_nothing_else_is_there() {
+    let fixture = TestServer::start().await;
+    let store = fixture.store().await;
+    assert!(clear_leftovers(&store).await.unwrap(), "nothing is there");
+    let put = async |key: &str| {
+        let body = vec![Bytes::from("x")];
+        store.put(key, body, Condition::None, &[]).await.unwrap();
+    };
+    for key in keys_of_a_probe() {
+        put(&key).await;
+    }
+    for other in ["notes.txt", "probe-of-mars", "strongroom.json"] {
+        put(other).await;
+        assert!(!clear_leftovers(&store).await.unwrap(), "{other}");
+        let listed = store.list_page("", None).await.unwrap();
+        assert_eq!(listed.len(), 5, "nothing was deleted beside {other}");
+        store.delete(&[other.to_owned()]).await.unwrap();
+    }
+    let upload = store.create_multipart(&keys_of_a_probe()[0]).await.unwrap();
+    let of_another = sdk_client(&fixture.server.endpoint_url());
+    let of_another = of_another
+        .create_multipart_upload()
+        .bucket("bucket")
+        .key("some/volume/probe-of-mars");
+    of_another.send().await.unwrap();
+    assert!(clear_leftovers(&store).await.unwrap());
+    assert!(is_empty(&store).await);
+    let uploads = store.list_multipart("").await.unwrap();
+    assert_eq!(uploads.len(), 1, "{uploads:?}");
+    assert_eq!(uploads[0].key, "probe-of-mars");
+    assert_ne!(uploads[0].upload, upload);
+}
+
+/// Two who make a volume in the same place: the second one takes what it finds for leftovers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_whose_objects_somebody_deletes_does_not_blame_the_store() {
+    let fixture = TestServer::start().await;
+    let direct = fixture.store().await;
+    let (other, runtime) = (direct.clone(), tokio::runtime::Handle::current());
+    let mut cleared = false;
+    let network = RawStore::start(Some(&fixture.server.endpoint_url()), move |request| {
+        let line = request.line();
+        if line.starts_with("GET") && line.contains("-second") && !cleared {
+            cleared = runtime.block_on(clear_leftovers(&other)).unwrap();
+            assert!(cleared);
+        }
+        Answer::Pass
+    });
+    let store = fixture
+        .connect(|config| config.endpoint_url = Some(network.url()))
+        .await
+        .unwrap();
+    let outcome = probe(&store).await;
+    assert!(
+        matches!(outcome, Err(ProbeFailure::Disturbed)),
+        "{outcome:?}"
+    );
+    assert!(is_empty(&direct).await);
 }

@@ -116,6 +116,14 @@ impl<'a> Bucket<'a> {
         assert!(self.server.block_on(put(&self.client, key, bytes)), "put");
     }
 
+    /// The keys of uploads that were not ended.
+    pub fn uploads(&self) -> Vec<String> {
+        let list = self.client.list_multipart_uploads().bucket(BUCKET);
+        let listed = self.server.block_on(list.send()).expect("uploads");
+        let keys = listed.uploads().iter().filter_map(|upload| upload.key());
+        keys.map(str::to_owned).collect()
+    }
+
     pub fn create(&self) {
         let create = self.client.create_bucket().bucket(BUCKET);
         self.server.block_on(create.send()).expect("bucket");

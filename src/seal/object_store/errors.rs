@@ -47,9 +47,11 @@ pub(super) fn from_store(error: StoreError, location: &str) -> Error {
         | StoreErrorKind::Denied
         | StoreErrorKind::BadCredentials
         | StoreErrorKind::Unreachable
+        | StoreErrorKind::Foreign
         | StoreErrorKind::Tls
         | StoreErrorKind::Unavailable
         | StoreErrorKind::WrongParts
+        | StoreErrorKind::Settings
         | StoreErrorKind::Other => Error::Generic {
             store: NAME,
             source: Box::new(error),

@@ -66,7 +66,7 @@ use log_seen::Unanswered;
 pub use position::{LogFault, LogPosition};
 
 /// The directory in the volume that SlateDB's paths are below.
-const ROOT: &str = "meta/";
+pub const ROOT: &str = "meta/";
 /// Pages of a listing, at most; there are a few hundred manifests and compactions. SlateDB keeps a
 /// listing in memory, some 200 bytes an object.
 const LIST_PAGES_MAX: u32 = 100;

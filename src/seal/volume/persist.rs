@@ -182,8 +182,24 @@ impl VolumeHeader {
     /// # Errors
     /// [`SaveError::Conflict`]: nothing of this header was stored.
     pub async fn save(&self, store: &Store, expected: Condition) -> Result<(), SaveError> {
+        self.save_primary(store, expected).await?;
+        self.save_copy(store).await
+    }
+
+    /// The first half of [`VolumeHeader::save`], which decides.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn save_primary(&self, store: &Store, expected: Condition) -> Result<(), SaveError> {
+        put_primary(store, &Bytes::from(self.encode()), expected).await
+    }
+
+    /// The second half of [`VolumeHeader::save`].
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn save_copy(&self, store: &Store) -> Result<(), SaveError> {
         let bytes = Bytes::from(self.encode());
-        put_primary(store, &bytes, expected).await?;
         store
             .put(COPY_KEY, vec![bytes], Condition::None, &[])
             .await?;

@@ -308,10 +308,5 @@ enum Standing {
 }
 
 fn lease_error(message: &str) -> StoreError {
-    StoreError {
-        kind: StoreErrorKind::Other,
-        operation: "PutObject",
-        key: LEASE_KEY.to_owned(),
-        message: message.to_owned(),
-    }
+    StoreError::new(StoreErrorKind::Other, "PutObject", LEASE_KEY, message)
 }
