@@ -18,7 +18,7 @@ const PAGES_MAX: u32 = 1_000_000;
 pub const WATCHED: Duration =
     Duration::from_secs(lease::RENEW_EVERY.as_secs() + lease::RENEW_EVERY.as_secs() / 6);
 
-/// What was deleted.
+/// Counts of a deletion.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Destroyed {
     /// Objects.

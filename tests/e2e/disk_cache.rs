@@ -132,7 +132,6 @@ fn a_remount_reads_from_the_local_disk_and_asks_the_store_for_no_contents() {
     // A disk that is busy with other work is not waited for.
     let left_out = figure(&mount, "not_filled");
     mount.unmount();
-
     let mount = machine.mount();
     check_files(&mount.dir, 3, 16 * MIB);
     check_files(&mount.dir.join("small"), 200, 20_000);

@@ -151,8 +151,8 @@ impl VolumeHeader {
         }
     }
 
-    /// The header of a volume below the place of `store`, unauthenticated, or what is wrong with it.
-    /// `prefix` is empty or ends with a slash.
+    /// The header of a volume below the place of `store`, unauthenticated, or what is wrong with
+    /// it. `prefix` is empty or ends with a slash.
     ///
     /// # Errors
     /// The store's.
