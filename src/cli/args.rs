@@ -11,6 +11,7 @@ use crate::{
         state::{self, Trust},
     },
     store::Store,
+    telemetry::LogFormat,
 };
 
 /// Where the store is and how to speak to it. Unset options come from where AWS users have them:
@@ -111,6 +112,10 @@ pub struct LogArgs {
     /// Append the log to this file
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+
+    /// The shape of the lines: text, or a JSON object each
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
 }
 
 /// Where this machine keeps its knowledge of volumes.
@@ -175,6 +180,23 @@ impl TrustArgs {
     /// There is no state directory that can be trusted.
     pub fn of(&self, store: &Store) -> Result<Trust, Failure> {
         Ok(Trust::new(&self.state.root()?, store, self.accept.into()))
+    }
+}
+
+impl ValueEnum for LogFormat {
+    fn value_variants<'a>() -> &'a [LogFormat] {
+        &[LogFormat::Text, LogFormat::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            LogFormat::Text => (
+                "text",
+                "Lines for people, and for the journal where that reads them",
+            ),
+            LogFormat::Json => ("json", "A JSON object a line"),
+        };
+        Some(PossibleValue::new(name).help(help))
     }
 }
 

@@ -12,7 +12,10 @@ use super::{
     mount_args::MountArgs,
     values::{parse_duration, parse_follow_every, parse_log_level, parse_memory},
 };
-use crate::session::{Durability, Failure, KernelFlag};
+use crate::{
+    session::{Durability, Failure, KernelFlag},
+    telemetry::LogFormat,
+};
 
 /// Applies all `-o` lists of `args` to its other fields.
 ///
@@ -92,7 +95,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), Failure> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 21] = [
+const SETTINGS: [&str; 22] = [
     "passphrase-file",
     "key-file",
     "recovery-key-file",
@@ -109,6 +112,7 @@ const SETTINGS: [&str; 21] = [
     "metrics-listen",
     "log-file",
     "log-level",
+    "log-format",
     "endpoint-url",
     "region",
     "profile",
@@ -148,6 +152,10 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure>
         "metrics-listen" => args.metrics_listen = Some(value.parse().map_err(invalid)?),
         "log-file" => args.log.log_file = path(),
         "log-level" => args.log.log_level = Some(parse_log_level(value).map_err(invalid)?),
+        "log-format" => {
+            args.log.log_format =
+                LogFormat::from_str(value, false).map_err(|_| invalid("text or json".to_owned()))?
+        }
         "endpoint-url" => args.store.endpoint_url = text(),
         "region" => args.store.region = text(),
         "profile" => args.store.profile = text(),
@@ -234,6 +242,7 @@ mod tests {
                 "metrics-listen" => "127.0.0.1:9464",
                 "expect" => "sr1-aaaaaaaaaaaaa-1-pvki",
                 "log-level" => "debug",
+                "log-format" => "json",
                 _ => "value",
             };
             assert!(parse(&format!("{name}={value}")).is_ok(), "{name}");

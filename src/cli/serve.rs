@@ -92,7 +92,7 @@ pub struct ServeArgs {
 
 /// Runs the command.
 pub fn run(args: ServeArgs) -> Result<(), Failure> {
-    telemetry::log::start(&args.log_level, None)
+    telemetry::log::start(&args.log_level, telemetry::LogFormat::default(), None)
         .map_err(|error| Failure::usage(error.to_string(), "see --log-level"))?;
     let config = config(args)?;
     runtime::block_on(serve(config))

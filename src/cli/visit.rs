@@ -71,12 +71,14 @@ impl VisitArgs {
         // If the system refuses, the secrets are as safe as in any other program's memory.
         let _ = make_process_undumpable();
         let level = self.log.log_level.as_deref().unwrap_or(LOG_LEVEL);
-        telemetry::log::start(level, self.log.log_file.as_deref()).map_err(|error| {
-            Failure::usage(
-                format!("cannot log: {error}"),
-                "see --log-level and --log-file",
-            )
-        })?;
+        telemetry::log::start(level, self.log.log_format, self.log.log_file.as_deref()).map_err(
+            |error| {
+                Failure::usage(
+                    format!("cannot log: {error}"),
+                    "see --log-level and --log-file",
+                )
+            },
+        )?;
         Ok(VisitConfig {
             url,
             store: self.store.settings(),

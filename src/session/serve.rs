@@ -23,7 +23,7 @@ use crate::{
         metrics::{self, MetricsListener},
         state::{Trust, VolumeState},
     },
-    telemetry::Metrics,
+    telemetry::{Metrics, human_size},
 };
 
 /// How long the kernel may take to let go once it was told to.
@@ -121,10 +121,21 @@ pub async fn mount_and_serve(
         let shared = Arc::clone(&session.shared);
         listener.serve(move || metrics::text(shared.status(), &shared.metrics))
     });
+    let config = &session.config;
     tracing::info!(
-        "{} is mounted on {}",
-        session.config.url,
-        session.config.mount_point.display()
+        "strongroom {}: {} is mounted on {} ({}, --memory {}, --durability {}, --upload-delay {:?}, --timeout {:?})",
+        env!("CARGO_PKG_VERSION"),
+        config.url,
+        config.mount_point.display(),
+        if config.read_only {
+            "read-only"
+        } else {
+            "writable"
+        },
+        human_size(config.memory_bytes),
+        config.durability.name(),
+        config.upload_delay,
+        config.timeout
     );
     if !observer.ready() || told_to_stop {
         // The waiting process has gone, or its user no longer wants the mount.
@@ -271,8 +282,8 @@ async fn drain(
     }
     let began = Instant::now();
     tracing::info!(
-        "unmounted; {} bytes are left to be made durable",
-        session.data.dirty_bytes()
+        "unmounted; {} are left to be made durable",
+        human_size(session.data.dirty_bytes())
     );
     let outcome = tokio::select! {
         outcome = make_durable(session) => outcome,
@@ -310,7 +321,7 @@ async fn show_progress(session: &VolumeSession, observer: &impl Observer) {
         observer.draining(dirty_bytes, session.shared.trouble().as_deref());
         if extended.is_none_or(|at| at.elapsed() >= EXTEND_EVERY) {
             extended = Some(Instant::now());
-            let text = format!("draining, {dirty_bytes} bytes left");
+            let text = format!("draining, {} left", human_size(dirty_bytes));
             notify(&[
                 NotifyState::ExtendTimeoutUsec(EXTEND_BY_MICROSECONDS),
                 NotifyState::Status(&text),

@@ -13,7 +13,10 @@ use std::{
 use parking_lot::RwLock;
 use tracing_subscriber::{EnvFilter, filter::Directive, fmt::MakeWriter};
 
-use super::text::record;
+use super::{
+    line::{Line, LogFormat},
+    text::{record, shown_json},
+};
 
 /// Modules that log signatures, requests with their credentials, or the output of programs that
 /// give credentials, and the level that they are kept to, whichever was asked for.
@@ -86,11 +89,11 @@ pub fn check(text: &str) -> Result<(), String> {
 }
 
 /// Starts logging at `level` (`error`, `warn`, `info`, `debug`, `trace`, or a `tracing` filter),
-/// into `file` or to standard error. Call once.
+/// into `file` or to standard error, in `format`. Call once.
 ///
 /// # Errors
 /// The file cannot be opened for appending, or the filter cannot be parsed.
-pub fn start(level: &str, file: Option<&Path>) -> io::Result<()> {
+pub fn start(level: &str, format: LogFormat, file: Option<&Path>) -> io::Result<()> {
     let filter = EnvFilter::try_new(level).map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("log level: {error}"))
     })?;
@@ -98,20 +101,20 @@ pub fn start(level: &str, file: Option<&Path>) -> io::Result<()> {
         .iter()
         .filter_map(|directive| directive.parse::<Directive>().ok());
     let filter = quiet.fold(filter, EnvFilter::add_directive);
+    let line = Line::new(format, file.is_none());
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_target(true)
-        .with_ansi(false)
         // It would report a full disk or a terminal that is gone on standard error, and panic where
         // that is gone too.
-        .log_internal_errors(false);
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .event_format(line);
     match file {
         Some(path) => {
             let opened = LogFile::open(path)?;
             let file = LOG_FILE.get_or_init(|| opened);
-            builder.with_writer(Escaped(file)).init();
+            builder.with_writer(Escaped(file, line)).init();
         }
-        None => builder.with_writer(Escaped(io::stderr)).init(),
+        None => builder.with_writer(Escaped(io::stderr, line)).init(),
     }
     Ok(())
 }
@@ -126,20 +129,26 @@ pub fn reopen() -> io::Result<()> {
 }
 
 /// Writes each record as one line of printable characters.
-struct Escaped<W>(W);
+struct Escaped<W>(W, Line);
 
 impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Escaped<W> {
     type Writer = Escaped<W::Writer>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Escaped(self.0.make_writer())
+        Escaped(self.0.make_writer(), self.1)
     }
 }
 
 impl<W: Write> Write for Escaped<W> {
     /// tracing hands over a record at a time.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write_all(&record(bytes))?;
+        match self.1 {
+            Line::Json => {
+                let json = shown_json(&String::from_utf8_lossy(bytes));
+                self.0.write_all(json.as_bytes())?;
+            }
+            Line::Text | Line::Journal => self.0.write_all(&record(bytes))?,
+        }
         Ok(bytes.len())
     }
 

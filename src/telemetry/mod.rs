@@ -7,6 +7,7 @@
 mod counters;
 mod histogram;
 mod kernel_requests;
+mod line;
 pub mod log;
 mod metrics;
 mod store_requests;
@@ -15,6 +16,7 @@ mod text;
 pub use counters::{Counter, Gauge};
 pub use histogram::{Histogram, HistogramCounts};
 pub use kernel_requests::{KernelRequests, RequestKind};
+pub use line::LogFormat;
 pub use metrics::Metrics;
 pub use store_requests::{Outcome, StoreRequests};
 pub use text::{human_size, moment, shown, shown_json};

@@ -13,6 +13,7 @@ mod generated;
 mod init;
 mod keys;
 mod lease;
+mod logs;
 mod metrics;
 mod misleading;
 mod mounts;

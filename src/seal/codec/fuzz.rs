@@ -70,11 +70,40 @@ fn any_header(bytes: &[u8]) {
     assert!((10..=20).contains(&layout.frame_log2));
     let encoded = header::encode(KEYS.volume(), &opener.params(), opener.link().as_ref());
     assert_eq!(encoded, bound, "a header that is read is written the same");
-    let mut frame = input.rest().to_vec();
-    assert!(opener.open_slice(index, &mut frame).is_err());
-    assert!(frame.iter().all(|byte| *byte == 0), "wiped");
+    let stored = input.rest();
+    let mut frame = stored.to_vec();
+    match opener.open_slice(index, &mut frame).map(<[u8]>::to_vec) {
+        // An input may hold a frame of another one, which was sealed with this key and salt.
+        Ok(plaintext) => assert_eq!(sealed_frame(&opener, index, &plaintext), stored, "forged"),
+        Err(_) => assert!(frame.iter().all(|byte| *byte == 0), "wiped"),
+    }
     let range = layout.stored_range(index..index.saturating_add(1));
     assert!(range.start <= range.end && range.end <= stored_len);
+}
+
+/// The frame as it is sealed: behind frames that hold zeros, and before another one unless it is
+/// the last.
+fn sealed_frame(opener: &Opener, index: u64, plaintext: &[u8]) -> Vec<u8> {
+    let (params, layout) = (opener.params(), opener.layout());
+    let before = usize::try_from(index << params.frame_log2).unwrap();
+    assert!(before <= 1 << 20, "no input has a frame so far behind");
+    let mut sealer = Sealer::with_salt(
+        &KEYS,
+        params.kind,
+        params.frame_log2,
+        PATH,
+        opener.link(),
+        params.salt,
+    );
+    let mut object = Vec::new();
+    sealer.push(&vec![0; before], &mut object);
+    sealer.push(plaintext, &mut object);
+    if index + 1 < layout.frame_count() {
+        sealer.push(&[0], &mut object);
+    }
+    sealer.finish(&mut object);
+    let range = layout.stored_range(index..index + 1);
+    object[range.start as usize..range.end as usize].to_vec()
 }
 
 /// An object of which bytes were changed after it was sealed.

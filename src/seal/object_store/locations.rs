@@ -23,10 +23,13 @@ pub(super) fn manifest_number(location: &Path) -> Option<u64> {
 /// How the name of a manifest ends.
 pub(super) const MANIFEST_EXTENSION: &str = ".manifest";
 
-/// The number in the name of an object of SlateDB's.
+/// The number in the name of an object of SlateDB's. Each object has one name: `parse` would take a
+/// sign too.
 fn numbered(location: &Path, directory: &str, extension: &str) -> Option<u64> {
     let (parent, name) = location.as_ref().split_once('/')?;
     let digits = name.strip_suffix(extension)?;
-    let numbered = parent == directory && digits.len() == DIGITS;
+    let numbered = parent == directory
+        && digits.len() == DIGITS
+        && digits.bytes().all(|digit| digit.is_ascii_digit());
     numbered.then(|| digits.parse().ok())?
 }
