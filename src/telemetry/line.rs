@@ -21,7 +21,8 @@ pub enum LogFormat {
     /// there has a priority before it instead (`sd-daemon(3)`).
     #[default]
     Text,
-    /// A JSON object a line: `timestamp`, `level`, `target`, `message`, and the fields of the event.
+    /// A JSON object a line: `timestamp`, `level`, `target`, `message`, and the fields of the
+    /// event.
     Json,
 }
 
