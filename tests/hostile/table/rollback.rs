@@ -137,7 +137,9 @@ fn what_was_fsynced_before_a_kill_is_not_rolled_back_unnoticed() {
             ),
             Ended::Ok
         );
-        if [0, 9, 17, 18].contains(&number) {
+        // The last sync before the kill may not be noted yet, so the state before it passes for
+        // the newest.
+        if [0, 9, 17].contains(&number) {
             pasts.push((number, world.past()));
         }
     }
