@@ -39,15 +39,9 @@ pub struct FoundVolumes {
 pub async fn find_volumes(store: &Store) -> Result<FoundVolumes, Failure> {
     let mut found = FoundVolumes::default();
     let mut places = VecDeque::from([(String::new(), 0)]);
-    let mut listed = 0;
+    let mut left = LEVELS_MAX - places.len();
     while let Some((place, depth)) = places.pop_front() {
         let url = url_of(store, &place);
-        if listed == LEVELS_MAX {
-            let why = format!("{LEVELS_MAX} prefixes were listed before it");
-            found.skipped.push((url, why));
-            break;
-        }
-        listed += 1;
         let (below, objects) = match store.list_level(&place).await {
             Ok(level) => level,
             Err(error) if error.kind == StoreErrorKind::Nonsense => {
@@ -68,11 +62,13 @@ pub async fn find_volumes(store: &Store) -> Result<FoundVolumes, Failure> {
             let why = format!("it is {DEPTH_MAX} levels down");
             found.skipped.push((url, why));
         } else {
-            places.extend(
-                below
-                    .into_iter()
-                    .map(|name| (format!("{name}/"), depth + 1)),
-            );
+            if below.len() > left {
+                let why = format!("more than {LEVELS_MAX} prefixes are not listed");
+                found.skipped.push((url, why));
+            }
+            let next: Vec<_> = below.into_iter().take(left).collect();
+            left -= next.len();
+            places.extend(next.into_iter().map(|name| (format!("{name}/"), depth + 1)));
         }
     }
     found.volumes.sort_by(|a, b| a.url.cmp(&b.url));

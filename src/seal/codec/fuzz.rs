@@ -30,21 +30,26 @@ pub(crate) fn sealed_object(input: &[u8]) {
     }
 }
 
-/// Seals the plaintext of an object that opened again, which must give the same object.
-fn raw(bytes: &[u8]) {
-    let Ok(plaintext) = open_whole(&KEYS, PATH, bytes) else {
-        return;
-    };
-    let opener = Opener::from_header(&KEYS, PATH, bytes, bytes.len() as u64).unwrap();
+/// A sealer for an object with the header of this one.
+fn sealer_as(opener: &Opener) -> Sealer {
     let params = opener.params();
-    let mut sealer = Sealer::with_salt(
+    Sealer::with_salt(
         &KEYS,
         params.kind,
         params.frame_log2,
         PATH,
         opener.link(),
         params.salt,
-    );
+    )
+}
+
+/// Seals the plaintext of an object that opened again, which must give the same object.
+fn raw(bytes: &[u8]) {
+    let Ok(plaintext) = open_whole(&KEYS, PATH, bytes) else {
+        return;
+    };
+    let opener = Opener::from_header(&KEYS, PATH, bytes, bytes.len() as u64).unwrap();
+    let mut sealer = sealer_as(&opener);
     let mut again = Vec::new();
     sealer.push(&plaintext, &mut again);
     sealer.finish(&mut again);
@@ -87,14 +92,7 @@ fn sealed_frame(opener: &Opener, index: u64, plaintext: &[u8]) -> Vec<u8> {
     let (params, layout) = (opener.params(), opener.layout());
     let before = usize::try_from(index << params.frame_log2).unwrap();
     assert!(before <= 1 << 20, "no input has a frame so far behind");
-    let mut sealer = Sealer::with_salt(
-        &KEYS,
-        params.kind,
-        params.frame_log2,
-        PATH,
-        opener.link(),
-        params.salt,
-    );
+    let mut sealer = sealer_as(opener);
     let mut object = Vec::new();
     sealer.push(&vec![0; before], &mut object);
     sealer.push(plaintext, &mut object);
