@@ -193,14 +193,15 @@ fn tiny_writes_behind_an_upload_that_hangs_go_out_after_five_seconds_and_all_of_
     assert!(held.wait(PATIENCE), "nothing goes out by itself");
     world.store.forget();
     write_crumbs(&file, 3, &mut model);
+    // Before the fsync begins: the kernel lets no write to a file pass its fsync.
+    let last = model.len() / PIECE as usize * PIECE as usize;
+    file.write_all_at(&[7; 10], last as u64).unwrap();
+    model[last..][..10].fill(7);
     let other = file.try_clone().unwrap();
     let (done, synced) = mpsc::channel();
     let began = Instant::now();
     let syncing = thread::spawn(move || done.send(other.sync_all().map(|()| began.elapsed())));
     // The written bytes are in no object yet, so they are read from memory.
-    let last = model.len() / PIECE as usize * PIECE as usize;
-    file.write_all_at(&[7; 10], last as u64).unwrap();
-    model[last..][..10].fill(7);
     assert_eq!(
         read_at(&mount, last as u64, 10).unwrap(),
         model[last..][..10]
