@@ -133,13 +133,13 @@ running() {
     pgrep -a -x strongroom || true
 }
 
-# Nothing may be left behind that was not there before.
+# Nothing may be left behind that was not there before. What another program had running may have ended meanwhile.
 # shellcheck disable=SC2317  # called through step
 leftovers() {
-    local now
-    now=$(running)
-    if [ "$now" != "$running_before" ]; then
-        printf 'left behind:\n%s\n' "$now"
+    local left
+    left=$(comm -13 <(printf '%s\n' "$running_before" | sort) <(running | sort))
+    if [ -n "$left" ]; then
+        printf 'left behind:\n%s\n' "$left"
         return 1
     fi
 }
