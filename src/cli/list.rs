@@ -49,7 +49,7 @@ pub fn run(args: &ListArgs) -> Result<(), Failure> {
     for (place, why) in &found.skipped {
         let _ = writeln!(
             std::io::stderr(),
-            "strongroom: {place} was not looked through: {why}"
+            "strongroom: {place} was not looked through to the end: {why}"
         );
     }
     if found.volumes.is_empty() {

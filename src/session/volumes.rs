@@ -28,7 +28,7 @@ pub struct FoundVolume {
 pub struct FoundVolumes {
     /// In the order of their URLs.
     pub volumes: Vec<FoundVolume>,
-    /// Places that were not looked through, each with the reason.
+    /// Places that were not looked through, or not to the end, each with the reason.
     pub skipped: Vec<(String, String)>,
 }
 
@@ -63,7 +63,9 @@ pub async fn find_volumes(store: &Store) -> Result<FoundVolumes, Failure> {
             found.skipped.push((url, why));
         } else {
             if below.len() > left {
-                let why = format!("more than {LEVELS_MAX} prefixes are not listed");
+                let why = format!(
+                    "'list' looks at {LEVELS_MAX} prefixes at most; name one of those below it"
+                );
                 found.skipped.push((url, why));
             }
             let next: Vec<_> = below.into_iter().take(left).collect();

@@ -69,6 +69,28 @@ fn volumes_are_found_wherever_they_are_in_the_bucket() {
 }
 
 #[test]
+fn a_bucket_of_too_many_prefixes_is_looked_through_in_part_and_that_is_said() {
+    let site = Site::start(Transport::Plain);
+    make(&site, "many/0-volume");
+    make(&site, "many/z-volume");
+    let bucket = site.bucket();
+    for number in 0..10_050 {
+        bucket.put(&format!("many/p{number:05}/file"), vec![1]);
+    }
+    let list = site.strongroom(&["list", &url("many")]).output();
+    let listed = succeed(&list);
+    assert!(listed.starts_with(&url("many/0-volume")), "{listed}");
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    let told = String::from_utf8_lossy(&list.stderr);
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines.len(), 1, "{told}");
+    assert!(
+        lines[0].contains(&url("many")) && lines[0].contains("10000 prefixes at most"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_volume_is_destroyed_by_its_id_and_nothing_else_with_it() {
     let site = Site::start(Transport::Plain);
     make(&site, "old");
