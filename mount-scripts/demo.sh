@@ -48,9 +48,10 @@ build() {
         PATH=$HOME/.cargo/bin:$PATH
     fi
     command -v cargo >/dev/null || die "Rust 1.95 or newer is missing; install it from https://rustup.rs and run this again"
-    say "building (the first time takes some minutes)"
-    (cd "$here" && cargo build --locked --release --bin strongroom)
-    program=${CARGO_TARGET_DIR:-$here/target}/release/strongroom
+    say "building (six to eight minutes the first time, on two cores)"
+    # This profile compiles in half the time of a release.
+    (cd "$here" && cargo build --locked --profile demo --bin strongroom)
+    program=${CARGO_TARGET_DIR:-$here/target}/demo/strongroom
 }
 
 running() { [ -s "$pid_file" ] && kill -0 "$(cat "$pid_file")" 2>/dev/null; }
