@@ -1,6 +1,6 @@
 //! A mount in the background: ready when the command returns, errors on the terminal before.
 
-use std::{fs, os::unix::fs::MetadataExt, process::Command, time::Duration};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, process::Command, time::Duration};
 
 use strongroom::session::{Exit, lease::Process};
 
@@ -140,39 +140,46 @@ fn a_mount_whose_process_was_killed_is_cleared_away_and_not_called_durable() {
     assert_eq!(fs::metadata(&mount.dir).unwrap().dev(), parent);
 }
 
+/// One of the helpers of mount(8) and umount(8), with the program on its PATH.
+fn helper(site: &Site, name: &str) -> Command {
+    let bin = site.scratch("bin");
+    let link = bin.join("strongroom");
+    if !link.exists() {
+        std::os::unix::fs::symlink(crate::support::commands::BINARY, link).unwrap();
+    }
+    let mut command = Command::new(Path::new("mount-scripts").join(name));
+    for (name, value) in site.strongroom(&[]).command.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let path = format!("{}:{}", text(&bin), std::env::var("PATH").unwrap());
+    command.env("PATH", path);
+    command
+}
+
 #[test]
-fn mount_8_mounts_through_the_helper() {
+fn mount_8_mounts_and_umount_8_drains_through_the_helpers() {
     let site = Site::start(Transport::Plain);
     let mount = BackgroundMount::prepare(&site, "helper");
-    let bin = site.scratch("bin");
-    std::os::unix::fs::symlink(crate::support::commands::BINARY, bin.join("strongroom")).unwrap();
     let options = format!(
         "rw,noexec,passphrase-file={},state-dir={},memory=256MiB,_netdev,nofail,x-systemd.automount",
         text(&site.path().join("pass")),
         text(&mount.state)
     );
-    let helper = |options: &str| {
-        let mut command = site.strongroom(&[]).command;
-        let environment: Vec<_> = command
-            .get_envs()
-            .map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)))
-            .collect();
-        command = Command::new("mount-scripts/mount.strongroom");
-        for (name, value) in environment {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        let path = format!("{}:{}", text(&bin), std::env::var("PATH").unwrap());
-        command
-            .env("PATH", path)
-            .args([&site.url(), text(&mount.dir), "-o", options]);
-        command.output().unwrap()
+    let mount_helper = |options: &str| {
+        helper(&site, "mount.strongroom")
+            .args([&site.url(), text(&mount.dir), "-o", options])
+            .output()
+            .unwrap()
     };
-    assert_eq!(helper("frobnicate").status.code(), Some(1));
-    assert_eq!(helper("passphrase-file=/dev/zero").status.code(), Some(1));
-    succeed(&helper(&options));
+    assert_eq!(mount_helper("frobnicate").status.code(), Some(1));
+    assert_eq!(
+        mount_helper("passphrase-file=/dev/zero").status.code(),
+        Some(1)
+    );
+    succeed(&mount_helper(&options));
     assert_eq!(mount.status(&site)["memory"]["limit_bytes"], 256 << 20);
     let table = fs::read_to_string("/proc/self/mounts").unwrap();
     let line = table
@@ -185,7 +192,30 @@ fn mount_8_mounts_through_the_helper() {
             && line.contains("noexec"),
         "{line}"
     );
-    mount.umount(&site);
+
+    let umount_helper = |options: &[&str]| {
+        helper(&site, "umount.strongroom")
+            .env("STRONGROOM_STATE_DIR", &mount.state)
+            .arg(&mount.dir)
+            .args(options)
+            .output()
+            .unwrap()
+    };
+    assert_eq!(umount_helper(&["-x"]).status.code(), Some(1));
+    let held = fs::File::create(mount.dir.join("held")).unwrap();
+    assert_eq!(
+        umount_helper(&["-n"]).status.code(),
+        Some(32),
+        "it is in use"
+    );
+    drop(held);
+    let pid = mount.pid(&site);
+    fs::write(mount.dir.join("last"), vec![7; 3 << 20]).unwrap();
+    succeed(&umount_helper(&["-v", "-t", "fuse.strongroom"]));
+    assert!(
+        Process::of(pid.try_into().unwrap()).is_none(),
+        "it returned before the drain was over"
+    );
 }
 
 #[test]
