@@ -35,7 +35,7 @@ if [ -n "$check" ]; then
     else
         printf 'package.sh: advisories are not checked: their database cannot be fetched\n' >&2
     fi
-    exec cargo deny --log-level error --locked check --config mount-scripts/packaging/deny.toml "${checks[@]}"
+    exec cargo deny --log-level error --locked --config mount-scripts/packaging/deny.toml check "${checks[@]}"
 fi
 
 out=$(realpath -m "${1:-target/package}")

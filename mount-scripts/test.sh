@@ -113,10 +113,16 @@ step() {
 # The fuzz targets are a workspace of their own, whose lock file has to follow our dependencies.
 # shellcheck disable=SC2317  # called through step
 scripts() {
-    shellcheck -x mount-scripts/*.sh mount-scripts/systemd/*.sh mount-scripts/mount.strongroom mount-scripts/examples/*.sh .ci/run &&
+    shellcheck -x mount-scripts/*.sh mount-scripts/*/*.sh mount-scripts/{mount,umount}.strongroom .ci/run &&
         mount-scripts/mutants.sh --check &&
         mount-scripts/layers.py &&
         cargo tree --locked --quiet --manifest-path tests/fuzz/Cargo.toml >/dev/null
+}
+
+# The Debian package, built, and tried in a bare Debian.
+# shellcheck disable=SC2317  # called through step
+package() {
+    mount-scripts/package.sh target/package && mount-scripts/packaging/try.sh target/package/strongroom_*.deb
 }
 
 # The feature `demo` left out: everything compiles, and the library's own tests pass. No mount's memory is measured there, so it is built
@@ -162,7 +168,9 @@ else
     fi
     step 'doc tests' cargo test --locked --doc --quiet
     if [ "$mode" = long ]; then
+        step 'dependencies' mount-scripts/package.sh --check
         step 'systemd' mount-scripts/systemd/try.sh
+        step 'package' package
         step 'long runs' cargo nextest run --locked --run-ignored only --no-tests=pass -E 'test(/(^|::)long::/)'
     fi
 fi
