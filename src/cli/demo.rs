@@ -165,6 +165,7 @@ async fn volume(
         durability: Durability::Fsync,
         upload_delay: UPLOAD_DELAY,
         refusal_timeout: REFUSAL_TIMEOUT,
+        capacity: None,
         read_only: false,
         follow_every: FOLLOW_EVERY,
         allow_other: false,

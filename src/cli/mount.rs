@@ -52,6 +52,7 @@ pub fn run(mut args: MountArgs) -> Result<(), Failure> {
         durability: args.durability,
         upload_delay: args.upload_delay,
         refusal_timeout: args.refusal_timeout,
+        capacity: args.capacity,
         read_only: args.read_only,
         follow_every: args.follow_every,
         allow_other: args.allow_other,

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{
     args::{AcceptArgs, LogArgs, SecretArgs, StateArgs, StoreArgs},
     disk_cache::DiskCacheArgs,
-    values::{parse_duration, parse_follow_every, parse_memory},
+    values::{parse_duration, parse_follow_every, parse_memory, parse_size},
 };
 use crate::session::{Durability, Fingerprint, KernelFlag, MemorySize, metrics::MetricsAddress};
 
@@ -53,6 +53,11 @@ pub struct MountArgs {
     /// again before the program that waits gets an error
     #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = parse_duration)]
     pub refusal_timeout: Duration,
+
+    /// The size that `df` shows. What would make the volume larger fails with ENOSPC; without it a
+    /// volume grows as long as the bucket takes it
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub capacity: Option<u64>,
 
     /// Mount for reading only, also beside a writer; its durable changes appear as they come
     #[arg(long)]

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::{
     disk_cache::parse_cache_size,
     mount_args::MountArgs,
-    values::{parse_duration, parse_follow_every, parse_log_level, parse_memory},
+    values::{parse_duration, parse_follow_every, parse_log_level, parse_memory, parse_size},
 };
 use crate::{
     session::{Durability, Failure, KernelFlag},
@@ -83,6 +83,13 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), Failure> {
         "suid" => args.kernel_flags.push(KernelFlag::Suid),
         "nodev" => args.kernel_flags.push(KernelFlag::NoDev),
         "dev" => args.kernel_flags.push(KernelFlag::Dev),
+        // `mount -o remount DIR` asks the helper for a second mount with other options.
+        "remount" => {
+            return Err(Failure::usage(
+                "a mount keeps the options that it began with",
+                "unmount it and mount it again; only 'mount -i -o remount,ro DIR' and 'remount,rw' work, which the kernel does alone",
+            ));
+        }
         _ if SETTINGS.contains(&name) => {
             return Err(Failure::usage(
                 format!("mount option '{name}' needs a value"),
@@ -95,7 +102,8 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), Failure> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 22] = [
+const SETTINGS: [&str; 23] = [
+    "capacity",
     "passphrase-file",
     "key-file",
     "recovery-key-file",
@@ -137,6 +145,7 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure>
         "key-file" => args.secret.key_file = path(),
         "recovery-key-file" => args.secret.recovery_key_file = path(),
         "memory" => args.memory = Some(parse_memory(value).map_err(invalid)?),
+        "capacity" => args.capacity = Some(parse_size(value).map_err(invalid)?),
         "durability" => {
             args.durability = Durability::from_str(value, false)
                 .map_err(|_| invalid("fsync or close".to_owned()))?
@@ -225,6 +234,7 @@ mod tests {
             ("key-file=", "'key-file'"),
             ("durability=never", "'durability'"),
             ("log-level=wran", "'log-level'"),
+            ("remount,ro", "keeps the options"),
         ] {
             let error = parse(options).expect_err(options);
             assert_eq!(error.exit, Exit::Usage);
@@ -236,7 +246,7 @@ mod tests {
     fn every_setting_in_the_list_is_known() {
         for name in SETTINGS {
             let value = match name {
-                "memory" | "disk-cache" => "1GiB",
+                "capacity" | "memory" | "disk-cache" => "1GiB",
                 "durability" => "close",
                 "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
                 "metrics-listen" => "127.0.0.1:9464",

@@ -208,6 +208,7 @@ impl Fs {
         drops_set_id: bool,
     ) -> Result<(), FsError> {
         self.writable()?;
+        self.room_for(buffer.len() as u64)?;
         if drops_set_id {
             self.drop_set_id(ino).await?;
         }

@@ -92,6 +92,8 @@ pub struct FsConfig {
     pub read_only: bool,
     /// When `close` returns.
     pub durability: Durability,
+    /// The bytes that the volume may hold: more is refused with ENOSPC. Without it nothing is.
+    pub capacity: Option<u64>,
     /// The value of the root's xattr [`CONTROL_XATTR`] (the control socket's path); without one
     /// there is no such attribute.
     pub control: Option<String>,

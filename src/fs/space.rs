@@ -6,8 +6,8 @@ use super::{Caller, Fs, FsError, now};
 use crate::limits::NAME_LEN_MAX;
 use crate::{data::Seek, meta::Ino};
 
-/// The size that a volume shows, bytes. A bucket has none, so this is only large enough never to
-/// stop a program (1 PiB).
+/// The size that a volume without a capacity shows, bytes. A bucket has none, so this is only large
+/// enough never to stop a program (1 PiB).
 const CAPACITY_BYTES: u64 = 1 << 50;
 /// The inodes that a volume shows.
 const CAPACITY_INODES: u64 = 1 << 40;
@@ -39,7 +39,7 @@ impl Fs {
     /// Allocates (which only extends: a bucket has room), makes a hole, or makes zeros.
     ///
     /// # Errors
-    /// EOPNOTSUPP for other modes; EINVAL, EFBIG, EROFS, EIO.
+    /// EOPNOTSUPP for other modes; ENOSPC beyond the capacity; EINVAL, EFBIG, EROFS, EIO.
     pub async fn fallocate(
         &self,
         caller: Caller,
@@ -69,6 +69,9 @@ impl Fs {
             self.drop_set_id(ino).await?;
         }
         let size = self.getattr(ino).await?.size;
+        if !zeroes {
+            self.room_for(end.saturating_sub(offset.max(size)))?;
+        }
         if zeroes && offset < size {
             self.data()
                 .punch_hole(ino, offset..end.min(size), now())
@@ -98,22 +101,43 @@ impl Fs {
             .ok_or_else(beyond)
     }
 
-    /// The volume's size and use.
-    pub fn statfs(&self) -> Space {
-        let totals = self.meta().totals();
-        let block = u64::from(BLOCK_LEN);
-        let used = totals
+    /// Bytes of the volume's files, those that are not committed yet included.
+    fn used_bytes(&self) -> u64 {
+        self.meta()
+            .totals()
             .bytes
             .saturating_add(self.data().dirty_bytes())
-            .div_ceil(block);
-        // A volume that outgrows the size shown goes on growing.
-        let blocks = (CAPACITY_BYTES / block).max(used.saturating_mul(2));
+    }
+
+    /// Whether the volume may grow by so many bytes. Bytes that replace others count twice until
+    /// they are committed, so a full volume refuses them too.
+    ///
+    /// # Errors
+    /// ENOSPC.
+    pub(super) fn room_for(&self, bytes: u64) -> Result<(), FsError> {
+        match self.inner.config.capacity {
+            Some(capacity) if self.used_bytes().saturating_add(bytes) > capacity => {
+                Err(FsError::new(Errno::ENOSPC, "growing beyond --capacity"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The volume's size and use.
+    pub fn statfs(&self) -> Space {
+        let block = u64::from(BLOCK_LEN);
+        let used = self.used_bytes().div_ceil(block);
+        let blocks = match self.inner.config.capacity {
+            Some(capacity) => (capacity / block).max(used),
+            // A volume that outgrows the size shown goes on growing.
+            None => (CAPACITY_BYTES / block).max(used.saturating_mul(2)),
+        };
         Space {
             block_len: BLOCK_LEN,
             blocks,
             blocks_free: blocks - used,
             inodes: CAPACITY_INODES,
-            inodes_free: CAPACITY_INODES.saturating_sub(totals.inodes),
+            inodes_free: CAPACITY_INODES.saturating_sub(self.meta().totals().inodes),
             name_len_max: NAME_LEN_MAX as u32,
         }
     }

@@ -20,7 +20,9 @@ pub enum MountError {
     #[error("{} holds a mount whose process is gone; remove it (fusermount3 -u {})", .0.display(), .0.display())]
     DeadMount(PathBuf),
     /// The device is there, and this user may not use it.
-    #[error("cannot open /dev/fuse: {0}; ask for the right to use the device")]
+    #[error(
+        "cannot open /dev/fuse: {0}; mount as root or as a member of the group that owns it (in a container: pass --device /dev/fuse)"
+    )]
     DeviceRefused(io::Error),
     /// The kernel module is not there.
     #[error(

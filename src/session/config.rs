@@ -27,6 +27,8 @@ pub struct SessionConfig {
     /// How long a request that the store refuses is repeated before the waiting program gets an
     /// error.
     pub refusal_timeout: Duration,
+    /// The bytes that the volume may hold.
+    pub capacity: Option<u64>,
     /// The mount takes no lease and writes nothing.
     pub read_only: bool,
     /// How often a read-only mount looks for the writer's changes.

@@ -221,6 +221,7 @@ impl VolumeSession {
                 Durability::Fsync => fs::Durability::Fsync,
                 Durability::Close => fs::Durability::Close,
             },
+            capacity: config.capacity,
             control: Some(socket.to_string_lossy().into_owned()),
         };
         let fs = Fs::new(meta.clone(), data.clone(), Arc::clone(&metrics), fs_config);

@@ -6,6 +6,11 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{FallocateFlags, fallocate},
+    sys::statvfs::statvfs,
+};
 use strongroom::{
     fs::FsConfig,
     fuse::{MountError, MountOptions, mount},
@@ -13,17 +18,21 @@ use strongroom::{
 
 use crate::{
     shell::sh,
-    support::{opened::MountedVolume, volume::TestVolume},
+    support::{
+        opened::MountedVolume,
+        volume::TestVolume,
+        wait::{SOON, block_until},
+    },
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_volume_shows_its_use_and_its_limits() {
     let volume = TestVolume::new().await;
     let at = volume.mount().await;
-    let before = nix::sys::statvfs::statvfs(at.root()).unwrap();
+    let before = statvfs(at.root()).unwrap();
     fs::write(at.path("f"), vec![1; 10 << 20]).unwrap();
     File::open(at.path("f")).unwrap().sync_all().unwrap();
-    let after = nix::sys::statvfs::statvfs(at.root()).unwrap();
+    let after = statvfs(at.root()).unwrap();
     assert_eq!(after.name_max(), 255);
     assert_eq!(after.blocks(), before.blocks());
     assert_eq!(
@@ -136,4 +145,48 @@ async fn a_read_only_mount_shows_everything_and_changes_nothing() {
     at.mounted.unmount(false).await.unwrap();
     at.mounted.wait_unmounted().await;
     at.opened.fs.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_volume_with_a_capacity_is_full_and_has_room_again_once_files_are_removed() {
+    const CAPACITY: u64 = 8 << 20;
+    let volume = TestVolume::new().await;
+    let config = FsConfig {
+        capacity: Some(CAPACITY),
+        ..FsConfig::default()
+    };
+    let at = volume.mount_with(config, MountOptions::default()).await;
+    let space = || {
+        let space = statvfs(at.root()).unwrap();
+        let bytes = |blocks: u64| blocks * space.fragment_size();
+        (bytes(space.blocks()), bytes(space.blocks_available()))
+    };
+    assert_eq!(space(), (CAPACITY, CAPACITY));
+    let write = |name: &str, len: usize| {
+        let file = File::create(at.path(name)).unwrap();
+        (&file)
+            .write_all(&vec![7; len])
+            .and_then(|()| file.sync_all())
+    };
+    write("first", 5 << 20).unwrap();
+    assert_eq!(space(), (CAPACITY, 3 << 20));
+    let full = Some(libc::ENOSPC);
+    assert_eq!(
+        write("second", 5 << 20).unwrap_err().raw_os_error(),
+        full,
+        "it fills the volume to the last byte at most"
+    );
+    assert!(space().1 < 1 << 20, "{:?}", space());
+    let file = File::create(at.path("third")).unwrap();
+    let allocate = |len| fallocate(&file, FallocateFlags::empty(), 0, len);
+    assert_eq!(allocate(4 << 20), Err(Errno::ENOSPC));
+    // Names and the removal of files need no room.
+    fs::rename(at.path("first"), at.path("renamed")).unwrap();
+    fs::remove_file(at.path("renamed")).unwrap();
+    fs::remove_file(at.path("second")).unwrap();
+    block_until("room", SOON, || space().1 == CAPACITY);
+    allocate(4 << 20).unwrap();
+    write("fourth", 4 << 20).unwrap();
+    drop(file);
+    at.unmount().await;
 }
