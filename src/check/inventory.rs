@@ -1,5 +1,5 @@
-//! What is where in a volume: its objects by kind (`usage.rs`), the objects of a file and the files
-//! of an object (`which.rs`).
+//! Where things are in a volume: its objects by kind (`usage.rs`), the objects of a file and the
+//! files of an object (`which.rs`).
 
 use std::sync::Arc;
 

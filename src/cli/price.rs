@@ -9,8 +9,8 @@ use crate::{
     session::{Failure, lease},
 };
 
-/// List prices of S3 Standard in us-east-1: US dollars for each GB-month of the first 50 TB, and for
-/// a thousand PUT, COPY, POST or LIST requests. (aws.amazon.com/s3/pricing.)
+/// List prices of S3 Standard in us-east-1 (aws.amazon.com/s3/pricing): US dollars for each
+/// GB-month of the first 50 TB, and for a thousand PUT, COPY, POST or LIST requests.
 const AWS_STORAGE: f64 = 0.023;
 const AWS_REQUESTS: f64 = 0.005;
 /// When these were looked up.

@@ -25,15 +25,16 @@ const TEXT_CHARS_MAX: usize = 20_000;
 Examples:
   strongroom which /mnt/vault /letters/2026.txt
   strongroom which /mnt/vault ino:149173
-  strongroom which s3://bucket/laptop laptop/data/552c35140e2e60318950bbef79115e29/0000000000000003 --key-file key"
+  strongroom which s3://bucket/laptop /letters/2026.txt --passphrase-file pass
+  strongroom which /mnt data/552c35140e2e60318950bbef79115e29/0000000000000003"
 )]
 pub struct WhichArgs {
     /// The volume (s3://bucket/prefix), or the directory that it is mounted on
     #[arg(value_name = "URL|DIR")]
     place: String,
 
-    /// A path from the volume's root, an object's key, or ino:N; a path that looks like a key begins
-    /// with a slash
+    /// A path from the volume's root, an object's key, or ino:N; a path that looks like a key
+    /// begins with a slash
     #[arg(value_name = "PATH|OBJECT|ino:N")]
     target: OsString,
 

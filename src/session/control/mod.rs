@@ -46,11 +46,11 @@ pub enum Request {
     Status,
     /// [`Progress`] until it is over.
     FollowDrain,
-    /// What is where, by kind.
+    /// The objects of the volume by kind.
     Usage,
-    /// What a path, an object or an inode stands for.
+    /// The objects of a file, the files of an object, or the paths of an inode.
     Which {
-        /// It, as the user wrote it: bytes in hexadecimal, because a path is no text.
+        /// The thing, as the user wrote it: bytes in hexadecimal, because a path is no text.
         target: String,
     },
 }

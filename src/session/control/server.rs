@@ -171,9 +171,13 @@ async fn tell(
         }
         Ok(())
     };
+    let work = async {
+        source.look(look, told).await;
+        Ok(())
+    };
     tokio::select! {
-        // The lines end when the work has.
-        (sent, ()) = async { tokio::join!(send_lines, source.look(look, told)) } => sent,
+        // The lines end when the work has; the work is dropped when nobody takes the lines.
+        both = async { tokio::try_join!(send_lines, work) } => both.map(|_| ()),
         _ = finished.wait_for(Option::is_some) => Ok(()),
     }
 }
