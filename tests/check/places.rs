@@ -91,10 +91,10 @@ fn random_load(dir: &Path, random: &mut Random) {
                 .and_then(|file| file.set_len(random.below(100_000))),
             _ => fs::write(&path, b"a few bytes").and_then(|()| fs::File::open(&path)?.sync_all()),
         };
-        if step % 40 == 39 {
-            if let Ok(file) = fs::File::open(&other) {
-                file.sync_all().unwrap();
-            }
+        if step % 40 == 39
+            && let Ok(file) = fs::File::open(&other)
+        {
+            file.sync_all().unwrap();
         }
     }
 }
