@@ -64,6 +64,9 @@ pub enum CheckError {
     /// A writer went on, and the state that was checked is not there any more.
     #[error("the volume was written to, and the state that was being checked is gone")]
     Overtaken,
+    /// The volume has no such path, inode or object.
+    #[error("{0}")]
+    NotThere(String),
     /// A fault of this program, or a bound that was reached.
     #[error("{0}")]
     Internal(String),

@@ -6,19 +6,28 @@
 //! and frames are read and opened (`frames.rs`). A damaged object is reported as the files that it
 //! hurts: paths and ranges (`damaged.rs`).
 //!
+//! `inventory.rs` and what stands with it find no faults: they tell what is where.
+//!
 //! Promises: without `repair` nothing is written. Memory is bounded, whatever the size of the
 //! volume and the number of faults. Beside a living writer it checks one state of the metadata, and
 //! an object that is missing or damaged counts only if a newer state still needs it. With `repair`
 //! only rows and objects that a fault names are touched; after each round of mendings the metadata
 //! is checked again. Never: takes the lease or opens the volume (its caller does); prints.
 
+mod answer;
 mod damaged;
 mod findings;
 mod frames;
+mod inventory;
+mod kinds;
 mod metadata;
 mod objects;
 mod plan;
 mod salvage;
+mod tally;
+mod target;
+mod usage;
+mod which;
 
 use std::sync::Arc;
 
@@ -27,8 +36,12 @@ use crate::{
     seal::keys::VolumeKeys,
     store::Store,
 };
+pub use answer::Answer;
 pub use findings::{CheckError, Finding, Outcome, Progress, Report};
+pub use inventory::{Inventory, Writing};
 pub use plan::CheckPlan;
+pub use tally::{Kind, Tally, Uploads, Usage};
+pub use target::Target;
 
 /// A check of one volume.
 pub struct Check {

@@ -158,6 +158,7 @@ async fn volume(
     place.write_secrets(secrets, endpoint)?;
     let config = SessionConfig {
         metrics: None,
+        log_paths: false,
         url,
         store,
         mount_point: place.mount_point.clone(),

@@ -71,7 +71,7 @@ async fn sweep(args: &GcArgs, config: VisitConfig, opening: &Opening) -> Result<
         meta: visit.meta.clone(),
         delete: !args.dry_run,
         has_living_writer: visit.has_living_writer,
-        keep_unknown_sessions: args.visit.accept.allow_rollback,
+        keep_unknown_sessions: args.visit.open.accept.allow_rollback,
         garbage_grace: visit.plan.data.garbage_grace,
     };
     let swept = tokio::select! {

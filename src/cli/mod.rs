@@ -7,13 +7,15 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `key.rs`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `gc.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
+//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `key.rs`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `usage.rs`, `which.rs`, `gc.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
 //! | `args.rs`, `mount_args.rs`, `visit.rs`, `disk_cache.rs`, `values.rs` | options, and the values that they take |
 //! | `mount_options.rs` | `-o` |
 //! | `secret.rs` | passphrases and keys |
 //! | `daemon.rs`, `runtime.rs`, `sys.rs` | the background, the runtime, system calls |
 //! | `observer.rs`, `status_table.rs`, `status_list.rs` | the display of a mount's progress, of its status, of all mounts |
 //! | `status_watch.rs`, `status_check.rs` | a status shown again and again, or judged |
+//! | `look.rs`, `usage_table.rs`, `price.rs` | asking what is where, of a bucket or a mount; showing it |
+//! | `progress.rs` | how far a long command is |
 
 pub mod args;
 pub mod daemon;
@@ -30,10 +32,13 @@ mod info;
 mod init;
 mod key;
 mod list;
+mod look;
 mod mount;
 mod mount_args;
 mod mount_options;
 mod observer;
+mod price;
+mod progress;
 mod runtime;
 pub mod secret;
 #[cfg(feature = "demo")]
@@ -45,8 +50,11 @@ mod status_table;
 mod status_watch;
 mod sys;
 mod umount;
+mod usage;
+mod usage_table;
 pub mod values;
 mod visit;
+mod which;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
@@ -114,6 +122,10 @@ pub enum Command {
     Fsck(Box<fsck::FsckArgs>),
     /// Read and authenticate all of a volume: `fsck --data`
     Check(Box<fsck::FsckArgs>),
+    /// Show which objects a volume has in the bucket, and what they cost
+    Usage(Box<usage::UsageArgs>),
+    /// Find the objects of a file, the files of an object, or the path of an inode
+    Which(Box<which::WhichArgs>),
     /// Delete the objects in the bucket that nothing names
     Gc(Box<gc::GcArgs>),
     /// List the volumes in a bucket; needs no key
@@ -148,6 +160,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Key(args) => key::run(args),
         Command::Fsck(args) => return fsck::run(*args),
         Command::Check(args) => return fsck::run(args.with_data()),
+        Command::Usage(args) => usage::run(&args),
+        Command::Which(args) => which::run(&args),
         Command::Gc(args) => gc::run(*args),
         Command::List(args) => list::run(&args),
         Command::Destroy(args) => destroy::run(&args),

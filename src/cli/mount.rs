@@ -63,6 +63,7 @@ pub fn run(mut args: MountArgs) -> Result<(), Failure> {
         disk_cache: args.disk_cache.config(&state_root),
         state_root,
         kernel_flags: args.kernel_flags,
+        log_paths: args.log_paths,
         metrics: args.metrics_listen,
     };
     if args.foreground {

@@ -113,6 +113,10 @@ pub struct MountArgs {
     #[command(flatten)]
     pub log: LogArgs,
 
+    /// Name paths in the log, beside the inodes that 'strongroom which URL ino:N' names
+    #[arg(long, help_heading = "Log")]
+    pub log_paths: bool,
+
     /// Flags from `-o` that the kernel keeps.
     #[arg(skip)]
     pub kernel_flags: Vec<KernelFlag>,

@@ -75,6 +75,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), Failure> {
         "ro" | "read-only" => args.read_only = true,
         "allow_other" | "allow-other" => args.allow_other = true,
         "takeover" => args.takeover = true,
+        "log-paths" => args.log_paths = true,
         "allow-rollback" => args.accept.allow_rollback = true,
         "allow-other-volume" => args.accept.allow_other_volume = true,
         "path-style" => args.store.path_style = true,

@@ -1,4 +1,4 @@
-//! The options that `fsck` and `gc` share.
+//! The options of commands that open a volume without mounting it.
 
 use std::io::Write;
 
@@ -25,15 +25,23 @@ pub struct VisitArgs {
     #[arg(value_name = "URL")]
     pub url: String,
 
-    /// The memory that the whole process stays below: a size of at least 128MiB, or a percentage of
-    /// what the machine or its control group has [default: 512MiB, or what the group allows]
-    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
-    pub memory: Option<MemorySize>,
-
     /// Take the volume from a mount that is dead. One that lives after all stops with EIO and loses
     /// what was not durable
     #[arg(long)]
     pub takeover: bool,
+
+    #[allow(missing_docs)] // The text would become help.
+    #[command(flatten)]
+    pub open: OpenArgs,
+}
+
+/// The options of all commands that open a volume without mounting it.
+#[derive(Args, Debug)]
+pub struct OpenArgs {
+    /// The memory that the whole process stays below: a size of at least 128MiB, or a percentage of
+    /// what the machine or its control group has [default: 512MiB, or what the group allows]
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    pub memory: Option<MemorySize>,
 
     /// Go on only if the volume is in the state with this fingerprint, or in a later one
     #[arg(long, value_name = "FINGERPRINT", help_heading = "Trust")]
@@ -64,9 +72,23 @@ impl VisitArgs {
     /// Makes every check that needs no store, and starts the log.
     ///
     /// # Errors
-    /// A wrong URL, too little memory, no secret.
+    /// As [`OpenArgs::prepare`].
     pub fn prepare(&self) -> Result<VisitConfig, Failure> {
-        let url = parse_url(&self.url)?;
+        let config = self.open.prepare(&self.url)?;
+        Ok(VisitConfig {
+            takeover: self.takeover,
+            ..config
+        })
+    }
+}
+
+impl OpenArgs {
+    /// Makes every check that needs no store, and starts the log.
+    ///
+    /// # Errors
+    /// A wrong URL, too little memory, no secret.
+    pub fn prepare(&self, url: &str) -> Result<VisitConfig, Failure> {
+        let url = parse_url(url)?;
         let memory_bytes = session::memory_bytes(self.memory)?;
         // If the system refuses, the secrets are as safe as in any other program's memory.
         let _ = make_process_undumpable();
@@ -83,7 +105,7 @@ impl VisitArgs {
             url,
             store: self.store.settings(),
             memory_bytes,
-            takeover: self.takeover,
+            takeover: false,
             accept: self.accept.into(),
             expect: self.expect,
             secret: secret::unlock_secret(&self.secret)?,

@@ -66,7 +66,9 @@ pub use status::{DataStatus, Uncommitted};
 pub use write_back::{Admission, AttributeChange, HeldCommits, WriteBuffer};
 
 pub(crate) use frames::{object_key, object_number};
-pub(crate) use space::{SESSION_PAGES_MAX, session_prefix};
+pub(crate) use space::{
+    LEASE, READERS_PREFIX, SESSION_PAGES_MAX, object_of, session_of, session_prefix,
+};
 
 /// The contents of a mounted volume. Cheap to clone.
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! Why an operation fails: one error type, one table from causes to errnos.
 //!
-//! Never: carries a name, a path or a byte of content. Inodes and handles are numbers.
+//! Never: carries a name, a path or a byte of content. Inodes and handles are numbers; the log adds
+//! the path of an inode where the user wants it.
 
 use std::{borrow::Cow, error::Error, fmt};
 
@@ -9,10 +10,10 @@ use nix::errno::Errno;
 use crate::{
     data::DataError,
     meta::{Ino, MetaError},
-    telemetry::RequestKind,
+    telemetry::{InLog, RequestKind},
 };
 
-/// The request, for the log: `write{ino=5 fh=3 offset=0 len=4096}`.
+/// The request, for the log: `write{ino:5 fh=3 offset=0 len=4096}`.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
     /// The kind of request.
@@ -57,7 +58,7 @@ impl Operation {
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{{ino={}", self.kind.name(), self.ino.0)?;
+        write!(f, "{}{{{}", self.kind.name(), InLog(self.ino.0))?;
         if let Some(fh) = self.fh {
             write!(f, " fh={fh}")?;
         }
@@ -219,7 +220,7 @@ mod tests {
         );
         assert_eq!(
             error.to_string(),
-            "write{ino=5 fh=3 offset=0 len=4096}: contents failed with EIO: metadata: manifest did not authenticate"
+            "write{ino:5 fh=3 offset=0 len=4096}: contents failed with EIO: metadata: manifest did not authenticate"
         );
     }
 

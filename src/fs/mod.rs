@@ -148,6 +148,12 @@ impl Fs {
         self.inner.names.path(ino)
     }
 
+    /// Finds the path of a file for the log, as far as it is known, for as long as this lives.
+    pub fn paths_for_log(&self) -> impl Fn(u64) -> Option<String> + Send + Sync + 'static {
+        let inner = Arc::downgrade(&self.inner);
+        move |ino| inner.upgrade()?.names.path_for_log(Ino(ino))
+    }
+
     /// The present size of bounded tables beside the budget, and its bound.
     pub fn remembered_bytes(&self) -> (u64, u64) {
         let (files, files_max) = self.inner.page_cache.bytes();

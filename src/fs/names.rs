@@ -47,7 +47,7 @@ impl Names {
         let (mut names, mut at) = (Vec::new(), ino);
         while at != Ino::ROOT && names.len() < DEPTH_MAX {
             let Some((dir, name)) = known.peek(&at) else {
-                names.push(format!("(inode {})", at.0));
+                names.push(format!("(ino:{})", at.0));
                 break;
             };
             names.push(name.escape_ascii().to_string());
@@ -55,6 +55,13 @@ impl Names {
         }
         names.reverse();
         names.join("/")
+    }
+
+    /// The path from the mount's root, beginning with a slash; `None` if no name of the file is
+    /// known.
+    pub(super) fn path_for_log(&self, ino: Ino) -> Option<String> {
+        let is_known = ino == Ino::ROOT || self.known.lock().contains(&ino);
+        is_known.then(|| format!("/{}", self.path(ino)))
     }
 }
 
@@ -69,7 +76,10 @@ mod tests {
         names.met(Ino(6), Ino(5), b"mon\nday");
         names.met(Ino(8), Ino(7), b"lost");
         assert_eq!(names.path(Ino(6)), "backups/mon\\nday");
-        assert_eq!(names.path(Ino(8)), "(inode 7)/lost");
-        assert_eq!(names.path(Ino(9)), "(inode 9)");
+        assert_eq!(names.path(Ino(8)), "(ino:7)/lost");
+        assert_eq!(names.path(Ino(9)), "(ino:9)");
+        assert_eq!(names.path_for_log(Ino(9)), None);
+        let backups = names.path_for_log(Ino(5));
+        assert_eq!(backups.as_deref(), Some("/backups"));
     }
 }

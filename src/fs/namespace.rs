@@ -45,7 +45,7 @@ impl Fs {
                 match self.meta().lookup(dir, name).await? {
                     Some(again) if again == dentry => Err(FsError::new(
                         Errno::EIO,
-                        format!("finding inode {}, which a name points to,", dentry.ino.0),
+                        format!("finding ino:{}, which a name points to,", dentry.ino.0),
                     )),
                     Some(again) => self.getattr(again.ino).await.map(Some),
                     None => Ok(None),

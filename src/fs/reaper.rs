@@ -19,6 +19,7 @@ use tokio::{sync::Notify, task::JoinHandle};
 use crate::{
     data::Data,
     meta::{Ino, Meta},
+    telemetry::InLog,
 };
 
 /// Inodes waiting, at most: half a megabyte.
@@ -142,7 +143,7 @@ impl Shared {
             Ok(()) => true,
             Err(error) => {
                 // It stays recorded as an orphan: the next mount tries again.
-                tracing::warn!("deleting removed inode {} failed: {error}", ino.0);
+                tracing::warn!("deleting the removed {} failed: {error}", InLog(ino.0));
                 false
             }
         }

@@ -28,7 +28,7 @@ pub enum MetaError {
     #[error("a directory cannot move below itself")]
     Loop,
     /// EMLINK.
-    #[error("too many links to inode {}", .0.0)]
+    #[error("too many links to ino:{}", .0.0)]
     TooManyLinks(Ino),
     /// ENODATA.
     #[error("no such attribute")]
@@ -43,7 +43,7 @@ pub enum MetaError {
     #[error("the name was changed meanwhile")]
     NameChanged,
     /// EBUSY: to be tried again once the contents of this file are committed.
-    #[error("contents of inode {} must be committed first", .0.0)]
+    #[error("contents of ino:{} must be committed first", .0.0)]
     Uncommitted(Ino),
     /// EIO; another mount took the volume over. Nothing more can be read or written here.
     #[error("another mount has taken this volume over")]

@@ -77,7 +77,7 @@ impl Meta {
             }
         }
         Err(MetaError::Store(format!(
-            "inode {} changes faster than it can be read",
+            "ino:{} changes faster than it can be read",
             ino.0
         )))
     }

@@ -45,8 +45,8 @@ mod volume;
 
 pub use crate::clock::Timestamp;
 pub use check::{
-    CheckMemory, Counted, Damaged, Fault, Found, Hurt, LOST_AND_FOUND, Located, Mended, ObjectRow,
-    Pass, SessionInfo,
+    Census, CheckMemory, Counted, Damaged, DatabaseObjects, Fault, Found, HeldObject, Hurt,
+    LOST_AND_FOUND, Located, Mended, ObjectRow, Pass, SessionInfo,
 };
 pub use contents::{ContentCommit, DeadSession, Garbage};
 pub use error::MetaError;

@@ -49,6 +49,8 @@ pub struct SessionConfig {
     pub state_root: PathBuf,
     /// Flags of the kernel's.
     pub kernel_flags: Vec<KernelFlag>,
+    /// Log lines name paths beside inodes.
+    pub log_paths: bool,
     /// Where metrics can be had, if anywhere.
     pub metrics: Option<MetricsAddress>,
 }

@@ -39,7 +39,7 @@ pub(crate) use exit_codes;
 exit_codes! {
     /// How the program ended. The table in `docs/operations.md` and the manual pages are made from
     /// this.
-    Exit [36] {
+    Exit [37] {
         Ok = 0, "success; for `umount`, everything is durable in the store";
         Unexpected = 1, "a failure without a code of its own";
         Usage = 2, "the command line or a setting of the store is wrong";
@@ -76,6 +76,7 @@ exit_codes! {
         NoMetadata = 33, "the volume's header is there, its metadata is not";
         CacheDirectory = 34, "the directory of `--disk-cache-dir` cannot be used";
         MetricsAddress = 35, "the address of `--metrics-listen` cannot be used";
+        NotThere = 36, "`which`: the volume has no such path, inode or object";
     }
 }
 

@@ -13,6 +13,7 @@
 //! | make a volume; change its key slots; find volumes; delete one | `create.rs`, `interrupt.rs`, `slots.rs`, `volumes.rs`, `destroy.rs` |
 //! | find the mount at a directory, or its process; unmount it; learn how it ended | `mountpoint.rs`, `processes.rs`, `unmount.rs`, `last_session.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
+//! | the answers of `usage` and `which`, in a mount or beside it | `look.rs` |
 //! | the mounts of this machine | `mounts.rs` |
 //! | metrics over HTTP | `metrics/` |
 //! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
@@ -30,6 +31,7 @@ pub mod failure;
 mod interrupt;
 pub mod last_session;
 pub mod lease;
+pub mod look;
 pub mod memory;
 mod memory_size;
 pub mod metrics;

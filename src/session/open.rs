@@ -20,7 +20,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{Opened, SessionConfig, notes::Notes, report::Shared};
 use crate::{
@@ -225,6 +225,9 @@ impl VolumeSession {
             control: Some(socket.to_string_lossy().into_owned()),
         };
         let fs = Fs::new(meta.clone(), data.clone(), Arc::clone(&metrics), fs_config);
+        if config.log_paths {
+            crate::telemetry::log_paths(fs.paths_for_log());
+        }
         let shared = Arc::new(Shared {
             config: config.clone(),
             volume: header.volume(),
@@ -237,6 +240,8 @@ impl VolumeSession {
             fs: fs.clone(),
             governor,
             metrics: Arc::clone(&metrics),
+            store,
+            looking: Arc::new(Semaphore::new(1)),
             lease: lease.clone(),
             mounted: OnceLock::new(),
             draining: AtomicBool::new(false),

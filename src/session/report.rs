@@ -8,19 +8,24 @@ use std::{
     },
 };
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::SessionConfig;
 use crate::{
     budget::Governor,
+    check::{self, Inventory, Writing},
     data::{Data, MemoryPlan},
     fs::Fs,
     fuse::{self, Mounted},
     meta::{Ino, Meta},
     seal::{keys::VolumeId, object_store::SealedObjectStore},
     session::{
-        control::{Progress, Source},
+        control::{Look, Progress, Source, Told},
+        exit::Exit,
         lease::Lease,
+        look,
         memory::{self, Fixed},
         state::{Fingerprint, StateSeen},
         status::{
@@ -28,7 +33,8 @@ use crate::{
             VolumeStatus,
         },
     },
-    telemetry::Metrics,
+    store::Store,
+    telemetry::{InLog, Metrics},
 };
 
 /// The state that the session and its control socket share.
@@ -44,6 +50,9 @@ pub struct Shared {
     pub(super) fs: Fs,
     pub(super) governor: Governor,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) store: Store,
+    /// The right to answer a question about the places of contents.
+    pub(super) looking: Arc<Semaphore>,
     pub(super) lease: Option<Arc<Lease>>,
     /// Set once the mount answers.
     pub(super) mounted: OnceLock<Arc<Mounted>>,
@@ -118,9 +127,19 @@ impl Shared {
         counters
     }
 
-    pub(super) fn trouble(&self) -> Option<String> {
+    /// The obstacle, for the user of this machine: it names paths.
+    fn trouble(&self) -> Option<String> {
+        self.trouble_of(|ino| self.fs.known_path(ino))
+    }
+
+    /// The obstacle, as it may stand in a log.
+    pub(super) fn trouble_in_log(&self) -> Option<String> {
+        self.trouble_of(|ino| InLog(ino.0).to_string())
+    }
+
+    fn trouble_of(&self, name: impl Fn(Ino) -> String) -> Option<String> {
         let told = |(ino, why): (Option<Ino>, String)| match ino {
-            Some(ino) => format!("{}: {why}", self.fs.known_path(ino)),
+            Some(ino) => format!("{}: {why}", name(ino)),
             None => why,
         };
         let drain = self.trouble.lock().clone();
@@ -189,5 +208,31 @@ impl Source for Shared {
             uploads_in_flight: self.metrics.uploads_in_flight.get(),
             trouble: self.trouble(),
         }
+    }
+
+    fn look(&self, look: Look, told: mpsc::Sender<Told>) -> BoxFuture<'static, ()> {
+        let inventory = Inventory {
+            store: self.store.clone(),
+            meta: self.meta.clone(),
+            writing: match self.config.read_only {
+                true => Writing::Somebody,
+                false => Writing::Session(self.meta.session()),
+            },
+            progress: Arc::new(check::Progress::default()),
+        };
+        let mount_point = self.config.mount_point.clone();
+        let looking = Arc::clone(&self.looking).try_acquire_owned();
+        Box::pin(async move {
+            let Ok(_looking) = looking else {
+                let refusal = Told::Failed {
+                    exit: Exit::Unexpected.code(),
+                    what: "this mount answers another such question".to_owned(),
+                    advice: "ask again when it is done".to_owned(),
+                };
+                let _ = told.send(refusal).await;
+                return;
+            };
+            look::answer(look, inventory, Some(&mount_point), told).await;
+        })
     }
 }

@@ -318,7 +318,7 @@ async fn show_progress(session: &VolumeSession, observer: &impl Observer) {
     let mut extended: Option<Instant> = None;
     loop {
         let dirty_bytes = session.data.dirty_bytes();
-        observer.draining(dirty_bytes, session.shared.trouble().as_deref());
+        observer.draining(dirty_bytes, session.shared.trouble_in_log().as_deref());
         if extended.is_none_or(|at| at.elapsed() >= EXTEND_EVERY) {
             extended = Some(Instant::now());
             let text = format!("draining, {} left", human_size(dirty_bytes));

@@ -131,6 +131,11 @@ impl Store {
         &self.inner.endpoint
     }
 
+    /// Whether the endpoint is AWS itself.
+    pub fn is_aws(&self) -> bool {
+        self.inner.is_aws
+    }
+
     /// Where it points.
     pub fn url(&self) -> &S3Url {
         &self.inner.url

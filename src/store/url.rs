@@ -44,7 +44,7 @@ pub enum S3UrlError {
 
 impl S3Url {
     /// The key in the bucket for a volume-relative key.
-    pub(super) fn full_key(&self, key: &str) -> String {
+    pub fn full_key(&self, key: &str) -> String {
         if self.prefix.is_empty() {
             key.to_owned()
         } else {
@@ -53,7 +53,7 @@ impl S3Url {
     }
 
     /// The volume-relative key of a key in the bucket; `None` if it is not below the prefix.
-    pub(super) fn relative_key<'k>(&self, full: &'k str) -> Option<&'k str> {
+    pub fn relative_key<'k>(&self, full: &'k str) -> Option<&'k str> {
         if self.prefix.is_empty() {
             return Some(full);
         }

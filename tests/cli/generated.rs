@@ -9,7 +9,7 @@ use crate::{
     support::commands::{succeed, text},
 };
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "init",
     "mount",
     "umount",
@@ -19,6 +19,8 @@ const COMMANDS: [&str; 15] = [
     "key",
     "fsck",
     "check",
+    "usage",
+    "which",
     "gc",
     "list",
     "destroy",

@@ -267,7 +267,7 @@ fn a_failed_read_is_one_line_that_names_inode_and_reason_and_is_counted_for_what
     let lines_max = began.elapsed().as_secs() as usize + 1;
     assert!((2..=lines_max).contains(&errors.len()), "{log}");
     let key = gone.strip_prefix("laptop/").unwrap();
-    let ino = format!("read{{ino={} ", inode("file0"));
+    let ino = format!("read{{ino:{} ", inode("file0"));
     for line in &errors {
         let named = line.contains(&ino) && line.contains(key);
         assert!(named && line.contains("missing from the bucket"), "{line}");
@@ -277,7 +277,7 @@ fn a_failed_read_is_one_line_that_names_inode_and_reason_and_is_counted_for_what
     assert_eq!(counter(&mount, "missing_objects"), 1);
     assert!(counter(&mount, "authentication_failures") > 0);
     let log = mount.log_text();
-    let ino = format!("read{{ino={} ", inode("file1"));
+    let ino = format!("read{{ino:{} ", inode("file1"));
     let of_it = log
         .lines()
         .filter(|line| line.contains("ERROR") && line.contains(&ino));

@@ -156,7 +156,7 @@ async fn check(
             error.to_string(),
             "check again, or while nobody has it mounted for writing",
         ),
-        CheckError::Internal(why) => Failure::unexpected(why),
+        CheckError::NotThere(why) | CheckError::Internal(why) => Failure::unexpected(why),
     })?;
     closed?;
     add_header(&mut outcome, header.as_ref());

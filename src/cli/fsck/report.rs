@@ -1,16 +1,16 @@
 //! The output of `fsck`: findings on standard output, progress on standard error.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     ops::Range,
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use crate::{
     check::{Finding, Outcome, Progress},
+    cli::progress::ProgressLine,
     meta::Mended,
     session::Failure,
     telemetry::{human_size, shown, shown_json},
@@ -18,8 +18,6 @@ use crate::{
 
 /// How often the display follows the check.
 const SHOW_EVERY: Duration = Duration::from_millis(200);
-/// Without a terminal a line is printed this often.
-const PLAIN_LINE_EVERY: Duration = Duration::from_secs(10);
 /// A path may have 4,096 bytes, and each of them may take several characters.
 const TEXT_CHARS_MAX: usize = 20_000;
 /// Ranges that are printed for people; programs get all.
@@ -29,89 +27,44 @@ const RANGES_SHOWN: usize = 16;
 pub(super) struct Reporter {
     json: bool,
     quiet: bool,
-    bar: Option<ProgressBar>,
+    progress: ProgressLine,
     began: Instant,
 }
 
 impl Reporter {
     pub(super) fn new(json: bool, quiet: bool) -> Reporter {
-        let on_terminal = !quiet && io::stderr().is_terminal();
         Reporter {
             json,
             quiet,
-            bar: on_terminal
-                .then(|| ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr())),
+            progress: ProgressLine::new(quiet),
             began: Instant::now(),
         }
     }
 
     /// Shows how far the check is; never returns.
     pub(super) async fn follow(&self, progress: &Progress) {
-        let mut last_line = Instant::now();
-        let mut shown_step = "";
-        let mut step_began = Instant::now();
         loop {
             tokio::time::sleep(SHOW_EVERY).await;
-            let (step, (done, total)) = (progress.step(), progress.bytes());
-            if step != shown_step {
-                (shown_step, step_began) = (step, Instant::now());
-                self.style(step, total);
-            }
-            if let Some(bar) = &self.bar {
-                bar.set_length(total);
-                bar.set_position(done);
-            } else if !self.quiet && last_line.elapsed() >= PLAIN_LINE_EVERY {
-                last_line = Instant::now();
-                let rate = done as f64 / step_began.elapsed().as_secs_f64().max(0.001);
-                let _ = match total {
-                    0 => writeln!(io::stderr(), "{step}"),
-                    _ => writeln!(
-                        io::stderr(),
-                        "{step}: {} of {}, {}/s, {} s left",
-                        human_size(done),
-                        human_size(total),
-                        human_size(rate as u64),
-                        (total.saturating_sub(done) as f64 / rate.max(1.0)) as u64
-                    ),
-                };
-            }
+            let (done, total) = progress.bytes();
+            self.progress.show(progress.step(), done, total);
         }
-    }
-
-    fn style(&self, step: &'static str, total: u64) {
-        let Some(bar) = &self.bar else { return };
-        let template = match total {
-            0 => "{msg} ({elapsed})",
-            _ => "{msg} [{bar:30}] {bytes} of {total_bytes} ({bytes_per_sec}, {eta})",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.reset();
-        bar.set_message(step);
     }
 
     /// Names the step that is under way before there is a check.
-    pub(super) fn step(&self, step: &'static str) {
-        self.style(step, 0);
+    pub(super) fn step(&self, step: &str) {
+        self.progress.step(step);
     }
 
     /// Removes the bar.
     pub(super) fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.progress.clear();
     }
 
     /// Prints a line; a reader that has gone is no error.
     fn line(&self, line: &str) {
-        let print = || {
+        self.progress.beside(|| {
             let _ = writeln!(io::stdout(), "{line}");
-        };
-        match &self.bar {
-            Some(bar) => bar.suspend(print),
-            None => print(),
-        }
+        });
     }
 
     /// A fact that is no fault, but worth knowing.

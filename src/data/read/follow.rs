@@ -143,7 +143,7 @@ impl Reading {
         match self.shared.meta.inode(view.inode.ino).await? {
             Some(now) if now == view.inode => Ok(window),
             _ => Err(DataError::Stale(format!(
-                "inode {} changed, and has too many extents to be held as it was",
+                "ino:{} changed, and has too many extents to be held as it was",
                 view.inode.ino.0
             ))),
         }
@@ -170,7 +170,7 @@ impl Reading {
             }
         }
         Err(DataError::Stale(format!(
-            "inode {} changed at each of {VIEWS_TRIED_MAX} attempts to read it",
+            "ino:{} changed at each of {VIEWS_TRIED_MAX} attempts to read it",
             open.file.ino.0
         )))
     }

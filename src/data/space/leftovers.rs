@@ -173,14 +173,14 @@ pub(crate) fn session_prefix(session: SessionId) -> String {
 }
 
 /// The object of this session whose key this is; `None` if the session did not make this key.
-fn object_of(session: SessionId, key: &str) -> Option<ObjectId> {
+pub(crate) fn object_of(session: SessionId, key: &str) -> Option<ObjectId> {
     let number = object_number(key)?;
     let object = ObjectId { session, number };
     (object_key(object) == key).then_some(object)
 }
 
 /// The session that writes below this prefix.
-fn session_of(prefix: &str) -> Option<SessionId> {
+pub(crate) fn session_of(prefix: &str) -> Option<SessionId> {
     let id = prefix.strip_prefix("data/")?;
     let bytes = data_encoding::HEXLOWER.decode(id.as_bytes()).ok()?;
     Some(SessionId(bytes.try_into().ok()?))
@@ -388,4 +388,4 @@ impl Sweep {
 }
 
 /// The lease's key. Its holder writes it anew every half minute.
-const LEASE: &str = "lease";
+pub(crate) const LEASE: &str = "lease";

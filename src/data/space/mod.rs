@@ -22,7 +22,8 @@ use crate::data::{read::Reading, shared::Shared, write_back::WriteBack};
 
 pub use leftovers::{Sweep, Swept};
 
-pub(crate) use leftovers::{SESSION_PAGES_MAX, session_prefix};
+pub(crate) use leftovers::{LEASE, SESSION_PAGES_MAX, object_of, session_of, session_prefix};
+pub(crate) use readers::READERS_PREFIX;
 #[cfg(any(fuzzing, test))]
 pub(crate) use readers::{RECORD_LEN, ReaderRecord};
 

@@ -7,7 +7,7 @@ use std::{
 
 use tracing::error;
 
-use super::WriteBack;
+use super::{WriteBack, named::named};
 use crate::{
     data::{
         file::{FileCommit, FileState},
@@ -31,7 +31,7 @@ impl WriteBack {
         match writer.finish().await {
             Ok(new) => self.commit_with(files, Some(new)).await,
             Err(Unfinished::Lost(error)) => {
-                error!("written data is lost: {error}");
+                error!("written data of {} is lost: {error}", named(&files));
                 for file in &files {
                     file.content.lock().object_lost(id, &error);
                 }

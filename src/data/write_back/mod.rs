@@ -10,6 +10,7 @@ mod commit;
 mod inline;
 #[cfg(test)]
 mod model_tests;
+mod named;
 mod packs;
 mod replace;
 mod rounds;
@@ -30,7 +31,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
-use self::{packs::PACKS_IN_FLIGHT_MAX, unreadable::UnreadableFiles};
+use self::{named::named, packs::PACKS_IN_FLIGHT_MAX, unreadable::UnreadableFiles};
 use crate::{
     data::{
         DataError,
@@ -210,7 +211,8 @@ impl WriteBack {
 
     /// Reports a refusal to those who wait for these files, and to nobody else.
     fn report(&self, files: &[Arc<FileState>], object: Option<ObjectId>, error: &StoreError) {
-        tracing::warn!("refused, and will be tried again: {error}");
+        let files_named = named(files);
+        tracing::warn!("{files_named}: refused, and will be tried again: {error}");
         for file in files {
             match object {
                 Some(object) => file.content.lock().object_refused(object, error),

@@ -10,7 +10,7 @@ use std::{collections::HashSet, ops::Range};
 use parking_lot::Mutex;
 
 use super::WriteBack;
-use crate::{data::DataError, meta::Ino};
+use crate::{data::DataError, meta::Ino, telemetry::InLog};
 
 /// Files that the log tells of, each once; those beyond are counted only. Damage to so many files
 /// is no news with the next one.
@@ -37,14 +37,14 @@ impl WriteBack {
             return;
         }
         self.shared.store.metrics().unread_gaps.increment();
-        let (start, end, number) = (range.start, range.end, ino.0);
+        let (start, end, file) = (range.start, range.end, InLog(ino.0));
         if self.unreadable.is_news(ino) {
             tracing::warn!(
-                "inode {number}: what is stored of it between byte {start} and {end} cannot be read: {error}. What is written there \
+                "{file}: what is stored of it between byte {start} and {end} cannot be read: {error}. What is written there \
                  is safe, but stays in small pieces, and reads of the rest fail. `strongroom fsck --data` names all that is hurt"
             );
         } else {
-            tracing::debug!("inode {number}: {start} to {end} stays in crumbs: {error}");
+            tracing::debug!("{file}: {start} to {end} stays in crumbs: {error}");
         }
     }
 }

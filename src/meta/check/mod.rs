@@ -10,6 +10,8 @@
 //!   once for each such part;
 //! - `objects.rs` adds up for each object the extents that name it, in the same way.
 //!
+//! `holdings.rs` reads the same tables for an overview, without comparing them.
+//!
 //! Promises: reads one state of the database if nothing is written meanwhile (a follower with
 //! [`super::MetaConfig::frozen`], or a writer that only this check uses); a pass finds the same
 //! faults in the same order when it is repeated on the same state. Never: keeps more than the
@@ -19,6 +21,7 @@ mod cursor;
 mod damage;
 mod fault;
 mod fault_text;
+mod holdings;
 mod inodes;
 mod lost_found;
 mod mend;
@@ -31,6 +34,7 @@ use std::collections::HashSet;
 
 pub use damage::{Damaged, Hurt};
 pub use fault::Fault;
+pub use holdings::{Census, DatabaseObjects, HeldObject};
 pub use lost_found::LOST_AND_FOUND;
 pub use mend::Mended;
 pub use objects::{ObjectRow, SessionInfo};

@@ -45,7 +45,7 @@ impl Meta {
         Ok(Counted::default())
     }
 
-    fn manifest(&self) -> VersionedManifest {
+    pub(super) fn manifest(&self) -> VersionedManifest {
         match &self.inner.backing {
             Backing::Writer(db) => db.manifest(),
             Backing::Follower(reader) => reader.manifest(),

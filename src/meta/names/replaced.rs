@@ -4,12 +4,15 @@
 use std::sync::{Arc, Weak};
 
 use super::rules::add_link;
-use crate::meta::{
-    Dentry, FileKind, Ino, Meta, MetaError,
-    database::backing::Scan,
-    schema::{self, ReplacementRow, Table},
-    state::{change::Change, locks::Held},
-    volume::Inner,
+use crate::{
+    meta::{
+        Dentry, FileKind, Ino, Meta, MetaError,
+        database::backing::Scan,
+        schema::{self, ReplacementRow, Table},
+        state::{change::Change, locks::Held},
+        volume::Inner,
+    },
+    telemetry::InLog,
 };
 
 impl Meta {
@@ -33,7 +36,7 @@ impl Meta {
             };
             if let Err(error) = self.reap(ino).await {
                 // It stays recorded as an orphan: the next mount tries again.
-                tracing::warn!("deleting replaced inode {} failed: {error}", ino.0);
+                tracing::warn!("deleting the replaced {} failed: {error}", InLog(ino.0));
             }
         }
     }
@@ -103,8 +106,8 @@ impl Meta {
             // The old inode is kept as long as the name may need it, so this is a fault. The name
             // stays as it is.
             tracing::error!(
-                "inode {}, which a name falls back to, is gone",
-                row.old.ino.0
+                "{}, which a name falls back to, is gone",
+                InLog(row.old.ino.0)
             );
             change.put_name(row.dir, &row.name, replaced);
             return Ok(());

@@ -8,6 +8,8 @@
 //! |---|---|
 //! | `{"request":"status"}` | one line, [`StatusReport`] |
 //! | `{"request":"follow-drain"}` | a line of [`Progress`] every 200 ms, the last one `finished` |
+//! | `{"request":"usage"}` | lines of [`Told`], the last one `done` or `failed` |
+//! | `{"request":"which","target":"2f61"}` | the same; the target is in hexadecimal |
 //!
 //! Promises: a slow or silent client holds nothing but its connection, and there are at most
 //! [`CONNECTIONS_MAX`]; `finished` is sent after all is durable and the lease is given back; a
@@ -30,19 +32,90 @@ use serde::{Deserialize, Serialize};
 #[cfg(doc)]
 use super::status::StatusReport;
 use super::{exit::Exit, failure::Failure};
+use crate::check::Answer;
 
 pub use client::{Address, Answers, ask_status, request};
 pub use server::{CONNECTIONS_MAX, ControlServer, Source, serve};
 pub use socket::connect;
 
 /// A request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// One [`StatusReport`].
     Status,
     /// [`Progress`] until it is over.
     FollowDrain,
+    /// The objects of the volume by kind.
+    Usage,
+    /// The objects of a file, the files of an object, or the paths of an inode.
+    Which {
+        /// The thing, as the user wrote it: bytes in hexadecimal, because a path is no text.
+        target: String,
+    },
+}
+
+/// A question about the places of contents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// `strongroom usage`.
+    Usage,
+    /// `strongroom which`, with the thing as the user wrote it.
+    Which(Vec<u8>),
+}
+
+impl Look {
+    fn of(request: &Request) -> Option<Look> {
+        match request {
+            Request::Usage => Some(Look::Usage),
+            Request::Which { target } => data_encoding::HEXLOWER
+                .decode(target.as_bytes())
+                .ok()
+                .map(Look::Which),
+            Request::Status | Request::FollowDrain => None,
+        }
+    }
+
+    /// The request that asks this.
+    pub fn request(&self) -> Request {
+        match self {
+            Look::Usage => Request::Usage,
+            Look::Which(target) => Request::Which {
+                target: data_encoding::HEXLOWER.encode(target),
+            },
+        }
+    }
+}
+
+/// A line of the answer to a [`Look`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Told {
+    /// It goes on.
+    Working {
+        /// The step under way.
+        step: String,
+        /// Bytes that were read of `total_bytes`; zero of zero where that is not known.
+        done_bytes: u64,
+        /// See `done_bytes`.
+        total_bytes: u64,
+    },
+    /// A part of the answer.
+    Answer {
+        /// The part.
+        answer: Box<Answer>,
+    },
+    /// It ended early.
+    Failed {
+        /// The exit code.
+        exit: u8,
+        /// The fault.
+        what: String,
+        /// The advice about it.
+        advice: String,
+    },
+    /// That was all.
+    Done,
 }
 
 /// How far a mount is.

@@ -8,23 +8,27 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
 
-use super::{Progress, Request, socket};
+use super::{Look, Progress, Request, Told, socket};
 use crate::session::status::StatusReport;
 
 /// Clients at once; more wait in the socket's backlog.
 pub const CONNECTIONS_MAX: usize = 16;
 
-/// The longest request.
-const REQUEST_BYTES_MAX: u64 = 1024;
+/// The longest request: a path of 4,096 bytes in hexadecimal.
+const REQUEST_BYTES_MAX: u64 = 9 << 10;
+
+/// Lines of an answer that wait to be sent.
+const LINES_WAITING_MAX: usize = 16;
 
 /// How long a client may take over its request.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
@@ -41,6 +45,8 @@ pub trait Source: Send + Sync + 'static {
     fn status(&self) -> StatusReport;
     /// The present phase. The last one comes through the channel given to [`serve`].
     fn progress(&self) -> Progress;
+    /// Answers a question about the places of contents, line by line. Dropping it ends that.
+    fn look(&self, look: Look, told: mpsc::Sender<Told>) -> BoxFuture<'static, ()>;
 }
 
 /// A socket being served. Dropping it stops that and removes the socket.
@@ -134,6 +140,9 @@ async fn answer(
     if request == Request::Status {
         return send(&mut writer, &source.status()).await;
     }
+    if let Some(look) = Look::of(&request) {
+        return tell(&mut writer, look, source, finished).await;
+    }
     loop {
         let last = finished.borrow_and_update().clone();
         if let Some(last) = last {
@@ -144,6 +153,32 @@ async fn answer(
             () = tokio::time::sleep(PROGRESS_EVERY) => {}
             changed = finished.changed() => changed.map_err(io::Error::other)?,
         }
+    }
+}
+
+/// Sends the answer to a question about the places of contents. It ends early with the mount, or
+/// if the client reads no more.
+async fn tell(
+    writer: &mut (impl AsyncWriteExt + Unpin),
+    look: Look,
+    source: &dyn Source,
+    mut finished: watch::Receiver<Option<Progress>>,
+) -> io::Result<()> {
+    let (told, mut lines) = mpsc::channel(LINES_WAITING_MAX);
+    let send_lines = async {
+        while let Some(line) = lines.recv().await {
+            send(writer, &line).await?;
+        }
+        Ok(())
+    };
+    let work = async {
+        source.look(look, told).await;
+        Ok(())
+    };
+    tokio::select! {
+        // The lines end when the work has; the work is dropped when nobody takes the lines.
+        both = async { tokio::try_join!(send_lines, work) } => both.map(|_| ()),
+        _ = finished.wait_for(Option::is_some) => Ok(()),
     }
 }
 

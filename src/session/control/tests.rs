@@ -9,12 +9,40 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use futures::future::BoxFuture;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::session::status::StatusReport;
 
+/// Lines of an answer, more than wait to be sent.
+const LINES: usize = 40;
+
 struct Draining;
+
+/// A question that is never answered to the end, as long as somebody holds it.
+struct Endless(Arc<()>);
+
+impl Source for Endless {
+    fn status(&self) -> StatusReport {
+        StatusReport::default()
+    }
+    fn progress(&self) -> Progress {
+        Progress::Mounted
+    }
+    fn look(&self, look: Look, told: mpsc::Sender<Told>) -> BoxFuture<'static, ()> {
+        let held = Arc::clone(&self.0);
+        Box::pin(async move {
+            assert_eq!(look, Look::Which(b"/caf\xe9".to_vec()));
+            let _held = held;
+            loop {
+                // A failed send is no reason to end here.
+                let _ = told.send(Told::Done).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+    }
+}
 
 impl Source for Draining {
     fn status(&self) -> StatusReport {
@@ -26,6 +54,13 @@ impl Source for Draining {
             uploads_in_flight: 1,
             trouble: None,
         }
+    }
+    fn look(&self, _: Look, told: mpsc::Sender<Told>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            for _ in 0..LINES {
+                let _ = told.send(Told::Done).await;
+            }
+        })
     }
 }
 
@@ -137,4 +172,62 @@ async fn status_is_one_line() {
         .expect("asked")
         .expect("answered");
     assert_eq!(report, StatusReport::default());
+}
+
+/// Sends a question and returns the lines that come.
+fn asked(path: &Path, look: &Look) -> Answers {
+    let address = Address::trusted(path.to_path_buf());
+    request(&address, look.request(), Duration::from_secs(10)).expect("connected")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_lines_of_an_answer_arrive() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("1.sock");
+    let (_finish, finished) = watch::channel(None);
+    let _server = serve(&path, Arc::new(Draining), finished).expect("listening");
+    let counted = tokio::task::spawn_blocking(move || {
+        let mut answers = asked(&path, &Look::Usage);
+        let mut lines = 0;
+        while let Some(line) = answers.next_line().expect("a line") {
+            assert_eq!(
+                serde_json::from_str::<Told>(&line).expect("told"),
+                Told::Done
+            );
+            lines += 1;
+        }
+        lines
+    });
+    assert_eq!(counted.await.expect("asked"), LINES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_given_up_when_its_asker_has_gone_or_the_mount_ends() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("1.sock");
+    let held = Arc::new(());
+    let (finish, finished) = watch::channel(None);
+    let source = Arc::new(Endless(Arc::clone(&held)));
+    let _server = serve(&path, source, finished).expect("listening");
+    let look = Look::Which(b"/caf\xe9".to_vec());
+    let ask = move || {
+        let mut answers = asked(&path, &look);
+        answers.next_line().expect("a line").expect("there is one");
+        answers
+    };
+    let given_up = async || {
+        let began = Instant::now();
+        while Arc::strong_count(&held) > 2 {
+            assert!(began.elapsed() < Duration::from_secs(10), "it goes on");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let first = tokio::task::spawn_blocking(ask.clone());
+    let first = first.await.expect("asked");
+    assert_eq!(Arc::strong_count(&held), 3);
+    drop(first);
+    given_up().await;
+    let _second = tokio::task::spawn_blocking(ask).await.expect("asked");
+    finish.send_replace(Some(Progress::finished(&Ok(None))));
+    given_up().await;
 }

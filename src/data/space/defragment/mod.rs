@@ -30,6 +30,7 @@ use crate::{
         space::{Space, moving::Moved},
     },
     meta::Ino,
+    telemetry::InLog,
 };
 
 /// Bytes that are judged at once: about what a reader in order has under way.
@@ -79,7 +80,7 @@ impl Space {
                     Ok(()) | Err(Left::Ending | Left::Failed(DataError::NotFound)) => {}
                     Err(Left::Disturbed) => self.reading.scattered.note(ino, Instant::now()),
                     Err(Left::Failed(error)) => {
-                        tracing::debug!("inode {}: it stays scattered: {error}", ino.0);
+                        tracing::debug!("{}: it stays scattered: {error}", InLog(ino.0));
                     }
                 }
             }
