@@ -72,7 +72,7 @@ install_missing() {
     # program:package
     for pair in cc:gcc make:make fusermount3:fuse3 restic:restic borg:borgbackup rsync:rsync getfattr:attr \
         getfacl:acl sqlite3:sqlite3 git:git shellcheck:shellcheck man:man-db openssl:openssl pgrep:procps python3:python3 \
-        setcap:libcap2-bin; do
+        setcap:libcap2-bin promtool:prometheus; do
         command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
     done
     [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
@@ -113,10 +113,18 @@ step() {
 # The fuzz targets are a workspace of their own, whose lock file has to follow our dependencies.
 # shellcheck disable=SC2317  # called through step
 scripts() {
-    shellcheck -x mount-scripts/*.sh mount-scripts/systemd/*.sh mount-scripts/mount.strongroom mount-scripts/examples/*.sh .ci/run &&
+    shellcheck -x mount-scripts/*.sh mount-scripts/systemd/*.sh mount-scripts/monitoring/*.sh mount-scripts/mount.strongroom mount-scripts/examples/*.sh .ci/run &&
         mount-scripts/mutants.sh --check &&
         mount-scripts/layers.py &&
         cargo tree --locked --quiet --manifest-path tests/fuzz/Cargo.toml >/dev/null
+}
+
+# The alert rules by Prometheus' own tool, and the dashboard.
+# shellcheck disable=SC2317  # called through step
+monitoring() {
+    promtool check rules mount-scripts/monitoring/strongroom.rules.yml &&
+        promtool test rules mount-scripts/monitoring/strongroom.rules.test.yml &&
+        mount-scripts/monitoring/check.py
 }
 
 # The feature `demo` left out: everything compiles, and the library's own tests pass. No mount's memory is measured there, so it is built
@@ -154,6 +162,7 @@ else
     step 'lints' cargo clippy --all-targets --locked -- -D warnings
     step 'without the embedded server' without_demo
     step 'scripts' scripts
+    step 'monitoring' monitoring
     step 'docs' mount-scripts/check-docs.sh
     if [ "$mode" = quick ]; then
         step 'unit and integration tests' cargo nextest run --locked --no-fail-fast -E 'not binary(e2e) and not binary(hostile) and not binary(endurance)'
