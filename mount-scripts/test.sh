@@ -47,6 +47,17 @@ install_moto() {
     target/moto/bin/pip install --quiet 'moto[server]==5.2.5'
 }
 
+# Prometheus' tool for rules: taken out of Debian's package, which would start a server when it is installed.
+install_promtool() {
+    PATH=$PATH:$PWD/target/prometheus/usr/bin
+    if [ "$mode" = soak ] || command -v promtool >/dev/null; then return; fi
+    printf 'fetching promtool\n'
+    as_root apt-get update -qq
+    rm -rf target/prometheus
+    mkdir -p target/prometheus
+    (cd target/prometheus && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb)
+}
+
 # What the long runs put a mount through that others wrote.
 install_suites() {
     local missing=()
@@ -90,6 +101,7 @@ install_missing() {
     fi
     cargo nextest --version >/dev/null 2>&1 || cargo install --locked --quiet cargo-nextest
     install_moto
+    install_promtool
     case $mode in
         long) install_suites ;;
         soak) install_fsx ;;
@@ -123,6 +135,14 @@ scripts() {
 # shellcheck disable=SC2317  # called through step
 package() {
     mount-scripts/package.sh target/package && mount-scripts/packaging/try.sh target/package/strongroom_*.deb
+}
+
+# The alert rules by Prometheus' own tool, and the dashboard.
+# shellcheck disable=SC2317  # called through step
+monitoring() {
+    promtool check rules mount-scripts/monitoring/strongroom.rules.yml &&
+        promtool test rules mount-scripts/monitoring/strongroom.rules.test.yml &&
+        mount-scripts/monitoring/check.py
 }
 
 # The feature `demo` left out: everything compiles, and the library's own tests pass. No mount's memory is measured there, so it is built
@@ -160,6 +180,7 @@ else
     step 'lints' cargo clippy --all-targets --locked -- -D warnings
     step 'without the embedded server' without_demo
     step 'scripts' scripts
+    step 'monitoring' monitoring
     step 'docs' mount-scripts/check-docs.sh
     if [ "$mode" = quick ]; then
         step 'unit and integration tests' cargo nextest run --locked --no-fail-fast -E 'not binary(e2e) and not binary(hostile) and not binary(endurance)'
