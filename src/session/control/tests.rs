@@ -25,6 +25,7 @@ impl Source for Draining {
             dirty_bytes: 5,
             uploads_in_flight: 1,
             trouble: None,
+            sent: None,
         }
     }
 }
