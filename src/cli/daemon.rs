@@ -9,7 +9,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, IsTerminal as _, Write},
     os::fd::AsFd,
     time::Duration,
 };
@@ -37,6 +37,8 @@ const MESSAGE_CHARS_MAX: usize = 1000;
 enum Report {
     /// Something worth showing while the mount is being made.
     Message(String),
+    /// A step of the work, for a terminal.
+    Step(String),
     /// The mount answers.
     Ready,
     /// The mount failed.
@@ -122,6 +124,7 @@ fn wait_for_child(reports: impl BufRead, child: Pid) -> Result<(), Failure> {
             Ok(Report::Message(text)) => {
                 let _ = writeln!(io::stderr(), "{}", shown(&text, MESSAGE_CHARS_MAX));
             }
+            Ok(Report::Step(text)) => show_step(&text),
             Ok(Report::Ready) => return Ok(()),
             Ok(Report::Failed { exit, what, advice }) => {
                 let exit = Exit::from_code(exit).unwrap_or(Exit::Unexpected);
@@ -165,6 +168,16 @@ impl Reporter {
             }
             Channel::Pipe(_) => {
                 self.send(&Report::Message(text.to_owned()));
+            }
+        }
+    }
+
+    /// Says what is being done, if there is a terminal.
+    pub fn step(&self, text: &str) {
+        match &self.0 {
+            Channel::Terminal(_) => show_step(text),
+            Channel::Pipe(_) => {
+                self.send(&Report::Step(text.to_owned()));
             }
         }
     }
@@ -243,5 +256,11 @@ impl Reporter {
         };
         line.push(b'\n');
         pipe.write_all(&line).is_ok()
+    }
+}
+
+fn show_step(text: &str) {
+    if io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "{}", shown(text, MESSAGE_CHARS_MAX));
     }
 }

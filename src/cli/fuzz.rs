@@ -18,7 +18,7 @@ use crate::{
     seal::keys::{VolumeId, VolumeKeys},
     session::{
         Exit, Failure, Fingerprint,
-        control::{Answers, Progress, Request},
+        control::{Answers, Progress, Request, Sent},
         lease::LeaseRecord,
         state::fuzz as places,
         status::StatusReport,
@@ -107,6 +107,10 @@ pub(crate) fn control_seeds() -> Vec<Vec<u8>> {
         dirty_bytes: 5,
         uploads_in_flight: u64::MAX,
         trouble: Some("\u{1b}[2J".to_owned()),
+        sent: Some(Sent {
+            sent_bytes: 3,
+            total_bytes: u64::MAX,
+        }),
     };
     vec![
         json("q", &Request::Status),

@@ -23,6 +23,7 @@ pub mod daemon;
 mod demo;
 mod destroy;
 mod disk_cache;
+mod drain_display;
 pub mod fsck;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;

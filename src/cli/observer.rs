@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::{args::LogArgs, daemon::Reporter, umount::Display};
+use super::{args::LogArgs, daemon::Reporter, drain_display::Display};
 use crate::{
-    session::{Failure, Observer, state::VolumeState},
+    session::{Failure, Observer, control::Sent, state::VolumeState},
     telemetry,
 };
 
@@ -60,8 +60,13 @@ impl Observer for TerminalObserver<'_> {
         self.reporter.abandoned()
     }
 
-    fn draining(&self, dirty_bytes: u64, trouble: Option<&str>) {
-        self.display.show(dirty_bytes, trouble);
+    fn step(&self, line: &str) {
+        self.reporter.step(line);
+    }
+
+    fn draining(&self, sent: Sent, trouble: Option<&str>) {
+        let left = sent.total_bytes.saturating_sub(sent.sent_bytes);
+        self.display.show(left, Some(sent), trouble);
     }
 }
 

@@ -4,16 +4,15 @@
 //! before; Ctrl-C ends this command and not the drain.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{args::StateArgs, runtime};
+use super::{args::StateArgs, drain_display::Display, runtime};
 use crate::{
     session::{
         Exit, Failure,
@@ -23,20 +22,14 @@ use crate::{
         mountpoint,
         unmount::{self, Unmounted},
     },
-    telemetry::{human_size, moment, shown},
+    telemetry::{moment, shown},
 };
 
 /// A mount that says nothing for this long has died or hangs; it speaks five times a second.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// A longer trouble of the mount's is cut.
-const TROUBLE_CHARS_MAX: usize = 1000;
-
 /// A path may have 4,096 bytes.
 const PATH_CHARS_MAX: usize = 4096;
-
-/// How often plain progress lines are printed where there is no terminal.
-const PLAIN_LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// `strongroom umount DIR`
 #[derive(Args, Debug)]
@@ -206,8 +199,9 @@ fn follow(mut lines: Answers, display: &Display) -> Result<Option<String>, Follo
             Progress::Draining {
                 dirty_bytes,
                 trouble,
+                sent,
                 ..
-            } => display.show(dirty_bytes, trouble.as_deref()),
+            } => display.show(dirty_bytes, sent, trouble.as_deref()),
             Progress::Finished {
                 exit,
                 what,
@@ -227,93 +221,4 @@ fn follow(mut lines: Answers, display: &Display) -> Result<Option<String>, Follo
     }
     display.clear();
     Err(FollowError::LostTouch(io::ErrorKind::UnexpectedEof.into()))
-}
-
-/// How the drain is shown: a bar on a terminal, a line now and then elsewhere.
-pub struct Display {
-    bar: Option<ProgressBar>,
-    last_line: parking_lot::Mutex<Option<Instant>>,
-    in_use: parking_lot::Mutex<InUse>,
-    quiet: bool,
-}
-
-/// Whether the kernel still serves a mount whose directory is free.
-#[derive(Clone, Copy)]
-enum InUse {
-    No,
-    Since(Instant),
-    Said,
-}
-
-impl Display {
-    /// A display on standard error.
-    pub fn new(quiet: bool) -> Display {
-        let bar = (!quiet && io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-            if let Ok(style) = ProgressStyle::with_template(
-                "draining [{bar:30}] {bytes} of {total_bytes} ({bytes_per_sec}, {eta}) {msg}",
-            ) {
-                bar.set_style(style.progress_chars("=> "));
-            }
-            bar
-        });
-        Display {
-            bar,
-            in_use: parking_lot::Mutex::new(InUse::No),
-            last_line: parking_lot::Mutex::new(None),
-            quiet,
-        }
-    }
-
-    /// Shows how much is left. The bar's length is the most that was ever left.
-    pub fn show(&self, dirty_bytes: u64, trouble: Option<&str>) {
-        if let Some(bar) = &self.bar {
-            let total = bar.length().unwrap_or(0).max(dirty_bytes);
-            bar.set_length(total);
-            bar.set_position(total - dirty_bytes);
-            bar.set_message(shown(trouble.unwrap_or_default(), TROUBLE_CHARS_MAX));
-            return;
-        }
-        let mut last_line = self.last_line.lock();
-        if self.quiet || last_line.is_some_and(|at| at.elapsed() < PLAIN_LINE_EVERY) {
-            return;
-        }
-        if last_line.is_some() {
-            let trouble = trouble
-                .map(|trouble| format!(" ({})", shown(trouble, TROUBLE_CHARS_MAX)))
-                .unwrap_or_default();
-            let _ = writeln!(
-                io::stderr(),
-                "draining: {} left{trouble}",
-                human_size(dirty_bytes)
-            );
-        }
-        // A drain shorter than the first interval prints nothing.
-        *last_line = Some(Instant::now());
-    }
-
-    /// The directory is free, but the kernel still serves the mount to some program. It says so
-    /// once that has lasted.
-    pub fn still_in_use(&self) {
-        let mut in_use = self.in_use.lock();
-        match *in_use {
-            InUse::No => *in_use = InUse::Since(Instant::now()),
-            InUse::Since(since) if since.elapsed() >= PLAIN_LINE_EVERY => {
-                *in_use = InUse::Said;
-                let _ = writeln!(
-                    io::stderr(),
-                    "strongroom: the directory is free, but files are still open or another mount namespace (a container?) still holds the mount; \
-                     waiting until that is over"
-                );
-            }
-            InUse::Since(_) | InUse::Said => {}
-        }
-    }
-
-    /// Removes the bar.
-    pub fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }

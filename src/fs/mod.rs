@@ -183,6 +183,12 @@ impl Fs {
         self.meta().unchanged_for()
     }
 
+    /// A request has come. Returns when it can be answered: at once, but for the request that ends
+    /// a time in which a mount that follows another one's changes was not used.
+    pub async fn catch_up(&self) {
+        self.meta().catch_up().await;
+    }
+
     /// Waits for a generation after `seen`. Returns it with the open files that differ in it:
     /// remembered contents and attributes of these are stale. Never returns on a writable mount.
     pub async fn next_changes(&self, seen: u64) -> (u64, Vec<Ino>) {

@@ -1,6 +1,6 @@
 //! The follower's side: generations as they are published, and files as they were at one moment.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Extent, Ino, Inode, Meta, MetaError};
 
@@ -34,6 +34,20 @@ impl Meta {
     /// How long a follower will not see anything new; `None` for the writer.
     pub fn unchanged_for(&self) -> Option<Duration> {
         self.inner.pace.as_ref().map(|pace| pace.unchanged_for())
+    }
+
+    /// Tells a follower of a request of its user. Returns when what is seen is no older than while
+    /// the mount is in use; at once for the writer.
+    pub async fn catch_up(&self) {
+        if let Some(pace) = &self.inner.pace {
+            pace.catch_up().await;
+        }
+    }
+
+    /// As long as this is held, a follower looks for changes without a pause; `None` for the
+    /// writer.
+    pub fn watch(&self) -> Option<Arc<()>> {
+        self.inner.pace.as_ref().map(|pace| pace.watch())
     }
 
     /// Returns when a follower sees a later generation than `seen`, with that one. Never returns

@@ -8,7 +8,7 @@
 //! | compare with this machine's knowledge | `state/` |
 //! | look at the metadata, lease, metadata, contents, filesystem, kernel | `open.rs`, `lease/` |
 //! | note on this machine the state that is durable | `notes.rs` |
-//! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs` |
+//! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs`, `drain_meter.rs` |
 //! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
 //! | make a volume; change its key slots; find volumes; delete one | `create.rs`, `interrupt.rs`, `slots.rs`, `volumes.rs`, `destroy.rs` |
 //! | find the mount at a directory, or its process; unmount it; learn how it ended | `mountpoint.rs`, `processes.rs`, `unmount.rs`, `last_session.rs` |
@@ -25,6 +25,7 @@ pub mod control;
 pub mod create;
 pub mod destroy;
 pub mod disk_cache;
+mod drain_meter;
 pub mod errors;
 pub mod exit;
 pub mod failure;

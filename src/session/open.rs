@@ -6,8 +6,8 @@
 //!    often it is repeated.
 //! 2. The lease is taken.
 //! 3. The metadata is opened for writing. The state that the writer recovers must not be older than
-//!    the one that the reader saw.
-//! 4. Only then: the session's row, the repair of the header, reclaim.
+//!    the one that the reader saw. Beside that the header is repaired: it was compared before.
+//! 4. Only then: the session's row, reclaim.
 //!
 //! A failure after step 2 gives the lease back ([`Opening`]).
 
@@ -34,6 +34,7 @@ use crate::{
     session::{
         config::{Durability, KernelFlag},
         control::{self, ControlServer, Progress},
+        drain_meter::DrainMeter,
         errors,
         exit::Exit,
         failure::Failure,
@@ -147,7 +148,11 @@ impl VolumeSession {
                 log: &sealed,
                 tell,
             };
-            let (meta, lease) = opener.enter(request, opening).await?;
+            let repair = async {
+                let repaired = opened.loaded.repair(&opened.store, &opened.unlocked).await;
+                repaired.map_err(|error| errors::store(&error, &config.url))
+            };
+            let (meta, lease) = opener.enter(request, opening, repair).await?;
             (meta, Some(lease))
         };
         let base = Base {
@@ -190,13 +195,6 @@ impl VolumeSession {
         } = base;
         let header = &opened.loaded.header;
         let socket = state.socket(std::process::id());
-        if !config.read_only {
-            opened
-                .loaded
-                .repair(&opened.store, &opened.unlocked)
-                .await
-                .map_err(|error| errors::store(&error, &config.url))?;
-        }
         let store = opened
             .store
             .with_retry(Retry::Outlasting(config.refusal_timeout));
@@ -246,6 +244,7 @@ impl VolumeSession {
             mounted: OnceLock::new(),
             draining: AtomicBool::new(false),
             trouble: Mutex::new(None),
+            drain: DrainMeter::default(),
         });
         let (finished, finishing) = watch::channel(None);
         let control = control::serve(
@@ -403,11 +402,12 @@ impl MetaOpener<'_> {
         checked.map(|()| meta)
     }
 
-    /// Looks, takes the lease, opens for writing.
-    pub(super) async fn enter(
+    /// Looks, takes the lease, opens for writing. `beside` runs as soon as the lease is taken.
+    pub(super) async fn enter<T>(
         &self,
         request: LeaseRequest<'_>,
         opening: &Opening,
+        beside: impl Future<Output = Result<T, Failure>>,
     ) -> Result<(Meta, Arc<Lease>), Failure> {
         let (seen, holder) = tokio::join!(self.look(), lease::look(request.store, request.keys));
         let mut seen = seen?;
@@ -421,9 +421,13 @@ impl MetaOpener<'_> {
             seen = self.look().await?;
         }
         let sealed = Arc::new(self.sealed.clone());
-        let meta = self
-            .unless_stuck(Meta::open_after(sealed, self.config, seen))
-            .await?;
+        let open = self.unless_stuck(Meta::open_after(sealed, self.config, seen));
+        let (meta, done) = tokio::join!(open, beside);
+        let meta = meta?;
+        if let Err(error) = done {
+            close_unused(&meta).await;
+            return Err(error);
+        }
         Ok((meta, lease))
     }
 

@@ -22,7 +22,8 @@ use crate::{
     meta::{Ino, Meta},
     seal::{keys::VolumeId, object_store::SealedObjectStore},
     session::{
-        control::{Look, Progress, Source, Told},
+        control::{Look, Progress, Sent, Source, Told},
+        drain_meter::DrainMeter,
         exit::Exit,
         lease::Lease,
         look,
@@ -58,6 +59,7 @@ pub struct Shared {
     pub(super) mounted: OnceLock<Arc<Mounted>>,
     pub(super) draining: AtomicBool,
     pub(super) trouble: Mutex<Option<String>>,
+    pub(super) drain: DrainMeter,
 }
 
 impl Shared {
@@ -125,6 +127,12 @@ impl Shared {
         counters.insert("dirty_bytes".to_owned(), self.data.dirty_bytes());
         counters.insert("meta_flushes".to_owned(), self.meta.flushes());
         counters
+    }
+
+    /// How far the drain is; the first call begins it.
+    pub(super) fn sent(&self) -> Sent {
+        let passed = self.metrics.passed_bytes.get();
+        self.drain.look(self.data.dirty_bytes(), passed)
     }
 
     /// The obstacle, for the user of this machine: it names paths.
@@ -207,6 +215,7 @@ impl Source for Shared {
             dirty_bytes: self.data.dirty_bytes(),
             uploads_in_flight: self.metrics.uploads_in_flight.get(),
             trouble: self.trouble(),
+            sent: Some(self.sent()),
         }
     }
 

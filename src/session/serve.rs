@@ -16,7 +16,7 @@ use crate::{
     meta::MetaError,
     seal::volume::Secret,
     session::{
-        control::{Progress, Source},
+        control::{Progress, Sent, Source},
         errors,
         exit::Exit,
         failure::Failure,
@@ -61,8 +61,11 @@ pub trait Observer: Send + Sync {
     /// Returns if the waiting process goes before the mount is ready; never otherwise.
     fn abandoned(&self) -> impl Future<Output = ()> + Send;
 
-    /// The bytes that are not yet durable, several times a second while the session drains.
-    fn draining(&self, dirty_bytes: u64, trouble: Option<&str>);
+    /// A step of the opening, for whoever looks at a terminal.
+    fn step(&self, line: &str);
+
+    /// How much of what was not durable went out, several times a second while the session drains.
+    fn draining(&self, sent: Sent, trouble: Option<&str>);
 }
 
 /// All of `mount` behind the command line: opens, reports, serves, drains.
@@ -165,6 +168,7 @@ async fn open(
     let trust = Trust::new(&config.state_root, &store, config.accept).expecting(config.expect);
     // The memory that metadata and contents will have is free until the volume is open.
     let free_bytes = plan.meta_bytes + plan.shares.capacity_bytes;
+    observer.step("unlocking the volume");
     let (bucket, opened) = tokio::join!(
         store.check_bucket(),
         Opened::open(&store, secret, trust, free_bytes)
@@ -174,6 +178,10 @@ async fn open(
     let state = VolumeState::open(&config.state_root, opened.loaded.header.volume())?;
     observer.unlocked(&state)?;
     log_panics();
+    observer.step(match config.read_only {
+        true => "opening its metadata",
+        false => "comparing its metadata with what this machine knows, and opening it",
+    });
     let tell = |line: &str| observer.message(line);
     VolumeSession::open(config, plan, opened, state, opening, &tell).await
 }
@@ -271,6 +279,7 @@ async fn drain(
     signals: &mut Signals,
     observer: &impl Observer,
 ) -> Result<(), Failure> {
+    session.shared.sent();
     session.shared.draining.store(true, Ordering::Release);
     notify(&[NotifyState::Stopping]);
     if session.config.read_only {
@@ -317,11 +326,15 @@ async fn show_progress(session: &VolumeSession, observer: &impl Observer) {
     const SHOW_EVERY: Duration = Duration::from_millis(200);
     let mut extended: Option<Instant> = None;
     loop {
-        let dirty_bytes = session.data.dirty_bytes();
-        observer.draining(dirty_bytes, session.shared.trouble_in_log().as_deref());
+        let sent = session.shared.sent();
+        observer.draining(sent, session.shared.trouble_in_log().as_deref());
         if extended.is_none_or(|at| at.elapsed() >= EXTEND_EVERY) {
             extended = Some(Instant::now());
-            let text = format!("draining, {} left", human_size(dirty_bytes));
+            let text = format!(
+                "draining, {} of {} sent",
+                human_size(sent.sent_bytes),
+                human_size(sent.total_bytes)
+            );
             notify(&[
                 NotifyState::ExtendTimeoutUsec(EXTEND_BY_MICROSECONDS),
                 NotifyState::Status(&text),

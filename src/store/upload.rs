@@ -2,7 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -23,6 +26,8 @@ const FRAME_LEN_MAX: usize = 256 * 1024;
 pub(super) struct Pieces {
     pieces: Arc<[Bytes]>,
     len: u64,
+    /// The most that an attempt has sent.
+    sent: Arc<AtomicU64>,
     /// CRC-32 of all pieces, as S3's headers carry it.
     pub(super) checksum: String,
 }
@@ -46,6 +51,7 @@ impl Pieces {
         Pieces {
             pieces: pieces.into(),
             len,
+            sent: Arc::default(),
             checksum: BASE64_STANDARD.encode(crc),
         }
     }
@@ -62,7 +68,9 @@ impl Pieces {
             pieces: Arc::clone(&self.pieces),
             next: 0,
             current: Bytes::new(),
+            len: self.len,
             remaining: self.len,
+            sent: Arc::clone(&self.sent),
             progress: Arc::clone(progress),
             metrics: Arc::clone(metrics),
         }))
@@ -73,7 +81,9 @@ struct PiecesBody {
     pieces: Arc<[Bytes]>,
     next: usize,
     current: Bytes,
+    len: u64,
     remaining: u64,
+    sent: Arc<AtomicU64>,
     progress: Arc<Progress>,
     metrics: Arc<Metrics>,
 }
@@ -101,6 +111,10 @@ impl http_body::Body for PiecesBody {
             self.progress.handed_over();
         }
         self.metrics.sent_bytes.add(len as u64);
+        // A repeated attempt is no news until it is further than the one before.
+        let sent = self.len - self.remaining;
+        let before = self.sent.fetch_max(sent, Ordering::Relaxed);
+        self.metrics.passed_bytes.add(sent.saturating_sub(before));
         Poll::Ready(Some(Ok(Frame::data(frame))))
     }
 
@@ -142,6 +156,8 @@ mod tests {
             assert_eq!(frames[1].as_ptr(), large.as_ptr(), "not copied");
         }
         assert_eq!(metrics.sent_bytes.get(), 2 * (large.len() as u64 + 8));
+        let once = large.len() as u64 + 8;
+        assert_eq!(metrics.passed_bytes.get(), once, "not twice");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub received_bytes: Counter,
     /// Body bytes sent to the store.
     pub sent_bytes: Counter,
+    /// The same without what a repeated request sends again. Only the drain's progress shows it.
+    pub passed_bytes: Counter,
     /// Requests waiting for the store's answer, or streaming a body, now.
     pub requests_in_flight: Gauge,
     /// Bodies being downloaded now.

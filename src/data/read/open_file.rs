@@ -16,6 +16,8 @@ pub struct OpenFile {
     pub(crate) file: Arc<FileState>,
     pub(crate) ahead: Handle,
     pub(crate) heard: Mutex<Heard>,
+    /// On a read-only mount: the writer's changes are looked for without a pause.
+    _watch: Option<Arc<()>>,
 }
 
 /// How many errors a descriptor has reported: each is reported once.
@@ -40,6 +42,7 @@ impl Reading {
             file,
             ahead: self.readahead.handle(),
             heard: Mutex::new(heard),
+            _watch: self.shared.meta.watch(),
         }
     }
 }

@@ -66,7 +66,7 @@ impl Kernel {
         work: impl FnOnce(Fs) -> W,
         answer: impl FnOnce(R, T) + Send + 'static,
     ) {
-        let work = work(self.fs.clone());
+        let work = caught_up(self.fs.clone(), work(self.fs.clone()));
         self.runner.run(call, work, move |result| match result {
             Ok(value) => answer(reply, value),
             Err(errno) => reply.refuse(errno),
@@ -99,7 +99,7 @@ impl Kernel {
         answer: impl FnOnce(R, T) + Send + 'static,
         late: impl FnOnce() -> Late<T> + Send + 'static,
     ) {
-        let work = work(self.fs.clone());
+        let work = caught_up(self.fs.clone(), work(self.fs.clone()));
         let answer = move |result| match result {
             Ok(value) => answer(reply, value),
             Err(errno) => reply.refuse(errno),
@@ -120,6 +120,12 @@ impl Kernel {
         self.runner.answered(operation.kind, came);
         value
     }
+}
+
+/// `work`, begun once what is known is new enough for it.
+async fn caught_up<T>(fs: Fs, work: impl Work<T>) -> Result<T, FsError> {
+    fs.catch_up().await;
+    work.await
 }
 
 pub(super) fn call(request: &Request, operation: Operation) -> Call {

@@ -6,7 +6,7 @@
 //! volume, and the reader says nowhere when it has taken over what it found. So the reader is made
 //! to look all the time (`READER_TICK`), through [`FollowerStore`]. That store holds the first
 //! request of each look back:
-//! - until the time has come (`--follow-every`) *and* the next log object is there, which costs one
+//! - until the time has come (`pace.rs`) *and* the next log object is there, which costs one
 //!   request. Log objects are numbered without a gap, so no later one is there if that one is not.
 //!   Every `WHOLE_LOOK_EVERY` the look goes on without a new log object, for a new manifest alone;
 //! - and takes its arrival as the sign that the look before it is over and that its findings are in

@@ -1,5 +1,10 @@
 //! When SlateDB's reader may look for something new, and which generation it has reached. See
 //! `follower_store` for why looks are held back.
+//!
+//! Looks come `--follow-every` apart while the kernel sends requests or a file is open. Without
+//! both, the pause before a look grows with the time since the last request ([`IDLE_SHARE`]). The
+//! request that ends such a time waits until a look that began after it is over
+//! ([`Pace::catch_up`]): so what it sees is as new as at any other time.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -11,7 +16,10 @@ use slatedb::{
     DbStatus,
     object_store::{self, ObjectStore, ObjectStoreExt, path::Path},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 /// How soon after a look SlateDB's reader begins the next one, which is then held back.
@@ -22,6 +30,22 @@ pub(in crate::meta) const READER_TICK: Duration = Duration::from_millis(20);
 /// was suspended for longer than log objects are kept.
 const WHOLE_LOOK_EVERY: Duration = Duration::from_secs(30);
 
+/// The same for a look that a request waits for, which costs it three more round trips. Log objects
+/// are kept for three times as long.
+const WHOLE_LOOK_AT_LAST: Duration = Duration::from_secs(5 * 60);
+
+/// While nobody uses the mount, the next look comes after this share of the time since the last
+/// request: looks grow apart by a quarter each.
+const IDLE_SHARE: u32 = 4;
+
+/// Looks are at most so far apart. A follower whose key may not write has two minutes before what
+/// was replaced is deleted.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A request waits at most so long for a look. A store that does not answer within it leaves what
+/// is known to be shown, as it does while the mount is in use.
+const CATCH_UP_MAX: Duration = Duration::from_secs(5);
+
 /// The schedule of a follower's looks, and their results.
 pub(in crate::meta) struct Pace {
     every: Duration,
@@ -31,6 +55,12 @@ pub(in crate::meta) struct Pace {
     probe: tokio::sync::Mutex<()>,
     status: OnceLock<watch::Receiver<DbStatus>>,
     published: watch::Sender<Option<u64>>,
+    /// The beginning of the last look that is over.
+    looked: watch::Sender<Instant>,
+    /// The next look is due earlier than it was.
+    hurry: Notify,
+    /// Clones of it are held by those who have a file open.
+    watching: Arc<()>,
     /// Set when the reader is to end: from then on every request is answered with "not found".
     closing: CancellationToken,
     /// Set when the volume was dropped without being closed: no further request is made.
@@ -44,6 +74,15 @@ struct Looks {
     asks_for_manifests: bool,
     /// No request is made before this.
     next: Instant,
+    /// When the last look began, and when the last one that is over ended.
+    began: Instant,
+    over: Instant,
+    /// The pause after the last look.
+    pause: Duration,
+    /// When the kernel last sent a request; `None` if nobody tells of requests.
+    last_request: Option<Instant>,
+    /// Since when requests wait for a look.
+    catching_up: Option<Instant>,
     last_whole: Option<SystemTime>,
     /// The first log object that was found missing in this look.
     missing: Option<u64>,
@@ -55,12 +94,18 @@ struct Looks {
 
 impl Pace {
     pub fn new(every: Duration) -> Arc<Pace> {
+        let now = Instant::now();
         Arc::new(Pace {
             every,
             looks: Mutex::new(Looks {
                 under_way: true,
                 asks_for_manifests: false,
-                next: Instant::now() + every,
+                next: now + every,
+                began: now,
+                over: now,
+                pause: every,
+                last_request: None,
+                catching_up: None,
                 last_whole: Some(SystemTime::now()),
                 missing: None,
                 present: 0,
@@ -69,6 +114,9 @@ impl Pace {
             probe: tokio::sync::Mutex::new(()),
             status: OnceLock::new(),
             published: watch::Sender::new(None),
+            looked: watch::Sender::new(now),
+            hurry: Notify::new(),
+            watching: Arc::default(),
             closing: CancellationToken::new(),
             dropped: CancellationToken::new(),
         })
@@ -104,8 +152,75 @@ impl Pace {
         let looks = self.looks.lock();
         match looks.under_way {
             true => Duration::ZERO,
-            false => looks.next.saturating_duration_since(Instant::now()),
+            false => looks
+                .next
+                .min(looks.over + self.every)
+                .saturating_duration_since(Instant::now()),
         }
+    }
+
+    /// A file is open as long as this is held: what the kernel has of it may be used without a
+    /// request, so it is followed without a pause.
+    pub fn watch(&self) -> Arc<()> {
+        Arc::clone(&self.watching)
+    }
+
+    /// The kernel has sent a request. Returns when what is seen is new enough to answer it.
+    pub async fn catch_up(&self) {
+        let Some((since, left)) = self.request_came() else {
+            return;
+        };
+        let mut looked = self.looked.subscribe();
+        let done = looked.wait_for(|began| *began >= since);
+        tokio::select! {
+            () = self.closing.cancelled() => {}
+            () = self.dropped.cancelled() => {}
+            _ = tokio::time::timeout(left, done) => {}
+        }
+    }
+
+    /// Since when a look is waited for, and how long that may take yet; `None` where none is
+    /// needed.
+    fn request_came(&self) -> Option<(Instant, Duration)> {
+        let now = Instant::now();
+        let mut looks = self.looks.lock();
+        looks.last_request = Some(now);
+        if let Some(since) = looks.catching_up {
+            let left = (since + CATCH_UP_MAX).saturating_duration_since(now);
+            return (!left.is_zero()).then_some((since, left));
+        }
+        if looks.pause <= self.every {
+            return None;
+        }
+        looks.pause = self.every;
+        looks.next = looks.next.min(looks.over + self.every);
+        let is_new_enough = now < looks.over + self.every;
+        if !is_new_enough {
+            looks.catching_up = Some(now);
+        }
+        self.hurry.notify_one();
+        (!is_new_enough).then_some((now, CATCH_UP_MAX))
+    }
+
+    /// A look has ended. Requests that wait for one that begins later have it at once.
+    fn look_is_over(&self, looks: &mut Looks) {
+        looks.under_way = false;
+        looks.over = Instant::now();
+        if looks.catching_up.is_some_and(|since| since <= looks.began) {
+            looks.catching_up = None;
+        }
+        looks.pause = match looks.last_request {
+            Some(last) if Arc::strong_count(&self.watching) == 1 => {
+                (looks.over - last) / IDLE_SHARE
+            }
+            _ => Duration::ZERO,
+        };
+        looks.pause = looks.pause.min(PAUSE_MAX).max(self.every);
+        if looks.catching_up.is_some() {
+            looks.next = looks.over;
+        }
+        let began = looks.began;
+        self.looked.send_replace(began);
     }
 
     pub fn every(&self) -> Duration {
@@ -115,7 +230,6 @@ impl Pace {
     /// The reader begins a look: the one before it is over.
     fn look_begins(&self, status: &watch::Receiver<DbStatus>) {
         let generation = status.borrow().durable_seq;
-        self.looks.lock().under_way = false;
         self.published.send_if_modified(|published| {
             let is_newer = published.is_none_or(|before| before < generation);
             if is_newer {
@@ -123,6 +237,11 @@ impl Pace {
             }
             is_newer
         });
+        let mut looks = self.looks.lock();
+        self.look_is_over(&mut looks);
+        if looks.catching_up.is_none() {
+            looks.next = looks.next.max(looks.began + looks.pause);
+        }
     }
 
     /// Returns when it is time for a look that may find something; false if the reader is to end.
@@ -136,14 +255,22 @@ impl Pace {
                 looks.next = looks.next.max(begun + READER_TICK);
                 looks.next
             };
-            tokio::time::sleep_until(at).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(at) => {}
+                () = self.hurry.notified() => continue,
+            }
             let (is_whole, next_log) = {
                 let mut looks = self.looks.lock();
+                looks.began = Instant::now();
                 looks.missing = None;
                 looks.present = 0;
                 // The wall clock goes on while the machine is suspended, a monotonic one does not.
                 let since = looks.last_whole.map(|last| last.elapsed());
-                let is_whole = !matches!(since, Some(Ok(since)) if since < WHOLE_LOOK_EVERY);
+                let whole_after = match looks.catching_up {
+                    Some(_) => WHOLE_LOOK_AT_LAST,
+                    None => WHOLE_LOOK_EVERY,
+                };
+                let is_whole = !matches!(since, Some(Ok(since)) if since < whole_after);
                 if is_whole {
                     looks.last_whole = Some(SystemTime::now());
                 }
@@ -160,7 +287,11 @@ impl Pace {
                 Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => tracing::warn!("looking for what the writer did: {error}"),
             }
-            self.looks.lock().next = Instant::now() + self.every;
+            let mut looks = self.looks.lock();
+            self.look_is_over(&mut looks);
+            if looks.catching_up.is_none() {
+                looks.next = looks.over + looks.pause;
+            }
         }
         true
     }

@@ -118,6 +118,15 @@ pub enum Told {
     Done,
 }
 
+/// How much of a drain went out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Bytes that went out, committed or not: never more than the total, never less than before.
+    pub sent_bytes: u64,
+    /// The most that was ever dirty.
+    pub total_bytes: u64,
+}
+
 /// How far a mount is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
@@ -132,6 +141,9 @@ pub enum Progress {
         uploads_in_flight: u64,
         /// The obstacle, if something holds the drain up.
         trouble: Option<String>,
+        /// How much went out. A mount of an earlier version does not say.
+        #[serde(default)]
+        sent: Option<Sent>,
     },
     /// Over.
     Finished {

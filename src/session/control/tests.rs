@@ -53,6 +53,7 @@ impl Source for Draining {
             dirty_bytes: 5,
             uploads_in_flight: 1,
             trouble: None,
+            sent: None,
         }
     }
     fn look(&self, _: Look, told: mpsc::Sender<Told>) -> BoxFuture<'static, ()> {
