@@ -31,10 +31,12 @@
 //! | `names.rs` | the names of files, for messages |
 //! | `page_cache.rs` | which files the kernel may have pages of |
 //! | `table.rs` | open handles and orphans |
+//! | `busiest.rs` | bytes moved through handles |
 //! | `reaper.rs` | deletes orphans in the background |
 
 mod acl;
 mod attr;
+mod busiest;
 mod caller;
 mod create;
 mod dir;
@@ -57,6 +59,7 @@ use std::{
 
 pub use acl::{Acl, AclError};
 pub use attr::{Attributes, SetAttributes, SetTime};
+pub use busiest::FileBytes;
 pub use caller::{Caller, now};
 pub use dir::Listed;
 pub use error::{FsError, Operation};
@@ -144,6 +147,11 @@ impl Fs {
     /// The path of a file, for messages, as far as it is known.
     pub fn known_path(&self, ino: Ino) -> String {
         self.inner.names.path(ino)
+    }
+
+    /// The open files that most was moved of, in no order.
+    pub fn busiest(&self) -> Vec<FileBytes> {
+        self.inner.table.busiest()
     }
 
     /// The present size of bounded tables beside the budget, and its bound.

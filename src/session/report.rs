@@ -19,6 +19,7 @@ use crate::{
     meta::{Ino, Meta},
     seal::{keys::VolumeId, object_store::SealedObjectStore},
     session::{
+        activity::{self, Activity},
         control::{Progress, Source},
         lease::Lease,
         memory::{self, Fixed},
@@ -178,6 +179,10 @@ impl Source for Shared {
             counters: self.counters(),
             kernel_requests: self.metrics.kernel_requests.by_name(),
         }
+    }
+
+    fn activity(&self) -> Activity {
+        activity::measure(self.status(), &self.metrics, &self.fs)
     }
 
     fn progress(&self) -> Progress {

@@ -7,6 +7,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `{"request":"status"}` | one line, [`StatusReport`] |
+//! | `{"request":"activity"}` | one line, [`Activity`]; versions before it close the connection |
 //! | `{"request":"follow-drain"}` | a line of [`Progress`] every 200 ms, the last one `finished` |
 //!
 //! Promises: a slow or silent client holds nothing but its connection, and there are at most
@@ -18,7 +19,7 @@
 //! | file | what |
 //! |---|---|
 //! | `server.rs` | the mount's side: [`serve`], [`ControlServer`] |
-//! | `client.rs` | the side of `status` and `umount`: [`request`], [`ask_status`] |
+//! | `client.rs` | the side of `status`, `top` and `umount`: [`request`], [`ask_status`], [`ask_activity`] |
 //! | `socket.rs` | paths that are too long for a socket |
 
 mod client;
@@ -28,10 +29,10 @@ mod socket;
 use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
-use super::status::StatusReport;
+use super::{activity::Activity, status::StatusReport};
 use super::{exit::Exit, failure::Failure};
 
-pub use client::{Address, Answers, ask_status, request};
+pub use client::{Address, Answers, ask_activity, ask_status, request};
 pub use server::{CONNECTIONS_MAX, ControlServer, Source, serve};
 pub use socket::connect;
 
@@ -41,6 +42,8 @@ pub use socket::connect;
 pub enum Request {
     /// One [`StatusReport`].
     Status,
+    /// One [`Activity`].
+    Activity,
     /// [`Progress`] until it is over.
     FollowDrain,
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{Progress, Request, socket};
-use crate::session::status::StatusReport;
+use crate::session::{activity::Activity, status::StatusReport};
 
 /// Clients at once; more wait in the socket's backlog.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -39,6 +39,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 pub trait Source: Send + Sync + 'static {
     /// The present state.
     fn status(&self) -> StatusReport;
+    /// The same, and what a live view needs besides.
+    fn activity(&self) -> Activity;
     /// The present phase. The last one comes through the channel given to [`serve`].
     fn progress(&self) -> Progress;
 }
@@ -131,8 +133,10 @@ async fn answer(
     let mut reader = tokio::io::BufReader::new(reader.take(REQUEST_BYTES_MAX));
     timeout(REQUEST_WITHIN, reader.read_line(&mut line)).await??;
     let request: Request = serde_json::from_str(&line)?;
-    if request == Request::Status {
-        return send(&mut writer, &source.status()).await;
+    match request {
+        Request::Status => return send(&mut writer, &source.status()).await,
+        Request::Activity => return send(&mut writer, &source.activity()).await,
+        Request::FollowDrain => {}
     }
     loop {
         let last = finished.borrow_and_update().clone();

@@ -12,13 +12,19 @@ use std::{
 use tokio::sync::watch;
 
 use super::*;
-use crate::session::status::StatusReport;
+use crate::session::{activity::Activity, status::StatusReport};
 
 struct Draining;
 
 impl Source for Draining {
     fn status(&self) -> StatusReport {
         StatusReport::default()
+    }
+    fn activity(&self) -> Activity {
+        Activity {
+            bounds_us: vec![1],
+            ..Activity::default()
+        }
     }
     fn progress(&self) -> Progress {
         Progress::Draining {
@@ -137,4 +143,41 @@ async fn status_is_one_line() {
         .expect("asked")
         .expect("answered");
     assert_eq!(report, StatusReport::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn activity_is_one_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("1.sock");
+    let (_finish, finished) = watch::channel(None);
+    let _server = serve(&path, Arc::new(Draining), finished).expect("listening");
+    let asked = tokio::task::spawn_blocking(move || {
+        ask_activity(&Address::trusted(path), Duration::from_secs(10))
+    });
+    let activity = asked.await.expect("asked").expect("answered");
+    assert_eq!(activity, Draining.activity());
+}
+
+/// Mounts of earlier versions close the connection at a request that they do not know.
+#[test]
+fn a_mount_that_knows_no_activity_is_asked_for_its_status() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("1.sock");
+    let listener = net::UnixListener::bind(&path).expect("bound");
+    let old = std::thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.expect("connected");
+            let mut line = String::new();
+            let mut reader = io::BufReader::new(&stream);
+            io::BufRead::read_line(&mut reader, &mut line).expect("a request");
+            if line.contains("status") {
+                let mut report = serde_json::to_vec(&StatusReport::default()).expect("JSON");
+                report.push(b'\n');
+                stream.write_all(&report).expect("sent");
+            }
+        }
+    });
+    let activity = ask_activity(&Address::trusted(path), Duration::from_secs(10));
+    assert_eq!(activity.expect("answered"), Activity::default());
+    old.join().expect("no panic");
 }
