@@ -7,7 +7,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `key.rs`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `usage.rs`, `which.rs`, `gc.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
+//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `top/`, `key.rs`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `usage.rs`, `which.rs`, `gc.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
 //! | `args.rs`, `mount_args.rs`, `visit.rs`, `disk_cache.rs`, `values.rs` | options, and the values that they take |
 //! | `mount_options.rs` | `-o` |
 //! | `secret.rs` | passphrases and keys |
@@ -50,6 +50,7 @@ mod status_list;
 mod status_table;
 mod status_watch;
 mod sys;
+mod top;
 mod umount;
 mod usage;
 mod usage_table;
@@ -111,6 +112,8 @@ pub enum Command {
     Umount(umount::UmountArgs),
     /// Show the state of a mount (memory, requests, uploads, cache, lease), or list all mounts
     Status(status::StatusArgs),
+    /// Watch a mount live: rates, latencies, memory, busiest files, what waits for what
+    Top(top::TopArgs),
     /// Try it out: a store, a volume and a mount in one process, gone on Ctrl-C
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
@@ -154,6 +157,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) if args.check => return status_check::run(&args).into(),
         Command::Status(args) => status::run(args),
+        Command::Top(args) => top::run(&args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         #[cfg(feature = "demo")]

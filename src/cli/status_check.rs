@@ -160,6 +160,7 @@ mod tests {
             oldest_change_ms: durability.map(|durability| durability.oldest_change_ms()),
             trouble: durability.and_then(|durability| durability.trouble.clone()),
             report,
+            address: None,
         }
     }
 

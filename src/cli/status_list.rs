@@ -95,6 +95,7 @@ mod tests {
             oldest_change_ms: None,
             trouble: None,
             report: None,
+            address: None,
         }
     }
 

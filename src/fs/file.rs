@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::{
     Attributes, Caller, Durability, Fs, FsError,
+    busiest::Moved,
     namespace::valid_name,
     now,
     table::{FileHandle, Made},
@@ -63,6 +64,7 @@ impl Fs {
             writable,
             past_page_cache,
             made: None,
+            moved: Moved::default(),
             _room: room,
         };
         self.opened(attributes, handle)
@@ -96,6 +98,7 @@ impl Fs {
                     writable: flags & libc::O_ACCMODE != libc::O_RDONLY,
                     past_page_cache: self.inner.page_cache.on_create(ino, write_only),
                     made: write_only.then(Made::default),
+                    moved: Moved::default(),
                     _room: room,
                 };
                 self.opened(attributes, handle)
@@ -129,7 +132,10 @@ impl Fs {
     /// EBADF; EIO if the store fails or something did not authenticate; ESTALE.
     pub async fn read(&self, fh: u64, offset: u64, len: u32) -> Result<ReadReply, FsError> {
         let handle: Arc<FileHandle> = self.inner.table.file(fh)?;
-        Ok(self.data().read(&handle.file, offset, len).await?)
+        let reply = self.data().read(&handle.file, offset, len).await?;
+        let bytes = reply.bytes.len() as u64;
+        self.inner.table.count_read(&handle, bytes);
+        Ok(reply)
     }
 
     /// A paid-for copy of the bytes to be written, if there is room for it now.
@@ -173,9 +179,12 @@ impl Fs {
         drops_set_id: bool,
     ) -> Result<(), FsError> {
         // Pages that the kernel itself writes out may come after the handle was closed.
-        if let Ok(handle) = self.inner.table.file(fh) {
+        let bytes = buffer.len() as u64;
+        let handle = self.inner.table.file(fh).ok();
+        self.inner.table.count_written(handle.as_deref(), bytes);
+        if let Some(handle) = handle {
             if let Some(made) = &handle.made {
-                let end = offset.saturating_add(buffer.len() as u64);
+                let end = offset.saturating_add(bytes);
                 made.end.fetch_max(end, Ordering::Relaxed);
             }
             if handle.past_page_cache {

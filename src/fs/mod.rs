@@ -31,10 +31,12 @@
 //! | `names.rs` | the names of files, for messages |
 //! | `page_cache.rs` | which files the kernel may have pages of |
 //! | `table.rs` | open handles and orphans |
+//! | `busiest.rs` | bytes moved through handles |
 //! | `reaper.rs` | deletes orphans in the background |
 
 mod acl;
 mod attr;
+mod busiest;
 mod caller;
 mod create;
 mod dir;
@@ -57,6 +59,7 @@ use std::{
 
 pub use acl::{Acl, AclError};
 pub use attr::{Attributes, SetAttributes, SetTime};
+pub use busiest::FileBytes;
 pub use caller::{Caller, now};
 pub use dir::Listed;
 pub use error::{FsError, Operation};
@@ -152,6 +155,11 @@ impl Fs {
     pub fn paths_for_log(&self) -> impl Fn(u64) -> Option<String> + Send + Sync + 'static {
         let inner = Arc::downgrade(&self.inner);
         move |ino| inner.upgrade()?.names.path_for_log(Ino(ino))
+    }
+
+    /// The open files that most was moved of, in no order.
+    pub fn busiest(&self) -> Vec<FileBytes> {
+        self.inner.table.busiest()
     }
 
     /// The present size of bounded tables beside the budget, and its bound.

@@ -20,7 +20,10 @@ use std::{
 use nix::errno::Errno;
 use parking_lot::Mutex;
 
-use super::FsError;
+use super::{
+    FsError,
+    busiest::{self, FileBytes, MOVED_BYTES, Moved},
+};
 use crate::{
     budget::{Governor, Owner, Reservation},
     data::{OPEN_FILE_BYTES, OpenFile},
@@ -53,6 +56,8 @@ pub struct FileHandle {
     pub past_page_cache: bool,
     /// Set if it made the file and can only write.
     pub made: Option<Made>,
+    /// Bytes that were moved through it.
+    pub moved: Moved,
     /// The reservation that pays for the handle and its file.
     pub _room: Room,
 }
@@ -120,7 +125,8 @@ impl HandleTable {
 
     /// Waits for room for an open file. To be called before anything is done or held.
     pub async fn room_for_file(&self) -> Result<Room, FsError> {
-        self.room(HANDLE_BYTES + OPEN_FILE_BYTES).await
+        self.room(HANDLE_BYTES + OPEN_FILE_BYTES + MOVED_BYTES)
+            .await
     }
 
     /// As [`HandleTable::room_for_file`], for a directory.
@@ -173,6 +179,29 @@ impl HandleTable {
             Some(Handle::Dir { ino, .. }) => Ok(*ino),
             _ => Err(FsError::new(Errno::EBADF, "finding the directory handle")),
         }
+    }
+
+    /// Counts bytes that were read through a handle.
+    pub fn count_read(&self, handle: &FileHandle, bytes: u64) {
+        handle.moved.count_read(bytes);
+        self.metrics.fuse_read_bytes.add(bytes);
+    }
+
+    /// Counts bytes that are written, through a handle if it is still open.
+    pub fn count_written(&self, handle: Option<&FileHandle>, bytes: u64) {
+        if let Some(handle) = handle {
+            handle.moved.count_written(bytes);
+        }
+        self.metrics.fuse_written_bytes.add(bytes);
+    }
+
+    /// The files behind the open handles that most was moved through.
+    pub fn busiest(&self) -> Vec<FileBytes> {
+        let inner = self.inner.lock();
+        busiest::busiest(inner.handles.values().filter_map(|handle| match handle {
+            Handle::File(file) => Some((file.ino, &file.moved)),
+            Handle::Dir { .. } => None,
+        }))
     }
 
     /// Closes a handle. Returns the inode if nothing keeps it any more.

@@ -9,7 +9,7 @@
 //! | look at the metadata, lease, metadata, contents, filesystem, kernel | `open.rs`, `lease/` |
 //! | note on this machine the state that is durable | `notes.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs`, `drain_meter.rs` |
-//! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `memory.rs` |
+//! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `activity.rs`, `memory.rs` |
 //! | make a volume; change its key slots; find volumes; delete one | `create.rs`, `interrupt.rs`, `slots.rs`, `volumes.rs`, `destroy.rs` |
 //! | find the mount at a directory, or its process; unmount it; learn how it ended | `mountpoint.rs`, `processes.rs`, `unmount.rs`, `last_session.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
@@ -20,6 +20,7 @@
 //!
 //! Never: prints; lines for the user go to the [`Observer`].
 
+pub mod activity;
 pub mod config;
 pub mod control;
 pub mod create;

@@ -69,6 +69,9 @@ pub struct ListedMount {
     /// All that it says.
     #[serde(skip)]
     pub report: Option<StatusReport>,
+    /// Where it answers.
+    #[serde(skip)]
+    pub address: Option<Address>,
 }
 
 /// JSON has no bytes that are not UTF-8, and a directory may.
@@ -77,7 +80,7 @@ fn as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error>
 }
 
 impl ListedMount {
-    fn answering(user: Option<u32>, report: StatusReport) -> ListedMount {
+    fn answering(user: Option<u32>, address: Address, report: StatusReport) -> ListedMount {
         ListedMount {
             mount_point: PathBuf::from(&report.mount.mount_point),
             url: report.mount.url.clone(),
@@ -88,6 +91,7 @@ impl ListedMount {
             oldest_change_ms: Some(report.durability.oldest_change_ms()),
             trouble: report.durability.trouble.clone(),
             report: Some(report),
+            address: Some(address),
         }
     }
 
@@ -102,6 +106,7 @@ impl ListedMount {
             oldest_change_ms: None,
             trouble: None,
             report: None,
+            address: None,
         }
     }
 }
@@ -123,27 +128,29 @@ pub fn list() -> Result<Vec<ListedMount>, Failure> {
         entries.map(|entry| (entry.path.clone(), entry)).collect();
     let mut answers = at_once(sockets(), 2 * ANSWER_WITHIN, |address| {
         let report = control::ask_status(&address, ANSWER_WITHIN).ok()?;
-        Some((address.owner, report))
+        Some((address, report))
     });
     let mut unanswered = Vec::new();
     let mut found = Vec::new();
     for entry in entries.into_values() {
-        let serves = |(owner, report): &(Option<u32>, StatusReport)| {
-            *owner == entry.user
+        let serves = |(address, report): &(Address, StatusReport)| {
+            address.owner == entry.user
                 && report.mount.state != "draining"
                 && Path::new(&report.mount.mount_point) == entry.path
         };
         match answers.iter().position(serves) {
             Some(index) => {
-                let (owner, report) = answers.swap_remove(index);
-                found.push(ListedMount::answering(owner, report));
+                let (address, report) = answers.swap_remove(index);
+                found.push(ListedMount::answering(address.owner, address, report));
             }
             None => unanswered.push(entry),
         }
     }
     let gone = answers.into_iter();
     let gone = gone.filter(|(_, report)| report.mount.state != "mounted");
-    found.extend(gone.map(|(owner, report)| ListedMount::answering(owner, report)));
+    found.extend(
+        gone.map(|(address, report)| ListedMount::answering(address.owner, address, report)),
+    );
     let asked = at_once(unanswered.clone(), 2 * ANSWER_WITHIN, |entry| {
         Some((entry.id, ask_itself(entry)))
     });
@@ -205,7 +212,7 @@ fn ask_itself(entry: MountEntry) -> ListedMount {
         Ok(address) => control::ask_status(&address, ANSWER_WITHIN)
             .map(|report| ListedMount {
                 mount_point: entry.path.clone(),
-                ..ListedMount::answering(entry.user, report)
+                ..ListedMount::answering(entry.user, address.clone(), report)
             })
             .unwrap_or_else(|_| ListedMount::mute(&entry, SILENT)),
         // Unlike `stat`, this is never answered from the kernel's cache.

@@ -22,6 +22,7 @@ use crate::{
     meta::{Ino, Meta},
     seal::{keys::VolumeId, object_store::SealedObjectStore},
     session::{
+        activity::{self, Activity},
         control::{Look, Progress, Sent, Source, Told},
         drain_meter::DrainMeter,
         exit::Exit,
@@ -205,6 +206,10 @@ impl Source for Shared {
             counters: self.counters(),
             kernel_requests: self.metrics.kernel_requests.by_name(),
         }
+    }
+
+    fn activity(&self) -> Activity {
+        activity::measure(self.status(), &self.metrics, &self.fs)
     }
 
     fn progress(&self) -> Progress {

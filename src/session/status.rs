@@ -162,6 +162,8 @@ pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
         defragmented_bytes,
         sent_slices,
         repacked_bytes,
+        fuse_read_bytes,
+        fuse_written_bytes,
         fuse_errors,
         open_handles,
     ]

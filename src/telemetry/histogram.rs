@@ -56,6 +56,14 @@ impl Histogram {
 }
 
 impl HistogramCounts {
+    /// The upper bounds of the buckets in microseconds; the last bucket has none.
+    pub const BOUNDS_US: [u64; BOUNDS_US.len()] = BOUNDS_US;
+
+    /// The count of each bucket alone.
+    pub fn buckets_alone(&self) -> &[u64] {
+        &self.buckets
+    }
+
     /// How many were counted.
     pub fn total(&self) -> u64 {
         self.buckets.iter().sum()

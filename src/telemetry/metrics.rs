@@ -58,6 +58,10 @@ pub struct Metrics {
     pub store_requests: StoreRequests,
     /// Requests from the kernel. Reported apart from the others.
     pub kernel_requests: KernelRequests,
+    /// Bytes that programs read.
+    pub fuse_read_bytes: Counter,
+    /// Bytes that programs wrote.
+    pub fuse_written_bytes: Counter,
     /// Kernel requests answered with an error other than ENOENT, ENODATA and the like.
     pub fuse_errors: Counter,
     /// Open file and directory handles.

@@ -22,4 +22,5 @@ mod running;
 mod secrets;
 mod signals;
 mod status;
+mod top;
 mod volumes;

@@ -31,5 +31,6 @@ mod small_memory;
 mod space;
 mod suites;
 mod tampering;
+mod top;
 mod unmount;
 mod write_back;

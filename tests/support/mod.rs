@@ -19,6 +19,7 @@
 //! random          bytes and draws that are the same each time
 //! wait            waiting for conditions
 //! plot            measurements as a diagram
+//! terminal        a program in a terminal: its screen, and keys
 //! ```
 // Each test program uses a part of it.
 #![allow(dead_code, unused_imports)]
@@ -38,6 +39,7 @@ pub mod raw_store;
 pub mod server;
 pub mod server_process;
 pub mod site;
+pub mod terminal;
 pub mod tree;
 pub mod volume;
 pub mod wait;

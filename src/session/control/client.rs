@@ -1,4 +1,4 @@
-//! The side of `status` and `umount`, which ask a mount over its control socket.
+//! The side of `status`, `top` and `umount`, which ask a mount over its control socket.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -10,9 +10,9 @@ use std::{
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 
 use super::{Request, connect};
-use crate::session::status::StatusReport;
+use crate::session::{activity::Activity, status::StatusReport};
 
-/// The longest line of an answer; a status report has some 4 KiB.
+/// The longest line of an answer; a status report has some 4 KiB, an activity 40 KiB at most.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// A control socket, and the user who must listen there.
@@ -123,4 +123,28 @@ pub fn ask_status(address: &Address, patience: Duration) -> io::Result<StatusRep
     let line = request(address, Request::Status, patience)?.next_line()?;
     let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(serde_json::from_str(&line)?)
+}
+
+/// Asks a mount for its activity. One of a version that does not know the request is asked for its
+/// status, and the rest is empty.
+///
+/// # Errors
+/// As [`ask_status`].
+pub fn ask_activity(address: &Address, patience: Duration) -> io::Result<Activity> {
+    match request(address, Request::Activity, patience)?.next_line() {
+        Ok(Some(line)) => Ok(serde_json::from_str(&line)?),
+        // Bytes of the request that it did not read make it a reset.
+        Ok(None) => only_status(address, patience),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+            only_status(address, patience)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn only_status(address: &Address, patience: Duration) -> io::Result<Activity> {
+    Ok(Activity {
+        status: ask_status(address, patience)?,
+        ..Activity::default()
+    })
 }

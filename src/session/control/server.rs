@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{Look, Progress, Request, Told, socket};
-use crate::session::status::StatusReport;
+use crate::session::{activity::Activity, status::StatusReport};
 
 /// Clients at once; more wait in the socket's backlog.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -43,6 +43,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 pub trait Source: Send + Sync + 'static {
     /// The present state.
     fn status(&self) -> StatusReport;
+    /// The same, and what a live view needs besides.
+    fn activity(&self) -> Activity;
     /// The present phase. The last one comes through the channel given to [`serve`].
     fn progress(&self) -> Progress;
     /// Answers a question about the places of contents, line by line. Dropping it ends that.
@@ -137,8 +139,10 @@ async fn answer(
     let mut reader = tokio::io::BufReader::new(reader.take(REQUEST_BYTES_MAX));
     timeout(REQUEST_WITHIN, reader.read_line(&mut line)).await??;
     let request: Request = serde_json::from_str(&line)?;
-    if request == Request::Status {
-        return send(&mut writer, &source.status()).await;
+    match &request {
+        Request::Status => return send(&mut writer, &source.status()).await,
+        Request::Activity => return send(&mut writer, &source.activity()).await,
+        _ => {}
     }
     if let Some(look) = Look::of(&request) {
         return tell(&mut writer, look, source, finished).await;

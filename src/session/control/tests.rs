@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use super::*;
-use crate::session::status::StatusReport;
+use crate::session::{activity::Activity, status::StatusReport};
 
 /// Lines of an answer, more than wait to be sent.
 const LINES: usize = 40;
@@ -26,6 +26,9 @@ struct Endless(Arc<()>);
 impl Source for Endless {
     fn status(&self) -> StatusReport {
         StatusReport::default()
+    }
+    fn activity(&self) -> Activity {
+        Activity::default()
     }
     fn progress(&self) -> Progress {
         Progress::Mounted
@@ -47,6 +50,12 @@ impl Source for Endless {
 impl Source for Draining {
     fn status(&self) -> StatusReport {
         StatusReport::default()
+    }
+    fn activity(&self) -> Activity {
+        Activity {
+            bounds_us: vec![1],
+            ..Activity::default()
+        }
     }
     fn progress(&self) -> Progress {
         Progress::Draining {
@@ -231,4 +240,41 @@ async fn an_answer_is_given_up_when_its_asker_has_gone_or_the_mount_ends() {
     let _second = tokio::task::spawn_blocking(ask).await.expect("asked");
     finish.send_replace(Some(Progress::finished(&Ok(None))));
     given_up().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn activity_is_one_line() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("1.sock");
+    let (_finish, finished) = watch::channel(None);
+    let _server = serve(&path, Arc::new(Draining), finished).expect("listening");
+    let asked = tokio::task::spawn_blocking(move || {
+        ask_activity(&Address::trusted(path), Duration::from_secs(10))
+    });
+    let activity = asked.await.expect("asked").expect("answered");
+    assert_eq!(activity, Draining.activity());
+}
+
+/// Mounts of earlier versions close the connection at a request that they do not know.
+#[test]
+fn a_mount_that_knows_no_activity_is_asked_for_its_status() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("1.sock");
+    let listener = net::UnixListener::bind(&path).expect("bound");
+    let old = std::thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.expect("connected");
+            let mut line = String::new();
+            let mut reader = io::BufReader::new(&stream);
+            io::BufRead::read_line(&mut reader, &mut line).expect("a request");
+            if line.contains("status") {
+                let mut report = serde_json::to_vec(&StatusReport::default()).expect("JSON");
+                report.push(b'\n');
+                stream.write_all(&report).expect("sent");
+            }
+        }
+    });
+    let activity = ask_activity(&Address::trusted(path), Duration::from_secs(10));
+    assert_eq!(activity.expect("answered"), Activity::default());
+    old.join().expect("no panic");
 }

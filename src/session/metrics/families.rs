@@ -34,7 +34,7 @@ macro_rules! figures {
 }
 
 /// The counters, and their keys in the report.
-const COUNTERS: [(Family, &str); 13] = figures! {
+const COUNTERS: [(Family, &str); 15] = figures! {
     "store_retries" NONE "Requests sent again after a failure." = "retries";
     "store_errors" NONE "Requests that failed for good." = "store_errors";
     "store_received" BYTES "Bodies received from the store." = "received_bytes";
@@ -45,6 +45,8 @@ const COUNTERS: [(Family, &str); 13] = figures! {
         = "missing_objects";
     "fuse_errors" NONE "Requests of the kernel that failed otherwise than is ordinary."
         = "fuse_errors";
+    "fuse_read" BYTES "Read by programs." = "fuse_read_bytes";
+    "fuse_written" BYTES "Written by programs." = "fuse_written_bytes";
     "readahead_frames" NONE "Frames fetched ahead of a reader." = "readahead_frames";
     "unread_gaps" NONE "Times that what lies between tiny pieces could not be read." = "unread_gaps";
     "sent_slices" NONE "Slices of files sent because memory ran short." = "sent_slices";
