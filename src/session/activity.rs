@@ -96,7 +96,7 @@ pub(super) fn measure(status: StatusReport, metrics: &Metrics, fs: &Fs) -> Activ
     let kinds = kernel.by_kind().zip(answered);
     let kinds = kinds.filter(|((_, begun), _)| *begun > 0);
     let kinds = kinds.map(|((kind, begun), (_, counts))| {
-        // What has no answer does not wait for one.
+        // A request without an answer does not wait for one.
         let begun = if kind == "forget" {
             counts.total()
         } else {

@@ -28,7 +28,7 @@ impl From<&ListedMount> for Choice {
     }
 }
 
-/// What a key asks of the loop around this.
+/// The answer of a key to the loop around this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
     Stay,

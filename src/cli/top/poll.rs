@@ -65,7 +65,7 @@ impl Poller {
         Poller { told, _stop: stop }
     }
 
-    /// What has been told since the last call.
+    /// The news since the last call.
     pub fn news(&self) -> impl Iterator<Item = Told> {
         self.told.try_iter()
     }

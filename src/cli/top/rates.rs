@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::session::activity::{Activity, FileActivity, Timed};
 
-/// What happened between two answers.
+/// The changes between two answers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rates {
     /// Bytes a second that programs read.

@@ -1,4 +1,4 @@
-//! What waits for what, as far as a report tells.
+//! The requests that wait, and for what, as far as a report tells.
 
 use crate::session::activity::Activity;
 

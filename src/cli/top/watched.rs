@@ -90,7 +90,7 @@ impl Past {
 pub struct Watched {
     /// The last answer, and when it came.
     pub last: Option<(Instant, Activity)>,
-    /// What happened between the last two answers; zeros before there are two.
+    /// The changes between the last two answers; zeros before there are two.
     pub rates: Rates,
     pub past: Past,
     /// The mount does not answer at present.
