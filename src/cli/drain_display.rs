@@ -89,7 +89,7 @@ pub struct Display {
     quiet: bool,
 }
 
-/// What was shown before.
+/// The state that was shown before.
 #[derive(Default)]
 struct State {
     last_line: Option<Instant>,
