@@ -6,8 +6,8 @@
 //!    often it is repeated.
 //! 2. The lease is taken.
 //! 3. The metadata is opened for writing. The state that the writer recovers must not be older than
-//!    the one that the reader saw. Beside that the header is repaired: it was compared before.
-//! 4. Only then: the session's row, reclaim.
+//!    the one that the reader saw.
+//! 4. Only then: the session's row, the repair of the header, reclaim.
 //!
 //! A failure after step 2 gives the lease back ([`Opening`]).
 
@@ -137,6 +137,13 @@ impl VolumeSession {
             },
         };
         let socket = state.socket(std::process::id());
+        if !config.read_only {
+            opened
+                .loaded
+                .repair(&opened.store, &opened.unlocked)
+                .await
+                .map_err(|error| errors::store(&error, &config.url))?;
+        }
         let (meta, lease) = if config.read_only {
             (opener.follow().await?, None)
         } else {
@@ -148,11 +155,7 @@ impl VolumeSession {
                 log: &sealed,
                 tell,
             };
-            let repair = async {
-                let repaired = opened.loaded.repair(&opened.store, &opened.unlocked).await;
-                repaired.map_err(|error| errors::store(&error, &config.url))
-            };
-            let (meta, lease) = opener.enter(request, opening, repair).await?;
+            let (meta, lease) = opener.enter(request, opening).await?;
             (meta, Some(lease))
         };
         let base = Base {
@@ -402,12 +405,11 @@ impl MetaOpener<'_> {
         checked.map(|()| meta)
     }
 
-    /// Looks, takes the lease, opens for writing. `beside` runs as soon as the lease is taken.
-    pub(super) async fn enter<T>(
+    /// Looks, takes the lease, opens for writing.
+    pub(super) async fn enter(
         &self,
         request: LeaseRequest<'_>,
         opening: &Opening,
-        beside: impl Future<Output = Result<T, Failure>>,
     ) -> Result<(Meta, Arc<Lease>), Failure> {
         let (seen, holder) = tokio::join!(self.look(), lease::look(request.store, request.keys));
         let mut seen = seen?;
@@ -421,13 +423,9 @@ impl MetaOpener<'_> {
             seen = self.look().await?;
         }
         let sealed = Arc::new(self.sealed.clone());
-        let open = self.unless_stuck(Meta::open_after(sealed, self.config, seen));
-        let (meta, done) = tokio::join!(open, beside);
-        let meta = meta?;
-        if let Err(error) = done {
-            close_unused(&meta).await;
-            return Err(error);
-        }
+        let meta = self
+            .unless_stuck(Meta::open_after(sealed, self.config, seen))
+            .await?;
         Ok((meta, lease))
     }
 

@@ -112,7 +112,7 @@ impl Visit {
                 log: &sealed,
                 tell,
             };
-            let (meta, lease) = opener.enter(request, opening, async { Ok(()) }).await?;
+            let (meta, lease) = opener.enter(request, opening).await?;
             (meta, Some(lease), false)
         } else {
             let holder = lease::look(&store, &opened.unlocked.keys).await?;
