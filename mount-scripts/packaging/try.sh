@@ -77,7 +77,7 @@ step restic -q -r /root/vault/restic init
 step restic -q -r /root/vault/restic backup /root/photos
 step umount /root/vault
 # umount(8) waited for the drain: the process is gone, and its end is noted as durable.
-if pgrep -x strongroom | grep -vx "$server"; then echo 'FAILED: umount did not wait'; exit 1; fi
+if pgrep -x strongroom | grep -vxF "$server"; then echo 'FAILED: umount did not wait'; exit 1; fi
 step strongroom umount /root/vault
 step strongroom mount s3://bucket/laptop /root/vault --passphrase-file /root/pass
 step restic -q -r /root/vault/restic restore latest --target /root/restored
