@@ -112,7 +112,11 @@ impl TerminalProgram {
         let status = self.child.try_wait().expect("wait");
         let status = status.unwrap_or_else(|| panic!("it does not end:\n{}", self.text()));
         let screen = Arc::clone(&self.screen);
-        holds(PATIENCE, || !screen.lock().expect("no panic").alternate);
+        // It has ended, but its last words may still be on their way through the terminal.
+        holds(PATIENCE, || {
+            let screen = screen.lock().expect("no panic");
+            !screen.alternate && !screen.cursor_is_hidden
+        });
         let text = self.text();
         assert!(!screen.lock().expect("no panic").alternate, "{text}");
         assert!(!screen.lock().expect("no panic").cursor_is_hidden, "{text}");
