@@ -48,8 +48,8 @@ build() {
         PATH=$HOME/.cargo/bin:$PATH
     fi
     command -v cargo >/dev/null || die "Rust 1.95 or newer is missing; install it from https://rustup.rs and run this again"
-    say "building (six to eight minutes the first time, on two cores)"
-    # This profile compiles in half the time of a release.
+    say "building (the first time takes some minutes)"
+    # This profile compiles faster than a release.
     (cd "$here" && cargo build --locked --profile demo --bin strongroom)
     program=${CARGO_TARGET_DIR:-$here/target}/demo/strongroom
 }
