@@ -1,6 +1,11 @@
 //! `strongroom which`: the objects of a file, the files of an object, the path of an inode.
 
-use std::{ffi::OsString, io::Write, os::unix::ffi::OsStrExt};
+use std::{
+    ffi::{OsStr, OsString},
+    io::Write,
+    os::unix::ffi::OsStrExt,
+    path::Path,
+};
 
 use clap::Args;
 
@@ -33,8 +38,8 @@ pub struct WhichArgs {
     #[arg(value_name = "URL|DIR")]
     place: String,
 
-    /// A path from the volume's root, an object's key, or ino:N; a path that looks like a key
-    /// begins with a slash
+    /// A path from the volume's root or one that begins with DIR, an object's key, or ino:N; a path
+    /// that looks like a key begins with a slash
     #[arg(value_name = "PATH|OBJECT|ino:N")]
     target: OsString,
 
@@ -48,7 +53,7 @@ pub struct WhichArgs {
 
 /// Runs the command.
 pub fn run(args: &WhichArgs) -> Result<(), Failure> {
-    let question = Look::Which(args.target.as_bytes().to_vec());
+    let question = Look::Which(from_the_root(&args.place, &args.target));
     look::ask(&args.place, &args.open, question, &mut |answer| {
         let text = match args.json {
             true => serde_json::to_string(&answer)
@@ -58,6 +63,18 @@ pub fn run(args: &WhichArgs) -> Result<(), Failure> {
         // A reader that has gone (`which | head`) is no error.
         let _ = writeln!(std::io::stdout(), "{text}");
     })
+}
+
+/// The target; a path that begins with the directory, as a shell completes it, counts from there.
+fn from_the_root(place: &str, target: &OsStr) -> Vec<u8> {
+    match Path::new(target).strip_prefix(place) {
+        Ok(below) if !place.starts_with("s3://") => {
+            let mut path = b"/".to_vec();
+            path.extend_from_slice(below.as_os_str().as_bytes());
+            path
+        }
+        _ => target.as_bytes().to_vec(),
+    }
 }
 
 fn as_text(answer: &Answer) -> String {
@@ -135,4 +152,25 @@ fn named(paths: &[String]) -> String {
 
 fn plain(text: &str) -> String {
     shown(text, TEXT_CHARS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_as_a_shell_completes_it_counts_from_the_directory() {
+        let from_the_root = |place, target: &str| {
+            let path = from_the_root(place, OsStr::new(target));
+            String::from_utf8(path).expect("UTF-8")
+        };
+        assert_eq!(from_the_root("vault", "vault/docs/letter"), "/docs/letter");
+        assert_eq!(from_the_root("vault/", "vault/docs"), "/docs");
+        assert_eq!(from_the_root("/mnt/vault", "/mnt/vault/docs"), "/docs");
+        for as_it_is in ["/vault/docs", "docs/vault", "vaults/docs", "ino:7", "lease"] {
+            assert_eq!(from_the_root("vault", as_it_is), as_it_is);
+        }
+        let key = "s3://bucket/laptop/lease";
+        assert_eq!(from_the_root("s3://bucket/laptop", key), key);
+    }
 }
