@@ -45,6 +45,11 @@ impl Data {
         self.rooms.reading.look_at_open_files().await
     }
 
+    /// The bytes of a range as far as the file goes, if all of them are in memory.
+    pub fn read_here(&self, file: &OpenFile, range: Range<u64>) -> Option<ReadReply> {
+        self.rooms.reading.read_here(file, range)
+    }
+
     /// Reads; short only at the end of the file, and beyond half of what is guaranteed to readers
     /// (6 MiB with the smallest `--memory`).
     pub async fn read(

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::{
     Attributes, Caller, Durability, Fs, FsError,
     busiest::Moved,
+    dense_reads::Density,
     namespace::valid_name,
     now,
     table::{FileHandle, Made},
@@ -46,6 +47,10 @@ impl Fs {
         if self.record(ino).await?.kind == FileKind::Directory {
             return Err(FsError::new(Errno::EISDIR, "opening a directory as a file"));
         }
+        let writing = match writable {
+            true => Some(self.inner.page_turns.write(ino).await),
+            false => None,
+        };
         if truncates {
             self.truncate(caller, ino, 0, now()).await?;
         }
@@ -65,6 +70,8 @@ impl Fs {
             past_page_cache,
             made: None,
             moved: Moved::default(),
+            density: Density::default(),
+            _writing: writing,
             _room: room,
         };
         self.opened(attributes, handle)
@@ -92,13 +99,20 @@ impl Fs {
             Ok(attributes) => {
                 let ino = attributes.ino;
                 let write_only = flags & libc::O_ACCMODE == libc::O_WRONLY;
+                let writable = flags & libc::O_ACCMODE != libc::O_RDONLY;
+                let writing = match writable {
+                    true => Some(self.inner.page_turns.write(ino).await),
+                    false => None,
+                };
                 let handle = FileHandle {
                     ino,
                     file: self.data().open(ino),
-                    writable: flags & libc::O_ACCMODE != libc::O_RDONLY,
+                    writable,
                     past_page_cache: self.inner.page_cache.on_create(ino, write_only),
                     made: write_only.then(Made::default),
                     moved: Moved::default(),
+                    density: Density::default(),
+                    _writing: writing,
                     _room: room,
                 };
                 self.opened(attributes, handle)
@@ -135,6 +149,7 @@ impl Fs {
         let reply = self.data().read(&handle.file, offset, len).await?;
         let bytes = reply.bytes.len() as u64;
         self.inner.table.count_read(&handle, bytes);
+        self.note_for_fills(&handle, offset, len, &reply);
         Ok(reply)
     }
 
@@ -221,6 +236,8 @@ impl Fs {
         if drops_set_id {
             self.drop_set_id(ino).await?;
         }
+        // Pages that the kernel writes out late come when no handle may write any more.
+        let _turn = self.inner.page_turns.change(ino).await;
         Ok(self.data().write(ino, offset, buffer, now()).await?)
     }
 

@@ -26,6 +26,7 @@
 //! | `namespace.rs` | lookup, mknod, mkdir, symlink, link, unlink, rmdir, rename |
 //! | `dir.rs` | listings |
 //! | `file.rs` | open, read, write, flush, fsync, release |
+//! | `fill.rs`, `dense_reads.rs`, `page_turns.rs` | pages that the kernel is given unasked |
 //! | `space.rs` | fallocate, lseek, statfs |
 //! | `xattr.rs` | extended attributes |
 //! | `names.rs` | the names of files, for messages |
@@ -39,21 +40,24 @@ mod attr;
 mod busiest;
 mod caller;
 mod create;
+mod dense_reads;
 mod dir;
 mod error;
 mod file;
+mod fill;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
 mod names;
 mod namespace;
 mod page_cache;
+mod page_turns;
 mod reaper;
 mod space;
 mod table;
 mod xattr;
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
@@ -64,6 +68,7 @@ pub use caller::{Caller, now};
 pub use dir::Listed;
 pub use error::{FsError, Operation};
 pub use file::Opened;
+pub use fill::{Fill, PageCacheFiller};
 pub use space::Space;
 pub use xattr::CONTROL_XATTR;
 
@@ -75,6 +80,7 @@ use crate::{
 
 use names::Names;
 use page_cache::PageCache;
+use page_turns::PageTurns;
 use reaper::Reaper;
 use table::HandleTable;
 
@@ -124,13 +130,26 @@ struct Inner {
     names: Names,
     reaper: Reaper,
     attribute_cache: OnceLock<Arc<dyn AttributeCache>>,
+    page_turns: Arc<PageTurns>,
+    metrics: Arc<Metrics>,
+    filler: OnceLock<Arc<dyn PageCacheFiller>>,
+}
+
+/// A volume, unless it is no longer served.
+pub struct WeakFs(Weak<Inner>);
+
+impl WeakFs {
+    /// The volume, if somebody serves it still.
+    pub fn upgrade(&self) -> Option<Fs> {
+        self.0.upgrade().map(|inner| Fs { inner })
+    }
 }
 
 impl Fs {
     /// Begins to serve a volume, and to delete in the background the orphans that an earlier mount
     /// left. Must be called inside a tokio runtime.
     pub fn new(meta: Meta, data: Data, metrics: Arc<Metrics>, config: FsConfig) -> Fs {
-        let table = HandleTable::new(metrics, data.governor().clone());
+        let table = HandleTable::new(Arc::clone(&metrics), data.governor().clone());
         let reaper = Reaper::start(meta.clone(), data.clone(), !config.read_only);
         Fs {
             inner: Arc::new(Inner {
@@ -142,8 +161,16 @@ impl Fs {
                 names: Names::new(),
                 reaper,
                 attribute_cache: OnceLock::new(),
+                page_turns: Arc::default(),
+                metrics,
+                filler: OnceLock::new(),
             }),
         }
+    }
+
+    /// A reference that does not keep it alive.
+    pub fn downgrade(&self) -> WeakFs {
+        WeakFs(Arc::downgrade(&self.inner))
     }
 
     /// The path of a file, for messages, as far as it is known.

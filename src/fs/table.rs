@@ -23,6 +23,8 @@ use parking_lot::Mutex;
 use super::{
     FsError,
     busiest::{self, FileBytes, MOVED_BYTES, Moved},
+    dense_reads::Density,
+    page_turns::{WRITER_BYTES, Writing},
 };
 use crate::{
     budget::{Governor, Owner, Reservation},
@@ -58,6 +60,10 @@ pub struct FileHandle {
     pub made: Option<Made>,
     /// Bytes that were moved through it.
     pub moved: Moved,
+    /// Whether what is read through it lies here.
+    pub density: Density,
+    /// Its turn at the kernel's pages of the file, if it may write.
+    pub _writing: Option<Writing>,
     /// The reservation that pays for the handle and its file.
     pub _room: Room,
 }
@@ -125,7 +131,7 @@ impl HandleTable {
 
     /// Waits for room for an open file. To be called before anything is done or held.
     pub async fn room_for_file(&self) -> Result<Room, FsError> {
-        self.room(HANDLE_BYTES + OPEN_FILE_BYTES + MOVED_BYTES)
+        self.room(HANDLE_BYTES + OPEN_FILE_BYTES + MOVED_BYTES + WRITER_BYTES)
             .await
     }
 

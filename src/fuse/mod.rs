@@ -27,6 +27,7 @@
 //! | `killed.rs` | callers that were killed while they wait |
 //! | `late.rs` | changes that happen after their caller was answered |
 //! | `notify.rs` | [`Notifier`]: tells the kernel to forget |
+//! | `fill.rs` | gives the kernel pages unasked |
 //! | `follow.rs` | tells the kernel which open files of a follower have changed |
 //! | `convert.rs` | attributes and times |
 //! | `mount.rs` | [`mount`], [`Mounted`] |
@@ -40,6 +41,7 @@ mod capabilities;
 mod convert;
 mod error;
 mod failures;
+mod fill;
 mod follow;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;

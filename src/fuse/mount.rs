@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::{
     MountError, MountOptions, REQUEST_LEN_MAX,
     attach::{attach, check_mount_point, detach},
+    fill,
     follow::{Following, follow},
     kernel::Kernel,
     mountinfo::{self, MountEntry},
@@ -58,6 +59,8 @@ pub async fn mount(
     fs.getattr(Ino::ROOT).await.map_err(MountError::root)?;
     let notifier = Notifier::start().map_err(|error| MountError::io("starting a thread", error))?;
     fs.tell(Arc::new(notifier.clone()));
+    fill::start(&fs, notifier.clone())
+        .map_err(|error| MountError::io("starting a thread", error))?;
     let runner = Runner::new(
         tokio::runtime::Handle::current(),
         options.timeout,

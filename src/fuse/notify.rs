@@ -143,6 +143,18 @@ impl Notifier {
     }
 }
 
+impl Notifier {
+    /// The kernel takes these bytes of a file into its page cache. Waits for pages that are being
+    /// read: only for a thread of its own.
+    pub(super) fn store(&self, ino: Ino, offset: u64, bytes: &[u8]) {
+        // Not under the lock: it can take as long as a request.
+        let device = self.device.read().clone();
+        if let Some(device) = device {
+            ignore_unknown(device.typed.store(INodeNo(ino.0), offset, bytes));
+        }
+    }
+}
+
 impl AttributeCache for Notifier {
     fn forget_attributes(&self, ino: Ino) {
         self.attributes(ino);

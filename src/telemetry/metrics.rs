@@ -41,6 +41,8 @@ pub struct Metrics {
     pub cache_misses: Counter,
     /// Frames fetched ahead of a reader.
     pub readahead_frames: Counter,
+    /// Bytes that the kernel's page cache was given unasked.
+    pub page_fill_bytes: Counter,
     /// Frames or headers that failed authentication. An object that is missing is none of them.
     pub authentication_failures: Counter,
     /// Objects that should be in the store and were not when they were read, each counted once.

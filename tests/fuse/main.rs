@@ -7,6 +7,7 @@ mod support;
 mod caches;
 mod contents;
 mod ended;
+mod fills;
 mod followers;
 mod killed;
 mod late;

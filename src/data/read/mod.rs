@@ -8,6 +8,7 @@
 
 mod follow;
 mod gaps;
+mod here;
 mod locate;
 mod open_file;
 mod plan;
@@ -67,6 +68,8 @@ pub(crate) struct Reading {
 pub struct ReadReply {
     /// The bytes, in one piece.
     pub bytes: Bytes,
+    /// All of them were on this machine: nothing was asked of the store.
+    pub was_here: bool,
 }
 
 impl Reading {
@@ -141,6 +144,7 @@ impl Reading {
         if offset >= end {
             return Ok(ReadReply {
                 bytes: Bytes::new(),
+                was_here: true,
             });
         }
         let sources = self.locate(file, view, offset..end).await?;
@@ -176,31 +180,16 @@ impl Reading {
             }
         };
         let reply_bytes = plan.reply_bytes;
+        let was_here = plan.is_on_this_machine(&self.frames);
         let frames = self.start_missing(open, &sources, &(offset..end), plan, &mut reservation);
         // The frames that turned out not to be missing need no room.
         reservation.shrink_to(reply_bytes);
         self.read_ahead(open, view, offset..end, size).await;
-        let all_paid_for = !sources
-            .iter()
-            .any(|source| matches!(source, Source::Inline(_)));
-        let mut pieces = gather(sources, frames).await?;
+        let all_paid_for = all_paid_for(&sources);
+        let pieces = gather(sources, frames).await?;
         open.ahead.window.lock().answered();
-        if pieces.len() == 1 && all_paid_for {
-            return Ok(ReadReply {
-                bytes: pieces.pop().unwrap_or_default(),
-            });
-        }
-        debug_assert!(
-            reservation.bytes() >= reply_len,
-            "a reply in pieces that was to be in one"
-        );
-        let mut whole = Vec::with_capacity(reply_len as usize);
-        pieces
-            .iter()
-            .for_each(|piece| whole.extend_from_slice(piece));
-        Ok(ReadReply {
-            bytes: paid_bytes(whole, reservation),
-        })
+        let reply = reply(pieces, all_paid_for, reply_len, reservation);
+        Ok(ReadReply { was_here, ..reply })
     }
 
     /// Waits in line for the memory of frames and reply in one go, so a read that waits holds
@@ -242,6 +231,41 @@ impl Reading {
                 () = fetched => {}
             }
         }
+    }
+}
+
+/// Whether the bytes of all sources are paid for.
+fn all_paid_for(sources: &[Source]) -> bool {
+    !sources
+        .iter()
+        .any(|source| matches!(source, Source::Inline(_)))
+}
+
+/// The answer made of these pieces, `len` bytes in all; they are copied into memory that
+/// `reservation` pays for unless there is one that is paid for already.
+fn reply(
+    mut pieces: Vec<Bytes>,
+    all_paid_for: bool,
+    len: u64,
+    reservation: Reservation,
+) -> ReadReply {
+    if pieces.len() == 1 && all_paid_for {
+        return ReadReply {
+            bytes: pieces.pop().unwrap_or_default(),
+            was_here: true,
+        };
+    }
+    debug_assert!(
+        reservation.bytes() >= len,
+        "a reply in pieces that was to be in one"
+    );
+    let mut whole = Vec::with_capacity(len as usize);
+    pieces
+        .iter()
+        .for_each(|piece| whole.extend_from_slice(piece));
+    ReadReply {
+        bytes: paid_bytes(whole, reservation),
+        was_here: true,
     }
 }
 

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use super::{Reading, open_file::OpenFile};
 use crate::{
     budget::Reservation,
-    data::frames::{BLOCK_FRAMES, Fetch, FrameBytes, Kept, ObjectHandle, frames_len, is_one_block},
+    data::frames::{
+        BLOCK_FRAMES, Fetch, FrameBytes, Frames, Kept, ObjectHandle, frames_len, is_one_block,
+    },
     meta::ObjectId,
 };
 
@@ -111,6 +113,19 @@ struct MissingRun {
 }
 
 impl Plan {
+    /// The frames, if none has to be fetched.
+    pub(crate) fn frames_if_here(self) -> Option<Vec<Vec<Frame>>> {
+        (self.missing_bytes == 0).then_some(self.frames)
+    }
+
+    /// Whether the read needs no request to the store: what it misses is on the local disk.
+    pub(crate) fn is_on_this_machine(&self, frames: &Frames) -> bool {
+        self.runs.iter().all(|run| {
+            let mut missed = run.frames.start..run.frames.start + run.missed;
+            missed.all(|frame| frames.is_on_disk(run.object.id, frame))
+        })
+    }
+
     /// Will the answer lie in one piece of memory that is paid for?
     fn is_one_piece(&self, sources: &[Source]) -> bool {
         let ([source], [frames]) = (sources, self.frames.as_slice()) else {

@@ -87,6 +87,7 @@ impl Reading {
         drop(turn);
         Ok(ReadReply {
             bytes: paid_bytes(reply, paid),
+            was_here: false,
         })
     }
 

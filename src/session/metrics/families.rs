@@ -34,7 +34,7 @@ macro_rules! figures {
 }
 
 /// The counters, and their keys in the report.
-const COUNTERS: [(Family, &str); 15] = figures! {
+const COUNTERS: [(Family, &str); 16] = figures! {
     "store_retries" NONE "Requests sent again after a failure." = "retries";
     "store_errors" NONE "Requests that failed for good." = "store_errors";
     "store_received" BYTES "Bodies received from the store." = "received_bytes";
@@ -48,6 +48,7 @@ const COUNTERS: [(Family, &str); 15] = figures! {
     "fuse_read" BYTES "Read by programs." = "fuse_read_bytes";
     "fuse_written" BYTES "Written by programs." = "fuse_written_bytes";
     "readahead_frames" NONE "Frames fetched ahead of a reader." = "readahead_frames";
+    "page_fill" BYTES "Given to the kernel's page cache unasked." = "page_fill_bytes";
     "unread_gaps" NONE "Times that what lies between tiny pieces could not be read." = "unread_gaps";
     "sent_slices" NONE "Slices of files sent because memory ran short." = "sent_slices";
     "defragmented" BYTES "Read of scattered files, to put them in order." = "defragmented_bytes";
