@@ -55,13 +55,10 @@ impl Meta {
         store: Arc<dyn ObjectStore>,
         config: MetaConfig,
     ) -> Result<Recovered, MetaError> {
-        let sizes = Sizes::for_memory(config.memory_bytes);
-        let reader = open_reader(store, &sizes, BlockCache::for_sizes(&sizes)).await?;
-        let generation = reader.subscribe().borrow().durable_seq;
-        let opened = Opened::read(Backing::Follower(Box::new(reader))).await?;
-        if let Backing::Follower(reader) = opened.backing {
-            reader.close().await?;
-        }
+        // As a follower that never looks for something newer: that spares it several requests.
+        let meta = Meta::follow_frozen(store, config).await?;
+        let generation = meta.generation();
+        meta.close().await?;
         Ok(Recovered { generation })
     }
 }

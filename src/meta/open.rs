@@ -272,6 +272,14 @@ impl Meta {
         Ok(meta)
     }
 
+    /// A follower of the state that is durable now.
+    pub(super) async fn follow_frozen(
+        store: Arc<dyn ObjectStore>,
+        config: MetaConfig,
+    ) -> Result<Meta, MetaError> {
+        Meta::follow(store, Sizes::for_memory(config.memory_bytes), NEVER).await
+    }
+
     /// Opens the volume of a follower once more, in the state that is durable now. `None` for the
     /// writer, which sees that state anyway.
     pub async fn look_again(&self) -> Result<Option<Meta>, MetaError> {

@@ -137,13 +137,6 @@ impl VolumeSession {
             },
         };
         let socket = state.socket(std::process::id());
-        if !config.read_only {
-            opened
-                .loaded
-                .repair(&opened.store, &opened.unlocked)
-                .await
-                .map_err(|error| errors::store(&error, &config.url))?;
-        }
         let (meta, lease) = if config.read_only {
             (opener.follow().await?, None)
         } else {
@@ -155,7 +148,14 @@ impl VolumeSession {
                 log: &sealed,
                 tell,
             };
-            let (meta, lease) = opener.enter(request, opening).await?;
+            // The copy of the header is read meanwhile, and mended only afterwards.
+            let fault = opened.loaded.fault(&opened.store);
+            let (entered, fault) = tokio::join!(opener.enter(request, opening), fault);
+            let (meta, lease) = entered?;
+            if let Err(error) = opened.mend_header(fault).await {
+                close_unused(&meta).await;
+                return Err(errors::store(&error, &config.url));
+            }
             (meta, Some(lease))
         };
         let base = Base {
