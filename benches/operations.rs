@@ -3,7 +3,9 @@
 //! and says whether it did.
 //!
 //! `cargo bench --bench operations -- [--latency-ms 20] [small] [directory] [orders] [random-read]
-//! [random-write] [absorbed-write] [scattered-write] [fragments] [fsync] [warm] [backups]`
+//! [random-write] [absorbed-write] [scattered-write] [fragments] [fsync] [warm] [backups] [sparse]`
+//!
+//! `sparse` needs 17 GiB of disk: random reads of files that are much larger than the memory.
 //!
 //! `backups` has restic and borg work on a GiB, on the mount and beside it on the local disk:
 //! `cargo bench --bench operations -- --latency-ms 20 --disk-cache default backups`
@@ -32,6 +34,8 @@ mod orders;
 mod random_writes;
 #[path = "support/source_tree.rs"]
 mod source_tree;
+#[path = "support/sparse.rs"]
+mod sparse;
 #[path = "support/mod.rs"]
 mod support;
 #[path = "support/warm.rs"]
@@ -76,7 +80,7 @@ fn main() {
         source_tree::run(&mut site, tree);
         return;
     }
-    let parts: [(&str, Part); 11] = [
+    let parts: [(&str, Part); 12] = [
         ("small", small_files),
         ("directory", large_directory),
         ("orders", orders::run),
@@ -94,6 +98,7 @@ fn main() {
         ("fsync", fsyncs),
         ("warm", warm::run),
         ("backups", backups::run),
+        ("sparse", sparse::run),
     ];
     if let Some(word) = options
         .words

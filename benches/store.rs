@@ -26,7 +26,7 @@ use harness::{
     site::{Site, Transport},
 };
 use strongroom::{
-    store::{Condition, Retry, Store, StoreConfig, StoreError},
+    store::{Condition, Rates, Retry, Store, StoreConfig, StoreError},
     telemetry::Metrics,
 };
 use support::{MIB, Options, noise};
@@ -78,6 +78,7 @@ async fn connect(site: &Site, transport: Transport) -> Store {
         path_style: None,
         stall_timeout: Duration::from_secs(10),
         connections_max: 16,
+        rates: Rates::default(),
         retry: Retry::Attempts(3),
     };
     let store = Store::connect(config, Arc::new(Metrics::default())).await;

@@ -3,7 +3,7 @@
 # names in a line "test: ...", or the model test of write-back. Fails if a mutant survives. Takes a build for each: a minute or two,
 # and one of all dependencies before the first.
 #
-#   mutants.sh [NAME]     all of them, or those whose file names begin so
+#   mutants.sh [NAME...]  all of them, or those whose file names begin so
 #   mutants.sh --check    nothing but this: does each patch still fit the source?
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,6 +20,14 @@ case ${1:-} in
         exit 0
         ;;
 esac
+
+patches=()
+if [ $# -eq 0 ]; then set -- ''; fi
+for name in "$@"; do
+    found=(tests/mutants/"$name"*.patch)
+    [ -e "${found[0]}" ] || { printf 'mutants.sh: there is no mutant %s: see tests/mutants\n' "$name" >&2; exit 2; }
+    patches+=("${found[@]}")
+done
 
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
@@ -41,7 +49,7 @@ if ! run_test "$model" >"$copy/output"; then
     printf 'mutants.sh: the model test fails without a mutant\n' >&2
     exit 1
 fi
-for patch in tests/mutants/"${1:-}"*.patch; do
+for patch in "${patches[@]}"; do
     name=$(basename "$patch" .patch)
     chosen=$(sed -n 's/^test: //p' "$patch")
     (cd "$copy" && git apply "$OLDPWD/$patch")

@@ -5,7 +5,7 @@ use crate::{
     meta::ObjectId,
     seal::{
         object_store::ROOT,
-        volume::{COPY_KEY, PRIMARY_KEY},
+        volume::{COPY_KEY, PRIMARY_KEY, SLOT_NOTES_KEY},
     },
 };
 
@@ -22,7 +22,7 @@ pub(super) enum KeyShape {
     Manifest,
     /// The metadata's notes about compaction and collection.
     Upkeep,
-    /// The volume header or its copy.
+    /// The volume header, its copy, or the notes on its slots.
     Header,
     /// The lease.
     Lease,
@@ -35,7 +35,7 @@ pub(super) enum KeyShape {
 /// The meaning of a volume-relative key.
 pub(super) fn shape_of(key: &str) -> KeyShape {
     match key {
-        PRIMARY_KEY | COPY_KEY => return KeyShape::Header,
+        PRIMARY_KEY | COPY_KEY | SLOT_NOTES_KEY => return KeyShape::Header,
         LEASE => return KeyShape::Lease,
         _ => {}
     }

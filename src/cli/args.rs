@@ -1,17 +1,17 @@
 //! Options that several subcommands share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, builder::PossibleValue};
 
-use super::values::parse_log_level;
+use super::values::{parse_log_level, parse_rate, parse_size};
 use crate::{
     session::{
         Accept, Durability, Failure, StoreSettings,
         state::{self, Trust},
     },
-    store::Store,
-    telemetry::LogFormat,
+    store::{Rates, Store},
+    telemetry::{LogFormat, LogTarget},
 };
 
 /// Where the store is and how to speak to it. Unset options come from where AWS users have them:
@@ -38,6 +38,14 @@ pub struct StoreArgs {
     /// Put the bucket's name into the path; by default so where the endpoint is not AWS
     #[arg(long)]
     pub path_style: bool,
+
+    /// The most that is sent to the store, in bytes a second, for instance 5MiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub max_upload_rate: Option<u64>,
+
+    /// The most that is received from the store, in bytes a second
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub max_download_rate: Option<u64>,
 }
 
 impl StoreArgs {
@@ -49,6 +57,10 @@ impl StoreArgs {
             profile: self.profile.clone(),
             ca_bundle: self.ca_bundle.clone(),
             path_style: self.path_style,
+            rates: Rates {
+                upload: self.max_upload_rate,
+                download: self.max_download_rate,
+            },
         }
     }
 }
@@ -113,9 +125,23 @@ pub struct LogArgs {
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
 
+    /// The size at which the log file is begun anew; the one before is kept as FILE.1 (0: never)
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_size)]
+    pub log_max_size: u64,
+
     /// The shape of the lines: text, or a JSON object each
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+impl LogArgs {
+    /// The file that is logged to, of this name.
+    pub fn target<'a>(&self, path: &'a Path) -> LogTarget<'a> {
+        LogTarget {
+            path,
+            size_max: self.log_max_size,
+        }
+    }
 }
 
 /// Where this machine keeps its knowledge of volumes.

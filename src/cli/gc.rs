@@ -44,15 +44,16 @@ pub struct GcArgs {
 
 /// Runs the command.
 pub fn run(args: GcArgs) -> Result<(), Failure> {
-    let config = args.visit.prepare()?;
-    let swept = runtime::block_on(async {
-        let opening = Opening::default();
-        let swept = interruptible(sweep(&args, config, &opening)).await;
-        let swept = swept.and_then(|swept| swept);
-        if swept.is_err() {
-            opening.give_back().await;
-        }
-        swept
+    let swept = args.visit.run(|config| {
+        runtime::block_on(async {
+            let opening = Opening::default();
+            let swept = interruptible(sweep(&args, config, &opening)).await;
+            let swept = swept.and_then(|swept| swept);
+            if swept.is_err() {
+                opening.give_back().await;
+            }
+            swept
+        })
     })?;
     let text = match args.json {
         true => format!("{:#}", as_json(&swept, args.dry_run)),

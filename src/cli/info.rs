@@ -11,7 +11,12 @@ use super::{
 };
 use crate::{
     seal::volume::{FORMAT, HeaderSource, SlotInfo, VolumeHeader},
-    session::{self, Failure, Fingerprint, connect, state::StateSeen},
+    session::{
+        self, Failure, Fingerprint, connect,
+        slot_notes::{LABEL_CHARS_MAX, SlotNote},
+        state::StateSeen,
+    },
+    telemetry::{moment, shown},
 };
 
 /// `strongroom info URL`
@@ -75,12 +80,12 @@ fn as_lines(url: &str, header: &VolumeHeader, source: &str, fingerprint: Option<
             fingerprint.unwrap_or("this machine has not mounted it yet")
         ),
     ];
-    lines.extend(header.slots().map(|slot| slot_line(&slot)));
+    lines.extend(header.slots().map(|slot| slot_line(&slot, None)));
     lines.join("\n")
 }
 
 /// One slot for people.
-pub fn slot_line(slot: &SlotInfo) -> String {
+pub fn slot_line(slot: &SlotInfo, note: Option<&SlotNote>) -> String {
     let derivation = match slot.argon2 {
         Some(argon2) => format!(
             "Argon2id, {} passes, {} MiB, {} lanes",
@@ -90,15 +95,27 @@ pub fn slot_line(slot: &SlotInfo) -> String {
         ),
         None => "HKDF-SHA-256".to_owned(),
     };
-    format!(
+    let mut line = format!(
         "slot {:<4} {:<13} {derivation}",
         slot.id.0,
         slot.kind.name()
-    )
+    );
+    // Whoever has a key may have written these texts on another machine.
+    let text = |text: &str| shown(text, LABEL_CHARS_MAX);
+    if let Some(made) = note.and_then(|note| note.made_unix_seconds) {
+        line += &format!(", made {}", moment(made));
+    }
+    if let Some(host) = note.and_then(|note| note.host.as_deref()) {
+        line += &format!(" on {}", text(host));
+    }
+    if let Some(label) = note.and_then(|note| note.label.as_deref()) {
+        line += &format!(": {}", text(label));
+    }
+    line
 }
 
 /// One slot for programs.
-pub fn slot_json(slot: &SlotInfo) -> serde_json::Value {
+pub fn slot_json(slot: &SlotInfo, note: Option<&SlotNote>) -> serde_json::Value {
     let mut value = json!({ "slot": slot.id.0, "kind": slot.kind.name() });
     if let (Some(argon2), Some(object)) = (slot.argon2, value.as_object_mut()) {
         let parameters = json!({
@@ -107,6 +124,14 @@ pub fn slot_json(slot: &SlotInfo) -> serde_json::Value {
             "lanes": argon2.lanes,
         });
         object.insert("argon2id".to_owned(), parameters);
+    }
+    if let (Some(note), Some(object)) = (note, value.as_object_mut()) {
+        object.insert("label".to_owned(), json!(note.label));
+        object.insert(
+            "made_unix_seconds".to_owned(),
+            json!(note.made_unix_seconds),
+        );
+        object.insert("host".to_owned(), json!(note.host));
     }
     value
 }
@@ -120,7 +145,7 @@ fn as_json(url: &str, header: &VolumeHeader, source: &str, fingerprint: Option<&
         "header": source,
         "fingerprint_seen": fingerprint,
         "epochs": header.epochs().map(|epoch| epoch.0).collect::<Vec<_>>(),
-        "slots": header.slots().map(|slot| slot_json(&slot)).collect::<Vec<_>>(),
+        "slots": header.slots().map(|slot| slot_json(&slot, None)).collect::<Vec<_>>(),
     });
     format!("{value:#}")
 }

@@ -77,7 +77,7 @@ fn as_json(volume: &FoundVolume) -> String {
         Ok(header) => json!({
             "url": volume.url,
             "volume": header.volume().to_string(),
-            "slots": header.slots().map(|slot| slot_json(&slot)).collect::<Vec<_>>(),
+            "slots": header.slots().map(|slot| slot_json(&slot, None)).collect::<Vec<_>>(),
         }),
         Err(why) => json!({ "url": volume.url, "unusable": why }),
     }

@@ -40,7 +40,9 @@ pub fn ask(
         show,
     };
     let outcome = match place.contains("://") {
-        true => ask_volume(open.prepare(place)?, question, &mut show),
+        true => open.run(place, |config| {
+            ask_volume(config, question.clone(), &mut show)
+        }),
         false => ask_mount(Path::new(place), &question, &mut show),
     };
     display.clear();

@@ -41,7 +41,6 @@ pub fn run(mut args: MountArgs) -> Result<(), Failure> {
     fuse::check_device().map_err(|error| errors::mount(&error))?;
     // If the system refuses, the mount is as safe as any other program's memory.
     let _ = make_process_undumpable();
-    let secret = secret::unlock_secret(&args.secret)?;
     absolute_paths(&mut args)?;
     let state_root = args.state.root()?;
     let config = SessionConfig {
@@ -66,20 +65,23 @@ pub fn run(mut args: MountArgs) -> Result<(), Failure> {
         log_paths: args.log_paths,
         metrics: args.metrics_listen,
     };
-    if args.foreground {
-        return work(config, secret, &args.log, &Reporter::terminal());
-    }
-    match daemon::detach()? {
-        Side::Parent(outcome) => outcome,
-        Side::Child(reporter) => {
-            let outcome = work(config, secret, &args.log, &reporter);
-            if let Err(error) = &outcome {
-                tracing::error!("{error}");
-                reporter.failed(error);
-            }
-            outcome
+    secret::with_secret(&args.secret, |secret| {
+        let config = config.clone();
+        if args.foreground {
+            return work(config, secret, &args.log, &Reporter::terminal());
         }
-    }
+        match daemon::detach()? {
+            Side::Parent(outcome) => outcome,
+            Side::Child(reporter) => {
+                let outcome = work(config, secret, &args.log, &reporter);
+                if let Err(error) = &outcome {
+                    tracing::error!("{error}");
+                    reporter.failed(error);
+                }
+                outcome
+            }
+        }
+    })
 }
 
 /// The process in the background leaves the directory that it was started in.

@@ -10,7 +10,9 @@ use clap::ValueEnum;
 use super::{
     disk_cache::parse_cache_size,
     mount_args::MountArgs,
-    values::{parse_duration, parse_follow_every, parse_log_level, parse_memory, parse_size},
+    values::{
+        parse_duration, parse_follow_every, parse_log_level, parse_memory, parse_rate, parse_size,
+    },
 };
 use crate::{
     session::{Durability, Failure, KernelFlag},
@@ -103,7 +105,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), Failure> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 23] = [
+const SETTINGS: [&str; 26] = [
     "capacity",
     "passphrase-file",
     "key-file",
@@ -121,11 +123,14 @@ const SETTINGS: [&str; 23] = [
     "metrics-listen",
     "log-file",
     "log-level",
+    "log-max-size",
     "log-format",
     "endpoint-url",
     "region",
     "profile",
     "ca-bundle",
+    "max-upload-rate",
+    "max-download-rate",
     "passphrase-command",
 ];
 
@@ -162,6 +167,7 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure>
         "metrics-listen" => args.metrics_listen = Some(value.parse().map_err(invalid)?),
         "log-file" => args.log.log_file = path(),
         "log-level" => args.log.log_level = Some(parse_log_level(value).map_err(invalid)?),
+        "log-max-size" => args.log.log_max_size = parse_size(value).map_err(invalid)?,
         "log-format" => {
             args.log.log_format =
                 LogFormat::from_str(value, false).map_err(|_| invalid("text or json".to_owned()))?
@@ -170,6 +176,10 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure>
         "region" => args.store.region = text(),
         "profile" => args.store.profile = text(),
         "ca-bundle" => args.store.ca_bundle = path(),
+        "max-upload-rate" => args.store.max_upload_rate = Some(parse_rate(value).map_err(invalid)?),
+        "max-download-rate" => {
+            args.store.max_download_rate = Some(parse_rate(value).map_err(invalid)?)
+        }
         _ => return Err(unknown(name)),
     }
     Ok(())
@@ -247,7 +257,8 @@ mod tests {
     fn every_setting_in_the_list_is_known() {
         for name in SETTINGS {
             let value = match name {
-                "capacity" | "memory" | "disk-cache" => "1GiB",
+                "capacity" | "memory" | "disk-cache" | "log-max-size" | "max-upload-rate"
+                | "max-download-rate" => "1GiB",
                 "durability" => "close",
                 "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
                 "metrics-listen" => "127.0.0.1:9464",

@@ -72,7 +72,8 @@ impl Observer for TerminalObserver<'_> {
 
 fn start_log(log: &LogArgs, file: Option<&Path>) -> Result<(), Failure> {
     let level = log.log_level.as_deref().unwrap_or("info");
-    telemetry::log::start(level, log.log_format, file).map_err(|error| {
+    let target = file.map(|path| log.target(path));
+    telemetry::log::start(level, log.log_format, target).map_err(|error| {
         let place = file
             .map(|file| format!(" to {}", file.display()))
             .unwrap_or_default();

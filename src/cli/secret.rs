@@ -5,8 +5,9 @@
 
 use std::{
     ffi::OsString,
-    fs::File,
-    io::{self, IsTerminal, Read},
+    fs::{self, File},
+    io::{self, IsTerminal, Read, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -17,7 +18,11 @@ use super::args::{NewSecretArgs, SecretArgs};
 use crate::{
     seal::volume::{PASSPHRASE_LEN_MAX, RecoveryKey, Secret, SecretError, SlotKind},
     session::{Exit, Failure},
+    telemetry::shown,
 };
+
+/// Longer paths are cut in messages.
+const PATH_CHARS_MAX: usize = 200;
 
 /// Names the file that holds the passphrase, when no option does.
 const PASSPHRASE_FILE_VARIABLE: &str = "STRONGROOM_PASSPHRASE_FILE";
@@ -25,30 +30,57 @@ const PASSPHRASE_FILE_VARIABLE: &str = "STRONGROOM_PASSPHRASE_FILE";
 /// The name of the systemd credential.
 const SYSTEMD_CREDENTIAL: &str = "strongroom.passphrase";
 
-/// Reads the secret that unlocks a volume, asking on the terminal when nothing else names one.
+/// How often a passphrase is asked for before a command gives up.
+const TRIES: usize = 3;
+
+/// Does `work` with the secret that unlocks a volume. When nothing names one it is asked for on the
+/// terminal; one that opens no slot is asked for again, twice.
 ///
 /// # Errors
-/// There is no source, or the named one cannot be read or holds no such secret.
-pub fn unlock_secret(args: &SecretArgs) -> Result<Secret, Failure> {
+/// Those of `work`; there is no source, or the named one cannot be read or holds no such secret.
+pub fn with_secret<T>(
+    args: &SecretArgs,
+    mut work: impl FnMut(Secret) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    if let Some(secret) = named_secret(args)? {
+        return work(secret);
+    }
+    let mut ask = || work(passphrase(prompt("Passphrase: ")?)?);
+    for _ in 1..TRIES {
+        match ask() {
+            // A mount that went into the background has no terminal: the process that stayed asks.
+            Err(failure) if failure.exit == Exit::WrongKey && has_terminal() => {
+                let _ = writeln!(io::stderr(), "strongroom: {}; try again", failure.what);
+            }
+            outcome => return outcome,
+        }
+    }
+    ask()
+}
+
+/// The secret that an option, the environment or systemd names.
+///
+/// # Errors
+/// It cannot be read, or holds no such secret.
+pub fn named_secret(args: &SecretArgs) -> Result<Option<Secret>, Failure> {
     if let Some(file) = &args.key_file {
-        return key_file(file);
+        return key_file(file).map(Some);
     }
     if let Some(file) = &args.recovery_key_file {
-        return Secret::recovery_key_from_file(file).map_err(|error| refused(&error));
+        warn_if_others_read(file);
+        let secret = Secret::recovery_key_from_file(file);
+        return secret.map(Some).map_err(|error| refused(&error));
     }
-    match named_passphrase(
+    named_passphrase(
         args.passphrase_file.as_deref(),
         args.passphrase_command.as_deref(),
-    )? {
-        Some(passphrase) => Ok(passphrase),
-        None => prompt("Passphrase: ").and_then(passphrase),
-    }
+    )
 }
 
 /// The passphrase of a new volume; asked for twice when it is asked for.
 ///
 /// # Errors
-/// As [`unlock_secret`].
+/// As [`named_secret`]; there is no terminal to ask on.
 pub fn first_passphrase(file: Option<&Path>, command: Option<&str>) -> Result<Secret, Failure> {
     match named_passphrase(file, command)? {
         Some(passphrase) => Ok(passphrase),
@@ -61,13 +93,14 @@ pub fn first_passphrase(file: Option<&Path>, command: Option<&str>) -> Result<Se
 /// # Errors
 /// The file cannot be read or holds no key.
 pub fn key_file(file: &Path) -> Result<Secret, Failure> {
+    warn_if_others_read(file);
     Secret::key_file_from(file).map_err(|error| refused(&error))
 }
 
 /// The secret of a slot to be added. A recovery key is made, and written to its file at once.
 ///
 /// # Errors
-/// As [`unlock_secret`], or the recovery key cannot be written.
+/// As [`first_passphrase`], or the recovery key cannot be written.
 pub fn new_secret(args: &NewSecretArgs, volume: &str) -> Result<Secret, Failure> {
     if let Some(file) = &args.new_key_file {
         return key_file(file);
@@ -139,11 +172,30 @@ fn named_passphrase(file: Option<&Path>, command: Option<&str>) -> Result<Option
     }
 }
 
+/// The permissions of everybody but the owner.
+const OTHERS: u32 = 0o077;
+
+/// Says so if other users of this machine may read the file of a secret.
+fn warn_if_others_read(file: &Path) {
+    let Ok(metadata) = fs::metadata(file) else {
+        return;
+    };
+    if metadata.is_file() && metadata.mode() & OTHERS != 0 {
+        // Standard error may be closed; there is nobody to tell then.
+        let _ = writeln!(
+            io::stderr(),
+            "strongroom: other users of this machine may use {}: chmod 600 it",
+            shown(&file.display().to_string(), PATH_CHARS_MAX)
+        );
+    }
+}
+
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 fn passphrase_file(file: &Path) -> Result<Secret, Failure> {
+    warn_if_others_read(file);
     Secret::passphrase_from_file(file).map_err(|error| refused(&error))
 }
 
@@ -205,6 +257,10 @@ fn from_command(command: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     Ok(bytes)
 }
 
+fn has_terminal() -> bool {
+    File::open("/dev/tty").is_ok_and(|terminal| terminal.is_terminal())
+}
+
 fn prompt(question: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let no_terminal = || {
         Failure::usage(
@@ -212,8 +268,7 @@ fn prompt(question: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
             "use --passphrase-file, --passphrase-command, --key-file or a systemd credential",
         )
     };
-    let terminal = File::open("/dev/tty").map_err(|_| no_terminal())?;
-    if !terminal.is_terminal() {
+    if !has_terminal() {
         return Err(no_terminal());
     }
     let text = rpassword::prompt_password(question).map_err(|_| no_terminal())?;

@@ -201,6 +201,14 @@ fn store(report: &StatusReport, table: &mut StatusTable) {
             bandwidth.as_deref().unwrap_or("not seen yet")
         ),
     );
+    let limits = [report.link.upload_limit, report.link.download_limit];
+    if limits.iter().any(Option::is_some) {
+        let [up, down] = limits.map(|limit| match limit {
+            Some(bytes) => format!("{}/s", human_size(bytes)),
+            None => "none".to_owned(),
+        });
+        table.line("limits up, down", format!("{up}, {down}"));
+    }
     table.line(
         "retries, errors",
         format!("{}, {}", counter("retries"), counter("store_errors")),
@@ -252,6 +260,10 @@ fn reading(report: &StatusReport, table: &mut StatusTable) {
     };
     table.line("frame cache", share);
     table.line("frames read ahead", counter("readahead_frames").to_string());
+    table.line(
+        "given to the kernel",
+        human_size(counter("page_fill_bytes")),
+    );
 }
 
 fn disk_cache(report: &StatusReport, table: &mut StatusTable) {

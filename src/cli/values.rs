@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{session::MemorySize, telemetry::log};
+use crate::{
+    session::{MemorySize, slot_notes::LABEL_CHARS_MAX},
+    store::RATE_MIN,
+    telemetry::log,
+};
 
 /// Parses a size in bytes: a whole number with an optional unit. `K`, `M`, `G`, `T` and `KiB`,
 /// `MiB`, ... are powers of 1024; `kB`, `MB`, `GB`, `TB` powers of 1000. Case does not matter but
@@ -34,6 +38,19 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number
         .checked_mul(factor)
         .ok_or_else(|| format!("'{text}' is too large"))
+}
+
+/// Parses bytes a second: a size, which `/s` may follow.
+///
+/// # Errors
+/// One line that says what is wrong.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let size = text.trim();
+    let rate = parse_size(size.strip_suffix("/s").unwrap_or(size))?;
+    match rate >= RATE_MIN {
+        true => Ok(rate),
+        false => Err(format!("'{text}' is less than 16KiB a second")),
+    }
 }
 
 /// Parses `--memory`: a size, or a percentage such as `50%`.
@@ -93,6 +110,20 @@ pub fn parse_follow_every(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses the label of a key slot.
+///
+/// # Errors
+/// One line that says what is wrong.
+pub fn parse_label(text: &str) -> Result<String, String> {
+    if text.chars().count() > LABEL_CHARS_MAX {
+        return Err(format!("a label has at most {LABEL_CHARS_MAX} characters"));
+    }
+    match text.chars().any(char::is_control) {
+        true => Err("a label is one line of text".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
 /// Parses how much is logged.
 ///
 /// # Errors
@@ -104,6 +135,16 @@ pub fn parse_log_level(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_is_a_size_a_second_and_not_tiny() {
+        assert_eq!(parse_rate("5MiB"), Ok(5 << 20));
+        assert_eq!(parse_rate(" 5MB/s"), Ok(5_000_000));
+        assert_eq!(parse_rate("16KiB"), Ok(RATE_MIN));
+        for text in ["0", "16383", "fast", "5Mbit", "/s", ""] {
+            assert!(parse_rate(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_know_binary_and_decimal_units() {

@@ -69,47 +69,59 @@ pub struct OpenArgs {
 }
 
 impl VisitArgs {
-    /// Makes every check that needs no store, and starts the log.
+    /// As [`OpenArgs::run`], of the volume at `url`.
     ///
     /// # Errors
-    /// As [`OpenArgs::prepare`].
-    pub fn prepare(&self) -> Result<VisitConfig, Failure> {
-        let config = self.open.prepare(&self.url)?;
-        Ok(VisitConfig {
-            takeover: self.takeover,
-            ..config
+    /// Those of it.
+    pub fn run<T>(
+        &self,
+        mut work: impl FnMut(VisitConfig) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.open.run(&self.url, |config| {
+            work(VisitConfig {
+                takeover: self.takeover,
+                ..config
+            })
         })
     }
 }
 
 impl OpenArgs {
-    /// Makes every check that needs no store, and starts the log.
+    /// Makes every check that needs no store, starts the log, and does `work`: again if a
+    /// passphrase was typed wrong.
     ///
     /// # Errors
-    /// A wrong URL, too little memory, no secret.
-    pub fn prepare(&self, url: &str) -> Result<VisitConfig, Failure> {
+    /// A wrong URL, too little memory, no secret; those of `work`.
+    pub fn run<T>(
+        &self,
+        url: &str,
+        mut work: impl FnMut(VisitConfig) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let url = parse_url(url)?;
         let memory_bytes = session::memory_bytes(self.memory)?;
         // If the system refuses, the secrets are as safe as in any other program's memory.
         let _ = make_process_undumpable();
         let level = self.log.log_level.as_deref().unwrap_or(LOG_LEVEL);
-        telemetry::log::start(level, self.log.log_format, self.log.log_file.as_deref()).map_err(
-            |error| {
-                Failure::usage(
-                    format!("cannot log: {error}"),
-                    "see --log-level and --log-file",
-                )
-            },
-        )?;
-        Ok(VisitConfig {
-            url,
-            store: self.store.settings(),
-            memory_bytes,
-            takeover: false,
-            accept: self.accept.into(),
-            expect: self.expect,
-            secret: secret::unlock_secret(&self.secret)?,
-            state_root: self.state.root()?,
+        let target = self.log.log_file.as_deref();
+        let target = target.map(|path| self.log.target(path));
+        telemetry::log::start(level, self.log.log_format, target).map_err(|error| {
+            Failure::usage(
+                format!("cannot log: {error}"),
+                "see --log-level and --log-file",
+            )
+        })?;
+        let state_root = self.state.root()?;
+        secret::with_secret(&self.secret, |secret| {
+            work(VisitConfig {
+                url: url.clone(),
+                store: self.store.settings(),
+                memory_bytes,
+                takeover: false,
+                accept: self.accept.into(),
+                expect: self.expect,
+                secret,
+                state_root: state_root.clone(),
+            })
         })
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         object_store::SealedObjectStore,
     },
     server::{Server, ServerConfig, SyncPolicy},
-    store::{Retry, Store, StoreConfig},
+    store::{Rates, Retry, Store, StoreConfig},
     telemetry::Metrics,
 };
 
@@ -43,6 +43,7 @@ async fn sealed(server: &Server) -> Arc<SealedObjectStore> {
         path_style: None,
         stall_timeout: Duration::from_secs(2),
         connections_max: 16,
+        rates: Rates::default(),
         retry: Retry::Attempts(3),
     };
     let store = Store::connect(config, Arc::new(Metrics::default()))

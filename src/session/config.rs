@@ -7,7 +7,7 @@ use super::{
     metrics::MetricsAddress,
     state::{Accept, Fingerprint},
 };
-use crate::store::S3Url;
+use crate::store::{Rates, S3Url};
 
 /// The volume to be mounted, the place, and how.
 #[derive(Clone, Debug)]
@@ -68,6 +68,8 @@ pub struct StoreSettings {
     pub ca_bundle: Option<PathBuf>,
     /// Put the bucket's name into the path; otherwise only where the endpoint is not AWS.
     pub path_style: bool,
+    /// Limits of bandwidth.
+    pub rates: Rates,
 }
 
 /// The promise of `close`.

@@ -9,14 +9,14 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::{errors, exit::Exit, failure::Failure, interrupt::Interrupt};
+use super::{errors, exit::Exit, failure::Failure, interrupt::Interrupt, slot_notes};
 use crate::{
     meta::Meta,
     seal::{
         object_store::{ROOT, SealedObjectStore},
         volume::{
-            Argon2Params, COPY_KEY, PRIMARY_KEY, SaveError, Secret, SlotError, Unlocked,
-            VolumeHeader,
+            Argon2Params, COPY_KEY, PRIMARY_KEY, SLOT_NOTES_KEY, SaveError, Secret, SlotError,
+            Unlocked, VolumeHeader,
         },
     },
     store::{
@@ -275,8 +275,13 @@ impl Making<'_> {
         if self.stopped.load(Ordering::Relaxed) {
             return Err(Failure::unexpected("making the volume was stopped"));
         }
-        let (copied, formatted) = tokio::join!(self.header.save_copy(self.store), self.format());
+        let (copied, formatted, noted) = tokio::join!(
+            self.header.save_copy(self.store),
+            self.format(),
+            slot_notes::begin(self.store, &self.unlocked.keys, &self.header)
+        );
         formatted?;
+        noted?;
         copied.map_err(|error| self.not_saved(error))
     }
 
@@ -319,6 +324,7 @@ impl Making<'_> {
             let keys: Vec<_> = page.into_iter().map(|entry| entry.key).collect();
             self.store.delete(&keys).await?;
         }
+        self.store.delete(&[SLOT_NOTES_KEY.to_owned()]).await?;
         self.store.delete(&[COPY_KEY.to_owned()]).await?;
         self.store.delete(&[PRIMARY_KEY.to_owned()]).await
     }

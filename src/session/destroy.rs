@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{errors, exit::Exit, failure::Failure, lease};
 use crate::{
-    seal::volume::{COPY_KEY, PRIMARY_KEY},
+    seal::volume::{COPY_KEY, PRIMARY_KEY, SLOT_NOTES_KEY},
     store::{Store, StoreError, StoreErrorKind},
 };
 
@@ -85,7 +85,7 @@ async fn delete_all(store: &Store, tell: &impl Fn(&Destroyed)) -> Result<Destroy
             tell(&destroyed);
         }
     }
-    for key in [lease::LEASE_KEY, COPY_KEY, PRIMARY_KEY] {
+    for key in [lease::LEASE_KEY, SLOT_NOTES_KEY, COPY_KEY, PRIMARY_KEY] {
         let size = match store.head(key).await {
             Ok(head) => head.size,
             Err(error) if error.kind == StoreErrorKind::NotFound => continue,

@@ -45,6 +45,7 @@ pub mod processes;
 mod report;
 mod serve;
 mod signals;
+pub mod slot_notes;
 pub mod slots;
 pub mod state;
 pub mod status;

@@ -197,6 +197,8 @@ impl Source for Shared {
             link: LinkStatus {
                 latency_us: data.latency.map(|latency| latency.as_micros() as u64),
                 bytes_per_second: data.bandwidth_bytes,
+                upload_limit: self.config.store.rates.upload,
+                download_limit: self.config.store.rates.download,
             },
             disk_cache: disk,
             volume: VolumeStatus {

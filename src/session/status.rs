@@ -120,6 +120,10 @@ pub struct LinkStatus {
     pub latency_us: Option<u64>,
     /// The bandwidth of long bodies: the upper quartile of the last 64.
     pub bytes_per_second: Option<u64>,
+    /// `--max-upload-rate`, bytes a second.
+    pub upload_limit: Option<u64>,
+    /// `--max-download-rate`.
+    pub download_limit: Option<u64>,
 }
 
 /// Size of the volume.
@@ -156,6 +160,7 @@ pub fn counters(metrics: &Metrics) -> BTreeMap<String, u64> {
         cache_hits,
         cache_misses,
         readahead_frames,
+        page_fill_bytes,
         authentication_failures,
         missing_objects,
         unread_gaps,

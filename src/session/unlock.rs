@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{config::StoreSettings, errors, exit::Exit, failure::Failure, state::Trust};
 use crate::{
     seal::volume::{LoadError, LoadedHeader, Secret, UnlockError, Unlocked, VolumeHeader},
-    store::{Retry, S3Url, Store, StoreConfig},
+    store::{Retry, S3Url, Store, StoreConfig, StoreError},
     telemetry::{Metrics, human_size},
 };
 
@@ -62,6 +62,7 @@ pub async fn client(
         path_style: settings.path_style.then_some(true),
         stall_timeout: STALL_TIMEOUT,
         connections_max,
+        rates: settings.rates,
         retry: Retry::FOR_COMMANDS,
     };
     Store::connect(config, metrics)
@@ -114,6 +115,18 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Mends the header if a fault was found ([`LoadedHeader::fault`]). To be called once the state
+    /// of the volume was compared with what is known of it.
+    pub(super) async fn mend_header(
+        &self,
+        fault: Result<Option<(&'static str, String)>, StoreError>,
+    ) -> Result<(), StoreError> {
+        if fault?.is_some() {
+            self.loaded.repair(&self.store, &self.unlocked).await?;
+        }
+        Ok(())
+    }
+
     /// Loads, unlocks, and compares with this machine's knowledge.
     ///
     /// # Errors

@@ -5,7 +5,7 @@
 //! with it, unless the body was at its end, where the connection goes back to the pool. Never:
 //! reads ahead of its caller, drains.
 
-use std::{ops::Range, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use aws_sdk_s3::primitives::SdkBody;
 use bytes::Bytes;
@@ -13,7 +13,11 @@ use futures::FutureExt;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use super::{ObjectHead, Store, StoreError, attempt::InFlight};
+use super::{
+    ObjectHead, Store, StoreError,
+    attempt::InFlight,
+    rate::{Limit, SMALL_BYTES},
+};
 
 /// The average that a body must bring over a stall timeout of waiting for it, in bytes a second. A
 /// slower body is as good as one that stands still: 64 KiB take 4 minutes then. A line of 64 kbit/s
@@ -49,6 +53,9 @@ struct Stream {
     body: SdkBody,
     remaining: u64,
     pace: Pace,
+    limit: Option<Arc<Limit>>,
+    /// Nothing more is read before this.
+    turn: Option<Instant>,
     _flight: InFlight,
 }
 
@@ -83,6 +90,7 @@ impl Body {
         head: ObjectHead,
         range: Range<u64>,
         body: SdkBody,
+        limit: Option<&Arc<Limit>>,
         answered_after: Duration,
         flight: InFlight,
     ) -> Body {
@@ -93,6 +101,11 @@ impl Body {
                 body,
                 remaining,
                 pace: Pace::default(),
+                // Those before it are let through first.
+                turn: limit
+                    .filter(|_| remaining > SMALL_BYTES)
+                    .map(|limit| limit.turn(0)),
+                limit: limit.cloned(),
                 _flight: flight,
             }),
         };
@@ -151,6 +164,10 @@ impl Body {
 impl Stream {
     async fn next(&mut self, stall: Duration) -> Result<Bytes, String> {
         loop {
+            if let Some(turn) = self.turn {
+                tokio::time::sleep_until(turn).await;
+                self.turn = None;
+            }
             let asked = Instant::now();
             let frame = match tokio::time::timeout(stall, self.body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
@@ -173,6 +190,8 @@ impl Stream {
             if data.is_empty() {
                 continue;
             }
+            let turn = |limit: &Arc<Limit>| limit.turn(data.len() as u64);
+            self.turn = self.limit.as_ref().map(turn);
             self.remaining = match self.remaining.checked_sub(data.len() as u64) {
                 Some(remaining) => remaining,
                 None => return Err("more bytes came than were announced".to_owned()),

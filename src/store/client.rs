@@ -13,6 +13,7 @@ use super::{
     Retry, S3Url, StoreConfig, StoreError,
     connect::{Connected, connect},
     health::Health,
+    rate::Limit,
     retry::Outage,
 };
 use crate::telemetry::Metrics;
@@ -32,6 +33,8 @@ pub(super) struct Inner {
     pub(super) is_aws: bool,
     pub(super) region: String,
     pub(super) stall_timeout: Duration,
+    pub(super) upload_limit: Option<Arc<Limit>>,
+    pub(super) download_limit: Option<Arc<Limit>>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) permits: Arc<Semaphore>,
     /// The holder of its one permit may take a LIST page, which may be large.
@@ -87,6 +90,8 @@ impl Store {
             is_aws,
             region,
             stall_timeout: config.stall_timeout,
+            upload_limit: Limit::new(config.rates.upload),
+            download_limit: Limit::new(config.rates.download),
             metrics,
             permits: Arc::new(Semaphore::new(
                 config.connections_max.clamp(1, Semaphore::MAX_PERMITS),

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{Retry, S3Url};
+use super::{Rates, Retry, S3Url};
 
 /// Where and how to reach the store; unset fields come from where AWS users have them
 /// (environment, profiles, instance roles).
@@ -25,6 +25,8 @@ pub struct StoreConfig {
     /// Connections kept or opened at once, at most. A [`super::Body`] holds one until its end or
     /// its drop.
     pub connections_max: usize,
+    /// Limits of bandwidth.
+    pub rates: Rates,
     /// How failures that may pass are handled.
     pub retry: Retry,
 }

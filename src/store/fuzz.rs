@@ -26,7 +26,7 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 
-use super::{Condition, PartTag, Retry, Store, StoreConfig, StoreError, UploadId, connect};
+use super::{Condition, PartTag, Rates, Retry, Store, StoreConfig, StoreError, UploadId, connect};
 use crate::telemetry::Metrics;
 
 /// Requests that one operation may take: the pages of a listing, each tried a few times, are the
@@ -106,6 +106,7 @@ pub(crate) fn answers(input: &[u8]) {
         path_style: None,
         stall_timeout: Duration::from_secs(5),
         connections_max: 4,
+        rates: Rates::default(),
         retry: Retry::Attempts(2),
     };
     let connected = connect::connected_to(SharedHttpClient::new(answers));

@@ -133,7 +133,7 @@ impl Store {
                 .part_number(i32::try_from(number).unwrap_or(i32::MAX))
                 .content_length(pieces.content_length())
                 .checksum_crc32(&pieces.checksum)
-                .body(pieces.body(&progress, &self.inner.metrics));
+                .body(self.body_of(pieces, &progress));
             let counter = &self.inner.metrics.part_requests;
             let sent = self.upload(context, counter, &progress, request.send());
             let output = sent.await.map_err(Failure::unconditional)?;

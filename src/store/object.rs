@@ -89,6 +89,9 @@ impl Store {
                 .set_if_match(etag.map(str::to_owned))
                 .send(),
         );
+        if let (Some(limit), Some(range)) = (&self.inner.download_limit, &range) {
+            limit.pass(range.end - range.start).await;
+        }
         let flight = self.admit(Direction::Download).await;
         self.inner.metrics.get_requests.increment();
         let sent = self.sent(context.operation);
@@ -109,12 +112,15 @@ impl Store {
             extent(&output, range.as_ref()).map_err(|why| context.another_answer(why))?;
         let body = std::mem::take(&mut output.body).into_inner();
         let head = ObjectHead::new(size, output.e_tag, output.last_modified, output.metadata);
+        // A whole object takes its turns as it comes: nobody knew its length before.
+        let limit = self.inner.download_limit.as_ref();
         Ok(Body::new(
             self,
             key,
             head,
             carried,
             body,
+            limit.filter(|_| range.is_none()),
             answered_after,
             flight,
         ))
@@ -224,7 +230,7 @@ impl Store {
                 .set_metadata((!metadata.is_empty()).then(|| metadata.clone()))
                 .content_length(pieces.content_length())
                 .checksum_crc32(&pieces.checksum)
-                .body(pieces.body(&progress, &self.inner.metrics));
+                .body(self.body_of(pieces, &progress));
             let counter = &self.inner.metrics.put_requests;
             let sent = self.upload(context, counter, &progress, request.send());
             match sent.await {

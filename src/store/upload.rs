@@ -12,14 +12,20 @@ use std::{
 use aws_sdk_s3::primitives::{ByteStream, SdkBody};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use futures::ready;
 use http_body::{Frame, SizeHint};
+use tokio::time::{Sleep, sleep_until};
 
-use super::attempt::Progress;
+use super::{
+    Store,
+    attempt::Progress,
+    rate::{Limit, SMALL_BYTES},
+};
 use crate::telemetry::Metrics;
 
 /// Bytes handed to the HTTP stack at once: small enough that a slow link shows progress, large
 /// enough that a write call is cheap.
-const FRAME_LEN_MAX: usize = 256 * 1024;
+pub(super) const FRAME_LEN_MAX: usize = 256 * 1024;
 
 /// The contents of an upload; cheap to clone, so that each attempt sends the identical bytes.
 #[derive(Clone, Debug)]
@@ -63,7 +69,12 @@ impl Pieces {
 
     /// A body for one attempt. The SDK takes it for a stream, so its signature covers the headers,
     /// the checksum among them, and not a SHA-256 of the contents.
-    pub(super) fn body(&self, progress: &Arc<Progress>, metrics: &Arc<Metrics>) -> ByteStream {
+    pub(super) fn body(
+        &self,
+        progress: &Arc<Progress>,
+        metrics: &Arc<Metrics>,
+        limit: Option<&Arc<Limit>>,
+    ) -> ByteStream {
         ByteStream::new(SdkBody::from_body_1_x(PiecesBody {
             pieces: Arc::clone(&self.pieces),
             next: 0,
@@ -73,7 +84,17 @@ impl Pieces {
             sent: Arc::clone(&self.sent),
             progress: Arc::clone(progress),
             metrics: Arc::clone(metrics),
+            limit: limit.cloned(),
+            turn: None,
         }))
+    }
+}
+
+impl Store {
+    /// A body for one attempt, within the limit of bandwidth.
+    pub(super) fn body_of(&self, pieces: &Pieces, progress: &Arc<Progress>) -> ByteStream {
+        let limit = self.inner.upload_limit.as_ref();
+        pieces.body(progress, &self.inner.metrics, limit)
     }
 }
 
@@ -86,6 +107,28 @@ struct PiecesBody {
     sent: Arc<AtomicU64>,
     progress: Arc<Progress>,
     metrics: Arc<Metrics>,
+    limit: Option<Arc<Limit>>,
+    /// The wait for the turn of the next piece.
+    turn: Option<Pin<Box<Sleep>>>,
+}
+
+impl PiecesBody {
+    /// The bytes of the next piece, once its turn has come.
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<usize> {
+        let len = self.current.len().min(FRAME_LEN_MAX);
+        let Some(limit) = &self.limit else {
+            return Poll::Ready(len);
+        };
+        if self.len <= SMALL_BYTES {
+            limit.turn(len as u64);
+            return Poll::Ready(len);
+        }
+        let len = len.min(limit.piece_bytes());
+        let wait = || Box::pin(sleep_until(limit.turn(len as u64)));
+        ready!(self.turn.get_or_insert_with(wait).as_mut().poll(context));
+        self.turn = None;
+        Poll::Ready(len)
+    }
 }
 
 impl http_body::Body for PiecesBody {
@@ -94,7 +137,7 @@ impl http_body::Body for PiecesBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         while self.current.is_empty() {
             let Some(piece) = self.pieces.get(self.next) else {
@@ -103,7 +146,7 @@ impl http_body::Body for PiecesBody {
             self.current = piece.clone();
             self.next += 1;
         }
-        let len = self.current.len().min(FRAME_LEN_MAX);
+        let len = ready!(self.poll_turn(context));
         let frame = self.current.split_to(len);
         self.remaining -= len as u64;
         self.progress.touch();
@@ -129,8 +172,11 @@ impl http_body::Body for PiecesBody {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
+
     use http_body_util::BodyExt;
+
+    use super::*;
 
     #[tokio::test]
     async fn pieces_are_sent_in_order_unjoined_and_again_identically() {
@@ -143,7 +189,7 @@ mod tests {
         ]);
         let metrics = Arc::new(Metrics::default());
         for _ in 0..2 {
-            let mut body = pieces.body(&Progress::new(), &metrics).into_inner();
+            let mut body = pieces.body(&Progress::new(), &metrics, None).into_inner();
             assert_eq!(body.content_length(), Some(large.len() as u64 + 8));
             let mut frames = Vec::new();
             while let Some(frame) = body.frame().await {
@@ -158,6 +204,38 @@ mod tests {
         assert_eq!(metrics.sent_bytes.get(), 2 * (large.len() as u64 + 8));
         let once = large.len() as u64 + 8;
         assert_eq!(metrics.passed_bytes.get(), once, "not twice");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_bodies_share_the_rate_and_small_ones_wait_for_nobody() {
+        const RATE: u64 = 100_000;
+        let metrics = Arc::new(Metrics::default());
+        let limit = Limit::new(Some(RATE));
+        let large = Pieces::new(vec![Bytes::from(vec![7; 1_000_000])]);
+        let small = Pieces::new(vec![Bytes::from(vec![7; 1000])]);
+        let progress = Progress::new();
+        let send = |pieces: &Pieces| {
+            let body = pieces.body(&progress, &metrics, limit.as_ref());
+            async move {
+                let mut body = body.into_inner();
+                let mut bytes = 0;
+                while let Some(frame) = body.frame().await {
+                    bytes += frame.unwrap().into_data().unwrap().len();
+                }
+                bytes
+            }
+        };
+        let began = tokio::time::Instant::now();
+        let beside = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let asked = tokio::time::Instant::now();
+            assert_eq!(send(&small).await, 1000);
+            assert_eq!(asked.elapsed(), Duration::ZERO);
+        };
+        let sent = tokio::join!(send(&large), send(&large), beside);
+        assert_eq!((sent.0, sent.1), (1_000_000, 1_000_000));
+        let took = began.elapsed().as_secs_f64();
+        assert!((19.5..20.5).contains(&took), "{took} s");
     }
 
     #[test]

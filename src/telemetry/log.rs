@@ -4,17 +4,15 @@
 //! logged at any level.
 
 use std::{
-    fs::{File, OpenOptions},
     io::{self, Write},
-    path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
 };
 
-use parking_lot::RwLock;
 use tracing_subscriber::{EnvFilter, filter::Directive, fmt::MakeWriter};
 
 use super::{
     line::{Line, LogFormat},
+    log_file::{LogFile, LogTarget},
     text::{record, shown_json},
 };
 
@@ -33,40 +31,7 @@ const KEPT_QUIET: [&str; 7] = [
 /// The levels, from nothing to everything.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// The file that is logged to.
-struct LogFile {
-    path: PathBuf,
-    file: RwLock<Arc<File>>,
-}
-
 static LOG_FILE: OnceLock<LogFile> = OnceLock::new();
-
-impl LogFile {
-    fn open(path: &Path) -> io::Result<LogFile> {
-        Ok(LogFile {
-            path: path.to_owned(),
-            file: RwLock::new(Arc::new(append_to(path)?)),
-        })
-    }
-
-    fn reopen(&self) -> io::Result<()> {
-        let file = append_to(&self.path)?;
-        *self.file.write() = Arc::new(file);
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for &'static LogFile {
-    type Writer = Arc<File>;
-
-    fn make_writer(&'a self) -> Arc<File> {
-        Arc::clone(&self.file.read())
-    }
-}
-
-fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
-}
 
 /// Checks that `text` is a level or a filter. A filter by itself takes any word for the name of a
 /// module, so a level that is misspelt would log nothing.
@@ -89,11 +54,11 @@ pub fn check(text: &str) -> Result<(), String> {
 }
 
 /// Starts logging at `level` (`error`, `warn`, `info`, `debug`, `trace`, or a `tracing` filter),
-/// into `file` or to standard error, in `format`. Call once.
+/// into `file` or to standard error, in `format`. Only the first call has an effect.
 ///
 /// # Errors
 /// The file cannot be opened for appending, or the filter cannot be parsed.
-pub fn start(level: &str, format: LogFormat, file: Option<&Path>) -> io::Result<()> {
+pub fn start(level: &str, format: LogFormat, file: Option<LogTarget<'_>>) -> io::Result<()> {
     let filter = EnvFilter::try_new(level).map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("log level: {error}"))
     })?;
@@ -109,12 +74,15 @@ pub fn start(level: &str, format: LogFormat, file: Option<&Path>) -> io::Result<
         .with_env_filter(filter)
         .event_format(line);
     match file {
-        Some(path) => {
-            let opened = LogFile::open(path)?;
+        Some(target) => {
+            let opened = LogFile::open(target)?;
             let file = LOG_FILE.get_or_init(|| opened);
-            builder.with_writer(Escaped(file, line)).init();
+            // Whoever typed a passphrase wrong comes here again.
+            let _ = builder.with_writer(Escaped(file, line)).try_init();
         }
-        None => builder.with_writer(Escaped(io::stderr, line)).init(),
+        None => {
+            let _ = builder.with_writer(Escaped(io::stderr, line)).try_init();
+        }
     }
     Ok(())
 }

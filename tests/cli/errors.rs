@@ -6,7 +6,7 @@ use std::{fs, process::Command};
 use strongroom::{server::Outage, session::Exit};
 
 use crate::{
-    running::{BackgroundMount, assert_refused, strongroom},
+    running::{BackgroundMount, assert_refused, strongroom, write_secret},
     support::{
         bucket::BUCKET,
         commands::{BINARY, text},
@@ -24,7 +24,7 @@ fn mount(site: &Site, options: &[&str]) -> Command {
 fn a_wrong_passphrase_is_refused() {
     let site = Site::start(Transport::Plain);
     let wrong = site.path().join("wrong");
-    fs::write(&wrong, "not the passphrase").unwrap();
+    write_secret(&wrong, "not the passphrase");
     let dir = site.scratch("mnt");
     let mut run = site.strongroom(&[
         "mount",
@@ -39,7 +39,7 @@ fn a_wrong_passphrase_is_refused() {
         &["wrong passphrase", "try again"],
     );
     let key = site.path().join("key");
-    fs::write(&key, (0..64).collect::<Vec<u8>>()).unwrap();
+    write_secret(&key, (0..64).collect::<Vec<u8>>());
     let mut run = site.strongroom(&["mount", &site.url(), text(&dir), "--key-file", text(&key)]);
     assert_refused(&mut run.command, Exit::WrongKey, &["key file", "key list"]);
 }

@@ -1,7 +1,6 @@
 //! `init` that is interrupted, or killed, leaves nothing in the way of the next one.
 
 use std::{
-    fs,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -16,7 +15,7 @@ use strongroom::{
 };
 
 use crate::{
-    running::refused,
+    running::{refused, write_secret},
     support::{
         bucket::BUCKET,
         commands::{said, succeed, text},
@@ -31,7 +30,7 @@ const LATENCY: Duration = Duration::from_millis(4);
 fn place() -> Site {
     let site = Site::without_volume(Transport::Plain);
     site.bucket().create();
-    fs::write(site.path().join("key"), (1..=64).collect::<Vec<u8>>()).unwrap();
+    write_secret(&site.path().join("key"), (1..=64).collect::<Vec<u8>>());
     set_latency(&site, LATENCY);
     site
 }

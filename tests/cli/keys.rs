@@ -1,15 +1,19 @@
 //! Key slots: adding, listing, changing, removing; the last one stays.
 
-use std::fs;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Output},
+};
 
 use strongroom::session::Exit;
 
 use crate::{
-    running::assert_refused,
+    running::{BackgroundMount, assert_refused, write_secret},
     support::{
         bucket::BUCKET,
-        commands::{succeed, text},
-        site::{Site, Transport},
+        commands::{said, succeed, text},
+        site::{PASSPHRASE, Site, Transport},
     },
 };
 
@@ -22,8 +26,8 @@ fn slots_are_added_changed_and_removed_and_each_unlocks() {
         site.path().join("recovery"),
         site.path().join("other"),
     );
-    fs::write(&key, (1..=64).collect::<Vec<u8>>()).unwrap();
-    fs::write(&other, "another passphrase\n").unwrap();
+    write_secret(&key, (1..=64).collect::<Vec<u8>>());
+    write_secret(&other, "another passphrase\n");
 
     let add_key = site
         .strongroom(&["key", "add", &url, "--new-key-file", text(&key)])
@@ -110,9 +114,9 @@ fn a_recovery_key_replaces_the_passphrase_and_stays_what_it_is() {
     let path = |name: &str| site.path().join(name);
     let (recovery, key, other, third) =
         (path("recovery"), path("key"), path("other"), path("third"));
-    fs::write(&key, (1..=64).collect::<Vec<u8>>()).unwrap();
-    fs::write(&other, "another passphrase\n").unwrap();
-    fs::write(&third, "a third passphrase\n").unwrap();
+    write_secret(&key, (1..=64).collect::<Vec<u8>>());
+    write_secret(&other, "another passphrase\n");
+    write_secret(&third, "a third passphrase\n");
     let add = [
         "key",
         "add",
@@ -233,4 +237,184 @@ fn info_shows_the_header_without_a_key() {
     assert_eq!(json["slots"][0]["kind"], "passphrase");
     assert_eq!(json["slots"][0]["argon2id"]["memory_kib"], 64 * 1024);
     assert_eq!(json["slots"][1]["kind"], "recovery-key");
+}
+
+#[test]
+fn slots_have_labels_times_and_hosts_that_only_a_key_shows() {
+    const LABEL: &str = "canary-label of the nas";
+    let site = Site::start(Transport::Plain);
+    let url = site.url();
+    let (key, new) = (site.path().join("key"), site.path().join("new"));
+    write_secret(&key, (1..=64).collect::<Vec<u8>>());
+    write_secret(&new, "another passphrase\n");
+    let host = nix::unistd::gethostname().expect("a name");
+    let host = host.to_str().expect("UTF-8");
+    let run = |args: &[&str]| succeed(&site.strongroom(args).with_passphrase(&site).output());
+    let shown = |args: &[&str]| {
+        let list = succeed(
+            &site
+                .strongroom(&[&["key", "list", &url], args].concat())
+                .output(),
+        );
+        list.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let with_key = ["--key-file", text(&key)];
+
+    run(&[
+        "key",
+        "add",
+        &url,
+        "--new-key-file",
+        text(&key),
+        "--label",
+        LABEL,
+    ]);
+    let (open, sealed) = (shown(&with_key), shown(&[]));
+    assert!(
+        open[0].contains(&format!(" on {host}")) && open[0].contains(", made 20"),
+        "{open:?}"
+    );
+    assert!(
+        open[1].ends_with(&format!(" on {host}: {LABEL}")),
+        "{open:?}"
+    );
+    assert!(
+        sealed[0].ends_with("4 lanes") && sealed[1].ends_with("HKDF-SHA-256"),
+        "{sealed:?}"
+    );
+    for object in site.bucket().keys() {
+        let bytes = site.bucket().get(&object);
+        // A host's name of two letters is in any object, by chance.
+        for secret in [LABEL, host].iter().filter(|secret| secret.len() > 5) {
+            let found = bytes
+                .windows(secret.len())
+                .any(|part| part == secret.as_bytes());
+            assert!(!found, "{secret} is in {object}");
+        }
+    }
+
+    // A slot keeps its label when its secret changes, and loses it with the slot.
+    run(&["key", "label", &url, "1", "Ann"]);
+    run(&["key", "change", &url, "--new-passphrase-file", text(&new)]);
+    assert!(
+        shown(&with_key)[0].ends_with(": Ann"),
+        "{:?}",
+        shown(&with_key)
+    );
+    let with_new = ["--passphrase-file", text(&new)];
+    let again = ["key", "remove", &url, "2"];
+    succeed(&site.strongroom(&[&again[..], &with_new].concat()).output());
+    let again = ["key", "add", &url, "--new-key-file", text(&key)];
+    succeed(&site.strongroom(&[&again[..], &with_new].concat()).output());
+    assert!(
+        shown(&with_key)[1].ends_with(&format!(" on {host}")),
+        "{:?}",
+        shown(&with_key)
+    );
+    // Without its notes the volume is what it was.
+    let notes = site
+        .bucket()
+        .keys()
+        .into_iter()
+        .find(|key| key.ends_with("/slots"));
+    site.bucket().delete(&notes.expect("the notes"));
+    assert!(shown(&with_key)[0].ends_with("4 lanes"));
+    let empty = ["key", "label", &url, "1", "", "--key-file", text(&key)];
+    assert!(succeed(&site.strongroom(&empty).output()).contains("no label"));
+    let mut none = site.strongroom(&["key", "label", &url, "7", "x", "--key-file", text(&key)]);
+    assert_refused(&mut none.command, Exit::Usage, &["no key slot 7"]);
+    let mut long = site.strongroom(&["key", "label", &url, "1", "two\nlines"]);
+    assert_eq!(long.command.output().expect("runs").status.code(), Some(2));
+}
+
+#[test]
+fn a_secret_is_tested_and_a_file_that_others_read_is_told_of() {
+    let site = Site::start(Transport::Plain);
+    let url = site.url();
+    let pass = site.path().join("pass");
+    let test = || {
+        site.strongroom(&["key", "test", &url])
+            .with_passphrase(&site)
+            .output()
+    };
+    assert_eq!(succeed(&test()), "slot 1, a passphrase, opens the volume\n");
+    assert!(test().stderr.is_empty());
+    fs::set_permissions(&pass, Permissions::from_mode(0o644)).expect("chmod");
+    let told = said(&test());
+    assert!(
+        told.contains("other users") && told.contains("chmod 600"),
+        "{told}"
+    );
+    assert!(told.contains("opens the volume"), "{told}");
+    write_secret(&pass, "wrong\n");
+    let mut wrong = site
+        .strongroom(&["key", "test", &url])
+        .with_passphrase(&site);
+    assert_refused(&mut wrong.command, Exit::WrongKey, &["wrong passphrase"]);
+}
+
+/// Runs a program on a terminal of its own, and answers its questions for a passphrase in turn.
+const ON_A_TERMINAL: &str = "
+import os, pty, sys, termios, time
+answers, program = sys.argv[1].split(','), sys.argv[2:]
+pid, master = pty.fork()
+if pid == 0: os.execvp(program[0], program)
+said, typed = b'', 0
+while True:
+    try: data = os.read(master, 4096)
+    except OSError: break
+    if not data: break
+    said += data
+    if said.count(b'Passphrase: ') > typed:
+        while termios.tcgetattr(master)[3] & termios.ECHO: time.sleep(0.01)
+        os.write(master, answers[typed].encode() + b'\\n')
+        typed += 1
+sys.stdout.buffer.write(said)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+
+fn typed(site: &Site, answers: &str, args: &[&str]) -> Output {
+    let run = site.strongroom(args).command;
+    let mut command = Command::new("python3");
+    command.args(["-c", ON_A_TERMINAL, answers]);
+    command.arg(run.get_program()).args(run.get_args());
+    for (name, value) in run.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.output().expect("runs")
+}
+
+#[test]
+fn a_passphrase_that_was_typed_wrong_is_asked_for_three_times() {
+    let site = Site::start(Transport::Plain);
+    let url = site.url();
+    let right = format!("wrong,worse,{PASSPHRASE}");
+    for command in [&["key", "test", &url][..], &["usage", &url]] {
+        let told = said(&typed(&site, &right, command));
+        assert!(told.starts_with("exit Some(0)"), "{told}");
+        assert_eq!(
+            told.matches("wrong passphrase; try again").count(),
+            2,
+            "{told}"
+        );
+        assert!(!told.contains(PASSPHRASE), "{told}");
+    }
+    let mount = BackgroundMount::prepare(&site, "typed");
+    let args = [
+        "mount",
+        &url,
+        text(&mount.dir),
+        "--state-dir",
+        text(&mount.state),
+    ];
+    let told = said(&typed(&site, &right, &args));
+    assert!(told.starts_with("exit Some(0)"), "{told}");
+    fs::write(mount.dir.join("file"), b"text").expect("mounted");
+    mount.umount(&site);
+    let told = said(&typed(&site, "wrong,wrong,wrong", &["key", "test", &url]));
+    assert!(told.starts_with("exit Some(3)"), "{told}");
+    assert_eq!(told.matches("Passphrase: ").count(), 3, "{told}");
 }

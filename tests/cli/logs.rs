@@ -7,10 +7,13 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{
-    commands::text,
-    site::{Site, Transport},
-    wait::block_until,
+use crate::{
+    running::BackgroundMount,
+    support::{
+        commands::text,
+        site::{Site, Transport},
+        wait::block_until,
+    },
 };
 
 /// The log of a mount in the foreground, whose standard error is a file; the environment says that
@@ -81,5 +84,36 @@ fn a_line_is_a_json_object_where_that_is_asked_for() {
         }
         let is_mounted = |message: &String| message.contains("is mounted on");
         assert!(messages.iter().any(is_mounted), "{log}");
+    }
+}
+
+#[test]
+fn the_log_of_a_mount_is_begun_anew_at_its_size_and_the_one_before_is_kept() {
+    const SIZE: u64 = 20 << 10;
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "rotated");
+    let options = ["--log-max-size", "20KiB", "--log-level", "debug"];
+    mount.mount(&site, &options);
+    let log = || {
+        let volume = fs::read_dir(&mount.state).expect("state directory");
+        let mut volumes = volume.filter_map(|entry| Some(entry.ok()?.path().join("mount.log")));
+        volumes.find(|log| log.exists()).expect("a log")
+    };
+    let (log, before) = (log(), log().with_extension("log.1"));
+    let first_line = fs::read_to_string(&log).expect("log");
+    let first_line = first_line.lines().next().expect("a line").to_owned();
+    // Requests to the store are logged at this level, until the file was begun anew twice.
+    let gone = || !fs::read_to_string(&before).is_ok_and(|text| text.contains(&first_line));
+    block_until("it was begun anew twice", Duration::from_secs(60), || {
+        fs::write(mount.dir.join("file"), b"text").expect("written");
+        File::open(mount.dir.join("file"))
+            .and_then(|file| file.sync_all())
+            .expect("synced");
+        before.exists() && gone()
+    });
+    mount.umount(&site);
+    for file in [&log, &before] {
+        let len = fs::metadata(file).expect("there").len();
+        assert!(len < SIZE + (4 << 10), "{}: {len}", file.display());
     }
 }

@@ -9,6 +9,7 @@ mod dead;
 mod demo;
 mod ended;
 mod errors;
+mod first_backup;
 mod generated;
 mod init;
 mod keys;

@@ -20,7 +20,7 @@ use nix::{
 };
 
 use crate::{
-    running::BackgroundMount,
+    running::{BackgroundMount, write_secret},
     support::{
         commands::{succeed, text},
         site::{Site, Transport},
@@ -282,7 +282,7 @@ fn a_second_signal_while_the_mount_is_being_made_leaves_nothing_behind_and_loses
     let site = Site::start(Transport::Plain);
     let (state, key) = (site.scratch("second-state"), site.path().join("key"));
     // It takes no time to unlock with.
-    fs::write(&key, (1..=64).collect::<Vec<u8>>()).unwrap();
+    write_secret(&key, (1..=64).collect::<Vec<u8>>());
     let add_key = ["key", "add", &site.url(), "--new-key-file", text(&key)];
     succeed(&site.strongroom(&add_key).with_passphrase(&site).output());
     let mut kept = Vec::new();

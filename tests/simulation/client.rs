@@ -9,7 +9,7 @@ use strongroom::{
     meta::{Ino, Meta, MetaConfig},
     seal::{keys::VolumeKeys, object_store::SealedObjectStore},
     session::lease::{self, Lease, LeaseRequest},
-    store::{Retry, S3Url, Store, StoreConfig},
+    store::{Rates, Retry, S3Url, Store, StoreConfig},
     telemetry::Metrics,
 };
 
@@ -57,6 +57,7 @@ pub async fn connect(network: &Network, client: u32) -> Store {
         path_style: None,
         stall_timeout: STALL_TIMEOUT,
         connections_max: 16,
+        rates: Rates::default(),
         retry: Retry::Outlasting(REFUSAL_TIMEOUT),
     };
     Store::connect_through(line(network, client), config, Arc::default())

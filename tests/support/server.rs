@@ -9,7 +9,7 @@ use std::{
 
 use strongroom::{
     server::{Faults, Server, ServerConfig, SyncPolicy},
-    store::{Retry, Store, StoreConfig, StoreError},
+    store::{Rates, Retry, Store, StoreConfig, StoreError},
     telemetry::Metrics,
 };
 use tempfile::TempDir;
@@ -179,6 +179,7 @@ pub fn unconnected() -> StoreConfig {
         path_style: None,
         stall_timeout: Duration::from_secs(10),
         connections_max: 16,
+        rates: Rates::default(),
         retry: Retry::Attempts(3),
     }
 }

@@ -65,7 +65,7 @@ impl FsckArgs {
 /// Runs the command. Its exit codes are its own.
 pub fn run(args: FsckArgs) -> ExitCode {
     let reporter = Reporter::new(args.json, args.quiet);
-    let outcome = args.visit.prepare().and_then(|config| {
+    let outcome = args.visit.run(|config| {
         runtime::block_on(async {
             let opening = Opening::default();
             let work = check(&args, config, &opening, &reporter);

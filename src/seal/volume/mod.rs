@@ -27,7 +27,9 @@ use std::{
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-pub use persist::{COPY_KEY, HeaderSource, LoadError, LoadedHeader, PRIMARY_KEY, SaveError};
+pub use persist::{
+    COPY_KEY, HeaderSource, LoadError, LoadedHeader, PRIMARY_KEY, SLOT_NOTES_KEY, SaveError,
+};
 pub use recovery::RecoveryKey;
 pub use secret::{
     KEY_FILE_LEN_MAX, KEY_FILE_LEN_MIN, PASSPHRASE_LEN_MAX, Secret, SecretError, read_secret_file,
@@ -222,6 +224,12 @@ impl VolumeHeader {
     /// The slots, by number, as `key list` shows them.
     pub fn list(&self) -> Vec<SlotInfo> {
         self.slots().collect()
+    }
+
+    /// The salt of a slot, which tells it from a later one of the same number.
+    pub fn slot_salt(&self, id: SlotId) -> Option<&[u8]> {
+        let slot = self.slots.iter().find(|slot| slot.id == id);
+        slot.map(Slot::salt)
     }
 
     /// The epochs that the volume has keys of, ascending.

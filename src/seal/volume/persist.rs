@@ -11,6 +11,8 @@ use crate::store::{Condition, Store, StoreError, StoreErrorKind};
 pub const PRIMARY_KEY: &str = "strongroom.json";
 /// The key of its copy.
 pub const COPY_KEY: &str = "strongroom.copy.json";
+/// The key of the notes on its slots, which no reader of the header needs.
+pub const SLOT_NOTES_KEY: &str = "slots";
 
 /// A header as it was found.
 #[derive(Clone, Debug)]
