@@ -100,7 +100,7 @@ pub fn slot_line(slot: &SlotInfo, note: Option<&SlotNote>) -> String {
         slot.id.0,
         slot.kind.name()
     );
-    // Whoever has a key may have written these texts on another machine.
+    // These texts were written by somebody who has a key, perhaps on another machine.
     let text = |text: &str| shown(text, LABEL_CHARS_MAX);
     if let Some(made) = note.and_then(|note| note.made_unix_seconds) {
         line += &format!(", made {}", moment(made));

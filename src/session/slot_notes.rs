@@ -33,9 +33,10 @@ const TRIES: usize = 5;
 pub struct SlotNote {
     /// The slot.
     pub slot: u32,
-    /// The slot's salt, in hexadecimal: a slot that was made anew under the same number has another.
+    /// The slot's salt, in hexadecimal: a slot that was made anew under the same number has
+    /// another.
     pub salt: String,
-    /// What the user calls it.
+    /// The user's name for it.
     pub label: Option<String>,
     /// When it was made, by the clock of its maker, if that is known.
     pub made_unix_seconds: Option<i64>,

@@ -3,8 +3,9 @@
 //! Promises: over any span of time the bodies of all requests together move at most the rate times
 //! that span, what [`BURST`] brings, and one piece of each upload or one range of a download.
 //! Bodies take turns, first come first served. A download waits for its turn before it is asked
-//! for: a connection takes in some MiB unread, so reading slowly would not hold the store up. A body of at most [`SMALL_BYTES`] counts, but waits for nobody: leases and
-//! lines of the log go out beside a backup. Headers and listings do not count.
+//! for: a connection takes in some MiB unread, so reading slowly would not hold the store up. A
+//! body of at most [`SMALL_BYTES`] counts, but waits for nobody: leases and lines of the log go out
+//! beside a backup. Headers and listings do not count.
 
 use std::{sync::Arc, time::Duration};
 

@@ -77,7 +77,7 @@ pub fn start(level: &str, format: LogFormat, file: Option<LogTarget<'_>>) -> io:
         Some(target) => {
             let opened = LogFile::open(target)?;
             let file = LOG_FILE.get_or_init(|| opened);
-            // Whoever typed a passphrase wrong comes here again.
+            // It is started again after a passphrase was typed wrong.
             let _ = builder.with_writer(Escaped(file, line)).try_init();
         }
         None => {

@@ -92,7 +92,7 @@ fn a_rolled_back_volume_is_refused_fifty_times_and_not_one_object_is_written() {
     for number in 0..4 {
         generation(&world, &state, &format!("file{number}"));
         if number == 2 {
-            // Whoever opens this state for writing has something to repair. The next one does.
+            // Opening this state for writing finds something to repair. The next mount does it.
             let copy = world.site.bucket().keys();
             let copy = copy
                 .iter()
