@@ -125,7 +125,7 @@ impl Watcher for Terminal {
 
 fn as_line(line: &Line) -> String {
     let mut text = format!(
-        "{:<8} {:<18} {}",
+        "{:<8} {:<20} {}",
         line.verdict.word(),
         line.check,
         line.found
@@ -141,12 +141,12 @@ fn end(report: &Report) -> String {
     let mut text = String::new();
     for setting in &report.recommended {
         let option = format!("{} {}", setting.option, setting.value);
-        let _ = writeln!(text, "{:<8} {option:<18} {}", "setting", setting.because);
+        let _ = writeln!(text, "{:<8} {option:<20} {}", "setting", setting.because);
     }
     let count = |verdict| report.count(verdict);
     let _ = write!(
         text,
-        "{} checks: {} ok, {} warnings, {} failures, {} skipped",
+        "{} checks: {} ok, {} warning, {} failure, {} skipped",
         report.checks.len(),
         count(Verdict::Ok),
         count(Verdict::Warning),
@@ -195,14 +195,14 @@ mod tests {
     #[test]
     fn a_line_has_verdict_check_finding_and_advice() {
         let [ok, failure]: [Line; 2] = report().checks.try_into().unwrap();
-        assert_eq!(as_line(&ok), "ok       fuse               found");
-        assert_eq!(as_line(&failure), "failure  get                found: do");
+        assert_eq!(as_line(&ok), "ok       fuse                 found");
+        assert_eq!(as_line(&failure), "failure  get                  found: do");
         let end = end(&report());
         assert!(
-            end.starts_with("setting  --memory 512MiB    why\n"),
+            end.starts_with("setting  --memory 512MiB      why\n"),
             "{end}"
         );
-        assert!(end.ends_with("2 checks: 1 ok, 0 warnings, 1 failures, 0 skipped"));
+        assert!(end.ends_with("2 checks: 1 ok, 0 warning, 1 failure, 0 skipped"));
     }
 
     #[test]

@@ -81,7 +81,9 @@ fn state_directory(dir: &Path, place: &Place) -> Outcome {
             let found = format!("{name}: {} free", human_size(space.free_bytes));
             match space.free_bytes {
                 ..STATE_BYTES_MIN => Outcome::failure(found, "make room there"),
-                ..STATE_BYTES_LOW => Outcome::warning(found, "make room there for logs"),
+                STATE_BYTES_MIN..STATE_BYTES_LOW => {
+                    Outcome::warning(found, "make room there for logs")
+                }
                 _ => Outcome::ok(found),
             }
         }

@@ -73,7 +73,7 @@ const RACES: Step = Step {
     check: Check::Races,
     trial: Trial::Races,
     needs: &[Check::ConditionalPut, Check::Get],
-    well: "of writes that race exactly one wins",
+    well: "exactly one of the writes that race wins",
 };
 
 /// Makes the trials that a single client can fail.
