@@ -92,14 +92,13 @@ pub fn run(args: DoctorArgs) -> Result<(), Failure> {
     // A reader that has gone still gets the code.
     let _ = writeln!(stdout(), "{}", text.trim_end());
     let failed = report.failed();
-    match failed.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::new(
-            Exit::CheckFailed,
-            format!("a check failed ({})", failed.join(", ")),
-            "do what its line says",
-        )),
-    }
+    let (what, advice) = match failed.len() {
+        0 => return Ok(()),
+        1 => ("a check".to_owned(), "do what its line says"),
+        count => (format!("{count} checks"), "do what their lines say"),
+    };
+    let what = format!("{what} failed ({})", failed.join(", "));
+    Err(Failure::new(Exit::CheckFailed, what, advice))
 }
 
 /// Shows lines as they come.

@@ -76,9 +76,12 @@ fn disk_cache(facts: &Facts) -> Recommendation {
         because,
     };
     let usual = DiskCacheSize::Default.bytes().unwrap_or_default();
-    let room = facts.room_bytes.unwrap_or(0);
+    let without = |because: &str| of("off".to_owned(), because.to_owned());
+    let Some(room) = facts.room_bytes else {
+        return without("its directory cannot be used");
+    };
     if room < disk::SIZE_MIN_BYTES {
-        return of("off".to_owned(), "there is no room for it".to_owned());
+        return without("there is no room for it");
     }
     let pays = facts
         .latency()

@@ -60,7 +60,7 @@ fn what_a_machine_lacks_fails_its_line_alone() {
             ["/proc/none", "room"],
         ),
     ] {
-        let first = ["doctor", "--disk-cache", "16MiB", "--json"].into_iter();
+        let first = ["doctor", "--disk-cache", "off", "--json"].into_iter();
         let all: Vec<_> = first.chain(options.iter().copied()).collect();
         let examined = Examined::by(&mut site.strongroom(&all).command);
         examined.assert_only(failure, &words, &["clock"], &[]);
