@@ -168,13 +168,20 @@ fn memory_outcome(
         ),
     };
     let found = format!("a mount takes up to {size} (--memory); {there}");
-    match bytes > there_bytes / 4 * 3 {
-        true => Outcome::warning(
-            format!("{found}, which leaves little for the page cache and others"),
-            format!("give --memory {} or less", human_size(there_bytes / 4 * 3)),
-        ),
-        false => Outcome::ok(found),
+    let most = there_bytes / 4 * 3;
+    if bytes <= most {
+        return Outcome::ok(found);
     }
+    Outcome::warning(
+        format!("{found}, which leaves little for the page cache and others"),
+        match most < MEMORY_MIN_BYTES {
+            true => format!(
+                "it works, and is better off with {} or more",
+                human_size(bytes / 3 * 4)
+            ),
+            false => format!("give --memory {} or less", human_size(most)),
+        },
+    )
 }
 
 fn open_files(limit: u64, memory_bytes: u64) -> Outcome {
@@ -262,6 +269,12 @@ mod tests {
                 Some(group(1024)),
                 Verdict::Warning,
                 "768 MiB",
+            ),
+            (
+                Ok(128 * MIB),
+                Some(group(160)),
+                Verdict::Warning,
+                "171 MiB or more",
             ),
             (
                 Err(refused),
