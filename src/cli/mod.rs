@@ -7,7 +7,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `top/`, `key.rs`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `usage.rs`, `which.rs`, `gc.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
+//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `top/`, `key.rs`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `usage.rs`, `which.rs`, `gc.rs`, `doctor.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
 //! | `args.rs`, `mount_args.rs`, `visit.rs`, `disk_cache.rs`, `values.rs` | options, and the values that they take |
 //! | `mount_options.rs` | `-o` |
 //! | `secret.rs` | passphrases and keys |
@@ -23,6 +23,7 @@ pub mod daemon;
 mod demo;
 mod destroy;
 mod disk_cache;
+mod doctor;
 mod drain_display;
 pub mod fsck;
 #[cfg(any(fuzzing, test))]
@@ -132,6 +133,8 @@ pub enum Command {
     Which(Box<which::WhichArgs>),
     /// Delete the objects in the bucket that nothing names
     Gc(Box<gc::GcArgs>),
+    /// Check whether this machine and a store are fit for a mount; needs no key
+    Doctor(Box<doctor::DoctorArgs>),
     /// List the volumes in a bucket; needs no key
     List(list::ListArgs),
     /// Delete a volume
@@ -168,6 +171,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Usage(args) => usage::run(&args),
         Command::Which(args) => which::run(&args),
         Command::Gc(args) => gc::run(*args),
+        Command::Doctor(args) => doctor::run(*args),
         Command::List(args) => list::run(&args),
         Command::Destroy(args) => destroy::run(&args),
         Command::Info(args) => info::run(args),

@@ -39,6 +39,7 @@ use tokio::sync::{Semaphore, oneshot};
 pub use index::Guesses;
 pub use place::{PlaceError, own_directory};
 pub use read::SealedRun;
+pub(crate) use writer::SEGMENTS_MAX;
 
 use self::{
     index::Index,

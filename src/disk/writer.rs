@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const FREE_SHARE: u64 = 10;
 
 /// Files that are open at most, those included that ended early.
-const SEGMENTS_MAX: usize = 192;
+pub(crate) const SEGMENTS_MAX: usize = 192;
 
 /// An index that is full covers at least so many segments, so that evicting one is a small loss.
 const FULL_INDEX_SEGMENTS: usize = 32;

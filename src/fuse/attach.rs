@@ -45,7 +45,7 @@ pub fn check_device() -> Result<(), MountError> {
     match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(MountError::NoFuseDevice),
         Err(error) => Err(MountError::DeviceRefused(error)),
-        Ok(_) if !Uid::effective().is_root() && !helper_exists() => Err(MountError::NoFusermount),
+        Ok(_) if !Uid::effective().is_root() && !has_helper() => Err(MountError::NoFusermount),
         Ok(_) => Ok(()),
     }
 }
@@ -108,7 +108,7 @@ pub fn attach(path: &Path, options: &MountOptions, read_only: bool) -> Result<Ow
     if Uid::effective().is_root() {
         match mount_as_root(path, options, read_only) {
             // Root without the capability (a container): the helper may have it.
-            Err(MountError::NotPermitted { .. }) if helper_exists() => {}
+            Err(MountError::NotPermitted { .. }) if has_helper() => {}
             other => return other,
         }
     }
@@ -195,7 +195,8 @@ fn helper_options(options: &MountOptions, read_only: bool) -> String {
     words.join(",")
 }
 
-fn helper_exists() -> bool {
+/// Whether `fusermount3` is on the PATH.
+pub fn has_helper() -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(HELPER).is_file()))
 }

@@ -57,7 +57,7 @@ mod sys;
 
 use std::time::Duration;
 
-pub use attach::{KIND, check_device, check_mount_point, detach, is_dead};
+pub use attach::{KIND, check_device, check_mount_point, detach, has_helper, is_dead};
 pub use error::MountError;
 pub use mount::{Mounted, mount, request_buffers_bytes};
 pub use notify::Notifier;

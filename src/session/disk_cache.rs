@@ -79,6 +79,11 @@ impl DiskCacheConfig {
         }
     }
 
+    /// The directory of all volumes' caches.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Opens the cache of a volume. Where the directory was not named, a mount goes on without a
     /// cache, and says so once.
     ///

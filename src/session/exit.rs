@@ -39,7 +39,7 @@ pub(crate) use exit_codes;
 exit_codes! {
     /// How the program ended. The table in `docs/operations.md` and the manual pages are made from
     /// this.
-    Exit [37] {
+    Exit [38] {
         Ok = 0, "success; for `umount`, everything is durable in the store";
         Unexpected = 1, "a failure without a code of its own";
         Usage = 2, "the command line or a setting of the store is wrong";
@@ -77,6 +77,7 @@ exit_codes! {
         CacheDirectory = 34, "the directory of `--disk-cache-dir` cannot be used";
         MetricsAddress = 35, "the address of `--metrics-listen` cannot be used";
         NotThere = 36, "`which`: the volume has no such path, inode or object";
+        CheckFailed = 37, "`doctor`: a check failed";
     }
 }
 

@@ -14,6 +14,7 @@
 //! | find the mount at a directory, or its process; unmount it; learn how it ended | `mountpoint.rs`, `processes.rs`, `unmount.rs`, `last_session.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
 //! | the answers of `usage` and `which`, in a mount or beside it | `look.rs` |
+//! | are machine and store fit for a mount? | `doctor/` |
 //! | the mounts of this machine | `mounts.rs` |
 //! | metrics over HTTP | `metrics/` |
 //! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
@@ -26,6 +27,7 @@ pub mod control;
 pub mod create;
 pub mod destroy;
 pub mod disk_cache;
+pub mod doctor;
 mod drain_meter;
 pub mod errors;
 pub mod exit;

@@ -24,11 +24,11 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `url.rs`, `config.rs`, `profile.rs`, `trust.rs`, `connect.rs`, `client.rs` | `s3://bucket/prefix`, the settings, making the client, [`Store`] |
-//! | `bucket.rs`, `object.rs`, `head.rs`, `list.rs`, `multipart.rs` | the operations |
+//! | `bucket.rs`, `rules.rs`, `object.rs`, `head.rs`, `list.rs`, `multipart.rs` | the operations |
 //! | `request.rs` | the shape that all requests share |
 //! | `attempt.rs`, `outcome.rs` | one attempt; counting how it ended |
 //! | `retry.rs`, `patience.rs` | when a request is repeated; repeating it |
-//! | `classify.rs`, `explain.rs`, `foreign.rs`, `skew.rs`, `causes.rs`, `error.rs` | from the SDK's errors to [`StoreError`] |
+//! | `classify.rs`, `explain.rs`, `foreign.rs`, `skew.rs`, `date.rs`, `causes.rs`, `error.rs` | from the SDK's errors to [`StoreError`] |
 //! | `body.rs`, `upload.rs` | the bytes that come and go |
 //! | `bounds.rs` | how much of an answer is taken |
 //! | `health.rs` | whether the metadata's log gets into the store |
@@ -43,6 +43,7 @@ mod classify;
 mod client;
 mod config;
 mod connect;
+mod date;
 mod error;
 mod explain;
 mod foreign;
@@ -60,6 +61,7 @@ mod profile;
 mod rate;
 mod request;
 mod retry;
+mod rules;
 mod skew;
 mod trust;
 mod upload;
@@ -76,5 +78,7 @@ pub use multipart::{PartTag, PendingUpload, StoredPart, UploadId};
 pub use object::{Condition, PutOutcome};
 pub use rate::{RATE_MIN, Rates};
 pub use retry::{Backoff, MISSING_TRIES, Retry};
+pub use rules::{LifecycleRule, Versioning};
+pub use skew::SKEW_SECONDS_MIN;
 pub use upload::checksum;
 pub use url::{S3Url, S3UrlError};

@@ -4,12 +4,18 @@
 use aws_smithy_types::date_time::{DateTime, Format};
 
 /// A smaller difference is no reason to refuse: S3 allows 15 minutes, some stores 5.
-const SKEW_SECONDS_MIN: u64 = 5 * 60;
+pub const SKEW_SECONDS_MIN: u64 = 5 * 60;
+
+/// The seconds since 1970 of a date as HTTP writes it.
+pub(super) fn seconds(date: &str) -> Option<i64> {
+    let date = DateTime::from_str(date, Format::HttpDate).ok()?;
+    Some(date.secs())
+}
 
 /// The difference between this machine's clock and the `Date` of an answer, in words; `None` if it
 /// is too small to matter, or unknown.
 pub(super) fn skew(date: Option<&str>, now_unix_seconds: i64) -> Option<String> {
-    let theirs = DateTime::from_str(date?, Format::HttpDate).ok()?.secs();
+    let theirs = seconds(date?)?;
     let seconds = now_unix_seconds.abs_diff(theirs);
     let minutes = (seconds + 30) / 60;
     let side = match now_unix_seconds < theirs {

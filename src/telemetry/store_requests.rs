@@ -5,13 +5,15 @@ use std::time::Duration;
 use super::{Counter, Histogram, HistogramCounts};
 
 /// The operations of S3 that are used, by the names that it gives them.
-const OPERATIONS: [&str; 14] = [
+const OPERATIONS: [&str; 16] = [
     "AbortMultipartUpload",
     "CompleteMultipartUpload",
     "CreateBucket",
     "CreateMultipartUpload",
     "DeleteObject",
     "DeleteObjects",
+    "GetBucketLifecycleConfiguration",
+    "GetBucketVersioning",
     "GetObject",
     "HeadBucket",
     "HeadObject",

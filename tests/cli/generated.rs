@@ -9,7 +9,7 @@ use crate::{
     support::commands::{succeed, text},
 };
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "init",
     "mount",
     "umount",
@@ -22,6 +22,7 @@ const COMMANDS: [&str; 17] = [
     "usage",
     "which",
     "gc",
+    "doctor",
     "list",
     "destroy",
     "info",

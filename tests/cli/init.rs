@@ -35,7 +35,7 @@ fn place() -> Site {
     site
 }
 
-fn set_latency(site: &Site, latency: Duration) {
+pub fn set_latency(site: &Site, latency: Duration) {
     let faults = Faults {
         latency,
         ..Faults::default()
@@ -53,10 +53,14 @@ fn init(site: &Site, name: &str) -> Command {
     run.command
 }
 
-/// Starts an `init`, and sends the signal once `requests` have come; `None` if it ended before.
-fn interrupted_after(site: &Site, name: &str, requests: u64, signal: Signal) -> Option<Child> {
+/// Starts a command, and sends the signal once `requests` have come; `None` if it ended before.
+pub fn interrupted_after(
+    site: &Site,
+    mut command: Command,
+    requests: u64,
+    signal: Signal,
+) -> Option<Child> {
     site.server().reset_stats();
-    let mut command = init(site, name);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let began = Instant::now();
@@ -96,7 +100,7 @@ fn an_init_that_a_signal_ends_anywhere_leaves_nothing_and_the_next_one_succeeds(
         let name = format!("round-{requests}");
         let signal = [Signal::SIGINT, Signal::SIGTERM][rounds % 2];
         rounds += 1;
-        let Some(child) = interrupted_after(&site, &name, requests, signal) else {
+        let Some(child) = interrupted_after(&site, init(&site, &name), requests, signal) else {
             continue;
         };
         let output = child.wait_with_output().unwrap();
@@ -130,7 +134,7 @@ fn an_init_that_was_killed_while_it_tried_the_store_is_cleaned_up_by_the_next_on
     let mut with_leftovers = 0;
     for requests in (1..=whole).step_by(5) {
         let name = format!("round-{requests}");
-        let killed = interrupted_after(&site, &name, requests, Signal::SIGKILL);
+        let killed = interrupted_after(&site, init(&site, &name), requests, Signal::SIGKILL);
         let Some(mut child) = killed else { continue };
         child.wait().unwrap();
         let leftovers = left(&site, &name);
@@ -151,7 +155,8 @@ fn an_init_that_was_killed_while_it_tried_the_store_is_cleaned_up_by_the_next_on
 #[test]
 fn a_second_signal_ends_an_init_whose_store_does_not_answer_any_more() {
     let site = place();
-    let child = interrupted_after(&site, "stuck", 12, Signal::SIGINT).expect("it runs");
+    let child =
+        interrupted_after(&site, init(&site, "stuck"), 12, Signal::SIGINT).expect("it runs");
     site.server()
         .set_faults(Faults {
             outage: Outage::Hang,

@@ -7,6 +7,7 @@ mod background;
 mod bounds;
 mod dead;
 mod demo;
+mod doctor;
 mod ended;
 mod errors;
 mod first_backup;

@@ -139,7 +139,7 @@ fn a_web_page_at_the_endpoint_is_neither_a_volume_nor_a_damaged_one() {
 }
 
 /// The time in so many minutes, as HTTP writes it.
-fn date_in(minutes: i64) -> String {
+pub fn date_in(minutes: i64) -> String {
     let moment = time::OffsetDateTime::now_utc() + time::Duration::minutes(minutes);
     let format = time::macros::format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"

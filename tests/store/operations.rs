@@ -1,7 +1,7 @@
 //! Each operation of the store client, when nothing goes wrong.
 
 use bytes::Bytes;
-use strongroom::store::{Condition, StoreErrorKind};
+use strongroom::store::{Condition, StoreErrorKind, Versioning};
 
 use crate::support::{random::pattern, server::TestServer};
 
@@ -306,4 +306,21 @@ async fn parts_become_an_object() {
         .await
         .unwrap_err();
     assert_eq!(gone.kind, StoreErrorKind::NotFound, "{gone}");
+}
+
+#[tokio::test]
+async fn a_bucket_without_rules_and_versions_is_one_and_the_clocks_are_compared() {
+    let fixture = TestServer::start().await;
+    let store = fixture.store().await;
+    assert_eq!(store.lifecycle_rules().await.unwrap(), []);
+    assert_eq!(store.versioning().await.unwrap(), Versioning::Off);
+    let ahead = store.clock_difference().await.unwrap();
+    assert!(ahead.is_some_and(|ahead| ahead.abs() < 30), "{ahead:?}");
+    // A store that refuses has a clock too.
+    let fixture = TestServer::start().await;
+    let elsewhere = fixture.connect(|_| {}).await.unwrap();
+    let ahead = elsewhere.clock_difference().await.unwrap();
+    assert!(ahead.is_some_and(|ahead| ahead.abs() < 30), "{ahead:?}");
+    let error = elsewhere.versioning().await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::NoBucket, "{error}");
 }

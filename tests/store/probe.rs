@@ -7,7 +7,7 @@ use strongroom::{
     server::Faults,
     store::{
         Condition, Retry, Store, StoreErrorKind,
-        probe::{ProbeFailure, clear_leftovers, probe},
+        probe::{Probe, ProbeFailure, Trial, clear_leftovers, clear_old_leftovers, probe},
     },
     telemetry::Metrics,
 };
@@ -163,4 +163,75 @@ async fn a_probe_whose_objects_somebody_deletes_does_not_blame_the_store() {
         "{outcome:?}"
     );
     assert!(is_empty(&direct).await);
+}
+
+#[tokio::test]
+async fn each_trial_passes_by_itself_and_cleaning_up_leaves_nothing() {
+    let fixture = TestServer::start().await;
+    let store = fixture.store().await;
+    let probe = Probe::new(&store).unwrap();
+    assert!(!probe.has_begun());
+    for trial in [
+        Trial::Put,
+        Trial::Get,
+        Trial::List,
+        Trial::Delete { listed: true },
+        Trial::Delete { listed: false },
+        Trial::Conditions,
+        Trial::Races,
+        Trial::Ranges,
+        Trial::Multipart,
+        Trial::Uploads,
+    ] {
+        probe
+            .attempt(trial)
+            .await
+            .unwrap_or_else(|why| panic!("{trial:?}: {why}"));
+    }
+    assert!(probe.has_begun());
+    let latencies = probe.latencies().await.unwrap();
+    assert!(latencies.len() > 2 && latencies.iter().all(|took| !took.is_zero()));
+    let carried = probe.carry(1 << 20).await.unwrap();
+    assert!(!carried.up.is_zero() && !carried.down.is_zero());
+    assert!(!is_empty(&store).await);
+    probe.clean_up().await.unwrap();
+    assert!(is_empty(&store).await);
+    assert!(store.list_multipart("").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_trial_that_was_stopped_sends_nothing_more() {
+    let fixture = TestServer::start().await;
+    let store = fixture.store().await;
+    let probe = Probe::new(&store).unwrap();
+    probe.stop();
+    fixture.reset_stats();
+    for trial in [Trial::Put, Trial::Races, Trial::Multipart, Trial::Uploads] {
+        let outcome = probe.attempt(trial).await;
+        assert!(matches!(outcome, Err(ProbeFailure::Stopped)), "{outcome:?}");
+    }
+    assert_eq!(fixture.stats().total_requests(), 0);
+    assert!(!probe.has_begun());
+}
+
+#[tokio::test]
+async fn beside_other_objects_only_old_leftovers_are_removed() {
+    let fixture = TestServer::start().await;
+    let store = fixture.store().await;
+    let mut keys = keys_of_a_probe();
+    keys.push("strongroom.json".to_owned());
+    for key in &keys {
+        let body = vec![Bytes::from("x")];
+        store.put(key, body, Condition::None, &[]).await.unwrap();
+    }
+    let written = store.head("strongroom.json").await.unwrap();
+    let written = written.modified_unix_seconds;
+    let cleared = clear_old_leftovers(&store, written - 3600).await;
+    assert_eq!(cleared.unwrap(), 0, "they may be those of one that runs");
+    assert_eq!(store.list_page("", None).await.unwrap().len(), keys.len());
+    let cleared = clear_old_leftovers(&store, written + 3600).await;
+    assert_eq!(cleared.unwrap(), keys.len() - 1);
+    let left = store.list_page("", None).await.unwrap();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].key, "strongroom.json");
 }

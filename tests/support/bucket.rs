@@ -124,6 +124,18 @@ impl<'a> Bucket<'a> {
         keys.map(str::to_owned).collect()
     }
 
+    /// Aborts them.
+    pub fn abort_uploads(&self) {
+        let list = self.client.list_multipart_uploads().bucket(BUCKET);
+        let listed = self.server.block_on(list.send()).expect("uploads");
+        for upload in listed.uploads() {
+            let abort = self.client.abort_multipart_upload().bucket(BUCKET);
+            let abort = abort.set_key(upload.key.clone());
+            let abort = abort.set_upload_id(upload.upload_id.clone());
+            self.server.block_on(abort.send()).expect("aborted");
+        }
+    }
+
     pub fn create(&self) {
         let create = self.client.create_bucket().bucket(BUCKET);
         self.server.block_on(create.send()).expect("bucket");

@@ -1,7 +1,7 @@
 //! Bucket operations.
 
-use s3s::S3Result;
 use s3s::dto::*;
+use s3s::{S3Result, s3_error};
 
 use super::Operations;
 
@@ -64,4 +64,25 @@ pub(super) fn location(
     operations.storage.head_bucket(&input.bucket)?;
     // An empty constraint is how S3 says us-east-1.
     Ok(GetBucketLocationOutput::default())
+}
+
+/// There are no rules, so nothing is ever deleted or moved.
+pub(super) fn lifecycle(
+    operations: &Operations,
+    input: &GetBucketLifecycleConfigurationInput,
+) -> S3Result<GetBucketLifecycleConfigurationOutput> {
+    operations.storage.head_bucket(&input.bucket)?;
+    Err(s3_error!(
+        NoSuchLifecycleConfiguration,
+        "The bucket has no lifecycle rules."
+    ))
+}
+
+/// No versions are kept, which S3 says with an empty answer.
+pub(super) fn versioning(
+    operations: &Operations,
+    input: &GetBucketVersioningInput,
+) -> S3Result<GetBucketVersioningOutput> {
+    operations.storage.head_bucket(&input.bucket)?;
+    Ok(GetBucketVersioningOutput::default())
 }

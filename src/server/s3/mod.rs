@@ -105,6 +105,20 @@ impl S3 for Operations {
         bucket::location(self, &req.input).map(S3Response::new)
     }
 
+    async fn get_bucket_lifecycle_configuration(
+        &self,
+        req: S3Request<GetBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
+        bucket::lifecycle(self, &req.input).map(S3Response::new)
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        req: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        bucket::versioning(self, &req.input).map(S3Response::new)
+    }
+
     async fn get_object(
         &self,
         req: S3Request<GetObjectInput>,

@@ -5,10 +5,12 @@ use crate::store::{Store, StoreError};
 /// The keys of a probe begin with it.
 const PREFIX: &str = "probe-";
 /// The ends of a probe's keys, ascending.
-pub(super) const NAMES: [&str; 8] = [
+pub(super) const NAMES: [&str; 10] = [
     "listed1",
     "listed2",
+    "listed3",
     "match",
+    "measured",
     "multipart",
     "object",
     "race",
@@ -26,7 +28,7 @@ pub(super) fn key_of(id: &str, name: &str) -> String {
 }
 
 /// Whether a probe has made this key. Nothing else has keys of this form.
-fn is_of_a_probe(key: &str) -> bool {
+pub fn is_of_a_probe(key: &str) -> bool {
     let Some((id, name)) = key
         .strip_prefix(PREFIX)
         .and_then(|rest| rest.split_once('-'))
@@ -56,6 +58,27 @@ pub async fn clear_leftovers(store: &Store) -> Result<bool, StoreError> {
         abort_uploads(store, PREFIX).await?;
     }
     Ok(true)
+}
+
+/// Deletes what probes have left that were killed before this moment (of the store's clock),
+/// whatever else is there. Returns how many objects.
+///
+/// # Errors
+/// The store's.
+pub async fn clear_old_leftovers(
+    store: &Store,
+    before_unix_seconds: i64,
+) -> Result<usize, StoreError> {
+    let mut old = Vec::new();
+    let mut pages = store.pages(PREFIX, None, PAGES_MAX);
+    while let Some(page) = pages.next().await? {
+        let left = page.into_iter().filter(|entry| {
+            is_of_a_probe(&entry.key) && entry.modified_unix_seconds < before_unix_seconds
+        });
+        old.extend(left.map(|entry| entry.key));
+    }
+    store.delete(&old).await?;
+    Ok(old.len())
 }
 
 /// Aborts uploads of probes for keys that begin with `prefix`.

@@ -1,35 +1,38 @@
-//! Whether a store is fit for a volume; tried before the first volume is made in it.
+//! Whether a store is fit for a volume; tried before the first volume is made in it, and by
+//! `doctor`.
 //!
 //! Promises: each failure names exactly the ability that the store lacks; all objects that were
 //! made are deleted again, after a failure too, unless the process is killed. `leftovers.rs` knows
 //! what is there then. Never: touches a key that no probe made.
 //!
-//! The abilities are tried side by side, each with keys of its own: six round trips in a row, where
-//! one after the other would be thirty.
+//! [`Probe::run`] tries the abilities side by side, each with keys of its own: six round trips in a
+//! row, where one after the other would be thirty. [`Probe::attempt`] tries one by itself, so that
+//! a failure of one does not hide the others.
+//!
+//! | file | what |
+//! |---|---|
+//! | `conditions.rs` | conditional PUTs, one after the other and in races |
+//! | `contents.rs` | ranges of an object, multipart uploads |
+//! | `listing.rs` | listings and deletes |
+//! | `measured.rs` | how fast the store is |
+//! | `leftovers.rs` | the keys of a probe, and what a killed one has left |
 
+mod conditions;
+mod contents;
 mod leftovers;
+mod listing;
+mod measured;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures::future::join_all;
 use parking_lot::Mutex;
 
-pub use leftovers::clear_leftovers;
 use leftovers::{abort_uploads, key_of};
+pub use leftovers::{clear_leftovers, clear_old_leftovers, is_of_a_probe};
+pub use measured::Carried;
 
-use super::{Condition, Store, StoreError, StoreErrorKind, object::random_hex};
-
-/// The smallest part that S3 takes, unless it is the last.
-const PART_LEN: usize = 5 * 1024 * 1024;
-/// The last part is smaller than any that is not.
-const LAST_PART_LEN: usize = 1000;
-/// Conditional PUTs that race for one key.
-const RACERS: u8 = 8;
-
-/// The names of the keys that are listed, ascending, and what no other name begins with.
-const LISTED: [&str; 2] = ["listed1", "listed2"];
-const LISTED_PREFIX: &str = "listed";
+use super::{Condition, Store, StoreError, StoreErrorKind, UploadId, object::random_hex};
 
 /// Why a store is not fit.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -51,6 +54,32 @@ pub enum ProbeFailure {
     /// The store could not be tried.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// One ability, tried by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// PUT of an object, which is answered with an ETag.
+    Put,
+    /// GET of the object of [`Trial::Put`].
+    Get,
+    /// Listings show what was written, in order, and from a place on.
+    List,
+    /// DELETE of one object and of several.
+    Delete {
+        /// Listings are asked too whether the objects are gone.
+        listed: bool,
+    },
+    /// Conditional PUTs, one after the other.
+    Conditions,
+    /// Conditional PUTs that race.
+    Races,
+    /// GET of ranges.
+    Ranges,
+    /// A multipart upload, and its object.
+    Multipart,
+    /// Uploads that were begun are listed, and gone once they are aborted.
+    Uploads,
 }
 
 /// Tries every ability that a volume needs, under a random key in the volume's prefix.
@@ -90,19 +119,17 @@ fn refuse(capability: &'static str, detail: impl Into<String>) -> ProbeFailure {
     }
 }
 
-const IF_NONE_MATCH: &str = "conditional PUT (If-None-Match)";
-const IF_MATCH: &str = "conditional PUT (If-Match)";
-const RANGED_GET: &str = "ranged GET";
-const MULTIPART: &str = "multipart upload";
-const LIST: &str = "ListObjectsV2";
-
 /// One trial of a store.
 pub struct Probe<'a> {
     store: &'a Store,
     id: String,
     stopped: AtomicBool,
+    /// A request was sent, or may have been.
+    begun: AtomicBool,
     /// The names of the objects that the store has taken.
     written: Mutex<Vec<&'static str>>,
+    /// Uploads that were begun and are not known to be over.
+    uploads: Mutex<Vec<(String, UploadId)>>,
 }
 
 impl<'a> Probe<'a> {
@@ -117,8 +144,20 @@ impl<'a> Probe<'a> {
             store,
             id,
             stopped: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
             written: Mutex::default(),
+            uploads: Mutex::default(),
         })
+    }
+
+    /// Whether anything may be in the store that [`Probe::clean_up`] has to delete.
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// The beginning of all keys of this trial.
+    pub fn key_prefix(&self) -> String {
+        self.key("")
     }
 
     /// Sends no more requests than those that are under way.
@@ -129,7 +168,10 @@ impl<'a> Probe<'a> {
     fn go_on(&self) -> Result<(), ProbeFailure> {
         match self.stopped.load(Ordering::Relaxed) {
             true => Err(ProbeFailure::Stopped),
-            false => Ok(()),
+            false => {
+                self.begun.store(true, Ordering::Relaxed);
+                Ok(())
+            }
         }
     }
 
@@ -168,6 +210,35 @@ impl<'a> Probe<'a> {
         }
     }
 
+    /// Tries one ability. Whoever calls it cleans up at the end.
+    ///
+    /// # Errors
+    /// As [`probe`], but for [`ProbeFailure::Disturbed`].
+    pub async fn attempt(&self, trial: Trial) -> Result<(), ProbeFailure> {
+        // Boxed, as in `run`.
+        match trial {
+            Trial::Put => Box::pin(self.write_measured()).await,
+            Trial::Get => Box::pin(self.read_measured()).await,
+            Trial::List => Box::pin(self.listed_as_written()).await,
+            Trial::Delete { listed } => Box::pin(self.written_and_deleted(listed)).await,
+            Trial::Conditions => {
+                let (absent, matching) =
+                    tokio::join!(Box::pin(self.absent()), Box::pin(self.matching()));
+                absent.and(matching)
+            }
+            Trial::Races => {
+                let (first, second) = tokio::join!(
+                    Box::pin(self.race_to_be_first()),
+                    Box::pin(self.race_to_be_second())
+                );
+                first.and(second)
+            }
+            Trial::Ranges => Box::pin(self.ranged()).await,
+            Trial::Multipart => Box::pin(self.multipart()).await,
+            Trial::Uploads => Box::pin(self.aborted()).await,
+        }
+    }
+
     /// Whether an object that was written is gone, although the store keeps what is written to it.
     async fn is_disturbed(&self) -> bool {
         let Ok(listed) = self.listed("", None).await else {
@@ -202,234 +273,6 @@ impl<'a> Probe<'a> {
         etag.ok_or_else(|| refuse("ETags", "a PUT was answered without one"))
     }
 
-    /// One after the other: the second one is refused.
-    async fn absent(&self) -> Result<(), ProbeFailure> {
-        self.go_on()?;
-        self.put("object", Bytes::from_static(b"first"), Condition::Absent)
-            .await
-            .map_err(|error| lacks(IF_NONE_MATCH, error))?;
-        self.must_refuse(
-            "object",
-            Condition::Absent,
-            IF_NONE_MATCH,
-            "a second object was let replace the first",
-        )
-        .await
-    }
-
-    /// The same with the condition that the object is a certain one.
-    async fn matching(&self) -> Result<(), ProbeFailure> {
-        let matches = Condition::Matches(self.put_tagged("match", b"first").await?);
-        self.go_on()?;
-        self.put("match", Bytes::from_static(b"second"), matches.clone())
-            .await
-            .map_err(|error| lacks(IF_MATCH, error))?;
-        self.must_refuse(
-            "match",
-            matches,
-            IF_MATCH,
-            "a stale ETag was let replace a newer object",
-        )
-        .await
-    }
-
-    async fn must_refuse(
-        &self,
-        name: &'static str,
-        condition: Condition,
-        capability: &'static str,
-        detail: &str,
-    ) -> Result<(), ProbeFailure> {
-        self.go_on()?;
-        match self
-            .put(name, Bytes::from_static(b"refused"), condition)
-            .await
-        {
-            Ok(_) => Err(refuse(capability, detail)),
-            Err(error) if error.kind == StoreErrorKind::Precondition => Ok(()),
-            Err(error) => Err(lacks(capability, error)),
-        }
-    }
-
-    async fn race_to_be_first(&self) -> Result<(), ProbeFailure> {
-        self.race("race", Condition::Absent, IF_NONE_MATCH).await
-    }
-
-    async fn race_to_be_second(&self) -> Result<(), ProbeFailure> {
-        let matches = Condition::Matches(self.put_tagged("second", b"first").await?);
-        self.race("second", matches, IF_MATCH).await
-    }
-
-    /// All at once: one wins, and the object is the winner's.
-    async fn race(
-        &self,
-        name: &'static str,
-        condition: Condition,
-        capability: &'static str,
-    ) -> Result<(), ProbeFailure> {
-        self.go_on()?;
-        let racers = (0..RACERS).map(|racer| {
-            let condition = condition.clone();
-            async move {
-                let body = Bytes::from(vec![racer; 64]);
-                (racer, self.put(name, body, condition).await)
-            }
-        });
-        let mut winner = None;
-        for (racer, outcome) in join_all(racers).await {
-            match outcome {
-                Ok(_) if winner.is_none() => winner = Some(racer),
-                Ok(_) => {
-                    return Err(refuse(
-                        capability,
-                        "several of the PUTs that raced for one key were let through",
-                    ));
-                }
-                Err(error) if error.kind == StoreErrorKind::Precondition => {}
-                Err(error) => return Err(lacks(capability, error)),
-            }
-        }
-        let winner = winner.ok_or_else(|| {
-            refuse(
-                capability,
-                "of the PUTs that raced for one key none was let through",
-            )
-        })?;
-        self.go_on()?;
-        let (_, body) = self
-            .store
-            .get_bytes(&self.key(name), None, 64)
-            .await
-            .map_err(|error| lacks(capability, error))?;
-        match body.iter().all(|byte| *byte == winner) {
-            true => Ok(()),
-            false => Err(refuse(
-                capability,
-                "the object is not that of the PUT that was let through",
-            )),
-        }
-    }
-
-    async fn ranged(&self) -> Result<(), ProbeFailure> {
-        self.go_on()?;
-        let (key, body) = (self.key("ranges"), pattern(100_000, 1));
-        self.put("ranges", body.clone(), Condition::None).await?;
-        self.go_on()?;
-        let fetched = [0..1, 1000..5000, 99_990..100_010].map(|range| {
-            let (key, body) = (&key, &body);
-            async move {
-                let fetched = self.store.get_bytes(key, Some(range.clone()), 4000).await;
-                let (head, bytes) = fetched.map_err(|error| lacks(RANGED_GET, error))?;
-                let wanted = body.slice(range.start as usize..(range.end as usize).min(body.len()));
-                if bytes != wanted || head.size != body.len() as u64 {
-                    return Err(refuse(
-                        RANGED_GET,
-                        format!("bytes {range:?} differ from those that were written"),
-                    ));
-                }
-                Ok(())
-            }
-        });
-        join_all(fetched).await.into_iter().collect()
-    }
-
-    async fn multipart(&self) -> Result<(), ProbeFailure> {
-        let key = self.key("multipart");
-        let failed = |error| lacks(MULTIPART, error);
-        let contents = [pattern(PART_LEN, 2), pattern(LAST_PART_LEN, 3)];
-        self.go_on()?;
-        let upload = self.store.create_multipart(&key).await.map_err(failed)?;
-        self.go_on()?;
-        let parts = (1..).zip(&contents).map(|(number, content)| {
-            self.store
-                .upload_part(&key, &upload, number, vec![content.clone()])
-        });
-        let parts: Result<Vec<_>, _> = join_all(parts).await.into_iter().collect();
-        let parts = parts.map_err(failed)?;
-        self.go_on()?;
-        self.store
-            .complete_multipart(&key, &upload, &parts, Condition::None)
-            .await
-            .map_err(failed)?;
-        self.written.lock().push("multipart");
-        self.go_on()?;
-        let len = (PART_LEN + LAST_PART_LEN) as u64;
-        let (head, body) = self
-            .store
-            .get_bytes(&key, None, 2 * len)
-            .await
-            .map_err(failed)?;
-        if head.size != len {
-            return Err(refuse(
-                MULTIPART,
-                format!(
-                    "the object has {} bytes after its parts were joined",
-                    head.size
-                ),
-            ));
-        }
-        let [first, last] = contents;
-        let (head, tail) = body.split_at(PART_LEN);
-        if *head != *first || *tail != *last {
-            return Err(refuse(MULTIPART, "the object is not its parts joined"));
-        }
-        Ok(())
-    }
-
-    /// Objects are listed once they are written, and are gone once they are deleted.
-    async fn listed_and_deleted(&self) -> Result<(), ProbeFailure> {
-        self.go_on()?;
-        let keys = LISTED.map(|name| self.key(name));
-        let puts = keys.iter().map(|key| {
-            self.store
-                .put(key, vec![Bytes::from_static(b"x")], Condition::None, &[])
-        });
-        for put in join_all(puts).await {
-            put?;
-        }
-        self.go_on()?;
-        let [first, second] = &keys;
-        let (listed, after) = tokio::join!(
-            self.listed(LISTED_PREFIX, None),
-            self.listed(LISTED_PREFIX, Some(first))
-        );
-        let (listed, after) = (listed?, after?);
-        if listed != keys {
-            return Err(refuse(
-                LIST,
-                format!("{keys:?} were written and {listed:?} are listed"),
-            ));
-        }
-        if after != [second.as_str()] {
-            return Err(refuse(LIST, "start-after is ignored"));
-        }
-        self.delete(&keys).await?;
-        self.go_on()?;
-        let (there, listed) =
-            tokio::join!(self.store.head(first), self.listed(LISTED_PREFIX, None));
-        match there {
-            Ok(_) => return Err(refuse("delete", "a deleted object is still there")),
-            Err(error) if error.kind == StoreErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-        match listed?.first() {
-            Some(key) => Err(refuse(
-                "delete",
-                format!("{key} is still listed after it was deleted"),
-            )),
-            None => Ok(()),
-        }
-    }
-
-    async fn listed(&self, name: &str, after: Option<&str>) -> Result<Vec<String>, ProbeFailure> {
-        let page = self
-            .store
-            .list_page(&self.key(name), after)
-            .await
-            .map_err(|error| lacks(LIST, error))?;
-        Ok(page.into_iter().map(|entry| entry.key).collect())
-    }
-
     async fn delete(&self, keys: &[String]) -> Result<(), ProbeFailure> {
         self.go_on()?;
         self.store
@@ -444,22 +287,11 @@ impl<'a> Probe<'a> {
     /// The store's; something may be left then, which [`clear_leftovers`] finds.
     pub async fn clean_up(&self) -> Result<(), StoreError> {
         let (keys, prefix) = (self.keys(), self.key(""));
-        let (deleted, aborted) =
-            tokio::join!(self.store.delete(&keys), abort_uploads(self.store, &prefix));
+        let (deleted, aborted) = tokio::join!(self.store.delete(&keys), async {
+            self.abort_own().await?;
+            // An upload whose beginning was not answered is only found so.
+            abort_uploads(self.store, &prefix).await
+        });
         deleted.and(aborted)
     }
-}
-
-/// Bytes that differ from place to place, so that a shifted range shows (xorshift).
-fn pattern(len: usize, seed: u64) -> Bytes {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(len);
-    Bytes::from(bytes)
 }

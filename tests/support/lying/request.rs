@@ -18,6 +18,10 @@ pub enum Op {
     DeleteMany,
     Head,
     HeadBucket,
+    /// GetBucketLifecycleConfiguration, which only `doctor` sends.
+    Lifecycle,
+    /// GetBucketVersioning, which only `doctor` sends.
+    Versioning,
     Other,
 }
 
@@ -40,7 +44,7 @@ pub const REPEATABLE: [Op; 5] = [
     Op::DeleteMany,
 ];
 
-/// Every operation that a client of ours sends.
+/// Every operation that a mount sends.
 pub const ALL: [Op; 13] = [
     Op::Get,
     Op::Head,
@@ -114,6 +118,8 @@ impl Request {
             ("DELETE", false) => Op::Delete,
             ("GET", true) if has("uploads") => Op::ListUploads,
             ("GET", true) if has("list-type") => Op::List,
+            ("GET", true) if has("lifecycle") => Op::Lifecycle,
+            ("GET", true) if has("versioning") => Op::Versioning,
             ("GET", false) if has("uploadId") => Op::ListParts,
             ("GET", false) => Op::Get,
             ("HEAD", false) => Op::Head,
