@@ -63,9 +63,8 @@ impl PageTurns {
 
     /// As [`PageTurns::write`], for one change; `None` if a handle may write anyway.
     pub async fn change(self: &Arc<Self>, ino: Ino) -> Option<Writing> {
-        match self.inner.lock().writers.contains_key(&ino) {
-            true => return None,
-            false => {}
+        if self.inner.lock().writers.contains_key(&ino) {
+            return None;
         }
         Some(self.write(ino).await)
     }

@@ -41,6 +41,17 @@ pub struct Body {
     store: Store,
 }
 
+/// An answer that begins.
+pub(super) struct Answer {
+    pub(super) body: SdkBody,
+    /// The limit that the body's pieces keep to as they come.
+    pub(super) limit: Option<Arc<Limit>>,
+    /// See [`Body::answered_after`].
+    pub(super) answered_after: Duration,
+    /// Released together with the body.
+    pub(super) flight: InFlight,
+}
+
 #[derive(Debug)]
 enum State {
     Streaming(Stream),
@@ -83,17 +94,20 @@ impl Pace {
 }
 
 impl Body {
-    /// `body` carries `range` of `key`; `flight` is released together with it.
+    /// `answer` carries `range` of `key`.
     pub(super) fn new(
         store: &Store,
         key: &str,
         head: ObjectHead,
         range: Range<u64>,
-        body: SdkBody,
-        limit: Option<&Arc<Limit>>,
-        answered_after: Duration,
-        flight: InFlight,
+        answer: Answer,
     ) -> Body {
+        let Answer {
+            body,
+            limit,
+            answered_after,
+            flight,
+        } = answer;
         let remaining = range.end.saturating_sub(range.start);
         let state = match remaining {
             0 => State::AtEnd,
@@ -103,9 +117,10 @@ impl Body {
                 pace: Pace::default(),
                 // Those before it are let through first.
                 turn: limit
+                    .as_ref()
                     .filter(|_| remaining > SMALL_BYTES)
                     .map(|limit| limit.turn(0)),
-                limit: limit.cloned(),
+                limit,
                 _flight: flight,
             }),
         };

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{
     Body, ObjectHead, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress, unless_stalled},
+    body::Answer,
     head::{Attributes, TOKEN},
     request::on_object,
     retry::{Again, Failure, Tries},
@@ -112,18 +113,18 @@ impl Store {
             extent(&output, range.as_ref()).map_err(|why| context.another_answer(why))?;
         let body = std::mem::take(&mut output.body).into_inner();
         let head = ObjectHead::new(size, output.e_tag, output.last_modified, output.metadata);
-        // A whole object takes its turns as it comes: nobody knew its length before.
-        let limit = self.inner.download_limit.as_ref();
-        Ok(Body::new(
-            self,
-            key,
-            head,
-            carried,
+        let answer = Answer {
             body,
-            limit.filter(|_| range.is_none()),
+            // A whole object takes its turns as it comes: nobody knew its length before.
+            limit: self
+                .inner
+                .download_limit
+                .clone()
+                .filter(|_| range.is_none()),
             answered_after,
             flight,
-        ))
+        };
+        Ok(Body::new(self, key, head, carried, answer))
     }
 
     /// GET into memory, resuming after broken connections; fails if more than `max_bytes` would
