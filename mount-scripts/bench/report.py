@@ -240,8 +240,9 @@ class Report:
         after = rest.split(self.END)[1]
         plots = directory / "benchmarks"
         plots.mkdir(exist_ok=True)
-        for old in plots.glob("*.svg"):
-            old.unlink()
+        # Those of latencies that are not measured any more; other plots there are not ours.
+        for old in [*plots.glob("latency-*ms.svg"), plots / "loopback.svg"]:
+            old.unlink(missing_ok=True)
         for name, svg in self.plots():
             (plots / name).write_text(svg)
         page.write_text(f"{before}{self.BEGIN}\n\n{self.section()}\n{self.END}{after}")
