@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::{
     disk_cache::parse_cache_size,
     mount_args::MountArgs,
+    record_args::{parse_minutes, parse_record_size},
     values::{parse_duration, parse_follow_every, parse_log_level, parse_memory, parse_size},
 };
 use crate::{
@@ -103,7 +104,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), Failure> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 23] = [
+const SETTINGS: [&str; 26] = [
     "capacity",
     "passphrase-file",
     "key-file",
@@ -119,6 +120,9 @@ const SETTINGS: [&str; 23] = [
     "state-dir",
     "expect",
     "metrics-listen",
+    "record",
+    "record-minutes",
+    "record-size",
     "log-file",
     "log-level",
     "log-format",
@@ -160,6 +164,9 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure>
         "state-dir" => args.state.state_dir = path(),
         "expect" => args.expect = Some(value.parse().map_err(invalid)?),
         "metrics-listen" => args.metrics_listen = Some(value.parse().map_err(invalid)?),
+        "record" => args.record.record = path(),
+        "record-minutes" => args.record.record_minutes = parse_minutes(value).map_err(invalid)?,
+        "record-size" => args.record.record_size = parse_record_size(value).map_err(invalid)?,
         "log-file" => args.log.log_file = path(),
         "log-level" => args.log.log_level = Some(parse_log_level(value).map_err(invalid)?),
         "log-format" => {
@@ -235,6 +242,8 @@ mod tests {
             ("key-file=", "'key-file'"),
             ("durability=never", "'durability'"),
             ("log-level=wran", "'log-level'"),
+            ("record-minutes=0", "'record-minutes'"),
+            ("record-size=1KiB", "'record-size'"),
             ("remount,ro", "keeps the options"),
         ] {
             let error = parse(options).expect_err(options);
@@ -247,7 +256,8 @@ mod tests {
     fn every_setting_in_the_list_is_known() {
         for name in SETTINGS {
             let value = match name {
-                "capacity" | "memory" | "disk-cache" => "1GiB",
+                "capacity" | "memory" | "disk-cache" | "record-size" => "1GiB",
+                "record-minutes" => "30",
                 "durability" => "close",
                 "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
                 "metrics-listen" => "127.0.0.1:9464",

@@ -15,7 +15,7 @@ use super::{
     health::Health,
     retry::Outage,
 };
-use crate::telemetry::Metrics;
+use crate::{record::Recorder, telemetry::Metrics};
 
 /// The store, cheap to clone: all clones share one client.
 #[derive(Clone, Debug)]
@@ -31,6 +31,7 @@ pub(super) struct Inner {
     pub(super) endpoint: String,
     pub(super) is_aws: bool,
     pub(super) region: String,
+    recorder: Option<Recorder>,
     pub(super) stall_timeout: Duration,
     pub(super) metrics: Arc<Metrics>,
     pub(super) permits: Arc<Semaphore>,
@@ -58,7 +59,19 @@ impl Store {
     /// `Tls` for a CA bundle that cannot be used, `Other` for an endpoint that is no URL or for AWS
     /// without a region.
     pub async fn connect(config: StoreConfig, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
-        let connected = connect(&config, None).await?;
+        Store::connect_recording(config, metrics, None).await
+    }
+
+    /// As [`Store::connect`]; all requests are recorded.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn connect_recording(
+        config: StoreConfig,
+        metrics: Arc<Metrics>,
+        recorder: Option<Recorder>,
+    ) -> Result<Store, StoreError> {
+        let connected = connect(&config, None, recorder).await?;
         Ok(Store::over(connected, config, metrics))
     }
 
@@ -69,7 +82,7 @@ impl Store {
         config: StoreConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Store, StoreError> {
-        let connected = connect(&config, Some(network)).await?;
+        let connected = connect(&config, Some(network), None).await?;
         Ok(Store::over(connected, config, metrics))
     }
 
@@ -79,6 +92,7 @@ impl Store {
             endpoint,
             is_aws,
             region,
+            recorder,
         } = connected;
         let inner = Inner {
             client,
@@ -86,6 +100,7 @@ impl Store {
             endpoint,
             is_aws,
             region,
+            recorder,
             stall_timeout: config.stall_timeout,
             metrics,
             permits: Arc::new(Semaphore::new(
@@ -119,6 +134,11 @@ impl Store {
     /// Whether the metadata's log gets into the store.
     pub fn log_health(&self) -> &Health {
         &self.inner.log_health
+    }
+
+    /// The recording of its requests, if there is one.
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.inner.recorder.as_ref()
     }
 
     /// The failure that has repeated itself until just now, for `status`.

@@ -9,6 +9,7 @@ use super::{
     Body, ObjectHead, Store, StoreError, StoreErrorKind,
     attempt::{Direction, Progress, unless_stalled},
     head::{Attributes, TOKEN},
+    recorded::ATTEMPT,
     request::on_object,
     retry::{Again, Failure, Tries},
     upload::Pieces,
@@ -136,12 +137,12 @@ impl Store {
     ) -> Result<(ObjectHead, Bytes), StoreError> {
         let mut tries = Tries::default();
         let mut fetch = Fetch::default();
+        let mut number = 0_u32;
         loop {
             let before = fetch.received.len();
-            match self
-                .fetch_rest(key, range.clone(), max_bytes, &mut fetch)
-                .await
-            {
+            number = number.saturating_add(1);
+            let rest = self.fetch_rest(key, range.clone(), max_bytes, &mut fetch);
+            match ATTEMPT.scope(number, rest).await {
                 Ok(head) => return Ok((head, Bytes::from(fetch.received))),
                 Err(mut failure) => {
                     if failure.error.kind == StoreErrorKind::Precondition && fetch.etag.is_some() {

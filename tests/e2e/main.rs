@@ -25,6 +25,7 @@ mod memory;
 mod metrics;
 mod moto;
 mod outage;
+mod record;
 mod replace;
 mod requests;
 mod small_memory;
