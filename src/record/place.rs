@@ -280,6 +280,7 @@ mod tests {
             Err::<(), _>(io::ErrorKind::StorageFull.into())
         });
         assert!(is_full(&full.expect_err("full")));
+        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 1);
         assert_eq!(fs::read_to_string(&path).expect("there"), BEGINNING);
         fill(&mut place, "next").expect("written");
         drop(place);
