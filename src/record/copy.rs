@@ -1,5 +1,5 @@
-//! What is left of a recording, in a whole document: the last minutes, the oldest first, without
-//! gaps. It works on a recording that is being written, and on one whose process was killed.
+//! Copies of a recording: its last minutes as a whole document, the oldest first, without gaps.
+//! One can be made of a recording that is being written, and of one whose process was killed.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 

@@ -191,7 +191,7 @@ pub struct Exchange {
     pub number: u64,
     /// When it began.
     pub started: Timestamp,
-    /// What was asked.
+    /// The operation.
     pub operation: Operation,
     /// The object, or the folder of a listing.
     pub key: KeyName,

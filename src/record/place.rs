@@ -1,7 +1,7 @@
 //! The file of a recording: whose it is, and how one document takes the place of another.
 //!
 //! A document is written beside the file and renamed, so that the file is whole at every moment.
-//! What is there already is only touched if it is a recording, and is kept as `FILE.old`.
+//! A file that is there already is only touched if it is a recording, and is kept as `FILE.old`.
 
 use std::{
     error, fmt,

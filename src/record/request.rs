@@ -5,7 +5,7 @@ use super::exchange::Operation;
 /// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// What is asked.
+    /// The operation.
     pub operation: Operation,
     /// The whole key, or the prefix of a listing; empty where the request is about the bucket.
     pub key: String,

@@ -1,4 +1,4 @@
-//! What a recording tells of requests, and a server that replays it.
+//! A recording tells how requests ended, and a server that replays it ends them so again.
 
 use std::{
     path::{Path, PathBuf},
