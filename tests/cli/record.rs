@@ -76,6 +76,24 @@ fn a_file_that_cannot_be_recorded_in_is_refused_before_anything_else_and_not_tou
 }
 
 #[test]
+fn a_mount_that_fails_leaves_a_recording_of_how() {
+    let mut site = Site::without_volume(Transport::Plain);
+    // Nobody listens there.
+    site.endpoint = "http://127.0.0.1:1".to_owned();
+    let mount = BackgroundMount::prepare(&site, "failed");
+    let path = site.path().join("failed.har");
+    let mut command = mount.command(&site, &["--record", text(&path)]);
+    assert_refused(&mut command, Exit::Unreachable, &["127.0.0.1:1"]);
+    let entries = har::read(&path);
+    assert!(
+        entries.iter().all(|entry| entry.outcome() == "0 refused"),
+        "{entries:?}"
+    );
+    let most = entries.iter().map(|entry| entry.attempt).max();
+    assert_eq!(most, Some(5), "{entries:?}");
+}
+
+#[test]
 fn a_file_that_is_no_recording_is_not_replayed() {
     let site = Site::without_volume(Transport::Plain);
     let letter = site.path().join("letter");
