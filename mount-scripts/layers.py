@@ -24,7 +24,7 @@ ROWS = [
     ["meta"],
     ["seal"],
     ["store", "server"],
-    ["budget", "disk"],
+    ["budget", "disk", "record"],
     ["telemetry", "allocator"],
     ["proc"],
     ["limits", "clock", "byte_lru"],

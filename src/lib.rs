@@ -16,6 +16,7 @@
 //! | [`store`] | S3: one client, one pool, ranged streams, multipart, conditional PUT, retries |
 //! | [`budget`] | the memory governor, beside everything |
 //! | [`disk`] | sealed frames on the local disk, beside everything |
+//! | [`record`] | a recording of the requests to the store, beside everything |
 //! | [`limits`] | what Linux and POSIX allow for names, targets, attributes and files |
 //! | [`clock`], `proc`, `cgroup`, `byte_lru` | the wall clock, Linux's `/proc`, limits of control groups, a map bounded in bytes: one place for each |
 //! | [`telemetry`] | logs and counters, beside everything |
@@ -43,6 +44,7 @@ pub mod fuzzing;
 pub mod limits;
 pub mod meta;
 mod proc;
+pub mod record;
 pub mod seal;
 #[cfg(feature = "demo")]
 pub mod server;

@@ -158,6 +158,7 @@ async fn volume(
     place.write_secrets(secrets, endpoint)?;
     let config = SessionConfig {
         metrics: None,
+        recording: None,
         log_paths: false,
         url,
         store,

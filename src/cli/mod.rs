@@ -8,7 +8,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `top/`, `key.rs`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `usage.rs`, `which.rs`, `gc.rs`, `doctor.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
-//! | `args.rs`, `mount_args.rs`, `visit.rs`, `disk_cache.rs`, `values.rs` | options, and the values that they take |
+//! | `args.rs`, `mount_args.rs`, `visit.rs`, `disk_cache.rs`, `record_args.rs`, `values.rs` | options, and the values that they take |
 //! | `mount_options.rs` | `-o` |
 //! | `secret.rs` | passphrases and keys |
 //! | `daemon.rs`, `runtime.rs`, `sys.rs` | the background, the runtime, system calls |
@@ -41,6 +41,7 @@ mod mount_options;
 mod observer;
 mod price;
 mod progress;
+mod record_args;
 mod runtime;
 pub mod secret;
 #[cfg(feature = "demo")]

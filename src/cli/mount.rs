@@ -64,6 +64,7 @@ pub fn run(mut args: MountArgs) -> Result<(), Failure> {
         kernel_flags: args.kernel_flags,
         log_paths: args.log_paths,
         metrics: args.metrics_listen,
+        recording: args.record.config(),
     };
     secret::with_secret(&args.secret, |secret| {
         let config = config.clone();
@@ -91,6 +92,7 @@ fn absolute_paths(args: &mut MountArgs) -> Result<(), Failure> {
         &mut args.log.log_file,
         &mut args.store.ca_bundle,
         &mut args.disk_cache.disk_cache_dir,
+        &mut args.record.record,
     ];
     let socket = args.metrics_listen.as_mut();
     let socket = socket.and_then(|address| address.path_mut());

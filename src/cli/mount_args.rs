@@ -7,6 +7,7 @@ use clap::Args;
 use super::{
     args::{AcceptArgs, LogArgs, SecretArgs, StateArgs, StoreArgs},
     disk_cache::DiskCacheArgs,
+    record_args::RecordArgs,
     values::{parse_duration, parse_follow_every, parse_memory, parse_size},
 };
 use crate::session::{Durability, Fingerprint, KernelFlag, MemorySize, metrics::MetricsAddress};
@@ -96,6 +97,9 @@ pub struct MountArgs {
     /// such as 127.0.0.1:9464 (path /metrics), or unix:PATH
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_listen: Option<MetricsAddress>,
+
+    #[command(flatten)]
+    pub record: RecordArgs,
 
     #[command(flatten)]
     pub state: StateArgs,

@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use super::{
     disk_cache::parse_cache_size,
     mount_args::MountArgs,
+    record_args::{parse_minutes, parse_record_size},
     values::{
         parse_duration, parse_follow_every, parse_log_level, parse_memory, parse_rate, parse_size,
     },
@@ -105,7 +106,7 @@ fn flag(args: &mut MountArgs, name: &str) -> Result<(), Failure> {
 }
 
 /// The options that take a value.
-const SETTINGS: [&str; 26] = [
+const SETTINGS: [&str; 29] = [
     "capacity",
     "passphrase-file",
     "key-file",
@@ -121,6 +122,9 @@ const SETTINGS: [&str; 26] = [
     "state-dir",
     "expect",
     "metrics-listen",
+    "record",
+    "record-minutes",
+    "record-size",
     "log-file",
     "log-level",
     "log-max-size",
@@ -165,6 +169,9 @@ fn setting(args: &mut MountArgs, name: &str, value: &str) -> Result<(), Failure>
         "state-dir" => args.state.state_dir = path(),
         "expect" => args.expect = Some(value.parse().map_err(invalid)?),
         "metrics-listen" => args.metrics_listen = Some(value.parse().map_err(invalid)?),
+        "record" => args.record.record = path(),
+        "record-minutes" => args.record.record_minutes = parse_minutes(value).map_err(invalid)?,
+        "record-size" => args.record.record_size = parse_record_size(value).map_err(invalid)?,
         "log-file" => args.log.log_file = path(),
         "log-level" => args.log.log_level = Some(parse_log_level(value).map_err(invalid)?),
         "log-max-size" => args.log.log_max_size = parse_size(value).map_err(invalid)?,
@@ -245,6 +252,8 @@ mod tests {
             ("key-file=", "'key-file'"),
             ("durability=never", "'durability'"),
             ("log-level=wran", "'log-level'"),
+            ("record-minutes=0", "'record-minutes'"),
+            ("record-size=1KiB", "'record-size'"),
             ("remount,ro", "keeps the options"),
         ] {
             let error = parse(options).expect_err(options);
@@ -258,7 +267,8 @@ mod tests {
         for name in SETTINGS {
             let value = match name {
                 "capacity" | "memory" | "disk-cache" | "log-max-size" | "max-upload-rate"
-                | "max-download-rate" => "1GiB",
+                | "max-download-rate" | "record-size" => "1GiB",
+                "record-minutes" => "30",
                 "durability" => "close",
                 "timeout" | "upload-delay" | "refusal-timeout" | "follow-every" => "3s",
                 "metrics-listen" => "127.0.0.1:9464",

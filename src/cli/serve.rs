@@ -10,7 +10,9 @@ use super::{
     values::{parse_duration, parse_log_level, parse_size},
 };
 use crate::{
-    server::{Faults, RequestLog, SecretString, Server, ServerConfig, SyncPolicy, TlsFiles},
+    server::{
+        Faults, RequestLog, SecretString, Server, ServerConfig, ServerError, SyncPolicy, TlsFiles,
+    },
     session::Failure,
     telemetry,
 };
@@ -85,6 +87,11 @@ pub struct ServeArgs {
     )]
     fault_seed: u64,
 
+    /// For tests: let requests meet what a recording of `mount --record` tells: the same delays,
+    /// errors and broken connections, each in its turn among those of its kind
+    #[arg(long, value_name = "FILE", help_heading = "Faults")]
+    replay: Option<PathBuf>,
+
     /// How much is logged to standard error
     #[arg(long, value_name = "LEVEL", default_value = "warn", value_parser = parse_log_level)]
     log_level: String,
@@ -123,6 +130,7 @@ fn config(args: ServeArgs) -> Result<ServerConfig, Failure> {
         seed: args.fault_seed,
         ..Faults::default()
     };
+    config.replay = args.replay;
     config.sync = if args.no_sync {
         SyncPolicy::Never
     } else {
@@ -138,10 +146,11 @@ fn config(args: ServeArgs) -> Result<ServerConfig, Failure> {
 
 async fn serve(config: ServerConfig) -> Result<(), Failure> {
     let server = Server::start(config).await.map_err(|error| {
-        Failure::usage(
-            format!("the server cannot start: {error}"),
-            "choose another address or directory",
-        )
+        let advice = match error {
+            ServerError::Replay { .. } => "give --replay a file that 'mount --record' has written",
+            _ => "choose another address or directory",
+        };
+        Failure::usage(format!("the server cannot start: {error}"), advice)
     })?;
     let failed =
         |error: std::io::Error| Failure::unexpected(format!("cannot wait for signals: {error}"));

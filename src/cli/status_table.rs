@@ -19,6 +19,7 @@ pub fn render(report: &StatusReport) -> String {
     store(report, &mut table);
     reading(report, &mut table);
     disk_cache(report, &mut table);
+    recording(report, &mut table);
     table.out
 }
 
@@ -285,6 +286,24 @@ fn disk_cache(report: &StatusReport, table: &mut StatusTable) {
     );
     table.line("damaged, dropped", disk.dropped.to_string());
     if let Some(trouble) = &disk.trouble {
+        table.line("held up by", trouble);
+    }
+}
+
+fn recording(report: &StatusReport, table: &mut StatusTable) {
+    let Some(recording) = &report.recording else {
+        return;
+    };
+    table.heading("Recording");
+    table.line("file", &recording.file);
+    let bound = human_size(recording.bound_bytes);
+    table.line(
+        "keeps",
+        format!("{} minutes, {bound} at most", recording.minutes),
+    );
+    let (recorded, dropped) = (recording.recorded, recording.dropped);
+    table.line("requests", format!("{recorded}, {dropped} left out"));
+    if let Some(trouble) = &recording.trouble {
         table.line("held up by", trouble);
     }
 }

@@ -10,6 +10,7 @@ use s3s::{S3Result, s3_error};
 use super::config::SecretString;
 use super::faults::Verdict;
 use super::http::RequestContext;
+use super::replay::kind_in;
 use super::stats::{self, Cut};
 
 /// One key pair with all rights; other keys have none.
@@ -76,6 +77,7 @@ impl S3Access for Gate {
                 .and_then(|length| length.to_str().ok()?.parse::<u64>().ok()),
             _ => None,
         };
+        let kind = kind_in(cx);
         let Some(request) = cx.extensions_mut().get::<Arc<RequestContext>>().cloned() else {
             return Err(s3_error!(InternalError, "The request has no context."));
         };
@@ -96,6 +98,9 @@ impl S3Access for Gate {
         }
         request.record.set_operation(operation);
         request.shared.stats.started(operation);
+        if let Some(replay) = &request.shared.replay {
+            replay.befall(operation, kind, &request).await?;
+        }
         match request.shared.faults.judge().await {
             Verdict::Pass => {}
             Verdict::SlowDown => {

@@ -98,6 +98,8 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// The faults to begin with.
     pub faults: Faults,
+    /// A recording of `mount --record` whose fates requests are to meet.
+    pub replay: Option<PathBuf>,
     /// Durability of acknowledged changes.
     pub sync: SyncPolicy,
     /// The request log.
@@ -121,6 +123,7 @@ impl ServerConfig {
             secret_key,
             tls: None,
             faults: Faults::default(),
+            replay: None,
             sync: SyncPolicy::default(),
             request_log: RequestLog::default(),
         }

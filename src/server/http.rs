@@ -244,6 +244,8 @@ pub(super) struct AnswerBody {
     inner: s3s::Body,
     context: Arc<RequestContext>,
     cut_at: Option<u64>,
+    /// It is not cut there, it stands still.
+    stops: bool,
     length: Option<u64>,
     passed: u64,
 }
@@ -253,8 +255,10 @@ impl AnswerBody {
         let length = inner.size_hint().exact();
         let cut_at = match context.record.cut() {
             Some(Cut::Answer(choice)) => Some(choice % length.unwrap_or(1).max(1)),
+            Some(Cut::Stop(at)) => Some(at),
             _ => None,
         };
+        let stops = matches!(context.record.cut(), Some(Cut::Stop(_)));
         if is_head || length == Some(0) || inner.is_end_stream() {
             context.record.set_finished();
         }
@@ -262,6 +266,7 @@ impl AnswerBody {
             inner,
             context,
             cut_at,
+            stops,
             length,
             passed: 0,
         }
@@ -278,7 +283,9 @@ impl http_body::Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         if this.cut_at.is_some_and(|at| this.passed >= at) {
-            this.context.cut.cancel();
+            if !this.stops {
+                this.context.cut.cancel();
+            }
             return Poll::Pending;
         }
         let frame = ready!(Pin::new(&mut this.inner).poll_frame(cx));

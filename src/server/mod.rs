@@ -19,6 +19,7 @@
 //! net     sockets: counting, throttling, TLS, cutting        admin   the statistics port
 //! http    one request: context, bodies                       faults  faults on demand
 //! access  key pair, operation, faults                        stats   counters, request log
+//! replay  a recording of another store, met again
 //! s3      S3 operations in terms of storage
 //! storage buckets, objects and uploads in a directory
 //! ```
@@ -30,13 +31,14 @@ mod config;
 mod faults;
 mod http;
 mod net;
+mod replay;
 mod s3;
 mod stats;
 mod storage;
 mod tls;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,8 +52,11 @@ pub use stats::StatsSnapshot;
 pub use storage::StorageError;
 
 use faults::FaultControl;
+use replay::Replay;
 use stats::{LogSink, Stats};
 use storage::Storage;
+
+use crate::record::Script;
 
 /// How long requests in flight may take to end when the server is shut down.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -84,12 +89,21 @@ pub enum ServerError {
     /// The faults asked for make no sense.
     #[error("cannot inject these faults: {0}")]
     Faults(String),
+    /// The recording can't be replayed.
+    #[error("cannot replay {path}: {source}")]
+    Replay {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: crate::record::ScriptError,
+    },
 }
 
 /// The state that all connections share.
 struct Shared {
     stats: Stats,
     faults: FaultControl,
+    replay: Option<Replay>,
     log: LogSink,
     /// No new connections, no new requests.
     shutdown: CancellationToken,
@@ -115,6 +129,7 @@ impl Server {
     pub async fn start(config: ServerConfig) -> Result<Self, ServerError> {
         config.faults.validate().map_err(ServerError::Faults)?;
         let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let replay = config.replay.as_deref().map(script).transpose()?;
         let log = LogSink::open(&config.request_log).map_err(ServerError::RequestLog)?;
         let (root, sync) = (config.root.clone(), config.sync);
         let storage = tokio::task::spawn_blocking(move || Storage::open(&root, sync))
@@ -135,6 +150,7 @@ impl Server {
         let shared = Arc::new(Shared {
             stats: Stats::default(),
             faults: FaultControl::new(config.faults),
+            replay,
             log,
             shutdown: CancellationToken::new(),
             abort: CancellationToken::new(),
@@ -226,6 +242,14 @@ impl Server {
             self.tasks.wait().await;
         }
     }
+}
+
+fn script(path: &Path) -> Result<Replay, ServerError> {
+    let script = Script::read(path).map_err(|source| ServerError::Replay {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    Ok(Replay::new(script))
 }
 
 impl Drop for Server {

@@ -185,6 +185,8 @@ pub(super) enum Cut {
     BeforeAnswer,
     /// Within the answer's body; the number chooses where.
     Answer(u64),
+    /// After so many bytes of the answer's body nothing more comes. The connection stays.
+    Stop(u64),
 }
 
 /// One request from its head to the end of its answer.

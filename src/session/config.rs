@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     disk_cache::DiskCacheConfig,
     metrics::MetricsAddress,
+    recording::RecordingConfig,
     state::{Accept, Fingerprint},
 };
 use crate::store::{Rates, S3Url};
@@ -53,6 +54,8 @@ pub struct SessionConfig {
     pub log_paths: bool,
     /// Where metrics can be had, if anywhere.
     pub metrics: Option<MetricsAddress>,
+    /// Where the requests to the store are recorded, if anywhere.
+    pub recording: Option<RecordingConfig>,
 }
 
 /// Where the store is and how to speak to it. Unset fields come from where AWS users have them.

@@ -112,6 +112,8 @@ pub struct Fixed {
     pub metadata: MetaMemory,
     /// Opened pieces of the metadata store's objects: (now, at most).
     pub metadata_objects: (u64, u64),
+    /// The queue and the buffers of a recording, if there is one.
+    pub recording: Option<u64>,
     /// Bodies being downloaded.
     pub downloads: u64,
     /// Connections to the store, at most.
@@ -143,8 +145,13 @@ impl Fixed {
             ("metadata_objects", pair(self.metadata_objects)),
             ("metadata_compaction", self.metadata.compaction.into()),
         ]
+        .into_iter()
+        .chain(
+            self.recording
+                .map(|bytes| ("recording", pair((bytes, bytes)))),
+        )
         .map(|(name, share)| (name.to_owned(), share))
-        .into()
+        .collect()
     }
 }
 

@@ -17,6 +17,7 @@
 //! | are machine and store fit for a mount? | `doctor/` |
 //! | the mounts of this machine | `mounts.rs` |
 //! | metrics over HTTP | `metrics/` |
+//! | a recording of the requests to the store | `recording.rs` |
 //! | failures | `exit.rs`, `failure.rs`, `errors.rs` |
 //!
 //! Never: prints; lines for the user go to the [`Observer`].
@@ -44,6 +45,7 @@ pub mod mounts;
 mod notes;
 mod open;
 pub mod processes;
+pub mod recording;
 mod report;
 mod serve;
 mod signals;
@@ -63,5 +65,5 @@ pub use memory_size::{MemorySize, memory_bytes};
 pub use open::{Opening, VolumeSession};
 pub use serve::{Observer, mount_and_serve, serve};
 pub use state::{Accept, Fingerprint};
-pub use unlock::{Opened, client, connect, load_header, parse_url};
+pub use unlock::{Opened, client, client_recording, connect, load_header, parse_url};
 pub use visit::{Visit, VisitConfig, interruptible};

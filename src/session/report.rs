@@ -20,6 +20,7 @@ use crate::{
     fs::Fs,
     fuse::{self, Mounted},
     meta::{Ino, Meta},
+    record::{self, Recorder},
     seal::{keys::VolumeId, object_store::SealedObjectStore},
     session::{
         activity::{self, Activity},
@@ -107,8 +108,10 @@ impl Shared {
     }
 
     fn fixed(&self) -> Fixed {
+        let recording = self.store.recorder().map(|_| record::MEMORY_BYTES);
         Fixed {
-            runtime_bytes: self.runtime_bytes,
+            // The queue of a recording is there before anything else.
+            runtime_bytes: self.runtime_bytes.saturating_sub(recording.unwrap_or(0)),
             request_buffers_bytes: fuse::request_buffers_bytes(self.plan.max_write_bytes),
             remembered: self.fs.remembered_bytes(),
             metadata: self.meta.memory(),
@@ -117,6 +120,7 @@ impl Shared {
                 self.data.disk_status().map_or(0, |disk| disk.memory_bytes),
                 self.plan.disk.map_or(0, |plan| plan.memory_bytes()),
             ),
+            recording,
             downloads: self.metrics.downloads_in_flight.get(),
             connections_max: self.plan.connections_max as u64,
         }
@@ -201,6 +205,7 @@ impl Source for Shared {
                 download_limit: self.config.store.rates.download,
             },
             disk_cache: disk,
+            recording: self.store.recorder().map(Recorder::status),
             volume: VolumeStatus {
                 inodes: totals.inodes,
                 bytes: totals.bytes,

@@ -9,11 +9,12 @@ use std::{
 use sd_notify::NotifyState;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Opened, Opening, SessionConfig, VolumeSession, client, signals::Signals};
+use super::{Opened, Opening, SessionConfig, VolumeSession, client_recording, signals::Signals};
 use crate::{
     data::MemoryPlan,
     fuse::MountError,
     meta::MetaError,
+    record::{self, Recorder},
     seal::volume::Secret,
     session::{
         control::{Progress, Sent, Source},
@@ -21,6 +22,7 @@ use crate::{
         exit::Exit,
         failure::Failure,
         metrics::{self, MetricsListener},
+        recording,
         state::{Trust, VolumeState},
     },
     telemetry::{Metrics, human_size},
@@ -78,6 +80,21 @@ pub async fn mount_and_serve(
     secret: Secret,
     observer: &impl Observer,
 ) -> Result<(), Failure> {
+    let recorder = config.recording.as_ref().map(recording::start);
+    let recorder = recorder.transpose()?;
+    let outcome = open_and_serve(config, secret, observer, recorder.clone()).await;
+    if let Some(recorder) = recorder {
+        recording::finish(recorder).await;
+    }
+    outcome
+}
+
+async fn open_and_serve(
+    config: SessionConfig,
+    secret: Secret,
+    observer: &impl Observer,
+    recorder: Option<Recorder>,
+) -> Result<(), Failure> {
     let mut signals = Signals::catch(observer.is_background())?;
     let metrics = config.metrics.as_ref().map(MetricsListener::bind);
     let metrics = metrics.transpose()?;
@@ -91,7 +108,7 @@ pub async fn mount_and_serve(
     let opening = Opening::default();
     let mut told_to_stop = false;
     let session = {
-        let open = open(config, secret, observer, &opening);
+        let open = open(config, secret, observer, &opening, recorder);
         tokio::pin!(open);
         let stop = async |signals: &mut Signals| {
             tokio::select! {
@@ -153,16 +170,21 @@ async fn open(
     secret: Secret,
     observer: &impl Observer,
     opening: &Opening,
+    recorder: Option<Recorder>,
 ) -> Result<VolumeSession, Failure> {
     let disk_bytes = config.disk_cache.size.bytes();
     let mut plan = MemoryPlan::with_disk_cache(config.memory_bytes, disk_bytes);
     plan.data.write_back_after = config.upload_delay;
     plan.data.disk_admission = config.disk_cache.size.admission();
-    let store = client(
+    if recorder.is_some() {
+        plan.shares.capacity_bytes -= record::MEMORY_BYTES;
+    }
+    let store = client_recording(
         &config.url,
         &config.store,
         plan.connections_max,
         Arc::new(Metrics::default()),
+        recorder,
     )
     .await?;
     let trust = Trust::new(&config.state_root, &store, config.accept).expecting(config.expect);
@@ -178,6 +200,7 @@ async fn open(
     let state = VolumeState::open(&config.state_root, opened.loaded.header.volume())?;
     observer.unlocked(&state)?;
     log_panics();
+    recording::note(&state, store.recorder());
     observer.step(match config.read_only {
         true => "opening its metadata",
         false => "comparing its metadata with what this machine knows, and opening it",

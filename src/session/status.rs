@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::memory::MemoryStatus;
-use crate::{disk::DiskStatus, telemetry::Metrics};
+use crate::{disk::DiskStatus, record::RecordingStatus, telemetry::Metrics};
 
 /// The version of the report's form.
 pub const REPORT_FORMAT: u32 = 1;
@@ -34,6 +34,9 @@ pub struct StatusReport {
     /// The cache on the local disk; absent without one.
     #[serde(default)]
     pub disk_cache: Option<DiskStatus>,
+    /// The recording of the requests to the store; absent without one.
+    #[serde(default)]
+    pub recording: Option<RecordingStatus>,
     /// Size of the volume.
     pub volume: VolumeStatus,
     /// Counters since the mount began, by name.

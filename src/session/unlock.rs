@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{config::StoreSettings, errors, exit::Exit, failure::Failure, state::Trust};
 use crate::{
+    record::Recorder,
     seal::volume::{LoadError, LoadedHeader, Secret, UnlockError, Unlocked, VolumeHeader},
     store::{Retry, S3Url, Store, StoreConfig, StoreError},
     telemetry::{Metrics, human_size},
@@ -53,6 +54,20 @@ pub async fn client(
     connections_max: usize,
     metrics: Arc<Metrics>,
 ) -> Result<Store, Failure> {
+    client_recording(url, settings, connections_max, metrics, None).await
+}
+
+/// As [`client`]; all requests are recorded.
+///
+/// # Errors
+/// The same.
+pub async fn client_recording(
+    url: &S3Url,
+    settings: &StoreSettings,
+    connections_max: usize,
+    metrics: Arc<Metrics>,
+    recorder: Option<Recorder>,
+) -> Result<Store, Failure> {
     let config = StoreConfig {
         url: url.clone(),
         endpoint_url: settings.endpoint_url.clone(),
@@ -65,7 +80,7 @@ pub async fn client(
         rates: settings.rates,
         retry: Retry::FOR_COMMANDS,
     };
-    Store::connect(config, metrics)
+    Store::connect_recording(config, metrics, recorder)
         .await
         .map_err(|error| errors::store(&error, url))
 }

@@ -16,7 +16,7 @@ use super::{
     rate::Limit,
     retry::Outage,
 };
-use crate::telemetry::Metrics;
+use crate::{record::Recorder, telemetry::Metrics};
 
 /// The store, cheap to clone: all clones share one client.
 #[derive(Clone, Debug)]
@@ -32,6 +32,7 @@ pub(super) struct Inner {
     pub(super) endpoint: String,
     pub(super) is_aws: bool,
     pub(super) region: String,
+    recorder: Option<Recorder>,
     pub(super) stall_timeout: Duration,
     pub(super) upload_limit: Option<Arc<Limit>>,
     pub(super) download_limit: Option<Arc<Limit>>,
@@ -61,7 +62,19 @@ impl Store {
     /// `Tls` for a CA bundle that cannot be used, `Other` for an endpoint that is no URL or for AWS
     /// without a region.
     pub async fn connect(config: StoreConfig, metrics: Arc<Metrics>) -> Result<Store, StoreError> {
-        let connected = connect(&config, None).await?;
+        Store::connect_recording(config, metrics, None).await
+    }
+
+    /// As [`Store::connect`]; all requests are recorded.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn connect_recording(
+        config: StoreConfig,
+        metrics: Arc<Metrics>,
+        recorder: Option<Recorder>,
+    ) -> Result<Store, StoreError> {
+        let connected = connect(&config, None, recorder).await?;
         Ok(Store::over(connected, config, metrics))
     }
 
@@ -72,7 +85,7 @@ impl Store {
         config: StoreConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Store, StoreError> {
-        let connected = connect(&config, Some(network)).await?;
+        let connected = connect(&config, Some(network), None).await?;
         Ok(Store::over(connected, config, metrics))
     }
 
@@ -82,6 +95,7 @@ impl Store {
             endpoint,
             is_aws,
             region,
+            recorder,
         } = connected;
         let inner = Inner {
             client,
@@ -89,6 +103,7 @@ impl Store {
             endpoint,
             is_aws,
             region,
+            recorder,
             stall_timeout: config.stall_timeout,
             upload_limit: Limit::new(config.rates.upload),
             download_limit: Limit::new(config.rates.download),
@@ -124,6 +139,11 @@ impl Store {
     /// Whether the metadata's log gets into the store.
     pub fn log_health(&self) -> &Health {
         &self.inner.log_health
+    }
+
+    /// The recording of its requests, if there is one.
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.inner.recorder.as_ref()
     }
 
     /// The failure that has repeated itself until just now, for `status`.

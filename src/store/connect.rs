@@ -31,8 +31,9 @@ use aws_types::service_config::ServiceConfigKey;
 
 use super::{
     StoreConfig, StoreError, StoreErrorKind, bounds::bounded, foreign::NoWebPages, profile,
-    trust::trust_store,
+    recorded::Recording, trust::trust_store,
 };
+use crate::record::Recorder;
 
 /// A TCP connection, with its TLS handshake, takes no longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,12 +55,15 @@ pub(super) struct Connected {
     pub(super) endpoint: String,
     pub(super) is_aws: bool,
     pub(super) region: String,
+    /// Everything that passes is recorded there.
+    pub(super) recorder: Option<Recorder>,
 }
 
 /// Finds all settings and makes the client. `network` takes the place of the connection pool.
 pub(super) async fn connect(
     config: &StoreConfig,
     network: Option<SharedHttpClient>,
+    recorder: Option<Recorder>,
 ) -> Result<Connected, StoreError> {
     let fail = |kind, what: String, advice: &str| {
         StoreError::new(kind, OPERATION, &config.url.bucket, what).advising(advice)
@@ -96,7 +100,16 @@ pub(super) async fn connect(
                 .map_err(|why| StoreError::new(StoreErrorKind::Other, OPERATION, "", why))?
         }
     };
-    let http = bounded(network);
+    let path_style = config.path_style.unwrap_or(!is_aws);
+    let recording = recorder.clone().map(|recorder| Recording {
+        recorder,
+        path_style,
+        stall: config.stall_timeout,
+    });
+    let http = bounded(match recording {
+        Some(recording) => recording.of(network),
+        None => network,
+    });
 
     let region = match settings.region() {
         Some(region) => region.clone(),
@@ -115,7 +128,7 @@ pub(super) async fn connect(
         .http_client(http)
         .region(region.clone())
         .credentials_provider(credentials)
-        .force_path_style(config.path_style.unwrap_or(!is_aws));
+        .force_path_style(path_style);
     if let Ok(name) = AppName::new("strongroom") {
         builder = builder.app_name(name);
     }
@@ -131,6 +144,7 @@ pub(super) async fn connect(
         endpoint: described,
         is_aws,
         region: region.to_string(),
+        recorder,
     })
 }
 
@@ -166,6 +180,7 @@ pub(super) fn connected_to(http: SharedHttpClient) -> Connected {
         endpoint: "http://store".to_owned(),
         is_aws: false,
         region: REGION_DEFAULT.to_owned(),
+        recorder: None,
     }
 }
 

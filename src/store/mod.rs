@@ -31,6 +31,7 @@
 //! | `classify.rs`, `explain.rs`, `foreign.rs`, `skew.rs`, `date.rs`, `causes.rs`, `error.rs` | from the SDK's errors to [`StoreError`] |
 //! | `body.rs`, `upload.rs` | the bytes that come and go |
 //! | `bounds.rs` | how much of an answer is taken |
+//! | `recorded.rs` | recording what passes, on demand |
 //! | `health.rs` | whether the metadata's log gets into the store |
 //! | `probe/` | whether a store is fit for a volume |
 
@@ -59,6 +60,7 @@ mod patience;
 pub mod probe;
 mod profile;
 mod rate;
+mod recorded;
 mod request;
 mod retry;
 mod rules;

@@ -10,6 +10,7 @@ use super::{
     attempt::{Direction, Progress, unless_stalled},
     body::Answer,
     head::{Attributes, TOKEN},
+    recorded::ATTEMPT,
     request::on_object,
     retry::{Again, Failure, Tries},
     upload::Pieces,
@@ -143,12 +144,12 @@ impl Store {
     ) -> Result<(ObjectHead, Bytes), StoreError> {
         let mut tries = Tries::default();
         let mut fetch = Fetch::default();
+        let mut number = 0_u32;
         loop {
             let before = fetch.received.len();
-            match self
-                .fetch_rest(key, range.clone(), max_bytes, &mut fetch)
-                .await
-            {
+            number = number.saturating_add(1);
+            let rest = self.fetch_rest(key, range.clone(), max_bytes, &mut fetch);
+            match ATTEMPT.scope(number, rest).await {
                 Ok(head) => return Ok((head, Bytes::from(fetch.received))),
                 Err(mut failure) => {
                     if failure.error.kind == StoreErrorKind::Precondition && fetch.etag.is_some() {

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Backoff, Retry, Store, StoreError, StoreErrorKind,
+    recorded::ATTEMPT,
     retry::{Again, FEW_ATTEMPTS, Failure, Tries, pause},
 };
 
@@ -27,8 +28,11 @@ impl Store {
     {
         let mut tries = Tries::default();
         let mut ambiguous_before = false;
+        let mut number = 0_u32;
         loop {
-            match attempt(Attempt { ambiguous_before }).await {
+            number = number.saturating_add(1);
+            let tried = attempt(Attempt { ambiguous_before });
+            match ATTEMPT.scope(number, tried).await {
                 Ok(value) => {
                     self.inner.outage.over();
                     return Ok(value);

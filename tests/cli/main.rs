@@ -20,6 +20,7 @@ mod metrics;
 mod misleading;
 mod mounts;
 mod pages;
+mod record;
 mod running;
 mod secrets;
 mod signals;

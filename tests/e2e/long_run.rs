@@ -12,6 +12,7 @@ use std::{
 use super::cgroup::{Cgroup, MEMORY_LIMIT};
 use crate::support::plot::{Panel, slope, svg};
 use crate::support::{
+    har,
     mount::Mount,
     site::{Site, Transport},
 };
@@ -32,8 +33,8 @@ const RSS_SWING: f64 = (4 << 20) as f64;
 /// Random frames of a file that no cache holds, and now and then a small file and its fsync, until
 /// the server has counted `requests`. What the allocator has handed out may grow by `growth_max`
 /// bytes a request. RSS may too, and by the swing beside it: its slope is as exact as the run is
-/// long.
-fn requests_over_tls(requests: u64, growth_max: f64) {
+/// long. `options` go to the mount.
+fn requests_over_tls(requests: u64, growth_max: f64, options: &[&str]) {
     let mut site = Site::start(Transport::Tls);
     site.memory = "128MiB";
     let mount = site.mount();
@@ -50,7 +51,7 @@ fn requests_over_tls(requests: u64, growth_max: f64) {
     drop(file);
     mount.unmount();
 
-    let mount = site.mount();
+    let mount = site.mount_with(options);
     let file = File::open(mount.dir.join("large")).expect("open");
     let before = site.stats();
     let frames = file_len / FRAME;
@@ -220,7 +221,24 @@ fn mixed_load_for(duration: Duration, pause_max_ms: u64) {
 #[test]
 fn twenty_thousand_requests_over_tls_leave_nothing_behind() {
     // One MiB in 10,000 requests; the long run is ten times as exact.
-    requests_over_tls(20_000, 100.0);
+    requests_over_tls(20_000, 100.0, &[]);
+}
+
+#[test]
+fn twenty_thousand_requests_that_are_recorded_leave_nothing_behind() {
+    // The cost of the recording alone is measured more exactly without a mount, in
+    // tests/store/recorded.rs.
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("traffic.har");
+    let options = [
+        "--record",
+        path.to_str().expect("a path"),
+        "--record-size",
+        "1MiB",
+    ];
+    requests_over_tls(20_000, 100.0, &options);
+    assert!(fs::metadata(&path).expect("there").len() <= 1 << 20);
+    assert!(har::read(&path).len() > 200);
 }
 
 #[test]
@@ -234,7 +252,7 @@ mod long {
     #[test]
     #[ignore = "some minutes"]
     fn a_hundred_and_fifty_thousand_requests_over_tls_leave_nothing_behind() {
-        super::requests_over_tls(150_000, 10.0);
+        super::requests_over_tls(150_000, 10.0, &[]);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod metrics;
 mod moto;
 mod outage;
 mod rates;
+mod record;
 mod replace;
 mod requests;
 mod small_memory;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::support::{
+    har,
     site::{Site, Transport},
     terminal::TerminalProgram,
 };
@@ -40,12 +41,15 @@ impl Drop for Stops<'_> {
 }
 
 #[test]
-fn memory_stays_below_its_limit_while_top_looks_and_files_are_written_and_read() {
+fn memory_stays_below_its_limit_while_top_looks_and_requests_are_recorded() {
     let mut site = Site::start(Transport::Plain);
     site.memory = "128MiB";
+    let (socket, recording) = (site.path().join("m.sock"), site.path().join("traffic.har"));
     let mount = site.mount_with(&[
         "--metrics-listen",
-        &format!("unix:{}", site.path().join("metrics.sock").display()),
+        &format!("unix:{}", socket.display()),
+        "--record",
+        recording.to_str().expect("a path"),
     ]);
     let attribute = xattr::get(&mount.dir, "user.strongroom.control").expect("an attribute");
     let socket = String::from_utf8(attribute.expect("a socket")).expect("a path");
@@ -90,4 +94,5 @@ fn memory_stays_below_its_limit_while_top_looks_and_files_are_written_and_read()
     top.press("q");
     assert_eq!(top.end().0, 0);
     mount.unmount();
+    assert!(har::read(&recording).len() > 50);
 }

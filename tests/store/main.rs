@@ -9,4 +9,5 @@ mod errors;
 mod faults;
 mod operations;
 mod probe;
+mod recorded;
 mod transport;

@@ -6,6 +6,7 @@
 //! server          the embedded server in a temporary directory, and store clients of it
 //! volume          a volume on such a server, opened inside this process
 //! openmetrics     metrics as a client gets and reads them
+//! har             recordings of requests, read
 //! opened          what opening it gives: as one mount sees it, with or without the kernel
 //! files           files of an opened volume, by name and handle
 //! site            a server with a volume, for the real binary
@@ -29,6 +30,7 @@ pub mod certificates;
 pub mod commands;
 pub mod credentials;
 pub mod files;
+pub mod har;
 pub mod lying;
 pub mod mount;
 pub mod opened;

@@ -26,10 +26,15 @@ pub struct ServerProcess {
 
 impl ServerProcess {
     pub fn start(dir: PathBuf, listen: &str) -> ServerProcess {
+        ServerProcess::start_with(dir, listen, &[])
+    }
+
+    pub fn start_with(dir: PathBuf, listen: &str, options: &[&str]) -> ServerProcess {
         let mut child = Command::new(BINARY)
             .arg("serve")
             .arg(&dir)
             .args(["--listen", listen, "--no-sync"])
+            .args(options)
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
             .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
             .stdin(Stdio::null())

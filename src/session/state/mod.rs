@@ -33,6 +33,9 @@ pub use trust::{Accept, Trust};
 use super::{exit::Exit, failure::Failure};
 use crate::{disk::own_directory, seal::keys::VolumeId};
 
+/// The file in it that names the last recording.
+const RECORDING_NOTE: &str = "recording";
+
 /// The state directory of one volume.
 #[derive(Clone, Debug)]
 pub struct VolumeState {
@@ -103,6 +106,11 @@ impl VolumeState {
         self.dir.join("mount.log")
     }
 
+    /// Where the path of the last recording is noted.
+    pub fn recording_note(&self) -> PathBuf {
+        self.dir.join(RECORDING_NOTE)
+    }
+
     /// Where the mount of process `pid` listens.
     pub fn socket(&self, pid: u32) -> PathBuf {
         self.dir.join(format!("{pid}.sock"))
@@ -118,6 +126,13 @@ impl VolumeState {
             }
         }
     }
+}
+
+/// The notes of recordings below a state directory, of all volumes.
+pub fn recording_notes(root: &Path) -> Vec<PathBuf> {
+    let volumes = fs::read_dir(root).into_iter().flatten();
+    let notes = volumes.filter_map(|volume| Some(volume.ok()?.path().join(RECORDING_NOTE)));
+    notes.filter(|note| note.is_file()).collect()
 }
 
 /// All control sockets below a state directory, of all volumes.
