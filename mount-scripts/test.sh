@@ -171,6 +171,8 @@ leftovers() {
 }
 
 install_missing
+# A first build leaves nothing for a next one: that makes it faster, and smaller by some GiB.
+[ -d "${CARGO_TARGET_DIR:-target}/debug/incremental" ] || export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
 running_before=$(running)
 if [ "$mode" = soak ]; then
     export STRONGROOM_SOAK_HOURS=$hours
