@@ -2,11 +2,10 @@
 //!
 //! A read that finds nothing in the kernel's page cache costs two copies and a page allocation more
 //! than one that bypasses it (`FOPEN_DIRECT_IO`), and a large file that is read once fills the
-//! cache with pages that nobody wants again. Reads in no order, on the other hand, are a hundred
-//! times as fast from the page cache. So the first reader of a file that is too large to stay there
-//! ([`STREAMED_MIN`]) and that this mount has not touched before bypasses the page cache. A second
-//! open shows that the file is wanted again, and is cached as on any filesystem; so is a file that
-//! was written here, whose pages the kernel still has.
+//! cache with pages that nobody wants again. So the first reader of a large file that this mount
+//! has not touched before bypasses the page cache. A second open shows that the file is wanted
+//! again, and is cached as on any filesystem; so is a file that was written here, whose pages the
+//! kernel still has.
 //!
 //! Writing into the page cache costs more requests than writing past it. The kernel asks for
 //! `security.capability` before a file's first write, and sends a write that does not begin on a
@@ -29,9 +28,9 @@ use parking_lot::Mutex;
 
 use crate::meta::Ino;
 
-/// Smaller files are cached at once. In order they are read at three quarters of the speed that way
-/// from a store on this machine, and as fast or faster from one that is 20 ms away.
-const STREAMED_MIN: u64 = 512 << 20;
+/// Smaller files are cached at once: for them the page cache costs little, and small reads from it
+/// are cheap.
+const STREAMED_MIN: u64 = 8 << 20;
 
 /// New files up to this length are small: one write request.
 const SMALL_MAX: u64 = 1 << 20;

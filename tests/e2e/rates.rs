@@ -17,7 +17,7 @@ const RATE: f64 = (4 * MIB) as f64;
 
 /// Bytes that may be under way beyond the rate: one range of a download, or buffers of sockets, and
 /// what an idle line catches up on.
-const AHEAD_BYTES: f64 = (10 * MIB) as f64;
+const AHEAD_BYTES: f64 = (16 * MIB) as f64;
 
 fn assert_kept(moved: u64, took: Duration) {
     let allowed = RATE * took.as_secs_f64() + AHEAD_BYTES;
