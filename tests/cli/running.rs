@@ -1,24 +1,14 @@
 //! Running the binary and looking at how it ended.
 
-use std::{
-    fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use strongroom::session::Exit;
 
+pub use crate::support::commands::write_secret;
 use crate::support::{
     commands::{BINARY, succeed, text},
     site::Site,
 };
-
-/// Writes the file of a secret, for its owner alone.
-pub fn write_secret(path: &Path, content: impl AsRef<[u8]>) {
-    fs::write(path, content).expect("written");
-    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("chmod");
-}
 
 /// A command that is to fail.
 pub fn strongroom(args: &[&str]) -> Command {

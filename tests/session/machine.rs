@@ -16,7 +16,7 @@ use strongroom::session::Exit;
 use crate::{
     provider::{Picture, Provider},
     support::{
-        commands::{succeed, text},
+        commands::{succeed, text, write_secret},
         mount::Mount,
         site::{Site, Transport},
     },
@@ -34,8 +34,8 @@ pub fn site() -> Site {
 }
 
 pub fn add_key_file(site: &Site) {
-    fs::write(site.path().join("key"), key_bytes(7)).unwrap();
     let key = site.path().join("key");
+    write_secret(&key, key_bytes(7));
     let add = site.strongroom(&["key", "add", &site.url(), "--new-key-file", text(&key)]);
     succeed(&add.with_passphrase(site).output());
 }

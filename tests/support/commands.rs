@@ -1,6 +1,8 @@
 //! Programs that are run and must succeed.
 
 use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Output, Stdio},
     time::Instant,
@@ -35,6 +37,12 @@ pub fn tool(dir: &Path, program: &str, args: &[&str], env: &[(&str, &str)]) -> S
         args.join(" ").chars().take(100).collect::<String>()
     );
     printed
+}
+
+/// Writes the file of a secret, for its owner alone.
+pub fn write_secret(path: &Path, content: impl AsRef<[u8]>) {
+    fs::write(path, content).expect("written");
+    fs::set_permissions(path, Permissions::from_mode(0o600)).expect("chmod");
 }
 
 /// A shell line that must succeed.
