@@ -236,7 +236,7 @@ fn list(args: ListArgs) -> Result<(), Failure> {
         let (header, notes) = match secret {
             Some(secret) => {
                 let opened = open(&url, &args.store, &args.trust, secret).await?;
-                let notes = notes_of(&opened).await?;
+                let notes = notes_of(&opened).await.unwrap_or_else(say_of_notes);
                 (opened.loaded.header, notes)
             }
             None => {
@@ -280,7 +280,7 @@ fn change(args: ChangeArgs) -> Result<(), Failure> {
             };
             let new = secret::new_secret(&args.new, &args.url)?;
             // The label stays: it names whose slot it is, not which secret.
-            let before = notes_of(&opened).await.unwrap_or_default();
+            let before = notes_of(&opened).await.unwrap_or_else(say_of_notes);
             let label = before.into_iter().find(|note| note.slot == slot.0);
             opened
                 .loaded
@@ -351,6 +351,12 @@ fn test(args: &TestArgs) -> Result<(), Failure> {
 async fn notes_of(opened: &Opened) -> Result<Vec<SlotNote>, Failure> {
     let (keys, header) = (&opened.unlocked.keys, &opened.loaded.header);
     slot_notes::load(&opened.store, keys, header).await
+}
+
+/// Notes are remarks: a command goes on without them, and says so.
+fn say_of_notes(error: Failure) -> Vec<SlotNote> {
+    let _ = writeln!(std::io::stderr(), "strongroom: {error}");
+    Vec::new()
 }
 
 /// Notes when and where a slot was made. The slot is there already: if this fails, it is said, and

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::args::{NewSecretArgs, SecretArgs};
 use crate::{
-    seal::volume::{PASSPHRASE_LEN_MAX, RecoveryKey, Secret, SecretError, SlotKind},
+    seal::volume::{PASSPHRASE_LEN_MAX, RecoveryKey, Secret, SecretError, SlotKind, UnlockError},
     session::{Exit, Failure},
     telemetry::shown,
 };
@@ -45,11 +45,12 @@ pub fn with_secret<T>(
     if let Some(secret) = named_secret(args)? {
         return work(secret);
     }
+    let wrong = UnlockError::WrongSecret(SlotKind::Passphrase).to_string();
     let mut ask = || work(passphrase(prompt("Passphrase: ")?)?);
     for _ in 1..TRIES {
         match ask() {
             // A mount that went into the background has no terminal: the process that stayed asks.
-            Err(failure) if failure.exit == Exit::WrongKey && has_terminal() => {
+            Err(failure) if failure.what == wrong && has_terminal() => {
                 let _ = writeln!(io::stderr(), "strongroom: {}; try again", failure.what);
             }
             outcome => return outcome,

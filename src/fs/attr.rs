@@ -260,7 +260,7 @@ impl Fs {
         if !caller.keeps_set_id() {
             self.drop_set_id(ino).await?;
         }
-        let _turn = self.inner.page_turns.change(ino).await;
+        let _turn = self.inner.page_turns.write(ino).await;
         self.data().truncate(ino, size, now).await?;
         Ok(())
     }

@@ -1,9 +1,9 @@
-//! Filling the kernel's page cache: whoever reads a file in small pieces and in no order gets the
-//! pages around each piece along, if they are in memory anyway. The kernel then asks for none of
+//! Filling the kernel's page cache: a reader of small pieces in no order gets the pages
+//! around each piece along, if they are in memory anyway. The kernel then asks for none of
 //! them, and a request costs far more than opening a frame.
 //!
-//! It is done only where reads are dense: most of the last small reads of the handle found their
-//! bytes on this machine already. A lone read of a huge file fills nothing.
+//! It is done only where reads are dense: a quarter of the last small reads of the handle found
+//! their bytes on this machine already. A lone read of a huge file fills nothing.
 //!
 //! Promises: the kernel never gets older bytes than it has ([`super::page_turns`]); nothing is
 //! asked of the store for it; nobody waits for it but whoever opens the same file for writing.

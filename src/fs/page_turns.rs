@@ -61,7 +61,8 @@ impl PageTurns {
         }
     }
 
-    /// As [`PageTurns::write`], for one change; `None` if a handle may write anyway.
+    /// As [`PageTurns::write`], for a write of the kernel's; `None` if a handle may write anyway,
+    /// which the kernel keeps until the write is answered.
     pub async fn change(self: &Arc<Self>, ino: Ino) -> Option<Writing> {
         if self.inner.lock().writers.contains_key(&ino) {
             return None;

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{errors, failure::Failure, lease::Machine};
+use super::{errors, exit::Exit, failure::Failure, lease::Machine};
 use crate::{
     clock,
     seal::{
+        SealError,
         codec::{META_FRAME_LOG2, ObjectKind, open_whole, seal_whole},
         keys::VolumeKeys,
         volume::{SLOT_NOTES_KEY, SlotId, VolumeHeader},
@@ -55,19 +56,27 @@ struct Content {
 /// Reads the notes on the slots that `header` has, in no order.
 ///
 /// # Errors
-/// Those of the store.
+/// Those of the store; notes of a newer version, and such as do not open.
 pub async fn load(
     store: &Store,
     keys: &Arc<VolumeKeys>,
     header: &VolumeHeader,
 ) -> Result<Vec<SlotNote>, Failure> {
-    Ok(read(store, keys, header).await?.0)
+    let (notes, _) = read(store, keys, header).await?;
+    notes.map_err(|error| {
+        Failure::new(
+            Exit::DamagedHeader,
+            format!("the notes on the key slots cannot be read: {error}"),
+            "the slots open as before; 'strongroom key label' writes the notes anew",
+        )
+    })
 }
 
-/// Notes that slots were made here and now, or that one has another label.
+/// Notes that slots were made here and now, or that one has another label. Notes that do not open
+/// are written anew.
 ///
 /// # Errors
-/// Those of the store; others change the notes all the time.
+/// Those of the store; notes of a newer version; others change the notes all the time.
 pub async fn change(
     store: &Store,
     keys: &Arc<VolumeKeys>,
@@ -75,7 +84,8 @@ pub async fn change(
     change: impl Fn(&mut Vec<SlotNote>),
 ) -> Result<(), Failure> {
     for _ in 0..TRIES {
-        let (mut notes, there) = read(store, keys, header).await?;
+        let (notes, there) = read(store, keys, header).await?;
+        let mut notes = notes.unwrap_or_default();
         change(&mut notes);
         notes.sort_by_key(|note| note.slot);
         let condition = there.map_or(Condition::Absent, Condition::Matches);
@@ -118,39 +128,31 @@ fn salt_of(header: &VolumeHeader, slot: SlotId) -> Option<String> {
     Some(data_encoding::HEXLOWER.encode(salt))
 }
 
-/// The notes, and the ETag of the object if there is one.
+/// The notes, or why they do not open, and the ETag of the object if there is one.
 async fn read(
     store: &Store,
     keys: &Arc<VolumeKeys>,
     header: &VolumeHeader,
-) -> Result<(Vec<SlotNote>, Option<String>), Failure> {
+) -> Result<(Result<Vec<SlotNote>, SealError>, Option<String>), Failure> {
     let (head, stored) = match store.get_bytes(SLOT_NOTES_KEY, None, BYTES_MAX).await {
         Ok(there) => there,
-        Err(error) if error.kind == StoreErrorKind::NotFound => return Ok((Vec::new(), None)),
+        Err(error) if error.kind == StoreErrorKind::NotFound => return Ok((Ok(Vec::new()), None)),
         Err(error) => return Err(errors::store(&error, store.url())),
     };
-    let mut notes = open(keys, &stored);
-    let belongs = |note: &SlotNote| salt_of(header, SlotId(note.slot)) == Some(note.salt.clone());
-    notes.retain(belongs);
-    Ok((notes, head.etag))
-}
-
-/// Notes that do not open are none: they are remarks, and the next change writes them anew.
-fn open(keys: &Arc<VolumeKeys>, stored: &[u8]) -> Vec<SlotNote> {
-    let text = match open_whole(keys, SLOT_NOTES_KEY, stored) {
+    let text = match open_whole(keys, SLOT_NOTES_KEY, &stored) {
         Ok(text) => text,
-        Err(error) => {
-            tracing::warn!("the notes on key slots cannot be read: {error}");
-            return Vec::new();
-        }
+        Err(error) => return Ok((Err(error), head.etag)),
     };
-    match serde_json::from_slice::<Content>(&text) {
-        Ok(Content { format: 1, slots }) => slots,
-        _ => {
-            tracing::warn!("the notes on key slots were written by a newer version");
-            Vec::new()
-        }
-    }
+    let Ok(Content { format: 1, slots }) = serde_json::from_slice::<Content>(&text) else {
+        return Err(Failure::new(
+            Exit::NewerFormat,
+            "the notes on the key slots were written by a newer version",
+            "use a newer strongroom",
+        ));
+    };
+    let belongs = |note: &SlotNote| salt_of(header, SlotId(note.slot)) == Some(note.salt.clone());
+    let notes = slots.into_iter().filter(belongs).collect();
+    Ok((Ok(notes), head.etag))
 }
 
 /// Writes the notes; false if others were there meanwhile.

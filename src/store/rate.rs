@@ -25,6 +25,9 @@ const BURST: Duration = Duration::from_millis(250);
 /// Pieces of an upload last so long at the rate: bodies that share it all see progress.
 const PIECES_A_SECOND: u64 = 8;
 
+/// No turn counts more.
+const TURN_BYTES_MAX: u64 = 64 << 20;
+
 /// The most bytes a second each way, if any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
@@ -58,7 +61,9 @@ impl Limit {
     /// Takes a turn for `bytes`: when it begins. A turn counts whether or not it is waited for.
     pub(super) fn turn(&self, bytes: u64) -> Instant {
         let now = Instant::now();
-        let takes = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+        // A range without an end is no reason to wait for ever.
+        let bytes = bytes.min(TURN_BYTES_MAX) as f64;
+        let takes = Duration::from_secs_f64(bytes / self.bytes_per_second as f64);
         let mut free_at = self.free_at.lock();
         let begins = (*free_at).max(now.checked_sub(BURST).unwrap_or(now));
         *free_at = begins + takes;
@@ -112,5 +117,14 @@ mod tests {
         assert_eq!(piece(1), Some(2 << 10), "no lower than the least");
         assert_eq!(piece(80 << 20), Some(10 << 20));
         assert!(Limit::new(None).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_range_without_an_end_counts_no_more_than_a_turn_may() {
+        let limit = Limit::new(Some(1 << 20)).expect("a limit");
+        limit.pass(u64::MAX).await;
+        let began = Instant::now();
+        limit.pass(1 << 20).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(64));
     }
 }

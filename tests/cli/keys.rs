@@ -311,6 +311,28 @@ fn slots_have_labels_times_and_hosts_that_only_a_key_shows() {
         "{:?}",
         shown(&with_key)
     );
+    // Notes that somebody has changed are told of, hold nothing up, and are written anew.
+    let notes = site.bucket().keys().into_iter();
+    let notes = notes.filter(|key| key.ends_with("/slots"));
+    let notes = notes.last().expect("the notes");
+    let mut damaged = site.bucket().get(&notes).to_vec();
+    *damaged.last_mut().expect("a byte") ^= 1;
+    site.bucket().put(&notes, damaged);
+    let list = site.strongroom(&[&["key", "list", &url], &with_key[..]].concat());
+    let list = list.output();
+    let told = String::from_utf8_lossy(&list.stderr).into_owned();
+    assert!(
+        told.contains("cannot be read") && told.contains("key label"),
+        "{told}"
+    );
+    assert_eq!(succeed(&list).lines().count(), 2);
+    let label = ["key", "label", &url, "2", "nas again"];
+    succeed(&site.strongroom(&[&label[..], &with_key].concat()).output());
+    assert!(
+        shown(&with_key)[1].ends_with(": nas again"),
+        "{:?}",
+        shown(&with_key)
+    );
     // Without its notes the volume is what it was.
     let notes = site
         .bucket()
