@@ -312,9 +312,9 @@ fn slots_have_labels_times_and_hosts_that_only_a_key_shows() {
         shown(&with_key)
     );
     // Notes that somebody has changed are told of, hold nothing up, and are written anew.
-    let notes = site.bucket().keys().into_iter();
-    let notes = notes.filter(|key| key.ends_with("/slots"));
-    let notes = notes.last().expect("the notes");
+    let mut notes = site.bucket().keys();
+    notes.retain(|key| key.ends_with("/slots"));
+    let notes = notes.pop().expect("the notes");
     let mut damaged = site.bucket().get(&notes).to_vec();
     *damaged.last_mut().expect("a byte") ^= 1;
     site.bucket().put(&notes, damaged);
