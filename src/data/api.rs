@@ -28,6 +28,11 @@ impl Data {
         self.rooms.reading.open(ino)
     }
 
+    /// The same, to be read from `at` on in order.
+    pub fn open_at(&self, ino: Ino, at: u64) -> OpenFile {
+        self.rooms.reading.open_at(ino, at)
+    }
+
     /// On a read-only mount, makes sure that reads of the file stay the same if it is removed or
     /// replaced now.
     pub async fn hold(&self, file: &OpenFile) -> Result<(), DataError> {

@@ -95,7 +95,11 @@ impl Data {
     pub fn remembered_bytes(&self) -> (u64, u64) {
         let (handles, handles_max) = self.rooms.frames.objects.handles_bytes();
         let (density, density_max) = self.rooms.readahead.density.lock().held_bytes();
-        (handles + density, handles_max + density_max)
+        let (stretches, stretches_max) = self.rooms.readahead.stretches.held_bytes();
+        (
+            handles + density + stretches,
+            handles_max + density_max + stretches_max,
+        )
     }
 
     /// For `status`: the cache on the local disk, if there is one.

@@ -63,6 +63,10 @@ impl Fs {
             .inner
             .page_cache
             .on_open(ino, writable, attributes.size);
+        let file = match writable || past_page_cache || self.read_only() {
+            true => file,
+            false => file.taking_stretches(),
+        };
         let handle = FileHandle {
             ino,
             file,
@@ -146,10 +150,10 @@ impl Fs {
     /// EBADF; EIO if the store fails or something did not authenticate; ESTALE.
     pub async fn read(&self, fh: u64, offset: u64, len: u32) -> Result<ReadReply, FsError> {
         let handle: Arc<FileHandle> = self.inner.table.file(fh)?;
-        let reply = self.data().read(&handle.file, offset, len).await?;
+        let mut reply = self.data().read(&handle.file, offset, len).await?;
         let bytes = reply.bytes.len() as u64;
         self.inner.table.count_read(&handle, bytes);
-        self.note_for_fills(&handle, offset, len, &reply);
+        self.note_for_fills(&handle, offset, len, &mut reply);
         Ok(reply)
     }
 

@@ -14,14 +14,14 @@ use std::{
 };
 
 use super::{Fs, table::FileHandle};
-use crate::{data::ReadReply, meta::Ino};
+use crate::{
+    data::{ReadReply, SMALL_READ_MAX},
+    meta::Ino,
+};
 
 /// Pages are handed over in windows of this size and alignment: a frame, where the file lies in its
 /// object from the beginning.
 const WINDOW: u64 = 64 << 10;
-
-/// Longer reads bring enough by themselves.
-const SMALL_READ_MAX: u64 = 16 << 10;
 
 /// Pages that the kernel may be given.
 pub struct Fill {
@@ -33,6 +33,9 @@ pub struct Fill {
 pub trait PageCacheFiller: Send + Sync {
     /// Offers pages.
     fn offer(&self, fill: Fill);
+
+    /// Hands bytes of a file over. Waits for pages that are being read: not for a task.
+    fn store(&self, ino: Ino, offset: u64, bytes: &[u8]);
 }
 
 impl Fs {
@@ -41,22 +44,30 @@ impl Fs {
         let _ = self.inner.filler.set(filler);
     }
 
+    /// Whether pages may be handed over that are read through a handle.
+    fn takes_fills(&self, handle: &FileHandle) -> bool {
+        // The writer of a followed volume is on another machine: nobody here knows of its turns.
+        !handle.writable && !handle.past_page_cache && !self.read_only()
+    }
+
     /// Notes a read, and offers the pages around it if reads are dense.
     pub(super) fn note_for_fills(
         &self,
         handle: &Arc<FileHandle>,
         offset: u64,
         len: u32,
-        reply: &ReadReply,
+        reply: &mut ReadReply,
     ) {
-        let is_small = u64::from(len) <= SMALL_READ_MAX;
-        // The writer of a followed volume is on another machine: nobody here knows of its turns.
-        if !is_small || handle.writable || handle.past_page_cache || self.read_only() {
+        if u64::from(len) > SMALL_READ_MAX || !self.takes_fills(handle) {
             return;
         }
-        if let Some(filler) = self.inner.filler.get()
-            && handle.density.note(reply.was_here)
-        {
+        let Some(filler) = self.inner.filler.get() else {
+            return;
+        };
+        if let Some(stretch) = reply.stretch.take() {
+            self.hand_over(stretch, handle, filler);
+        }
+        if handle.density.note(reply.was_here) {
             let start = offset / WINDOW * WINDOW;
             filler.offer(Fill {
                 handle: Arc::downgrade(handle),

@@ -26,7 +26,7 @@
 //! | `namespace.rs` | lookup, mknod, mkdir, symlink, link, unlink, rmdir, rename |
 //! | `dir.rs` | listings |
 //! | `file.rs` | open, read, write, flush, fsync, release |
-//! | `fill.rs`, `dense_reads.rs`, `page_turns.rs` | pages that the kernel is given unasked |
+//! | `fill.rs`, `stretch.rs`, `dense_reads.rs`, `page_turns.rs` | pages that the kernel is given unasked |
 //! | `space.rs` | fallocate, lseek, statfs |
 //! | `xattr.rs` | extended attributes |
 //! | `names.rs` | the names of files, for messages |
@@ -53,6 +53,7 @@ mod page_cache;
 mod page_turns;
 mod reaper;
 mod space;
+mod stretch;
 mod table;
 mod xattr;
 
@@ -82,6 +83,7 @@ use names::Names;
 use page_cache::PageCache;
 use page_turns::PageTurns;
 use reaper::Reaper;
+use stretch::Stretches;
 use table::HandleTable;
 
 /// When `close` returns.
@@ -133,6 +135,7 @@ struct Inner {
     page_turns: Arc<PageTurns>,
     metrics: Arc<Metrics>,
     filler: OnceLock<Arc<dyn PageCacheFiller>>,
+    stretches: Arc<Stretches>,
 }
 
 /// A volume, unless it is no longer served.
@@ -164,6 +167,7 @@ impl Fs {
                 page_turns: Arc::default(),
                 metrics,
                 filler: OnceLock::new(),
+                stretches: Arc::new(Stretches::new()),
             }),
         }
     }

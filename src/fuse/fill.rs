@@ -12,25 +12,39 @@ use std::{
 };
 
 use super::notify::Notifier;
-use crate::fs::{Fill, Fs, PageCacheFiller};
+use crate::{
+    fs::{Fill, Fs, PageCacheFiller},
+    meta::Ino,
+};
 
 /// Fills that wait, at most; each is a place, not its bytes.
 const QUEUE_MAX: usize = 64;
 
 /// The sending side.
-struct Queue(SyncSender<Fill>);
+struct Queue {
+    fills: SyncSender<Fill>,
+    notifier: Notifier,
+}
 
 impl PageCacheFiller for Queue {
     fn offer(&self, fill: Fill) {
         // If it is full the kernel asks for these pages itself.
-        let _ = self.0.try_send(fill);
+        let _ = self.fills.try_send(fill);
+    }
+
+    fn store(&self, ino: Ino, offset: u64, bytes: &[u8]) {
+        self.notifier.store(ino, offset, bytes);
     }
 }
 
 /// Starts the thread. It ends with the mount: when the last clone of `fs` is dropped, or `notifier`
 /// is detached.
 pub(super) fn start(fs: &Fs, notifier: Notifier) -> io::Result<()> {
-    let (sender, fills) = sync_channel(QUEUE_MAX);
+    let (sender, waiting) = sync_channel(QUEUE_MAX);
+    let queue = Queue {
+        fills: sender,
+        notifier: notifier.clone(),
+    };
     let runtime = tokio::runtime::Handle::current();
     // The thread must not keep alive what it serves.
     let of_thread = fs.downgrade();
@@ -38,9 +52,9 @@ pub(super) fn start(fs: &Fs, notifier: Notifier) -> io::Result<()> {
         .name("strongroom-fill".to_owned())
         .spawn(move || {
             let _entered = runtime.enter();
-            hand_over(&fills, &notifier, || of_thread.upgrade());
+            hand_over(&waiting, &notifier, || of_thread.upgrade());
         })?;
-    fs.fill_through(Arc::new(Queue(sender)));
+    fs.fill_through(Arc::new(queue));
     Ok(())
 }
 

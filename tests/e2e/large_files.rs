@@ -13,9 +13,13 @@ use crate::support::{
     site::{Site, Transport},
 };
 
+/// The noise at the beginning of the file.
 const LEN: usize = 24 << 20;
 
-/// A volume with one file of noise, mounted anew, and the noise.
+/// A hole follows up to here, and makes the file large enough to be streamed.
+const LARGE: u64 = 513 << 20;
+
+/// A volume with one large file that begins with noise, mounted anew, and the noise.
 fn with_large_file(site: &Site) -> (Mount<'_>, Vec<u8>) {
     let mount = site.mount();
     let noise = write_noise(&mount.dir.join("large"));
@@ -33,10 +37,22 @@ fn write_noise(path: &Path) -> Vec<u8> {
         bytes.extend_from_slice(&state.to_le_bytes());
     }
     fs::write(path, &bytes).unwrap();
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(LARGE).unwrap();
     bytes
 }
 
-/// Reads it all in pieces of uneven sizes that fit no page.
+/// The noise as it is read in one go.
+fn read_noise(path: &Path) -> Vec<u8> {
+    let mut bytes = vec![0; LEN];
+    File::open(path)
+        .unwrap()
+        .read_exact_at(&mut bytes, 0)
+        .unwrap();
+    bytes
+}
+
+/// Reads the noise in pieces of uneven sizes that fit no page.
 fn read_unevenly(path: &Path) -> Vec<u8> {
     let file = File::open(path).unwrap();
     let mut bytes = Vec::with_capacity(LEN);
@@ -45,12 +61,13 @@ fn read_unevenly(path: &Path) -> Vec<u8> {
         .into_iter()
         .cycle()
     {
+        let want = want.min(LEN - bytes.len());
+        if want == 0 {
+            return bytes;
+        }
         let got = file
             .read_at(&mut piece[..want], bytes.len() as u64)
             .unwrap();
-        if got == 0 {
-            return bytes;
-        }
         bytes.extend_from_slice(&piece[..got]);
     }
     unreachable!("the sizes go round for ever")
@@ -62,14 +79,16 @@ fn a_large_file_reads_the_same_streamed_cached_and_mapped() {
     let (mount, noise) = with_large_file(&site);
     let path = mount.dir.join("large");
     let streaming = File::open(&path).unwrap();
-    let mapped = "import mmap, sys
+    let mapped = format!(
+        "import mmap, sys
 with open('large', 'rb') as f:
     for flags in mmap.MAP_SHARED, mmap.MAP_PRIVATE:
         with mmap.mmap(f.fileno(), 0, flags, mmap.PROT_READ) as m:
-            sys.stdout.buffer.write(__import__('hashlib').sha256(m).hexdigest().encode() + b' ')";
+            sys.stdout.buffer.write(__import__('hashlib').sha256(m[:{LEN}]).hexdigest().encode() + b' ')"
+    );
     fs::write(site.path().join("mapped.py"), mapped).unwrap();
     let line = format!(
-        "python3 {}; sha256sum < large",
+        "python3 {}; head -c {LEN} large | sha256sum",
         site.path().join("mapped.py").display()
     );
     let sums = shell(&mount.dir, &line);
@@ -98,7 +117,7 @@ fn what_is_read_a_second_time_comes_from_the_page_cache_from_then_on() {
     let path = mount.dir.join("large");
     let moved_by = |reading: &str| {
         let before = site.stats().socket_bytes_written;
-        assert!(fs::read(&path).unwrap() == noise, "{reading}");
+        assert!(read_noise(&path) == noise, "{reading}");
         site.stats().socket_bytes_written - before
     };
     assert!(moved_by("first") >= LEN as u64);

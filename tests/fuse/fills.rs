@@ -15,10 +15,15 @@ use std::{
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use crate::support::{opened::MountedVolume, random::noise, volume::TestVolume};
+use strongroom::server::Faults;
+
+use crate::support::{
+    opened::MountedVolume,
+    random::{Random, noise},
+    volume::TestVolume,
+};
 
 const PAGE: usize = 4096;
-/// A file that goes through the page cache.
 const PAGES: usize = 1024;
 
 fn kernel_reads(at: &MountedVolume) -> u64 {
@@ -72,6 +77,94 @@ async fn dense_reads_in_no_order_cost_far_fewer_requests_than_pages() {
     );
     assert!(at.opened.metrics.page_fill_bytes.get() > 0);
     at.unmount().await;
+}
+
+/// Overwrites each page, in no order and in quarters that are synced: the file lies scattered.
+fn scatter(path: &Path, content: &mut [u8]) {
+    let file = OpenOptions::new().write(true).open(path).expect("open");
+    for (turn, index) in order(1).enumerate() {
+        let page = &mut content[index * PAGE..(index + 1) * PAGE];
+        page[0] ^= 1;
+        file.write_all_at(page, (index * PAGE) as u64)
+            .expect("write");
+        if (turn + 1).is_multiple_of(PAGES / 4) {
+            file.sync_all().expect("fsync");
+        }
+    }
+}
+
+async fn scattered(volume: &TestVolume) -> Vec<u8> {
+    let at = volume.mount().await;
+    let mut content = noise(8, PAGES * PAGE);
+    fs::write(at.path("f"), &content).expect("write");
+    scatter(&at.path("f"), &mut content);
+    at.unmount().await;
+    content
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_lies_scattered_is_read_in_order_once_and_kept() {
+    let volume = TestVolume::new().await;
+    let content = scattered(&volume).await;
+    let at = volume.mount().await;
+    read_all(&at.path("f"), &content);
+    let asked = kernel_reads(&at);
+    assert!(
+        asked < PAGES as u64 / 2,
+        "{asked} requests for {PAGES} pages"
+    );
+    at.unmount().await;
+}
+
+/// What a stretch has read is not handed over once somebody has written to the file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_is_written_beside_a_stretch_stays_new() {
+    let volume = TestVolume::new().await;
+    let mut content = scattered(&volume).await;
+    let slow = Faults {
+        latency: Duration::from_millis(3),
+        ..Faults::default()
+    };
+    volume.server.set_faults(slow);
+    let mut random = Random::new(9);
+    let mut beside = 0;
+    for round in 0..20 {
+        let at = volume.mount().await;
+        let path = at.path("f");
+        let filled = || at.opened.metrics.page_fill_bytes.get();
+        let file = File::open(&path).expect("open");
+        let mut page = [0; PAGE];
+        let mut pages = order(round);
+        while filled() == 0 {
+            let index = pages.next().expect("a stretch before all pages are read");
+            file.read_exact_at(&mut page, (index * PAGE) as u64)
+                .expect("read");
+        }
+        // Near the place that is being read.
+        let near = filled() as usize / PAGE + random.below(128) as usize;
+        let index = near.min(PAGES - 1);
+        let newer = [round as u8; PAGE];
+        let writer = OpenOptions::new().write(true).open(&path).expect("open");
+        writer
+            .write_all_at(&newer, (index * PAGE) as u64)
+            .expect("write");
+        drop(writer);
+        content[index * PAGE..(index + 1) * PAGE].copy_from_slice(&newer);
+        beside += u32::from(filled() < content.len() as u64);
+        let mut before = u64::MAX;
+        while before != filled() {
+            before = filled();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for index in 0..PAGES {
+            let at = index * PAGE;
+            file.read_exact_at(&mut page, at as u64).expect("read");
+            assert!(page == content[at..at + PAGE], "page {index} is old");
+        }
+        drop(file);
+        at.unmount().await;
+    }
+    assert!(beside > 10, "only {beside} writes came beside a stretch");
 }
 
 /// The version of each page that was written last, and a count of cuts: odd while one is made.

@@ -18,7 +18,7 @@ mod streams_wanted;
 mod under_way;
 mod wide;
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -36,7 +36,7 @@ use crate::{
         file::{FileState, FileTable, ScatteredFiles, View},
         frames::{FrameBytes, Frames, ObjectHandle},
         paid::paid_bytes,
-        readahead::Readahead,
+        readahead::{Readahead, Stretch},
         shared::Shared,
     },
     meta::Ino,
@@ -70,7 +70,13 @@ pub struct ReadReply {
     pub bytes: Bytes,
     /// All of them were on this machine: nothing was asked of the store.
     pub was_here: bool,
+    /// The part of the file that should be read in order and kept, for small reads miss so much of
+    /// it; only if [`OpenFile::taking_stretches`].
+    pub stretch: Option<Stretch>,
 }
+
+/// Reads up to this length in no order are small: they may ask for a stretch.
+pub const SMALL_READ_MAX: u64 = 16 << 10;
 
 impl Reading {
     pub(crate) fn new(
@@ -145,13 +151,19 @@ impl Reading {
             return Ok(ReadReply {
                 bytes: Bytes::new(),
                 was_here: true,
+                stretch: None,
             });
         }
         let sources = self.locate(file, view, offset..end).await?;
         let reply_len = end - offset;
 
         // A reader in order has a window instead of regions.
-        let beyond = match open.ahead.window.lock().is_continued_by(&(offset..end)) {
+        let in_order = open.ahead.window.lock().is_continued_by(&(offset..end));
+        let takes_stretch = !in_order
+            && open.takes_stretches
+            && reply_len <= SMALL_READ_MAX
+            && sources.iter().any(Source::is_short_run);
+        let beyond = match in_order || takes_stretch {
             true => Beyond::Nothing,
             false => Beyond::Region,
         };
@@ -181,6 +193,7 @@ impl Reading {
         };
         let reply_bytes = plan.reply_bytes;
         let was_here = plan.is_on_this_machine(&self.frames);
+        let missed_since = (takes_stretch && plan.misses_any()).then(Instant::now);
         let frames = self.start_missing(open, &sources, &(offset..end), plan, &mut reservation);
         // The frames that turned out not to be missing need no room.
         reservation.shrink_to(reply_bytes);
@@ -188,8 +201,16 @@ impl Reading {
         let all_paid_for = all_paid_for(&sources);
         let pieces = gather(sources, frames).await?;
         open.ahead.window.lock().answered();
+        let stretch = missed_since.and_then(|since| {
+            let took = since.elapsed();
+            self.readahead.stretch_around(file.ino, size, offset, took)
+        });
         let reply = reply(pieces, all_paid_for, reply_len, reservation);
-        Ok(ReadReply { was_here, ..reply })
+        Ok(ReadReply {
+            was_here,
+            stretch,
+            ..reply
+        })
     }
 
     /// Waits in line for the memory of frames and reply in one go, so a read that waits holds
@@ -253,6 +274,7 @@ fn reply(
         return ReadReply {
             bytes: pieces.pop().unwrap_or_default(),
             was_here: true,
+            stretch: None,
         };
     }
     debug_assert!(
@@ -266,6 +288,7 @@ fn reply(
     ReadReply {
         bytes: paid_bytes(whole, reservation),
         was_here: true,
+        stretch: None,
     }
 }
 

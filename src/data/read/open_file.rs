@@ -16,6 +16,8 @@ pub struct OpenFile {
     pub(crate) file: Arc<FileState>,
     pub(crate) ahead: Handle,
     pub(crate) heard: Mutex<Heard>,
+    /// Where the file lies scattered, small reads ask for stretches instead of regions.
+    pub(crate) takes_stretches: bool,
     /// On a read-only mount: the writer's changes are looked for without a pause.
     _watch: Option<Arc<()>>,
 }
@@ -29,9 +31,28 @@ pub(crate) struct Heard {
     pub(crate) log: u64,
 }
 
+impl OpenFile {
+    /// From now on [`super::ReadReply::stretch`] is of use.
+    pub fn taking_stretches(self) -> OpenFile {
+        OpenFile {
+            takes_stretches: true,
+            ..self
+        }
+    }
+}
+
 impl Reading {
     /// A handle on a file. The caller pays for the handle itself; what it reads is paid for here.
     pub(crate) fn open(&self, ino: Ino) -> OpenFile {
+        self.open_with(ino, self.readahead.handle())
+    }
+
+    /// A handle on a file that is going to be read from `at` on, in order.
+    pub(crate) fn open_at(&self, ino: Ino, at: u64) -> OpenFile {
+        self.open_with(ino, self.readahead.handle_from(at))
+    }
+
+    fn open_with(&self, ino: Ino, ahead: Handle) -> OpenFile {
         let file = self.file(ino);
         let log = self.shared.store.log_health();
         let heard = Heard {
@@ -40,8 +61,9 @@ impl Reading {
         };
         OpenFile {
             file,
-            ahead: self.readahead.handle(),
+            ahead,
             heard: Mutex::new(heard),
+            takes_stretches: false,
             _watch: self.shared.meta.watch(),
         }
     }

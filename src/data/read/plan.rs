@@ -8,8 +8,11 @@ use bytes::Bytes;
 use super::{Reading, open_file::OpenFile};
 use crate::{
     budget::Reservation,
-    data::frames::{
-        BLOCK_FRAMES, Fetch, FrameBytes, Frames, Kept, ObjectHandle, frames_len, is_one_block,
+    data::{
+        frames::{
+            BLOCK_FRAMES, Fetch, FrameBytes, Frames, Kept, ObjectHandle, frames_len, is_one_block,
+        },
+        readahead::RUN_MIN,
     },
     meta::ObjectId,
 };
@@ -45,6 +48,12 @@ impl Source {
             Source::Zeros(len) => *len,
             Source::Object { range, .. } => range.end - range.start,
         }
+    }
+
+    /// Does the run of the file that this is the beginning of end soon?
+    pub(crate) fn is_short_run(&self) -> bool {
+        matches!(self, Source::Object { range, follows, .. }
+            if range.end - range.start + follows < RUN_MIN)
     }
 
     fn object(&self) -> Option<(&Arc<ObjectHandle>, &Range<u64>)> {
@@ -116,6 +125,10 @@ impl Plan {
     /// The frames, if none has to be fetched.
     pub(crate) fn frames_if_here(self) -> Option<Vec<Vec<Frame>>> {
         (self.missing_bytes == 0).then_some(self.frames)
+    }
+
+    pub(crate) fn misses_any(&self) -> bool {
+        !self.runs.is_empty()
     }
 
     /// Whether the read needs no request to the store: what it misses is on the local disk.
@@ -289,6 +302,11 @@ impl Reading {
                 // It comes with the region around an earlier run.
                 continue;
             }
+            let is_here = |frame| self.frames.is_here(&run.object, frame);
+            if missed.clone().all(is_here) {
+                // Another read, or readahead, has asked for it since the plan was made.
+                continue;
+            }
             let mut paid = reservation.split(frames_len(&run.object, run.frames.clone()));
             let kept = match run.onward {
                 0 => Kept::InCache(missed.clone()),
@@ -333,10 +351,11 @@ impl Reading {
                 let brings = |fetch: &&(ObjectId, Range<u64>, Arc<Fetch>)| {
                     fetch.0 == object.id && fetch.1.contains(&number)
                 };
-                if matches!(place, Frame::Missing)
-                    && let Some((_, _, fetch)) = fetches.iter().find(brings)
-                {
-                    *place = Frame::Coming(fetch.clone());
+                if matches!(place, Frame::Missing) {
+                    *place = match fetches.iter().find(brings) {
+                        Some((_, _, fetch)) => Frame::Coming(fetch.clone()),
+                        None => self.find(object, number),
+                    };
                 }
             }
         }

@@ -88,6 +88,7 @@ impl Reading {
         Ok(ReadReply {
             bytes: paid_bytes(reply, paid),
             was_here: false,
+            stretch: None,
         })
     }
 

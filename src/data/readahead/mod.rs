@@ -4,7 +4,8 @@
 //!
 //! `window.rs` decides for one handle and `registry.rs` lets windows give way; `prefetch.rs` starts
 //! their fetches. `density/` decides about regions, `region_prefetch.rs` asks for them, and
-//! `region_queue.rs` holds the pieces. Never: waits for memory.
+//! `region_queue.rs` holds the pieces. `stretches.rs` decides the same for files that lie scattered.
+//! Never: waits for memory.
 
 mod density;
 mod idle;
@@ -12,6 +13,7 @@ mod prefetch;
 mod region_prefetch;
 mod region_queue;
 mod registry;
+mod stretches;
 mod window;
 
 use std::sync::Arc;
@@ -19,10 +21,17 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use self::{density::Density, region_queue::RegionQueue, registry::WindowRegistry, window::Window};
+use self::{
+    density::{Density, REGION_MIN_LOG2},
+    region_queue::RegionQueue,
+    registry::WindowRegistry,
+    window::Window,
+};
 use crate::data::{frames::Frames, shared::Shared};
 
 pub(crate) use prefetch::{RUN_GAP_MAX, StoredRun};
+pub use stretches::Stretch;
+pub(crate) use stretches::{RUN_MIN, Stretches};
 
 /// See the module's head.
 pub(crate) struct Readahead {
@@ -31,14 +40,17 @@ pub(crate) struct Readahead {
     pub(crate) registry: Arc<WindowRegistry>,
     pub(crate) density: Mutex<Density>,
     pub(crate) regions: Arc<RegionQueue>,
+    /// What is missed in files that lie scattered.
+    pub(crate) stretches: Stretches,
 }
 
 impl Readahead {
     pub(crate) fn new(shared: Arc<Shared>, frames: Arc<Frames>) -> Readahead {
         Readahead {
             registry: Arc::new(WindowRegistry::new(shared.config.turn_bytes())),
-            density: Mutex::new(Density::new()),
+            density: Mutex::new(Density::new(REGION_MIN_LOG2)),
             regions: Arc::default(),
+            stretches: Stretches::new(),
             shared,
             frames,
         }
@@ -54,9 +66,18 @@ impl Readahead {
 
     /// The window of a new handle.
     pub(crate) fn handle(&self) -> Handle {
+        self.handle_with(Window::new())
+    }
+
+    /// The window of a handle that is going to be read from `at` on, in order.
+    pub(crate) fn handle_from(&self, at: u64) -> Handle {
+        self.handle_with(Window::from(at))
+    }
+
+    fn handle_with(&self, window: Window) -> Handle {
         Handle {
             registry: self.registry.clone(),
-            window: Arc::new(Mutex::new(Window::new())),
+            window: Arc::new(Mutex::new(window)),
             fetched: Notify::new(),
         }
     }

@@ -60,6 +60,8 @@ pub(crate) struct Window<F = Arc<Fetch>> {
     /// How many bytes were last fetched for each byte ahead: at least two where the file lies
     /// scattered over its objects, else one.
     pub(crate) spread: u64,
+    /// The reader is known to read on: it need not show it first.
+    is_certain: bool,
     /// In the order of the file.
     fetches: VecDeque<Prefetched<F>>,
     last_read: Instant,
@@ -74,8 +76,21 @@ impl<F: Clone> Window<F> {
             size: 0,
             frontier: 0,
             spread: 1,
+            is_certain: false,
             fetches: VecDeque::new(),
             last_read: Instant::now(),
+        }
+    }
+
+    /// The window of a reader that is going to read on from `at` in order.
+    pub(crate) fn from(at: u64) -> Window<F> {
+        Window {
+            next: at,
+            began: at,
+            frontier: at,
+            streak: 1,
+            is_certain: true,
+            ..Window::new()
         }
     }
 
@@ -146,7 +161,9 @@ impl<F: Clone> Window<F> {
     /// Bytes that may be ahead of a reader in order that is at `next`.
     fn earned(&self, next: u64) -> u64 {
         let read = next.saturating_sub(self.began);
-        if read < CERTAIN {
+        if self.is_certain {
+            u64::MAX
+        } else if read < CERTAIN {
             (read.saturating_sub(WINDOW_MIN) / EARLY_SHARE).max(EARLY_MAX)
         } else {
             read
@@ -280,6 +297,22 @@ mod tests {
                 .rev()
                 .take(10)
                 .all(|len| *len >= 2 * MIB)
+        );
+    }
+
+    #[test]
+    fn a_reader_that_is_known_to_read_on_has_a_window_from_its_first_read_on() {
+        let mut reader = Reader::new();
+        reader.at = 50 * MIB;
+        reader.window = Window::from(reader.at);
+        for _ in 0..8 {
+            reader.read(8 * MIB, 4 * MIB);
+        }
+        let ahead = reader.window.frontier - reader.at;
+        assert!(
+            reader.requests.first() == Some(&WINDOW_MIN) && ahead > EARLY_MAX,
+            "{:?}, {ahead} ahead",
+            reader.requests
         );
     }
 

@@ -135,7 +135,7 @@ async fn tail_shows_each_line_in_time() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_open_file_follows_growth_overwriting_and_truncation() {
     let (_volume, writer, follower) = two_mounts().await;
-    // Inline, in a pack, and large enough to be streamed past the page cache.
+    // Inline, in a pack, and in an object of its own.
     for (name, len) in [("tiny", 100_usize), ("small", 200_000), ("large", 9 << 20)] {
         let (theirs, ours) = (writer.path(name), follower.path(name));
         write_synced(&theirs, &vec![b'a'; len]);

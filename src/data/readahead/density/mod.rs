@@ -45,6 +45,9 @@ use crate::{
 
 pub(crate) use requests::{Requests, Sizes, requests};
 
+/// Frames of the smallest regions of objects: 512 KiB.
+pub(crate) const REGION_MIN_LOG2: u32 = 3;
+
 /// Each further miss in a region allows for so many times more frames: 16. Two are enough for a
 /// MiB, three for 16, four for 256.
 const FRAMES_PER_MISS_LOG2: f64 = 4.0;
@@ -112,9 +115,10 @@ struct Candidate<'a> {
 }
 
 impl Density {
-    pub(crate) fn new() -> Density {
+    /// `smallest_log2`: frames of the smallest regions.
+    pub(crate) fn new(smallest_log2: u32) -> Density {
         Density {
-            regions: Regions::new(),
+            regions: Regions::new(smallest_log2),
             now: Moment::default(),
             in_vain_bytes: 0.0,
             earned_bytes: 0.0,
@@ -142,7 +146,10 @@ impl Density {
         let likely_unread = self.likely_unread();
         let mut bought = None;
         let mut void_before = 0.0;
-        for id in Regions::around(miss.object, miss.frames.start, miss.object_frames) {
+        for id in self
+            .regions
+            .around(miss.object, miss.frames.start, miss.object_frames)
+        {
             let around_frames = self.regions.objects_frames();
             let region = self.regions.get_mut(id, before, miss.object_frames);
             region.void_before(&mut void_before, before);

@@ -6,9 +6,6 @@ use lru::LruCache;
 
 use crate::{data::frames::Cost, meta::ObjectId};
 
-/// Frames of the smallest regions: 512 KiB.
-const SMALLEST_LOG2: u32 = 3;
-
 /// Regions that are known of at most, all sizes and objects together.
 const REGIONS_MAX: NonZeroUsize = NonZeroUsize::new(8_192).unwrap();
 
@@ -52,25 +49,29 @@ pub(crate) struct Region {
 pub(crate) struct Regions {
     known: LruCache<RegionId, Region>,
     objects_frames: u64,
+    /// Frames of the smallest regions.
+    smallest_log2: u32,
 }
 
 impl Regions {
-    pub(crate) fn new() -> Regions {
+    pub(crate) fn new(smallest_log2: u32) -> Regions {
         Regions {
             known: LruCache::new(REGIONS_MAX),
             objects_frames: 0,
+            smallest_log2,
         }
     }
 
     /// The regions around `frame` of an object of so many frames, the one that is the whole object
     /// first.
     pub(crate) fn around(
+        &self,
         object: ObjectId,
         frame: u64,
         object_frames: u64,
-    ) -> impl Iterator<Item = RegionId> {
+    ) -> impl Iterator<Item = RegionId> + use<> {
         let whole = object_frames.max(1).next_power_of_two().ilog2();
-        (SMALLEST_LOG2..=whole.max(SMALLEST_LOG2))
+        (self.smallest_log2..=whole.max(self.smallest_log2))
             .rev()
             .map(move |log2| RegionId {
                 object,

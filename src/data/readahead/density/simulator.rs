@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Density, Miss,
+    Density, Miss, REGION_MIN_LOG2,
     hindsight::{distinct, fastest, in_hindsight},
     requests::{Sizes, requests},
     simulated::{Cache, FRAME, Place, READ_US, Tally, object_id},
@@ -161,7 +161,7 @@ impl Reader {
 
 /// The reader that follows the policy.
 fn with_policy(trace: &Trace, cost: Cost, capacity: usize) -> Tally {
-    let mut density = Density::new();
+    let mut density = Density::new(REGION_MIN_LOG2);
     let mut reader = Reader {
         cost,
         now_us: 0.0,

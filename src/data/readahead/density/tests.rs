@@ -30,7 +30,7 @@ fn miss(object: u64, frame: u64) -> Miss {
 /// Misses frames that were not fetched yet, in steps of `stride`; returns how many misses until
 /// something was fetched along.
 fn misses_until_bought(cost: &Cost, memory_bytes: u64, stride: u64) -> u64 {
-    let mut density = Density::new();
+    let mut density = Density::new(REGION_MIN_LOG2);
     for count in 1..=4096 {
         let miss = miss(0, (count - 1) * stride % 4096);
         if density.on_miss(&miss, cost, memory_bytes, Outcome::default()) != miss.frames {
@@ -56,7 +56,7 @@ fn a_far_store_is_asked_for_a_region_at_the_second_miss_in_it_and_a_near_one_lat
 #[test]
 fn misses_that_are_scattered_over_an_object_buy_it_as_a_whole_where_that_is_paid_for() {
     // 256 MiB take 537 ms, and a miss 20.
-    let mut density = Density::new();
+    let mut density = Density::new(REGION_MIN_LOG2);
     let mut largest = 0;
     let mut count = 0;
     while largest < 4096 {
@@ -77,7 +77,7 @@ fn where_memory_is_short_nothing_is_fetched_along() {
 
 #[test]
 fn what_was_evicted_unread_or_wanted_back_stops_it_until_it_is_made_up_for() {
-    let mut density = Density::new();
+    let mut density = Density::new(REGION_MIN_LOG2);
     let memory = GIB;
     let mut buys = |outcome: Outcome, was_evicted: bool, object: u64| {
         let in_a_row = (0..3).map(|frame| Miss {
@@ -113,7 +113,7 @@ fn the_answer_contains_what_was_missed_and_ends_where_the_object_does() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (seed >> 33) % bound
     };
-    let mut density = Density::new();
+    let mut density = Density::new(REGION_MIN_LOG2);
     for _ in 0..20_000 {
         let object = next(5);
         let object_frames = [1, 7, 53, 1000, 4096][object as usize];
