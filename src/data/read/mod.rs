@@ -163,9 +163,10 @@ impl Reading {
             && open.takes_stretches
             && reply_len <= SMALL_READ_MAX
             && sources.iter().any(Source::is_short_run);
-        let beyond = match in_order || takes_stretch {
-            true => Beyond::Nothing,
-            false => Beyond::Region,
+        let beyond = match (in_order, takes_stretch) {
+            (true, _) => Beyond::Nothing,
+            (_, true) => Beyond::NothingKept,
+            _ => Beyond::Region,
         };
         let plan = self.plan(&sources, beyond);
         let bytes = plan.missing_bytes + plan.reply_bytes;
@@ -201,10 +202,8 @@ impl Reading {
         let all_paid_for = all_paid_for(&sources);
         let pieces = gather(sources, frames).await?;
         open.ahead.window.lock().answered();
-        let stretch = missed_since.and_then(|since| {
-            let took = since.elapsed();
-            self.readahead.stretch_around(file.ino, size, offset, took)
-        });
+        let stretch = missed_since
+            .and_then(|began| self.readahead.stretch_around(file.ino, size, offset, began));
         let reply = reply(pieces, all_paid_for, reply_len, reservation);
         Ok(ReadReply {
             was_here,

@@ -35,6 +35,8 @@ pub(crate) enum Source {
 #[derive(Clone, Copy)]
 pub(crate) enum Beyond {
     Nothing,
+    /// Nothing, and no other read is expected to need these frames while they are in memory.
+    NothingKept,
     /// The region that the density policy says.
     Region,
     /// So many bytes that follow in the file.
@@ -119,6 +121,8 @@ struct MissingRun {
     onward: u64,
     /// A region around it may be fetched along.
     in_region: bool,
+    /// Its frames are kept in memory.
+    is_kept: bool,
 }
 
 impl Plan {
@@ -228,9 +232,11 @@ impl Reading {
             missed: missed.end - missed.start,
             onward: 0,
             in_region: false,
+            is_kept: true,
         };
         match (beyond, last) {
             (Beyond::Region, _) => run.in_region = true,
+            (Beyond::NothingKept, _) => run.is_kept = false,
             (
                 Beyond::Onward(bytes),
                 Some(Source::Object {
@@ -308,9 +314,9 @@ impl Reading {
                 continue;
             }
             let mut paid = reservation.split(frames_len(&run.object, run.frames.clone()));
-            let kept = match run.onward {
-                0 => Kept::InCache(missed.clone()),
-                _ => Kept::Nowhere,
+            let kept = match run.is_kept && run.onward == 0 {
+                true => Kept::InCache(missed.clone()),
+                false => Kept::Nowhere,
             };
             let mut then = (Vec::new(), false);
             if run.in_region {

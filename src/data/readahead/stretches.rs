@@ -9,7 +9,12 @@
 //!
 //! Promise: a stretch that takes much longer than the misses that paid for it is given up.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 
@@ -28,9 +33,9 @@ pub(crate) const RUN_MIN: u64 = WINDOW;
 /// The windows in which misses of a file are counted: as long as a frame, which each of them brings.
 const WINDOW: u64 = 64 << 10;
 
-/// Windows of the shortest stretch: 16 MiB. The 16 pages of one frame are some 200 KiB apart where
-/// 256 MiB were overwritten at random, so a shorter stretch would use few of them.
-const STRETCH_MIN_LOG2: u32 = 8;
+/// Windows of the shortest stretch: 64 MiB. The 16 pages of one frame are some 200 KiB apart, or
+/// more, where 256 MiB were overwritten at random, so a shorter stretch would use few of them.
+const STRETCH_MIN_LOG2: u32 = 10;
 
 /// The longest stretch. The kernel has to keep it until it is read.
 const STRETCH_MAX: u64 = 256 << 20;
@@ -61,7 +66,15 @@ struct Parts {
     /// They are read. Bounded by the places that there are for stretches above (`fs/stretch.rs`).
     under_way: Vec<(Ino, Range<u64>)>,
     /// They were handed over, and not missed since; the latest last.
-    kept: VecDeque<(Ino, Range<u64>)>,
+    kept: VecDeque<Kept>,
+}
+
+/// A part of a file that the kernel was given.
+struct Kept {
+    ino: Ino,
+    range: Range<u64>,
+    /// It has all of it since then.
+    since: Instant,
 }
 
 /// A part of a file that should be read in order and kept.
@@ -90,34 +103,40 @@ impl Stretches {
 }
 
 impl Parts {
-    /// Notes a miss; whether it is none of a stretch that is being read.
-    fn miss(&mut self, ino: Ino, offset: u64) -> bool {
-        let is_there = |(of, range): &(Ino, Range<u64>)| *of == ino && range.contains(&offset);
-        // The kernel has dropped some of it.
-        self.kept.retain(|part| !is_there(part));
-        !self.under_way.iter().any(is_there)
+    /// Notes a miss of a read that began at `began`; whether it counts. It does not if a stretch
+    /// brings it, or has brought it meanwhile.
+    fn miss(&mut self, ino: Ino, offset: u64, began: Instant) -> bool {
+        let is_there = |of: Ino, range: &Range<u64>| of == ino && range.contains(&offset);
+        // The kernel has dropped some of what it was given before.
+        self.kept
+            .retain(|part| !is_there(part.ino, &part.range) || part.since > began);
+        let mut kept = self.kept.iter();
+        let mut under_way = self.under_way.iter();
+        !kept.any(|part| is_there(part.ino, &part.range))
+            && !under_way.any(|(of, range)| is_there(*of, range))
     }
 
     fn keep(&mut self, ino: Ino, range: Range<u64>) {
-        let goes_on =
-            |(of, before): &&mut (Ino, Range<u64>)| *of == ino && before.end == range.start;
-        if let Some((_, before)) = self.kept.back_mut().filter(goes_on) {
-            before.end = range.end;
+        let since = Instant::now();
+        let goes_on = |before: &&mut Kept| before.ino == ino && before.range.end == range.start;
+        if let Some(before) = self.kept.back_mut().filter(goes_on) {
+            before.range.end = range.end;
+            before.since = since;
             return;
         }
         if self.kept.len() >= KEPT_MAX {
             self.kept.pop_front();
         }
-        self.kept.push_back((ino, range));
+        self.kept.push_back(Kept { ino, range, since });
     }
 
     /// What of a file's `range` is not kept, in order.
     fn missing_of(&self, ino: Ino, range: Range<u64>) -> Vec<Range<u64>> {
         let mut missing = vec![range];
-        for (_, kept) in self.kept.iter().filter(|(of, _)| *of == ino) {
+        for kept in self.kept.iter().filter(|kept| kept.ino == ino) {
             let without = |part: Range<u64>| {
-                let before = part.start..part.end.min(kept.start);
-                let after = part.start.max(kept.end)..part.end;
+                let before = part.start..part.end.min(kept.range.start);
+                let after = part.start.max(kept.range.end)..part.end;
                 [before, after].into_iter().filter(|rest| !rest.is_empty())
             };
             missing = missing.into_iter().flat_map(without).collect();
@@ -145,16 +164,16 @@ impl Drop for Stretch {
 
 impl Readahead {
     /// The part of a file of `size` bytes that should be read in order, now that a small read at
-    /// `offset` did not find its bytes in memory and `took` so long.
+    /// `offset`, which began at `began`, did not find its bytes in memory.
     pub(crate) fn stretch_around(
         &self,
         ino: Ino,
         size: u64,
         offset: u64,
-        took: Duration,
+        began: Instant,
     ) -> Option<Stretch> {
         let stretches = &self.stretches;
-        if !stretches.parts.lock().miss(ino, offset) {
+        if !stretches.parts.lock().miss(ino, offset, began) {
             return None;
         }
         let window = offset / WINDOW;
@@ -171,7 +190,7 @@ impl Readahead {
         let speed_of_link = |bytes: u64| bytes as f64 / 1e6 / SPREAD;
         let speed = self.frames.link.bandwidth().map(speed_of_link);
         let cost = Cost {
-            latency_us: took.as_micros() as f64,
+            latency_us: began.elapsed().as_micros() as f64,
             bandwidth: speed.unwrap_or(SPEED_MAX).min(SPEED_MAX),
         };
         let memory = STRETCH_MAX as f64 / MEMORY_SHARE_MAX;
@@ -219,7 +238,10 @@ mod tests {
         );
         assert_eq!(parts.missing_of(FILE, 150..550), [300..500]);
         assert!(parts.missing_of(FILE, 120..280).is_empty());
-        assert!(parts.miss(FILE, 299));
+        let early = Instant::now() - Duration::from_secs(1);
+        assert!(!parts.miss(FILE, 299, early), "it came meanwhile");
+        assert!(parts.missing_of(FILE, 120..280).is_empty());
+        assert!(parts.miss(FILE, 299, Instant::now()));
         assert_eq!(parts.missing_of(FILE, 0..1000), [0..500, 600..1000]);
         for part in 0..2 * KEPT_MAX as u64 {
             parts.keep(FILE, part * 10..part * 10 + 5);
@@ -238,7 +260,7 @@ mod tests {
             parts: Arc::clone(&stretches.parts),
         };
         stretches.parts.lock().under_way.push((FILE, 0..100));
-        let miss = |offset| stretches.parts.lock().miss(FILE, offset);
+        let miss = |offset| stretches.parts.lock().miss(FILE, offset, Instant::now());
         assert!(!miss(99) && miss(100));
         drop(stretch);
         assert!(miss(99));
