@@ -2,7 +2,8 @@
 
 use std::{
     fmt::Write as _,
-    io::{IsTerminal, Write, stderr, stdout},
+    io::{self, IsTerminal, Write, stderr, stdout},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -11,34 +12,46 @@ use clap::Args;
 use super::{
     args::{StateArgs, StoreArgs},
     disk_cache::DiskCacheArgs,
+    doctor_bundle::BundleFile,
     runtime,
     values::{parse_duration, parse_memory},
 };
 use crate::{
     session::{
         self, Exit, Failure, MemorySize,
+        bundle::{Bundle, Diagnosed},
         doctor::{DoctorPlan, Line, Report, Verdict, Watcher, examine},
     },
+    store::S3Url,
     telemetry::shown_json,
 };
 
-/// `strongroom doctor [URL]`
+/// `strongroom doctor [URL|DIR]`
 #[derive(Args, Debug)]
 #[command(
     long_about = "Checks whether this machine and a store are fit for a mount: FUSE, kernel, limits, clock, credentials, rights \
                   of the key, abilities of the store, rules of the bucket, room on the local disk, latency and bandwidth. Each \
                   line says ok, warning, failure or skipped, what was found, and what to do. Objects that it writes below the \
-                  prefix are deleted again. It needs no passphrase. The exit code is 37 if a check failed.",
+                  prefix are deleted again. It needs no passphrase. The exit code is 37 if a check failed. With --bundle it also \
+                  packs what a report of a fault needs, without secrets and names, into a file.",
     after_help = "\
 Examples:
   strongroom doctor
   strongroom doctor s3://bucket/laptop
-  strongroom doctor s3://bucket/laptop --json --memory 256MiB"
+  strongroom doctor s3://bucket/laptop --json --memory 256MiB
+  strongroom doctor /mnt/vault --bundle report.tar"
 )]
 pub struct DoctorArgs {
-    /// The volume, or where one is to be: s3://bucket/prefix; without it only this machine is
-    /// looked at
-    url: Option<String>,
+    /// The volume, or where one is to be: s3://bucket/prefix; or the directory that it is mounted
+    /// on; without it only this machine is looked at
+    #[arg(value_name = "URL|DIR")]
+    place: Option<String>,
+
+    /// Pack all that a report of a fault needs into this new file (tar; - is standard output): this
+    /// report, and of the mount, or all mounts, status, metrics, the end of the log, and what
+    /// --record recorded; names are replaced
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
 
     /// Print one JSON document instead of lines
     #[arg(long)]
@@ -71,11 +84,19 @@ pub fn run(args: DoctorArgs) -> Result<(), Failure> {
             "give some seconds, such as 15s",
         ));
     }
-    let url = args.url.as_deref().map(session::parse_url).transpose()?;
+    let bundle = args.bundle.as_deref();
+    let bundle = bundle.map(|file| BundleFile::check(file, args.json));
+    let bundle = bundle.transpose()?;
+    let (url, mount) = subject(args.place.as_deref())?;
     let state_root = args.state.root()?;
+    let settings = args.store.settings();
+    let answer = mount.as_ref().and_then(|mount| mount.diagnosis.as_ref());
     let plan = DoctorPlan {
         url,
-        store: args.store.settings(),
+        store: match answer {
+            Some(answer) => answer.reached.complete(settings),
+            None => settings,
+        },
         memory: args.memory,
         disk_cache: args.disk_cache.config(&state_root),
         state_root,
@@ -83,14 +104,22 @@ pub fn run(args: DoctorArgs) -> Result<(), Failure> {
     };
     let terminal = Terminal {
         prints_lines: !args.json,
+        on_standard_error: bundle.as_ref().is_some_and(BundleFile::is_standard_output),
     };
     let report = runtime::block_on(examine(&plan, &terminal))?;
     let text = match args.json {
         true => json(&report)?,
         false => end(&report),
     };
-    // A reader that has gone still gets the code.
-    let _ = writeln!(stdout(), "{}", text.trim_end());
+    terminal.print(text.trim_end());
+    if let Some(file) = bundle {
+        let bundle = Bundle::collect(&plan, mount)?;
+        let scrubbed = bundle.scrubbed(&report);
+        let packed = bundle
+            .pack(&whole(&scrubbed), &json(&scrubbed)?)
+            .map_err(|error| Failure::unexpected(format!("cannot pack the bundle: {error}")))?;
+        file.write(&packed)?;
+    }
     let failed = report.failed();
     let (what, advice) = match failed.len() {
         0 => return Ok(()),
@@ -101,17 +130,52 @@ pub fn run(args: DoctorArgs) -> Result<(), Failure> {
     Err(Failure::new(Exit::CheckFailed, what, advice))
 }
 
+/// The place to be looked at: a URL, or a mount, which has one.
+fn subject(place: Option<&str>) -> Result<(Option<S3Url>, Option<Diagnosed>), Failure> {
+    match place {
+        None => Ok((None, None)),
+        Some(url) if url.contains("://") => Ok((Some(session::parse_url(url)?), None)),
+        Some(dir) => {
+            let mount = Diagnosed::at(Path::new(dir)).map_err(|failure| neither(dir, failure))?;
+            Ok((Some(session::parse_url(&mount.mount.url)?), Some(mount)))
+        }
+    }
+}
+
+/// There is no mount at `dir`, which may have been meant for a URL.
+fn neither(dir: &str, failure: Failure) -> Failure {
+    let is_nothing = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+    Failure {
+        exit: match Path::new(dir).symlink_metadata().is_err_and(is_nothing) {
+            true => Exit::Usage,
+            false => failure.exit,
+        },
+        advice: "give the directory of a mount, or a URL such as s3://bucket/prefix".to_owned(),
+        ..failure
+    }
+}
+
 /// Shows lines as they come.
 struct Terminal {
     prints_lines: bool,
+    /// Standard output is the bundle.
+    on_standard_error: bool,
+}
+
+impl Terminal {
+    /// Prints a line or more. A reader that has gone still gets the code.
+    fn print(&self, text: &str) {
+        let _ = match self.on_standard_error {
+            true => writeln!(stderr(), "{text}"),
+            false => writeln!(stdout(), "{text}").and_then(|()| stdout().flush()),
+        };
+    }
 }
 
 impl Watcher for Terminal {
     fn noted(&self, line: &Line) {
         if self.prints_lines {
-            let mut out = stdout();
-            let _ = writeln!(out, "{}", as_line(line));
-            let _ = out.flush();
+            self.print(&as_line(line));
         }
     }
 
@@ -132,6 +196,16 @@ fn as_line(line: &Line) -> String {
     if let Some(advice) = &line.advice {
         let _ = write!(text, ": {advice}");
     }
+    text
+}
+
+/// All lines.
+fn whole(report: &Report) -> String {
+    let mut text = String::new();
+    for line in &report.checks {
+        let _ = writeln!(text, "{}", as_line(line));
+    }
+    let _ = writeln!(text, "{}", end(report));
     text
 }
 
@@ -172,6 +246,7 @@ mod tests {
             verdict,
             found: "found".to_owned(),
             advice: advice.map(str::to_owned),
+            names: Vec::new(),
         };
         Report {
             format: 1,

@@ -15,6 +15,7 @@
 //! | `observer.rs`, `status_table.rs`, `status_list.rs` | the display of a mount's progress, of its status, of all mounts |
 //! | `status_watch.rs`, `status_check.rs` | a status shown again and again, or judged |
 //! | `look.rs`, `usage_table.rs`, `price.rs` | asking what is where, of a bucket or a mount; showing it |
+//! | `doctor_bundle.rs` | writing the file of `doctor --bundle` |
 //! | `progress.rs` | how far a long command is |
 
 pub mod args;
@@ -24,6 +25,7 @@ mod demo;
 mod destroy;
 mod disk_cache;
 mod doctor;
+mod doctor_bundle;
 mod drain_display;
 pub mod fsck;
 #[cfg(any(fuzzing, test))]

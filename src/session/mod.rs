@@ -15,6 +15,7 @@
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
 //! | the answers of `usage` and `which`, in a mount or beside it | `look.rs` |
 //! | are machine and store fit for a mount? | `doctor/` |
+//! | everything that a report of a fault needs, in one file | `bundle/`, `diagnosis.rs` |
 //! | the mounts of this machine | `mounts.rs` |
 //! | metrics over HTTP | `metrics/` |
 //! | a recording of the requests to the store | `recording.rs` |
@@ -23,10 +24,12 @@
 //! Never: prints; lines for the user go to the [`Observer`].
 
 pub mod activity;
+pub mod bundle;
 pub mod config;
 pub mod control;
 pub mod create;
 pub mod destroy;
+pub mod diagnosis;
 pub mod disk_cache;
 pub mod doctor;
 mod drain_meter;

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     failure::Failure,
-    state::{VolumeState, recording_notes},
+    state::{self, VolumeState},
 };
 use crate::record::{Copied, RecordFile, RecordPlan, Recorder, copy};
 
@@ -67,14 +67,17 @@ pub(super) fn note(state: &VolumeState, recorder: Option<&Recorder>) {
 /// The last recording of each volume that this machine knows, if it is still there. The mount that
 /// writes it may live, have ended or have been killed.
 pub fn find(state_root: &Path) -> Vec<PathBuf> {
-    let path = |note: PathBuf| {
-        let mut bytes = Vec::new();
-        let note = File::open(note).ok()?;
-        note.take(PATH_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-        Some(PathBuf::from(std::ffi::OsString::from_vec(bytes)))
-    };
-    let found = recording_notes(state_root).into_iter().filter_map(path);
-    found.filter(|path| path.is_file()).collect()
+    let volumes = state::volumes(state_root).into_iter();
+    volumes.filter_map(|(_, state)| find_of(&state)).collect()
+}
+
+/// The last recording of one volume, if it is still there.
+pub fn find_of(state: &VolumeState) -> Option<PathBuf> {
+    let mut bytes = Vec::new();
+    let note = File::open(state.recording_note()).ok()?;
+    note.take(PATH_BYTES_MAX).read_to_end(&mut bytes).ok()?;
+    let path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
+    path.is_file().then_some(path)
 }
 
 /// Writes a recording into `to` as a whole HAR document: its last minutes, the oldest first. The

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -25,11 +26,13 @@ use crate::{
     session::{
         activity::{self, Activity},
         control::{Look, Progress, Sent, Source, Told},
+        diagnosis::{Diagnosis, Reached},
         drain_meter::DrainMeter,
         exit::Exit,
         lease::Lease,
         look,
         memory::{self, Fixed},
+        metrics,
         state::{Fingerprint, StateSeen},
         status::{
             self, DurabilityStatus, LinkStatus, MountStatus, REPORT_FORMAT, StatusReport,
@@ -37,7 +40,7 @@ use crate::{
         },
     },
     store::Store,
-    telemetry::{InLog, Metrics},
+    telemetry::{InLog, Metrics, log},
 };
 
 /// The state that the session and its control socket share.
@@ -217,6 +220,34 @@ impl Source for Shared {
 
     fn activity(&self) -> Activity {
         activity::measure(self.status(), &self.metrics, &self.fs)
+    }
+
+    fn diagnosis(&self) -> Diagnosis {
+        let (config, settings) = (&self.config, &self.config.store);
+        let mut status = self.status();
+        let metrics = metrics::text(status.clone(), &self.metrics);
+        // The report is for this user alone, and names paths; a diagnosis travels.
+        status.durability.trouble = match config.log_paths {
+            false => self.trouble_in_log(),
+            true => self
+                .trouble()
+                .map(|_| "left out: it may name a path".to_owned()),
+        };
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let endpoint = self.store.endpoint();
+        Diagnosis {
+            status,
+            metrics,
+            log_file: log::file().map(text),
+            log_names_paths: config.log_paths,
+            reached: Reached {
+                endpoint_url: endpoint.contains("://").then(|| endpoint.to_owned()),
+                region: settings.region.clone(),
+                profile: settings.profile.clone(),
+                ca_bundle: settings.ca_bundle.as_deref().map(text),
+                path_style: settings.path_style,
+            },
+        }
     }
 
     fn progress(&self) -> Progress {

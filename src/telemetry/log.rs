@@ -5,6 +5,7 @@
 
 use std::{
     io::{self, Write},
+    path::Path,
     sync::OnceLock,
 };
 
@@ -94,6 +95,11 @@ pub fn start(level: &str, format: LogFormat, file: Option<LogTarget<'_>>) -> io:
 /// The file cannot be opened; the one that is open stays in use.
 pub fn reopen() -> io::Result<()> {
     LOG_FILE.get().map_or(Ok(()), LogFile::reopen)
+}
+
+/// The file that is logged to; `None` if it is standard error.
+pub fn file() -> Option<&'static Path> {
+    LOG_FILE.get().map(LogFile::path)
 }
 
 /// Writes each record as one line of printable characters.

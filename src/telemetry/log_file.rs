@@ -43,6 +43,10 @@ impl LogFile {
         })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn reopen(&self) -> io::Result<()> {
         *self.file.write() = append_to(&self.path)?;
         Ok(())
@@ -96,8 +100,8 @@ impl Write for Record {
     }
 }
 
-/// The name of the file before it.
-fn before(path: &Path) -> PathBuf {
+/// The name of the file before the one at `path`.
+pub fn before(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".1");
     PathBuf::from(name)

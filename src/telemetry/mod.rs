@@ -21,7 +21,7 @@ pub use histogram::{Histogram, HistogramCounts};
 pub use inodes::{InLog, log_paths};
 pub use kernel_requests::{KernelRequests, RequestKind};
 pub use line::LogFormat;
-pub use log_file::LogTarget;
+pub use log_file::{LogTarget, before as log_before};
 pub use metrics::Metrics;
 pub use store_requests::{Outcome, StoreRequests};
 pub use text::{human_size, moment, shown, shown_json};

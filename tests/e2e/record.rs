@@ -13,6 +13,7 @@ use strongroom::{record::MEMORY_BYTES, session::recording};
 
 use crate::support::{
     bucket::BUCKET,
+    canary::assert_none,
     commands::{shell, text, tool},
     credentials::{ACCESS_KEY, SECRET_KEY},
     har::{self, Entry},
@@ -105,33 +106,12 @@ fn assert_late(entries: &[Entry]) {
     assert!(first.status == 200 && is_late, "{first:?}");
 }
 
-/// `canary` as it might be found in a text, at any place of a longer one: plain, in hexadecimal, in
-/// base64.
-fn forms(canary: &str) -> Vec<Vec<u8>> {
-    let bytes = canary.as_bytes();
-    let mut forms = vec![
-        bytes.to_vec(),
-        data_encoding::HEXLOWER.encode(bytes).into_bytes(),
-        data_encoding::HEXUPPER.encode(bytes).into_bytes(),
-    ];
-    for before in 0..3 {
-        let shifted = [&vec![0; before][..], bytes].concat();
-        for encoding in [data_encoding::BASE64_NOPAD, data_encoding::BASE64URL_NOPAD] {
-            let encoded = encoding.encode(&shifted).into_bytes();
-            // The digits that hold bits of the canary alone.
-            let (from, to) = ((before * 8).div_ceil(6), shifted.len() * 8 / 6);
-            forms.push(encoded[from..to].to_vec());
-        }
-    }
-    forms
-}
-
 /// Nothing that is to stay on this machine is in a recording, nor where the store is.
 fn assert_clean(site: &Site, recording: &Path) {
     let bytes = fs::read(recording).expect("a recording");
     let host = site.endpoint.trim_start_matches("http://");
     let (address, _) = host.rsplit_once(':').expect("a port");
-    for canary in [
+    let canaries = [
         "canary-name",
         "canary-content",
         PASSPHRASE,
@@ -144,12 +124,8 @@ fn assert_clean(site: &Site, recording: &Path) {
         "us-east-1",
         "AWS4-HMAC",
         "Signature",
-    ] {
-        for form in forms(canary) {
-            let found = bytes.windows(form.len()).any(|window| window == form);
-            assert!(!found, "{canary} shows in {}", recording.display());
-        }
-    }
+    ];
+    assert_none(&bytes, &canaries, text(recording));
     let mode = fs::metadata(recording).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! credentials     the one key pair, and the environment of clients
+//! canary          words that must not be found in what travels
 //! certificates    for TLS
 //! server          the embedded server in a temporary directory, and store clients of it
 //! volume          a volume on such a server, opened inside this process
@@ -26,6 +27,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod bucket;
+pub mod canary;
 pub mod certificates;
 pub mod commands;
 pub mod credentials;

@@ -1,4 +1,4 @@
-//! The side of `status`, `top` and `umount`, which ask a mount over its control socket.
+//! The side of `status`, `top`, `umount` and `doctor`, which ask a mount over its control socket.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -8,11 +8,13 @@ use std::{
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use serde::de::DeserializeOwned;
 
 use super::{Request, connect};
-use crate::session::{activity::Activity, status::StatusReport};
+use crate::session::{activity::Activity, diagnosis::Diagnosis, status::StatusReport};
 
-/// The longest line of an answer; a status report has some 4 KiB, an activity 40 KiB at most.
+/// The longest line of an answer; a status report has some 4 KiB, an activity 40 KiB at most, a
+/// diagnosis with its metrics some 100 KiB.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// A control socket, and the user who must listen there.
@@ -131,20 +133,37 @@ pub fn ask_status(address: &Address, patience: Duration) -> io::Result<StatusRep
 /// # Errors
 /// As [`ask_status`].
 pub fn ask_activity(address: &Address, patience: Duration) -> io::Result<Activity> {
-    match request(address, Request::Activity, patience)?.next_line() {
+    ask_or_status(address, Request::Activity, patience, |status| Activity {
+        status,
+        ..Activity::default()
+    })
+}
+
+/// Asks a mount for its diagnosis. One of a version that does not know the request is asked for its
+/// status, and the rest is empty.
+///
+/// # Errors
+/// As [`ask_status`].
+pub fn ask_diagnosis(address: &Address, patience: Duration) -> io::Result<Diagnosis> {
+    ask_or_status(address, Request::Diagnosis, patience, |status| Diagnosis {
+        status,
+        ..Diagnosis::default()
+    })
+}
+
+fn ask_or_status<T: DeserializeOwned>(
+    address: &Address,
+    asked: Request,
+    patience: Duration,
+    only: fn(StatusReport) -> T,
+) -> io::Result<T> {
+    match request(address, asked, patience)?.next_line() {
         Ok(Some(line)) => Ok(serde_json::from_str(&line)?),
         // Bytes of the request that it did not read make it a reset.
-        Ok(None) => only_status(address, patience),
+        Ok(None) => ask_status(address, patience).map(only),
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-            only_status(address, patience)
+            ask_status(address, patience).map(only)
         }
         Err(error) => Err(error),
     }
-}
-
-fn only_status(address: &Address, patience: Duration) -> io::Result<Activity> {
-    Ok(Activity {
-        status: ask_status(address, patience)?,
-        ..Activity::default()
-    })
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `{"request":"status"}` | one line, [`StatusReport`] |
 //! | `{"request":"activity"}` | one line, [`Activity`]; versions before it close the connection |
+//! | `{"request":"diagnosis"}` | one line, [`Diagnosis`]; versions before it close the connection |
 //! | `{"request":"follow-drain"}` | a line of [`Progress`] every 200 ms, the last one `finished` |
 //! | `{"request":"usage"}` | lines of [`Told`], the last one `done` or `failed` |
 //! | `{"request":"which","target":"2f61"}` | the same; the target is in hexadecimal |
@@ -21,7 +22,7 @@
 //! | file | what |
 //! |---|---|
 //! | `server.rs` | the mount's side: [`serve`], [`ControlServer`] |
-//! | `client.rs` | the side of `status`, `top` and `umount`: [`request`], [`ask_status`], [`ask_activity`] |
+//! | `client.rs` | the side of `status`, `top` and `umount`: [`request`], [`ask_status`], [`ask_activity`], [`ask_diagnosis`] |
 //! | `socket.rs` | paths that are too long for a socket |
 
 mod client;
@@ -31,11 +32,11 @@ mod socket;
 use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
-use super::{activity::Activity, status::StatusReport};
+use super::{activity::Activity, diagnosis::Diagnosis, status::StatusReport};
 use super::{exit::Exit, failure::Failure};
 use crate::check::Answer;
 
-pub use client::{Address, Answers, ask_activity, ask_status, request};
+pub use client::{Address, Answers, ask_activity, ask_diagnosis, ask_status, request};
 pub use server::{CONNECTIONS_MAX, ControlServer, Source, serve};
 pub use socket::connect;
 
@@ -47,6 +48,8 @@ pub enum Request {
     Status,
     /// One [`Activity`].
     Activity,
+    /// One [`Diagnosis`].
+    Diagnosis,
     /// [`Progress`] until it is over.
     FollowDrain,
     /// The objects of the volume by kind.
@@ -75,7 +78,7 @@ impl Look {
                 .decode(target.as_bytes())
                 .ok()
                 .map(Look::Which),
-            Request::Status | Request::Activity | Request::FollowDrain => None,
+            Request::Status | Request::Activity | Request::Diagnosis | Request::FollowDrain => None,
         }
     }
 

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{Look, Progress, Request, Told, socket};
-use crate::session::{activity::Activity, status::StatusReport};
+use crate::session::{activity::Activity, diagnosis::Diagnosis, status::StatusReport};
 
 /// Clients at once; more wait in the socket's backlog.
 pub const CONNECTIONS_MAX: usize = 16;
@@ -45,6 +45,8 @@ pub trait Source: Send + Sync + 'static {
     fn status(&self) -> StatusReport;
     /// The same, and what a live view needs besides.
     fn activity(&self) -> Activity;
+    /// The same, and what a report of a fault needs besides.
+    fn diagnosis(&self) -> Diagnosis;
     /// The present phase. The last one comes through the channel given to [`serve`].
     fn progress(&self) -> Progress;
     /// Answers a question about the places of contents, line by line. Dropping it ends that.
@@ -142,6 +144,7 @@ async fn answer(
     match &request {
         Request::Status => return send(&mut writer, &source.status()).await,
         Request::Activity => return send(&mut writer, &source.activity()).await,
+        Request::Diagnosis => return send(&mut writer, &source.diagnosis()).await,
         _ => {}
     }
     if let Some(look) = Look::of(&request) {

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use super::*;
-use crate::session::{activity::Activity, status::StatusReport};
+use crate::session::{activity::Activity, diagnosis::Diagnosis, status::StatusReport};
 
 /// Lines of an answer, more than wait to be sent.
 const LINES: usize = 40;
@@ -29,6 +29,12 @@ impl Source for Endless {
     }
     fn activity(&self) -> Activity {
         Activity::default()
+    }
+    fn diagnosis(&self) -> Diagnosis {
+        Diagnosis {
+            log_names_paths: true,
+            ..Diagnosis::default()
+        }
     }
     fn progress(&self) -> Progress {
         Progress::Mounted
@@ -55,6 +61,12 @@ impl Source for Draining {
         Activity {
             bounds_us: vec![1],
             ..Activity::default()
+        }
+    }
+    fn diagnosis(&self) -> Diagnosis {
+        Diagnosis {
+            log_names_paths: true,
+            ..Diagnosis::default()
         }
     }
     fn progress(&self) -> Progress {

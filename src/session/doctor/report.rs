@@ -95,6 +95,7 @@ pub(super) struct Outcome {
     pub(super) verdict: Verdict,
     found: String,
     advice: Option<String>,
+    names: Vec<String>,
 }
 
 impl Outcome {
@@ -103,6 +104,7 @@ impl Outcome {
             verdict: Verdict::Ok,
             found: found.into(),
             advice: None,
+            names: Vec::new(),
         }
     }
 
@@ -135,6 +137,14 @@ impl Outcome {
         }
     }
 
+    /// The same with the names that its texts take from the store, for whoever must leave them out.
+    pub(super) fn naming(self, names: impl IntoIterator<Item = String>) -> Outcome {
+        Outcome {
+            names: names.into_iter().collect(),
+            ..self
+        }
+    }
+
     /// The line of `check`. Texts may come from the store: they are escaped and cut.
     pub(super) fn line(self, check: Check) -> Line {
         Line {
@@ -142,6 +152,7 @@ impl Outcome {
             verdict: self.verdict,
             found: shown(&self.found, TEXT_CHARS_MAX),
             advice: self.advice.map(|advice| shown(&advice, TEXT_CHARS_MAX)),
+            names: self.names,
         }
     }
 }
@@ -157,6 +168,9 @@ pub struct Line {
     pub found: String,
     /// The advice. One line.
     pub advice: Option<String>,
+    /// Names in these texts that the store supplied, of other objects and of rules.
+    #[serde(skip)]
+    pub names: Vec<String>,
 }
 
 /// Figures, where they were measured.

@@ -17,7 +17,10 @@ pub(super) async fn look(sheet: &Sheet<'_>, store: &Store) {
     let rules = async {
         let asked = store.lifecycle_rules().await;
         match asked {
-            Ok(rules) => (lifecycle(&rules), rules),
+            Ok(rules) => {
+                let names = rules.iter().map(|rule| rule.id.clone());
+                (lifecycle(&rules).naming(names), rules)
+            }
             Err(error) => (unknown(&error, store), Vec::new()),
         }
     };

@@ -65,6 +65,7 @@ async fn nothing(store: &Store) -> Result<Outcome, StoreError> {
                 entry.key
             ),
             "choose an empty prefix, such as one more path segment",
-        ),
+        )
+        .naming([entry.key.clone()]),
     })
 }

@@ -28,6 +28,7 @@ use std::{
 
 pub use fingerprint::Fingerprint;
 pub use known::{Known, StateSeen};
+pub use place::places;
 pub use trust::{Accept, Trust};
 
 use super::{exit::Exit, failure::Failure};
@@ -128,11 +129,16 @@ impl VolumeState {
     }
 }
 
-/// The notes of recordings below a state directory, of all volumes.
-pub fn recording_notes(root: &Path) -> Vec<PathBuf> {
-    let volumes = fs::read_dir(root).into_iter().flatten();
-    let notes = volumes.filter_map(|volume| Some(volume.ok()?.path().join(RECORDING_NOTE)));
-    notes.filter(|note| note.is_file()).collect()
+/// The directories of all volumes below a state directory, with the volumes' ids.
+pub fn volumes(root: &Path) -> Vec<(String, VolumeState)> {
+    let entries = fs::read_dir(root).into_iter().flatten();
+    let volume = |entry: io::Result<fs::DirEntry>| {
+        let dir = entry.ok()?.path();
+        let name = dir.file_name()?.to_str()?.to_owned();
+        let is_id = name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_id && dir.is_dir()).then_some((name, VolumeState { dir }))
+    };
+    entries.filter_map(volume).collect()
 }
 
 /// All control sockets below a state directory, of all volumes.

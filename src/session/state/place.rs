@@ -216,6 +216,17 @@ impl PlaceMemory {
     }
 }
 
+/// All places that this machine knows, as people read them, with the ids of their volumes.
+pub fn places(root: &Path) -> Vec<(String, String)> {
+    let files = fs::read_dir(root.join(DIRECTORY)).into_iter().flatten();
+    let place = |entry: io::Result<fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        let volume = read(&path)?.volume;
+        Some((KnownJson::place(&fs::read(path).ok()?)?, volume.to_string()))
+    };
+    files.take(PLACES_MAX).filter_map(place).collect()
+}
+
 fn lock(directory: &Path) -> io::Result<Flock<fs::File>> {
     let file = OpenOptions::new()
         .write(true)

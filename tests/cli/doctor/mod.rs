@@ -1,5 +1,6 @@
 //! `doctor` on machines and stores that are fit: its lines, its document, what it leaves behind.
 
+mod bundle;
 mod denied;
 mod lacking;
 mod machine;

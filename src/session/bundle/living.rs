@@ -1,0 +1,56 @@
+//! The mounts of this machine, and all that they say.
+
+use std::{path::Path, time::Duration};
+
+use crate::session::{
+    control,
+    diagnosis::Diagnosis,
+    failure::Failure,
+    mounts::{self, ListedMount},
+};
+
+/// How long a mount may take to answer; it answers from memory.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// Mounts that go into a bundle.
+const MOUNTS_MAX: usize = 8;
+
+/// A mount, and all that it says.
+#[derive(Clone, Debug)]
+pub struct Diagnosed {
+    /// The mount.
+    pub mount: ListedMount,
+    /// Its answer; `None` if it gives none.
+    pub diagnosis: Option<Diagnosis>,
+}
+
+impl Diagnosed {
+    /// The mount at this directory, dead or alive.
+    ///
+    /// # Errors
+    /// Those of [`mounts::find`].
+    pub fn at(dir: &Path) -> Result<Diagnosed, Failure> {
+        mounts::find(dir).map(Diagnosed::of)
+    }
+
+    fn of(mount: ListedMount) -> Diagnosed {
+        let address = mount.address.as_ref();
+        let asked = address.map(|address| control::ask_diagnosis(address, ANSWER_WITHIN));
+        Diagnosed {
+            mount,
+            diagnosis: asked.and_then(Result::ok),
+        }
+    }
+}
+
+/// The mounts of a volume, or of all volumes, and how many more there are.
+///
+/// # Errors
+/// Those of [`mounts::list`].
+pub(super) fn all(url: Option<&str>) -> Result<(Vec<Diagnosed>, usize), Failure> {
+    let mut listed = mounts::list()?;
+    listed.retain(|mount| url.is_none_or(|url| mount.url == url));
+    let more = listed.len().saturating_sub(MOUNTS_MAX);
+    listed.truncate(MOUNTS_MAX);
+    Ok((listed.into_iter().map(Diagnosed::of).collect(), more))
+}
