@@ -10,7 +10,7 @@
 //! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `top/`, `key.rs`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `usage.rs`, `which.rs`, `gc.rs`, `doctor.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
 //! | `args.rs`, `mount_args.rs`, `visit.rs`, `disk_cache.rs`, `record_args.rs`, `values.rs` | options, and the values that they take |
 //! | `mount_options.rs` | `-o` |
-//! | `secret.rs` | passphrases and keys |
+//! | `secret.rs`, `strength.rs` | passphrases and keys; how strong a new passphrase is |
 //! | `daemon.rs`, `runtime.rs`, `sys.rs` | the background, the runtime, system calls |
 //! | `observer.rs`, `status_table.rs`, `status_list.rs` | the display of a mount's progress, of its status, of all mounts |
 //! | `status_watch.rs`, `status_check.rs` | a status shown again and again, or judged |
@@ -53,6 +53,7 @@ mod status_check;
 mod status_list;
 mod status_table;
 mod status_watch;
+mod strength;
 mod sys;
 mod top;
 mod umount;

@@ -14,7 +14,10 @@ use std::{
 
 use zeroize::Zeroizing;
 
-use super::args::{NewSecretArgs, SecretArgs};
+use super::{
+    args::{NewSecretArgs, SecretArgs},
+    strength,
+};
 use crate::{
     seal::volume::{PASSPHRASE_LEN_MAX, RecoveryKey, Secret, SecretError, SlotKind, UnlockError},
     session::{Exit, Failure},
@@ -83,10 +86,12 @@ pub fn named_secret(args: &SecretArgs) -> Result<Option<Secret>, Failure> {
 /// # Errors
 /// As [`named_secret`]; there is no terminal to ask on.
 pub fn first_passphrase(file: Option<&Path>, command: Option<&str>) -> Result<Secret, Failure> {
-    match named_passphrase(file, command)? {
-        Some(passphrase) => Ok(passphrase),
-        None => prompt_twice(),
-    }
+    let new = match named_passphrase(file, command)? {
+        Some(passphrase) => passphrase,
+        None => prompt_twice()?,
+    };
+    warn_if_weak(&new);
+    Ok(new)
 }
 
 /// Reads a key file.
@@ -109,13 +114,13 @@ pub fn new_secret(args: &NewSecretArgs, volume: &str) -> Result<Secret, Failure>
     if let Some(file) = &args.new_recovery_key_file {
         return make_recovery_key(file, volume);
     }
-    if let Some(file) = &args.new_passphrase_file {
-        return passphrase_file(file);
-    }
-    if let Some(command) = &args.new_passphrase_command {
-        return from_command(command).and_then(passphrase);
-    }
-    prompt_twice()
+    let new = match (&args.new_passphrase_file, &args.new_passphrase_command) {
+        (Some(file), _) => passphrase_file(file)?,
+        (None, Some(command)) => from_command(command).and_then(passphrase)?,
+        (None, None) => prompt_twice()?,
+    };
+    warn_if_weak(&new);
+    Ok(new)
 }
 
 /// The kind of secret that [`new_secret`] will give.
@@ -188,6 +193,16 @@ fn warn_if_others_read(file: &Path) {
             "strongroom: other users of this machine may use {}: chmod 600 it",
             shown(&file.display().to_string(), PATH_CHARS_MAX)
         );
+    }
+}
+
+/// Says so if a new passphrase can be guessed. It is used all the same.
+fn warn_if_weak(new: &Secret) {
+    if let Secret::Passphrase(bytes) = new
+        && let Some(hint) = strength::hint(bytes)
+    {
+        // Standard error may be closed; there is nobody to tell then.
+        let _ = writeln!(io::stderr(), "strongroom: {hint}");
     }
 }
 

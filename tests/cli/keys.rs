@@ -3,13 +3,12 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
-    process::{Command, Output},
 };
 
 use strongroom::session::Exit;
 
 use crate::{
-    running::{BackgroundMount, assert_refused, write_secret},
+    running::{BackgroundMount, assert_refused, typed, write_secret},
     support::{
         bucket::BUCKET,
         commands::{said, succeed, text},
@@ -373,40 +372,6 @@ fn a_secret_is_tested_and_a_file_that_others_read_is_told_of() {
         .strongroom(&["key", "test", &url])
         .with_passphrase(&site);
     assert_refused(&mut wrong.command, Exit::WrongKey, &["wrong passphrase"]);
-}
-
-/// Runs a program on a terminal of its own, and answers its questions for a passphrase in turn.
-const ON_A_TERMINAL: &str = "
-import os, pty, sys, termios, time
-answers, program = sys.argv[1].split(','), sys.argv[2:]
-pid, master = pty.fork()
-if pid == 0: os.execvp(program[0], program)
-said, typed = b'', 0
-while True:
-    try: data = os.read(master, 4096)
-    except OSError: break
-    if not data: break
-    said += data
-    if said.count(b'Passphrase: ') > typed:
-        while termios.tcgetattr(master)[3] & termios.ECHO: time.sleep(0.01)
-        os.write(master, answers[typed].encode() + b'\\n')
-        typed += 1
-sys.stdout.buffer.write(said)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-";
-
-fn typed(site: &Site, answers: &str, args: &[&str]) -> Output {
-    let run = site.strongroom(args).command;
-    let mut command = Command::new("python3");
-    command.args(["-c", ON_A_TERMINAL, answers]);
-    command.arg(run.get_program()).args(run.get_args());
-    for (name, value) in run.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.output().expect("runs")
 }
 
 #[test]

@@ -25,5 +25,6 @@ mod running;
 mod secrets;
 mod signals;
 mod status;
+mod strength;
 mod top;
 mod volumes;

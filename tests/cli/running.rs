@@ -1,6 +1,10 @@
 //! Running the binary and looking at how it ended.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+};
 
 use strongroom::session::Exit;
 
@@ -118,4 +122,39 @@ impl Drop for BackgroundMount {
             let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
         }
     }
+}
+
+/// Runs a program on a terminal of its own, and answers its questions for a passphrase in turn.
+const ON_A_TERMINAL: &str = "
+import os, pty, sys, termios, time
+answers, program = sys.argv[1].split(','), sys.argv[2:]
+pid, master = pty.fork()
+if pid == 0: os.execvp(program[0], program)
+said, typed = b'', 0
+while True:
+    try: data = os.read(master, 4096)
+    except OSError: break
+    if not data: break
+    said += data
+    if sum(map(said.count, (b'Passphrase: ', b'New passphrase: ', b'The same again: '))) > typed:
+        while termios.tcgetattr(master)[3] & termios.ECHO: time.sleep(0.01)
+        os.write(master, answers[typed].encode() + b'\\n')
+        typed += 1
+sys.stdout.buffer.write(said)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+
+/// Runs a command with these answers to the passphrases that it asks for.
+pub fn typed(site: &Site, answers: &str, args: &[&str]) -> Output {
+    let run = site.strongroom(args).command;
+    let mut command = Command::new("python3");
+    command.args(["-c", ON_A_TERMINAL, answers]);
+    command.arg(run.get_program()).args(run.get_args());
+    for (name, value) in run.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.output().expect("runs")
 }
