@@ -6,7 +6,8 @@
 //! their bytes on this machine already. A lone read of a huge file fills nothing.
 //!
 //! Promises: the kernel never gets older bytes than it has ([`super::page_turns`]); nothing is
-//! asked of the store for it; nobody waits for it but whoever opens the same file for writing.
+//! asked of the store for it; nobody waits for it but whoever opens the same file for writing; the
+//! bytes are reserved until the kernel has them, one window at a time.
 
 use std::{
     ops::Range,

@@ -390,3 +390,44 @@ fn what_is_not_there_is_one_line_with_a_code_of_its_own() {
     assert_eq!(which(&site, "/")[0]["is"], "directory");
     assert_eq!(which(&site, "strongroom.json")[0]["is"], "header");
 }
+
+/// Records are read, and objects listed, by the thousand.
+#[test]
+fn more_than_a_thousand_objects_of_one_session_are_counted_each_once_and_one_that_is_gone_is_missed()
+ {
+    const FILES: u64 = 1100;
+    const LEN: u64 = 5000;
+    let site = site();
+    let url = site.url();
+    let mounted = mount(&site, &url, &[]);
+    for number in 0..FILES {
+        // What is synced by itself gets an object of its own.
+        let file = fs::File::create(mounted.dir.join(format!("file{number}"))).unwrap();
+        file.write_all_at(&noise(number, LEN as usize), 0).unwrap();
+        file.sync_all().unwrap();
+    }
+    mounted.unmount();
+    let listed: BTreeMap<String, u64> = site.bucket().sizes().into_iter().collect();
+    let data: Vec<&String> = listed.keys().filter(|key| place(key) == "data").collect();
+    assert!(data.len() as u64 >= FILES, "{} objects", data.len());
+    let counted = |name: &str| {
+        let usage = usage(&site, &[]);
+        let kinds = usage["kinds"].as_object().unwrap().values();
+        let live: u64 = kinds.map(|kind| number(&kind["live_bytes"])).sum();
+        assert_eq!(usage["odd_objects"], 0, "{name}: {usage}");
+        let total = (
+            number(&usage["total"]["objects"]),
+            number(&usage["total"]["bytes"]),
+        );
+        (total, live, number(&usage["missing_objects"]))
+    };
+    let (objects, bytes) = (listed.len() as u64, listed.values().sum::<u64>());
+    assert_eq!(counted("whole"), ((objects, bytes), FILES * LEN, 0));
+    // The last one is beyond the first thousand, of the listing and of the records.
+    let last = data[data.len() - 1];
+    site.bucket().delete(last);
+    let left = (objects - 1, bytes - listed[last]);
+    let (total, live, missing) = counted("one gone");
+    assert_eq!((total, missing), (left, 1));
+    assert_eq!(live, (FILES - 1) * LEN);
+}

@@ -8,9 +8,11 @@ mod support;
 
 mod crashes;
 mod gaps;
+mod inventory;
 mod matrix;
 mod outages;
 mod proxy;
+mod slots;
 mod strays;
 mod table;
 mod world;
