@@ -401,7 +401,7 @@ fn more_than_a_thousand_objects_of_one_session_are_counted_each_once_and_one_tha
     let url = site.url();
     let mounted = mount(&site, &url, &[]);
     for number in 0..FILES {
-        // What is synced by itself gets an object of its own.
+        // Each file that is synced by itself gets an object of its own.
         let file = fs::File::create(mounted.dir.join(format!("file{number}"))).unwrap();
         file.write_all_at(&noise(number, LEN as usize), 0).unwrap();
         file.sync_all().unwrap();

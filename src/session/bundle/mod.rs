@@ -1,9 +1,9 @@
 //! Everything that a report of a fault needs, in one file: `strongroom doctor --bundle`.
 //!
 //! Promises: no secret, content or name goes in. The status and the report of the examination are
-//! scrubbed text by text, log lines that may name something are left out, and metrics and recordings
-//! have no names by construction. The bundle says of itself what is in it and what was left out. It
-//! has at most 64 MiB. A mount that hangs or has died costs what it would have said, and nothing
+//! scrubbed text by text, log lines that may name something are left out, and metrics and
+//! recordings have no names by construction. The bundle says of itself what is in it and what was
+//! left out. It has at most 64 MiB. A mount that hangs or has died costs what it would have said, and nothing
 //! else. A file is read only if it belongs to the user of the mount that named it.
 //! Never: asks the store; writes or prints anything.
 //!
