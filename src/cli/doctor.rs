@@ -90,11 +90,10 @@ pub fn run(args: DoctorArgs) -> Result<(), Failure> {
     let (url, mount) = subject(args.place.as_deref())?;
     let state_root = args.state.root()?;
     let settings = args.store.settings();
-    let answer = mount.as_ref().and_then(|mount| mount.diagnosis.as_ref());
     let plan = DoctorPlan {
         url,
-        store: match answer {
-            Some(answer) => answer.reached.complete(settings),
+        store: match &mount {
+            Some(mount) => mount.reached(settings),
             None => settings,
         },
         memory: args.memory,

@@ -1,10 +1,10 @@
 //! A hint for people who choose a passphrase that can be guessed.
 //!
 //! Everybody who can read the bucket can guess at leisure, so the hint is about guesses that no
-//! server slows down. The estimate knows no dictionary: zxcvbn would, and its lists alone are larger
-//! than what the program may still grow by. Instead, letters that can be spoken count as words of a
-//! list of 7,776, which is what random words come from and more than most people choose from. So a
-//! passphrase of which it says nothing may still be a famous sentence.
+//! server slows down. The estimate knows no dictionary: zxcvbn would, and its lists alone are
+//! larger than what the program may still grow by. Instead, letters that can be spoken count as
+//! words of a list of 7,776, which is what random words come from and more than most people choose
+//! from. So a passphrase of which it says nothing may still be a famous sentence.
 //!
 //! Promises: the line has nothing of the passphrase; nothing is refused; no copy is made.
 

@@ -81,7 +81,7 @@ fn a_weak_passphrase_that_is_typed_is_told_of() {
     assert_hint(&typed(&site, &format!("{WEAK},{WEAK}"), &add), true);
     let long = "rename unpaved crouton shakable";
     assert_hint(&typed(&site, &format!("{long},{long}"), &add), false);
-    // What was told of opens the volume.
+    // The passphrase that was told of opens the volume.
     succeed(&typed(&site, WEAK, &["key", "test", &url]));
     let other = format!("s3://{}/other", crate::support::bucket::BUCKET);
     let init = typed(&site, &format!("{WEAK},{WEAK}"), &["init", &other]);

@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
+use nix::unistd::geteuid;
+
 use crate::session::{
+    config::StoreSettings,
     control,
     diagnosis::Diagnosis,
     failure::Failure,
@@ -31,6 +34,16 @@ impl Diagnosed {
     /// Those of [`mounts::find`].
     pub fn at(dir: &Path) -> Result<Diagnosed, Failure> {
         mounts::find(dir).map(Diagnosed::of)
+    }
+
+    /// `settings`, and where they leave something open, those by which the mount reaches its store.
+    /// A mount of another user's has no say: it could lead root's credentials anywhere.
+    pub fn reached(&self, settings: StoreSettings) -> StoreSettings {
+        let is_own = self.mount.user == Some(geteuid().as_raw());
+        match self.diagnosis.as_ref().filter(|_| is_own) {
+            Some(diagnosis) => diagnosis.reached.complete(settings),
+            None => settings,
+        }
     }
 
     fn of(mount: ListedMount) -> Diagnosed {

@@ -3,8 +3,8 @@
 //! Promises: no secret, content or name goes in. The status and the report of the examination are
 //! scrubbed text by text, log lines that may name something are left out, and metrics and
 //! recordings have no names by construction. The bundle says of itself what is in it and what was
-//! left out. It has at most 64 MiB. A mount that hangs or has died costs what it would have said, and nothing
-//! else. A file is read only if it belongs to the user of the mount that named it.
+//! left out. It has at most 64 MiB. A mount that hangs or has died costs what it would have said,
+//! and nothing else. A file is read only if it belongs to the user of the mount that named it.
 //! Never: asks the store; writes or prints anything.
 //!
 //! | file | what it holds |
@@ -37,7 +37,7 @@ pub use pack::Packed;
 use self::{
     log::{open_own, tail},
     pack::{BUNDLE_BYTES_MAX, Entry, README},
-    scrub::Scrub,
+    scrub::{Scrub, VOLUME},
 };
 use super::{
     diagnosis::Diagnosis,
@@ -169,16 +169,23 @@ impl Bundle {
         let about = "the status of a mount, without names";
         let status = self.status(diagnosis);
         self.add_json(&format!("{dir}/status.json"), about, &status);
-        match &diagnosis.metrics {
-            Some(text) => {
-                let volume = &diagnosis.status.mount.volume;
-                let text = text.replace(volume, "<volume>");
-                let name = format!("{dir}/metrics.txt");
-                self.add(&name, "its metrics (OpenMetrics)", text.into_bytes());
-            }
-            None => self.leave_out(&format!("{dir}/metrics.txt: the mount does not give them")),
-        }
         let owner = found.mount.user;
+        let name = format!("{dir}/requests.har");
+        match &diagnosis.status.recording {
+            Some(recording) => self.add_recording(&name, Path::new(&recording.file), owner),
+            None => self.leave_out(&format!("{name}: nothing is recorded (mount --record)")),
+        }
+        let Some(metrics) = &diagnosis.metrics else {
+            let line =
+                format!("{dir}/metrics.txt, {dir}/log.txt: the mount is of an earlier version");
+            return self.leave_out(&line);
+        };
+        let metrics = self.scrub.ids(metrics).into_bytes();
+        self.add(
+            &format!("{dir}/metrics.txt"),
+            "its metrics (OpenMetrics)",
+            metrics,
+        );
         let name = format!("{dir}/log.txt");
         match (&diagnosis.log_file, diagnosis.log_names_paths) {
             (None, _) => self.leave_out(&format!(
@@ -190,11 +197,6 @@ impl Bundle {
             }
             (Some(path), false) => self.add_log(&name, Path::new(path), owner),
         }
-        let name = format!("{dir}/requests.har");
-        match &diagnosis.status.recording {
-            Some(recording) => self.add_recording(&name, Path::new(&recording.file), owner),
-            None => self.leave_out(&format!("{name}: nothing is recorded (mount --record)")),
-        }
     }
 
     /// The report of a mount as it may travel.
@@ -202,7 +204,7 @@ impl Bundle {
         let mut status = diagnosis.status.clone();
         let mount = &mut status.mount;
         mount.url = "s3://<bucket>/<prefix>".to_owned();
-        mount.volume = "<volume>".to_owned();
+        mount.volume = VOLUME.to_owned();
         mount.mount_point = "<mount point>".to_owned();
         mount.fingerprint = "<fingerprint>".to_owned();
         if let Some(recording) = &mut status.recording {
@@ -339,7 +341,7 @@ fn names(plan: &DoctorPlan, living: &[Diagnosed]) -> Scrub {
         scrub.name(&path(&mount.mount_point), "<mount point>");
         name_place(&mut scrub, &mount.url);
         let Some(diagnosis) = diagnosis else { continue };
-        scrub.name(&diagnosis.status.mount.volume, "<volume>");
+        scrub.name(&diagnosis.status.mount.volume, VOLUME);
         scrub.name(&diagnosis.status.mount.fingerprint, "<fingerprint>");
         if let Some(file) = &diagnosis.log_file {
             scrub.name(file, "<log file>");
@@ -356,7 +358,7 @@ fn names(plan: &DoctorPlan, living: &[Diagnosed]) -> Scrub {
         );
     }
     for (volume, _) in state::volumes(&plan.state_root) {
-        scrub.name(&volume, "<volume>");
+        scrub.name(&volume, VOLUME);
     }
     for (place, _) in state::places(&plan.state_root) {
         if let Some((endpoint, url)) = place.rsplit_once(" s3://") {

@@ -17,6 +17,9 @@ use crate::{
 /// A shorter name counts as one only where it is a whole word: a bucket may be called `data`.
 const LEN_UNMISTAKABLE: usize = 8;
 
+/// The mask of a volume's id.
+pub(super) const VOLUME: &str = "<volume>";
+
 /// The names that are known, and the words that take their places.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scrub {
@@ -37,6 +40,12 @@ impl Scrub {
         }
         self.names
             .sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+    }
+
+    /// A text of ours that has no names but the ids of volumes.
+    pub(super) fn ids(&self, text: &str) -> String {
+        let ids = self.names.iter().filter(|(_, mask)| *mask == VOLUME);
+        ids.fold(text.to_owned(), |text, (id, mask)| text.replace(id, mask))
     }
 
     /// One text, of one or more lines.
