@@ -18,19 +18,16 @@ use std::{
 use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{
-        connector_metadata::ConnectorMetadata,
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings,
-            SharedHttpClient, SharedHttpConnector,
-        },
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector},
         orchestrator::{HttpRequest, HttpResponse},
         result::ConnectorError,
-        runtime_components::{RuntimeComponents, RuntimeComponentsBuilder},
     },
 };
-use aws_smithy_types::{body::SdkBody, config_bag::ConfigBag};
+use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+
+use super::layer::{Layer, layered};
 
 /// Bytes of an error's body, at most. S3's are below 1 KiB, a proxy's page in HTML a few. Every
 /// connection may have one at the same time.
@@ -66,41 +63,15 @@ pub(super) enum TooLarge {
 
 /// Wraps a client in these bounds.
 pub(super) fn bounded(client: SharedHttpClient) -> SharedHttpClient {
-    SharedHttpClient::new(BoundedClient(client))
+    layered(client, Bounds)
 }
 
 #[derive(Debug)]
-struct BoundedClient(SharedHttpClient);
+struct Bounds;
 
-impl HttpClient for BoundedClient {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
-        SharedHttpConnector::new(BoundedConnector(
-            self.0.http_connector(settings, components),
-        ))
-    }
-
-    fn validate_base_client_config(
-        &self,
-        components: &RuntimeComponentsBuilder,
-        config: &ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.validate_base_client_config(components, config)
-    }
-
-    fn validate_final_config(
-        &self,
-        components: &RuntimeComponents,
-        config: &ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.validate_final_config(components, config)
-    }
-
-    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.0.connector_metadata()
+impl Layer for Bounds {
+    fn around(&self, below: SharedHttpConnector) -> SharedHttpConnector {
+        SharedHttpConnector::new(BoundedConnector(below))
     }
 }
 

@@ -30,7 +30,7 @@ use aws_smithy_http_client::{pool, tls};
 use aws_types::service_config::ServiceConfigKey;
 
 use super::{
-    StoreConfig, StoreError, StoreErrorKind, bounds::bounded, foreign::NoWebPages, profile,
+    StoreConfig, StoreError, StoreErrorKind, bounds::bounded, foreign::no_web_pages, profile,
     recorded::Recording, trust::trust_store,
 };
 use crate::record::Recorder;
@@ -151,7 +151,7 @@ pub(super) async fn connect(
 /// The settings that nobody can change.
 fn settled(builder: aws_sdk_s3::config::Builder) -> aws_sdk_s3::config::Builder {
     builder
-        .interceptor(NoWebPages)
+        .interceptor(no_web_pages())
         .identity_cache(
             IdentityCache::lazy()
                 .load_timeout(CREDENTIALS_TIMEOUT)

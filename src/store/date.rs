@@ -2,19 +2,11 @@
 
 use std::sync::Arc;
 
-use aws_smithy_runtime_api::{
-    box_error::BoxError,
-    client::{
-        interceptors::{
-            Intercept, context::BeforeDeserializationInterceptorContextRef, dyn_dispatch_hint,
-        },
-        runtime_components::RuntimeComponents,
-    },
-};
-use aws_smithy_types::config_bag::ConfigBag;
 use parking_lot::Mutex;
 
-use super::{Store, StoreError, StoreErrorKind, request::on_bucket, skew::seconds};
+use super::{
+    Store, StoreError, StoreErrorKind, layer::on_answer, request::on_bucket, skew::seconds,
+};
 use crate::clock;
 
 impl Store {
@@ -27,19 +19,23 @@ impl Store {
     pub async fn clock_difference(&self) -> Result<Option<i64>, StoreError> {
         use StoreErrorKind::{Foreign, NoCredentials, Tls, Unavailable, Unreachable};
         let context = self.context("HeadBucket", &self.inner.url.bucket);
-        let dates = Dates::default();
-        let seen = &dates;
+        // The date of the last answer, in seconds since 1970.
+        let date = Arc::new(Mutex::new(None));
+        let seen = &date;
         let asked = self.retrying(|_| async move {
             let before = clock::unix_seconds();
-            let request = on_bucket!(self, head_bucket)
-                .customize()
-                .interceptor(seen.clone())
-                .send();
+            let noted = Arc::clone(seen);
+            let note = on_answer(move |answer| {
+                *noted.lock() = answer.headers().get("date").and_then(seconds);
+                Ok(())
+            });
+            let request = on_bucket!(self, head_bucket);
+            let request = request.customize().interceptor(note).send();
             let counter = &self.inner.metrics.head_requests;
             let answer = self.plain(context, counter, request).await;
             // The answer was dated while it was under way.
             let now = before.midpoint(clock::unix_seconds());
-            let difference = seen.0.lock().take().map(|theirs| now - theirs);
+            let difference = seen.lock().take().map(|theirs| now - theirs);
             match answer {
                 Err(failure)
                     if matches!(
@@ -53,27 +49,5 @@ impl Store {
             }
         });
         asked.await
-    }
-}
-
-/// Notes the `Date` of an answer, in seconds since 1970.
-#[derive(Clone, Debug, Default)]
-struct Dates(Arc<Mutex<Option<i64>>>);
-
-#[dyn_dispatch_hint]
-impl Intercept for Dates {
-    fn name(&self) -> &'static str {
-        "Dates"
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
-        *self.0.lock() = date.and_then(seconds);
-        Ok(())
     }
 }

@@ -6,22 +6,13 @@
 
 use std::error::Error;
 
-use aws_smithy_runtime_api::{
-    box_error::BoxError,
-    client::{
-        interceptors::{
-            Intercept, context::BeforeDeserializationInterceptorContextRef, dyn_dispatch_hint,
-        },
-        orchestrator::HttpResponse,
-        runtime_components::RuntimeComponents,
-    },
-};
-use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_runtime_api::client::{interceptors::Intercept, orchestrator::HttpResponse};
 
 use super::{
     StoreError,
     StoreErrorKind::Foreign,
     causes::{chain, find},
+    layer::on_answer,
 };
 
 /// An answer is a web page.
@@ -32,29 +23,14 @@ struct WebPage {
 }
 
 /// Refuses answers that are web pages, before anything is read from them.
-#[derive(Debug)]
-pub(super) struct NoWebPages;
-
-#[dyn_dispatch_hint]
-impl Intercept for NoWebPages {
-    fn name(&self) -> &'static str {
-        "NoWebPages"
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        match is_web_page(context.response()) {
-            true => Err(WebPage {
-                status: context.response().status().as_u16(),
-            }
-            .into()),
-            false => Ok(()),
+pub(super) fn no_web_pages() -> impl Intercept {
+    on_answer(|answer| match is_web_page(answer) {
+        true => Err(WebPage {
+            status: answer.status().as_u16(),
         }
-    }
+        .into()),
+        false => Ok(()),
+    })
 }
 
 /// S3 stores answer errors in XML, and mark their answers with header fields of their own. Some

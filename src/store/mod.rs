@@ -31,6 +31,7 @@
 //! | `classify.rs`, `explain.rs`, `foreign.rs`, `skew.rs`, `date.rs`, `causes.rs`, `error.rs` | from the SDK's errors to [`StoreError`] |
 //! | `body.rs`, `upload.rs` | the bytes that come and go |
 //! | `bounds.rs` | how much of an answer is taken |
+//! | `layer.rs` | the frames around layers below the SDK, and around a look at an answer |
 //! | `recorded.rs` | recording what passes, on demand |
 //! | `health.rs` | whether the metadata's log gets into the store |
 //! | `probe/` | whether a store is fit for a volume |
@@ -52,6 +53,7 @@ mod foreign;
 pub(crate) mod fuzz;
 mod head;
 mod health;
+mod layer;
 mod list;
 mod multipart;
 mod object;

@@ -21,23 +21,21 @@ use std::{
 use aws_smithy_runtime_api::{
     box_error::BoxError,
     client::{
-        connector_metadata::ConnectorMetadata,
-        http::{
-            HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings,
-            SharedHttpClient, SharedHttpConnector,
-        },
+        http::{HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector},
         orchestrator::{HttpRequest, HttpResponse},
         result::ConnectorError,
-        runtime_components::{RuntimeComponents, RuntimeComponentsBuilder},
     },
     http::Headers,
 };
-use aws_smithy_types::{body::SdkBody, config_bag::ConfigBag};
+use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 
-use super::causes::{chain, find};
+use super::{
+    causes::{chain, find},
+    layer::{Layer, layered},
+};
 use crate::{
     clock::Timestamp,
     record::{
@@ -73,49 +71,16 @@ pub(super) struct Recording {
 impl Recording {
     /// Records what goes through `client`.
     pub(super) fn of(self, client: SharedHttpClient) -> SharedHttpClient {
-        SharedHttpClient::new(RecordedClient {
-            inner: client,
-            recording: self,
-        })
+        layered(client, self)
     }
 }
 
-#[derive(Debug)]
-struct RecordedClient {
-    inner: SharedHttpClient,
-    recording: Recording,
-}
-
-impl HttpClient for RecordedClient {
-    fn http_connector(
-        &self,
-        settings: &HttpConnectorSettings,
-        components: &RuntimeComponents,
-    ) -> SharedHttpConnector {
+impl Layer for Recording {
+    fn around(&self, below: SharedHttpConnector) -> SharedHttpConnector {
         SharedHttpConnector::new(RecordedConnector {
-            inner: self.inner.http_connector(settings, components),
-            recording: self.recording.clone(),
+            inner: below,
+            recording: self.clone(),
         })
-    }
-
-    fn validate_base_client_config(
-        &self,
-        components: &RuntimeComponentsBuilder,
-        config: &ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.inner.validate_base_client_config(components, config)
-    }
-
-    fn validate_final_config(
-        &self,
-        components: &RuntimeComponents,
-        config: &ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.inner.validate_final_config(components, config)
-    }
-
-    fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.inner.connector_metadata()
     }
 }
 

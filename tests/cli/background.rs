@@ -7,7 +7,7 @@ use strongroom::session::{Exit, lease::Process};
 use crate::{
     running::{BackgroundMount, assert_refused},
     support::{
-        commands::{succeed, text},
+        commands::{same_environment, succeed, text},
         site::{Site, Transport},
         wait::{SOON, block_until},
     },
@@ -148,12 +148,7 @@ fn helper(site: &Site, name: &str) -> Command {
         std::os::unix::fs::symlink(crate::support::commands::BINARY, link).unwrap();
     }
     let mut command = Command::new(Path::new("mount-scripts").join(name));
-    for (name, value) in site.strongroom(&[]).command.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    same_environment(&mut command, &site.strongroom(&[]).command);
     let path = format!("{}:{}", text(&bin), std::env::var("PATH").unwrap());
     command.env("PATH", path);
     command

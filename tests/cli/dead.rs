@@ -27,7 +27,7 @@ use strongroom::session::Exit;
 use crate::{
     running::{BackgroundMount, assert_refused},
     support::{
-        commands::{BINARY, succeed, text},
+        commands::{BINARY, same_environment, succeed, text},
         site::{Site, Transport},
         wait::{SOON, block_until},
     },
@@ -36,7 +36,7 @@ use crate::{
 const NOBODY: u32 = 65534;
 
 /// Kills the process of a mount, and waits until the kernel knows.
-fn kill_process(mount: &BackgroundMount, pid: u64) {
+pub fn kill_process(mount: &BackgroundMount, pid: u64) {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap());
     kill(pid, Signal::SIGKILL).unwrap();
     block_until("the mount is dead", SOON, || {
@@ -222,12 +222,7 @@ fn root_finds_the_process_of_another_users_mount_though_the_kernel_lets_it_not_i
     let as_nobody = |command: &Command| {
         let mut theirs = Command::new(&program);
         theirs.args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => theirs.env(name, value),
-                None => theirs.env_remove(name),
-            };
-        }
+        same_environment(&mut theirs, command);
         theirs.uid(NOBODY).gid(NOBODY);
         theirs
     };

@@ -12,7 +12,7 @@ use crate::{
     running::refused,
     support::{
         bucket::BUCKET,
-        commands::{said, text, tool},
+        commands::{said, same_environment, text, tool},
         raw_store::{Answer, RawStore, Request},
         server::{ServerThread, server_config},
         site::{Site, Transport},
@@ -262,12 +262,7 @@ fn a_credential_process_that_fails_is_told_with_its_exit_code_and_without_its_ou
                 .args(["--log-level", "trace", "--passphrase-file"])
                 .arg(site.path().join("pass"))
                 .args(options);
-            for (name, value) in command.get_envs() {
-                match value {
-                    Some(value) => mount.command.env(name, value),
-                    None => mount.command.env_remove(name),
-                };
-            }
+            same_environment(&mut mount.command, &command);
             let output = mount.output();
             assert_eq!(output.status.code(), Some(9), "{}", said(&output));
             let log = said(&output);

@@ -10,7 +10,7 @@ use strongroom::session::Exit;
 
 pub use crate::support::commands::write_secret;
 use crate::support::{
-    commands::{BINARY, succeed, text},
+    commands::{BINARY, around, succeed, text},
     site::Site,
 };
 
@@ -149,12 +149,6 @@ pub fn typed(site: &Site, answers: &str, args: &[&str]) -> Output {
     let run = site.strongroom(args).command;
     let mut command = Command::new("python3");
     command.args(["-c", ON_A_TERMINAL, answers]);
-    command.arg(run.get_program()).args(run.get_args());
-    for (name, value) in run.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    around(&mut command, &run);
     command.output().expect("runs")
 }

@@ -22,7 +22,7 @@ use nix::{
 use crate::{
     running::{BackgroundMount, write_secret},
     support::{
-        commands::{succeed, text},
+        commands::{around, succeed, text},
         site::{Site, Transport},
         wait::block_until,
     },
@@ -377,15 +377,8 @@ fn closing_the_terminal_of_a_mount_in_the_foreground_drains_it() {
         let mut on_terminal = Command::new("python3");
         on_terminal
             .args(["-c", ON_A_TERMINAL, owner])
-            .arg(mount.get_program())
-            .args(mount.get_args())
             .stdin(Stdio::piped());
-        for (name, value) in mount.get_envs() {
-            match value {
-                Some(value) => on_terminal.env(name, value),
-                None => on_terminal.env_remove(name),
-            };
-        }
+        around(&mut on_terminal, &mount);
         let mut terminal = on_terminal.spawn().unwrap();
         let mounted = || {
             let table = fs::read_to_string("/proc/self/mounts").unwrap();

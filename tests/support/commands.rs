@@ -92,18 +92,28 @@ fdatasync = {sync_weight}
     )
 }
 
-/// Runs a command in a process namespace of its own: process numbers mean nothing there, as on
-/// another machine.
-pub fn elsewhere(inner: &Command) -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
+/// `wrapper`, which runs the rest of its words, with `inner` as these words and its environment.
+pub fn around(wrapper: &mut Command, inner: &Command) {
+    wrapper.arg(inner.get_program()).args(inner.get_args());
+    same_environment(wrapper, inner);
+}
+
+/// Gives `command` the variables that `other` has, and takes those that it has not.
+pub fn same_environment(command: &mut Command, other: &Command) {
+    for (name, value) in other.get_envs() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
+}
+
+/// Runs a command in a process namespace of its own: process numbers mean nothing there, as on
+/// another machine.
+pub fn elsewhere(inner: &Command) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
+    around(&mut command, inner);
     command
 }
 

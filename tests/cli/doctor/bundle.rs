@@ -8,18 +8,11 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use nix::{
-    errno::Errno,
-    sys::{
-        signal::{Signal, kill},
-        statvfs::statvfs,
-    },
-    unistd::Pid,
-};
 use serde_json::Value;
 use strongroom::{server::Faults, session::Exit};
 
 use crate::{
+    dead::kill_process,
     running::{BackgroundMount, assert_refused, write_secret},
     support::{
         bucket::BUCKET,
@@ -28,7 +21,6 @@ use crate::{
         credentials::{ACCESS_KEY, SECRET_KEY},
         har,
         site::{PASSPHRASE, Site, Transport},
-        wait::{SOON, block_until},
     },
 };
 
@@ -206,11 +198,7 @@ fn a_mount_that_has_died_leaves_its_log_and_its_recording() {
     let recording = site.path().join("canary-recording.har");
     mount.mount(&site, &["--record", text(&recording)]);
     work(&site, &mount.dir);
-    let pid = i32::try_from(mount.pid(&site)).unwrap();
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-    block_until("the mount is dead", SOON, || {
-        statvfs(&mount.dir) == Err(Errno::ENOTCONN)
-    });
+    kill_process(&mount, mount.pid(&site));
     let file = site.path().join("report.tar");
     let state = ["--state-dir", text(&mount.state)];
     let output = bundle(&site, text(&mount.dir), text(&file), &state).output();

@@ -22,7 +22,7 @@ struct Case {
 }
 
 /// The checks that need an object to read.
-const NEED_GET: [&str; 7] = [
+pub const NEED_GET: [&str; 7] = [
     "ranged get",
     "multipart upload",
     "unfinished uploads",
@@ -133,8 +133,7 @@ fn a_request_that_is_denied_fails_its_line_alone() {
     let before = site.bucket().sizes();
     for case in cases() {
         let told = store.lie(case.rule);
-        let mut command = doctor(&site, &[&site.url()]);
-        let examined = Examined::by(command.env("AWS_ENDPOINT_URL_S3", store.endpoint()));
+        let examined = Examined::through(&site, &store);
         store.heal();
         examined.assert_only(case.failure, &case.words, case.skipped, case.warned);
         assert!(told.count() > 0, "{}", case.failure);
@@ -181,8 +180,7 @@ fn a_key_that_may_not_ask_for_the_rules_is_a_warning_and_one_without_the_buckets
         (Op::HeadBucket, &[][..], ""),
     ] {
         let told = store.lie(Rule::on([op]).always(deny()));
-        let mut command = doctor(&site, &[&site.url()]);
-        let examined = Examined::by(command.env("AWS_ENDPOINT_URL_S3", store.endpoint()));
+        let examined = Examined::through(&site, &store);
         store.heal();
         assert_eq!(examined.code, Some(0), "{}", examined.said);
         assert_eq!(examined.checks("warning"), warned, "{}", examined.said);

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::support::{
-    commands::{BINARY, text},
+    commands::{BINARY, around, same_environment, text},
     site::{Site, Transport},
 };
 
@@ -75,16 +75,7 @@ fn a_machine_without_the_fuse_device_fails_its_line_alone() {
     // In a mount namespace of its own, /dev is empty.
     let inner = in_a_shell(&site, "mount -t tmpfs none /dev");
     let mut command = Command::new("unshare");
-    command
-        .arg("--mount")
-        .arg(inner.get_program())
-        .args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    around(command.arg("--mount"), &inner);
     examined_without(command, "fuse", &["/dev/fuse", "modprobe"]);
 }
 
@@ -99,11 +90,6 @@ fn in_a_shell(site: &Site, line: &str) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{line} && exec {BINARY} \"$@\""), "sh"]);
     command.args(plain.get_args());
-    for (name, value) in plain.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
+    same_environment(&mut command, &plain);
     command
 }

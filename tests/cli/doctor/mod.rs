@@ -22,6 +22,7 @@ use crate::{
         bucket::BUCKET,
         commands::{said, succeed},
         credentials::SECRET_KEY,
+        lying::LyingStore,
         site::{PASSPHRASE, Site, Transport},
         terminal::TerminalProgram,
     },
@@ -73,6 +74,12 @@ pub struct Examined {
 }
 
 impl Examined {
+    /// The examination of the site's volume through another store.
+    pub fn through(site: &Site, store: &LyingStore) -> Examined {
+        let mut command = doctor(site, &[&site.url()]);
+        Examined::by(command.env("AWS_ENDPOINT_URL_S3", store.endpoint()))
+    }
+
     pub fn by(command: &mut Command) -> Examined {
         let output = command.output().expect("runs");
         let said = said(&output);
