@@ -67,3 +67,48 @@ pub(super) fn all(url: Option<&str>) -> Result<(Vec<Diagnosed>, usize), Failure>
     listed.truncate(MOUNTS_MAX);
     Ok((listed.into_iter().map(Diagnosed::of).collect(), more))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::session::{diagnosis::Reached, mounts::SILENT};
+
+    #[test]
+    fn only_ones_own_mount_says_where_credentials_are_sent() {
+        let reached = Reached {
+            endpoint_url: Some("https://theirs".to_owned()),
+            region: Some("there".to_owned()),
+            ..Reached::default()
+        };
+        let by = |user| Diagnosed {
+            mount: ListedMount {
+                mount_point: PathBuf::from("/mnt"),
+                url: "s3://bucket".to_owned(),
+                user: Some(user),
+                state: SILENT.to_owned(),
+                pid: None,
+                dirty_bytes: None,
+                oldest_change_ms: None,
+                trouble: None,
+                report: None,
+                address: None,
+            },
+            diagnosis: Some(Diagnosis {
+                reached: reached.clone(),
+                ..Diagnosis::default()
+            }),
+        };
+        let given = StoreSettings {
+            region: Some("here".to_owned()),
+            ..StoreSettings::default()
+        };
+        let own = geteuid().as_raw();
+        let completed = by(own).reached(given.clone());
+        assert_eq!(completed.endpoint_url, reached.endpoint_url);
+        assert_eq!(completed.region, given.region, "an option counts more");
+        let other = by(own + 1).reached(given);
+        assert_eq!(other.endpoint_url, None);
+    }
+}

@@ -12,12 +12,14 @@
 //! | `living.rs` | the mounts that the machine has, and their answers |
 //! | `log.rs` | the end of a log |
 //! | `machine.rs` | program, kernel, FUSE |
+//! | `names.rs` | the names that are known beforehand |
 //! | `scrub.rs`, `words.rs` | texts without names |
 //! | `pack.rs` | the container, and the file that explains it |
 
 mod living;
 mod log;
 mod machine;
+mod names;
 mod pack;
 mod scrub;
 mod words;
@@ -46,22 +48,10 @@ use super::{
     recording,
     state::{self, VolumeState},
 };
-use crate::{record, store::S3Url, telemetry::shown_json};
+use crate::{record, telemetry::shown_json};
 
 /// Volumes of ended mounts that go in.
 const ENDED_MAX: usize = 3;
-
-/// Variables whose values are names, or secrets that must not be there anyway.
-const VARIABLES: [(&str, &str); 8] = [
-    ("HOME", "<home>"),
-    ("USER", "<user>"),
-    ("LOGNAME", "<user>"),
-    ("AWS_PROFILE", "<profile>"),
-    ("AWS_ACCESS_KEY_ID", "<access key>"),
-    ("AWS_SECRET_ACCESS_KEY", "<secret>"),
-    ("AWS_SESSION_TOKEN", "<secret>"),
-    ("AWS_ENDPOINT_URL_S3", "<endpoint>"),
-];
 
 /// A bundle under way.
 pub struct Bundle {
@@ -86,7 +76,7 @@ impl Bundle {
             None => living::all(url.as_deref())?,
         };
         let mut bundle = Bundle {
-            scrub: names(plan, &living),
+            scrub: names::known(plan, &living),
             entries: Vec::new(),
             left_out: Vec::new(),
             taken: BTreeSet::new(),
@@ -308,99 +298,5 @@ impl io::Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// All names that are known beforehand.
-fn names(plan: &DoctorPlan, living: &[Diagnosed]) -> Scrub {
-    let mut scrub = Scrub::default();
-    let path = |path: &Path| path.to_string_lossy().into_owned();
-    for (name, mask) in VARIABLES {
-        let value = std::env::var(name).unwrap_or_default();
-        // Every machine has a root.
-        if mask != "<user>" || value != "root" {
-            scrub.name(&value, mask);
-        }
-    }
-    if let Ok(host) = nix::unistd::gethostname() {
-        scrub.name(&host.to_string_lossy(), "<host>");
-    }
-    scrub.name(&path(&plan.state_root), "<state directory>");
-    scrub.name(&path(plan.disk_cache.root()), "<disk cache>");
-    let settings = &plan.store;
-    name_store(
-        &mut scrub,
-        settings.endpoint_url.as_deref(),
-        settings.profile.as_deref(),
-        settings.ca_bundle.as_deref(),
-    );
-    if let Some(url) = &plan.url {
-        name_url(&mut scrub, url);
-    }
-    for Diagnosed { mount, diagnosis } in living {
-        scrub.name(&path(&mount.mount_point), "<mount point>");
-        name_place(&mut scrub, &mount.url);
-        let Some(diagnosis) = diagnosis else { continue };
-        scrub.name(&diagnosis.status.mount.volume, VOLUME);
-        scrub.name(&diagnosis.status.mount.fingerprint, "<fingerprint>");
-        if let Some(file) = &diagnosis.log_file {
-            scrub.name(file, "<log file>");
-        }
-        if let Some(recording) = &diagnosis.status.recording {
-            scrub.name(&recording.file, "<recording>");
-        }
-        let reached = &diagnosis.reached;
-        name_store(
-            &mut scrub,
-            reached.endpoint_url.as_deref(),
-            reached.profile.as_deref(),
-            reached.ca_bundle.as_deref().map(Path::new),
-        );
-    }
-    for (volume, _) in state::volumes(&plan.state_root) {
-        scrub.name(&volume, VOLUME);
-    }
-    for (place, _) in state::places(&plan.state_root) {
-        if let Some((endpoint, url)) = place.rsplit_once(" s3://") {
-            name_store(&mut scrub, Some(endpoint), None, None);
-            name_place(&mut scrub, &format!("s3://{url}"));
-        }
-    }
-    scrub
-}
-
-fn name_place(scrub: &mut Scrub, url: &str) {
-    if let Ok(url) = url.parse::<S3Url>() {
-        name_url(scrub, &url);
-    }
-}
-
-fn name_url(scrub: &mut Scrub, url: &S3Url) {
-    scrub.name(&url.bucket, "<bucket>");
-    let prefix = url.prefix.trim_matches('/');
-    scrub.name(prefix, "<prefix>");
-    for segment in prefix.split('/') {
-        scrub.name(segment, "<prefix>");
-    }
-}
-
-fn name_store(
-    scrub: &mut Scrub,
-    endpoint: Option<&str>,
-    profile: Option<&str>,
-    ca_bundle: Option<&Path>,
-) {
-    // An endpoint of AWS is told as "AWS S3 in REGION", and says nothing.
-    if let Some((_, address)) = endpoint.and_then(|endpoint| endpoint.split_once("://")) {
-        let address = address.trim_end_matches('/');
-        scrub.name(address, "<endpoint>");
-        let host = address.split(['/', ':']).next().unwrap_or_default();
-        scrub.name(host, "<endpoint>");
-    }
-    if let Some(profile) = profile {
-        scrub.name(profile, "<profile>");
-    }
-    if let Some(path) = ca_bundle {
-        scrub.name(&path.to_string_lossy(), "<certificates>");
     }
 }

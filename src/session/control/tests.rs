@@ -255,26 +255,29 @@ async fn an_answer_is_given_up_when_its_asker_has_gone_or_the_mount_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn activity_is_one_line() {
+async fn activity_and_diagnosis_are_one_line_each() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("1.sock");
     let (_finish, finished) = watch::channel(None);
     let _server = serve(&path, Arc::new(Draining), finished).expect("listening");
     let asked = tokio::task::spawn_blocking(move || {
-        ask_activity(&Address::trusted(path), Duration::from_secs(10))
+        let (address, patience) = (Address::trusted(path), Duration::from_secs(10));
+        let activity = ask_activity(&address, patience);
+        (activity, ask_diagnosis(&address, patience))
     });
-    let activity = asked.await.expect("asked").expect("answered");
-    assert_eq!(activity, Draining.activity());
+    let (activity, diagnosis) = asked.await.expect("asked");
+    assert_eq!(activity.expect("answered"), Draining.activity());
+    assert_eq!(diagnosis.expect("answered"), Draining.diagnosis());
 }
 
 /// Mounts of earlier versions close the connection at a request that they do not know.
 #[test]
-fn a_mount_that_knows_no_activity_is_asked_for_its_status() {
+fn a_mount_that_knows_neither_activity_nor_diagnosis_is_asked_for_its_status() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("1.sock");
     let listener = net::UnixListener::bind(&path).expect("bound");
     let old = std::thread::spawn(move || {
-        for stream in listener.incoming().take(2) {
+        for stream in listener.incoming().take(4) {
             let mut stream = stream.expect("connected");
             let mut line = String::new();
             let mut reader = io::BufReader::new(&stream);
@@ -286,7 +289,10 @@ fn a_mount_that_knows_no_activity_is_asked_for_its_status() {
             }
         }
     });
-    let activity = ask_activity(&Address::trusted(path), Duration::from_secs(10));
+    let (address, patience) = (Address::trusted(path), Duration::from_secs(10));
+    let activity = ask_activity(&address, patience);
     assert_eq!(activity.expect("answered"), Activity::default());
+    let diagnosis = ask_diagnosis(&address, patience);
+    assert_eq!(diagnosis.expect("answered"), Diagnosis::default());
     old.join().expect("no panic");
 }

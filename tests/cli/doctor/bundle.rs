@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-use super::CHECKS;
+use super::{CHECKS, Examined, doctor};
 
 /// `doctor` for people, of a place, for a mount that every machine has room for.
 fn bundle(site: &Site, place: &str, file: &str, options: &[&str]) -> Command {
@@ -226,6 +226,20 @@ fn a_log_that_names_paths_stays_here() {
     let files = unpacked(&site, &file);
     assert!(!files.contains_key("mount-1/log.txt"), "{printed}");
     assert!(files["README.txt"].contains("--log-paths"));
+    mount.umount(&site);
+}
+
+#[test]
+fn a_mount_leads_to_its_store() {
+    let site = Site::start(Transport::Plain);
+    let mount = BackgroundMount::prepare(&site, "leads");
+    mount.mount(&site, &[]);
+    let mut command = doctor(&site, &[text(&mount.dir)]);
+    let examined = Examined::by(command.env_remove("AWS_ENDPOINT_URL_S3"));
+    assert_eq!(examined.checks("ok"), CHECKS, "{}", examined.said);
+    assert_eq!(examined.report["url"], site.url());
+    let told = examined.text("endpoint");
+    assert!(told.contains(&site.endpoint), "{told}");
     mount.umount(&site);
 }
 
