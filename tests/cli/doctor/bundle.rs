@@ -21,6 +21,7 @@ use crate::{
         credentials::{ACCESS_KEY, SECRET_KEY},
         har,
         site::{PASSPHRASE, Site, Transport},
+        terminal::TerminalProgram,
     },
 };
 
@@ -265,6 +266,11 @@ fn a_bundle_goes_to_a_new_file_or_to_standard_output_and_the_code_is_that_of_the
     );
     assert_eq!(fs::read_to_string(&old).unwrap(), "dear");
     assert_eq!(site.stats().total_requests(), requests, "nothing was asked");
+
+    let on_terminal = TerminalProgram::start(&mut bundle(&site, &url, "-", &[]), 120, 10);
+    on_terminal.wait_for_text("nothing for a terminal");
+    let (code, screen) = on_terminal.end();
+    assert_eq!(code, 2, "{screen}");
 
     let mut failing = bundle(&site, &url, "-", &["--timeout", "20s"]);
     failing
