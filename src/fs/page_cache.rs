@@ -7,7 +7,7 @@
 //! again, and is cached as on any filesystem; so is a file that was written here, whose pages the
 //! kernel still has. Smaller files are cached at once: small reads in no order find their pages
 //! there, fifty times as fast as here, while reading in order is slower by a quarter at most
-//! (docs/benchmarks.md, Random reads).
+//! (docs/benchmarks.md, Reads in no order).
 //!
 //! Writing into the page cache costs more requests than writing past it. The kernel asks for
 //! `security.capability` before a file's first write, and sends a write that does not begin on a

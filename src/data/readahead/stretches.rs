@@ -41,7 +41,7 @@ const STRETCH_MIN_LOG2: u32 = 10;
 const STRETCH_MAX: u64 = 256 << 20;
 
 /// Stored bytes that have to be fetched for each byte of a file that was overwritten at random, as
-/// measured (docs/benchmarks.md, Random reads).
+/// measured (docs/benchmarks.md, Reads in no order).
 const SPREAD: f64 = 3.0;
 
 /// A stretch is read no faster than this, whatever the link, in MB a second: each page has to be
