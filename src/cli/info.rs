@@ -74,7 +74,7 @@ fn as_lines(url: &str, header: &VolumeHeader, source: &str, fingerprint: Option<
         format!("format    {FORMAT}"),
         format!("revision  {}", header.revision()),
         format!("header    {source}"),
-        format!("epochs    {}", header.epochs().count()),
+        epochs_line(header),
         format!(
             "seen      {}",
             fingerprint.unwrap_or("this machine has not mounted it yet")
@@ -82,6 +82,14 @@ fn as_lines(url: &str, header: &VolumeHeader, source: &str, fingerprint: Option<
     ];
     lines.extend(header.slots().map(|slot| slot_line(&slot, None)));
     lines.join("\n")
+}
+
+fn epochs_line(header: &VolumeHeader) -> String {
+    let newest = header.newest_epoch().map_or(0, |epoch| epoch.0);
+    match header.epochs().count() {
+        1 => "epochs    1".to_owned(),
+        count => format!("epochs    {count}, what is written now is sealed under number {newest}"),
+    }
 }
 
 /// One slot for people.

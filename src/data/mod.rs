@@ -62,7 +62,7 @@ pub use file::LiveAttributes;
 pub use paid::OPEN_FILE_BYTES;
 pub use read::{OpenFile, ReadReply, SMALL_READ_MAX, Seek};
 pub use readahead::Stretch;
-pub use space::{Sweep, Swept};
+pub use space::{OlderContents, Rewriting, Rewritten, Sweep, Swept};
 pub use status::{DataStatus, Uncommitted};
 pub use write_back::{Admission, AttributeChange, HeldCommits, WriteBuffer};
 
@@ -149,6 +149,24 @@ impl Data {
     /// order, in the background. For writable mounts.
     pub fn start_reclaim(&self) {
         self.rooms.space.start_reclaim();
+    }
+
+    /// Writes all contents that are sealed under an older key epoch anew, under the newest, and
+    /// makes that durable. Dead objects are deleted meanwhile. It may be dropped at any time, and
+    /// goes on from there when it is called again. For a writer that serves nobody.
+    ///
+    /// # Errors
+    /// The store or the metadata fails. An object that cannot be read is passed over and counted.
+    pub async fn rewrite(&self, progress: &Rewriting) -> Result<Rewritten, DataError> {
+        self.rooms.space.rewrite(progress).await
+    }
+
+    /// The contents that are sealed under an older key epoch.
+    ///
+    /// # Errors
+    /// The metadata's.
+    pub async fn older_contents(&self) -> Result<OlderContents, DataError> {
+        self.rooms.space.older_contents().await
     }
 
     /// Starts telling the writer what is read here, so that it does not delete that, in the

@@ -6,6 +6,7 @@
 //! and ends when it is done. So the only requests of an idle mount are its looks for a takeover.
 
 use std::{
+    collections::HashSet,
     sync::Weak,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use std::{
 use slatedb::Db;
 
 use super::{
-    Meta,
+    Meta, MetaError,
     database::{
         backing::Backing,
         compaction::{self, Outcome},
@@ -156,6 +157,23 @@ impl Seen {
 }
 
 impl Meta {
+    /// Has the tables `old` (named as in [`DatabaseObjects`](super::DatabaseObjects)) written anew,
+    /// and a table made of what is only in the log. For a writer that does nothing else any more:
+    /// the usual upkeep ends with it. It can be repeated at any time.
+    ///
+    /// # Errors
+    /// The store's; another mount has taken over.
+    pub async fn rewrite_tables(&self, old: HashSet<String>) -> Result<(), MetaError> {
+        self.inner.flush().await?;
+        match (&self.inner.backing, self.inner.upkeep()) {
+            (Backing::Writer(db), Some(upkeep)) => upkeep
+                .rewrite(db, old)
+                .await
+                .map_err(|error| self.inner.record_fencing(error.into())),
+            _ => Ok(()),
+        }
+    }
+
     /// Deletes tables and log objects that the database does not name any more, except those of the
     /// last quarter of an hour, which followers may still read. For the writer.
     pub async fn collect(&self) {

@@ -46,7 +46,10 @@ pub enum SealError {
         fault: LogFault,
     },
     /// The epoch's key is not in the volume header.
-    #[error("object {path}: sealed under key epoch {epoch}, which this volume does not have")]
+    #[error(
+        "object {path}: sealed under key epoch {epoch}, which the volume header did not have when it was \
+         read here: if 'strongroom key rotate' was run since, unmount the volume and mount it again"
+    )]
     Epoch {
         /// Volume-relative key.
         path: String,

@@ -10,6 +10,8 @@ pub mod object_store;
 pub mod volume;
 
 mod error;
+mod older;
 #[cfg(test)]
 mod vectors;
 pub use error::SealError;
+pub use older::{OlderObject, older_objects};

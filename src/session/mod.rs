@@ -10,9 +10,10 @@
 //! | note on this machine the state that is durable | `notes.rs` |
 //! | serve until the kernel lets go; drain; give everything back | `serve.rs`, `signals.rs`, `drain_meter.rs` |
 //! | the control socket and its answers | `control/`, `report.rs`, `status.rs`, `activity.rs`, `memory.rs` |
-//! | make a volume; change its key slots; find volumes; delete one | `create.rs`, `interrupt.rs`, `slots.rs`, `volumes.rs`, `destroy.rs` |
+//! | make a volume; change its key slots and epochs; find volumes; delete one | `create.rs`, `interrupt.rs`, `slots.rs`, `volumes.rs`, `destroy.rs` |
 //! | find the mount at a directory, or its process; unmount it; learn how it ended | `mountpoint.rs`, `processes.rs`, `unmount.rs`, `last_session.rs` |
 //! | open a volume without serving it, for `fsck` and `gc` | `visit.rs` |
+//! | write a volume anew under its newest key | `rewrite.rs` |
 //! | the answers of `usage` and `which`, in a mount or beside it | `look.rs` |
 //! | are machine and store fit for a mount? | `doctor/` |
 //! | everything that a report of a fault needs, in one file | `bundle/`, `diagnosis.rs` |
@@ -50,6 +51,7 @@ mod open;
 pub mod processes;
 pub mod recording;
 mod report;
+pub mod rewrite;
 mod serve;
 mod signals;
 pub mod slot_notes;

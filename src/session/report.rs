@@ -159,7 +159,19 @@ impl Shared {
             None => why,
         };
         let drain = self.trouble.lock().clone();
-        drain.or_else(|| self.data.trouble().map(told))
+        drain
+            .or_else(|| self.data.trouble().map(told))
+            .or_else(|| self.rotated())
+    }
+
+    /// The key was rotated, and what was written since cannot be read here.
+    fn rotated(&self) -> Option<String> {
+        let epoch = self.sealed.unknown_epoch()?;
+        Some(format!(
+            "the volume's key was rotated (epoch {}) and this mount has the keys from before: it shows \
+             nothing newer until it is unmounted and mounted again",
+            epoch.0
+        ))
     }
 }
 

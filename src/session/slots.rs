@@ -1,7 +1,10 @@
-//! Changes of a volume's key slots.
+//! Changes of a volume's header: its key slots and its key epochs.
 
 use super::{Opened, errors, exit::Exit, failure::Failure};
-use crate::seal::volume::{SaveError, SlotError, SlotId, SlotKind};
+use crate::seal::{
+    keys::Epoch,
+    volume::{EPOCHS_MAX, SaveError, SlotError, SlotId, SlotKind, TooManyEpochs},
+};
 
 /// The slot to change if none is named. It is never one that would become another kind, since its
 /// old secret may be the recovery key on paper.
@@ -42,13 +45,29 @@ pub async fn save(opened: &Opened) -> Result<(), Failure> {
         .map_err(|error| match error {
             SaveError::Conflict => Failure::new(
                 Exit::Unexpected,
-                "the key slots were changed by somebody else at the same time",
-                "look at 'strongroom key list' and try again",
+                "the volume header was changed by somebody else at the same time",
+                "look at 'strongroom info' and try again",
             ),
             SaveError::Store(error) => errors::store(&error, opened.store.url()),
         })?;
     opened.trust.adopt_header(&opened.loaded.header);
     Ok(())
+}
+
+/// Adds a key epoch and writes the header as [`save`] does. Returns the epoch.
+///
+/// # Errors
+/// There are as many as there can be; those of [`save`].
+pub async fn rotate(opened: &mut Opened) -> Result<Epoch, Failure> {
+    let rotated = opened.loaded.header.rotate(&opened.unlocked.master);
+    let epoch = rotated.map_err(|TooManyEpochs| {
+        Failure::usage(
+            format!("the volume has {EPOCHS_MAX} key epochs, which is as many as there can be"),
+            "make a new volume and copy the files into it",
+        )
+    })?;
+    save(opened).await?;
+    Ok(epoch)
 }
 
 /// The failure for a slot that cannot be changed so.

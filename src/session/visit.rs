@@ -1,4 +1,4 @@
-//! A volume that `fsck` or `gc` opens without serving it.
+//! A volume that a command opens without serving it: `fsck`, `gc`, `key rotate --rewrite`.
 //!
 //! It takes the same steps as a mount (`open.rs`), with the same checks before anything is written,
 //! and stops above the metadata. For reading it is a follower that sees one state; for writing it
@@ -152,6 +152,19 @@ impl Visit {
         }
     }
 
+    /// Lets go of the volume where something may be left behind: its session counts as one that died,
+    /// and the next mount clears up after it.
+    pub async fn abandon(self) {
+        if let Err(error) = self.meta.close().await {
+            tracing::debug!("the metadata was not closed: {error}");
+        }
+        if let Some(lease) = &self.lease
+            && let Err(error) = lease.release().await
+        {
+            tracing::debug!("the lease was not given back: {error}");
+        }
+    }
+
     /// Makes the changes durable, notes them on this machine, and gives everything back.
     ///
     /// # Errors
@@ -183,10 +196,15 @@ pub async fn interruptible<T>(work: impl Future<Output = T>) -> Result<T, Failur
     let mut signals = Signals::catch(false)?;
     tokio::select! {
         done = work => Ok(done),
-        () = signals.stop() => Err(Failure::new(
-            Exit::Interrupted,
-            "interrupted",
-            "start it again; the changes made until now are whole",
-        )),
+        () = signals.stop() => Err(interrupted()),
     }
+}
+
+/// The failure of a command that a signal ended.
+pub(super) fn interrupted() -> Failure {
+    Failure::new(
+        Exit::Interrupted,
+        "interrupted",
+        "start it again; the changes made until now are whole",
+    )
 }

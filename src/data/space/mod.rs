@@ -1,8 +1,8 @@
 //! Space: which committed bytes are cut off, moved or put in order, and which objects are deleted.
 //!
 //! `truncate.rs` sets sizes and punches holes. `moving.rs` makes committed bytes dirty again, for
-//! `repack.rs` (objects with few live bytes, which `survey.rs` may choose), `mend.rs` (regions in
-//! many extents) and `defragment/` (scattered files). `reclaim.rs` deletes dead objects, unless a
+//! `repack.rs` (objects with few live bytes, which `survey.rs` may choose), `rewrite.rs` (objects
+//! under older keys), `mend.rs` (regions in many extents) and `defragment/` (scattered files). `reclaim.rs` deletes dead objects, unless a
 //! follower still reads them (`readers.rs`); `leftovers.rs` finds those that nothing names.
 
 mod defragment;
@@ -12,6 +12,7 @@ mod moving;
 mod readers;
 mod reclaim;
 mod repack;
+mod rewrite;
 mod survey;
 mod truncate;
 
@@ -21,6 +22,7 @@ use self::{moving::Moves, readers::Readers};
 use crate::data::{read::Reading, shared::Shared, write_back::WriteBack};
 
 pub use leftovers::{Sweep, Swept};
+pub use rewrite::{OlderContents, Rewriting, Rewritten};
 
 pub(crate) use leftovers::{LEASE, SESSION_PAGES_MAX, object_of, session_of, session_prefix};
 pub(crate) use readers::READERS_PREFIX;

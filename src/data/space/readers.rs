@@ -28,10 +28,11 @@ use super::Space;
 use crate::{
     data::DataError,
     seal::{
+        SealError,
         codec::{META_FRAME_LOG2, ObjectKind, open_whole, seal_whole},
         keys::VolumeKeys,
     },
-    store::{Condition, StoreError, StoreErrorKind},
+    store::{Condition, ObjectHead, StoreError, StoreErrorKind},
 };
 
 /// Where readers leave their objects.
@@ -72,6 +73,15 @@ impl ReaderRecord {
         ReaderRecord {
             generation,
             renewal,
+        }
+    }
+
+    /// For the note of a follower that was mounted after a rotation of the key that this mount has
+    /// not seen. The follower may read anything, for as long as the store says that it renews.
+    fn of_unknown(head: &ObjectHead) -> ReaderRecord {
+        ReaderRecord {
+            generation: 0,
+            renewal: u64::try_from(head.modified_unix_seconds).unwrap_or(0),
         }
     }
 
@@ -206,18 +216,23 @@ impl Space {
         }
         let mut found = Vec::new();
         for entry in listed.into_iter().take(READERS_MAX) {
-            let stored = match self
+            let (head, stored) = match self
                 .shared
                 .store
                 .get_bytes(&entry.key, None, NOTE_STORED_LEN_MAX)
                 .await
             {
-                Ok((_, stored)) => stored,
+                Ok(found) => found,
                 Err(error) if error.kind == StoreErrorKind::NotFound => continue,
                 Err(error) => return Err(error.into()),
             };
             let opened = open_whole(&self.shared.keys, &entry.key, &stored);
-            match opened.ok().as_deref().and_then(ReaderRecord::decode) {
+            let record = match opened {
+                Ok(opened) => ReaderRecord::decode(&opened),
+                Err(SealError::Epoch { .. }) => Some(ReaderRecord::of_unknown(&head)),
+                Err(_) => None,
+            };
+            match record {
                 Some(record) => found.push((entry.key, record)),
                 None => warn!("object {} is no reader's note of this volume", entry.key),
             }

@@ -56,7 +56,7 @@ impl Space {
 
     /// Clears the leftovers of dead sessions. With `forget`, all these sessions are forgotten then;
     /// else only those beyond the latest few.
-    async fn clear_dead_sessions(&self, forget: bool) -> Result<(), DataError> {
+    pub(super) async fn clear_dead_sessions(&self, forget: bool) -> Result<(), DataError> {
         let sessions = self.shared.meta.dead_sessions().await?;
         let kept_from = sessions.len().saturating_sub(DEAD_SESSIONS_KEPT);
         for (index, dead) in sessions.into_iter().enumerate() {
@@ -76,6 +76,12 @@ impl Space {
     }
 
     async fn reclaim_round(self: &Arc<Self>, repacking: &mut Repacking) -> Result<(), DataError> {
+        self.delete_dead().await?;
+        self.repack_round(repacking).await
+    }
+
+    /// Deletes the dead objects that no read-only mount may still read.
+    pub(super) async fn delete_dead(&self) -> Result<(), DataError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -87,7 +93,6 @@ impl Space {
         {
             before = before.min(needed_from.saturating_sub(1));
         }
-        delete_garbage(&self.shared.store, &self.shared.meta, before).await?;
-        self.repack_round(repacking).await
+        delete_garbage(&self.shared.store, &self.shared.meta, before).await
     }
 }

@@ -71,18 +71,18 @@ struct Allowance {
 
 /// Objects that are repacked together.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     objects: BTreeSet<ObjectId>,
     /// The files whose extents name them.
-    members: Vec<(Ino, ObjectId)>,
+    pub(super) members: Vec<(Ino, ObjectId)>,
 }
 
 impl Batch {
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.objects.len() >= BATCH_OBJECTS || self.members.len() >= BATCH_MEMBERS
     }
 
-    fn add(&mut self, object: ObjectId, inos: &[Ino]) {
+    pub(super) fn add(&mut self, object: ObjectId, inos: &[Ino]) {
         self.objects.insert(object);
         self.members.extend(inos.iter().map(|ino| (*ino, object)));
     }
@@ -268,7 +268,7 @@ impl Space {
             };
             let wanted = file.iter().map(|(_, object)| *object);
             let wanted = wanted.filter(|object| objects.contains(object)).collect();
-            for (object, error) in self.move_file(*ino, wanted).await? {
+            for (object, error) in self.move_file(*ino, wanted, |_| ()).await? {
                 objects.remove(&object);
                 repacking.failed(object, Instant::now());
                 failed.push((object, error));
@@ -280,12 +280,13 @@ impl Space {
         Ok(())
     }
 
-    /// Moves the bytes of a file that lie in the objects `wanted`; returns those that could not be
-    /// read.
-    async fn move_file(
+    /// Moves the bytes of a file that lie in the objects `wanted`, and tells `moved` of those of each
+    /// step; returns the objects that could not be read.
+    pub(super) async fn move_file(
         self: &Arc<Self>,
         ino: Ino,
         mut wanted: BTreeSet<ObjectId>,
+        moved: impl Fn(u64),
     ) -> Result<Vec<(ObjectId, DataError)>, DataError> {
         let mut failed = Vec::new();
         let file = match self.reading.loaded(ino).await {
@@ -312,8 +313,10 @@ impl Space {
                     step.take_from(&mut rest);
                     if step.is_full() {
                         let step = std::mem::replace(step, Step::of(self.step_bytes()));
-                        self.carry_out(&file, object, step, &mut wanted, &mut failed)
-                            .await?;
+                        moved(
+                            self.carry_out(&file, object, step, &mut wanted, &mut failed)
+                                .await?,
+                        );
                     }
                 }
             }
@@ -325,13 +328,16 @@ impl Space {
             if !wanted.contains(&object) {
                 continue;
             }
-            self.carry_out(&file, object, step, &mut wanted, &mut failed)
-                .await?;
+            moved(
+                self.carry_out(&file, object, step, &mut wanted, &mut failed)
+                    .await?,
+            );
         }
         Ok(failed)
     }
 
-    /// Carries out one step. An object that cannot be read is not wanted any more.
+    /// Carries out one step, and returns the bytes that it moved. An object that cannot be read is
+    /// not wanted any more.
     async fn carry_out(
         self: &Arc<Self>,
         file: &Arc<FileState>,
@@ -339,18 +345,18 @@ impl Space {
         step: Step,
         wanted: &mut BTreeSet<ObjectId>,
         failed: &mut Vec<(ObjectId, DataError)>,
-    ) -> Result<(), DataError> {
+    ) -> Result<u64, DataError> {
         match self.move_ranges(file, &step.ranges).await {
             Ok(bytes) => {
                 self.shared.store.metrics().repacked_bytes.add(bytes);
-                Ok(())
+                Ok(bytes)
             }
             // When the metadata fails, the other steps would fail too.
             Err(error @ DataError::Meta(_)) => Err(error),
             Err(error) => {
                 wanted.remove(&object);
                 failed.push((object, error));
-                Ok(())
+                Ok(0)
             }
         }
     }

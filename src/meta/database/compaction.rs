@@ -1,13 +1,13 @@
 //! One compaction, and one collection of what it leaves behind.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use slatedb::{
     CompactorBuilder, Db, GarbageCollectorBuilder,
     compactor::{
         Compaction, CompactionScheduler, CompactionSchedulerSupplier, CompactionSpec,
-        CompactorStateView, SizeTieredCompactionSchedulerSupplier,
+        CompactorStateView, SizeTieredCompactionSchedulerSupplier, SourceId,
     },
     config::CompactorOptions,
     object_store::ObjectStore,
@@ -19,6 +19,10 @@ use super::settings::{self, DB_PATH, Sizes};
 
 /// A compaction that takes longer is stopped; the next one goes on from where it was.
 const COMPACTION_TIME_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// Compactions that are proposed for the same tables at most. One that failed so often will fail
+/// again.
+const PROPOSALS_MAX: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::meta) enum Outcome {
@@ -42,12 +46,38 @@ pub(in crate::meta) async fn compact(
     sizes: &Sizes,
     stopped: &CancellationToken,
 ) -> Result<Outcome, slatedb::Error> {
+    run(db, store, sizes, stopped, None).await
+}
+
+/// Merges all tables into one run of new tables, if any of `old` is among them (names without
+/// folder and extension). Afterwards the database may still name tables that an earlier process
+/// wrote for this compaction.
+pub(in crate::meta) async fn rewrite(
+    db: &Db,
+    store: Arc<dyn ObjectStore>,
+    sizes: &Sizes,
+    stopped: &CancellationToken,
+    old: Arc<HashSet<String>>,
+) -> Result<Outcome, slatedb::Error> {
+    run(db, store, sizes, stopped, Some(old)).await
+}
+
+async fn run(
+    db: &Db,
+    store: Arc<dyn ObjectStore>,
+    sizes: &Sizes,
+    stopped: &CancellationToken,
+    old: Option<Arc<HashSet<String>>>,
+) -> Result<Outcome, slatedb::Error> {
     let tables = db.manifest().l0().len();
     let idle = Arc::new(Notify::new());
     let compactor = CompactorBuilder::new(DB_PATH, store)
         .with_options(sizes.compactor())
         .with_sst_block_size(settings::BLOCK_SIZE)
-        .with_scheduler_supplier(Arc::new(UntilIdle { idle: idle.clone() }))
+        .with_scheduler_supplier(Arc::new(UntilIdle {
+            idle: idle.clone(),
+            old,
+        }))
         .build();
     let mut running = {
         let compactor = compactor.clone();
@@ -75,9 +105,40 @@ pub(in crate::meta) async fn compact(
     })
 }
 
-/// SlateDB's own scheduler, which also notifies `idle` when it has nothing more to propose.
+/// A scheduler that notifies `idle` when it has nothing more to propose: SlateDB's own, or with
+/// `old` the one that replaces these tables.
 struct UntilIdle {
     idle: Arc<Notify>,
+    old: Option<Arc<HashSet<String>>>,
+}
+
+/// Proposes one compaction of everything, as long as old tables are named.
+struct Whole {
+    old: Arc<HashSet<String>>,
+    proposals: Mutex<u32>,
+}
+
+impl CompactionScheduler for Whole {
+    fn propose(&self, state: &CompactorStateView) -> Vec<CompactionSpec> {
+        let manifest = state.manifest();
+        let is_busy = state
+            .compactions()
+            .is_some_and(|all| all.recent_compactions().any(Compaction::active));
+        let has_old = manifest
+            .all_sst_views()
+            .any(|view| self.old.contains(&view.sst.id.value().to_string()));
+        let mut proposals = self.proposals.lock();
+        if is_busy || !has_old || *proposals >= PROPOSALS_MAX {
+            return Vec::new();
+        }
+        *proposals += 1;
+        let tables = manifest.l0().iter().map(|view| SourceId::SstView(view.id));
+        let runs = manifest.compacted().iter().map(|run| run.id);
+        // The run of the lowest number holds the oldest rows, and takes them all.
+        let destination = runs.clone().min().unwrap_or(0);
+        let sources = tables.chain(runs.map(SourceId::SortedRun)).collect();
+        vec![CompactionSpec::new(sources, destination)]
+    }
 }
 
 struct UntilIdleScheduler {
@@ -93,7 +154,13 @@ impl CompactionSchedulerSupplier for UntilIdle {
         &self,
         options: &CompactorOptions,
     ) -> Box<dyn CompactionScheduler + Send + Sync> {
-        let scheduler = SizeTieredCompactionSchedulerSupplier.compaction_scheduler(options);
+        let scheduler: Box<dyn CompactionScheduler + Send + Sync> = match &self.old {
+            None => SizeTieredCompactionSchedulerSupplier.compaction_scheduler(options),
+            Some(old) => Box::new(Whole {
+                old: Arc::clone(old),
+                proposals: Mutex::new(0),
+            }),
+        };
         Box::new(UntilIdleScheduler {
             scheduler,
             idle: self.idle.clone(),

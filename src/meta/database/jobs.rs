@@ -1,6 +1,7 @@
 //! The jobs of upkeep. They run beside the mount and are stopped with it.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    compaction::{Outcome, collect, compact},
+    compaction::{self, Outcome, collect, compact},
     settings::{self, L0_MAX, Sizes},
 };
 
@@ -71,6 +72,31 @@ impl Upkeep {
     /// Whether a compaction runs now.
     pub fn is_compacting(&self) -> bool {
         self.compacting.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the tables `old`, and writes what is only in the log into a table. No other job
+    /// begins from then on. The work goes on if this is dropped, until it is told to stop.
+    pub async fn rewrite(&self, db: &Db, old: HashSet<String>) -> Result<(), slatedb::Error> {
+        self.ending.store(true, Ordering::Release);
+        self.running.close();
+        self.running.wait().await;
+        self.running.reopen();
+        let (db, store, sizes) = (db.clone(), self.store.clone(), self.sizes);
+        let (stopped, compacting) = (self.stopped.clone(), self.compacting.clone());
+        let work = self.running.spawn(async move {
+            // Without room for its table, SlateDB would wait for ever with the flush.
+            if db.manifest().l0().len() + MEMTABLES_MAX > L0_MAX {
+                compact(&db, store.clone(), &sizes, &stopped).await?;
+            }
+            let flush_type = FlushType::MemTable;
+            db.flush_with_options(FlushOptions { flush_type }).await?;
+            compacting.store(true, Ordering::Relaxed);
+            let rewritten = compaction::rewrite(&db, store, &sizes, &stopped, Arc::new(old)).await;
+            compacting.store(false, Ordering::Relaxed);
+            rewritten.map(drop)
+        });
+        // A panic is logged by the runtime, and the tables stay as they are.
+        work.await.unwrap_or(Ok(()))
     }
 
     /// Stops the running job and waits for its end. A compaction is left where it is; the next one

@@ -90,6 +90,19 @@ struct Looks {
     present: u64,
     /// The first log object that was missing when last looked for.
     next_log: Option<u64>,
+    /// Why the last look failed, if it did.
+    failed: Option<String>,
+}
+
+impl Looks {
+    /// Logs why a look failed, once for all looks that fail so.
+    fn look_failed(&mut self, error: &object_store::Error) {
+        let error = error.to_string();
+        if self.failed.as_ref() != Some(&error) {
+            tracing::warn!("looking for what the writer did: {error}");
+        }
+        self.failed = Some(error);
+    }
 }
 
 impl Pace {
@@ -110,6 +123,7 @@ impl Pace {
                 missing: None,
                 present: 0,
                 next_log: None,
+                failed: None,
             }),
             probe: tokio::sync::Mutex::new(()),
             status: OnceLock::new(),
@@ -281,11 +295,12 @@ impl Pace {
             };
             match store.head(&log_path(next_log)).await {
                 Ok(_) => {
-                    self.looks.lock().present = next_log;
+                    let mut looks = self.looks.lock();
+                    (looks.present, looks.failed) = (next_log, None);
                     break;
                 }
-                Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => tracing::warn!("looking for what the writer did: {error}"),
+                Err(object_store::Error::NotFound { .. }) => self.looks.lock().failed = None,
+                Err(error) => self.looks.lock().look_failed(&error),
             }
             let mut looks = self.looks.lock();
             self.look_is_over(&mut looks);

@@ -9,7 +9,7 @@ use slatedb_common::retry::NonRetryable;
 
 use super::{Inner, key_of, locations::log_location, position::LogFault};
 use crate::{
-    seal::SealError,
+    seal::{SealError, keys::Epoch},
     store::{StoreError, StoreErrorKind},
 };
 
@@ -62,6 +62,14 @@ pub(super) fn from_store(error: StoreError, location: &str) -> Error {
 impl Inner {
     /// Logs and counts an object that did not authenticate, or that is missing.
     pub(super) fn refuse(&self, error: SealError) -> Error {
+        if let SealError::Epoch { epoch, .. } = &error {
+            // Nothing is wrong with the object, and a follower asks for it at each look.
+            match self.unknown_epoch.set(Epoch(*epoch)) {
+                Ok(()) => tracing::error!("{error}"),
+                Err(_) => tracing::debug!("{error}"),
+            }
+            return permanent(Box::new(error));
+        }
         let metrics = self.store.metrics();
         match error.is_missing() {
             true => metrics.missing_objects.increment(),

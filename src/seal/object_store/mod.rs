@@ -37,7 +37,7 @@ use std::{
     fmt,
     ops::Range,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -56,7 +56,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     codec::{Layout, META_FRAME_LOG2},
-    keys::VolumeKeys,
+    keys::{Epoch, VolumeKeys},
 };
 use crate::store::{ListEntry, Store};
 use cache::Cache;
@@ -99,6 +99,8 @@ struct Inner {
     unanswered: Mutex<Option<Unanswered>>,
     /// Bytes of objects that were read and authenticated.
     opened_bytes: AtomicU64,
+    /// The first epoch that was met and is not among the keys.
+    unknown_epoch: OnceLock<Epoch>,
     /// Room for fetches that go on to their end although nobody waits for them any more.
     finishing: Arc<Semaphore>,
 }
@@ -114,6 +116,7 @@ impl SealedObjectStore {
                 chain: Mutex::default(),
                 unanswered: Mutex::default(),
                 opened_bytes: AtomicU64::new(0),
+                unknown_epoch: OnceLock::new(),
                 finishing: Arc::new(Semaphore::new(FINISHING_MAX)),
             }),
         }
@@ -155,6 +158,12 @@ impl SealedObjectStore {
     /// Bytes that were read and authenticated so far. They tell whether reading gets on.
     pub fn opened_bytes(&self) -> u64 {
         self.inner.opened_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The key epoch of an object that was asked for, if the keys here are older than that epoch:
+    /// nothing that was written since can be read.
+    pub fn unknown_epoch(&self) -> Option<Epoch> {
+        self.inner.unknown_epoch.get().copied()
     }
 
     /// Bytes of plaintext chunks kept now.

@@ -5,6 +5,7 @@
 //! derived. Damage is told apart from a wrong secret. Never: asks for a secret, keeps one longer
 //! than a call, prints one.
 
+mod epochs;
 #[cfg(any(fuzzing, test))]
 pub(crate) mod fuzz;
 mod json;
@@ -27,6 +28,7 @@ use std::{
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
+pub use epochs::TooManyEpochs;
 pub use persist::{
     COPY_KEY, HeaderSource, LoadError, LoadedHeader, PRIMARY_KEY, SLOT_NOTES_KEY, SaveError,
 };
@@ -36,7 +38,8 @@ pub use secret::{
 };
 pub use slot::{Argon2Params, SlotId, SlotKind};
 
-use super::keys::{Epoch, MasterKey, Purpose, VolumeId, VolumeKeys, WRAPPED_LEN, unwrap, wrap};
+use super::keys::{Epoch, MasterKey, Purpose, VolumeId, VolumeKeys};
+use epochs::WrappedEpoch;
 use slot::Slot;
 
 /// The one format there is.
@@ -63,13 +66,6 @@ pub struct VolumeHeader {
     epochs: Vec<WrappedEpoch>,
     slots: Vec<Slot>,
     mac: [u8; 32],
-}
-
-/// One epoch key, wrapped under a key derived from the master key.
-#[derive(Clone, PartialEq, Eq)]
-struct WrappedEpoch {
-    epoch: Epoch,
-    wrapped: [u8; WRAPPED_LEN],
 }
 
 /// The result of unlocking.
@@ -170,10 +166,7 @@ impl VolumeHeader {
         let wrapping = master.derive(volume, Purpose::EpochWrap);
         let epochs = keys
             .epochs()
-            .map(|(epoch, key)| WrappedEpoch {
-                epoch,
-                wrapped: wrap(&wrapping, &epoch_context(volume, epoch), key),
-            })
+            .map(|(epoch, key)| WrappedEpoch::wrap(volume, &wrapping, epoch, key))
             .collect();
         let slots = vec![Slot::seal(volume, slot, secret, argon2, &master)?];
         let mut header = VolumeHeader {
@@ -262,10 +255,9 @@ impl VolumeHeader {
             .map_err(|_| UnlockError::Tampered)?;
         let wrapping = master.derive(self.volume, Purpose::EpochWrap);
         let mut epochs = Vec::with_capacity(self.epochs.len());
-        for WrappedEpoch { epoch, wrapped } in &self.epochs {
-            let key = unwrap(&wrapping, &epoch_context(self.volume, *epoch), wrapped)
-                .ok_or(UnlockError::Tampered)?;
-            epochs.push((*epoch, key));
+        for wrapped in &self.epochs {
+            let key = wrapped.unwrap(self.volume, &wrapping);
+            epochs.push((wrapped.epoch, key.ok_or(UnlockError::Tampered)?));
         }
         let keys = VolumeKeys::from_epochs(self.volume, epochs).ok_or(UnlockError::Tampered)?;
         Ok(Unlocked { master, keys, slot })
@@ -425,12 +417,4 @@ fn mac_over(key: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
     mac.update(bytes);
     mac
-}
-
-/// The associated data of a wrapped epoch key.
-fn epoch_context(volume: VolumeId, epoch: Epoch) -> Vec<u8> {
-    let mut context = b"strongroom/1/epoch".to_vec();
-    context.extend_from_slice(&volume.0);
-    context.extend_from_slice(&epoch.0.to_be_bytes());
-    context
 }

@@ -3,6 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::seal::keys::WRAPPED_LEN;
 use crate::seal::vectors;
 
 /// The cheapest parameters that are accepted.

@@ -204,6 +204,13 @@ async fn judge(found: &Found, watch: &Watch, own: &LeaseRecord, takeover: bool) 
     }
     let record = match &found.record {
         Ok(record) => record,
+        Err(SealError::Epoch { .. }) => {
+            return Verdict::Refuse(Failure::new(
+                Exit::Unexpected,
+                "the volume's key was rotated while this command began",
+                "start it again",
+            ));
+        }
         Err(error) => {
             return Verdict::Refuse(Failure::new(
                 Exit::Damaged,
