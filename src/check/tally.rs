@@ -82,6 +82,9 @@ pub struct Usage {
     pub kinds: BTreeMap<Kind, Tally>,
     /// All of them.
     pub total: Tally,
+    /// Those with contents, by the key epoch that they are sealed under.
+    #[serde(default)]
+    pub epochs: BTreeMap<u32, Tally>,
     /// Unfinished uploads; `None` if the store does not list them.
     pub uploads: Option<Uploads>,
     /// Objects that files need and that are not in the bucket.
@@ -140,5 +143,7 @@ impl Usage {
             dead_bytes: record.plaintext_len.saturating_sub(live_bytes),
         };
         self.add(kind, tally);
+        let epoch = record.params.epoch.0;
+        self.epochs.entry(epoch).or_default().add(tally);
     }
 }

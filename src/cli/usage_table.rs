@@ -43,6 +43,11 @@ pub fn render(usage: &Usage, cost: Option<&Cost>) -> String {
         }
     }
     lines.push(row("total", &usage.total));
+    if usage.epochs.len() > 1 {
+        for (epoch, tally) in &usage.epochs {
+            lines.push(row(&format!("contents under key epoch {epoch}"), tally));
+        }
+    }
     match &usage.uploads {
         None => lines.push("the store does not list unfinished uploads".to_owned()),
         Some(uploads) if uploads.uploads > 0 => {

@@ -29,9 +29,14 @@ pub struct TestVolume {
 
 impl TestVolume {
     pub async fn new() -> TestVolume {
+        TestVolume::with_keys(VolumeKeys::generate(VolumeId::generate())).await
+    }
+
+    /// A volume that is sealed with these keys.
+    pub async fn with_keys(keys: Arc<VolumeKeys>) -> TestVolume {
         let volume = TestVolume {
             server: TestServer::start().await,
-            keys: VolumeKeys::generate(VolumeId::generate()),
+            keys,
         };
         let store = volume.connect(volume.server.endpoint_url()).await;
         store.create_bucket().await.unwrap();

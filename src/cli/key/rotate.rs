@@ -204,6 +204,8 @@ fn as_lines(report: &Report) -> Vec<String> {
             "under older keys: {fences} log objects that hold nothing, and stay"
         ));
     }
-    lines.push("older keys stay in the volume header: they open nothing that was written since".to_owned());
+    lines.push(
+        "older keys stay in the volume header: they open nothing that was written since".to_owned(),
+    );
     lines
 }

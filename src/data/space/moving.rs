@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::Space;
 use crate::{
     budget::Owner,
-    data::{DataError, WriteBuffer, file::FileState, write_back::buffer_cost},
+    data::{DataError, OpenFile, WriteBuffer, file::FileState, write_back::buffer_cost},
 };
 
 /// Extents that are looked up at a time, and moved in one step.
@@ -32,7 +32,7 @@ const STEP_TRIES: u32 = 4;
 /// Ranges of one file that are read and made dirty at once.
 pub(crate) struct Step {
     pub(crate) ranges: Vec<Range<u64>>,
-    bytes: u64,
+    pub(crate) bytes: u64,
     bytes_max: u64,
 }
 
@@ -118,21 +118,23 @@ impl Space {
         while !rest.is_empty() {
             let mut step = Step::of(self.step_bytes());
             step.take_from(&mut rest);
-            self.move_ranges(file, &step.ranges).await?;
+            self.move_ranges(file, &step.ranges, None).await?;
         }
         Ok(())
     }
 
     /// Reads what is committed in `ranges`, which are in order, and puts it into the overlay as if
     /// it had been written, unless something newer is there. Returns how many bytes that came to.
+    /// With a handle, what follows is read ahead as for a program.
     pub(crate) async fn move_ranges(
         self: &Arc<Self>,
         file: &Arc<FileState>,
         ranges: &[Range<u64>],
+        open: Option<&OpenFile>,
     ) -> Result<u64, DataError> {
         let mut tries = 0;
         while tries < STEP_TRIES {
-            match self.move_ranges_if_room(file, ranges).await? {
+            match self.move_ranges_if_room(file, ranges, open).await? {
                 Moved::Bytes(bytes) => return Ok(bytes),
                 Moved::Overtaken => tries += 1,
                 // The bytes that were read are dropped before the wait for room, and read again.
@@ -150,6 +152,7 @@ impl Space {
         self: &Arc<Self>,
         file: &Arc<FileState>,
         ranges: &[Range<u64>],
+        open: Option<&OpenFile>,
     ) -> Result<Moved, DataError> {
         if self.moves.begin().is_none() {
             return Ok(Moved::Bytes(0));
@@ -164,9 +167,14 @@ impl Space {
             .map(there)
             .filter(|range| !range.is_empty())
             .collect();
-        // A handle of its own: what follows in the file is not wanted.
-        let open = self.reading.open(file.ino);
-        let pieces = self.reading.read_gaps(&open, &ranges).await?;
+        let pieces = match open {
+            Some(open) => self.reading.read_gaps(open, &ranges).await?,
+            // A handle of its own: what follows in the file is not wanted.
+            None => {
+                let open = self.reading.open(file.ino);
+                self.reading.read_gaps(&open, &ranges).await?
+            }
+        };
         let len: usize = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
         if len == 0 {
             return Ok(Moved::Bytes(0));

@@ -9,7 +9,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,7 +24,8 @@ use super::{
     survey::Survey,
 };
 use crate::{
-    data::{DataError, file::FileState, object_key},
+    budget::Owner,
+    data::{DataError, OpenFile, file::FileState, object_key, write_back::buffer_cost},
     meta::{ExtentSource, Ino, ObjectId},
 };
 
@@ -268,7 +272,7 @@ impl Space {
             };
             let wanted = file.iter().map(|(_, object)| *object);
             let wanted = wanted.filter(|object| objects.contains(object)).collect();
-            for (object, error) in self.move_file(*ino, wanted, |_| ()).await? {
+            for (object, error) in self.move_file(*ino, wanted, None).await? {
                 objects.remove(&object);
                 repacking.failed(object, Instant::now());
                 failed.push((object, error));
@@ -280,13 +284,13 @@ impl Space {
         Ok(())
     }
 
-    /// Moves the bytes of a file that lie in the objects `wanted`, and tells `moved` of those of each
-    /// step; returns the objects that could not be read.
+    /// Moves the bytes of a file that lie in the objects `wanted`; returns the objects that could not be
+    /// read. With `moved`, what follows is read ahead, and the bytes of each step are added there.
     pub(super) async fn move_file(
         self: &Arc<Self>,
         ino: Ino,
         mut wanted: BTreeSet<ObjectId>,
-        moved: impl Fn(u64),
+        moved: Option<&AtomicU64>,
     ) -> Result<Vec<(ObjectId, DataError)>, DataError> {
         let mut failed = Vec::new();
         let file = match self.reading.loaded(ino).await {
@@ -294,6 +298,8 @@ impl Space {
             Err(DataError::NotFound) => return Ok(failed),
             Err(error) => return Err(error),
         };
+        let open = moved.map(|_| self.reading.open(ino));
+        let open = open.as_ref();
         let mut steps: BTreeMap<ObjectId, Step> = BTreeMap::new();
         let mut at = 0;
         while !wanted.is_empty() {
@@ -313,10 +319,10 @@ impl Space {
                     step.take_from(&mut rest);
                     if step.is_full() {
                         let step = std::mem::replace(step, Step::of(self.step_bytes()));
-                        moved(
-                            self.carry_out(&file, object, step, &mut wanted, &mut failed)
-                                .await?,
-                        );
+                        let bytes = self
+                            .carry_out(&file, object, step, open, &mut wanted, &mut failed)
+                            .await?;
+                        count(moved, bytes);
                     }
                 }
             }
@@ -328,10 +334,10 @@ impl Space {
             if !wanted.contains(&object) {
                 continue;
             }
-            moved(
-                self.carry_out(&file, object, step, &mut wanted, &mut failed)
-                    .await?,
-            );
+            let bytes = self
+                .carry_out(&file, object, step, open, &mut wanted, &mut failed)
+                .await?;
+            count(moved, bytes);
         }
         Ok(failed)
     }
@@ -343,10 +349,16 @@ impl Space {
         file: &Arc<FileState>,
         object: ObjectId,
         step: Step,
+        open: Option<&OpenFile>,
         wanted: &mut BTreeSet<ObjectId>,
         failed: &mut Vec<(ObjectId, DataError)>,
     ) -> Result<u64, DataError> {
-        match self.move_ranges(file, &step.ranges).await {
+        if open.is_some() {
+            // A step that finds no room is read once more, which would upset the reading ahead.
+            let cost = buffer_cost(usize::try_from(step.bytes).unwrap_or(usize::MAX));
+            drop(self.shared.governor.acquire(Owner::Dirty, cost).await);
+        }
+        match self.move_ranges(file, &step.ranges, open).await {
             Ok(bytes) => {
                 self.shared.store.metrics().repacked_bytes.add(bytes);
                 Ok(bytes)
@@ -359,5 +371,11 @@ impl Space {
                 Ok(0)
             }
         }
+    }
+}
+
+fn count(moved: Option<&AtomicU64>, bytes: u64) {
+    if let Some(moved) = moved {
+        moved.fetch_add(bytes, Ordering::Relaxed);
     }
 }

@@ -14,7 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::StreamExt;
@@ -30,13 +30,17 @@ use crate::{
 /// Records that are read at a time, some 150 bytes each.
 const RECORDS_AT_ONCE: usize = 1000;
 
-/// Moves that run at once. Each waits for the store most of the time, and holds a step in memory,
-/// which the governor has granted.
-const MOVES_AT_ONCE: usize = 8;
+/// Files that are moved at once. Each waits for the store most of the time, and holds a step in
+/// memory, which the governor has granted.
+const FILES_AT_ONCE: usize = 4;
 
-/// Objects of one file in a move. The moves of a large file run side by side, and each goes through
-/// its extents once.
-const OBJECTS_IN_MOVE: usize = 8;
+/// Bytes of files in a batch, from which on no more objects are added.
+const BATCH_BYTES: u64 = 32 << 20;
+
+/// So often everything that was moved is committed, whatever write-back would wait for: a process
+/// that is killed loses no more than this. Each time costs some round trips.
+const COMMIT_BYTES: u64 = 64 << 20;
+const COMMIT_AFTER: Duration = Duration::from_secs(10);
 
 /// The contents that are sealed under an older epoch than the newest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +87,12 @@ pub struct Rewritten {
 struct Pass<'a> {
     progress: &'a Rewriting,
     unreadable: Option<(String, DataError)>,
+    batch: Batch,
+    batch_bytes: u64,
     deleted_at: Instant,
+    /// When all that was moved was committed last, and how much that was.
+    committed_at: Instant,
+    committed_bytes: u64,
 }
 
 impl Space {
@@ -149,9 +158,12 @@ impl Space {
         let mut pass = Pass {
             progress,
             unreadable: None,
+            batch: Batch::default(),
+            batch_bytes: 0,
             deleted_at: Instant::now(),
+            committed_at: Instant::now(),
+            committed_bytes: progress.bytes().0,
         };
-        let mut batch = Batch::default();
         for session in self.shared.meta.sessions() {
             let mut first = 0;
             while let Some((rows, next)) = self.rows_from(session, first).await? {
@@ -161,45 +173,46 @@ impl Space {
                         continue;
                     }
                     let inos = self.shared.meta.members_of(row.object).await?;
-                    batch.add(row.object, &inos);
-                    if batch.is_full() {
-                        self.rewrite_batch(std::mem::take(&mut batch), &mut pass)
-                            .await?;
+                    pass.batch.add(row.object, &inos);
+                    pass.batch_bytes += row.record.live_bytes;
+                    if pass.batch.is_full() || pass.batch_bytes >= BATCH_BYTES {
+                        self.rewrite_batch(&mut pass).await?;
                     }
                 }
             }
         }
-        self.rewrite_batch(batch, &mut pass).await?;
+        self.rewrite_batch(&mut pass).await?;
         Ok(pass.unreadable)
     }
 
-    async fn rewrite_batch(
-        self: &Arc<Self>,
-        batch: Batch,
-        pass: &mut Pass<'_>,
-    ) -> Result<(), DataError> {
-        let mut members = batch.members;
+    async fn rewrite_batch(self: &Arc<Self>, pass: &mut Pass<'_>) -> Result<(), DataError> {
+        let mut members = std::mem::take(&mut pass.batch).members;
+        pass.batch_bytes = 0;
         members.sort_unstable();
         members.dedup();
-        let mut moves: Vec<(Ino, BTreeSet<ObjectId>)> = Vec::new();
-        for file in members.chunk_by(|(one, _), (next, _)| one == next) {
-            for part in file.chunks(OBJECTS_IN_MOVE) {
-                let objects = part.iter().map(|(_, object)| *object).collect();
-                moves.extend(part.first().map(|(ino, _)| (*ino, objects)));
-            }
-        }
-        let moved_bytes = &pass.progress.moved_bytes;
-        let moves = moves.into_iter().map(|(ino, objects)| {
-            self.move_file(ino, objects, |bytes| {
-                moved_bytes.fetch_add(bytes, Ordering::Relaxed);
-            })
+        let files = members.chunk_by(|(one, _), (next, _)| one == next);
+        let files = files.filter_map(|file| {
+            let objects: BTreeSet<ObjectId> = file.iter().map(|(_, object)| *object).collect();
+            file.first().map(|(ino, _)| (*ino, objects))
         });
-        let mut moves = futures::stream::iter(moves).buffer_unordered(MOVES_AT_ONCE);
+        let files: Vec<(Ino, BTreeSet<ObjectId>)> = files.collect();
+        let moved = Some(&pass.progress.moved_bytes);
+        let moves = files
+            .into_iter()
+            .map(|(ino, objects)| self.move_file(ino, objects, moved));
+        let mut moves = futures::stream::iter(moves).buffer_unordered(FILES_AT_ONCE);
         while let Some(failed) = moves.next().await {
             for (object, error) in failed? {
                 let unreadable = &mut pass.unreadable;
                 unreadable.get_or_insert_with(|| (object_key(object), error));
             }
+        }
+        let moved_bytes = pass.progress.bytes().0;
+        if moved_bytes >= pass.committed_bytes + COMMIT_BYTES
+            || pass.committed_at.elapsed() >= COMMIT_AFTER
+        {
+            self.write_back.drain().await?;
+            (pass.committed_at, pass.committed_bytes) = (Instant::now(), moved_bytes);
         }
         if pass.deleted_at.elapsed() >= self.shared.config.reclaim_every {
             pass.deleted_at = Instant::now();

@@ -150,7 +150,7 @@ impl Space {
     ) -> Result<u64, Left> {
         let began = Instant::now();
         match self
-            .move_ranges_if_room(file, std::slice::from_ref(&step))
+            .move_ranges_if_room(file, std::slice::from_ref(&step), None)
             .await
         {
             Ok(Moved::Bytes(bytes)) => {
