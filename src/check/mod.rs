@@ -40,7 +40,7 @@ pub use answer::Answer;
 pub use findings::{CheckError, Finding, Outcome, Progress, Report};
 pub use inventory::{Inventory, Writing};
 pub use plan::CheckPlan;
-pub use tally::{Kind, Tally, Uploads, Usage};
+pub use tally::{EpochTally, Kind, Tally, Uploads, Usage};
 pub use target::Target;
 
 /// A check of one volume.

@@ -60,6 +60,16 @@ impl Tally {
     }
 }
 
+/// The objects with contents under one key epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochTally {
+    /// The epoch.
+    pub epoch: u32,
+    /// Its objects.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
 /// Uploads that were begun and not ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uploads {
@@ -82,9 +92,9 @@ pub struct Usage {
     pub kinds: BTreeMap<Kind, Tally>,
     /// All of them.
     pub total: Tally,
-    /// Those with contents, by the key epoch that they are sealed under.
+    /// Those with contents, by the key epoch that they are sealed under, ascending.
     #[serde(default)]
-    pub epochs: BTreeMap<u32, Tally>,
+    pub epochs: Vec<EpochTally>,
     /// Unfinished uploads; `None` if the store does not list them.
     pub uploads: Option<Uploads>,
     /// Objects that files need and that are not in the bucket.
@@ -144,6 +154,13 @@ impl Usage {
         };
         self.add(kind, tally);
         let epoch = record.params.epoch.0;
-        self.epochs.entry(epoch).or_default().add(tally);
+        match self.epochs.binary_search_by_key(&epoch, |of| of.epoch) {
+            Ok(at) => {
+                if let Some(of) = self.epochs.get_mut(at) {
+                    of.tally.add(tally);
+                }
+            }
+            Err(at) => self.epochs.insert(at, EpochTally { epoch, tally }),
+        }
     }
 }

@@ -44,8 +44,9 @@ pub fn render(usage: &Usage, cost: Option<&Cost>) -> String {
     }
     lines.push(row("total", &usage.total));
     if usage.epochs.len() > 1 {
-        for (epoch, tally) in &usage.epochs {
-            lines.push(row(&format!("contents under key epoch {epoch}"), tally));
+        for of in &usage.epochs {
+            let name = format!("contents under key epoch {}", of.epoch);
+            lines.push(row(&name, &of.tally));
         }
     }
     match &usage.uploads {

@@ -30,6 +30,9 @@ const TABLES: &str = "meta/compacted/";
 /// some of its tables are under an older epoch, and are replaced by the next.
 const COMPACTIONS_MAX: u32 = 3;
 
+/// The step that takes long.
+const CONTENTS: &str = "rewriting contents";
+
 /// How far it is, for a display.
 #[derive(Debug, Default)]
 pub struct RewriteProgress {
@@ -40,7 +43,10 @@ pub struct RewriteProgress {
 impl RewriteProgress {
     /// The step under way.
     pub fn step(&self) -> &'static str {
-        *self.step.lock()
+        match *self.step.lock() {
+            CONTENTS if self.bytes().1 == 0 => "looking for contents under older keys",
+            step => step,
+        }
     }
 
     /// Bytes of contents that were moved, of those that are to be moved.
@@ -69,7 +75,7 @@ impl Count {
     }
 }
 
-/// What is still sealed under older epochs.
+/// Objects that are still sealed under older epochs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     /// Contents of files, and contents that wait to be deleted.
@@ -98,7 +104,7 @@ pub struct Report {
     pub contents: Rewritten,
     /// Tables of the metadata that were replaced.
     pub tables: u64,
-    /// What is left.
+    /// The objects that are still under older epochs.
     pub left: Left,
 }
 
@@ -136,17 +142,17 @@ pub async fn rewrite(
     if matches!(&outcome, Err(failure) if failure.exit == Exit::Interrupted) {
         tell("strongroom: finishing what is on its way; Ctrl-C again gives that up");
     }
-    // What is moved is committed elsewhere already, so giving up loses nothing. But an object may
+    // Moved bytes are committed where they were too, so giving up loses nothing. But an object may
     // then be stored that nobody commits, and the next mount has to look for it.
-    let is_finished = tokio::select! {
-        finished = data.finish() => finished.is_ok(),
-        () = visit.lost() => false,
-        () = signals.give_up() => false,
+    let finished = tokio::select! {
+        finished = data.finish() => finished.map_err(|error| data_failed(&visit, error)),
+        () = visit.lost() => Err(errors::taken_over()),
+        () = signals.give_up() => Err(interrupted()),
     };
     data.shutdown().await;
-    if !is_finished {
+    if let Err(failure) = finished {
         visit.abandon().await;
-        return outcome.and(Err(interrupted()));
+        return outcome.and(Err(failure));
     }
     let closed = visit.close().await;
     let report = outcome?;
@@ -161,12 +167,8 @@ async fn carry_out(
 ) -> Result<Report, Failure> {
     let (store, keys) = (&visit.store, &visit.opened.unlocked.keys);
     let store_failed = |error: StoreError| errors::store(&error, store.url());
-    let data_failed = |error: DataError| match error {
-        DataError::Store(error) => store_failed(error),
-        DataError::Meta(error) => errors::meta(&error, "the metadata cannot be read or written"),
-        error => Failure::unexpected(error.to_string()),
-    };
-    progress.begin("rewriting contents");
+    let data_failed = |error| data_failed(visit, error);
+    progress.begin(CONTENTS);
     let contents = data
         .rewrite(&progress.contents)
         .await
@@ -196,6 +198,14 @@ async fn carry_out(
             ..metadata_left(visit).await?
         },
     })
+}
+
+fn data_failed(visit: &Visit, error: DataError) -> Failure {
+    match error {
+        DataError::Store(error) => errors::store(&error, visit.store.url()),
+        DataError::Meta(error) => errors::meta(&error, "the metadata cannot be read or written"),
+        error => Failure::unexpected(error.to_string()),
+    }
 }
 
 /// Replaces the tables that are sealed under older epochs. Returns how many there were.

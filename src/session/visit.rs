@@ -152,8 +152,8 @@ impl Visit {
         }
     }
 
-    /// Lets go of the volume where something may be left behind: its session counts as one that died,
-    /// and the next mount clears up after it.
+    /// Lets go of the volume where something may be left behind: its session counts as one that
+    /// died, and the next mount clears up after it.
     pub async fn abandon(self) {
         if let Err(error) = self.meta.close().await {
             tracing::debug!("the metadata was not closed: {error}");

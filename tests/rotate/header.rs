@@ -9,7 +9,7 @@ use strongroom::{
 use zeroize::Zeroizing;
 
 use crate::{
-    place::{Place, fill},
+    place::{Place, epoch_of, fill},
     support::{
         commands::{said, succeed, text},
         lying::{Form, Kind, Lie, LyingStore, Op, Rule},
@@ -76,7 +76,7 @@ fn a_new_key_is_for_what_is_written_from_then_on_and_the_old_files_stay_readable
     }
     assert_eq!(place.epochs("lease").into_values().collect::<Vec<_>>(), [2]);
     let usage = place.json("usage");
-    let (old, new) = (&usage["epochs"]["1"], &usage["epochs"]["2"]);
+    let (old, new) = (&usage["epochs"][0], &usage["epochs"][1]);
     assert_eq!(old["objects"], before.len(), "{usage}");
     assert_eq!(new["live_bytes"], 400_000, "{usage}");
     let table = succeed(&place.run(&["usage", &place.site.url()]));
@@ -259,4 +259,58 @@ fn a_header_from_before_the_new_key_is_refused_and_where_nobody_knows_better_its
     assert!(told.contains("key epoch 2"), "{told}");
     show(&new);
     place.is_whole();
+}
+
+#[test]
+fn a_command_that_read_the_header_a_moment_before_the_new_key_says_to_start_it_again() {
+    let place = Place::new();
+    let url = place.site.url();
+    let bucket = place.site.bucket();
+    let before: Vec<_> = bucket
+        .keys()
+        .into_iter()
+        .map(|key| (bucket.get(&key), key))
+        .collect();
+    place.rotate();
+    place.mount(&[]).unmount();
+    // The rest of the volume as it was, beside the lease of a mount with the new key.
+    for (object, key) in before
+        .into_iter()
+        .filter(|(_, key)| !key.ends_with("/lease"))
+    {
+        bucket.put(&key, object);
+    }
+    for key in bucket.keys() {
+        if epoch_of_sealed(&bucket.get(&key)) == Some(2) && !key.ends_with("/lease") {
+            bucket.delete(&key);
+        }
+    }
+    let (dir, state) = (
+        place.site.scratch("nowhere"),
+        place.site.scratch("another-machine"),
+    );
+    let mount = [
+        "mount",
+        &url,
+        text(&dir),
+        "--foreground",
+        "--state-dir",
+        text(&state),
+    ];
+    let refused = place.run(&mount);
+    let told = said(&refused);
+    assert_eq!(
+        refused.status.code(),
+        Some(i32::from(Exit::Unexpected.code())),
+        "{told}"
+    );
+    assert!(
+        told.contains("rotated while this command began: start it again"),
+        "{told}"
+    );
+}
+
+/// The epoch of an object if it is a sealed one.
+fn epoch_of_sealed(stored: &[u8]) -> Option<u32> {
+    stored.starts_with(b"STRONGRM").then(|| epoch_of(stored))
 }

@@ -110,7 +110,7 @@ fn a_rewrite_that_is_killed_again_and_again_comes_to_its_end() {
     assert!(told.contains("nothing that the volume needs"), "{told}");
     let (live, waiting) = place.live_epochs();
     assert_eq!(live, [(newest.to_string(), all_bytes)].into());
-    // What the kills left is cleared, and nothing old is there that does not wait to be deleted.
+    // The leftovers of the kills are cleared. Nothing old is there but what waits to be deleted.
     place.json("gc");
     let epochs = place.epochs("data/");
     let old = epochs.values().filter(|epoch| **epoch < newest);

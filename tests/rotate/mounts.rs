@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// What a follower waits for between two looks, so that tests need not.
+/// Looks come so soon after each other that tests need not wait for them.
 const FOLLOW: [&str; 3] = ["--read-only", "--follow-every", "100ms"];
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ fn a_follower_that_runs_shows_what_it_knew_and_says_to_mount_again() {
         told.contains("rotated (epoch 2)") && told.contains("mounted again"),
         "{told}"
     );
-    // What it knew is there still; nothing is made up for what it cannot read.
+    // The files that it knew are there still; nothing is made up for what it cannot read.
     assert!(fs::read(follower.dir.join("dir/small3")).unwrap() == noise(4, 20_000));
     assert!(!follower.dir.join("new").exists());
     // Ten looks later the log has said it once.

@@ -125,18 +125,15 @@ impl Place {
             .collect()
     }
 
-    /// How many data objects that files have bytes in are under each epoch, and how many wait to be
-    /// deleted, by `usage`.
+    /// The bytes of files that are under each epoch, and how many objects wait to be deleted, by
+    /// `usage`.
     pub fn live_epochs(&self) -> (BTreeMap<String, u64>, u64) {
         let usage = self.json("usage");
-        let epochs = usage["epochs"].as_object().unwrap();
-        let live = |tally: &Value| tally["live_bytes"].as_u64().unwrap();
-        let epochs = epochs.iter().filter(|(_, tally)| live(tally) > 0);
+        let epochs = usage["epochs"].as_array().unwrap().iter();
+        let live = epochs.map(|of| (of["epoch"].to_string(), of["live_bytes"].as_u64().unwrap()));
         let waiting = usage["kinds"]["waiting"]["objects"].as_u64();
         (
-            epochs
-                .map(|(epoch, tally)| (epoch.clone(), live(tally)))
-                .collect(),
+            live.filter(|(_, bytes)| *bytes > 0).collect(),
             waiting.unwrap_or(0),
         )
     }

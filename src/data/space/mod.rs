@@ -2,8 +2,9 @@
 //!
 //! `truncate.rs` sets sizes and punches holes. `moving.rs` makes committed bytes dirty again, for
 //! `repack.rs` (objects with few live bytes, which `survey.rs` may choose), `rewrite.rs` (objects
-//! under older keys), `mend.rs` (regions in many extents) and `defragment/` (scattered files). `reclaim.rs` deletes dead objects, unless a
-//! follower still reads them (`readers.rs`); `leftovers.rs` finds those that nothing names.
+//! under older keys), `mend.rs` (regions in many extents) and `defragment/` (scattered files).
+//! `reclaim.rs` deletes dead objects, unless a follower still reads them (`readers.rs`);
+//! `leftovers.rs` finds those that nothing names.
 
 mod defragment;
 mod leftovers;

@@ -284,8 +284,9 @@ impl Space {
         Ok(())
     }
 
-    /// Moves the bytes of a file that lie in the objects `wanted`; returns the objects that could not be
-    /// read. With `moved`, what follows is read ahead, and the bytes of each step are added there.
+    /// Moves the bytes of a file that lie in the objects `wanted`; returns the objects that could
+    /// not be read. With `moved`, what follows is read ahead, and the bytes of each step are added
+    /// there.
     pub(super) async fn move_file(
         self: &Arc<Self>,
         ino: Ino,
