@@ -52,13 +52,16 @@ enum KeyCommand {
     /// Tell which slot a secret opens
     Test(TestArgs),
     /// Make a new key for what is written from now on, or write everything anew under the newest
+    #[command(long_about = rotate::LONG_ABOUT)]
     Rotate(Box<RotateArgs>),
 }
 
-/// The volume and the way to unlock its header, for the subcommands that need no more than that.
+/// The volume and the way to unlock its header, which all subcommands need. Options that follow
+/// these would come under the heading of the last of them, so a subcommand's own stand before.
 #[derive(Args, Debug)]
 struct VolumeArgs {
     /// The volume: s3://bucket/prefix
+    #[arg(index = 1)]
     url: String,
 
     #[command(flatten)]
@@ -81,12 +84,12 @@ struct TestArgs {
 /// `strongroom key list URL`
 #[derive(Args, Debug)]
 struct ListArgs {
-    #[command(flatten)]
-    volume: VolumeArgs,
-
     /// Print JSON instead of lines
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    volume: VolumeArgs,
 }
 
 /// Runs the command.

@@ -26,27 +26,25 @@ const SHOW_EVERY: Duration = Duration::from_millis(200);
 /// A longer reason is cut.
 const REASON_CHARS_MAX: usize = 500;
 
+/// The beginning of `strongroom key rotate --help`.
+pub(super) const LONG_ABOUT: &str = "\
+Makes a new key (a key epoch), which everything that is written from now on is sealed under. It is a change of the \
+volume header alone, takes a moment, and may be made while the volume is mounted: a mount that runs goes on with the \
+key that it knows, until it is unmounted and mounted again. Whatever is stored already stays under its old key. No \
+passphrase, key file or recovery key changes.
+
+With --rewrite no new key is made: everything that is sealed under an older key is read and written anew under the \
+newest, contents and metadata. That needs the lease, so no mount may have the volume for writing. It may be \
+interrupted or killed at any moment, and goes on from there when it is started again.";
+
 /// `strongroom key rotate URL`
 #[derive(Args, Debug)]
-#[command(
-    long_about = "Makes a new key (a key epoch), which everything that is written from now on is sealed under. It is a \
-                  change of the volume header alone, takes a moment, and may be made while the volume is mounted: a \
-                  mount that runs goes on with the key that it knows, until it is unmounted and mounted again. What is \
-                  stored already stays under its old key. No passphrase, key file or recovery key changes.\n\n\
-                  With --rewrite no new key is made: everything that is sealed under an older key is read and written \
-                  anew under the newest, contents and metadata. That needs the lease, so no mount may have the volume \
-                  for writing. It may be interrupted or killed at any moment, and goes on from there when it is \
-                  started again.",
-    after_help = "\
+#[command(after_help = "\
 Examples:
   strongroom key rotate s3://bucket/laptop --passphrase-file pass
   strongroom key rotate s3://bucket/laptop --passphrase-file pass --rewrite
-  strongroom info s3://bucket/laptop"
-)]
+  strongroom info s3://bucket/laptop")]
 pub(super) struct RotateArgs {
-    #[command(flatten)]
-    visit: VisitArgs,
-
     /// Make no new key, but write all that is sealed under older ones anew; goes on where an
     /// earlier run ended
     #[arg(long)]
@@ -55,6 +53,9 @@ pub(super) struct RotateArgs {
     /// Show no progress
     #[arg(long, short)]
     quiet: bool,
+
+    #[command(flatten)]
+    visit: VisitArgs,
 }
 
 pub(super) fn run(args: &RotateArgs) -> Result<(), Failure> {

@@ -19,51 +19,53 @@ use crate::{
 /// `strongroom key add URL`
 #[derive(Args, Debug)]
 pub(super) struct AddArgs {
+    /// A name for the slot, for people; it is sealed like the files
+    #[arg(long, value_name = "TEXT", value_parser = parse_label)]
+    label: Option<String>,
+
     #[command(flatten)]
     volume: VolumeArgs,
 
     #[command(flatten)]
     new: NewSecretArgs,
-
-    /// A name for the slot, for people; it is sealed like the files
-    #[arg(long, value_name = "TEXT", value_parser = parse_label)]
-    label: Option<String>,
 }
 
 /// `strongroom key label URL SLOT TEXT`
 #[derive(Args, Debug)]
 pub(super) struct LabelArgs {
-    #[command(flatten)]
-    volume: VolumeArgs,
-
     /// The slot's number, from `key list`
+    #[arg(index = 2)]
     slot: u32,
 
     /// The name; empty for none
-    #[arg(value_parser = parse_label)]
+    #[arg(index = 3, value_parser = parse_label)]
     label: String,
+
+    #[command(flatten)]
+    volume: VolumeArgs,
 }
 
 /// `strongroom key remove URL SLOT`
 #[derive(Args, Debug)]
 pub(super) struct RemoveArgs {
+    /// The slot's number, from `key list`
+    #[arg(index = 2)]
+    slot: u32,
+
     #[command(flatten)]
     volume: VolumeArgs,
-
-    /// The slot's number, from `key list`
-    slot: u32,
 }
 
 /// `strongroom key change URL`
 #[derive(Args, Debug)]
 pub(super) struct ChangeArgs {
-    #[command(flatten)]
-    volume: VolumeArgs,
-
     /// The slot's number. By default the one that the given secret opens, if it is of the new
     /// secret's kind; with the recovery key, the only one of that kind
     #[arg(long, value_name = "NUMBER")]
     slot: Option<u32>,
+
+    #[command(flatten)]
+    volume: VolumeArgs,
 
     #[command(flatten)]
     new: NewSecretArgs,
