@@ -84,7 +84,8 @@ fn as_lines(url: &str, header: &VolumeHeader, source: &str, fingerprint: Option<
     lines.join("\n")
 }
 
-fn epochs_line(header: &VolumeHeader) -> String {
+/// The number of key epochs.
+pub fn epochs_line(header: &VolumeHeader) -> String {
     let newest = header.newest_epoch().map_or(0, |epoch| epoch.0);
     match header.epochs().count() {
         1 => "epochs    1".to_owned(),

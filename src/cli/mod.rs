@@ -7,7 +7,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `top/`, `key.rs`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `usage.rs`, `which.rs`, `gc.rs`, `doctor.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
+//! | `init.rs`, `mount.rs`, `umount.rs`, `status.rs`, `top/`, `key/`, `info.rs`, `list.rs`, `destroy.rs`, `fsck/`, `usage.rs`, `which.rs`, `gc.rs`, `doctor.rs`, `demo.rs`, `serve.rs`, `generate.rs` | the subcommands |
 //! | `args.rs`, `mount_args.rs`, `visit.rs`, `disk_cache.rs`, `record_args.rs`, `values.rs` | options, and the values that they take |
 //! | `mount_options.rs` | `-o` |
 //! | `secret.rs`, `strength.rs` | passphrases and keys; how strong a new passphrase is |
@@ -125,7 +125,7 @@ pub enum Command {
     /// Run the embedded S3 server alone
     #[cfg(feature = "demo")]
     Serve(serve::ServeArgs),
-    /// Add, remove, list and change key slots
+    /// Add, remove, list and change key slots; make a new key for what is written
     Key(key::KeyArgs),
     /// Check whether a volume is whole, and mend its faults on demand
     Fsck(Box<fsck::FsckArgs>),

@@ -15,7 +15,7 @@ use crate::store::{ListEntry, Store, StoreError, StoreErrorKind};
 const PAGES_MAX: u32 = 1000;
 
 /// Headers that are fetched at once.
-const HEADERS_AT_ONCE: usize = 8;
+const HEADERS_AT_ONCE: usize = 16;
 
 /// An object that is sealed under an older epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]

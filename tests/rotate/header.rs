@@ -56,6 +56,17 @@ fn a_new_key_is_for_what_is_written_from_then_on_and_the_old_files_stay_readable
         "{info}"
     );
 
+    let list = succeed(
+        &place
+            .site
+            .strongroom(&["key", "list", &place.site.url()])
+            .output(),
+    );
+    assert!(
+        list.ends_with("epochs    2, what is written now is sealed under number 2\n"),
+        "{list}"
+    );
+
     assert_eq!(place.tree(), tree);
     let mount = place.mount(&[]);
     std::fs::write(mount.dir.join("new"), noise(5, 400_000)).unwrap();

@@ -1,6 +1,11 @@
 //! Writing a volume anew under its newest key: what is left, what is told, what stops it.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -14,7 +19,7 @@ use crate::{
         commands::{said, succeed},
         random::noise,
         terminal::TerminalProgram,
-        tree::assert_same,
+        tree::{assert_same, snapshot},
         wait::block_until,
     },
 };
@@ -63,7 +68,10 @@ fn after_a_rewrite_everything_that_is_needed_is_under_the_new_key() {
     place.rotate();
     let (live, _) = place.live_epochs();
     let bytes = live["1"];
+    let follower = place.mount_elsewhere(&["--read-only", "--follow-every", "100ms"]);
     let told = place.rewrite();
+    assert_same(&tree, &snapshot(&follower.dir), "beside the rewrite");
+    follower.unmount();
     assert!(
         told.contains("under key epoch 2") && told.contains("nothing that the volume needs"),
         "{told}"
@@ -201,6 +209,54 @@ fn ctrl_c_ends_a_rewrite_with_what_was_done_kept() {
     assert!(told.contains("nothing that the volume needs"), "{told}");
     all_is_under(&place, 2);
     assert_same(&tree, &place.tree(), "after the second run");
+}
+
+#[test]
+fn a_second_ctrl_c_gives_up_what_is_on_its_way_and_the_next_run_clears_up() {
+    let place = filled();
+    let tree = place.tree();
+    place.rotate();
+    let mut command = place.rewriting();
+    // It takes half a minute to send what is on its way.
+    command.args(["--max-upload-rate", "500KiB"]);
+    let mut child = command
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said_first = BufReader::new(child.stderr.take().unwrap());
+    let interrupt = || kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let parts = place.site.stats().count("CreateMultipartUpload");
+    block_until("an upload is begun", Duration::from_secs(60), || {
+        place.site.stats().count("CreateMultipartUpload") > parts
+    });
+    interrupt();
+    let mut line = String::new();
+    while !line.contains("Ctrl-C again") {
+        assert!(said_first.read_line(&mut line).unwrap() > 0, "{line}");
+    }
+    interrupt();
+    let began = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(i32::from(Exit::Interrupted.code())),
+        "{}",
+        said(&output)
+    );
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+    place.rewrite();
+    all_is_under(&place, 2);
+    place.is_whole();
+    assert!(
+        place.site.bucket().uploads().is_empty(),
+        "an upload was left"
+    );
+    assert_same(&tree, &place.tree(), "after both runs");
 }
 
 #[test]

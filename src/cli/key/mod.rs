@@ -140,6 +140,9 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
             for slot in header.slots() {
                 say(&info::slot_line(&slot, note_on(&slot)));
             }
+            if header.epochs().count() > 1 {
+                say(&info::epochs_line(&header));
+            }
         }
         Ok(())
     })

@@ -93,7 +93,7 @@ pub(super) fn run(args: &RotateArgs) -> Result<(), Failure> {
 /// The limits of a rotation, which its user must not have to look up.
 const NOT_DONE: [&str; 3] = [
     "a mount that runs goes on with the key that it knows: unmount and mount again, read-only mounts too",
-    "what is stored already stays under its old key: 'strongroom key rotate --rewrite' writes it anew",
+    "what is stored already stays under its old key, and whoever has that reads it: 'strongroom key rotate --rewrite' writes it anew",
     "passphrases, key files and the recovery key are as before, and open old and new: 'strongroom key change' changes them",
 ];
 
