@@ -164,12 +164,12 @@ impl Shared {
             .or_else(|| self.rotated())
     }
 
-    /// The key was rotated, and what was written since cannot be read here.
+    /// Objects are met that the keys of this mount do not open: those of a later epoch.
     fn rotated(&self) -> Option<String> {
         let epoch = self.sealed.unknown_epoch()?;
         Some(format!(
-            "the volume's key was rotated (epoch {}) and this mount has the keys from before: it shows \
-             nothing newer until it is unmounted and mounted again",
+            "there are objects under key epoch {}, which this mount does not have: if the key was rotated \
+             since, nothing newer is shown until the volume is unmounted and mounted again",
             epoch.0
         ))
     }

@@ -4,6 +4,8 @@
 //! [`NonRetryable`] (`slatedb_common::retry::should_retry`). An outage should be tried again so;
 //! damage must not be.
 
+use std::collections::BTreeSet;
+
 use object_store::Error;
 use slatedb_common::retry::NonRetryable;
 
@@ -17,6 +19,17 @@ use crate::{
 const NAME: &str = "sealed";
 
 type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Objects of epochs that the keys lack of which each is logged.
+const UNKNOWN_NAMED_MAX: usize = 64;
+
+/// Objects that were met and are sealed under epochs that the keys lack.
+#[derive(Default)]
+pub(super) struct Unknown {
+    /// The highest of these epochs.
+    pub(super) epoch: Option<Epoch>,
+    objects: BTreeSet<String>,
+}
 
 /// An error that trying again cannot mend.
 pub(super) fn permanent(source: Source) -> Error {
@@ -62,14 +75,6 @@ pub(super) fn from_store(error: StoreError, location: &str) -> Error {
 impl Inner {
     /// Logs and counts an object that did not authenticate, or that is missing.
     pub(super) fn refuse(&self, error: SealError) -> Error {
-        if let SealError::Epoch { epoch, .. } = &error {
-            // Nothing is wrong with the object, and a follower asks for it at each look.
-            match self.unknown_epoch.set(Epoch(*epoch)) {
-                Ok(()) => tracing::error!("{error}"),
-                Err(_) => tracing::debug!("{error}"),
-            }
-            return permanent(Box::new(error));
-        }
         let metrics = self.store.metrics();
         match error.is_missing() {
             true => metrics.missing_objects.increment(),
@@ -77,9 +82,22 @@ impl Inner {
         }
         match &error {
             SealError::Frame { path, frame } => tracing::error!(object = path, frame, "{error}"),
+            SealError::Epoch { path, epoch } => self.unknown_epoch(path, Epoch(*epoch), &error),
             other => tracing::error!("{other}"),
         }
         permanent(Box::new(error))
+    }
+
+    /// Logs an object of an epoch that the keys lack, once: after a rotation of the key a follower
+    /// asks for the same object at each look.
+    fn unknown_epoch(&self, path: &str, epoch: Epoch, error: &SealError) {
+        let mut unknown = self.unknown.lock();
+        if unknown.objects.len() < UNKNOWN_NAMED_MAX && unknown.objects.insert(path.to_owned()) {
+            tracing::error!("{error}");
+        } else {
+            tracing::debug!("{error}");
+        }
+        unknown.epoch = unknown.epoch.max(Some(epoch));
     }
 }
 

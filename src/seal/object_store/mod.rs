@@ -37,7 +37,7 @@ use std::{
     fmt,
     ops::Range,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -61,7 +61,7 @@ use super::{
 use crate::store::{ListEntry, Store};
 use cache::Cache;
 use chain::Chain;
-use errors::{from_store, permanent};
+use errors::{Unknown, from_store, permanent};
 use log_seen::Unanswered;
 pub use position::{LogFault, LogPosition};
 
@@ -99,8 +99,7 @@ struct Inner {
     unanswered: Mutex<Option<Unanswered>>,
     /// Bytes of objects that were read and authenticated.
     opened_bytes: AtomicU64,
-    /// The first epoch that was met and is not among the keys.
-    unknown_epoch: OnceLock<Epoch>,
+    unknown: Mutex<Unknown>,
     /// Room for fetches that go on to their end although nobody waits for them any more.
     finishing: Arc<Semaphore>,
 }
@@ -116,7 +115,7 @@ impl SealedObjectStore {
                 chain: Mutex::default(),
                 unanswered: Mutex::default(),
                 opened_bytes: AtomicU64::new(0),
-                unknown_epoch: OnceLock::new(),
+                unknown: Mutex::default(),
                 finishing: Arc::new(Semaphore::new(FINISHING_MAX)),
             }),
         }
@@ -160,10 +159,10 @@ impl SealedObjectStore {
         self.inner.opened_bytes.load(Ordering::Relaxed)
     }
 
-    /// The key epoch of an object that was asked for, if the keys here are older than that epoch:
-    /// nothing that was written since can be read.
+    /// The highest key epoch that an object named and that is not among the keys here: the volume's
+    /// key was rotated, or the object was changed.
     pub fn unknown_epoch(&self) -> Option<Epoch> {
-        self.inner.unknown_epoch.get().copied()
+        self.inner.unknown.lock().epoch
     }
 
     /// Bytes of plaintext chunks kept now.
