@@ -48,7 +48,7 @@ fn a_new_key_is_for_what_is_written_from_then_on_and_the_old_files_stay_readable
         assert!(told.contains(word), "no '{word}' in: {told}");
     }
     let bucket = place.site.bucket();
-    assert_eq!(bucket.get(HEADERS[0]), bucket.get(HEADERS[1]));
+    assert!(bucket.get(HEADERS[0]) == bucket.get(HEADERS[1]));
     assert_eq!(place.epochs("data/"), before);
     let info = succeed(&place.site.strongroom(&["info", &place.site.url()]).output());
     assert!(
@@ -134,7 +134,7 @@ fn the_257th_key_is_refused_and_nothing_is_changed() {
         "{told}"
     );
     assert_eq!(told.lines().count(), 2, "{told}");
-    assert_eq!(place.site.bucket().get(HEADERS[0]), full);
+    assert!(place.site.bucket().get(HEADERS[0]) == full);
     let mount = place.mount(&[]);
     std::fs::write(mount.dir.join("file"), noise(1, 5000)).unwrap();
     mount.unmount();
@@ -194,9 +194,8 @@ fn a_header_whose_answer_is_lost_late_or_doubled_has_one_key_more_and_two_equal_
             let after = epochs(&place);
             assert_eq!(after.len(), before.len() + 1, "{name}, PUT {skip}");
             let bucket = place.site.bucket();
-            assert_eq!(
-                bucket.get(HEADERS[0]),
-                bucket.get(HEADERS[1]),
+            assert!(
+                bucket.get(HEADERS[0]) == bucket.get(HEADERS[1]),
                 "{name}, PUT {skip}"
             );
         }
