@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Kills in the ordinary run.
-const KILLS: u64 = 14;
+const KILLS: u64 = 12;
 
 /// A rewrite of this volume takes about so long.
 const KILL_WITHIN_MS: u64 = 3500;

@@ -16,11 +16,13 @@ use crate::{
 };
 
 impl Reading {
-    /// Reads what is committed in `gaps`, in order; large holes are left out.
+    /// Reads what is committed in `gaps`, in order; large holes are left out. With `around`, what
+    /// lies around missing frames is fetched as for a program that reads.
     pub(crate) async fn read_gaps(
         self: &Arc<Self>,
         open: &OpenFile,
         gaps: &[Range<u64>],
+        around: bool,
     ) -> Result<Vec<(u64, Bytes)>, DataError> {
         let (Some(first), Some(last)) = (gaps.first(), gaps.last()) else {
             return Ok(Vec::new());
@@ -41,7 +43,7 @@ impl Reading {
                 at += len;
             }
         }
-        let bytes = self.read_sources(open, read, sources).await?;
+        let bytes = self.read_sources(open, read, sources, around).await?;
         let mut from = 0;
         Ok(places
             .into_iter()
@@ -60,6 +62,7 @@ impl Reading {
         open: &OpenFile,
         read: Range<u64>,
         sources: Vec<Source>,
+        around: bool,
     ) -> Result<Bytes, DataError> {
         let len: u64 = sources.iter().map(Source::len).sum();
         let bound = len + missing_bytes_max(&sources, 0);
@@ -69,7 +72,12 @@ impl Reading {
             return Ok(reply.bytes);
         }
         let mut paid = self.shared.governor.acquire(Owner::Read, bound).await;
-        let plan = self.plan(&sources, Beyond::Nothing);
+        // A reader in order has a window instead of regions.
+        let beyond = match around && !open.ahead.window.lock().is_continued_by(&read) {
+            true => Beyond::Region,
+            false => Beyond::Nothing,
+        };
+        let plan = self.plan(&sources, beyond);
         let frames = self.start_missing(open, &sources, &read, plan, &mut paid);
         paid.shrink_to(len);
         let size = open.file.content.lock().size;

@@ -125,7 +125,7 @@ impl Space {
 
     /// Reads what is committed in `ranges`, which are in order, and puts it into the overlay as if
     /// it had been written, unless something newer is there. Returns how many bytes that came to.
-    /// With a handle, what follows is read ahead as for a program.
+    /// With a handle, what follows and what lies around is fetched too, as for a program.
     pub(crate) async fn move_ranges(
         self: &Arc<Self>,
         file: &Arc<FileState>,
@@ -168,11 +168,11 @@ impl Space {
             .filter(|range| !range.is_empty())
             .collect();
         let pieces = match open {
-            Some(open) => self.reading.read_gaps(open, &ranges).await?,
+            Some(open) => self.reading.read_gaps(open, &ranges, true).await?,
             // A handle of its own: what follows in the file is not wanted.
             None => {
                 let open = self.reading.open(file.ino);
-                self.reading.read_gaps(&open, &ranges).await?
+                self.reading.read_gaps(&open, &ranges, false).await?
             }
         };
         let len: usize = pieces.iter().map(|(_, bytes)| bytes.len()).sum();

@@ -32,7 +32,7 @@ const RECORDS_AT_ONCE: usize = 1000;
 
 /// Files that are moved at once. Each waits for the store most of the time, and holds a step in
 /// memory, which the governor has granted.
-const FILES_AT_ONCE: usize = 4;
+const FILES_AT_ONCE: usize = 8;
 
 /// Bytes of files in a batch, from which on no more objects are added.
 const BATCH_BYTES: u64 = 32 << 20;

@@ -73,7 +73,7 @@ impl WriteBack {
                 )
             };
             let Some(stretch) = stretch else { break };
-            let filler = match self.reading.read_gaps(open, &gaps).await {
+            let filler = match self.reading.read_gaps(open, &gaps, false).await {
                 Ok(filler) => filler,
                 Err(error) => {
                     let unread = stretch.whole.clone().unwrap_or_default();
