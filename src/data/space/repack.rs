@@ -285,8 +285,8 @@ impl Space {
     }
 
     /// Moves the bytes of a file that lie in the objects `wanted`; returns the objects that could
-    /// not be read. With `moved`, what follows and lies around is fetched too, and the bytes of each
-    /// step are added there.
+    /// not be read. With `moved`, what follows and what lies around is fetched too, and the bytes
+    /// of each step are added there.
     pub(super) async fn move_file(
         self: &Arc<Self>,
         ino: Ino,
