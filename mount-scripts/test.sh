@@ -145,12 +145,27 @@ monitoring() {
         mount-scripts/monitoring/check.py
 }
 
-# The feature `demo` left out: everything compiles, and in the long suite the library's own tests pass. No mount's memory is measured there,
-# so they are built without optimisation, which is faster.
+# The library's own tests. No mount's memory is measured there, so they are built without optimisation, which is faster.
+# shellcheck disable=SC2317  # called through step
+unit_tests() {
+    CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo nextest run --locked --no-fail-fast --lib "$@"
+}
+
+# The feature `demo` left out: everything compiles, and in the long suite the library's own tests pass.
 # shellcheck disable=SC2317  # called through step
 without_demo() {
     cargo check --locked --all-targets --no-default-features || return 1
-    [ "$mode" != long ] || CARGO_PROFILE_DEV_OPT_LEVEL=0 cargo nextest run --locked --no-fail-fast --no-default-features --lib
+    [ "$mode" != long ] || unit_tests --no-default-features
+}
+
+# Code in doc comments, if there is any: without, rustdoc would read the whole crate for nothing.
+# shellcheck disable=SC2317  # called through step
+doc_tests() {
+    find src -name '*.rs' -exec awk '
+        FNR == 1 { inside = 0 }
+        /^ *\/\/[\/!] ```/ { if (!inside && !/```(text|sh|json|console|ignore)/) found = 1; inside = !inside }
+        END { exit !found }' {} + || return 0
+    cargo test --locked --doc --quiet
 }
 
 # Mounts and processes of Strongroom on this machine.
@@ -184,12 +199,15 @@ else
     step 'scripts' scripts
     step 'monitoring' monitoring
     step 'docs' mount-scripts/check-docs.sh
+    step 'unit tests' unit_tests
+    # All but the library's own.
+    tests=(--bins --test '*')
     if [ "$mode" = quick ]; then
-        step 'unit and integration tests' cargo nextest run --locked --no-fail-fast -E 'not binary(e2e) and not binary(hostile) and not binary(endurance)'
+        step 'integration tests' cargo nextest run --locked --no-fail-fast "${tests[@]}" -E 'not binary(e2e) and not binary(hostile) and not binary(endurance)'
     else
-        step 'unit, integration and end-to-end tests' cargo nextest run --locked --no-fail-fast
+        step 'integration and end-to-end tests' cargo nextest run --locked --no-fail-fast "${tests[@]}"
     fi
-    step 'doc tests' cargo test --locked --doc --quiet
+    step 'doc tests' doc_tests
     if [ "$mode" = long ]; then
         step 'dependencies' mount-scripts/package.sh --check
         step 'systemd' mount-scripts/systemd/try.sh

@@ -36,7 +36,7 @@ use crate::{
         file::{FileState, FileTable, ScatteredFiles, View},
         frames::{FrameBytes, Frames, ObjectHandle},
         paid::paid_bytes,
-        readahead::{Readahead, Stretch},
+        readahead::{FILE_MIN, Readahead, Stretch},
         shared::Shared,
     },
     meta::Ino,
@@ -161,6 +161,7 @@ impl Reading {
         let in_order = open.ahead.window.lock().is_continued_by(&(offset..end));
         let takes_stretch = !in_order
             && open.takes_stretches
+            && size >= FILE_MIN
             && reply_len <= SMALL_READ_MAX
             && sources.iter().any(Source::is_short_run);
         let beyond = match (in_order, takes_stretch) {

@@ -31,7 +31,7 @@ use crate::data::{frames::Frames, shared::Shared};
 
 pub(crate) use prefetch::{RUN_GAP_MAX, StoredRun};
 pub use stretches::Stretch;
-pub(crate) use stretches::{RUN_MIN, Stretches};
+pub(crate) use stretches::{FILE_MIN, RUN_MIN, Stretches};
 
 /// See the module's head.
 pub(crate) struct Readahead {

@@ -30,6 +30,9 @@ use crate::{
 /// A file lies scattered where its runs are shorter than a frame.
 pub(crate) const RUN_MIN: u64 = WINDOW;
 
+/// Smaller files are in one run, or nearly; what lies around them in their object is worth more.
+pub(crate) const FILE_MIN: u64 = 1 << 20;
+
 /// The windows in which misses of a file are counted: as long as a frame, which each of them brings.
 const WINDOW: u64 = 64 << 10;
 
