@@ -116,7 +116,7 @@ async fn a_file_that_lies_scattered_is_read_in_order_once_and_kept() {
     at.unmount().await;
 }
 
-/// What a stretch has read is not handed over once somebody has written to the file.
+/// Bytes that a stretch has read are not handed over once somebody has written to the file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_that_is_written_beside_a_stretch_stays_new() {
     let volume = TestVolume::new().await;
