@@ -40,7 +40,7 @@ pub(crate) struct Readahead {
     pub(crate) registry: Arc<WindowRegistry>,
     pub(crate) density: Mutex<Density>,
     pub(crate) regions: Arc<RegionQueue>,
-    /// What is missed in files that lie scattered.
+    /// The same for files that lie scattered.
     pub(crate) stretches: Stretches,
 }
 

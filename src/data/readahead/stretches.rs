@@ -57,7 +57,7 @@ const PATIENCE: f64 = 3.0;
 /// Parts of files that are remembered as handed over.
 const KEPT_MAX: usize = 64;
 
-/// What decides about stretches, and which there were.
+/// Decides about stretches, and knows which there were.
 pub(crate) struct Stretches {
     density: Mutex<Density>,
     parts: Arc<Mutex<Parts>>,
@@ -82,7 +82,7 @@ struct Kept {
 
 /// A part of a file that should be read in order and kept.
 pub struct Stretch {
-    /// What of it is not kept yet, in order.
+    /// Its parts that are not kept yet, in order.
     pub ranges: Vec<Range<u64>>,
     /// It is not worth more time.
     pub time_max: Duration,
