@@ -7,6 +7,7 @@
 #
 #   --systems LIST        some of: strongroom,rclone,s3fs,plain
 #   --latencies LIST      milliseconds added to each request, for instance 0,20 (the default)
+#   --steps LIST          only these pieces of work, for instance random,overwrite,random-again; some need what another leaves behind
 #   --rounds NUMBER       how often each is measured (2)
 #   --timeout SECONDS     a piece of work that takes longer is given up (900)
 #   --no-raw              without the column for plain S3
@@ -45,6 +46,7 @@ while [ $# -gt 0 ]; do
         --quick) arguments+=(--quick) ;;
         --systems) value "$1" $# "${2:-}" '(strongroom|rclone|s3fs|plain)(,(strongroom|rclone|s3fs|plain))*'; systems=$2; shift ;;
         --latencies) value "$1" $# "${2:-}" '[0-9]{1,5}(,[0-9]{1,5})*'; arguments+=(--latencies "$2"); shift ;;
+        --steps) value "$1" $# "${2:-}" '[a-z-]+(,[a-z-]+)*'; arguments+=(--steps "$2"); shift ;;
         --rounds) value "$1" $# "${2:-}" '[1-9][0-9]?'; arguments+=(--rounds "$2"); shift ;;
         --timeout) value "$1" $# "${2:-}" '[1-9][0-9]{0,5}'; arguments+=(--timeout "$2"); shift ;;
         --no-raw) systems=$(printf '%s' "$systems" | tr , '\n' | grep -vx plain | paste -sd, || true) ;;

@@ -44,6 +44,9 @@ class Battery:
 
     def step(self, name, work, requires=None, before=None):
         """Does one piece of work and notes what it took. `before` brings the system to where it starts and is not counted."""
+        if name in self.site.left_out:
+            self.steps[name] = {"error": "left out (--steps)"}
+            return
         if name in self.given_up:
             self.steps[name] = {"error": self.given_up[name]}
             return
@@ -220,6 +223,7 @@ def measure(options):
     site = None
     try:
         site = Site(work, options.program, options.timeout, Sizes(options.quick))
+        site.left_out = set(STEPS) - set(options.steps)
         return measure_all(options, site)
     finally:
         for name in [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]:
@@ -270,12 +274,21 @@ def measure_all(options, site):
     return results
 
 
+def steps(text):
+    named = [name.replace("-", " ") for name in text.split(",")]
+    unknown = [name for name in named if name not in STEPS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"there is no step '{unknown[0]}'; there are " + ", ".join(name.replace(" ", "-") for name in STEPS))
+    return named
+
+
 def arguments():
     parser = argparse.ArgumentParser(description="Run mount-scripts/bench.sh instead: it installs and builds what this needs.")
     parser.add_argument("--program", type=Path)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--systems", type=lambda text: text.split(","), default=list(SYSTEMS))
     parser.add_argument("--latencies", type=lambda text: [int(part) for part in text.split(",")], default=[0, 20])
+    parser.add_argument("--steps", type=steps, default=STEPS)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--timeout", type=int, default=900)
     parser.add_argument("--quick", action="store_true")

@@ -70,6 +70,8 @@ class Site:
 
     def __init__(self, work, program, timeout_s, sizes):
         self.work, self.program, self.timeout_s, self.sizes = work, program, timeout_s, sizes
+        # Names of steps.
+        self.left_out = set()
         self.children = []
         self.meter = Meter()
         self.secret_file("passphrase", secrets.token_hex(24) + "\n")
