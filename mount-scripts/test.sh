@@ -186,8 +186,10 @@ leftovers() {
 }
 
 install_missing
-# A first build leaves nothing for a next one: that makes it faster, and smaller by some GiB.
-[ -d "${CARGO_TARGET_DIR:-target}/debug/incremental" ] || export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
+# A first build leaves nothing for a next one, and has no tables of lines: that makes it faster, and smaller by some GiB.
+if ! [ -d "${CARGO_TARGET_DIR:-target}/debug/incremental" ]; then
+    export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}" CARGO_PROFILE_DEV_DEBUG="${CARGO_PROFILE_DEV_DEBUG:-false}"
+fi
 running_before=$(running)
 if [ "$mode" = soak ]; then
     export STRONGROOM_SOAK_HOURS=$hours

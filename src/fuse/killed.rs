@@ -7,7 +7,8 @@
 //! come.
 //!
 //! Where `/proc` shows nothing (the caller is in another process namespace, or `hidepid` hides it),
-//! the request waits until its deadline.
+//! the request waits until its deadline. A caller that was there and is gone has left a request in
+//! the background, which the kernel reads ahead with: nobody waits for it.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 
@@ -44,11 +45,18 @@ struct Waiting {
     last: u64,
     /// One entry for each request that has waited for a while. The kernel bounds their number: each
     /// belongs to a thread that waits for it, or is one of the kernel's requests in the background.
-    callers: BTreeMap<u64, (u32, oneshot::Sender<()>)>,
+    callers: BTreeMap<u64, Caller>,
     /// Where the next round begins.
     next: u64,
     /// The task runs.
     looking: bool,
+}
+
+struct Caller {
+    tid: u32,
+    /// `/proc` has shown it.
+    was_seen: bool,
+    found: oneshot::Sender<()>,
 }
 
 /// The callers that wait. Cheap to clone.
@@ -84,11 +92,17 @@ impl Callers {
             return std::future::pending().await;
         }
         let (found, killed) = oneshot::channel();
+        let was_seen = Status::of(tid).is_some();
+        let caller = Caller {
+            tid,
+            was_seen,
+            found,
+        };
         let number = {
             let mut waiting = self.waiting.lock();
             waiting.last += 1;
             let number = waiting.last;
-            waiting.callers.insert(number, (tid, found));
+            waiting.callers.insert(number, caller);
             if !std::mem::replace(&mut waiting.looking, true) {
                 self.runtime.spawn(look(Arc::clone(&self.waiting)));
             }
@@ -109,7 +123,7 @@ impl Callers {
 async fn look(waiting: Arc<Mutex<Waiting>>) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let round: Vec<(u64, u32)> = {
+        let round: Vec<(u64, u32, bool)> = {
             let mut waiting = waiting.lock();
             if waiting.callers.is_empty() {
                 waiting.looking = false;
@@ -120,29 +134,29 @@ async fn look(waiting: Arc<Mutex<Waiting>>) {
                 .callers
                 .range(from)
                 .take(LOOKS_PER_ROUND)
-                .map(|(number, (tid, _))| (*number, *tid))
+                .map(|(number, caller)| (*number, caller.tid, caller.was_seen))
                 .collect();
             let is_last = round.len() < LOOKS_PER_ROUND;
             waiting.next = match round.last() {
-                Some((number, _)) if !is_last => *number,
+                Some((number, ..)) if !is_last => *number,
                 _ => 0,
             };
             round
         };
-        for (number, tid) in round {
-            if is_dying(tid)
-                && let Some((_, found)) = waiting.lock().callers.remove(&number)
+        for (number, tid, was_seen) in round {
+            if is_dying(tid, was_seen)
+                && let Some(caller) = waiting.lock().callers.remove(&number)
             {
                 // The waiting request may have its answer by now.
-                let _ = found.send(());
+                let _ = caller.found.send(());
             }
         }
     }
 }
 
-fn is_dying(tid: u32) -> bool {
+fn is_dying(tid: u32, was_seen: bool) -> bool {
     let Some(status) = Status::of(tid) else {
-        return false;
+        return was_seen;
     };
     if has_fatal_signal(&status) {
         return true;

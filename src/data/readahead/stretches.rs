@@ -51,8 +51,10 @@ const SPREAD: f64 = 3.0;
 /// found in a frame of its own. Measured: 130 to 170. Also the guess while the link is not known.
 const SPEED_MAX: f64 = 100.0;
 
-/// A stretch is given up after so many times what it was thought to take.
+/// A stretch is given up after so many times what it was thought to take, but not within a second:
+/// so much may be the machine's.
 const PATIENCE: f64 = 3.0;
+const TIME_MIN: Duration = Duration::from_secs(1);
 
 /// Parts of files that are remembered as handed over.
 const KEPT_MAX: usize = 64;
@@ -213,7 +215,7 @@ impl Readahead {
         let len = ranges.iter().map(|range| range.end - range.start).sum();
         Some(Stretch {
             ranges,
-            time_max: Duration::from_micros((PATIENCE * cost.of(len)) as u64),
+            time_max: Duration::from_micros((PATIENCE * cost.of(len)) as u64).max(TIME_MIN),
             ino,
             whole,
             parts: Arc::clone(&stretches.parts),
