@@ -48,7 +48,7 @@ impl Stretches {
     }
 }
 
-/// A stretch on its way to the kernel; it keeps neither the volume nor the handle alive.
+/// A stretch on its way to the kernel. It does not keep the handle open, and ends with it.
 struct HandOver {
     data: Data,
     turns: Arc<PageTurns>,

@@ -308,11 +308,6 @@ impl Reading {
                 // It comes with the region around an earlier run.
                 continue;
             }
-            let is_here = |frame| self.frames.is_here(&run.object, frame);
-            if missed.clone().all(is_here) {
-                // Another read, or readahead, has asked for it since the plan was made.
-                continue;
-            }
             let mut paid = reservation.split(frames_len(&run.object, run.frames.clone()));
             let kept = match run.is_kept && run.onward == 0 {
                 true => Kept::InCache(missed.clone()),
@@ -357,11 +352,10 @@ impl Reading {
                 let brings = |fetch: &&(ObjectId, Range<u64>, Arc<Fetch>)| {
                     fetch.0 == object.id && fetch.1.contains(&number)
                 };
-                if matches!(place, Frame::Missing) {
-                    *place = match fetches.iter().find(brings) {
-                        Some((_, _, fetch)) => Frame::Coming(fetch.clone()),
-                        None => self.find(object, number),
-                    };
+                if matches!(place, Frame::Missing)
+                    && let Some((_, _, fetch)) = fetches.iter().find(brings)
+                {
+                    *place = Frame::Coming(fetch.clone());
                 }
             }
         }
