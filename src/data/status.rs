@@ -89,6 +89,13 @@ impl Data {
             .iter()
             .find_map(standing)
             .or_else(|| store.trouble().map(|why| (None, why)))
+            .or_else(|| {
+                self.rooms
+                    .shared
+                    .meta
+                    .upkeep_trouble()
+                    .map(|why| (None, why))
+            })
     }
 
     /// Bytes that bounded tables beside the budget take now, and at most.

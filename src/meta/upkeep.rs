@@ -174,6 +174,12 @@ impl Meta {
         }
     }
 
+    /// Why changes will have to wait, if upkeep keeps failing. For the writer.
+    #[must_use]
+    pub fn upkeep_trouble(&self) -> Option<String> {
+        self.inner.upkeep()?.trouble()
+    }
+
     /// Deletes tables and log objects that the database does not name any more, except those of the
     /// last quarter of an hour, which followers may still read. For the writer.
     pub async fn collect(&self) {

@@ -21,7 +21,7 @@ use crate::{
         object_store::SealedObjectStore,
     },
     server::{Server, ServerConfig, SyncPolicy},
-    store::{Rates, Retry, Store, StoreConfig},
+    store::{Condition, Rates, Retry, Store, StoreConfig},
     telemetry::Metrics,
 };
 
@@ -33,7 +33,7 @@ const CONFIG: MetaConfig = MetaConfig {
     memory_bytes: 40 << 20,
 };
 
-async fn sealed(server: &Server) -> Arc<SealedObjectStore> {
+async fn connected(server: &Server) -> Store {
     let config = StoreConfig {
         url: "s3://bucket/volume".parse().unwrap(),
         endpoint_url: Some(server.endpoint_url()),
@@ -50,8 +50,12 @@ async fn sealed(server: &Server) -> Arc<SealedObjectStore> {
         .await
         .unwrap();
     store.create_bucket().await.unwrap();
+    store
+}
+
+async fn sealed(server: &Server) -> Arc<SealedObjectStore> {
     Arc::new(SealedObjectStore::new(
-        store,
+        connected(server).await,
         VolumeKeys::generate(VolumeId([1; 16])),
         1 << 20,
     ))
@@ -180,6 +184,41 @@ async fn compaction_and_collection_leave_the_same_volume_in_fewer_objects() {
     meta.close().await.unwrap();
     let meta = Meta::open(store, CONFIG).await.unwrap();
     assert_eq!(meta.read_dir(Ino::ROOT, 0, 100).await.unwrap().len(), 60);
+    meta.close().await.unwrap();
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn upkeep_that_keeps_failing_is_told_until_it_succeeds() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let server = server(directory.path()).await;
+    let store = sealed(&server).await;
+    Meta::format(store.clone(), 0, 0).await.unwrap();
+    let meta = Meta::open(store, CONFIG).await.unwrap();
+    let (Backing::Writer(db), Some(upkeep)) = (&meta.inner.backing, meta.inner.upkeep()) else {
+        panic!("a writer")
+    };
+    let compact = async || upkeep.begin(Job::Compact, db.clone()).await.unwrap();
+    // Another volume's mount writes below the same prefix: the newest manifest is not ours.
+    let bucket = connected(&server).await;
+    let manifests = bucket.list_page("meta/manifest/", None).await.unwrap();
+    let strays = [format!(
+        "meta/manifest/{:020}.manifest",
+        manifests.len() + 1
+    )];
+    let stray = vec![bytes::Bytes::from_static(b"no object of this volume")];
+    let put = bucket.put(&strays[0], stray, Condition::None, &[]);
+    put.await.unwrap();
+    compact().await;
+    assert_eq!(meta.upkeep_trouble(), None, "once is no trouble");
+    for times in 2..4 {
+        compact().await;
+        let told = meta.upkeep_trouble().expect("trouble");
+        assert!(told.contains(&format!("failed {times} times")), "{told}");
+    }
+    bucket.delete(&strays).await.unwrap();
+    compact().await;
+    assert_eq!(meta.upkeep_trouble(), None);
     meta.close().await.unwrap();
     server.shutdown().await;
 }

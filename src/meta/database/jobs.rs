@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use slatedb::{
     Db,
     config::{FlushOptions, FlushType},
@@ -38,6 +39,14 @@ pub(in crate::meta) struct Upkeep {
     stopped: CancellationToken,
     running: TaskTracker,
     compacting: Arc<AtomicBool>,
+    failing: Arc<Mutex<Failing>>,
+}
+
+/// The jobs that make room for changes have failed so often in a row, lastly for this reason.
+#[derive(Default)]
+struct Failing {
+    times: u32,
+    why: String,
 }
 
 impl Upkeep {
@@ -49,7 +58,20 @@ impl Upkeep {
             stopped: CancellationToken::new(),
             running: TaskTracker::new(),
             compacting: Arc::default(),
+            failing: Arc::default(),
         }
+    }
+
+    /// Why changes will have to wait, if jobs keep failing.
+    pub fn trouble(&self) -> Option<String> {
+        let failing = self.failing.lock();
+        (failing.times > 1).then(|| {
+            format!(
+                "upkeep of the metadata failed {} times in a row, and changes wait for it when its tables \
+                 are full: {}",
+                failing.times, failing.why
+            )
+        })
     }
 
     /// Whether no further job is to begin.
@@ -60,12 +82,15 @@ impl Upkeep {
     /// Begins a job, as a task of its own.
     pub fn begin(&self, job: Job, db: Db) -> JoinHandle<Outcome> {
         let (store, sizes, stopped) = (self.store.clone(), self.sizes, self.stopped.clone());
-        let compacting = self.compacting.clone();
+        let (compacting, failing) = (self.compacting.clone(), self.failing.clone());
         self.running.spawn(async move {
             compacting.store(matches!(job, Job::Compact), Ordering::Relaxed);
-            let outcome = job.run(db, store, sizes, stopped).await;
+            let result = job.run(db, store, sizes, stopped).await;
             compacting.store(false, Ordering::Relaxed);
-            outcome
+            if matches!(job, Job::Compact | Job::FlushMemtable) {
+                failing.lock().note(&result);
+            }
+            result.unwrap_or(Outcome::Useless)
         })
     }
 
@@ -139,6 +164,18 @@ impl Upkeep {
     }
 }
 
+impl Failing {
+    fn note(&mut self, result: &Result<Outcome, slatedb::Error>) {
+        match result {
+            Ok(_) => *self = Failing::default(),
+            Err(error) => {
+                self.times += 1;
+                self.why = error.to_string();
+            }
+        }
+    }
+}
+
 impl Drop for Upkeep {
     fn drop(&mut self) {
         self.stopped.cancel();
@@ -159,7 +196,7 @@ impl Job {
         store: Arc<dyn ObjectStore>,
         sizes: Sizes,
         stopped: CancellationToken,
-    ) -> Outcome {
+    ) -> Result<Outcome, slatedb::Error> {
         let begun = Instant::now();
         let work = async {
             match self {
@@ -182,18 +219,17 @@ impl Job {
             Job::Compact => work.await,
             Job::Collect | Job::FlushMemtable => match stopped.run_until_cancelled(work).await {
                 Some(result) => result,
-                None => return Outcome::Useless,
+                None => return Ok(Outcome::Useless),
             },
         };
-        match result {
+        match &result {
             Ok(outcome) => {
                 tracing::debug!(job = ?self, ?outcome, elapsed_ms = begun.elapsed().as_millis() as u64, "metadata upkeep");
-                outcome
             }
             Err(error) => {
                 tracing::warn!(job = ?self, "metadata upkeep failed, it will be tried again: {error}");
-                Outcome::Useless
             }
         }
+        result
     }
 }
