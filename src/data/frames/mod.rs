@@ -20,6 +20,7 @@ mod unreadable;
 
 use std::{ops::Range, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use self::{
@@ -48,6 +49,9 @@ pub(crate) struct Frames {
     pub(crate) cache: Arc<FrameCache>,
     pub(crate) disk: Option<DiskCache>,
     pub(crate) fetches: FetchTable,
+    /// Held by those who look for frames and start a fetch of what is not here, so that none is
+    /// fetched twice.
+    pub(crate) starting: Mutex<()>,
     pub(crate) blocks: Arc<BlockPool>,
     pub(crate) link: Link,
     /// A fetch was started: there will be something to give up again.
@@ -62,6 +66,7 @@ impl Frames {
             cache: Arc::new(FrameCache::new()),
             disk,
             fetches: FetchTable::default(),
+            starting: Mutex::default(),
             blocks: Arc::new(BlockPool::default()),
             link: Link::default(),
             fetched: Notify::new(),

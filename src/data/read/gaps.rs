@@ -78,7 +78,7 @@ impl Reading {
             false => Beyond::Nothing,
         };
         let plan = self.plan(&sources, beyond);
-        let frames = self.start_missing(open, &sources, &read, plan, &mut paid);
+        let (frames, _) = self.start_missing(open, &sources, &read, plan, &mut paid);
         paid.shrink_to(len);
         let size = open.file.content.lock().size;
         self.read_ahead(open, None, read, size).await;

@@ -196,9 +196,11 @@ impl Reading {
         let reply_bytes = plan.reply_bytes;
         let was_here = plan.is_on_this_machine(&self.frames);
         let missed_since = (takes_stretch && plan.misses_any()).then(Instant::now);
-        let frames = self.start_missing(open, &sources, &(offset..end), plan, &mut reservation);
-        // The frames that turned out not to be missing need no room.
-        reservation.shrink_to(reply_bytes);
+        let (frames, has_come) =
+            self.start_missing(open, &sources, &(offset..end), plan, &mut reservation);
+        // The frames that turned out not to be missing need no room. Where some have come meanwhile,
+        // their room pays for the answer.
+        reservation.shrink_to(if has_come { reply_len } else { reply_bytes });
         self.read_ahead(open, view, offset..end, size).await;
         let all_paid_for = all_paid_for(&sources);
         let pieces = gather(sources, frames).await?;

@@ -125,6 +125,26 @@ struct MissingRun {
     is_kept: bool,
 }
 
+impl MissingRun {
+    fn missed_frames(&self) -> Range<u64> {
+        self.frames.start..self.frames.start + self.missed
+    }
+
+    /// Is any of its frames missing still?
+    fn is_missed_by(&self, sources: &[Source], frames: &[Vec<Frame>]) -> bool {
+        let missed = self.missed_frames();
+        sources.iter().zip(frames).any(|(source, frames)| {
+            let of_this = source.object().filter(|(of, _)| of.id == self.object.id);
+            of_this.is_some_and(|(object, range)| {
+                let mut numbered = object.layout.frames_of(range.clone()).zip(frames);
+                numbered.any(|(number, frame)| {
+                    matches!(frame, Frame::Missing) && missed.contains(&number)
+                })
+            })
+        })
+    }
+}
+
 impl Plan {
     /// The frames, if none has to be fetched.
     pub(crate) fn frames_if_here(self) -> Option<Vec<Vec<Frame>>> {
@@ -138,7 +158,7 @@ impl Plan {
     /// Whether the read needs no request to the store: what it misses is on the local disk.
     pub(crate) fn is_on_this_machine(&self, frames: &Frames) -> bool {
         self.runs.iter().all(|run| {
-            let mut missed = run.frames.start..run.frames.start + run.missed;
+            let mut missed = run.missed_frames();
             missed.all(|frame| frames.is_on_disk(run.object.id, frame))
         })
     }
@@ -276,6 +296,10 @@ impl Reading {
 
     /// Starts a fetch for each run of missing frames of `read`, paid out of `reservation`. Frames
     /// beyond the read are held by the window.
+    ///
+    /// What another read has fetched since the plan was made, or begun to fetch, is not fetched
+    /// twice; it is held from here on, so it stays until the answer is made. The second value says
+    /// whether there was some: the answer may lie in more pieces than the plan knew of then.
     pub(crate) fn start_missing(
         self: &Arc<Self>,
         open: &OpenFile,
@@ -283,10 +307,18 @@ impl Reading {
         read: &Range<u64>,
         plan: Plan,
         reservation: &mut Reservation,
-    ) -> Vec<Vec<Frame>> {
+    ) -> (Vec<Vec<Frame>>, bool) {
         let Plan {
-            mut frames, runs, ..
+            mut frames,
+            mut runs,
+            ..
         } = plan;
+        // Held until the fetches are in the table: two reads never start the same.
+        let starting = (!runs.is_empty()).then(|| self.frames.starting.lock());
+        let has_come = starting.is_some() && self.find_missing_again(sources, &mut frames);
+        if has_come {
+            runs.retain(|run| run.is_missed_by(sources, &frames));
+        }
         let metrics = self.shared.store.metrics();
         metrics.cache_hits.add(
             frames
@@ -297,7 +329,7 @@ impl Reading {
         );
         let mut fetches = Vec::with_capacity(runs.len());
         for mut run in runs {
-            let missed = run.frames.start..run.frames.start + run.missed;
+            let missed = run.missed_frames();
             metrics.cache_misses.add(run.missed);
             let comes_already = |fetch: &(ObjectId, Range<u64>, Arc<Fetch>)| {
                 fetch.0 == run.object.id
@@ -359,6 +391,23 @@ impl Reading {
                 }
             }
         }
-        frames
+        (frames, has_come)
+    }
+
+    /// Looks once more for the frames that were missing; whether any was found.
+    fn find_missing_again(&self, sources: &[Source], frames: &mut [Vec<Frame>]) -> bool {
+        let mut has_found = false;
+        for (source, frames) in sources.iter().zip(frames) {
+            let Some((object, range)) = source.object() else {
+                continue;
+            };
+            for (number, place) in object.layout.frames_of(range.clone()).zip(frames) {
+                if matches!(place, Frame::Missing) {
+                    *place = self.find(object, number);
+                    has_found |= !matches!(place, Frame::Missing);
+                }
+            }
+        }
+        has_found
     }
 }

@@ -111,7 +111,7 @@ impl Reading {
         let bound = missing_bytes_max(&sources, 0);
         let mut room = self.shared.governor.acquire(Owner::Read, bound).await;
         let plan = self.plan(&sources, Beyond::Nothing);
-        let frames = self.start_missing(open, &sources, read, plan, &mut room);
+        let (frames, _) = self.start_missing(open, &sources, read, plan, &mut room);
         // The frames that turned out not to be missing need no room.
         drop(room);
         for (part, frames) in step.iter().zip(frames) {

@@ -139,6 +139,11 @@ impl Readahead {
             }) else {
                 return false;
             };
+            let starting = self.frames.starting.lock();
+            if (start..end).any(|frame| self.frames.is_here(object, frame)) {
+                // A read has begun to fetch some of it meanwhile.
+                continue;
+            }
             self.shared
                 .store
                 .metrics()
@@ -149,6 +154,7 @@ impl Readahead {
                 false => Kept::Nowhere,
             };
             let fetch = Fetch::start(&self.frames, object.clone(), start..end, reservation, kept);
+            drop(starting);
             let file_range = if run.is_scattered {
                 run.file.clone()
             } else {
