@@ -25,7 +25,7 @@ impl Data {
     /// A handle on a file, which the caller pays for ([`OPEN_FILE_BYTES`]) until it is dropped.
     /// Its reads are paid for here.
     pub fn open(&self, ino: Ino) -> OpenFile {
-        self.rooms.reading.open(ino)
+        self.rooms.reading.open_for_reader(ino)
     }
 
     /// The same, to be read from `at` on in order.

@@ -5,7 +5,8 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{Read, Seek, SeekFrom},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use strongroom::server::StatsSnapshot;
@@ -192,6 +193,54 @@ fn reading_a_file_in_order_moves_little_twice() {
     // them fetches what another has begun to. 1.001 was seen in 14 of 14 runs, and 26 to 28 GETs.
     assert!(moved <= LEN as u64 * 102 / 100, "{moved} bytes moved");
     assert!(reading <= 31, "reading took {reading} GETs");
+}
+
+#[test]
+fn files_that_are_read_to_the_end_one_after_the_other_come_in_large_pieces() {
+    const LEN: usize = 8 << 20;
+    let mut site = Site::start(Transport::Plain);
+    site.memory = "256MiB";
+    site.disk_cache = "off";
+    let mount = site.mount();
+    for number in 0..10 {
+        fs::write(mount.dir.join(format!("file{number}")), noise(number, LEN)).unwrap();
+    }
+    mount.unmount();
+
+    let mount = site.mount();
+    let during = |line: &str| {
+        let before = site.stats();
+        shell(&mount.dir, line);
+        // What is under way for a reader that left.
+        thread::sleep(Duration::from_millis(300));
+        let after = site.stats();
+        let moved = after.socket_bytes_written - before.socket_bytes_written;
+        (gets(&after) - gets(&before), moved)
+    };
+    let whole = |number: u64| {
+        let (gets, moved) = during(&format!("cat file{number} > /dev/null"));
+        eprintln!("file {number}: {gets} GETs, {moved} bytes");
+        assert!(moved <= LEN as u64 * 102 / 100, "{moved} bytes moved");
+        gets
+    };
+    let first = whole(0);
+    (1..4).for_each(|number| {
+        whole(number);
+    });
+    let later = whole(4);
+    assert!(later * 3 <= first * 2, "{first} GETs, later {later}");
+
+    // The first reader that leaves costs what was ahead of it, and ends the habit.
+    let leave = |number: u64| {
+        let (_, moved) = during(&format!("head -c 1500000 file{number} > /dev/null"));
+        eprintln!("left file {number}: {moved} bytes");
+        moved
+    };
+    assert!(leave(5) <= 7 << 20, "too much ahead");
+    for number in 6..10 {
+        assert!(leave(number) <= 3 << 20, "the habit has not ended");
+    }
+    mount.unmount();
 }
 
 #[test]

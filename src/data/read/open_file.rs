@@ -47,6 +47,11 @@ impl Reading {
         self.open_with(ino, self.readahead.handle())
     }
 
+    /// The handle of somebody who reads from the mount.
+    pub(crate) fn open_for_reader(&self, ino: Ino) -> OpenFile {
+        self.open_with(ino, self.readahead.readers_handle())
+    }
+
     /// A handle on a file that is going to be read from `at` on, in order.
     pub(crate) fn open_at(&self, ino: Ino, at: u64) -> OpenFile {
         self.open_with(ino, self.readahead.handle_from(at))

@@ -22,7 +22,7 @@ impl Reading {
         read: Range<u64>,
         size: u64,
     ) {
-        let Some(mut wanted) = self.readahead.wanted(&open.ahead, read) else {
+        let Some(mut wanted) = self.readahead.wanted(&open.ahead, read, size) else {
             return;
         };
         let file = &open.file;

@@ -2,12 +2,13 @@
 //! window; a miss of a reader in no order may bring the region around it, if the density policy
 //! says so.
 //!
-//! `window.rs` decides for one handle and `registry.rs` lets windows give way; `prefetch.rs` starts
-//! their fetches. `density/` decides about regions, `region_prefetch.rs` asks for them, and
+//! `window.rs` decides for one handle, `habit.rs` learns from those before it, and `registry.rs` lets
+//! windows give way; `prefetch.rs` starts their fetches. `density/` decides about regions, `region_prefetch.rs` asks for them, and
 //! `region_queue.rs` holds the pieces. `stretches.rs` decides about parts of files that lie
 //! scattered. Never: waits for memory.
 
 mod density;
+mod habit;
 mod idle;
 mod prefetch;
 mod region_prefetch;
@@ -23,6 +24,7 @@ use tokio::sync::Notify;
 
 use self::{
     density::{Density, REGION_MIN_LOG2},
+    habit::Habit,
     region_queue::RegionQueue,
     registry::WindowRegistry,
     window::Window,
@@ -42,6 +44,7 @@ pub(crate) struct Readahead {
     pub(crate) regions: Arc<RegionQueue>,
     /// The same for files that lie scattered.
     pub(crate) stretches: Stretches,
+    habit: Arc<Habit>,
 }
 
 impl Readahead {
@@ -51,6 +54,7 @@ impl Readahead {
             density: Mutex::new(Density::new(REGION_MIN_LOG2)),
             regions: Arc::default(),
             stretches: Stretches::new(),
+            habit: Arc::default(),
             shared,
             frames,
         }
@@ -66,17 +70,27 @@ impl Readahead {
 
     /// The window of a new handle.
     pub(crate) fn handle(&self) -> Handle {
-        self.handle_with(Window::new())
+        self.handle_with(Window::new(), None)
+    }
+
+    /// The window of a new handle of somebody who reads from the mount.
+    pub(crate) fn readers_handle(&self) -> Handle {
+        let window = match self.habit.is_to_read_to_the_end() {
+            true => Window::expecting_the_end(),
+            false => Window::new(),
+        };
+        self.handle_with(window, Some(self.habit.clone()))
     }
 
     /// The window of a handle that is going to be read from `at` on, in order.
     pub(crate) fn handle_from(&self, at: u64) -> Handle {
-        self.handle_with(Window::from(at))
+        self.handle_with(Window::from(at), None)
     }
 
-    fn handle_with(&self, window: Window) -> Handle {
+    fn handle_with(&self, window: Window, habit: Option<Arc<Habit>>) -> Handle {
         Handle {
             registry: self.registry.clone(),
+            habit,
             window: Arc::new(Mutex::new(window)),
             fetched: Notify::new(),
         }
@@ -86,6 +100,8 @@ impl Readahead {
 /// One handle's readahead. Dropping it lets go of everything in flight for the handle.
 pub(crate) struct Handle {
     registry: Arc<WindowRegistry>,
+    /// What it reads is part of it.
+    habit: Option<Arc<Habit>>,
     pub(crate) window: Arc<Mutex<Window>>,
     /// Told whenever the window got something.
     pub(crate) fetched: Notify,
@@ -94,5 +110,9 @@ pub(crate) struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.registry.closed(&self.window);
+        let to_the_end = self.window.lock().has_read_to_the_end();
+        if let (Some(habit), Some(to_the_end)) = (&self.habit, to_the_end) {
+            habit.note(to_the_end);
+        }
     }
 }

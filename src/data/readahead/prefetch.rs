@@ -39,8 +39,14 @@ pub(crate) struct StoredRun {
 }
 
 impl Readahead {
-    /// Notes a read of a handle; returns what should be fetched ahead of it now, if anything.
-    pub(crate) fn wanted(&self, handle: &Handle, read: Range<u64>) -> Option<Wanted> {
+    /// Notes a read of a handle on a file of `file_len` bytes; returns what should be fetched ahead of
+    /// it now, if anything.
+    pub(crate) fn wanted(
+        &self,
+        handle: &Handle,
+        read: Range<u64>,
+        file_len: u64,
+    ) -> Option<Wanted> {
         let config = &self.shared.config;
         let share =
             (self.shared.governor.capacity_bytes() / 2) / (self.registry.active() as u64 + 1);
@@ -50,10 +56,11 @@ impl Readahead {
         let mut let_go = Vec::new();
         let link = &self.frames.link;
         let request_bytes = link.request_bytes(size_max, config.fetch_bytes_max);
-        let wanted = handle
-            .window
-            .lock()
-            .on_read(read, size_max, request_bytes, &mut let_go);
+        let wanted =
+            handle
+                .window
+                .lock()
+                .on_read(read, size_max, request_bytes, file_len, &mut let_go);
         drop(let_go);
         self.registry.used(&handle.window);
         let wanted = wanted?;

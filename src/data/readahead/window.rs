@@ -28,6 +28,17 @@ const EARLY_SHARE: u64 = 4;
 const EARLY_MAX: u64 = 768 << 10;
 const CERTAIN: u64 = 8 << 20;
 
+/// A reader that is expected to read to the end begins with this window, and may have as much ahead
+/// of it as it has read.
+const EXPECTED_MIN: u64 = 4 << 20;
+
+/// Whoever has read this much in order shows whether it reads to the end.
+const TELLING: u64 = 1 << 20;
+
+/// The end of a file begins so many parts of it before: archives end with an index that readers of
+/// the rest leave out.
+const END_PARTS: u64 = 8;
+
 /// Reads that come this far out of order still count as going on: the kernel keeps several requests
 /// in flight.
 const REORDER_BYTES: u64 = 2 << 20;
@@ -62,6 +73,10 @@ pub(crate) struct Window<F = Arc<Fetch>> {
     pub(crate) spread: u64,
     /// The reader is known to read on: it need not show it first.
     is_certain: bool,
+    /// The reader is expected to read on to the end.
+    is_expected: bool,
+    /// Bytes of the file, as of the latest read.
+    file_len: u64,
     /// In the order of the file.
     fetches: VecDeque<Prefetched<F>>,
     last_read: Instant,
@@ -77,9 +92,28 @@ impl<F: Clone> Window<F> {
             frontier: 0,
             spread: 1,
             is_certain: false,
+            is_expected: false,
+            file_len: 0,
             fetches: VecDeque::new(),
             last_read: Instant::now(),
         }
+    }
+
+    /// The window of a reader that will read all of its file, by what others did, if it begins at
+    /// the beginning.
+    pub(crate) fn expecting_the_end() -> Window<F> {
+        Window {
+            streak: 1,
+            is_expected: true,
+            ..Window::new()
+        }
+    }
+
+    /// Whether the reader read to the end, if it began at the beginning and showed it.
+    pub(crate) fn has_read_to_the_end(&self) -> Option<bool> {
+        let has_shown = self.next >= TELLING || (self.is_expected && self.next > 0);
+        let tells = self.began == 0 && has_shown;
+        tells.then(|| self.next >= self.file_len - self.file_len / END_PARTS)
     }
 
     /// The window of a reader that is going to read on from `at` in order.
@@ -95,7 +129,8 @@ impl<F: Clone> Window<F> {
     }
 
     /// Notes a read; returns the range that should be fetched ahead now, if any. `size_max` is the
-    /// handle's share, `request_bytes` how much one request brings at most. Fetches that are no
+    /// handle's share, `request_bytes` how much one request brings at most, `file_len` how long the
+    /// file is. Fetches that are no
     /// longer wanted are moved to `let_go`, to be dropped when the lock on this window is not held:
     /// dropping gives memory back, and that may ask windows to give way.
     pub(crate) fn on_read(
@@ -103,11 +138,17 @@ impl<F: Clone> Window<F> {
         range: Range<u64>,
         size_max: u64,
         request_bytes: u64,
+        file_len: u64,
         let_go: &mut Vec<F>,
     ) -> Option<Range<u64>> {
         self.last_read = Instant::now();
+        self.file_len = file_len;
+        if self.is_expected && self.next == 0 && range.start > 0 {
+            (self.is_expected, self.streak) = (false, 0);
+        }
         if !self.goes_on(&range) {
             self.streak = 0;
+            self.is_expected = false;
             self.size = 0;
             self.next = range.end;
             self.began = range.start;
@@ -141,7 +182,7 @@ impl<F: Clone> Window<F> {
         if ahead + step > self.size {
             return None;
         }
-        self.size = (self.size * 2).max(WINDOW_MIN);
+        self.size = (self.size * 2).max(self.size_min());
         // A scattered piece takes more memory than it is long, and its frames are held until the
         // next piece has come.
         let size_max = (2 * size_max / self.spread).min(size_max);
@@ -158,11 +199,21 @@ impl<F: Clone> Window<F> {
         self.streak > 0 && read.start.abs_diff(self.next) <= CONTINUED_BYTES
     }
 
+    /// The first window.
+    fn size_min(&self) -> u64 {
+        match self.is_expected {
+            true => EXPECTED_MIN,
+            false => WINDOW_MIN,
+        }
+    }
+
     /// Bytes that may be ahead of a reader in order that is at `next`.
     fn earned(&self, next: u64) -> u64 {
         let read = next.saturating_sub(self.began);
         if self.is_certain {
             u64::MAX
+        } else if self.is_expected {
+            read.max(EXPECTED_MIN)
         } else if read < CERTAIN {
             (read.saturating_sub(WINDOW_MIN) / EARLY_SHARE).max(EARLY_MAX)
         } else {
@@ -178,7 +229,7 @@ impl<F: Clone> Window<F> {
             return 0;
         }
         (self.size * 2)
-            .max(WINDOW_MIN)
+            .max(self.size_min())
             .min(self.earned(read.end))
             .min(max)
     }
@@ -245,6 +296,7 @@ mod tests {
 
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
+    const FILE: u64 = 1 << 30;
 
     /// A reader that asks for 256 KiB at a time, and a store that brings all that is asked for at
     /// once.
@@ -269,7 +321,7 @@ mod tests {
             self.at = range.end;
             let wanted = self
                 .window
-                .on_read(range, size_max, request_bytes, &mut let_go);
+                .on_read(range, size_max, request_bytes, FILE, &mut let_go);
             if let Some(wanted) = wanted {
                 self.requests.push(wanted.end - wanted.start);
                 self.window.push(wanted.clone(), wanted.start);
@@ -317,6 +369,52 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_is_expected_to_read_to_the_end_has_a_large_window_if_it_begins_there() {
+        let mut reader = Reader::new();
+        reader.window = Window::expecting_the_end();
+        for _ in 0..16 {
+            reader.read(8 * MIB, 4 * MIB);
+            let ahead = reader.window.frontier - reader.at;
+            assert!(
+                ahead <= reader.at.max(EXPECTED_MIN),
+                "{ahead} at {}",
+                reader.at
+            );
+        }
+        assert_eq!(reader.requests.first(), Some(&EXPECTED_MIN));
+
+        let mut reader = Reader::new();
+        reader.window = Window::expecting_the_end();
+        reader.at = MIB;
+        reader.read(8 * MIB, 4 * MIB);
+        assert!(reader.requests.is_empty(), "it begins elsewhere");
+    }
+
+    #[test]
+    fn a_window_tells_whether_its_reader_read_to_the_end() {
+        let told = |mut window: Window<u64>, reads: &[Range<u64>]| {
+            for read in reads {
+                window.on_read(read.clone(), MIB, MIB, 4 * MIB, &mut Vec::new());
+            }
+            window.has_read_to_the_end()
+        };
+        let whole: Vec<_> = (0..4).map(|at| at * MIB..(at + 1) * MIB).collect();
+        assert_eq!(told(Window::new(), &whole), Some(true));
+        assert_eq!(told(Window::new(), &whole[..2]), Some(false));
+        assert_eq!(told(Window::new(), &[0..4 * KIB]), None, "too little");
+        assert_eq!(
+            told(Window::new(), &whole[3..]),
+            None,
+            "not from the beginning"
+        );
+        let expected = Window::expecting_the_end;
+        assert_eq!(told(expected(), &[0..4 * KIB]), Some(false));
+        assert_eq!(told(expected(), &[]), None);
+        let index_left_out = [0..MIB, MIB..2 * MIB, 2 * MIB..3 * MIB + 700 * KIB];
+        assert_eq!(told(expected(), &index_left_out), Some(true));
+    }
+
+    #[test]
     fn a_window_that_is_no_larger_than_a_request_is_asked_for_as_a_whole() {
         let mut reader = Reader::new();
         for _ in 0..40 {
@@ -336,12 +434,18 @@ mod tests {
         window.push(0..MIB, 1);
         window.push(MIB..2 * MIB, 2);
         for start in [256, 0, 768] {
-            window.on_read(start * KIB..(start + 256) * KIB, MIB, MIB, &mut let_go);
+            window.on_read(
+                start * KIB..(start + 256) * KIB,
+                MIB,
+                MIB,
+                FILE,
+                &mut let_go,
+            );
             assert!(let_go.is_empty(), "a quarter is not read yet");
         }
-        window.on_read(512 * KIB..768 * KIB, MIB, MIB, &mut let_go);
+        window.on_read(512 * KIB..768 * KIB, MIB, MIB, FILE, &mut let_go);
         assert_eq!(let_go, [1]);
-        window.on_read(64 * MIB..65 * MIB, MIB, MIB, &mut let_go);
+        window.on_read(64 * MIB..65 * MIB, MIB, MIB, FILE, &mut let_go);
         assert_eq!(let_go, [1, 2], "nothing is kept where the reader is not");
     }
 
@@ -351,7 +455,7 @@ mod tests {
         let mut let_go = Vec::new();
         window.push(0..MIB, 1);
         for start in 1..4 {
-            window.on_read(start * MIB..(start + 1) * MIB, MIB, MIB, &mut let_go);
+            window.on_read(start * MIB..(start + 1) * MIB, MIB, MIB, FILE, &mut let_go);
         }
         assert_eq!(let_go, [1]);
     }
