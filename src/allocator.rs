@@ -2,9 +2,10 @@
 //!
 //! jemalloc, because it gives memory back: measured against glibc and mimalloc on the metadata
 //! store's work it had the lowest resident memory when idle, and a bound that `--memory` can rely
-//! on. One arena: the workers are few, two are no faster (sequential and random reads), and 90 readers
-//! beside 192 writers at 128 MiB peak 7 MiB higher with two, a thousand readers 16. Dirty pages are
-//! returned after 100 ms (at once: reading in order takes twice the CPU), none kept as "muzzy".
+//! on. One arena: the workers are few, two are no faster (sequential and random reads), and 90
+//! readers beside 192 writers at 128 MiB peak 7 MiB higher with two, a thousand readers 16. Dirty
+//! pages are returned after 100 ms (at once: reading in order takes twice the CPU), none kept as
+//! "muzzy".
 //! Blocks of 2 MiB or more, which are parts of uploads, return their pages as soon as they are
 //! freed. Together this lowers the peak of a mixed load at 128 MiB by some 12 MiB against 300 ms
 //! for all (`e2e long_run`). The thread that returns pages is started later (`cli/runtime.rs`):

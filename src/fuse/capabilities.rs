@@ -4,8 +4,8 @@ use fuser::{InitFlags, KernelConfig};
 
 /// Requests in the background (readahead, write-back of mapped pages) at once: no limit, because
 /// the governor is one. A limit in the kernel stops readers: those that wait for memory take all
-/// places, and those that have it cannot ask for what lies ready. With 64, 200 readers of 2 MiB each
-/// at 128 MiB took 3.3 s in place of 0.5.
+/// places, and those that have it cannot ask for what lies ready. With 64, 200 readers of 2 MiB
+/// each at 128 MiB took 3.3 s in place of 0.5.
 const BACKGROUND_MAX: u16 = u16::MAX;
 
 /// Each is asked for alone, because fuser refuses a whole set for one bit that the kernel lacks.

@@ -189,8 +189,8 @@ fn reading_a_file_in_order_moves_little_twice() {
     let moved = after.socket_bytes_written - before.socket_bytes_written;
     let reading = gets(&after) - gets(&before);
     eprintln!("{LEN} bytes in order: {reading} GETs, {moved} bytes moved");
-    // The kernel asks for the next piece while one is being read, and the window reads ahead: none of
-    // them fetches what another has begun to. 1.001 was seen in 14 of 14 runs, and 26 to 28 GETs.
+    // The kernel asks for the next piece while one is being read, and the window reads ahead: none
+    // of them fetches what another has begun to. 1.001 was seen in 14 of 14 runs, and 26 to 28 GETs.
     assert!(moved <= LEN as u64 * 102 / 100, "{moved} bytes moved");
     assert!(reading <= 31, "reading took {reading} GETs");
 }
@@ -211,7 +211,7 @@ fn files_that_are_read_to_the_end_one_after_the_other_come_in_large_pieces() {
     let during = |line: &str| {
         let before = site.stats();
         shell(&mount.dir, line);
-        // What is under way for a reader that left.
+        // Until nothing is under way any more for a reader that left.
         thread::sleep(Duration::from_millis(300));
         let after = site.stats();
         let moved = after.socket_bytes_written - before.socket_bytes_written;

@@ -198,8 +198,8 @@ impl Reading {
         let missed_since = (takes_stretch && plan.misses_any()).then(Instant::now);
         let (frames, has_come) =
             self.start_missing(open, &sources, &(offset..end), plan, &mut reservation);
-        // The frames that turned out not to be missing need no room. Where some have come meanwhile,
-        // their room pays for the answer.
+        // The frames that turned out not to be missing need no room. Where some have come
+        // meanwhile, their room pays for the answer.
         reservation.shrink_to(if has_come { reply_len } else { reply_bytes });
         self.read_ahead(open, view, offset..end, size).await;
         let all_paid_for = all_paid_for(&sources);

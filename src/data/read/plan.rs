@@ -297,9 +297,9 @@ impl Reading {
     /// Starts a fetch for each run of missing frames of `read`, paid out of `reservation`. Frames
     /// beyond the read are held by the window.
     ///
-    /// What another read has fetched since the plan was made, or begun to fetch, is not fetched
-    /// twice; it is held from here on, so it stays until the answer is made. The second value says
-    /// whether there was some: the answer may lie in more pieces than the plan knew of then.
+    /// Frames that another read has fetched since the plan was made, or begun to fetch, are not
+    /// fetched twice; they are held from here on, so they stay until the answer is made. The second
+    /// value says whether there were some: the answer may lie in more pieces than was planned.
     pub(crate) fn start_missing(
         self: &Arc<Self>,
         open: &OpenFile,

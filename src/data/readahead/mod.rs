@@ -2,10 +2,10 @@
 //! window; a miss of a reader in no order may bring the region around it, if the density policy
 //! says so.
 //!
-//! `window.rs` decides for one handle, `habit.rs` learns from those before it, and `registry.rs` lets
-//! windows give way; `prefetch.rs` starts their fetches. `density/` decides about regions, `region_prefetch.rs` asks for them, and
-//! `region_queue.rs` holds the pieces. `stretches.rs` decides about parts of files that lie
-//! scattered. Never: waits for memory.
+//! `window.rs` decides for one handle, `habit.rs` learns from those before it, and `registry.rs`
+//! lets windows give way; `prefetch.rs` starts their fetches. `density/` decides about regions,
+//! `region_prefetch.rs` asks for them, and `region_queue.rs` holds the pieces. `stretches.rs` decides
+//! about parts of files that lie scattered. Never: waits for memory.
 
 mod density;
 mod habit;
@@ -100,7 +100,7 @@ impl Readahead {
 /// One handle's readahead. Dropping it lets go of everything in flight for the handle.
 pub(crate) struct Handle {
     registry: Arc<WindowRegistry>,
-    /// What it reads is part of it.
+    /// The habit that its reads are part of.
     habit: Option<Arc<Habit>>,
     pub(crate) window: Arc<Mutex<Window>>,
     /// Told whenever the window got something.

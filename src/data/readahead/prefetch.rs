@@ -39,8 +39,8 @@ pub(crate) struct StoredRun {
 }
 
 impl Readahead {
-    /// Notes a read of a handle on a file of `file_len` bytes; returns what should be fetched ahead of
-    /// it now, if anything.
+    /// Notes a read of a handle on a file of `file_len` bytes; returns what should be fetched ahead
+    /// of it now, if anything.
     pub(crate) fn wanted(
         &self,
         handle: &Handle,

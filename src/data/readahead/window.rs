@@ -32,7 +32,7 @@ const CERTAIN: u64 = 8 << 20;
 /// of it as it has read.
 const EXPECTED_MIN: u64 = 4 << 20;
 
-/// Whoever has read this much in order shows whether it reads to the end.
+/// A reader that has read this much in order shows whether it reads to the end.
 const TELLING: u64 = 1 << 20;
 
 /// The end of a file begins so many parts of it before: archives end with an index that readers of
