@@ -190,7 +190,8 @@ fn reading_a_file_in_order_moves_little_twice() {
     let reading = gets(&after) - gets(&before);
     eprintln!("{LEN} bytes in order: {reading} GETs, {moved} bytes moved");
     // The kernel asks for the next piece while one is being read, and the window reads ahead: none
-    // of them fetches what another has begun to. 1.001 was seen in 14 of 14 runs, and 26 to 28 GETs.
+    // of them fetches what another has begun to. 1.001 was seen in 14 runs of 14, with 26 to 28
+    // GETs.
     assert!(moved <= LEN as u64 * 102 / 100, "{moved} bytes moved");
     assert!(reading <= 31, "reading took {reading} GETs");
 }

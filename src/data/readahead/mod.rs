@@ -4,8 +4,8 @@
 //!
 //! `window.rs` decides for one handle, `habit.rs` learns from those before it, and `registry.rs`
 //! lets windows give way; `prefetch.rs` starts their fetches. `density/` decides about regions,
-//! `region_prefetch.rs` asks for them, and `region_queue.rs` holds the pieces. `stretches.rs` decides
-//! about parts of files that lie scattered. Never: waits for memory.
+//! `region_prefetch.rs` asks for them, and `region_queue.rs` holds the pieces. `stretches.rs`
+//! decides about parts of files that lie scattered. Never: waits for memory.
 
 mod density;
 mod habit;
