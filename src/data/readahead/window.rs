@@ -398,17 +398,19 @@ mod tests {
             }
             window.has_read_to_the_end()
         };
+        let beginning = 0..4 * KIB;
         let whole: Vec<_> = (0..4).map(|at| at * MIB..(at + 1) * MIB).collect();
         assert_eq!(told(Window::new(), &whole), Some(true));
         assert_eq!(told(Window::new(), &whole[..2]), Some(false));
-        assert_eq!(told(Window::new(), &[0..4 * KIB]), None, "too little");
+        let beginning = std::slice::from_ref(&beginning);
+        assert_eq!(told(Window::new(), beginning), None, "too little");
         assert_eq!(
             told(Window::new(), &whole[3..]),
             None,
             "not from the beginning"
         );
         let expected = Window::expecting_the_end;
-        assert_eq!(told(expected(), &[0..4 * KIB]), Some(false));
+        assert_eq!(told(expected(), beginning), Some(false));
         assert_eq!(told(expected(), &[]), None);
         let index_left_out = [0..MIB, MIB..2 * MIB, 2 * MIB..3 * MIB + 700 * KIB];
         assert_eq!(told(expected(), &index_left_out), Some(true));
