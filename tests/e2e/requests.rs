@@ -206,6 +206,11 @@ fn files_that_are_read_to_the_end_one_after_the_other_come_in_large_pieces() {
     for number in 0..10 {
         fs::write(mount.dir.join(format!("file{number}")), noise(number, LEN)).unwrap();
     }
+    fs::create_dir(mount.dir.join("small")).unwrap();
+    for number in 0..300 {
+        let name = format!("small/{number:03}");
+        fs::write(mount.dir.join(name), noise(number, 20_000)).unwrap();
+    }
     mount.unmount();
 
     let mount = site.mount();
@@ -229,6 +234,12 @@ fn files_that_are_read_to_the_end_one_after_the_other_come_in_large_pieces() {
         whole(number);
     });
     let later = whole(4);
+    let (small, _) = during("cat small/* > /dev/null");
+    eprintln!("small files: {small} GETs");
+    assert!(
+        small <= 30,
+        "{small} GETs for small files that lie together"
+    );
     assert!(later * 3 <= first * 2, "{first} GETs, later {later}");
 
     // The first reader that leaves costs what was ahead of it, and ends the habit.

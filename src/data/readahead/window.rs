@@ -194,9 +194,11 @@ impl<F: Clone> Window<F> {
         read.start <= self.next + REORDER_BYTES && read.start + REORDER_BYTES >= self.next
     }
 
-    /// Is this read the next of some in order?
+    /// Is this read the next of some in order? The first of a reader of which much is expected is
+    /// not: small files are best fetched with their neighbours.
     pub(crate) fn is_continued_by(&self, read: &Range<u64>) -> bool {
-        self.streak > 0 && read.start.abs_diff(self.next) <= CONTINUED_BYTES
+        let is_first = self.is_expected && self.next == 0;
+        self.streak > 0 && !is_first && read.start.abs_diff(self.next) <= CONTINUED_BYTES
     }
 
     /// The first window.
