@@ -19,7 +19,12 @@ def state(last):
 
 /// Arguments: path, journal mode, synchronous, number of the first transaction, how many, and the
 /// file that each is noted in once its commit has returned.
+///
+/// SQLite syncs the directory after it has removed a journal, but takes a directory that it cannot
+/// open for synced, and reports the commit. So a commit counts only if the mount was not dead yet.
 const COMMIT: &str = r#"
+import os
+directory = os.getcwd()
 path, journal, synchronous, first, count, noted = sys.argv[1:]
 db = sqlite3.connect(path, isolation_level=None, timeout=60)
 db.execute(f'PRAGMA journal_mode={journal}'); db.execute(f'PRAGMA synchronous={synchronous}')
@@ -32,6 +37,7 @@ with open(noted, 'w') as out:
         db.execute('UPDATE t SET touched=? WHERE n=?', (n, n - 7))
         db.execute('DELETE FROM t WHERE n<=?', (n - KEPT,))
         db.execute('COMMIT')
+        os.close(os.open(directory, os.O_RDONLY))
         print(n, file=out, flush=True)
         time.sleep(0.01)
 "#;
