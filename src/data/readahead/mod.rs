@@ -75,10 +75,8 @@ impl Readahead {
 
     /// The window of a new handle of somebody who reads from the mount.
     pub(crate) fn readers_handle(&self) -> Handle {
-        let window = match self.habit.is_to_read_to_the_end() {
-            true => Window::expecting_the_end(),
-            false => Window::new(),
-        };
+        let expected = self.habit.expected_bytes();
+        let window = expected.map_or_else(Window::new, Window::expecting_the_end);
         self.handle_with(window, Some(self.habit.clone()))
     }
 
@@ -110,9 +108,10 @@ pub(crate) struct Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         self.registry.closed(&self.window);
-        let to_the_end = self.window.lock().has_read_to_the_end();
-        if let (Some(habit), Some(to_the_end)) = (&self.habit, to_the_end) {
-            habit.note(to_the_end);
+        let Some(habit) = &self.habit else { return };
+        let window = self.window.lock();
+        if let Some(to_the_end) = window.has_read_to_the_end() {
+            habit.note(to_the_end.then(|| window.read_bytes()));
         }
     }
 }

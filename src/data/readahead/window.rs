@@ -28,10 +28,6 @@ const EARLY_SHARE: u64 = 4;
 const EARLY_MAX: u64 = 768 << 10;
 const CERTAIN: u64 = 8 << 20;
 
-/// A reader that is expected to read to the end begins with this window, and may have as much ahead
-/// of it as it has read.
-const EXPECTED_MIN: u64 = 4 << 20;
-
 /// A reader that has read this much in order shows whether it reads to the end.
 const TELLING: u64 = 1 << 20;
 
@@ -73,8 +69,9 @@ pub(crate) struct Window<F = Arc<Fetch>> {
     pub(crate) spread: u64,
     /// The reader is known to read on: it need not show it first.
     is_certain: bool,
-    /// The reader is expected to read on to the end.
-    is_expected: bool,
+    /// The reader is expected to read on to the end: it begins with so large a window, and may have
+    /// as much ahead of it as it has read. 0 if nothing is expected of it.
+    expected_bytes: u64,
     /// Bytes of the file, as of the latest read.
     file_len: u64,
     /// In the order of the file.
@@ -92,7 +89,7 @@ impl<F: Clone> Window<F> {
             frontier: 0,
             spread: 1,
             is_certain: false,
-            is_expected: false,
+            expected_bytes: 0,
             file_len: 0,
             fetches: VecDeque::new(),
             last_read: Instant::now(),
@@ -100,18 +97,23 @@ impl<F: Clone> Window<F> {
     }
 
     /// The window of a reader that will read all of its file, by what others did, if it begins at
-    /// the beginning.
-    pub(crate) fn expecting_the_end() -> Window<F> {
+    /// the beginning. It has `bytes` ahead from its first read on.
+    pub(crate) fn expecting_the_end(bytes: u64) -> Window<F> {
         Window {
             streak: 1,
-            is_expected: true,
+            expected_bytes: bytes,
             ..Window::new()
         }
     }
 
+    /// Bytes that were read in order.
+    pub(crate) fn read_bytes(&self) -> u64 {
+        self.next - self.began
+    }
+
     /// Whether the reader read to the end, if it began at the beginning and showed it.
     pub(crate) fn has_read_to_the_end(&self) -> Option<bool> {
-        let has_shown = self.next >= TELLING || (self.is_expected && self.next > 0);
+        let has_shown = self.next >= TELLING || (self.is_expected() && self.next > 0);
         let tells = self.began == 0 && has_shown;
         tells.then(|| self.next >= self.file_len - self.file_len / END_PARTS)
     }
@@ -143,12 +145,12 @@ impl<F: Clone> Window<F> {
     ) -> Option<Range<u64>> {
         self.last_read = Instant::now();
         self.file_len = file_len;
-        if self.is_expected && self.next == 0 && range.start > 0 {
-            (self.is_expected, self.streak) = (false, 0);
+        if self.is_expected() && self.next == 0 && range.start > 0 {
+            (self.expected_bytes, self.streak) = (0, 0);
         }
         if !self.goes_on(&range) {
             self.streak = 0;
-            self.is_expected = false;
+            self.expected_bytes = 0;
             self.size = 0;
             self.next = range.end;
             self.began = range.start;
@@ -190,6 +192,10 @@ impl<F: Clone> Window<F> {
         (ahead < self.size).then(|| self.frontier..self.next + self.size)
     }
 
+    fn is_expected(&self) -> bool {
+        self.expected_bytes > 0
+    }
+
     fn goes_on(&self, read: &Range<u64>) -> bool {
         read.start <= self.next + REORDER_BYTES && read.start + REORDER_BYTES >= self.next
     }
@@ -197,16 +203,13 @@ impl<F: Clone> Window<F> {
     /// Is this read the next of some in order? The first of a reader of which much is expected is
     /// not: small files are best fetched with their neighbours.
     pub(crate) fn is_continued_by(&self, read: &Range<u64>) -> bool {
-        let is_first = self.is_expected && self.next == 0;
+        let is_first = self.is_expected() && self.next == 0;
         self.streak > 0 && !is_first && read.start.abs_diff(self.next) <= CONTINUED_BYTES
     }
 
     /// The first window.
     fn size_min(&self) -> u64 {
-        match self.is_expected {
-            true => EXPECTED_MIN,
-            false => WINDOW_MIN,
-        }
+        self.expected_bytes.max(WINDOW_MIN)
     }
 
     /// Bytes that may be ahead of a reader in order that is at `next`.
@@ -214,8 +217,8 @@ impl<F: Clone> Window<F> {
         let read = next.saturating_sub(self.began);
         if self.is_certain {
             u64::MAX
-        } else if self.is_expected {
-            read.max(EXPECTED_MIN)
+        } else if self.is_expected() {
+            read.max(self.expected_bytes)
         } else if read < CERTAIN {
             (read.saturating_sub(WINDOW_MIN) / EARLY_SHARE).max(EARLY_MAX)
         } else {

@@ -1,6 +1,7 @@
 //! Windows beside a store that brings everything at once.
 
 use super::*;
+use crate::data::readahead::habit::EXPECTED_MIN;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -79,7 +80,7 @@ fn a_reader_that_is_known_to_read_on_has_a_window_from_its_first_read_on() {
 #[test]
 fn a_reader_that_is_expected_to_read_to_the_end_has_a_large_window_if_it_begins_there() {
     let mut reader = Reader::new();
-    reader.window = Window::expecting_the_end();
+    reader.window = Window::expecting_the_end(EXPECTED_MIN);
     for _ in 0..16 {
         reader.read(8 * MIB, 4 * MIB);
         let ahead = reader.window.frontier - reader.at;
@@ -92,7 +93,7 @@ fn a_reader_that_is_expected_to_read_to_the_end_has_a_large_window_if_it_begins_
     assert_eq!(reader.requests.first(), Some(&EXPECTED_MIN));
 
     let mut reader = Reader::new();
-    reader.window = Window::expecting_the_end();
+    reader.window = Window::expecting_the_end(EXPECTED_MIN);
     reader.at = MIB;
     reader.read(8 * MIB, 4 * MIB);
     assert!(reader.requests.is_empty(), "it begins elsewhere");
@@ -117,7 +118,7 @@ fn a_window_tells_whether_its_reader_read_to_the_end() {
         None,
         "not from the beginning"
     );
-    let expected = Window::expecting_the_end;
+    let expected = || Window::expecting_the_end(EXPECTED_MIN);
     assert_eq!(told(expected(), beginning), Some(false));
     assert_eq!(told(expected(), &[]), None);
     let index_left_out = [0..MIB, MIB..2 * MIB, 2 * MIB..3 * MIB + 700 * KIB];
