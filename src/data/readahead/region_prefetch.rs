@@ -151,6 +151,7 @@ impl Readahead {
         while let Some((object, frames, to_disk)) =
             self.regions.next(requests_max, under_way_bytes_max)
         {
+            let _starting = self.frames.starting.lock();
             let Some(frames) = self.absent_of(&object, frames) else {
                 continue;
             };
