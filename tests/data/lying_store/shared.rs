@@ -91,7 +91,7 @@ async fn whoever_waits_for_the_fetch_of_another_gets_the_right_bytes_or_an_error
             let errors = in_time(what, async {
                 tokio::select! {
                     errors = file.read_by_all(&opened) => errors,
-                    // What a mount rides out, it rides out until the store is honest.
+                    // Some of this the mount retries until the store is honest.
                     never = heal_later(&lied) => never,
                 }
             });
