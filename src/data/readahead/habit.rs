@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 /// So many handles in a row make a habit.
 const IN_A_ROW: u32 = 3;
 
-/// The first window of the next file has a quarter of the bytes of the row, within these bounds: a
-/// handle that stops at once has then moved a quarter too much of all that was read.
+/// The first window of the next file has a quarter of the bytes of the row, within these bounds. So
+/// much is moved too much by a handle that stops at once, and by each that was opened before that
+/// one was closed.
 const ROW_SHARE: u64 = 4;
 pub(crate) const EXPECTED_MIN: u64 = 4 << 20;
 const EXPECTED_MAX: u64 = 32 << 20;
