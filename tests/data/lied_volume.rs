@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-use strongroom::{budget::Owner, data::MemoryPlan, fs::FsConfig};
+use strongroom::{budget::Owner, data::MemoryPlan, fs::FsConfig, meta::Ino};
 
-use crate::support::{lying::LyingStore, opened::Opened, volume::TestVolume, wait::eventually};
+use crate::support::{
+    files::{create, sync, write},
+    lying::LyingStore,
+    opened::Opened,
+    volume::TestVolume,
+    wait::eventually,
+};
 
 /// See the module's head.
 pub struct LiedVolume {
@@ -35,6 +41,17 @@ impl LiedVolume {
         self.volume
             .open_at(endpoint, FsConfig::default(), plan)
             .await
+    }
+
+    /// Makes a file of these bytes, past the store that lies. The local disk has nothing of it.
+    pub async fn durable_file(&self, bytes: &[u8]) -> Ino {
+        let opened = self.volume.open().await;
+        let file = create(&opened, "file").await;
+        write(&opened, &file, 0, bytes).await;
+        sync(&opened, &file).await.unwrap();
+        opened.fs.release(file.fh);
+        opened.close().await;
+        file.ino
     }
 }
 

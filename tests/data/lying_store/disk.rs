@@ -13,7 +13,6 @@ use super::lies;
 use crate::{
     lied_volume::{LiedVolume, all_given_back, in_time},
     support::{
-        files::{create, sync, write},
         lying::{Kind, Op, Rule},
         opened::Opened,
         random::Random,
@@ -59,25 +58,14 @@ impl File {
     }
 }
 
-/// One that the local disk has nothing of.
-async fn durable(lied: &LiedVolume) -> File {
-    let opened = lied.volume.open().await;
-    let file = create(&opened, "file").await;
-    let model = Random(53).noise(LEN);
-    write(&opened, &file, 0, &model).await;
-    sync(&opened, &file).await.unwrap();
-    opened.fs.release(file.fh);
-    opened.close().await;
-    let ino = file.ino;
-    File { ino, model }
-}
-
 /// The store lies about parts of regions. Whoever waits for a frame that is asked for together with
 /// its region may be told so, once for each lie, and nobody else is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_reads_gets_the_right_bytes_whatever_goes_to_the_disk_unopened() {
     let lied = LiedVolume::new().await;
-    let file = durable(&lied).await;
+    let model = Random(53).noise(LEN);
+    let ino = lied.durable_file(&model).await;
+    let file = File { ino, model };
     let faults = Faults {
         latency: Duration::from_millis(3),
         bandwidth: Some(60_000_000),

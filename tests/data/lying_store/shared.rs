@@ -11,7 +11,6 @@ use super::lies;
 use crate::{
     lied_volume::{LiedVolume, all_given_back, in_time},
     support::{
-        files::{create, sync, write},
         lying::{Kind, Op, Rule},
         opened::Opened,
         random::Random,
@@ -65,22 +64,12 @@ impl File {
     }
 }
 
-async fn durable(lied: &LiedVolume) -> File {
-    let opened = lied.volume.open().await;
-    let file = create(&opened, "file").await;
-    let model = Random(67).noise(LEN);
-    write(&opened, &file, 0, &model).await;
-    sync(&opened, &file).await.unwrap();
-    opened.fs.release(file.fh);
-    opened.close().await;
-    let ino = file.ino;
-    File { ino, model }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_for_the_fetch_of_another_gets_the_right_bytes_or_an_error() {
     let lied = LiedVolume::new().await;
-    let file = durable(&lied).await;
+    let model = Random(67).noise(LEN);
+    let ino = lied.durable_file(&model).await;
+    let file = File { ino, model };
     let other = Arc::new(Random(73).noise(LEN + MIB));
     let (mut told, mut tried, mut shared) = (0, 0, 0);
     for (what, lie) in lies::of_reads(&other) {
